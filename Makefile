@@ -1,0 +1,61 @@
+# The commands of this repository. Each makes what it needs first; `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ENV_STAMP := $(VENV)/.complete
+RESOLVE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test unit lint format bench lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
+
+env: $(ENV_STAMP) ## the Python environment, in .venv, from the lock
+
+demo: $(ENV_STAMP) ## the processor at work, with a broker and a stand-in for Hakuna inside
+	@$(BIN)/hakuna-processor demo
+
+test: $(ENV_STAMP) ## every test, on a real Kafka
+	@$(BIN)/python -m pytest
+
+unit: $(ENV_STAMP) ## the tests that need nothing and take seconds
+	@$(BIN)/python -m pytest -m "not kafka and not chaos and not slow"
+
+lint: $(ENV_STAMP) ## style, formatting, types, and whether the lock is fresh
+	$(BIN)/python -m tests.support.lock check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(ENV_STAMP) ## put the code into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(ENV_STAMP) ## figures, beside the floors they are judged by
+	@$(BIN)/python -m tests.benchmarks
+
+# --upgrade: a lock is made anew as a whole; without it the old file's versions would be kept as preferences.
+lock: $(BIN)/uv ## resolve the dependencies of pyproject.toml again
+	$(RESOLVE) --upgrade --group dev pyproject.toml -o .lock/dev.txt
+	$(RESOLVE) --upgrade -c .lock/dev.txt pyproject.toml -o .lock/runtime.txt
+	echo uv | $(RESOLVE) --upgrade -c .lock/dev.txt --no-annotate - -o .lock/uv.txt
+	$(BIN)/python -m tests.support.lock stamp
+
+clean: ## remove what the commands here have made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find processor tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/uv: .lock/uv.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, $(PYTHON) is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .lock/uv.txt
+	@touch $@
+
+# The project itself last, editable and without dependencies: they are the lock's to name. Only what pyproject.toml
+# says is copied at this point, so changes to the code need no new environment.
+$(ENV_STAMP): $(BIN)/uv .lock/dev.txt pyproject.toml
+	$(BIN)/uv pip sync --quiet --require-hashes .lock/dev.txt
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@

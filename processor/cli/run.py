@@ -1,0 +1,41 @@
+"""`hakuna-processor run`: a worker."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from processor.cli.settings import env_file, settings_or_exit
+from processor.config import Role
+
+_ALL = "all"
+
+
+@click.command("run", short_help="runs the roles of a worker")
+@click.option(
+    "--role",
+    type=click.Choice([*Role, _ALL]),
+    default=_ALL,
+    show_default=True,
+    help="Which role; `all` runs those that are configured (transform: a registry, send: a key).",
+)
+@env_file
+def command(role: str, env_file: Path | None) -> None:
+    """Runs the roles of a worker until SIGTERM or SIGINT, then drains and exits 0.
+
+    \b
+    hakuna-processor run --role transform
+    hakuna-processor run --role send --env-file worker.env
+    """
+    syntax = settings_or_exit(env_file, None)
+    roles = syntax.configured_roles() if role == _ALL else (Role(role),)
+    settings = settings_or_exit(env_file, roles)
+
+    # After the settings, so that a misspelt one is named at once.
+    from processor.edges import logs
+    from processor.runtime import run
+
+    logs.configure(settings.log_format, settings.log_level)
+    sys.exit(run(settings, roles))

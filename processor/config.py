@@ -1,0 +1,585 @@
+"""Settings: every name, default, unit, range and relation, read from the environment once and checked together.
+
+Owned by the composition root (`processor/runtime.py`) and `check`. `load` either returns a frozen `Settings` or raises
+`Unusable` with every problem at once, since a deployment that learns of one mistake per restart takes an evening.
+
+Names are environment variables with the prefixes `KAFKA_`, `SCHEMA_REGISTRY_`, `HAKUNA_`, `HAKO_` and `PROCESSOR_`;
+an unknown one is an error that names the nearest known one, because a misspelt setting that is silently ignored is
+found at night. `KAFKA_A_B` is librdkafka's `a.b`, except those the processor owns.
+
+Not chosen: pydantic-settings (it cannot refuse unknown environment variables, and costs 0.2 s of every start).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, TypeVar, assert_never
+
+from processor.errors import Unusable
+from processor.hakuna import Api, Orders
+
+PREFIXES: Final = ("KAFKA_", "SCHEMA_REGISTRY_", "HAKUNA_", "HAKO_", "PROCESSOR_")
+
+KAFKA_OWNED: Final = frozenset(
+    {
+        # who we are: one worker, one member, one transactional ID
+        "client.id",
+        "group.id",
+        "group.instance.id",
+        "transactional.id",
+        # an offset is finished when its effect is durable, and only we know when
+        "auto.commit.enable",
+        "auto.commit.interval.ms",
+        "auto.offset.reset",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        # what is read is committed, and its end is known
+        "enable.partition.eof",
+        "isolation.level",
+        # what is written is written once, in order, everywhere
+        "acks",
+        "delivery.report.only.error",
+        "enable.gapless.guarantee",
+        "enable.idempotence",
+        "max.in.flight",
+        "max.in.flight.requests.per.connection",
+        "message.send.max.retries",
+        "request.required.acks",
+        "retries",
+        # no topic by accident, no partition apart from its siblings
+        "allow.auto.create.topics",
+        "group.remote.assignor",
+        "partition.assignment.strategy",
+        # how long a dead worker's open transaction may hold readers up
+        "transaction.timeout.ms",
+    }
+)
+"""librdkafka settings that carry a guarantee of ours; a user's value would break it without a word."""
+
+
+class Role(StrEnum):
+    """The kinds of worker, each a consumer group of its own."""
+
+    TRANSFORM = "transform"
+    SEND = "send"
+    HAKO = "hako"
+
+
+class HakunaEnvironment(StrEnum):
+    """Which of Hakuna's hosts is spoken to (`HAKUNA_ENVIRONMENT`)."""
+
+    SANDBOX = "sandbox"
+    PRODUCTION = "production"
+
+
+class LogFormat(StrEnum):
+    """How log lines look (`PROCESSOR_LOG_FORMAT`)."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least level that is logged (`PROCESSOR_LOG_LEVEL`)."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+class HttpTransport(StrEnum):
+    """What stands behind httpx's transport interface (`PROCESSOR_HTTP_TRANSPORT`)."""
+
+    LEAN = "lean"
+    HTTPX = "httpx"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """At most `requests` in any window of `window_s` seconds; written `120/60s`."""
+
+    requests: int
+    window_s: float
+
+    def __str__(self) -> str:
+        return f"{self.requests}/{self.window_s:g}s"
+
+
+@dataclass(frozen=True, slots=True)
+class KeySource:
+    """Where an API key comes from: its value, or a file that is read again when it changes. Never printed."""
+
+    value: str = field(default="", repr=False)
+    file: Path | None = None
+
+
+# ---- parsers: text → value, or ValueError with what was expected ---------------------------------------------------
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)\Z")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration_s(text: str) -> float:
+    """`500ms`, `5s`, `5m`, `24h`, `400d` in seconds."""
+    match = _DURATION.match(text)
+    if match is None:
+        raise ValueError("a duration such as 500ms, 5s, 5m, 24h or 400d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def quota(text: str) -> Quota:
+    count, _, window = text.partition("/")
+    try:
+        parsed = Quota(int(count), duration_s(window))
+    except ValueError:
+        raise ValueError("a quota such as 120/60s: requests, a slash, a window") from None
+    if parsed.requests < 1 or parsed.window_s <= 0:
+        raise ValueError("a quota of at least one request in a window longer than nothing")
+    return parsed
+
+
+def boolean(text: str) -> bool:
+    lowered = text.lower()
+    if lowered in {"true", "1", "yes", "on"}:
+        return True
+    if lowered in {"false", "0", "no", "off"}:
+        return False
+    raise ValueError("true or false")
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"a whole number from {low} to {high}") from None
+        if not low <= value <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("a share from 0 to 1") from None
+    if not 0 <= value <= 1:
+        raise ValueError("a share from 0 to 1")
+    return value
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"seconds from {low:g} to {high:g}") from None
+        if not low <= value <= high:
+            raise ValueError(f"seconds from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def url(text: str) -> str:
+    if not re.match(r"https?://[^/\s?#]+(/[^\s?#]*)?\Z", text):
+        raise ValueError("a URL that starts with http:// or https:// and has no query")
+    return text.rstrip("/")
+
+
+def urls(text: str) -> str:
+    """One or more registry URLs, separated by commas, as confluent's client takes them."""
+    return ",".join(url(part.strip()) for part in text.split(","))
+
+
+def api_key(text: str) -> str:
+    """An API key as a header can carry it. A newline would let its bytes become headers of their own."""
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("an API key: printable ASCII without spaces or newlines")
+    return text
+
+
+def prefix(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", text):
+        raise ValueError("at most 100 of letters, digits, dot, underscore and hyphen")
+    return text
+
+
+def host_port(text: str) -> str:
+    if not all(part.strip() for part in text.split(",")):
+        raise ValueError("brokers such as kafka-1:9092,kafka-2:9092")
+    return text
+
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def one_of(kind: type[_Choice]) -> Callable[[str], _Choice]:
+    def parse(text: str) -> _Choice:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError("one of " + ", ".join(kind)) from None
+
+    return parse
+
+
+def setting(name: str, parse: Callable[[str], Any], default: str | None, unit: str, meaning: str) -> Any:
+    """Declares one setting: its environment variable, parser, default as a user would write it, unit and meaning."""
+    return field(
+        metadata={"name": name, "parse": parse, "default": default, "unit": unit, "meaning": meaning}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a process is told. Fields are declared by `setting`; the README's table is made from them."""
+
+    bootstrap_servers: str = setting(
+        "KAFKA_BOOTSTRAP_SERVERS", host_port, "", "host:port,…", "The Kafka brokers to ask first"
+    )
+    registry_url: str = setting(
+        "SCHEMA_REGISTRY_URL", urls, "", "URL", "The schema registry (Confluent's API)"
+    )
+    registry_auth: str = setting(
+        "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO", str, "", "user:password", "Basic auth for the registry"
+    )
+
+    hakuna_api: Api = setting(
+        "HAKUNA_API", one_of(Api), "events", "events | feed", "Which of Hakuna's APIs is spoken"
+    )
+    hakuna_environment: HakunaEnvironment = setting(
+        "HAKUNA_ENVIRONMENT",
+        one_of(HakunaEnvironment),
+        "sandbox",
+        "sandbox | production",
+        "Which base URL is used",
+    )
+    hakuna_base_url: str = setting("HAKUNA_BASE_URL", url, "", "URL", "Overrides the environment's base URL")
+    hakuna_key_value: str = setting("HAKUNA_API_KEY", api_key, "", "text", "Hakuna's API key")
+    hakuna_key_file: str = setting(
+        "HAKUNA_API_KEY_FILE", str, "", "path", "A file with Hakuna's API key, read again when it changes"
+    )
+    hakuna_version: str = setting("HAKUNA_VERSION", api_key, "v1.2", "text", "The `Hakuna-Version` header")
+    hakuna_orders: Orders = setting(
+        "HAKUNA_ORDERS",
+        one_of(Orders),
+        "all",
+        "all | protected",
+        "Whether orders without protection are sent",
+    )
+    hakuna_quota: Quota | None = setting(
+        "HAKUNA_QUOTA",
+        quota,
+        "",
+        "requests/window",
+        "Never more requests in any window; without it: adaptive",
+    )
+    hakuna_fulfil_protection: bool = setting(
+        "HAKUNA_FULFIL_PROTECTION",
+        boolean,
+        "true",
+        "true | false",
+        "Events API: fulfil protection with its product",
+    )
+
+    hako_base_url: str = setting(
+        "HAKO_BASE_URL", url, "https://api.withhako.com/v0", "URL", "Hako's base URL"
+    )
+    hako_key_value: str = setting("HAKO_API_KEY", api_key, "", "text", "Hako's API key")
+    hako_key_file: str = setting(
+        "HAKO_API_KEY_FILE", str, "", "path", "A file with Hako's API key, read again when it changes"
+    )
+    hako_quota: Quota | None = setting(
+        "HAKO_QUOTA", quota, "120/60s", "requests/window", "Never more requests to Hako in any window"
+    )
+
+    state_dir: str = setting(
+        "PROCESSOR_STATE_DIR", str, "/var/lib/hakuna-processor", "path", "Where the keyed state is kept"
+    )
+    state_cache_bytes: int = setting(
+        "PROCESSOR_STATE_CACHE_BYTES",
+        whole(1 << 20, 1 << 36),
+        "67108864",
+        "bytes",
+        "RocksDB's block cache, shared by all partitions of a worker",
+    )
+    state_write_buffer_bytes: int = setting(
+        "PROCESSOR_STATE_WRITE_BUFFER_BYTES",
+        whole(1 << 16, 1 << 32),
+        "4194304",
+        "bytes",
+        "RocksDB's write buffer, one a partition (two at most in memory)",
+    )
+    metrics_port: int = setting(
+        "PROCESSOR_METRICS_PORT",
+        whole(0, 65535),
+        "9400",
+        "port",
+        "/metrics, /livez, /readyz, /status; 0: any free port",
+    )
+    log_format: LogFormat = setting(
+        "PROCESSOR_LOG_FORMAT", one_of(LogFormat), "json", "json | console", "How logs look"
+    )
+    log_level: LogLevel = setting(
+        "PROCESSOR_LOG_LEVEL",
+        one_of(LogLevel),
+        "INFO",
+        "DEBUG | INFO | WARNING | ERROR",
+        "The least level logged",
+    )
+    drain_s: float = setting(
+        "PROCESSOR_DRAIN_SECONDS",
+        seconds(1, 600),
+        "25",
+        "s",
+        "How long SIGTERM may take to finish what is in flight",
+    )
+    topic_prefix: str = setting("PROCESSOR_TOPIC_PREFIX", prefix, "", "text", "Goes before every topic name")
+    group_prefix: str = setting(
+        "PROCESSOR_GROUP_PREFIX", prefix, "", "text", "Goes before every consumer group and transactional ID"
+    )
+    batch_records_max: int = setting(
+        "PROCESSOR_BATCH_RECORDS_MAX",
+        whole(1, 100_000),
+        "5000",
+        "records",
+        "The most records of one transaction",
+    )
+    merge_wait_s: float = setting(
+        "PROCESSOR_MERGE_WAIT",
+        duration_s,
+        "30s",
+        "duration",
+        "The longest that a partition waits for a topic that has more at the broker but does not deliver it",
+    )
+    park_for_s: float = setting(
+        "PROCESSOR_PARK_FOR",
+        duration_s,
+        "24h",
+        "duration",
+        "How long an event waits for its order to be placed",
+    )
+    order_retention_s: float = setting(
+        "PROCESSOR_ORDER_RETENTION",
+        duration_s,
+        "400d",
+        "duration",
+        "How long an order is kept after its last event",
+    )
+    in_flight_max: int = setting(
+        "PROCESSOR_IN_FLIGHT_MAX",
+        whole(1, 16_384),
+        "1024",
+        "requests",
+        "The most requests in flight per destination",
+    )
+    request_timeout_s: float = setting(
+        "PROCESSOR_REQUEST_TIMEOUT", duration_s, "30s", "duration", "The longest that one request may take"
+    )
+    feed_batch_max: int = setting(
+        "PROCESSOR_FEED_BATCH_MAX",
+        whole(1, 1000),
+        "100",
+        "orders",
+        "The most orders in one request of the feed",
+    )
+    feed_batch_bytes_max: int = setting(
+        "PROCESSOR_FEED_BATCH_BYTES_MAX",
+        whole(1024, 1 << 27),
+        "1000000",
+        "bytes",
+        "The most bytes of such a request",
+    )
+    feed_linger_ms: int = setting(
+        "PROCESSOR_FEED_LINGER_MS",
+        whole(0, 60_000),
+        "200",
+        "ms",
+        "How long a quiet feed waits to fill a request",
+    )
+    poison_after_s: float = setting(
+        "PROCESSOR_POISON_AFTER",
+        duration_s,
+        "5m",
+        "duration",
+        "How long one entry must be answered 5xx, while others pass, to be a dead letter",
+    )
+    dead_letter_share_max: float = setting(
+        "PROCESSOR_DEAD_LETTER_SHARE_MAX",
+        share,
+        "0.5",
+        "share",
+        "More dead letters than this among the last 1,000 records stop the role",
+    )
+    http_transport: HttpTransport = setting(
+        "PROCESSOR_HTTP_TRANSPORT",
+        one_of(HttpTransport),
+        "lean",
+        "lean | httpx",
+        "What stands behind httpx's transport interface; httpx's own knows proxies",
+    )
+    kafka: Mapping[str, str] = field(default_factory=dict, metadata={})
+
+    @property
+    def hakuna_url(self) -> str:
+        if self.hakuna_base_url:
+            return self.hakuna_base_url
+        match self.hakuna_environment:
+            case HakunaEnvironment.SANDBOX:
+                return "https://api.hellohakuna.com/sandbox"
+            case HakunaEnvironment.PRODUCTION:
+                return "https://api.hellohakuna.com"
+        assert_never(self.hakuna_environment)
+
+    @property
+    def hakuna_key(self) -> KeySource | None:
+        return _key_source(self.hakuna_key_value, self.hakuna_key_file)
+
+    @property
+    def hako_key(self) -> KeySource | None:
+        return _key_source(self.hako_key_value, self.hako_key_file)
+
+    def topic(self, name: str) -> str:
+        return self.topic_prefix + name
+
+    def group(self, role: Role) -> str:
+        return f"{self.group_prefix}hakuna-processor.{role}"
+
+    def configured_roles(self) -> tuple[Role, ...]:
+        """The roles that `run` without `--role` starts: those whose own settings are there."""
+        roles = []
+        if self.registry_url:
+            roles.append(Role.TRANSFORM)
+        if self.hakuna_key is not None:
+            roles.append(Role.SEND)
+        return tuple(roles)
+
+
+def _key_source(value: str, file: str) -> KeySource | None:
+    if file:
+        return KeySource(file=Path(file))
+    return KeySource(value=value) if value else None
+
+
+def load(environment: Mapping[str, str], roles: tuple[Role, ...] | None = None) -> Settings:
+    """Reads settings; `roles` are those that shall run (None: nobody runs, only the syntax is checked).
+
+    Raises `Unusable` with every problem at once. An empty value counts as not set, as in most orchestrators.
+    """
+    given = {name: value for name, value in environment.items() if name.startswith(PREFIXES) and value != ""}
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    for declared in declarations():
+        text = given.pop(declared.name, declared.default)
+        if not text:
+            values[declared.field] = None if declared.parse is quota else ""
+            continue
+        try:
+            values[declared.field] = declared.parse(text)
+        except ValueError as wrong:
+            shown = "the value given" if declared.secret else repr(text)
+            problems.append(f"{declared.name}: {shown} is not {wrong}")
+            values[declared.field] = None
+    values["kafka"] = _librdkafka(given, problems)
+    problems.extend(_unknown(name) for name in sorted(given))
+    settings = Settings(**values)
+    problems.extend(_relations(settings, roles, {problem.partition(":")[0] for problem in problems}))
+    if problems:
+        raise Unusable(problems)
+    return settings
+
+
+def _librdkafka(given: dict[str, str], problems: list[str]) -> dict[str, str]:
+    """Takes what is left of `KAFKA_*` as librdkafka settings; their names are checked by librdkafka itself."""
+    passed: dict[str, str] = {}
+    for name in [name for name in given if name.startswith("KAFKA_")]:
+        value = given.pop(name)
+        key = name.removeprefix("KAFKA_").lower().replace("_", ".")
+        if key in KAFKA_OWNED:
+            problems.append(
+                f"{name}: {key} belongs to the processor, since a guarantee rests on it; leave it out"
+            )
+        else:
+            passed[key] = value
+    return passed
+
+
+def _unknown(name: str) -> str:
+    nearest = difflib.get_close_matches(name, [declared.name for declared in declarations()], n=1, cutoff=0.0)
+    return f"{name}: no such setting; the nearest is {nearest[0]}"
+
+
+def _relations(settings: Settings, roles: tuple[Role, ...] | None, broken: set[str]) -> list[str]:
+    """What must hold between settings. `broken` names those already complained of, which are not judged again."""
+    problems: list[str] = []
+
+    def need(holds: bool, name: str, message: str) -> None:
+        if not holds and name not in broken:
+            problems.append(f"{name}: {message}")
+
+    for name, value, file in (
+        ("HAKUNA_API_KEY", settings.hakuna_key_value, settings.hakuna_key_file),
+        ("HAKO_API_KEY", settings.hako_key_value, settings.hako_key_file),
+    ):
+        need(not (value and file), name, f"set either {name} or {name}_FILE, not both")
+    if roles is None:
+        return problems
+    need(
+        bool(settings.bootstrap_servers),
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "not set; such as kafka-1:9092,kafka-2:9092",
+    )
+    if not roles:
+        problems.append(
+            "SCHEMA_REGISTRY_URL, HAKUNA_API_KEY: neither is set, so no role is configured to run"
+        )
+    if Role.TRANSFORM in roles:
+        need(
+            bool(settings.registry_url),
+            "SCHEMA_REGISTRY_URL",
+            "not set; transform needs the writers' schemas",
+        )
+    if Role.SEND in roles:
+        need(
+            settings.hakuna_key is not None,
+            "HAKUNA_API_KEY",
+            "not set; send needs it, or HAKUNA_API_KEY_FILE with the path of a file that holds it",
+        )
+    return problems
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """One row of the settings table."""
+
+    field: str
+    name: str
+    parse: Callable[[str], Any]
+    default: str
+    unit: str
+    meaning: str
+
+    @property
+    def secret(self) -> bool:
+        return self.name.endswith(("_API_KEY", "_USER_INFO"))
+
+
+def declarations() -> tuple[Declaration, ...]:
+    """Every setting, in the order of the table."""
+    return _DECLARATIONS
+
+
+def _declared(of: Field[Any]) -> Declaration:
+    return Declaration(field=of.name, **of.metadata)
+
+
+_DECLARATIONS: Final = tuple(_declared(of) for of in fields(Settings) if of.metadata)

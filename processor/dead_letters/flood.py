@@ -1,0 +1,49 @@
+"""The flood guard: stops a role before it writes a flood of dead letters.
+
+Orders go bad one at a time. When most of the last thousand records would be dead letters, something of ours or of a
+producer's is broken, and a topic full of good orders marked bad is the costliest thing that this project can make. So
+the guard is asked before a batch is written, and a batch that it refuses is not written at all.
+
+Pure but for the window, announced below. Owned by the loop that asks it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+WINDOW_RECORDS: Final = 1000
+
+
+class FloodGuard:
+    """The last WINDOW_RECORDS records, and whether each became a dead letter.
+
+    Mutable: `_window` holds them, the latest last. A held entry and a replayed record do not count
+    as dead (the one is no fault, the other an operator's own doing): the caller leaves them out.
+    """
+
+    def __init__(self, share_max: float) -> None:
+        assert 0 <= share_max <= 1, f"no share: {share_max}"
+        self._share_max = share_max
+        self._window: deque[bool] = deque(maxlen=WINDOW_RECORDS)
+
+    def flooded_by(self, dead: Iterable[bool]) -> float | None:
+        """The share of dead letters that these next records would bring the window to, where it is too much.
+
+        None where they may be written. Judges after each record, from WINDOW_RECORDS records on. Changes nothing.
+        """
+        window = deque(self._window, maxlen=WINDOW_RECORDS)
+        count = sum(window)
+        for is_dead in dead:
+            if len(window) == WINDOW_RECORDS:
+                count -= window[0]
+            window.append(is_dead)
+            count += is_dead
+            if len(window) == WINDOW_RECORDS and count > self._share_max * WINDOW_RECORDS:
+                return count / WINDOW_RECORDS
+        return None
+
+    def written(self, dead: Iterable[bool]) -> None:
+        """These records are written: the window moves on."""
+        self._window.extend(dead)

@@ -1,0 +1,158 @@
+"""Holds: the orders whose later entries wait, because an entry of theirs was dead-lettered.
+
+    entry refused ──► hold ──► later entries of the order become dead letters `held`, in their order
+                       │  ▲
+          tombstone    │  │ refused again in a replay: the hold now names that replay
+     (released, or     ▼  │
+      discarded)      gone
+
+The compacted topic `hakuna.holds` (key: order ID, same partition number as the outbox) is the truth. A worker
+reads its partitions to their end when it is assigned them, and follows them from then on. `Holds` is what it
+knows of them, kept in a store on disk, so that memory is the same for ten holds and for ten million: RocksDB
+answers in 1.4 µs, and a partition without a hold, the usual case, is not asked at all.
+
+Owned by the sender's event loop, which adds a hold at the moment of the refusal, before the record of it is
+durable: the next entry of that order is judged microseconds later. What the topic says in the meantime is
+older; so a tombstone for an order whose own hold has not been read back yet is not believed (`_unread`).
+
+Not chosen: fingerprints in memory (8 bytes a hold, but each hit has to be confirmed by the exact key, which
+needs a store all the same); a hold in the offset's commit metadata (4 KB).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+import msgspec
+
+from processor.records import EntryId, OrderId
+
+_EPOCH_BYTES: Final = 8
+_SWEEP_MAX: Final = 1000
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """The value of a record on `hakuna.holds`, JSON: which entry was refused, why, since when, and in which
+    replay."""
+
+    order_id: OrderId
+    entry_id: EntryId
+    reason: str
+    since_ms: int
+    replay_id: str | None = None
+
+    def stops(self, entry_id: str, replay_id: str | None) -> bool:
+        """Whether this entry waits. The refused entry itself does not (it is read again after a crash), nor
+        does one that is replayed, unless this very replay was refused."""
+        if entry_id == self.entry_id:
+            return False
+        return replay_id is None or replay_id == self.replay_id
+
+
+class HoldStore(Protocol):
+    """Raw keys and values in the order of their bytes (`RocksStore`); forgets nothing by itself."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def write(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """None deletes."""
+
+    def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]: ...
+
+
+_HOLD: Final = msgspec.json.Decoder(Hold)
+
+
+def encode_hold(hold: Hold) -> bytes:
+    return msgspec.json.encode(hold)
+
+
+def decode_hold(value: bytes) -> Hold | None:
+    """None where the bytes are no hold: something foreign in the topic."""
+    try:
+        return _HOLD.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+class Holds:
+    """The holds of the partitions that are this worker's.
+
+    Mutable. `_counts[epoch]` is the number of keys that begin with that epoch in the store; `_unread` holds
+    the keys whose newest hold is our own and has not been read back from the topic. An epoch is one
+    assignment of one partition, so what an earlier assignment knew can never be taken for today's.
+    """
+
+    def __init__(self, store: HoldStore) -> None:
+        self._store = store
+        self._counts: dict[int, int] = {}
+        self._unread: dict[bytes, EntryId] = {}
+        self._swept: deque[bytes] = deque()
+
+    def open(self, epoch: int) -> None:
+        assert epoch not in self._counts, f"epoch {epoch} is open already"
+        self._counts[epoch] = 0
+
+    def close(self, epoch: int) -> None:
+        """The partition has gone; `sweep` takes its holds out of the store by and by."""
+        if self._counts.pop(epoch):
+            prefix = _key(epoch, OrderId(""))
+            self._swept.append(prefix)
+            for key in [key for key in self._unread if key.startswith(prefix)]:
+                del self._unread[key]
+
+    def sweep(self) -> None:
+        """Called now and then: deletes a little of what is left over, so that a million of them block
+        nobody."""
+        if not self._swept:
+            return
+        found = [
+            key for key, _ in self._store.scan(self._swept[0], _SWEEP_MAX) if key.startswith(self._swept[0])
+        ]
+        self._store.write([(key, None) for key in found])
+        if len(found) < _SWEEP_MAX:
+            self._swept.popleft()
+
+    def count(self, epoch: int) -> int:
+        return self._counts[epoch]
+
+    def any(self, epoch: int) -> bool:
+        return self._counts[epoch] > 0
+
+    def of(self, epoch: int, order_id: OrderId) -> Hold | None:
+        if self._counts[epoch] == 0:
+            return None
+        value = self._store.get(_key(epoch, order_id))
+        return None if value is None else _HOLD.decode(value)
+
+    def refused(self, epoch: int, hold: Hold) -> None:
+        """An entry was refused just now; the record that says so is on its way to the topic."""
+        key = _key(epoch, hold.order_id)
+        self._put(epoch, key, hold)
+        self._unread[key] = hold.entry_id
+
+    def read(self, epoch: int, order_id: OrderId, hold: Hold | None) -> None:
+        """A record of the topic; None is a tombstone."""
+        key = _key(epoch, order_id)
+        own = self._unread.get(key)
+        if own is not None:
+            if hold is None or hold.entry_id != own:
+                return
+            del self._unread[key]
+        if hold is not None:
+            self._put(epoch, key, hold)
+        elif self._counts[epoch] and self._store.get(key) is not None:
+            self._store.write([(key, None)])
+            self._counts[epoch] -= 1
+        assert self._counts[epoch] >= 0
+
+    def _put(self, epoch: int, key: bytes, hold: Hold) -> None:
+        if self._counts[epoch] == 0 or self._store.get(key) is None:
+            self._counts[epoch] += 1
+        self._store.write([(key, encode_hold(hold))])
+
+
+def _key(epoch: int, order_id: OrderId) -> bytes:
+    return epoch.to_bytes(_EPOCH_BYTES, "big") + order_id.encode()

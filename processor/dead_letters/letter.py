@@ -1,0 +1,207 @@
+"""The letter: a refused record as it stands in a dead-letter topic, and what its headers say.
+
+Pure. Made by transform and send, read by the `dead-letters` commands.
+
+    key, value, timestamp     the refused record's own, byte for byte
+    headers                   the refused record's own in their order, without ours; then ours, each once
+
+    __dlq.errors.topic .partition .offset    where the record stood       first refusal   ┐ kept on a letter
+    that
+    __dlq.errors.first.failed.at             epoch ms                     first refusal   ┘ is refused again
+    __dlq.errors.group .stage .reason .message .exception .last.failed.at  last refusal
+    __dlq.errors.http.status .http.error.code .http.validation.errors      last refusal, where there was an
+    answer
+    __dlq.errors.delivery.count              requests made for it, over all its refusals; 0 when held
+
+Invariants: no header of ours stands twice; origin and first time never change once written; a letter that is
+replayed and refused keeps everything else byte for byte; the message holds nothing of the customer's.
+
+Not chosen: headers of the last refusal kept from the one before (an HTTP status beside a `held` would
+mislead).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from processor.records import Headers, Position, Reason, Record, Stage
+
+PREFIX: Final = "__dlq.errors."
+
+TOPIC: Final = PREFIX + "topic"
+PARTITION: Final = PREFIX + "partition"
+OFFSET: Final = PREFIX + "offset"
+GROUP: Final = PREFIX + "group"
+MESSAGE: Final = PREFIX + "message"
+EXCEPTION: Final = PREFIX + "exception"
+STAGE: Final = PREFIX + "stage"
+REASON: Final = PREFIX + "reason"
+DELIVERY_COUNT: Final = PREFIX + "delivery.count"
+FIRST_FAILED_AT: Final = PREFIX + "first.failed.at"
+LAST_FAILED_AT: Final = PREFIX + "last.failed.at"
+HTTP_STATUS: Final = PREFIX + "http.status"
+HTTP_ERROR_CODE: Final = PREFIX + "http.error.code"
+HTTP_VALIDATION_ERRORS: Final = PREFIX + "http.validation.errors"
+
+OURS: Final = frozenset(
+    {
+        TOPIC,
+        PARTITION,
+        OFFSET,
+        GROUP,
+        MESSAGE,
+        EXCEPTION,
+        STAGE,
+        REASON,
+        DELIVERY_COUNT,
+        FIRST_FAILED_AT,
+        LAST_FAILED_AT,
+        HTTP_STATUS,
+        HTTP_ERROR_CODE,
+        HTTP_VALIDATION_ERRORS,
+    }
+)
+"""A header of another tool's with the same prefix is that tool's, and stays."""
+
+_VALIDATION_ERRORS: Final = msgspec.json.Decoder(tuple[str, ...])
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a record is refused. `delivery_count` counts the requests made since it was last read;
+    `first_failed_ms` is the first failure of those, where it was before `failed_ms`."""
+
+    stage: Stage
+    reason: str
+    message: str
+    group: str
+    failed_ms: int
+    exception: str = ""
+    delivery_count: int = 0
+    first_failed_ms: int | None = None
+    http_status: int | None = None
+    error_code: str | None = None
+    validation_errors: tuple[str, ...] = ()
+
+
+class LetterHead(msgspec.Struct, frozen=True, kw_only=True):
+    """What a letter says of itself: of its first refusal the origin and time, of its last all else."""
+
+    origin: Position
+    group: str
+    message: str
+    exception: str
+    stage: str
+    reason: str
+    delivery_count: int
+    first_failed_ms: int
+    last_failed_ms: int
+    http_status: int | None
+    error_code: str | None
+    validation_errors: tuple[str, ...]
+
+
+def letter_headers(record: Record, refusal: Refusal) -> Headers:
+    """The headers of the letter for `record`; its key, value and timestamp go out as they are."""
+    before = _ours(record.headers)
+    first_failed_ms = refusal.failed_ms if refusal.first_failed_ms is None else refusal.first_failed_ms
+    count = 0
+    if refusal.reason != Reason.HELD:
+        count = (_whole(before.get(DELIVERY_COUNT)) or 0) + refusal.delivery_count
+    origin = _origin(before)
+    first_failed = before.get(FIRST_FAILED_AT)
+    if origin is None:
+        origin = record.position
+        first_failed = None
+    headers: Headers = [header for header in record.headers if header[0] not in OURS]
+    headers += [
+        (TOPIC, origin.topic.encode()),
+        (PARTITION, b"%d" % origin.partition),
+        (OFFSET, b"%d" % origin.offset),
+        (GROUP, _utf8(refusal.group)),
+        (MESSAGE, _utf8(refusal.message)),
+        (EXCEPTION, _utf8(refusal.exception)),
+        (STAGE, refusal.stage.value.encode()),
+        (REASON, _utf8(refusal.reason)),
+        (DELIVERY_COUNT, b"%d" % count),
+        (FIRST_FAILED_AT, b"%d" % first_failed_ms if _whole(first_failed) is None else first_failed),
+        (LAST_FAILED_AT, b"%d" % refusal.failed_ms),
+    ]
+    if refusal.http_status is not None:
+        headers.append((HTTP_STATUS, b"%d" % refusal.http_status))
+    if refusal.error_code is not None:
+        headers.append((HTTP_ERROR_CODE, _utf8(refusal.error_code)))
+    if refusal.validation_errors:
+        errors = [_utf8(error).decode() for error in refusal.validation_errors]
+        headers.append((HTTP_VALIDATION_ERRORS, msgspec.json.encode(errors)))
+    return headers
+
+
+def letter_head(record: Record) -> LetterHead | None:
+    """What the headers of a letter say; None where `record` is none of ours (origin and reason are what makes
+    one)."""
+    ours = _ours(record.headers)
+    origin = _origin(ours)
+    reason = ours.get(REASON)
+    if origin is None or reason is None:
+        return None
+    last_failed_ms = _whole(ours.get(LAST_FAILED_AT)) or 0
+    first_failed_ms = _whole(ours.get(FIRST_FAILED_AT))
+    return LetterHead(
+        origin=origin,
+        group=_text(ours.get(GROUP)),
+        message=_text(ours.get(MESSAGE)),
+        exception=_text(ours.get(EXCEPTION)),
+        stage=_text(ours.get(STAGE)),
+        reason=_text(reason),
+        delivery_count=_whole(ours.get(DELIVERY_COUNT)) or 0,
+        first_failed_ms=last_failed_ms if first_failed_ms is None else first_failed_ms,
+        last_failed_ms=last_failed_ms,
+        http_status=_whole(ours.get(HTTP_STATUS)),
+        error_code=_text(ours[HTTP_ERROR_CODE]) if HTTP_ERROR_CODE in ours else None,
+        validation_errors=_errors(ours.get(HTTP_VALIDATION_ERRORS)),
+    )
+
+
+def _ours(headers: Headers) -> dict[str, bytes | None]:
+    """Our headers among these. Should one stand twice, the first counts: it was there first."""
+    found: dict[str, bytes | None] = {}
+    for name, value in headers:
+        if name in OURS:
+            found.setdefault(name, value)
+    return found
+
+
+def _origin(ours: Mapping[str, bytes | None]) -> Position | None:
+    topic = _text(ours.get(TOPIC))
+    partition = _whole(ours.get(PARTITION))
+    offset = _whole(ours.get(OFFSET))
+    if not topic or partition is None or offset is None:
+        return None
+    return Position(topic, partition, offset)
+
+
+def _whole(value: bytes | None) -> int | None:
+    if value is None or len(value) > 19 or not value.removeprefix(b"-").isdigit():
+        return None
+    return int(value)
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode("utf-8", "replace")
+
+
+def _utf8(text: str) -> bytes:
+    """UTF-8, a lone surrogate as `?`: an API may answer with one, and no header could hold it."""
+    return text.encode("utf-8", "replace")
+
+
+def _errors(value: bytes | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    try:
+        return _VALIDATION_ERRORS.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ()

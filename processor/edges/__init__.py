@@ -1,0 +1,1 @@
+"""The edges: the only importers of the Kafka client, fastavro, the HTTP client and prometheus_client."""

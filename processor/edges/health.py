@@ -1,0 +1,102 @@
+"""The HTTP endpoints of a worker: `/metrics`, `/livez`, `/readyz`, `/status`.
+
+Owned by the composition root. A small threaded server of its own, apart from every loop, so that it answers when they
+do not: that is when somebody asks. Reads what the roles publish and changes nothing.
+
+    /livez    200 while every role's loop makes its rounds; 503 with the name of the one that does not
+    /readyz   200 when every role is assigned, restored and accepted; 503 with every reason why not
+    /status   JSON: one object a role (role, partitions, destinations); with one role, that object itself
+    /metrics  Prometheus text or OpenMetrics, as the Accept header asks
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import Any, Final, Protocol
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from processor.errors import Unusable
+
+_JSON: Final = "application/json"
+
+
+class Health(Protocol):
+    """What a role publishes of itself; may be called from any thread at any time."""
+
+    def stuck(self) -> str | None:
+        """Why the loop is not making its rounds; None while it does."""
+
+    def unready(self) -> list[str]:
+        """Why the role is not ready; empty when it is."""
+
+    def status(self) -> dict[str, Any]:
+        """The role's object of `/status`."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    """One request a connection, at most 10 s; a probe is no news for the log."""
+
+    timeout: float | None = 10
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+
+class HealthServer:
+    """Serves until `close`. Raises `Unusable` where the port cannot be had."""
+
+    def __init__(self, port: int, roles: list[Health], registry: CollectorRegistry = REGISTRY) -> None:
+        self._roles = roles
+        self._registry = registry
+        try:
+            self._server = make_server("0.0.0.0", port, self._answer, server_class=_Server, handler_class=_Quiet)
+        except OSError as taken:
+            raise Unusable(
+                [f"PROCESSOR_METRICS_PORT: {port} cannot be served on: {taken.strerror}; choose another, or 0"]
+            ) from taken
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        match environ["PATH_INFO"]:
+            case "/metrics":
+                encoder, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+                return self._send(start, "200 OK", content_type, encoder(self._registry))
+            case "/livez":
+                stuck = [why for role in self._roles if (why := role.stuck()) is not None]
+                return self._verdict(start, stuck)
+            case "/readyz":
+                return self._verdict(start, [why for role in self._roles for why in role.unready()])
+            case "/status":
+                of_roles = [role.status() for role in self._roles]
+                body = of_roles[0] if len(of_roles) == 1 else {"roles": of_roles}
+                return self._send(start, "200 OK", _JSON, json.dumps(body).encode())
+            case _:
+                known = "/metrics, /livez, /readyz and /status are served here"
+                return self._send(start, "404 Not Found", "text/plain; charset=utf-8", known.encode())
+
+    def _verdict(self, start: Callable[..., Any], against: list[str]) -> Iterable[bytes]:
+        status = "503 Service Unavailable" if against else "200 OK"
+        body = {"ok": not against, "reasons": against}
+        return self._send(start, status, _JSON, json.dumps(body).encode())
+
+    @staticmethod
+    def _send(start: Callable[..., Any], status: str, content_type: str, body: bytes) -> Iterable[bytes]:
+        start(status, [("Content-Type", content_type), ("Content-Length", str(len(body)))])
+        return [body]

@@ -1,0 +1,385 @@
+"""One HTTP/1.1 connection: a request out, its whole answer back, or one of httpx's exceptions.
+
+Owned by a `Pool` (`http.py`); parsed by httptools. No retries, no redirects, no decompression.
+
+A connection's life (`Phase`); every arrow into CLOSED ends the request that is under way, if there is one:
+
+    OPENING ──adopt──► IDLE ──send──► WAITING ──first byte──► READING ──whole answer──► IDLE
+       │                │                │                       │
+       │                │                │                       └─► CLOSED  the server closes; not HTTP;
+       │                │                │                               a limit; a deadline; bytes after it
+       │                │                └─► CLOSED  the server closes; a deadline; the task is cancelled
+       │                └─► CLOSED  idle too long; too old; bytes nobody asked for; the server closes
+       └─► CLOSED  refused; wrong certificate; deadline
+
+Invariants
+- A request is written at most once, and never again after a failure, whatever is known of its fate.
+- Only a connection whose request was written whole and whose answer arrived whole, with nothing after it,
+  is IDLE again.
+- There is a future in `_answer` exactly while a request is under way, and whoever clears it has completed
+  it.
+- An answer is returned whole, its body read already (`response.content`, `await response.aread()`) and as
+  it came (no decompression: we ask for none). A body over `body_bytes_max` is cut there and
+  `extensions["truncated"]` is True.
+
+Not chosen: a timer a request (one a connection, moved lazily, does); a `Response` made with `content=`
+(17 µs; with `stream=` and a later `aread()` 20; as here 1); streaming answers (nobody reads more than 64
+KiB of one).
+RFC 9112 sections 6 (message body) and 9 (connections).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, cast
+
+import httptools
+import httpx
+
+Timeouts = Mapping[str, float | None]
+"""Seconds by phase (connect, write, read, pool) and `total`, as `request.extensions["timeout"]` has them."""
+
+
+class Phase(Enum):
+    """Where a connection is in its life; the picture is in the module's docstring."""
+
+    OPENING = "opening"
+    IDLE = "idle"
+    WAITING = "waiting"
+    READING = "reading"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What one transport may use. Seconds hold where a request's `extensions["timeout"]` has no number."""
+
+    connections_max: int = 512
+    """For each origin. File descriptors (often 1024 a process) would run out in the midst of a burst."""
+    waiting_max: int = 10_000
+    """Requests that wait for a connection of an origin: a caller without a bound must not fill memory."""
+    origins_max: int = 16
+    """Origins are settings; a base URL built from data would open a pool for each order."""
+    idle_s_max: float = 4.5
+    """Shorter than servers keep an idle connection (Node 5 s, most 60): whoever closes first has no race."""
+    age_s_max: float = 300.0
+    """A busy connection never becomes idle, and would stay with an address that DNS dropped long ago."""
+    age_jitter: float = 0.2
+    """Share of the age that is random, so that connections opened together are not all reopened together."""
+    head_bytes_max: int = 64 * 1024
+    """Status line and headers, those of 1xx answers included: a flood of headers must not fill memory."""
+    body_bytes_max: int = 64 * 1024
+    """Nobody reads more of an answer than its error codes: 50 MB, or an endless body, must cost nothing."""
+    wire_bytes_max: int = 1024 * 1024
+    """All bytes of one answer: endless 1xx answers, chunk extensions and trailers escape the limits above.
+    The longest honest answer is 64 KiB of head and 64 Ki chunks of one byte, 6 bytes each on the wire."""
+    connect_s_max: float = 5.0
+    write_s_max: float = 10.0
+    read_s_max: float = 30.0
+    """Between two reads: a server that died without closing its connection would hold an order for ever."""
+    pool_s_max: float = 10.0
+    total_s_max: float = 60.0
+    """All phases together: a body that comes one byte at a time never trips the limit between two reads."""
+    addresses_max: int = 8
+    """Addresses of one name tried for one connection: each gets a share of `connect_s_max`."""
+    failed_address_s: float = 30.0
+    """An address that refused comes last for so long: a dead one must not delay each new connection."""
+    close_s_max: float = 2.0
+    """How long `aclose` waits for sockets to close: the event loop may be too busy to say so."""
+
+
+class ReadResponse(httpx.Response):
+    """An answer that has arrived whole. Its headers are made when they are asked for.
+
+    Not `super().__init__`: it takes 3 µs more, mostly for headers nobody reads on a 2xx. The attributes are
+    those of httpx 0.28; `test_an_answer_has_all_that_httpx_gives_one` holds later releases to them.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        raw_headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        is_ascii: bool,
+        truncated: bool,
+    ) -> None:
+        self.status_code = status
+        self.extensions = {"truncated": True} if truncated else {}
+        self.next_request = None
+        self.history = []
+        self.default_encoding = "utf-8"
+        self.is_closed = self.is_stream_consumed = True
+        self._request = None
+        self._content = body
+        self._num_bytes_downloaded = len(body)
+        self._raw_headers = raw_headers
+        self._is_ascii = is_ascii
+
+    @functools.cached_property
+    def headers(self) -> httpx.Headers:  # type: ignore[override]  # httpx: an attribute
+        # An encoding that httpx has to find out costs 2 µs at the first `get`.
+        return httpx.Headers(self._raw_headers, encoding="ascii" if self._is_ascii else None)
+
+    @functools.cached_property
+    def stream(self) -> httpx.ByteStream:  # type: ignore[override, mutable-override]  # as above
+        return httpx.ByteStream(self._content)
+
+
+class Pool(Protocol):
+    """What a connection tells the pool it belongs to."""
+
+    def release(self, connection: Connection) -> None:
+        """A request has ended well: the connection may be used again."""
+
+    def closing(self, connection: Connection) -> None:
+        """It must not be used again."""
+
+    def forget(self, connection: Connection) -> None:
+        """Its socket is closed."""
+
+
+class Connection(asyncio.Protocol):
+    """One socket, one request at a time. Mutable; its invariants are asserted at `send` and `_finish`."""
+
+    def __init__(self, pool: Pool, limits: HttpLimits, retire_at: float) -> None:
+        self.phase = Phase.OPENING
+        self.due = 0.0  # loop time: end of the request's phase, or of the idle time
+        self.requests = 0
+        self._pool = pool
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._retire_at = retire_at
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
+        self._overdue = False
+        # The request that is under way: `_answer` is None exactly when there is none.
+        self._answer: asyncio.Future[httpx.Response] | None = None
+        self._bodyless = self._unwritten = self._in_body = self._complete = self._keep_alive = False
+        self._read_s = self._write_s = self._give_up_at = 0.0
+        self._received = self._body_bytes = self._status = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+
+    # What the pool does with it.
+
+    def adopt(self) -> bool:
+        """The pool counts it from now on. False: it was closed in the same moment."""
+        if self.phase is Phase.OPENING:
+            self.phase = Phase.IDLE
+        return self.phase is Phase.IDLE
+
+    def send(self, wire: bytes, bodyless: bool, timeouts: Timeouts, give_up_at: float
+             ) -> asyncio.Future[httpx.Response]:  # fmt: skip
+        """Write a whole request; the future brings its answer, or one of httpx's exceptions."""
+        assert self.phase is Phase.IDLE, self.phase
+        assert self._answer is None
+        limits = self._limits
+        self.phase = Phase.WAITING
+        self.requests += 1
+        self._answer = answer = self._loop.create_future()
+        self._bodyless = bodyless
+        self._in_body = self._complete = self._keep_alive = self._overdue = False
+        self._received = self._body_bytes = 0
+        self._body = []
+        self._read_s = timeouts.get("read") or limits.read_s_max
+        self._write_s = timeouts.get("write") or limits.write_s_max
+        self._give_up_at = give_up_at
+        self._wake_at(min(self._loop.time() + self._read_s, give_up_at))
+        self._transport.write(wire)  # if the socket takes less: calls pause_writing, the write phase starts
+        return answer
+
+    def rest(self, until: float) -> bool:
+        """Nothing is under way: usable until then, or until it is too old. False: it is too old already."""
+        assert self.phase is Phase.IDLE
+        assert self._answer is None
+        self._wake_at(min(until, self._retire_at))
+        return self._loop.time() < self._retire_at
+
+    def close(self) -> None:
+        """Close at once. Idempotent. The slot in the pool is free when `connection_lost` has been called."""
+        assert self._answer is None, "ends by _fail or _finish"
+        if self.phase is not Phase.CLOSED:
+            self.phase = Phase.CLOSED
+            self._pool.closing(self)
+            self._transport.abort()
+
+    def stop(self) -> None:
+        """Close, whatever is under way."""
+        if self._answer is not None:
+            self._fail(httpx.ReadError(f"the transport was closed; {self._progress()}"))
+        self.close()
+
+    def abandon(self, answer: asyncio.Future[httpx.Response]) -> None:
+        """Nobody waits for this answer any longer. Closes, unless the answer was faster."""
+        if answer.done() and not answer.cancelled():
+            answer.exception()  # else the loop complains that nobody has asked
+        if self._answer is answer:
+            self._fail(httpx.ReadError("cancelled"))
+
+    # What the event loop tells it.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=1, low=0)  # pause_writing: something is unwritten
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None:
+            self.close()  # taken as the answer to the next request it would be a wrong verdict
+            return
+        limits = self._limits
+        self.phase = Phase.READING
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self._complete:
+                self._fail(httpx.RemoteProtocolError(f"not an HTTP/1.1 answer: {error.__context__ or error}"))
+                return
+            self._keep_alive = False  # bytes after the answer
+        if self._complete or self._body_bytes > limits.body_bytes_max:
+            self._finish(data.isascii())
+        elif self._received > limits.wire_bytes_max:
+            self._fail(httpx.RemoteProtocolError(f"answer of more than {limits.wire_bytes_max} bytes"))
+        elif self._received > limits.head_bytes_max and not self._in_body:
+            self._fail(httpx.RemoteProtocolError(f"headers of more than {limits.head_bytes_max} bytes"))
+        elif not self._unwritten:
+            self._wake_at(min(self._loop.time() + self._read_s, self._give_up_at))
+
+    def eof_received(self) -> None:
+        self._ended(None)  # and returning None closes the transport: half a connection is of no use
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._ended(error)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        del self._parser  # it refers back to us: the garbage collector would have to find each such circle
+        self._pool.forget(self)
+
+    def pause_writing(self) -> None:
+        self._unwritten = True
+        if self._answer is not None:
+            self._wake_at(min(self._loop.time() + self._write_s, self._give_up_at))
+
+    def resume_writing(self) -> None:
+        self._unwritten = False
+        if self._answer is not None:
+            self._wake_at(min(self._loop.time() + self._read_s, self._give_up_at))
+
+    # What the parser tells it, from inside `feed_data`.
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ValueError("bytes after the answer")  # stops the parser
+        self._headers = []  # an informational answer may have left some
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:  # trailers are nobody's
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        limit = self._limits.head_bytes_max
+        if self._received > limit and sum(len(n) + len(v) + 4 for n, v in self._headers) > limit:
+            raise ValueError(f"headers of more than {limit} bytes")
+        self._status = self._parser.get_status_code()
+        if self._status == 101:
+            raise ValueError("switches to a protocol nobody asked for")
+        if self._status >= 200:
+            self._in_body = True
+            self._keep_alive = self._parser.should_keep_alive()
+            if self._bodyless:  # HEAD: the parser does not know, and waits for a body; it is not used again
+                self._complete = True
+                self._keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        if self._body_bytes <= self._limits.body_bytes_max and not self._bodyless:
+            self._body.append(body)
+            self._body_bytes += len(body)
+
+    def on_message_complete(self) -> None:
+        self._complete = self._in_body  # false for 100 and 103: the answer proper follows
+
+    # How a request ends.
+
+    def _finish(self, is_ascii: bool) -> None:
+        answer = self._answer
+        assert answer is not None
+        assert self._in_body
+        assert self.phase is not Phase.IDLE
+        self._answer = None
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        limit = self._limits.body_bytes_max
+        truncated = self._body_bytes > limit
+        if truncated:
+            body = body[:limit]
+        if not answer.done():
+            answer.set_result(ReadResponse(self._status, self._headers, body, is_ascii, truncated))
+            if self._keep_alive and not truncated and not self._unwritten and self.phase is Phase.READING:
+                self.phase = Phase.IDLE
+                self._pool.release(self)
+                return
+        self.close()
+
+    def _fail(self, error: httpx.TransportError) -> None:
+        answer, self._answer = self._answer, None
+        assert answer is not None
+        if not answer.done():
+            answer.set_exception(error)
+        self.close()
+
+    def _ended(self, error: Exception | None) -> None:
+        """The server closed the connection, or the network broke it."""
+        if self._answer is None:
+            self.close()
+        elif error is not None:
+            kind = httpx.WriteError if self._unwritten else httpx.ReadError
+            self._fail(kind(f"{type(error).__name__}: {error}; {self._progress()}"))
+        elif self._in_body and not self._keep_alive and not self._has_length():
+            self._finish(False)  # RFC 9112 section 6.3 rule 8: this body ends with the connection
+        else:
+            self._fail(httpx.RemoteProtocolError(f"the server closed the connection; {self._progress()}"))
+
+    def _has_length(self) -> bool:
+        headers = {name.lower(): value.lower() for name, value in self._headers}
+        return b"content-length" in headers or headers.get(b"transfer-encoding", b"").endswith(b"chunked")
+
+    def _progress(self) -> str:
+        """For whoever judges whether the request may have been taken."""
+        if self._received:
+            return f"{self._received} bytes of an answer had arrived"
+        return f"no byte of an answer, request {self.requests} of this connection"
+
+    # One timer a connection: set anew only if it is needed earlier; else it looks again when it rings.
+
+    def _wake_at(self, when: float) -> None:
+        if when != self.due:
+            self.due = when
+            self._overdue = False
+        if self._alarm is None or when < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_at = when
+            self._alarm = self._loop.call_at(when, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        now = self._loop.time()
+        if self.phase is Phase.CLOSED:
+            return
+        if now < self.due:
+            self._wake_at(self.due)
+        elif self._answer is None:
+            self.close()
+        elif not self._overdue:
+            # After a stall of our own loop the answer may lie in the socket, and timers run before sockets.
+            self._overdue = True
+            self._alarm_at = now + 0.001
+            self._alarm = self._loop.call_at(self._alarm_at, self._on_alarm)
+        elif self._unwritten:
+            self._fail(httpx.WriteTimeout(f"the request was not taken in time; {self._progress()}"))
+        else:
+            self._fail(httpx.ReadTimeout(f"no whole answer in time; {self._progress()}"))

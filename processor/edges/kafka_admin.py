@@ -1,0 +1,268 @@
+"""What is asked of a cluster rather than read from it: topics, offsets, groups, rights.
+
+Owned by the commands (`check`, `topics`), the start-up checks and, for their lag and their standing, the
+consumers. Every question is bounded in time and raises `BrokerOutage` when it is not answered. The `…_soon`
+forms do not wait: they return futures that librdkafka's own thread completes, so a consumer's loop can ask
+without standing still."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from enum import Enum
+from typing import Any, Final, NamedTuple, TypeVar
+
+import confluent_kafka as ck
+import structlog
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
+    AclOperation,
+    AdminClient,
+    ConfigResource,
+    ConsumerGroupDescription,
+    ListOffsetsResultInfo,
+    OffsetSpec,
+    ResourceType,
+    TopicDescription,
+)
+from confluent_kafka.cimpl import NewTopic
+
+from processor.edges.kafka_client import (
+    Complaints,
+    KafkaSettings,
+    LibraryLog,
+    Log,
+    error_of,
+    merged,
+    unusable,
+)
+from processor.errors import BrokerOutage, Fatal
+from processor.interfaces import Committed
+from processor.records import TopicPartition
+
+ANSWER_S_MAX: Final = (
+    10.0  # a question to a cluster that is down must not hold a start or a command up for ever
+)
+
+_EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # confluent-kafka's own omission
+_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+T = TypeVar("T")
+
+
+class TopicState(NamedTuple):
+    """A topic as the cluster has it: its partitions, its replicas, its whole configuration, its ID."""
+
+    partitions: int
+    replicas: int
+    config: Mapping[str, str]
+    topic_id: str
+    """The cluster's own name for it: another one of the same name has another."""
+
+
+class Member(NamedTuple):
+    """A live member of a consumer group, by the client ID it joined with."""
+
+    client_id: str
+    partitions: frozenset[TopicPartition]
+
+
+class KafkaAdmin:
+    """Questions to one cluster. May be used from any thread; `close` is not needed."""
+
+    def __init__(self, settings: KafkaSettings, *, client_id: str, log: Log | None = None) -> None:
+        log = log or structlog.get_logger()
+        self._complaints = Complaints(log)
+        owned = {"client.id": client_id}
+        config: dict[str, Any] = merged({}, settings, owned)
+        config["error_cb"] = self._complaints.on_error
+        try:
+            self._admin = AdminClient(config, logger=LibraryLog(log))
+        except KafkaException as refused:
+            raise unusable(refused) from refused
+
+    # ---- topics ------------------------------------------------------------------------------------------
+
+    def brokers(self) -> int:
+        """How many brokers there are. Raises `BrokerOutage` when none answers."""
+        try:
+            return len(self._admin.list_topics(timeout=ANSWER_S_MAX).brokers)
+        except KafkaException as refused:
+            raise self._outage(refused) from refused
+
+    def describe(self, topics: Sequence[str]) -> Mapping[str, TopicState | None]:
+        """Each topic's state, None for those that do not exist. Raises `Fatal` where the right to ask is
+        missing."""
+        described = self.topics_soon(topics)
+        there = {name: found for name in topics if (found := self._topic(described[name])) is not None}
+        if not there:
+            return dict.fromkeys(topics)
+        resources = {ConfigResource(ResourceType.TOPIC, name): name for name in there}
+        configs = {
+            resources[resource]: self._answer(future)
+            for resource, future in self._admin.describe_configs(
+                list(resources), request_timeout=ANSWER_S_MAX
+            ).items()
+        }
+        return {
+            name: TopicState(
+                partitions=len(there[name].partitions),
+                replicas=min((len(partition.replicas) for partition in there[name].partitions), default=0),
+                config={
+                    entry.name: entry.value for entry in configs[name].values() if entry.value is not None
+                },
+                topic_id=str(there[name].topic_id),
+            )
+            if name in there
+            else None
+            for name in topics
+        }
+
+    def create(self, topic: str, *, partitions: int, replicas: int, config: Mapping[str, str]) -> bool:
+        """Makes a topic; False when it was there already. `replicas` -1 is the cluster's default."""
+        assert partitions > 0, "a topic without partitions"
+        wanted = NewTopic(topic, num_partitions=partitions, replication_factor=replicas, config=dict(config))
+        made: Future[None] = self._admin.create_topics([wanted], request_timeout=ANSWER_S_MAX)[topic]
+        try:
+            made.result(timeout=2 * ANSWER_S_MAX)
+        except KafkaException as refused:
+            if error_of(refused).code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                return False
+            raise self._outage(refused) from refused
+        except FutureTimeout as silence:
+            raise BrokerOutage(f"no answer about the new topic {topic}") from silence
+        return True
+
+    def topics_soon(self, topics: Sequence[str]) -> Mapping[str, Future[TopicDescription]]:
+        """Descriptions with our rights among them."""
+        return self._admin.describe_topics(
+            TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=ANSWER_S_MAX
+        )
+
+    def _topic(self, future: Future[TopicDescription]) -> TopicDescription | None:
+        try:
+            return future.result(timeout=2 * ANSWER_S_MAX)
+        except KafkaException as refused:
+            if error_of(refused).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            raise self._outage(refused) from refused
+        except FutureTimeout as silence:
+            raise BrokerOutage("no answer about topics") from silence
+
+    # ---- offsets -----------------------------------------------------------------------------------------
+
+    def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The first offset still in each log."""
+        return self._offsets(self._offsets_soon(partitions, _EARLIEST, ck.IsolationLevel.READ_UNCOMMITTED))
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The high watermark of each log, open transactions included."""
+        return self._offsets(self._offsets_soon(partitions, _LATEST, ck.IsolationLevel.READ_UNCOMMITTED))
+
+    def stable_ends_soon(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, Future[ListOffsetsResultInfo]]:
+        """The last stable offset of each log: where a read_committed reader ends."""
+        return self._offsets_soon(partitions, _LATEST, ck.IsolationLevel.READ_COMMITTED)
+
+    def _offsets_soon(
+        self, partitions: Sequence[TopicPartition], spec: Any, isolation: ck.IsolationLevel
+    ) -> Mapping[TopicPartition, Future[ListOffsetsResultInfo]]:
+        if not partitions:
+            return {}
+        asked = {ck.TopicPartition(topic, partition): spec for topic, partition in partitions}
+        futures = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=ANSWER_S_MAX)
+        return {TopicPartition(asked.topic, asked.partition): future for asked, future in futures.items()}
+
+    def _offsets(
+        self, futures: Mapping[TopicPartition, Future[ListOffsetsResultInfo]]
+    ) -> Mapping[TopicPartition, int]:
+        return {partition: int(self._answer(future).offset) for partition, future in futures.items()}
+
+    # ---- groups ------------------------------------------------------------------------------------------
+
+    def committed(
+        self, group: str, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, Committed]:
+        """What `group` committed last, **not** waiting for a transaction that is still open on top of it.
+
+        A consumer's own `committed` waits for that, and so would a new owner whose predecessor died with its
+        transaction open: here it learns who that was, and can end the transaction (`abort_left_behind`).
+        """
+        if not partitions:
+            return {}
+        asked = ck.ConsumerGroupTopicPartitions(
+            group, [ck.TopicPartition(*partition) for partition in partitions]
+        )
+        future: Future[ck.ConsumerGroupTopicPartitions] = self._admin.list_consumer_group_offsets(
+            [asked], require_stable=False, request_timeout=ANSWER_S_MAX
+        )[group]
+        answer = self._answer(future).topic_partitions or []
+        found: dict[TopicPartition, Committed] = {}
+        for offset in answer:
+            if offset.error is not None:
+                raise BrokerOutage(f"committed offset of {offset.topic}/{offset.partition}: {offset.error}")
+            next_offset = offset.offset if offset.offset >= 0 else None
+            found[TopicPartition(offset.topic, offset.partition)] = Committed(
+                next_offset, offset.metadata or ""
+            )
+        return found
+
+    def members(self, group: str) -> Sequence[Member]:
+        """Who is in `group` now; nobody where there is no such group."""
+        future = self.group_soon(group)
+        try:
+            described = future.result(timeout=2 * ANSWER_S_MAX)
+        except KafkaException as refused:
+            if error_of(refused).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return ()
+            raise self._outage(refused) from refused
+        except FutureTimeout as silence:
+            raise BrokerOutage(f"no answer about the group {group}") from silence
+        return [
+            Member(
+                member.client_id,
+                frozenset(TopicPartition(p.topic, p.partition) for p in member.assignment.topic_partitions),
+            )
+            for member in described.members
+        ]
+
+    def group_soon(self, group: str) -> Future[ConsumerGroupDescription]:
+        """A group's description with our rights among it."""
+        future: Future[ConsumerGroupDescription] = self._admin.describe_consumer_groups(
+            [group], include_authorized_operations=True, request_timeout=ANSWER_S_MAX
+        )[group]
+        return future
+
+    # ---- answers -----------------------------------------------------------------------------------------
+
+    def _answer(self, future: Future[T]) -> T:
+        try:
+            return future.result(timeout=2 * ANSWER_S_MAX)  # librdkafka ends the request itself, well before
+        except KafkaException as refused:
+            raise self._outage(refused) from refused
+        except FutureTimeout as silence:
+            raise BrokerOutage("no broker answers") from silence
+
+    def _outage(self, refused: KafkaException) -> BrokerOutage | Fatal:
+        error = error_of(refused)
+        if error.code() in _NOT_ALLOWED:
+            return Fatal(f"not allowed to ask: {error.str()}")
+        complaint = self._complaints.text()
+        return BrokerOutage(f"{error.str()} ({complaint})" if complaint else error.str())
+
+
+_NOT_ALLOWED: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+
+
+def may_read(operations: Sequence[Enum] | None) -> bool:
+    """Whether the rights that a description came with hold READ. Old brokers and mocks send none: no
+    verdict."""
+    return not operations or AclOperation.READ in operations

@@ -1,0 +1,135 @@
+"""What every Kafka client of ours shares: which settings are the processor's, its log lines and its
+complaints.
+
+Owned by the other `kafka_*` modules. librdkafka tells of trouble in four ways, none of which raises by
+itself: an error callback, a log line, a message that is an error, an exception. Here they become facts, a
+structured log line and one sentence for `/readyz`, because a client that was refused is otherwise silent and
+looks idle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from confluent_kafka import KafkaError, KafkaException
+
+from processor.errors import Unusable
+
+Setting = str | int | float | bool
+KafkaSettings = Mapping[str, Setting]
+"""librdkafka's names and values, as the user gave them; `bootstrap.servers` is always among them."""
+
+SHARED_DEFAULTS: Final[Mapping[str, Setting]] = {
+    # A broker that hangs instead of dying is given up after this; librdkafka's 60 s would outlast every
+    # promise.
+    "socket.timeout.ms": 10_000,
+    "socket.connection.setup.timeout.ms": 5_000,
+    # A restarted broker is found again within a second, not within librdkafka's 10.
+    "reconnect.backoff.max.ms": 1_000,
+    "retry.backoff.max.ms": 500,
+    "socket.keepalive.enable": True,
+}
+
+
+class Log(Protocol):
+    """The part of structlog's bound logger that an edge uses: a constant message and facts."""
+
+    def debug(self, event: str, **facts: Any) -> Any: ...
+
+    def info(self, event: str, **facts: Any) -> Any: ...
+
+    def warning(self, event: str, **facts: Any) -> Any: ...
+
+    def error(self, event: str, **facts: Any) -> Any: ...
+
+
+def merged(defaults: KafkaSettings, settings: KafkaSettings, owned: KafkaSettings) -> dict[str, Any]:
+    """`defaults` under the user's `settings` under what we own."""
+    return {**SHARED_DEFAULTS, **defaults, **settings, **owned}
+
+
+def error_of(raised: KafkaException) -> KafkaError:
+    """The `KafkaError` that confluent-kafka puts into its exceptions."""
+    error = raised.args[0]
+    assert isinstance(error, KafkaError), f"a KafkaException without an error: {raised!r}"
+    return error
+
+
+def unusable(raised: KafkaException) -> Unusable:
+    """A client that cannot even be made: librdkafka refused a setting, or two that do not go together."""
+    return Unusable([f"Kafka settings: {error_of(raised).str()}"])
+
+
+class LibraryLog:
+    """What librdkafka logs, as facts. It has the one method that confluent-kafka calls on a `logger`."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def log(self, level: int, _template: str, facility: str, client: str, text: str) -> None:
+        if (
+            facility == "CONFWARN"
+        ):  # one set of settings serves consumers and producers: each warns of the other's
+            return
+        facts = {"facility": facility, "client": client, "detail": text}
+        if level >= 30:
+            # Not an error of ours to act on: what matters comes as a complaint, an exception or a delivery
+            # report.
+            self._log.warning("kafka.library", **facts)
+        elif level >= 20:
+            self._log.info("kafka.library", **facts)
+        else:
+            self._log.debug("kafka.library", **facts)
+
+
+_CONNECTION_LOST: Final = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
+        KafkaError._RESOLVE,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+    }
+)
+
+CONNECTION: Final = "connection"
+
+
+class Complaints:
+    """What a client complained of and has not recovered from, by subject: `connection`, `group`, a topic's
+    name.
+
+    Mutable, owned by the client's thread; `text` may be read from any. A subject stands here from the first
+    complaint until something proves it wrong, since librdkafka says most of these things once and then goes
+    quiet. `fatal` is set once and never cleared."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._open: dict[str, str] = {}
+        self.fatal: str | None = None
+
+    def on_error(self, error: KafkaError) -> None:
+        """librdkafka's error callback: the only place where a wrong password or CA is told of."""
+        if error.fatal():
+            self.fatal = self.fatal or error.str()
+            self._log.error("kafka.fatal", code=error.name(), detail=error.str())
+        elif error.code() in _CONNECTION_LOST:
+            self.note(CONNECTION, error)
+        else:
+            self._log.info("kafka.error", code=error.name(), detail=error.str())
+
+    def note(self, subject: str, error: KafkaError) -> None:
+        if subject not in self._open:  # librdkafka repeats some of these every second
+            self._log.warning("kafka.trouble", subject=subject, code=error.name(), detail=error.str())
+        self._open[subject] = f"{error.name()}: {error.str()}"
+
+    def clear(self, subject: str) -> None:
+        if self._open.pop(subject, None) is not None:
+            self._log.info("kafka.recovered", subject=subject)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return tuple(self._open)
+
+    def text(self) -> str | None:
+        return "; ".join(f"{subject}: {text}" for subject, text in list(self._open.items())) or None

@@ -1,0 +1,351 @@
+"""KafkaTransaction: everything between `begin` and `commit` is readable whole or not at all, offsets
+included.
+
+Owned by transform's Kafka thread.
+
+             open            begin              commit, abort
+    CLOSED ────────► READY ────────► BEGUN ──────────────────► READY
+      ▲                ▲               │ fenced, fatal, timed out, or an abort that nobody confirmed
+      │ close          │ open, begin   ▼
+      └────────────────┴───────────── SPENT
+
+Invariants:
+- Every call ends within its bound. A broker that is restarted under an open transaction ends it: what was
+  begun before is aborted or fenced, `begin` makes a new producer, and the loop goes on.
+- From the moment that `commit_transaction` was called, a failure is `TransactionAborted` only if the broker
+  confirmed an abort after it; anything else is `OutcomeUnknown`. Before that moment nothing of ours can
+  become readable, whether the abort is confirmed or not.
+- A member that the group has left behind cannot commit: offsets carry the consumer's generation (KIP-447).
+
+`transaction.timeout.ms` is 4 s: the broker looks for transactions that took too long every 10 s, so one that
+was left open holds readers up for 4 to 14 s. That is also what a live worker's transaction has, which takes
+some 0.2 s; and the successor does not wait for it, but ends what its predecessor left (`abort_left_behind`).
+
+Not chosen: a producer per partition (as many connections, PIDs and commits as partitions);
+`delivery.report.only.error` (it would hide the one offset that is asked for); waiting for each record's
+report (the commit reports what failed)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
+from typing import Any, Final, cast
+
+import confluent_kafka as ck
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+
+from processor.edges.kafka_client import (
+    Complaints,
+    KafkaSettings,
+    LibraryLog,
+    Log,
+    Setting,
+    error_of,
+    merged,
+    unusable,
+)
+from processor.edges.kafka_consumer import KafkaConsumer, committable
+from processor.edges.kafka_producer import PRODUCER_DEFAULTS, Delivery
+from processor.errors import BrokerOutage, Fatal, Fenced, OutcomeUnknown, TransactionAborted
+from processor.interfaces import Committed
+from processor.records import Headers, TopicPartition
+
+TRANSACTION_TIMEOUT_MS: Final = 4_000  # see the module
+
+OPEN_S_MAX: Final = 5.0  # one try; whoever opens tries again
+COMMIT_S_MAX: Final = (
+    8.0  # inside a fifth of `max.poll.interval.ms`, which a revocation has; twice the timeout above
+)
+ABORT_S_MAX: Final = 3.0  # the rest of that fifth
+QUEUE_S_MAX: Final = (
+    4.0  # a queue that is full for as long as a transaction may last is a broker that is gone
+)
+RETRY_S: Final = 0.05
+
+TRANSACTION_DEFAULTS: Final[Mapping[str, Setting]] = {**PRODUCER_DEFAULTS}
+
+
+class _State(Enum):
+    CLOSED = auto()
+    READY = auto()
+    BEGUN = auto()
+    SPENT = auto()
+
+
+class KafkaTransaction:
+    """See the module. Mutable: `_state` and `_producer` (there in every state but CLOSED and SPENT, and in
+    CLOSED while an `open` is being retried); `_last_offsets`, what the open transaction's keyed records were
+    given so far."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        transactional_id: str,
+        consumer: KafkaConsumer,
+        client_id: str,
+        log: Log | None = None,
+    ) -> None:
+        self._log = log or structlog.get_logger()
+        self._complaints = Complaints(self._log)
+        self._consumer = consumer
+        self.transactional_id = transactional_id
+        self._config = _config(settings, transactional_id, client_id)
+        self._state = _State.CLOSED
+        self._producer: ck.Producer | None = None
+        self._last_offsets: dict[TopicPartition, int] = {}
+        self._keyed_error: str | None = None
+
+    @property
+    def record_bytes_max(self) -> int:
+        return int(self._config["message.max.bytes"])
+
+    # ---- opening -----------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        assert self._state is not _State.BEGUN, "opened in the middle of a transaction"
+        if self._state is _State.READY:
+            return
+        if self._producer is None:
+            self._complaints = Complaints(self._log)
+            self._producer = _producer(self._config, self._complaints, self._log)
+        error = _until(time.monotonic() + OPEN_S_MAX, self._producer.init_transactions)
+        if error is None:
+            self._state = _State.READY
+            return
+        if error.fatal() or not error.retriable():
+            self._discard(_State.CLOSED)
+        if error.code() in _NOT_ALLOWED:
+            raise Fatal(f"transactional ID {self.transactional_id}: {error.str()}")
+        raise BrokerOutage(_why(f"transactional ID {self.transactional_id}", error, self._complaints))
+
+    def begin(self) -> None:
+        assert self._state is not _State.BEGUN, "one transaction at a time"
+        self.open()
+        assert self._producer is not None
+        self._last_offsets = {}
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as refused:  # fenced since the last one: the broker may tell at any time
+            self._discard(_State.SPENT)
+            raise Fenced(error_of(refused).str()) from refused
+        self._state = _State.BEGUN
+
+    # ---- producing ---------------------------------------------------------------------------------------
+
+    def produce(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp_ms: int,
+    ) -> None:
+        producer = self._begun()
+        while True:
+            try:
+                producer.produce(
+                    topic, value, key, partition, timestamp=timestamp_ms, headers=cast(Any, headers)
+                )
+                return
+            except BufferError:
+                self._wait_for_room(producer)
+            except KafkaException as refused:
+                raise self._given_up(error_of(refused)) from refused
+
+    def produce_keyed(self, topic: str, partition: int, pairs: Sequence[tuple[bytes, bytes | None]]) -> None:
+        if not pairs:
+            return
+        producer = self._begun()
+        batch: list[dict[str, Any]] = [{"key": key, "value": value} for key, value in pairs[:-1]]
+        while batch:
+            try:
+                taken = producer.produce_batch(topic, batch, partition)
+            except KafkaException as refused:
+                raise self._given_up(error_of(refused)) from refused
+            if taken == len(batch):
+                break
+            batch = [message for message in batch if message.get("_error") is not None]
+            refusals = {message.pop("_error").code() for message in batch}
+            if refusals - {KafkaError._QUEUE_FULL}:
+                raise self._given_up(KafkaError(min(refusals - {KafkaError._QUEUE_FULL})))
+            self._wait_for_room(producer)
+        where = TopicPartition(topic, partition)
+
+        def last(error: KafkaError | None, message: Delivery) -> None:
+            if error is None:  # an error is the commit's to tell: it aborts the transaction
+                self._last_offsets[where] = message.offset()
+
+        key, value = pairs[-1]
+        while True:
+            try:
+                producer.produce(
+                    topic, value, key, partition, on_delivery=cast("ck.cimpl.DeliveryCallback", last)
+                )
+                return
+            except BufferError:
+                self._wait_for_room(producer)
+            except KafkaException as refused:
+                raise self._given_up(error_of(refused)) from refused
+
+    def _begun(self) -> ck.Producer:
+        assert self._state is _State.BEGUN, f"no transaction is open: {self._state.name}"
+        assert self._producer is not None
+        return self._producer
+
+    def _wait_for_room(self, producer: ck.Producer) -> None:
+        """The queue holds what the broker has not taken yet. It empties in milliseconds, or the broker is
+        gone."""
+        deadline_s = time.monotonic() + QUEUE_S_MAX
+        full = len(producer)
+        while len(producer) >= full:
+            if time.monotonic() >= deadline_s:
+                raise self._given_up(KafkaError(KafkaError._QUEUE_FULL))
+            producer.poll(0.01)
+
+    # ---- ending ------------------------------------------------------------------------------------------
+
+    def commit(self, offsets: Mapping[TopicPartition, Committed]) -> Mapping[TopicPartition, int]:
+        producer = self._begun()
+        deadline_s = time.monotonic() + COMMIT_S_MAX
+        if offsets:
+            parts = committable(offsets)
+            member = self._consumer.group_metadata()
+            error = _until(
+                deadline_s, lambda left_s: producer.send_offsets_to_transaction(parts, member, left_s)
+            )
+            if error is not None:
+                raise self._given_up(error)
+        error = _until(deadline_s, producer.commit_transaction)
+        if error is None:
+            self._state = _State.READY
+            return self._last_offsets
+        if error.fatal() or not error.txn_requires_abort():
+            self._discard(_State.SPENT)
+            raise OutcomeUnknown(_why("commit", error, self._complaints))
+        if self._abort() is not None:
+            raise OutcomeUnknown(_why("commit, then abort", error, self._complaints))
+        raise TransactionAborted(_why("commit", error, self._complaints))
+
+    def abort(self) -> None:
+        if self._state is _State.BEGUN:
+            self._abort()
+
+    def _abort(self) -> KafkaError | None:
+        """None when the broker has confirmed it. Otherwise the next `begin` makes a new producer, which ends
+        it too."""
+        producer = self._begun()
+        error = _until(time.monotonic() + ABORT_S_MAX, producer.abort_transaction)
+        if error is None:
+            self._state = _State.READY
+        else:
+            self._log.warning("kafka.abort_unconfirmed", code=error.name(), detail=error.str())
+            self._discard(_State.SPENT)
+        return error
+
+    def _given_up(self, error: KafkaError) -> TransactionAborted | Fenced:
+        """Ends a transaction that cannot be committed any more; none of it was, whether the broker hears of
+        it or not."""
+        if error.fatal() or self._complaints.fatal is not None:
+            self._discard(_State.SPENT)
+            return Fenced(_why("transaction", error, self._complaints))
+        self._abort()
+        return TransactionAborted(_why("transaction", error, self._complaints))
+
+    def _discard(self, state: _State) -> None:
+        """Lets go of the client: nothing that it still holds shall be sent."""
+        self._state = state
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            _dropped(producer)
+
+    def close(self) -> None:
+        if self._state is _State.BEGUN:
+            self._abort()
+        self._discard(_State.CLOSED)
+
+
+def abort_left_behind(
+    settings: KafkaSettings, transactional_id: str, *, client_id: str, log: Log | None = None
+) -> None:
+    """Ends what a dead worker left open, by taking its transactional ID over for a moment. It must be dead: a
+    live one is fenced by this. Raises `BrokerOutage` when the broker does not answer, `Fatal` when it
+    refuses."""
+    log = log or structlog.get_logger()
+    complaints = Complaints(log)
+    producer = _producer(_config(settings, transactional_id, client_id), complaints, log)
+    try:
+        error = _until(time.monotonic() + OPEN_S_MAX, producer.init_transactions)
+    finally:
+        _dropped(producer)
+    if error is None:
+        return
+    if error.code() in _NOT_ALLOWED:
+        raise Fatal(f"transactional ID {transactional_id}: {error.str()}")
+    raise BrokerOutage(_why(f"transactional ID {transactional_id}", error, complaints))
+
+
+def _config(settings: KafkaSettings, transactional_id: str, client_id: str) -> dict[str, Any]:
+    # Both of these must stay below the transaction's own timeout; librdkafka derives them where nobody sets
+    # them.
+    derived = {"socket.timeout.ms", "message.timeout.ms"}
+    config = merged(
+        TRANSACTION_DEFAULTS,
+        settings,
+        {
+            "client.id": client_id,
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            "enable.idempotence": True,
+            "acks": "all",
+            "allow.auto.create.topics": False,
+        },
+    )
+    return {name: value for name, value in config.items() if name not in derived}
+
+
+def _producer(config: Mapping[str, Any], complaints: Complaints, log: Log) -> ck.Producer:
+    try:
+        return ck.Producer({**config, "error_cb": complaints.on_error}, logger=LibraryLog(log))
+    except KafkaException as refused:
+        raise unusable(refused) from refused
+
+
+def _dropped(producer: ck.Producer) -> None:
+    """`close` would wait for ever for what can no longer be delivered; so that goes first."""
+    producer.purge()
+    producer.flush(0)
+
+
+def _until(deadline_s: float, call: Callable[[float], Any]) -> KafkaError | None:
+    """Makes a bounded call of the transactional API until it is done, refused, or out of time. All of them
+    may be repeated where librdkafka says `retriable`: they go on where they stood."""
+    while True:
+        left_s = max(deadline_s - time.monotonic(), RETRY_S)
+        try:
+            call(left_s)
+        except KafkaException as refused:
+            error = error_of(refused)
+            again = error.retriable() and not error.fatal() and not error.txn_requires_abort()
+            if not again or time.monotonic() >= deadline_s:
+                return error
+            time.sleep(RETRY_S)
+        else:
+            return None
+
+
+def _why(what: str, error: KafkaError, complaints: Complaints) -> str:
+    more = complaints.fatal or complaints.text()
+    return f"{what}: {error.name()}: {error.str()}" + (f" ({more})" if more else "")
+
+
+_NOT_ALLOWED: Final = frozenset(
+    {
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.INVALID_TRANSACTION_TIMEOUT,
+    }
+)

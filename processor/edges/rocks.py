@@ -1,0 +1,168 @@
+"""The local disk: one RocksDB per partition, in a directory that one process has claimed.
+
+    PROCESSOR_STATE_DIR/
+      worker-0/           claimed by a lock on worker-0/claim; the next process takes worker-1, and so on
+        claim             holds the worker's name, made once: it goes into the transactional ID
+        partition-7/      a RocksDB
+
+Owned by the transform thread. The store is a cache of the changelog: a write is in RocksDB's log and so in the page
+cache when it returns, which survives `kill -9`; a power cut may lose the tail, and then the offset that is stored in
+the same write is older too, so that the changelog brings the rest.
+
+Memory is bounded: one block cache for all partitions, which holds index and filter blocks as well, and two write
+buffers a partition. At the defaults: 64 MiB + 8 MiB a partition.
+
+Not chosen: one directory by host name (two processes on one host would fence each other), SQLite (5 times the write
+cost), state in a dict (1 million orders are 2.5 GB).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+
+from processor.errors import Fatal, StateCorrupt, Unusable
+
+WORKERS_MAX: Final = 256
+"""Processes that may share one state directory; more is a mistake in a loop somewhere."""
+
+_OPEN_FILES_MAX: Final = 64
+"""Table files open per partition, lest 50 partitions meet the limit of 1,024 file descriptors."""
+
+_DISK_TROUBLE: Final = ("No space left", "Read-only file system", "Permission denied", "Too many open files")
+"""What is wrong with the disk and not with the store: wiping would not help."""
+
+
+class RocksStore:
+    """One partition's RocksDB, raw bytes in and out."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        self._path = path
+        try:
+            self._db = Rdict(str(path), options)
+        except Exception as broken:  # rocksdict raises Exception itself, whatever RocksDB complained of
+            raise self._trouble("opened", broken) from broken
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            found: bytes | None = self._db.get(key)
+        except Exception as broken:
+            raise self._trouble("read", broken) from broken
+        return found
+
+    def write(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for key, value in pairs:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        try:
+            self._db.write(batch)
+        except Exception as broken:
+            raise self._trouble("written", broken) from broken
+
+    def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
+        found: list[tuple[bytes, bytes]] = []
+        try:
+            # The iterator lives in this call only: one that is left over keeps the database's lock after `close`.
+            cursor = self._db.iter()
+            cursor.seek(start)
+            while cursor.valid() and len(found) < records_max:
+                found.append((cursor.key(), cursor.value()))
+                cursor.next()
+        except Exception as broken:
+            raise self._trouble("read", broken) from broken
+        return found
+
+    def estimated_keys(self) -> int:
+        return self._db.property_int_value("rocksdb.estimate-num-keys") or 0
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _trouble(self, done: str, cause: Exception) -> StateCorrupt | Fatal:
+        message = f"the store in {self._path} cannot be {done}: {cause}"
+        if any(words in str(cause) for words in _DISK_TROUBLE):
+            return Fatal(message)
+        return StateCorrupt(message)
+
+
+class StateDirectory:
+    """This process's place under PROCESSOR_STATE_DIR, held by a lock until the process ends.
+
+    `worker` names it for ever, also after a restart: a worker that comes back aborts the transaction that its own
+    last life left open. Raises `Unusable` where the directory cannot be made or written.
+    """
+
+    def __init__(self, root: Path, cache_bytes: int, write_buffer_bytes: int) -> None:
+        self._home, self._claim = _claim(root)
+        self._cache = Cache(cache_bytes)
+        self._write_buffer_bytes = write_buffer_bytes
+        self.worker = _name(self._claim)
+
+    def open(self, partition: int) -> RocksStore:
+        return RocksStore(self._path(partition), self._options())
+
+    def wipe(self, partition: int) -> None:
+        shutil.rmtree(self._path(partition), ignore_errors=True)
+
+    def close(self) -> None:
+        os.close(self._claim)
+
+    def _path(self, partition: int) -> Path:
+        return self._home / f"partition-{partition}"
+
+    def _options(self) -> Options:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(self._write_buffer_bytes)
+        options.set_max_write_buffer_number(2)
+        options.set_compression_type(DBCompressionType.lz4())
+        options.set_max_open_files(_OPEN_FILES_MAX)
+        options.set_keep_log_file_num(2)
+        options.set_max_log_file_size(1 << 20)
+        blocks = BlockBasedOptions()
+        blocks.set_block_cache(self._cache)
+        blocks.set_cache_index_and_filter_blocks(True)
+        blocks.set_bloom_filter(10, False)
+        options.set_block_based_table_factory(blocks)
+        return options
+
+
+def _claim(root: Path) -> tuple[Path, int]:
+    """The first worker directory that no living process holds, and the descriptor that holds it."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for number in range(WORKERS_MAX):
+            home = root / f"worker-{number}"
+            home.mkdir(exist_ok=True)
+            descriptor = os.open(home / "claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                continue
+            return home, descriptor
+    except OSError as refused:
+        raise Unusable(
+            [f"PROCESSOR_STATE_DIR: {root} cannot be used: {refused.strerror}; mount a volume there that is writable"]
+        ) from refused
+    raise Unusable([f"PROCESSOR_STATE_DIR: {root} is in use by {WORKERS_MAX} processes already"])
+
+
+def _name(claim: int) -> str:
+    known = os.read(claim, 64).decode("ascii", "replace").strip()
+    if known:
+        return known
+    name = secrets.token_hex(8)
+    os.write(claim, name.encode())
+    os.fsync(claim)
+    return name

@@ -1,0 +1,83 @@
+"""One tree of exceptions, each class named for what is done about it.
+
+    ProcessorError
+    ├── BadRecord            this record can never be taken     → dead letter, the next record goes on
+    ├── Outage               something we need does not answer  → wait, say so, lose nothing
+    │   ├── RegistryOutage       the schema registry
+    │   └── BrokerOutage         Kafka
+    ├── TransactionAborted   nothing of this batch was written  → roll back the state, seek back, take it again
+    ├── Fenced               someone else owns the partitions   → abandon, make a new producer, join again
+    │   └── OutcomeUnknown       a commit that nobody confirmed → the same, and ask what the group has committed
+    ├── StateCorrupt         the local store cannot be trusted  → wipe it, restore from the changelog
+    ├── Unusable             settings, topics or schemas that cannot work → print every problem, exit 78
+    └── Fatal                we cannot go on in this process    → say why, exit 1, let the orchestrator restart
+
+An `AssertionError` is none of these: an invariant of ours is broken, and the process crashes where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from processor.records import Reason, Stage, TopicPartition
+
+
+class ProcessorError(Exception):
+    """The root; never raised itself."""
+
+
+class BadRecord(ProcessorError):
+    """A record that can never be taken. Becomes a dead letter with this stage and reason."""
+
+    def __init__(self, stage: Stage, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.reason = reason
+
+
+class Outage(ProcessorError):
+    """Something outside does not answer. Whoever catches it waits and tries again; no record pays for it."""
+
+
+class RegistryOutage(Outage):
+    """The schema registry does not answer, or answers anything but a schema or `40403`."""
+
+
+class BrokerOutage(Outage):
+    """No broker answers, or the answer may be asked for again."""
+
+
+class TransactionAborted(ProcessorError):
+    """The open transaction came to nothing, and the broker has said so: none of it is readable."""
+
+
+class Fenced(ProcessorError):
+    """The group or the transaction coordinator has given our work to another worker."""
+
+
+class OutcomeUnknown(Fenced):
+    """A transaction may or may not have been committed. The group's committed offsets tell: never guess."""
+
+
+class StateCorrupt(ProcessorError):
+    """The local store is foreign, damaged or of an unknown version. The changelog has all of it.
+
+    `partition` is the one that the store and its changelog disagree about, where that is known.
+    """
+
+    def __init__(self, message: str, partition: TopicPartition | None = None) -> None:
+        super().__init__(message)
+        self.partition = partition
+
+
+class Unusable(ProcessorError):
+    """What we were told to do cannot be done; `problems` holds every reason found, each with its remedy."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        assert problems, "unusable without a reason"
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+class Fatal(ProcessorError):
+    """This process cannot go on; a new one can."""

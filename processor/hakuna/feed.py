@@ -1,0 +1,144 @@
+"""The Order feed: one order as it stands, and the array in which many of them go out.
+
+Owned by transform, which calls `snapshot` after every applied event; send joins the stored bytes with
+`array` and never takes them apart. Pure.
+
+Decisions, where the feed's documents are silent:
+
+- The feed knows no cancelled line item: a cancelled unit is written as refunded at its cancellation's time.
+- Fulfilments and refunds stand in the order of their own times, not of their arrival, so that one history
+  has one snapshot however its events were interleaved on the way.
+- A whole order's cancellation is `status` and `cancelled_at`; no unit is refunded by it.
+- `custom_properties` is left out where it would be empty: on a line item that is neither protected nor
+  protection, and on a protection of which neither offer nor plan is known. The feed's documents show no such
+  line; those of the Events API do, without.
+- Of several protections of one product the first is named, for there is one place to name it in.
+- Times are epoch milliseconds as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from processor.hakuna.events import BillingAddress, billing_address
+from processor.records import LineItem, Movement, Order
+
+
+class _Customer(msgspec.Struct, frozen=True, gc=False):
+    first_name: str
+    last_name: str
+    email: str
+    phone: str
+
+
+class _Price(msgspec.Struct, frozen=True, gc=False):
+    amount: int
+    currency: str
+
+
+class _ProductData(msgspec.Struct, frozen=True, gc=False):
+    id: str
+    price: _Price
+    brand: str
+    title: str
+
+
+class _Fulfilment(msgspec.Struct, frozen=True, gc=False):
+    quantity: int
+    fulfilled_at: int
+
+
+class _Refund(msgspec.Struct, frozen=True, gc=False):
+    quantity: int
+    refunded_at: int
+
+
+class _LineItem(msgspec.Struct, frozen=True, gc=False):
+    id: str
+    quantity: int
+    product_data: _ProductData
+    custom_properties: dict[str, str] | msgspec.UnsetType
+    fulfillments: list[_Fulfilment]
+    refunds: list[_Refund]
+
+
+class _Order(msgspec.Struct, frozen=True, gc=False):
+    id: str
+    status: Literal["placed", "cancelled"]
+    placed_at: int
+    cancelled_at: int | None
+    customer: _Customer
+    customer_billing_address: BillingAddress
+    line_items: list[_LineItem]
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def snapshot(order: Order) -> bytes:
+    """The whole order as one JSON object, UTF-8."""
+    placed = order.placed
+    customer = placed.customer
+    currency = placed.currency.lower()
+    protected_by: dict[str, str] = {}
+    for line in placed.line_items:
+        if line.protection is not None:
+            protected_by.setdefault(line.protection.protects_line_item_id, line.id)
+    fulfilments: dict[str, list[_Fulfilment]] = {}
+    for item in _by_time(order.fulfilments):
+        fulfilments.setdefault(item.line_item_id, []).append(_Fulfilment(item.quantity, item.at_ms))
+    refunds: dict[str, list[_Refund]] = {}
+    for item in _by_time(order.refunds + order.cancellations):
+        refunds.setdefault(item.line_item_id, []).append(_Refund(item.quantity, item.at_ms))
+    written = _Order(
+        placed.order_id,
+        "placed" if order.cancelled_at_ms is None else "cancelled",
+        placed.placed_at_ms,
+        order.cancelled_at_ms,
+        _Customer(customer.first_name or "", customer.last_name or "", customer.email or "", customer.phone or ""),
+        billing_address(placed.billing_address),
+        [
+            _LineItem(
+                line.id,
+                line.quantity,
+                _product_data(line, currency),
+                _custom_properties(line, protected_by.get(line.id)),
+                fulfilments.get(line.id, []),
+                refunds.get(line.id, []),
+            )
+            for line in placed.line_items
+        ],
+    )
+    return _encoder.encode(written)
+
+
+def array(snapshots: Sequence[bytes]) -> bytes:
+    """The body of one request: the snapshots as they are, in their order."""
+    assert snapshots, "a request without an order"
+    return b"[" + b",".join(snapshots) + b"]"
+
+
+def _by_time(movements: tuple[Movement, ...]) -> Sequence[Movement]:
+    if len(movements) < 2:
+        return movements
+    return sorted(movements, key=lambda movement: (movement.at_ms, movement.quantity))
+
+
+def _product_data(line: LineItem, currency: str) -> _ProductData:
+    brand = line.product_brand if line.protection is None else "hakuna"
+    return _ProductData(line.product_id, _Price(line.price_amount, currency), brand, line.product_title)
+
+
+def _custom_properties(line: LineItem, protected_by: str | None) -> dict[str, str] | msgspec.UnsetType:
+    properties: dict[str, str] = {}
+    if protected_by is not None:
+        properties["protection_line_item_id"] = protected_by
+    if line.protection is not None:
+        if line.protection.offer_id is not None:
+            properties["offer_id"] = line.protection.offer_id
+        if line.protection.plan_id is not None:
+            properties["plan_id"] = line.protection.plan_id
+    return properties or msgspec.UNSET

@@ -1,0 +1,225 @@
+"""What the stages ask of the outside: protocols of a few verbs each, in Kafka's and HTTP's own words.
+
+The stages know only these; `processor/edges/` holds the real ones, `tests/fakes/` fakes that pass the same contract
+suites (`tests/contracts/`). A consumer, a producer and a transaction belong to one thread, the role's Kafka thread,
+which is also the thread in which `Rebalance` and `Acknowledged` are called, from inside `poll`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from processor.records import Headers, Position, Record, TopicPartition
+
+
+class Committed(NamedTuple):
+    """What the group last committed for a partition: the next offset (None: nothing yet) and the metadata string."""
+
+    next_offset: int | None
+    metadata: str
+
+
+class Polled(NamedTuple):
+    """`records` in offset order per partition; `at_end` the partitions that have no more for now, with their end.
+
+    A partition is in `at_end` when the broker said so after the last of its records here; the offset beside it is
+    where its next record will stand (read_committed: the last stable offset), past control records and gaps, so that
+    nothing unfinished below it means a lag of 0. A later poll that brings records of it takes the word back, and so
+    do `seek` and `resume`.
+    """
+
+    records: Sequence[Record]
+    at_end: Mapping[TopicPartition, int]
+
+
+class Rebalance(Protocol):
+    """Told what moves. `assigned` and `lost` record facts; `revoked` finishes its work before it returns."""
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """New partitions. Returns where to start reading those that shall not start at the committed offset."""
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Going to another worker: finish and commit within a fifth of `max.poll.interval.ms`."""
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """Gone already: another worker may have them. Commit nothing of them."""
+
+
+class Consumer(Protocol):
+    """A member of a consumer group, reading committed records."""
+
+    def subscribe(self, topics: Sequence[str], rebalance: Rebalance) -> None: ...
+
+    def poll(self, records_max: int, timeout_s: float) -> Polled:
+        """Records that are there, waiting at most `timeout_s` for the first. Raises `Fatal`; a passing error of the
+        broker is a fact in `trouble`."""
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Brings no more of them until `resume`; also from inside `assigned`. Forgotten when they are revoked or lost.
+        Dear: what was fetched ahead is thrown away and fetched again after `resume`."""
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None: ...
+
+    def seek(self, positions: Iterable[Position]) -> None:
+        """The next records come from here. Not from inside a callback: `assigned` returns its starts instead."""
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+        """Raises `BrokerOutage` when no broker answers within some seconds."""
+
+    def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        """Commits and waits for the answer. Raises `Fenced` or `BrokerOutage`; after the latter it may be repeated."""
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The last stable offset of each, as far as known; never waits. What is asked for is fetched in the background
+        and at most some seconds old from the next calls on, paused partitions too."""
+
+    def trouble(self) -> str | None:
+        """What the client last complained of and has not recovered from (no broker, no right, wrong password)."""
+
+    def close(self) -> None: ...
+
+
+class Reader(Protocol):
+    """Reads partitions that it is told to, outside of any group: to restore state from a topic.
+
+    A restore ends when `position` has reached `ends`: never by counting records (control records and compaction leave
+    gaps), nor by the end that read_committed shows (a dead worker's open transaction hides later commits for a while).
+    """
+
+    def assign(self, positions: Iterable[Position]) -> None:
+        """Adds these partitions, or moves those that are read already."""
+
+    def unassign(self, partitions: Iterable[TopicPartition]) -> None: ...
+
+    def poll(self, records_max: int, timeout_s: float) -> Polled:
+        """Committed records. Raises `StateCorrupt` naming the partition whose position is not in the log (any more),
+        and `Fatal`."""
+
+    def position(self, partition: TopicPartition) -> int:
+        """The next offset that it will read, past all that holds no record."""
+
+    def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The first offset still in the log. Raises `BrokerOutage`."""
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The high watermarks, open transactions included. Raises `BrokerOutage`."""
+
+    def trouble(self) -> str | None: ...
+
+    def close(self) -> None: ...
+
+
+Acknowledged = Callable[[str | None, int], None]
+"""Called once per produced record: the error's text or None, and the offset it was given (-1 with an error)."""
+
+
+class Producer(Protocol):
+    """Idempotent, at least once. `produce` never blocks; a full queue is the caller's to poll away."""
+
+    def produce(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp_ms: int,
+        acknowledged: Acknowledged,
+    ) -> bool:
+        """False when the local queue is full: nothing was taken, poll and try again. `timestamp_ms` 0 means now."""
+
+    def poll(self) -> None:
+        """Runs `Acknowledged` of what was answered since."""
+
+    def flush(self, timeout_s: float) -> int:
+        """Waits for all answers; returns how many records are still unanswered."""
+
+    def close(self) -> None: ...
+
+
+class Transaction(Protocol):
+    """A transactional producer: everything between `begin` and `commit` is readable whole or not at all.
+
+        open ──► begin ──► produce… ──► commit or abort ──► begin …
+          ▲        after Fenced or OutcomeUnknown: open       │
+          └───────────────────────────────────────────────────┘
+
+    Every call is bounded in time. Raises `TransactionAborted` (nothing of it counts: roll back, seek back, `begin`
+    again), `Fenced` (the transactional ID has another owner, or the broker gave the transaction up: `open` again),
+    `OutcomeUnknown` (a `Fenced` out of `commit`: after `open`, the group's committed offsets tell whether it counts),
+    `BrokerOutage` (from `open` and `begin` only: try again), `Fatal`.
+    """
+
+    def open(self) -> None:
+        """Takes the transactional ID over: an open transaction of its last owner is aborted, and the owner fenced."""
+
+    def begin(self) -> None: ...
+
+    def produce(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp_ms: int,
+    ) -> None:
+        """`timestamp_ms` 0 means now. Key, value and headers together must stay below `record_bytes_max`."""
+
+    def produce_keyed(self, topic: str, partition: int, pairs: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Many records without headers into one partition in one call (the changelog). The offset of the last one is
+        known after `commit`."""
+
+    def commit(self, offsets: Mapping[TopicPartition, Committed]) -> Mapping[TopicPartition, int]:
+        """Adds the consumed offsets, commits, waits. Returns the last offset that `produce_keyed` was given per
+        partition."""
+
+    def abort(self) -> None:
+        """Gives the open transaction up, if there is one. Raises nothing but `Fenced` and `Fatal`."""
+
+    @property
+    def record_bytes_max(self) -> int:
+        """What a single record may measure, as `record_bytes` counts it; a larger one would abort its batch forever."""
+
+    def close(self) -> None: ...
+
+
+class Predecessors(Protocol):
+    """Those who had our partitions before us."""
+
+    def end_transactions(self, partitions: Sequence[TopicPartition]) -> None:
+        """Aborts what the dead among them left open, so that nobody waits for it to time out. Raises `BrokerOutage`."""
+
+
+class Store(Protocol):
+    """An ordered map of bytes on the local disk. Raises `StateCorrupt` when it cannot be read as it was written, and
+    `Fatal` when the disk is full or gone."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def write(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Writes all pairs or none of them; None deletes."""
+
+    def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
+        """The first pairs from `start` on, in the order of their keys."""
+
+    def estimated_keys(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Stores(Protocol):
+    """Opens the store of each partition, and wipes one that cannot be trusted."""
+
+    def open(self, partition: int) -> Store: ...
+
+    def wipe(self, partition: int) -> None: ...
+
+
+class Clock(Protocol):
+    """`now_ms` is the wall clock (epoch ms, may jump); `monotonic_s` never goes back and means nothing elsewhere."""
+
+    def now_ms(self) -> int: ...
+
+    def monotonic_s(self) -> float: ...

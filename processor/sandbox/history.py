@@ -1,0 +1,263 @@
+"""The history of one order as its shop tells it: placed, shipped in parts, refunded, cancelled, each step a
+record.
+
+A `History` is filled by `orders.py` (what goes right) and `mistakes.py` (what goes wrong). It keeps its own
+count of units, so that each step is one that the order still has room for and so that the outcome of each
+record is known beforehand. Steps are in time: the timestamps of an order's records only grow.
+
+What is expected holds for the processor's default settings (Events API, all orders).
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from processor.records import IgnoredReason, Outcome, Reason
+from processor.topics import Topic
+
+Event = dict[str, Any]
+"""The fields of an order event, as the schemas have them; times are epoch milliseconds."""
+
+GAP_MS_MIN: Final = 250
+"""Between two records of an order. Shorter, and which of two topics a consumer hears of first would be
+chance."""
+HAPPENED_BEFORE_MS: Final = 20
+"""How long before its record's timestamp a thing has happened."""
+
+
+def event_id(chance: random.Random) -> str:
+    return str(uuid.UUID(int=chance.getrandbits(128), version=4))
+
+
+class Truncated(NamedTuple):
+    """An event whose last bytes are lost on the way."""
+
+    event: Event
+
+
+Value = Mapping[str, Any] | Truncated | bytes | None
+"""An event to be encoded, one to be encoded badly, bytes that are written as they are, or an erasure."""
+
+
+class Expected(NamedTuple):
+    """What must become of a record. `reason` is an `IgnoredReason` or a `Reason` (None: it was transformed);
+    `answer` is the reason for which the entry made of it is a dead letter in its turn (None: it is
+    delivered)."""
+
+    outcome: Outcome
+    reason: IgnoredReason | Reason | None = None
+    answer: Reason | None = None
+
+
+TRANSFORMED: Final = Expected(Outcome.TRANSFORMED)
+
+
+class Step(NamedTuple):
+    """One record: `topic` without prefix, `timestamp_ms` since the epoch."""
+
+    topic: Topic
+    key: bytes
+    value: Value
+    timestamp_ms: int
+    expected: Expected
+
+
+@dataclass(slots=True)
+class Line:
+    """One line of the order. Mutable: units moved so far, those included that the processor adds for a
+    protection."""
+
+    ordered: int
+    protects: str | None
+    fulfilled: int = 0
+    refunded: int = 0
+    cancelled: int = 0
+
+    @property
+    def fulfillable(self) -> int:
+        return self.ordered - self.fulfilled - self.cancelled
+
+    @property
+    def refundable(self) -> int:
+        return self.ordered - self.refunded - self.cancelled
+
+    @property
+    def cancellable(self) -> int:
+        return self.ordered - max(self.fulfilled, self.refunded) - self.cancelled
+
+
+class History:
+    """Mutable: `steps` grow, `now_ms` goes on, `lines` move. `refusal` is why Hakuna will refuse the order
+    itself; the entries behind a refused one are held."""
+
+    def __init__(
+        self,
+        order_id: str,
+        placed_event: Event,
+        refusal: Reason | None,
+        *,
+        start_ms: int,
+        step_ms: int,
+        chance: random.Random,
+    ) -> None:
+        self.order_id = order_id
+        self.placed_event = placed_event
+        self.lines = {
+            item["id"]: Line(item["quantity"], item["protection"] and item["protection"]["protects_line_item_id"])
+            for item in placed_event["line_items"]
+        }
+        self.steps: list[Step] = []
+        self.now_ms = start_ms
+        self.cancelled_at_ms: int | None = None
+        self._refusal = refusal
+        self._refused = False
+        self._step_ms = step_ms
+        self._chance = chance
+
+    # ---- what a shop does ---------------------------------------------------------------------------------
+
+    def place(self) -> None:
+        self.placed_event["placed_at"] = self.now_ms - HAPPENED_BEFORE_MS
+        self.add(Topic.PLACED, self.placed_event, self._transformed())
+
+    def fulfil(self, units: Mapping[str, int], *, at_ms: int | None = None) -> None:
+        event = self._event(units, "fulfilled_at", at_ms)
+        for name, quantity in self._paired(units, "fulfillable").items():
+            self.lines[name].fulfilled += quantity
+        self.add(Topic.FULFILLED, event, self._transformed())
+
+    def refund(self, units: Mapping[str, int]) -> None:
+        event = self._event(units, "refunded_at")
+        for name, quantity in self._paired(units, "refundable").items():
+            self.lines[name].refunded += quantity
+        self.add(Topic.REFUNDED, event, self._transformed())
+
+    def cancel_items(self, units: Mapping[str, int]) -> None:
+        event = self._event(units, "cancelled_at")
+        for name, quantity in self._paired(units, "cancellable").items():
+            self.lines[name].cancelled += quantity
+        self.add(Topic.LINE_ITEMS_CANCELLED, event, self._transformed())
+
+    def cancel(self) -> None:
+        """Hakuna declines it for an order that is fulfilled whole; that is an answer, and holds nothing
+        back."""
+        declined = self.fulfilled and not self._refused
+        event = self.cancelled_event()
+        self.cancelled_at_ms = event["cancelled_at"]
+        self.add(
+            Topic.CANCELLED,
+            event,
+            TRANSFORMED._replace(answer=Reason.CANCEL_DECLINE) if declined else self._transformed(),
+        )
+
+    def erase(self) -> None:
+        self.add(
+            self._chance.choice((Topic.PLACED, Topic.CANCELLED)), None, Expected(Outcome.IGNORED, IgnoredReason.ERASED)
+        )
+
+    def park_fulfilment(self, name: str) -> None:
+        """One unit is fulfilled before the order is placed; it is applied as soon as that is known."""
+        event = self._event({name: 1}, "fulfilled_at")
+        for other, quantity in self._paired({name: 1}, "fulfillable").items():
+            self.lines[other].fulfilled += quantity
+        answer = None if self._refusal is None else Reason.HELD
+        self.add(Topic.FULFILLED, event, TRANSFORMED._replace(answer=answer), gap_ms=1)
+
+    # ---- what it needs for that ---------------------------------------------------------------------------
+
+    @property
+    def fulfilled(self) -> bool:
+        """Whether something was shipped and no product is left to ship."""
+        products = [line for line in self.lines.values() if line.protects is None]
+        return any(line.fulfilled for line in products) and all(line.fulfillable == 0 for line in products)
+
+    def products(self) -> list[str]:
+        return [name for name, line in self.lines.items() if line.protects is None]
+
+    def anything(self) -> str:
+        return self._chance.choice(self.products())
+
+    def protect(self, name: str) -> None:
+        """Adds a protection of a product to the order that is about to be placed."""
+        item = self.protection_item(f"{name}-protection", name, self.lines[name].ordered)
+        self.placed_event["line_items"].append(item)
+        self.lines[item["id"]] = Line(item["quantity"], name)
+
+    def enlarge_first_line(self, quantity: int) -> str:
+        """Makes the first product's quantity at least `quantity` before the order is placed; its name."""
+        name = self.products()[0]
+        item = next(item for item in self.placed_event["line_items"] if item["id"] == name)
+        item["quantity"] = self.lines[name].ordered = max(quantity, self.lines[name].ordered)
+        return name
+
+    def protection_item(self, name: str, protects: str, quantity: int) -> Event:
+        """A line item that protects another one."""
+        return {
+            "id": name,
+            "quantity": quantity,
+            "price_amount": 990 * self._chance.randint(2, 12),
+            "product_id": f"protection-{self._chance.randint(100, 999)}",
+            "product_title": "Hakuna.care protection",
+            "product_brand": self._chance.choice(("Hakuna", "hakuna", "HAKUNA")),
+            "protection": {
+                "protects_line_item_id": protects,
+                "offer_id": self._chance.choice((None, f"off-{self._chance.randint(10_000, 99_999)}")),
+                "plan_id": self._chance.choice((None, f"pl-{self._chance.randint(10_000, 99_999)}")),
+            },
+        }
+
+    def movement_event(self, name: str, quantity: int, at: str) -> Event:
+        """An event about one line item, whether or not that makes sense; nothing is counted."""
+        return self._event({name: quantity}, at)
+
+    def cancelled_event(self) -> Event:
+        return {
+            "event_id": self.event_id(),
+            "order_id": self.order_id,
+            "cancelled_at": self.now_ms - HAPPENED_BEFORE_MS,
+        }
+
+    def event_id(self) -> str:
+        return event_id(self._chance)
+
+    def add(
+        self, topic: Topic, value: Value, expected: Expected, *, key: bytes | None = None, gap_ms: int | None = None
+    ) -> None:
+        """The next record, now; time goes on by `gap_ms`, or as the shop's work takes."""
+        self.steps.append(Step(topic, key or self.order_id.encode(), value, self.now_ms, expected))
+        self.pause(gap_ms)
+
+    def pause(self, gap_ms: int | None = None) -> None:
+        self.now_ms += gap_ms or GAP_MS_MIN + int(self._chance.expovariate(1 / self._step_ms))
+
+    # ---- inside -------------------------------------------------------------------------------------------
+
+    def _transformed(self) -> Expected:
+        """The first entry of a refused order is refused, all behind it are held."""
+        if self._refusal is None:
+            return TRANSFORMED
+        answer = Reason.HELD if self._refused else self._refusal
+        self._refused = True
+        return TRANSFORMED._replace(answer=answer)
+
+    def _event(self, units: Mapping[str, int], at: str, at_ms: int | None = None) -> Event:
+        when = self.now_ms - HAPPENED_BEFORE_MS if at_ms is None else at_ms
+        return {
+            "event_id": self.event_id(),
+            "order_id": self.order_id,
+            "items": [{"line_item_id": name, "quantity": quantity, at: when} for name, quantity in units.items()],
+        }
+
+    def _paired(self, units: Mapping[str, int], room: str) -> dict[str, int]:
+        """`units`, and for each product's protection that is not among them as many as there is room for."""
+        moved = dict(units)
+        for name, quantity in units.items():
+            for other, line in self.lines.items():
+                if line.protects == name and other not in units:
+                    # A product stands once in `units`, so each protection is added for once at most.
+                    moved[other] = min(quantity, getattr(line, room))
+        return moved

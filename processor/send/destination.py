@@ -1,0 +1,67 @@
+"""Destination: what an API must say of itself to be sent to.
+
+The sender knows requests, answers and verdicts; a destination knows paths, bodies and error codes. `hakuna/` and
+`hako/` hold the real ones, which satisfy this by their shape and import nothing from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from processor.verdicts import Answer, NoAnswer, Verdict
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+Request = tuple[str, str, bytes, RawHeaders]
+"""Method, path (from the base URL on), body, and the headers that are this request's own."""
+
+EntryT = TypeVar("EntryT")
+EntryContra = TypeVar("EntryContra", contravariant=True)
+
+
+class Destination(Protocol[EntryContra]):
+    """One API, and how entries become requests to it."""
+
+    @property
+    def name(self) -> str:
+        """The `destination` label."""
+
+    @property
+    def error_codes(self) -> frozenset[str]:
+        """Those that the API's reference knows; any other is `other` in metrics."""
+
+    @property
+    def parcel_entries_max(self) -> int: ...
+
+    @property
+    def parcel_bytes_max(self) -> int:
+        """Of the entries' bodies together; a single entry may be larger."""
+
+    @property
+    def linger_s(self) -> float:
+        """How long an entry may wait for others to fill its request, when nothing else holds it."""
+
+    @property
+    def supersedes(self) -> bool:
+        """Whether an entry replaces an earlier one of its order that is not under way."""
+
+    def headers(self, key: str) -> RawHeaders:
+        """What all requests have in common, the authorization among it."""
+
+    def request(self, entries: Sequence[EntryContra]) -> Request:
+        """The same entries make the same request, however often."""
+
+    def verdict(self, answer: Answer | NoAnswer, now_ms: int) -> Verdict: ...
+
+    def holds(self, reason: str) -> bool:
+        """Whether a refusal for this reason makes the order's later entries wait."""
+
+
+class Key(Protocol):
+    """The API key, from wherever it comes. Both are called on the event loop and must not wait for a network."""
+
+    def current(self) -> str: ...
+
+    def reread(self) -> bool:
+        """Looks again; whether `current` has changed."""

@@ -1,0 +1,71 @@
+"""What send tells whoever measures it: facts in bulk, about once a second, never per entry.
+
+Two protocols because two threads: `RequestMeter` is told by the event loop, `RecordMeter` by the Kafka thread.
+`processor/edges/metrics.py` turns them into Prometheus metrics; a test may keep them in a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from processor.records import Outcome, Stage
+from processor.send.breaker import BreakerState
+from processor.verdicts import RetryReason
+
+
+class Requests(NamedTuple):
+    """What happened on the wire since the last telling. Durations and latencies are one number a request or entry."""
+
+    durations_s: Mapping[str, Sequence[float]]
+    """By `status`: the code, `timeout` or `connection`."""
+    error_codes: Mapping[str, int]
+    retries: Mapping[RetryReason, int]
+    latencies_s: Sequence[float]
+    """From the source record's timestamp to the 2xx."""
+    quota_wait_s: float
+    """How long something was ready and only the quota held it."""
+
+
+class Gauges(NamedTuple):
+    """How a destination stands now. `quota_share` is None without a quota."""
+
+    in_flight: int
+    limit: int
+    quota_share: int | None
+    circuit: BreakerState
+    key_refused: bool
+
+
+class RequestMeter(Protocol):
+    def requests(self, destination: str, requests: Requests) -> None: ...
+
+    def gauges(self, destination: str, gauges: Gauges) -> None: ...
+
+    def loop_lag(self, seconds: float) -> None:
+        """How late the event loop was for a timer (`processor_event_loop_lag_seconds`), measured four times a second."""
+
+
+class PartitionLag(NamedTuple):
+    """One outbox partition: unfinished records, and the age of the oldest of them (0 when none)."""
+
+    topic: str
+    partition: int
+    records: int
+    seconds: float
+    held_orders: int
+    restore_remaining: int
+
+
+class Endings(NamedTuple):
+    """Records that ended since the last telling, each once, after the broker's acknowledgement."""
+
+    records: Mapping[tuple[str, Outcome], int]
+    dead_letters: Mapping[tuple[str, Stage, str], int]
+
+
+class RecordMeter(Protocol):
+    def endings(self, endings: Endings) -> None: ...
+
+    def lag(self, lags: Sequence[PartitionLag]) -> None:
+        """All partitions of this worker; others are no longer its own."""

@@ -1,0 +1,159 @@
+"""Offsets: which of a partition's offsets are finished, and how that survives a restart.
+
+    offsets   100 101 102 103 104 105 106      next to commit: 101, the oldest unfinished
+    state      ✓   …   ✓   ✓   …   ✓   (not read yet)
+    kept                102–104     105–106     finished beyond it, as half-open ranges
+
+Committing an offset says that all before it are finished; what is finished beyond is kept as ranges in the commit's
+metadata, or in the compacted topic `hakuna.send-offsets` where they outgrow it (`note.py`), and skipped by whoever reads
+the partition next. So one order that is stuck for a day does not make a day's entries go out twice.
+
+Owned by the Kafka thread. Offsets without a record (transaction markers, compaction) are never taken and so never
+unfinished: they count as finished, which is what they are.
+
+Memory: the unfinished offsets, which the role bounds; never the finished ones.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, Generic, NamedTuple, TypeVar
+
+UnfinishedT = TypeVar("UnfinishedT")
+
+RANGES_MAX: Final = 1_000_000
+_INFLATED_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes of somebody else's making must not inflate without end."""
+
+
+class Range(NamedTuple):
+    """Finished offsets, `end` not among them."""
+
+    start: int
+    end: int
+
+
+class OffsetMap(Generic[UnfinishedT]):
+    """One assignment of one partition.
+
+    Mutable. `_unfinished` has what was taken and is not finished, in offset order (a dict keeps the order of taking);
+    `position` is past everything that was taken or skipped; `_skips` are the ranges known from before that reach beyond it.
+    """
+
+    def __init__(self, committed: int | None, finished: Iterable[Range]) -> None:
+        self.position = committed
+        self._unfinished: dict[int, UnfinishedT] = {}
+        self._skips = deque(sorted(known for known in finished if known.end > (committed or 0)))
+
+    def take(self, offset: int, unfinished: UnfinishedT) -> bool:
+        """A record was read. False where it was finished before this assignment: it is not to be taken again."""
+        assert self.position is None or offset >= self.position, f"{offset} read again, before {self.position}"
+        self.position = offset + 1
+        skips = self._skips
+        while skips and skips[0].end <= offset:
+            skips.popleft()
+        if skips and skips[0].start <= offset:
+            return False
+        self._unfinished[offset] = unfinished
+        return True
+
+    def reached(self, end: int) -> None:
+        """Nothing stands between the position and `end`."""
+        if self.position is None or end > self.position:
+            self.position = end
+
+    def finish(self, offset: int) -> None:
+        del self._unfinished[offset]
+
+    @property
+    def next_offset(self) -> int | None:
+        """What may be committed: all before it is finished. None where nothing is known yet."""
+        return next(iter(self._unfinished), self.position)
+
+    def oldest(self) -> UnfinishedT | None:
+        """The unfinished record that holds the commit."""
+        return next(iter(self._unfinished.values()), None)
+
+    def __len__(self) -> int:
+        return len(self._unfinished)
+
+    def finished(self) -> list[Range]:
+        """The finished offsets beyond `next_offset`, as ranges, in order."""
+        if self.position is None:
+            return []
+        ranges: list[Range] = []
+        start = None
+        for offset in self._unfinished:
+            if start is not None and offset > start:
+                ranges.append(Range(start, offset))
+            start = offset + 1
+        if start is not None and self.position > start:
+            ranges.append(Range(start, self.position))
+        for skip in self._skips:
+            skip_start = max(skip.start, self.position)
+            if skip.end <= skip_start:
+                continue
+            if ranges and ranges[-1].end == skip_start:
+                ranges[-1] = Range(ranges[-1].start, skip.end)
+            else:
+                ranges.append(Range(skip_start, skip.end))
+        return ranges
+
+
+def encode_ranges(ranges: Iterable[Range]) -> bytes:
+    """Distances as variable-length integers, deflated. Ranges in order, apart from one another."""
+    plain = bytearray()
+    before = 0
+    for start, end in ranges:
+        assert start >= before and end > start, "ranges out of order"
+        _append_whole(plain, start - before)
+        _append_whole(plain, end - start)
+        before = end
+    return zlib.compress(bytes(plain))
+
+
+def decode_ranges(data: bytes) -> list[Range] | None:
+    """None where the bytes are none of ours."""
+    inflater = zlib.decompressobj()
+    try:
+        plain = inflater.decompress(data, _INFLATED_BYTES_MAX)
+    except zlib.error:
+        return None
+    if not inflater.eof or inflater.unused_data:
+        return None
+    numbers = _wholes(plain)
+    if numbers is None or len(numbers) % 2 or len(numbers) > 2 * RANGES_MAX:
+        return None
+    ranges = []
+    before = 0
+    for index in range(0, len(numbers), 2):
+        start = before + numbers[index]
+        before = start + numbers[index + 1]
+        if before == start:
+            return None
+        ranges.append(Range(start, before))
+    return ranges
+
+
+def _append_whole(to: bytearray, value: int) -> None:
+    while value > 0x7F:
+        to.append(value & 0x7F | 0x80)
+        value >>= 7
+    to.append(value)
+
+
+def _wholes(data: bytes) -> list[int] | None:
+    numbers = []
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        if byte & 0x80:
+            shift += 7
+            if shift > 63:
+                return None
+        else:
+            numbers.append(value)
+            value = shift = 0
+    return None if shift else numbers

@@ -1,0 +1,63 @@
+"""pending: an entry on its way, the parcel it travels in, and the ways in which it can end.
+
+A `Pending` belongs to the event loop from hand-over to its ending, then to the Kafka thread again; the Kafka thread
+reads a few fields of it in between, for `/status` alone.
+"""
+
+from __future__ import annotations
+
+from typing import Generic
+
+import msgspec
+
+from processor.records import Record
+from processor.send.destination import EntryT
+from processor.verdicts import Delivered, Rejected
+
+
+class Pending(msgspec.Struct, Generic[EntryT], gc=False):
+    """An entry, and what has happened to it. Mutable: the fields below the line.
+
+    `order_id` names its lane; `epoch` the assignment of its partition; `size` its bytes in memory, about. `attempts` are
+    requests that were answered or given up; a pause or a refused key is no answer to it and uses up none.
+    """
+
+    order_id: str
+    entry_id: str
+    entry: EntryT
+    record: Record
+    epoch: int
+    size: int
+    occurred_at_ms: int
+    taken_ms: int
+    replay_id: str | None
+    # ----
+    attempts: int = 0
+    in_progress: int = 0
+    server_errors: int = 0
+    server_errors_since_s: float = 0.0
+    witness: tuple[int, int] = (0, 0)
+    first_failed_ms: int | None = None
+
+
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """Behind a refused entry of its order. `entry_id` is that entry."""
+
+    entry_id: str
+
+
+class Superseded(msgspec.Struct, frozen=True, gc=False):
+    """A newer entry of its order has taken its place."""
+
+
+SUPERSEDED = Superseded()
+
+Ending = Delivered | Rejected | Held | Superseded
+
+
+class Ended(msgspec.Struct, Generic[EntryT], frozen=True, gc=False):
+    """What the event loop tells the Kafka thread of an entry. `at_ms` is the wall clock."""
+
+    pending: Pending[EntryT]
+    ending: Ending
+    at_ms: int

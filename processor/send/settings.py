@@ -1,0 +1,62 @@
+"""What the send role is told: names, limits and times, each with the accident that its bound prevents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from processor.config import Quota
+
+
+@dataclass(frozen=True, slots=True)
+class SendTopics:
+    """Whole names, with the installation's prefix. All have as many partitions as the outbox."""
+
+    outbox: str
+    deliveries: str
+    dead_letters: str
+    holds: str
+    offsets: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderSettings:
+    """What the event loop is told about one destination. Hako's sender takes the same."""
+
+    base_url: str
+    """Without a slash at its end; a destination's paths begin with one."""
+    quota: Quota | None
+    partitions_total: int
+    """Of the topic whose partitions share the quota out: a worker's share is its own over all."""
+    in_flight_max: int = 1024
+    """Requests at once. More would run out of file descriptors and only queue at the server."""
+    request_s_max: float = 30.0
+    """A server that takes a request and never answers would hold its order for ever."""
+    backoff_first_s: float = 0.2
+    backoff_s_max: float = 30.0
+    """Our own patience with one entry; longer would leave a server that is back idle."""
+    poison_after_s: float = 300.0
+    kafka_silence_s_max: float = 10.0
+    """A Kafka thread that has not come round for this long (a stopped process, a dead thread) may have lost its
+    partitions without our knowing: nothing is sent until it comes round again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendSettings:
+    """What the Kafka thread is told."""
+
+    topics: SendTopics
+    group: str
+    dead_letter_share_max: float = 0.5
+    entries_max: int = 20_000
+    """Entries taken and not finished. They are what a crash makes us read again, and what fills memory."""
+    bytes_max: int = 64 * 1024 * 1024
+    """Their values together: 20,000 orders of a megabyte would be 20 GB."""
+    poll_records_max: int = 2_000
+    """Records of one turn. More, and acknowledged receipts would wait for it."""
+    poll_s_max: float = 0.05
+    """The longest wait for records; endings wait for it in a quiet hour."""
+    commit_s: float = 1.0
+    """What was answered since the last commit is sent again after a crash."""
+    revoke_s_max: float = 3.5
+    """What is in flight at a planned move may end; its answer is worth waiting for, but a move takes under 5 s."""
+    drain_s_max: float = 25.0

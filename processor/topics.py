@@ -1,0 +1,133 @@
+"""TOPICS: every topic that the processor reads or writes, and what each must be like.
+
+Owned by `topics plan|create`, `check` and the start-up checks of the roles; deploy/README.md mirrors the table. Names
+here are without the installation's prefix. A topic's partitions follow those of the source topics: partition N of an
+outbox, a changelog or a dead-letter topic belongs to partition N of the sources, which is what makes one worker's
+share of all of them a single thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple, Protocol
+
+from processor.config import Role
+
+DAY_MS: Final = 86_400_000
+KEEP: Final = "-1"
+
+RECORD_BYTES_MAX: Final = 16 * 1024 * 1024
+"""The largest record that we write. Above any source record that a default broker takes (1 MB) and a generous one
+(5-10 MB): a bad record must fit into its dead letter, or it would stop its partition for ever."""
+
+
+class Topic(StrEnum):
+    """Topic names without prefix."""
+
+    PLACED = "orders.placed"
+    FULFILLED = "orders.fulfilled"
+    REFUNDED = "orders.refunded"
+    LINE_ITEMS_CANCELLED = "orders.line-items-cancelled"
+    CANCELLED = "orders.cancelled"
+    CHANGELOG = "hakuna.orders-changelog"
+    OUTBOX = "hakuna.outbox"
+    ORDER_DEAD_LETTERS = "orders.dead-letters"
+    DELIVERIES = "hakuna.deliveries"
+    HAKUNA_DEAD_LETTERS = "hakuna.dead-letters"
+    HOLDS = "hakuna.holds"
+    SEND_OFFSETS = "hakuna.send-offsets"
+
+
+ORDER_TOPICS: Final = (
+    Topic.PLACED,
+    Topic.FULFILLED,
+    Topic.REFUNDED,
+    Topic.LINE_ITEMS_CANCELLED,
+    Topic.CANCELLED,
+)
+"""The sources of transform. Their order here is the order in which equal timestamps are taken."""
+
+
+class TopicPlan(NamedTuple):
+    """What a topic must be like: `config` are the broker's settings that differ from its defaults, and `why`."""
+
+    topic: Topic
+    config: Mapping[str, str]
+    why: str
+
+
+_COMPACTED: Final = {"cleanup.policy": "compact", "max.message.bytes": str(RECORD_BYTES_MAX)}
+_DEAD_LETTERS: Final = {
+    "cleanup.policy": "delete",
+    "retention.ms": KEEP,
+    "max.message.bytes": str(RECORD_BYTES_MAX),
+}
+
+TOPICS: Final = (
+    TopicPlan(Topic.PLACED, {"retention.ms": str(7 * DAY_MS)}, "source: an order as it was placed"),
+    TopicPlan(Topic.FULFILLED, {"retention.ms": str(7 * DAY_MS)}, "source: line items shipped"),
+    TopicPlan(Topic.REFUNDED, {"retention.ms": str(7 * DAY_MS)}, "source: line items refunded"),
+    TopicPlan(Topic.LINE_ITEMS_CANCELLED, {"retention.ms": str(7 * DAY_MS)}, "source: line items cancelled"),
+    TopicPlan(Topic.CANCELLED, {"retention.ms": str(7 * DAY_MS)}, "source: whole orders cancelled"),
+    TopicPlan(Topic.CHANGELOG, _COMPACTED, "the state of each order, newest value per key"),
+    TopicPlan(
+        Topic.OUTBOX,
+        {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS), "max.message.bytes": str(RECORD_BYTES_MAX)},
+        "what is to be sent; outlives an outage of a month",
+    ),
+    TopicPlan(
+        Topic.DELIVERIES,
+        {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)},
+        "what was accepted, for the order's timeline",
+    ),
+    TopicPlan(Topic.ORDER_DEAD_LETTERS, _DEAD_LETTERS, "source records refused; timestamps are the originals"),
+    TopicPlan(Topic.HAKUNA_DEAD_LETTERS, _DEAD_LETTERS, "entries refused; timestamps are the originals"),
+    TopicPlan(Topic.HOLDS, _COMPACTED, "orders that wait behind a refusal"),
+    TopicPlan(Topic.SEND_OFFSETS, _COMPACTED, "finished offsets that outgrow the commit metadata"),
+)
+
+NEEDED: Final[Mapping[Role, tuple[Topic, ...]]] = {
+    Role.TRANSFORM: (*ORDER_TOPICS, Topic.CHANGELOG, Topic.OUTBOX, Topic.ORDER_DEAD_LETTERS),
+    Role.SEND: (Topic.OUTBOX, Topic.DELIVERIES, Topic.HAKUNA_DEAD_LETTERS, Topic.HOLDS, Topic.SEND_OFFSETS),
+}
+"""The topics that a role cannot work without; all of them have the partition count of the first."""
+
+_COMPACTED_TOPICS: Final = frozenset(plan.topic for plan in TOPICS if plan.config is _COMPACTED)
+
+
+class TopicAsItIs(Protocol):
+    """What a cluster says of a topic."""
+
+    @property
+    def partitions(self) -> int: ...
+
+    @property
+    def config(self) -> Mapping[str, str]: ...
+
+
+def missing(role: Role, described: Mapping[str, TopicAsItIs | None], prefix: str) -> list[str]:
+    """The role's topics that the cluster does not have, whole names."""
+    return [prefix + topic for topic in NEEDED[role] if described[prefix + topic] is None]
+
+
+def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str) -> list[str]:
+    """What is wrong with the topics that are there, in a way that no waiting mends: each with what to do."""
+    found: list[str] = []
+    first, *others = NEEDED[role]
+    partitions = described[prefix + first].partitions
+    for topic in others:
+        count = described[prefix + topic].partitions
+        if count != partitions:
+            found.append(
+                f"{prefix + topic} has {count} partitions and {prefix + first} has {partitions}: "
+                f"partition N of the one belongs to partition N of the other, so make them equal"
+            )
+    for topic in NEEDED[role]:
+        policy = described[prefix + topic].config.get("cleanup.policy", "delete")
+        if topic in _COMPACTED_TOPICS and "compact" not in policy:
+            found.append(
+                f"{prefix + topic} has cleanup.policy={policy} and must be compacted: "
+                "what it holds would be deleted by age; set cleanup.policy=compact"
+            )
+    return found

@@ -1,0 +1,253 @@
+"""batch: what one transaction will write, decided record by record before anything is written.
+
+    record ─ decode ─ key ─ apply ─┬─ Applied ──► outbox record      ┐
+                                   ├─ Refused ──► dead letter        ├─ one Batch ─► one transaction
+                                   ├─ Ignored ──► a count            │
+                                   └─ Parked  ──► state alone        ┘
+
+Owned by the transform thread. Nothing here talks to Kafka; a batch that is thrown away leaves no trace, because the
+states that it changed are staged (`keyed_state.py`) and forgotten with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+from processor.dead_letters.letter import Refusal, letter_headers
+from processor.errors import BadRecord, Fatal
+from processor.records import (
+    HeaderName,
+    IgnoredReason,
+    OrderEvent,
+    OrderId,
+    Outcome,
+    Reason,
+    Record,
+    Stage,
+    TopicPartition,
+    record_bytes,
+)
+from processor.transform import order_state, rules
+from processor.transform.keyed_state import KeyedState
+from processor.transform.meter import Written
+from processor.transform.order_state import OrderState
+from processor.transform.outbox import Outgoing, outgoing
+from processor.transform.rules import Applied, Ignored, Parked, Refused, Rules, Taken, Transition
+
+_SMALL_BYTES: Final = 16 * 1024
+_LONG_MOVEMENTS: Final = 500
+"""An event below these cannot make anything that is too large to be written; only others are measured."""
+_GROWTH_MAX: Final = 20
+"""How much larger than its Avro an event's JSON can be: nine bytes of an item become ninety, twice with pairing."""
+
+Decode = Callable[[Record], OrderEvent]
+"""Raises `BadRecord`, or `RegistryOutage`: then nothing was decided, and the record is taken again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What deciding depends on and never changes while a worker runs. Topic names are whole, with their prefix."""
+
+    group: str
+    outbox: str
+    dead_letters: str
+    rules: Rules
+    decoders: Mapping[str, Decode]
+    entry_bytes_max: int
+    """The largest outbox record that the broker and the producer take; a larger one is a dead letter `too_large`."""
+    state_bytes_max: int
+    """The same for a record of the changelog."""
+    letter_bytes_max: int
+    """The same for a dead letter, which cannot be refused in turn."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """One transaction in the making. Mutable until it is written: it only grows.
+
+    `records` are the source records in the order in which they were taken, `next_offsets` what is consumed with them,
+    `dead` whether each record that left became a dead letter (for the flood guard), `touched` the partitions whose
+    state changed.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    outgoing: list[Outgoing] = field(default_factory=list)
+    next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    dead: list[bool] = field(default_factory=list)
+    touched: dict[int, KeyedState] = field(default_factory=dict)
+    outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+    ignored: Counter[tuple[str, IgnoredReason]] = field(default_factory=Counter)
+    dead_letters: Counter[tuple[str, Stage, str]] = field(default_factory=Counter)
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.outgoing or self.touched)
+
+    def written(self) -> Written:
+        return Written(self.outcomes, self.ignored, self.dead_letters)
+
+
+class Decider:
+    """Decides what each record becomes, into the batch that it is given."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def take(self, record: Record, state: KeyedState, batch: Batch, now_ms: int) -> None:
+        """One source record, whole. Raises `RegistryOutage` and `StateCorrupt`, both before anything is decided."""
+        if record.value is None:
+            self._erase(record, state, batch)
+        else:
+            try:
+                event = self._decoded(record)
+            except BadRecord as bad:
+                cause = type(bad.__cause__ or bad).__name__
+                self._refuse(record, bad.stage, bad.reason, str(bad), batch, now_ms, cause)
+            else:
+                self._apply(Taken(event, record), state, batch, now_ms)
+        batch.records.append(record)
+        batch.next_offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
+
+    def expire(self, order_id: OrderId, state: KeyedState, batch: Batch, now_ms: int) -> None:
+        """Lets go of an order's events that have been parked for too long."""
+        known = state.get(order_id)
+        assert known is not None, "an order that is indexed as parked has no state"
+        transition = rules.expire_parked(known, self._plan.rules, now_ms)
+        self._stage(order_id, known, transition, [], state, batch, now_ms)
+
+    def forget(self, order_id: OrderId, state: KeyedState, batch: Batch) -> None:
+        """Lets go of an order whose retention is over."""
+        state.stage(order_id, None)
+        batch.touched[state.partition] = state
+
+    def _decoded(self, record: Record) -> OrderEvent:
+        event = self._plan.decoders[record.topic](record)
+        if record.key != event.order_id.encode():
+            raise BadRecord(
+                Stage.TRANSFORM, Reason.KEY_MISMATCH, "the record's key is not the UTF-8 order ID of its value"
+            )
+        return event
+
+    def _erase(self, record: Record, state: KeyedState, batch: Batch) -> None:
+        """A record without a value: the order is forgotten, and nothing is sent."""
+        order_id = OrderId((record.key or b"").decode(errors="replace"))
+        known = state.get(order_id)
+        if known is not None:
+            for effect in rules.erase(known).effects:
+                assert isinstance(effect, Ignored), "an erasure sends nothing"
+                self._ignore(effect.taken.origin, effect.reason, batch)
+            state.stage(order_id, None)
+            batch.touched[state.partition] = state
+        self._ignore(record, IgnoredReason.ERASED, batch)
+
+    def _apply(self, taken: Taken, state: KeyedState, batch: Batch, now_ms: int) -> None:
+        order_id = taken.event.order_id
+        known = state.get(order_id)
+        transition = rules.apply(known, taken, self._plan.rules, now_ms)
+        produced = self._produced(transition)
+        if self._is_too_large(taken.origin, transition, produced):
+            message = f"what it becomes is larger than the {self._plan.entry_bytes_max} bytes that can be written"
+            transition = Transition(known, (Refused(taken, Reason.TOO_LARGE, message),))
+            produced = []
+        self._stage(order_id, known, transition, produced, state, batch, now_ms)
+
+    def _produced(self, transition: Transition) -> list[Outgoing]:
+        plan = self._plan
+        return [
+            outgoing(effect, plan.rules.api, plan.outbox)
+            for effect in transition.effects
+            if isinstance(effect, Applied)
+        ]
+
+    def _is_too_large(self, origin: Record, transition: Transition, produced: list[Outgoing]) -> bool:
+        """Whether a transition could not be written: it would abort its transaction, and the next, for ever."""
+        plan = self._plan
+        bytes_in = len(origin.value or b"")
+        if bytes_in < _SMALL_BYTES and len(transition.effects) == 1 and not _is_long(transition.state):
+            return False
+        if any(record_bytes(one.key, one.value, one.headers) > plan.entry_bytes_max for one in produced):
+            return True
+        if isinstance(transition.effects[-1], Parked) and bytes_in * _GROWTH_MAX > plan.entry_bytes_max:
+            # Refused while it is alone: later it would take the order that it waits for with it.
+            return True
+        return transition.state is not None and len(order_state.encode(transition.state)) > plan.state_bytes_max
+
+    def _stage(
+        self,
+        order_id: OrderId,
+        known: OrderState | None,
+        transition: Transition,
+        produced: list[Outgoing],
+        state: KeyedState,
+        batch: Batch,
+        now_ms: int,
+    ) -> None:
+        if transition.state is not known:
+            state.stage(order_id, transition.state)
+            batch.touched[state.partition] = state
+        batch.outgoing += produced
+        for effect in transition.effects:
+            origin = effect.taken.origin
+            match effect:
+                case Applied():
+                    batch.outcomes[origin.topic, Outcome.TRANSFORMED] += 1
+                    batch.dead.append(False)
+                case Ignored(reason=reason):
+                    self._ignore(origin, reason, batch)
+                case Refused(reason=reason, message=message):
+                    self._refuse(origin, Stage.TRANSFORM, reason, message, batch, now_ms)
+                case Parked():
+                    batch.dead.append(False)
+                case _:
+                    assert_never(effect)
+
+    def _ignore(self, record: Record, reason: IgnoredReason, batch: Batch) -> None:
+        outcome = Outcome.DUPLICATE if reason is IgnoredReason.DUPLICATE else Outcome.IGNORED
+        batch.outcomes[record.topic, outcome] += 1
+        batch.ignored[record.topic, reason] += 1
+        batch.dead.append(False)
+
+    def _refuse(
+        self,
+        record: Record,
+        stage: Stage,
+        reason: Reason,
+        message: str,
+        batch: Batch,
+        now_ms: int,
+        exception: str = "",
+    ) -> None:
+        refusal = Refusal(
+            stage=stage, reason=reason, message=message, group=self._plan.group, failed_ms=now_ms, exception=exception
+        )
+        headers = letter_headers(record, refusal)
+        size = record_bytes(record.key, record.value, headers)
+        if size > self._plan.letter_bytes_max:
+            # Dropping it would lose a record, and writing it would abort every transaction: a person has to act.
+            raise Fatal(
+                f"the dead letter of {record.position} needs {size} bytes and {self._plan.dead_letters} takes "
+                f"{self._plan.letter_bytes_max}: raise its max.message.bytes (`topics plan` shows how), then restart"
+            )
+        batch.outgoing.append(
+            Outgoing(
+                self._plan.dead_letters,
+                record.partition,
+                record.key,
+                record.value,
+                headers,
+                max(0, record.timestamp_ms),
+            )
+        )
+        batch.outcomes[record.topic, Outcome.DEAD_LETTERED] += 1
+        batch.dead_letters[record.topic, stage, reason] += 1
+        if not any(name == HeaderName.REPLAY_ID for name, _ in record.headers):
+            batch.dead.append(True)
+
+
+def _is_long(state: OrderState | None) -> bool:
+    if state is None or state.order is None:
+        return False
+    order = state.order
+    return len(order.fulfilments) + len(order.refunds) + len(order.cancellations) > _LONG_MOVEMENTS

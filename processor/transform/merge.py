@@ -1,0 +1,187 @@
+"""merge: the source topics of one partition number become one sequence in timestamp order.
+
+    orders.placed/3     ─ 10 ─ 14 ─ 30 ──┐
+    orders.fulfilled/3  ─ 12 ─ 13 ───────┼──► 10 12 13 14 …   (waits here: fulfilled has more at the broker,
+    orders.refunded/3   (at its end) ────┘                      so nothing after 14 may be taken before it)
+
+Owned by the transform thread; pure but for the state announced below: records in, records out, the time is passed in.
+
+Rules, as Kafka Streams merges its inputs: of the topics' oldest records the one with the smallest timestamp is next,
+equal ones in the order of `TOPICS`. A topic without a record here is waited for while the broker has more of it, and
+not when it is at its end. The wait is bounded (`wait_s_max`): one partition without a leader must not stop four
+others for ever; what is taken without it is said in `waited_out`.
+
+Not chosen: a sort per batch (a batch is what fetches happened to return, and that is the disorder to remove).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
+from typing import Final
+
+from processor.records import Record, TopicPartition
+
+BUFFER_RECORDS_MAX: Final = 10_000
+"""Records buffered per topic and partition before fetching it pauses: two transactions' worth."""
+BUFFER_BYTES_MAX: Final = 16 * 1024 * 1024
+"""The same in bytes, against topics of large records."""
+
+
+@dataclass(slots=True)
+class Input:
+    """One source partition. Mutable: `records` waiting in offset order, their `bytes`, and what the broker said last.
+
+    `at_end` is true only after the broker's word that nothing follows the last record of `records`.
+    """
+
+    partition: TopicPartition
+    rank: int
+    records: deque[Record] = field(default_factory=deque)
+    bytes: int = 0
+    at_end: bool = False
+    paused: bool = False
+    last_timestamp_ms: int | None = None
+    polled_next: int = -1
+    """The next offset that a poll may bring, past control records as far as known; -1 before the first word."""
+
+
+class Merge:
+    """The inputs of all assigned partitions.
+
+    Mutable: `_inputs` by partition number, one `Input` per source topic in rank order; `_waiting_since` the monotonic
+    second since when a partition number has waited for a lagging topic. Invariant: a partition number is here with
+    all of its topics or not at all.
+    """
+
+    def __init__(self, topics: Sequence[str], wait_s_max: float) -> None:
+        self._ranks = {topic: rank for rank, topic in enumerate(topics)}
+        self._wait_s_max = wait_s_max
+        self._inputs: dict[int, list[Input]] = {}
+        self._waiting_since: dict[int, float] = {}
+        self.waited_out = 0
+        """How often a partition was taken from without a topic that had more (see `wait_s_max`)."""
+
+    def assign(self, partitions: Iterable[TopicPartition]) -> None:
+        """Starts whole partition numbers anew: what was buffered of them before is forgotten."""
+        gained: dict[int, list[Input]] = {}
+        for partition in partitions:
+            gained.setdefault(partition.partition, []).append(Input(partition, self._ranks[partition.topic]))
+        for number, inputs in gained.items():
+            inputs.sort(key=lambda one: one.rank)
+            assert len(inputs) == len(self._ranks), f"partition {number} came without all of its topics: {inputs}"
+            self._inputs[number] = inputs
+            self._waiting_since.pop(number, None)
+
+    def revoke(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._inputs.pop(number, None)
+            self._waiting_since.pop(number, None)
+
+    def offer(self, records: Sequence[Record], at_end: Mapping[TopicPartition, int]) -> None:
+        """Takes what one poll brought. Records of partitions that are not assigned any more are dropped."""
+        ranks, inputs = self._ranks, self._inputs
+        for record in records:
+            of_partition = inputs.get(record.partition)
+            if of_partition is None:
+                continue
+            one = of_partition[ranks[record.topic]]
+            assert record.offset >= one.polled_next, f"{record.position} came after {one.polled_next}"
+            one.records.append(record)
+            one.bytes += len(record.value or b"")
+            one.polled_next = record.offset + 1
+            one.last_timestamp_ms = record.timestamp_ms
+            one.at_end = False
+        for partition, end in at_end.items():
+            if (of_partition := inputs.get(partition.partition)) is not None:
+                one = of_partition[ranks[partition.topic]]
+                one.at_end = True
+                one.polled_next = max(one.polled_next, end)
+
+    def take(self, number: int, records_max: int, now_s: float) -> list[Record]:
+        """The next records of one partition number, in timestamp order, at most `records_max`."""
+        inputs = self._inputs[number]
+        if not self._complete(number, inputs, now_s):
+            return []
+        taken: list[Record] = []
+        heads = [(one.records[0].timestamp_ms, one.rank) for one in inputs if one.records]
+        heapify(heads)
+        while heads and len(taken) < records_max:
+            source = inputs[heads[0][1]]
+            records, rank = source.records, source.rank
+            # A run: this topic is next for as long as it stays before the head of the second.
+            before = min(heads[1:3]) if len(heads) > 1 else None
+            while records and len(taken) < records_max:
+                record = records[0]
+                if before is not None and (record.timestamp_ms, rank) > before:
+                    break
+                records.popleft()
+                source.bytes -= len(record.value or b"")
+                taken.append(record)
+            if records:
+                heapreplace(heads, (records[0].timestamp_ms, rank))
+            else:
+                heappop(heads)
+                if not self._complete(number, inputs, now_s):
+                    break
+        return taken
+
+    def _complete(self, number: int, inputs: Sequence[Input], now_s: float) -> bool:
+        """Whether every topic has a record here or is at its end, or has been waited for long enough."""
+        for one in inputs:
+            if not one.records and not one.at_end:
+                since = self._waiting_since.setdefault(number, now_s)
+                if now_s - since < self._wait_s_max:
+                    return False
+                self.waited_out += 1
+                return True
+        self._waiting_since.pop(number, None)
+        return True
+
+    def put_back(self, records: Sequence[Record]) -> None:
+        """Returns records that were taken and not used, in the order in which they were taken."""
+        for record in reversed(records):
+            one = self._inputs[record.partition][self._ranks[record.topic]]
+            one.records.appendleft(record)
+            one.bytes += len(record.value or b"")
+
+    def to_pause(self) -> list[TopicPartition]:
+        """Partitions whose buffer is full; they count as paused from now on."""
+        full = [
+            one
+            for of_partition in self._inputs.values()
+            for one in of_partition
+            if not one.paused and (len(one.records) >= BUFFER_RECORDS_MAX or one.bytes >= BUFFER_BYTES_MAX)
+        ]
+        for one in full:
+            one.paused = True
+        return [one.partition for one in full]
+
+    def to_resume(self) -> list[TopicPartition]:
+        """Paused partitions with room again. Nothing is known of their end until the broker speaks of it anew."""
+        roomy = [
+            one
+            for of_partition in self._inputs.values()
+            for one in of_partition
+            if one.paused and len(one.records) < BUFFER_RECORDS_MAX // 2 and one.bytes < BUFFER_BYTES_MAX // 2
+        ]
+        for one in roomy:
+            one.paused = False
+            one.at_end = False
+        return [one.partition for one in roomy]
+
+    def lagging(self, number: int) -> tuple[list[TopicPartition], float]:
+        """The topics that this partition number waits for, and since which monotonic second (for `/status`)."""
+        since_s = self._waiting_since.get(number)
+        if since_s is None:
+            return [], 0.0
+        return [one.partition for one in self._inputs[number] if not one.records and not one.at_end], since_s
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(self._inputs)
+
+    def inputs(self, number: int) -> Sequence[Input]:
+        return self._inputs[number]

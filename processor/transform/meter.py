@@ -1,0 +1,61 @@
+"""What transform tells whoever measures it: facts in bulk, once per transaction or second, never per record.
+
+`processor/edges/metrics.py` turns them into Prometheus metrics; a test may keep them in a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from processor.records import IgnoredReason, Outcome, Stage
+
+
+class TransactionOutcome(StrEnum):
+    """How a transaction ended (`processor_transactions_total`)."""
+
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+    FENCED = "fenced"
+    UNKNOWN = "unknown"
+
+
+class Written(NamedTuple):
+    """What one committed transaction did, by source topic: each record once, by how it ended."""
+
+    records: Mapping[tuple[str, Outcome], int]
+    ignored: Mapping[tuple[str, IgnoredReason], int]
+    dead_letters: Mapping[tuple[str, Stage, str], int]
+
+
+class SourceLag(NamedTuple):
+    """One source partition: how many records are unfinished, and how old the oldest of them is (0 when none)."""
+
+    topic: str
+    partition: int
+    records: int
+    seconds: float
+
+
+class StateSize(NamedTuple):
+    """One partition's state: orders (about), parked events, changelog records still to be restored."""
+
+    partition: int
+    orders: int
+    parked_events: int
+    restore_remaining: int
+
+
+class TransformMeter(Protocol):
+    """Called by the transform thread."""
+
+    def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None: ...
+
+    def written(self, written: Written) -> None: ...
+
+    def lag(self, lags: list[SourceLag]) -> None:
+        """All source partitions of this worker; others are no longer its own."""
+
+    def state(self, sizes: list[StateSize]) -> None:
+        """All partitions of this worker; others are no longer its own."""

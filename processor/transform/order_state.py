@@ -1,0 +1,157 @@
+"""What is kept of one order between its events, and the bytes in which it is kept.
+
+Owned by transform: `rules.py` makes new states from old ones, the keyed state stores their bytes in RocksDB
+and in the changelog without looking into them. Pure.
+
+    (nothing) ──an event that came early──► WAITING ──OrderPlaced──► PLACED
+        │                                      │
+        ├──OrderPlaced──► PLACED               └──OrderPlaced, not one of ours──► UNPROTECTED
+        └──OrderPlaced, not one of ours──► UNPROTECTED
+
+There is no way back. From each of them the state goes to nothing by erasure or retention, and from WAITING
+also when the last parked event has waited too long. An order that was cancelled is still PLACED: what
+happened before and comes late is taken.
+
+Invariants:
+- WAITING holds parked events and nothing else; PLACED holds the order and totals; UNPROTECTED holds event
+  IDs only.
+- `totals` has one element a line item, in the order's sequence, and says what `order`'s movements add up to.
+- An event's ID stands in one place: in the event itself while that is kept (parked, or the `OrderPlaced` of
+  the order), in `event_ids` afterwards, the latest last. A refused event is not remembered, so that its dead
+  letter can be replayed.
+
+The bytes: 1 byte version, 8 bytes `touched_at_ms`, 8 bytes the earliest `parked_at_ms` (0: none), both
+big-endian, then msgpack. The prefix is there so that a sweep over a million orders need not decode them
+(`peek`); it repeats what is in the body, and `decode` holds one against the other, so that a damaged state
+is noticed.
+
+Versions: a field that is appended with a default needs no new version, because msgspec fills it in. Any
+other change does: raise `_VERSION`, keep the old version's structs in their old shape beside a function that
+turns them into today's, and name it in `_READERS`; a state is written in today's version when its order is
+next touched. The version therefore lives in the bytes only, a decoded state is always today's.
+
+Why msgspec's msgpack: STATE_US for an order of three line items with its prefix. Not chosen: JSON, as quick,
+but it cannot hold a parked record's bytes as they are; pickle, which is no format to keep. Why totals beside
+the movements: without them what remains of a line item is a sum over the order's life, and 10,000 events of
+one order would cost 10,000 times 10,000.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from processor.errors import StateCorrupt
+from processor.records import Order, OrderEvent, Record
+
+_VERSION: Final = 1
+_PREFIX: Final = struct.Struct(">Bqq")
+
+
+class Standing(StrEnum):
+    """What is known of an order; the transitions are drawn above."""
+
+    WAITING = "w"
+    PLACED = "p"
+    UNPROTECTED = "u"
+
+
+class LineTotals(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How many units of one line item have moved which way."""
+
+    fulfilled: int = 0
+    refunded: int = 0
+    cancelled: int = 0
+
+
+class ParkedEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An event that came before its order, with the record it came in (should it become a dead letter)."""
+
+    event: OrderEvent
+    origin: Record
+    parked_at_ms: int
+
+
+class OrderState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Everything kept of one order. `touched_at_ms` is the wall clock when its last event was taken."""
+
+    standing: Standing
+    touched_at_ms: int
+    order: Order | None
+    totals: tuple[LineTotals, ...]
+    event_ids: tuple[str, ...]
+    parked: tuple[ParkedEvent, ...]
+
+
+_PLACED: Final = Standing.PLACED  # each mention of an enum's member costs 0.2 µs in Python 3.11
+_WAITING: Final = Standing.WAITING
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(OrderState)
+
+
+def encode(state: OrderState) -> bytes:
+    """The bytes to keep, in today's version."""
+    fault = _fault(state)
+    assert fault is None, fault
+    return _PREFIX.pack(_VERSION, state.touched_at_ms, _parked_since_ms(state)) + _encoder.encode(state)
+
+
+def decode(stored: bytes) -> OrderState:
+    """The state that `encode` was given, of this version or an earlier one. Raises `StateCorrupt`."""
+    version, touched_at_ms, parked_since_ms = _prefix(stored)
+    reader = _READERS.get(version)
+    if reader is None:
+        raise StateCorrupt(f"a state of version {version} was met, known are {sorted(_READERS)}")
+    try:
+        state = reader(stored)
+    except (ValueError, RecursionError) as error:  # msgspec's own errors and a bad UTF-8 are ValueErrors
+        raise StateCorrupt(f"a state of version {version} cannot be read: {error}") from error
+    if state.touched_at_ms != touched_at_ms or _parked_since_ms(state) != parked_since_ms:
+        raise StateCorrupt("a state's prefix and body disagree")
+    fault = _fault(state)
+    if fault is not None:
+        raise StateCorrupt(f"a state that never was: {fault}")
+    return state
+
+
+def peek(stored: bytes) -> tuple[int, int]:
+    """`(touched_at_ms, parked_since_ms)` without decoding; the latter is 0 where nothing is parked."""
+    _, touched_at_ms, parked_since_ms = _prefix(stored)
+    return touched_at_ms, parked_since_ms
+
+
+def _prefix(stored: bytes) -> tuple[int, int, int]:
+    try:
+        version, touched_at_ms, parked_since_ms = _PREFIX.unpack_from(stored)
+    except struct.error as error:
+        raise StateCorrupt(f"a state of {len(stored)} bytes is shorter than its prefix") from error
+    return version, touched_at_ms, parked_since_ms
+
+
+def _fault(state: OrderState) -> str | None:
+    """Which invariant does not hold, if one does not."""
+    order = state.order
+    if (order is not None) != (state.standing is _PLACED):
+        return "an order stands where none was placed, or none where one was"
+    if bool(state.parked) != (state.standing is _WAITING):
+        return "events are parked and nothing waits, or the other way round"
+    if len(state.totals) != (0 if order is None else len(order.placed.line_items)):
+        return "there are not as many totals as line items"
+    return None
+
+
+def _parked_since_ms(state: OrderState) -> int:
+    # Not simply the first: the clock may have been set back between two events.
+    return min(parked.parked_at_ms for parked in state.parked) if state.parked else 0
+
+
+def _read_version_1(stored: bytes) -> OrderState:
+    return _decoder.decode(memoryview(stored)[_PREFIX.size :])
+
+
+_READERS: Final[dict[int, Callable[[bytes], OrderState]]] = {1: _read_version_1}

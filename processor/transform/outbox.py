@@ -1,0 +1,66 @@
+"""outbox: what an applied event becomes, as the record that send will read.
+
+Pure. The record's value is the JSON that will be sent, byte for byte; its key the order ID; its partition the source's
+number. Its headers come first in ours, then the source record's own, so that a trace or a shop's own marks go along:
+
+    entry-id     the idempotency key: API and source position, so that any attempt, restart or replay of the same
+                 bytes carries the same one
+    entry-type   the Events API's event type, or `order` for the feed
+    source       topic/partition/offset of the source record
+    occurred-at  the source record's timestamp, epoch ms
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, assert_never
+
+from processor.hakuna import Api, events, feed
+from processor.records import EntryType, HeaderName, Headers, Record
+from processor.transform.rules import Applied
+
+_OURS: Final = frozenset({HeaderName.ENTRY_ID, HeaderName.ENTRY_TYPE, HeaderName.SOURCE, HeaderName.OCCURRED_AT})
+
+
+class Outgoing(NamedTuple):
+    """A record to be produced within the transaction. `timestamp_ms` 0 means now."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+
+
+def outgoing(applied: Applied, api: Api, topic: str) -> Outgoing:
+    """The outbox record of one applied event."""
+    match api:
+        case Api.EVENTS:
+            entry_type, body = events.entry(applied.change, applied.order_after)
+        case Api.FEED:
+            entry_type, body = EntryType.ORDER, feed.snapshot(applied.order_after)
+        case _:
+            assert_never(api)
+    origin = applied.taken.origin
+    return Outgoing(
+        topic,
+        origin.partition,
+        applied.taken.event.order_id.encode(),
+        body,
+        headers(entry_type, api, origin),
+        0,
+    )
+
+
+def headers(entry_type: EntryType, api: Api, origin: Record) -> Headers:
+    source = f"{origin.topic}/{origin.partition}/{origin.offset}".encode()
+    ours: Headers = [
+        (HeaderName.ENTRY_ID.value, b"%b/%b" % (api.value.encode(), source)),
+        (HeaderName.ENTRY_TYPE.value, entry_type.value.encode()),
+        (HeaderName.SOURCE.value, source),
+        (HeaderName.OCCURRED_AT.value, b"%d" % origin.timestamp_ms),
+    ]
+    if origin.headers:
+        # A source header with a name of ours would make two of it, and readers differ in which one they take.
+        ours.extend(header for header in origin.headers if header[0] not in _OURS)
+    return ours

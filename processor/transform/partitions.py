@@ -1,0 +1,221 @@
+"""partitions: which partition numbers this worker holds, and how each gets its state before it is taken from.
+
+    (gathering) ──all five topics are here──► RESTORING ──position ≥ end of the changelog──► RUNNING
+         ▲                                        ▲                                             │
+         │                                        └──── resync: a transaction's fate unknown ───┤
+         └────────────────────────── revoked or lost ◄──────────────────────────────────────────┘
+
+Owned by the transform thread. `assigned`, `revoked` and `lost` are called inside a poll and only record facts; `settle`
+acts on them afterwards. No transaction is ever open inside a poll (the loop writes between polls), so that a revoke
+has nothing left to finish.
+
+Invariants: a number is taken from only while RUNNING; it is RUNNING only after its store has reached the end that the
+changelog had when the restore began; a new assignment begins a new restore, whatever the store held before.
+
+A store is kept open over a revoke until the next assignment says that it goes elsewhere: the eager protocol revokes
+and assigns everything at each rebalance, and what comes back needs only the tail of its changelog.
+
+Not chosen: restoring in a thread of its own. A slice a turn keeps one thread and no locks, is as fast (the work is
+librdkafka's and RocksDB's), and the poll in between keeps the membership alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import structlog
+
+from processor.errors import StateCorrupt
+from processor.interfaces import Reader, Store, Stores
+from processor.records import Position, Record, TopicPartition
+from processor.transform.keyed_state import KeyedState
+
+log = structlog.get_logger(__name__)
+
+RESTORE_RECORDS_MAX: Final = 10_000
+"""Changelog records of one slice: some 60 ms, so that the group is polled often enough whatever is restored."""
+
+
+class Phase(StrEnum):
+    """The life of a partition number here; drawn above."""
+
+    RESTORING = "restoring"
+    RUNNING = "running"
+
+
+@dataclass(slots=True)
+class Held:
+    """A partition number of this worker. Mutable: its phase, and where its restore ends."""
+
+    state: KeyedState
+    phase: Phase
+    restore_end: int
+
+    @property
+    def restore_remaining(self) -> int:
+        return max(0, self.restore_end - self.state.next_offset) if self.phase is Phase.RESTORING else 0
+
+
+class Partitions:
+    """The assignment, as facts and as stores.
+
+    Mutable: `_assigned` the source partitions that the group gave us, `held` the numbers that are whole, `_kept` stores
+    of numbers that were taken away and may come back, `epoch` counts assignments.
+    """
+
+    def __init__(self, topics: Sequence[str], changelog: str, identity: str, stores: Stores, reader: Reader) -> None:
+        self._topics = tuple(topics)
+        self._changelog = changelog
+        self._identity = identity
+        self._stores = stores
+        self._reader = reader
+        self._assigned: set[TopicPartition] = set()
+        self._kept: dict[int, KeyedState] = {}
+        self.held: dict[int, Held] = {}
+        self.epoch = 0
+
+    # ---- facts, inside a poll ------------------------------------------------------------------------------------
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        self._assigned.update(partitions)
+        self.epoch += 1
+
+    def unassigned(self, partitions: Sequence[TopicPartition]) -> None:
+        """Revoked or lost: nothing of theirs may be written any more."""
+        self._assigned.difference_update(partitions)
+        for number in {partition.partition for partition in partitions} & self.held.keys():
+            held = self.held.pop(number)
+            held.state.rollback()
+            self._kept[number] = held.state
+            self._reader.unassign([self._changelog_partition(number)])
+
+    @property
+    def whole(self) -> frozenset[int]:
+        """The numbers of which every source topic is assigned."""
+        return frozenset(
+            number
+            for number in {partition.partition for partition in self._assigned}
+            if all(TopicPartition(topic, number) in self._assigned for topic in self._topics)
+        )
+
+    def sources(self, number: int) -> list[TopicPartition]:
+        return [TopicPartition(topic, number) for topic in self._topics]
+
+    @property
+    def incomplete(self) -> list[TopicPartition]:
+        """Assigned partitions whose number is not whole (a cooperative rebalance brings the rest later)."""
+        whole = self.whole
+        return [partition for partition in self._assigned if partition.partition not in whole]
+
+    # ---- acts, between polls -----------------------------------------------------------------------------------
+
+    @property
+    def gained(self) -> list[int]:
+        """Whole numbers that are not held yet."""
+        return sorted(self.whole - self.held.keys())
+
+    def settle(self, gained: Sequence[int]) -> None:
+        """Opens the stores of these numbers and begins their restore; closes those that stayed away.
+
+        Raises `BrokerOutage`: then nothing has happened, and it is to be called again.
+        """
+        if gained:
+            self.begin_restore(gained)
+        if self._assigned:
+            for number in self._kept.keys() - self.held.keys():
+                self._kept.pop(number).close()
+
+    def begin_restore(self, numbers: Sequence[int]) -> None:
+        """Reads the changelog of these numbers from where their stores stand. Raises `BrokerOutage`."""
+        of = [self._changelog_partition(number) for number in numbers]
+        beginnings = self._reader.beginnings(of)
+        ends = self._reader.ends(of)
+        starts = []
+        for number, partition in zip(numbers, of, strict=True):
+            state = self._opened(number)
+            if not beginnings[partition] <= state.next_offset <= ends[partition] and state.next_offset != 0:
+                state = self._anew(
+                    number,
+                    state,
+                    f"the store reflects {state.next_offset}, the changelog holds "
+                    f"{beginnings[partition]} to {ends[partition]}",
+                )
+            self.held[number] = Held(state, Phase.RESTORING, ends[partition])
+            starts.append(Position(*partition, max(state.next_offset, beginnings[partition])))
+            log.info(
+                "restore begins",
+                partition=number,
+                from_offset=starts[-1].offset,
+                to_offset=ends[partition],
+                epoch=self.epoch,
+            )
+        self._reader.assign(starts)
+
+    def restore(self) -> list[int]:
+        """One slice of every restore. Returns the numbers that are running from now on."""
+        restoring = {n: held for n, held in self.held.items() if held.phase is Phase.RESTORING}
+        if not restoring:
+            return []
+        polled = self._reader.poll(RESTORE_RECORDS_MAX, 0.02)
+        by_number: dict[int, list[Record]] = {number: [] for number in restoring}
+        for record in polled.records:
+            if record.partition in by_number:
+                by_number[record.partition].append(record)
+        done = []
+        for number, held in restoring.items():
+            partition = self._changelog_partition(number)
+            position = self._reader.position(partition)
+            if position > held.state.next_offset:
+                held.state.restore(by_number[number], position)
+            if position >= held.restore_end:
+                held.phase = Phase.RUNNING
+                self._reader.unassign([partition])
+                done.append(number)
+                log.info("restore done", partition=number, next_offset=position, orders=held.state.orders)
+        return done
+
+    def wipe(self, number: int, cause: StateCorrupt) -> None:
+        """A store that cannot be trusted goes, and comes back from the changelog. Raises `BrokerOutage`."""
+        held = self.held.pop(number)
+        self._reader.unassign([self._changelog_partition(number)])
+        self._kept[number] = self._anew(number, held.state, str(cause))
+        self.begin_restore([number])
+
+    @property
+    def running(self) -> list[int]:
+        return [number for number, held in self.held.items() if held.phase is Phase.RUNNING]
+
+    @property
+    def restoring(self) -> list[int]:
+        return [number for number, held in self.held.items() if held.phase is Phase.RESTORING]
+
+    def close(self) -> None:
+        for state in [*self._kept.values(), *(held.state for held in self.held.values())]:
+            state.close()
+        self._kept.clear()
+        self.held.clear()
+
+    def _opened(self, number: int) -> KeyedState:
+        if number in self.held:
+            return self.held[number].state
+        if number in self._kept:
+            return self._kept.pop(number)
+        store: Store | None = None
+        try:
+            store = self._stores.open(number)
+            return KeyedState(number, store, self._identity)
+        except StateCorrupt as corrupt:
+            return self._anew(number, store, str(corrupt))
+
+    def _anew(self, number: int, broken: KeyedState | Store | None, why: str) -> KeyedState:
+        log.warning("state wiped, it comes back from the changelog", partition=number, why=why)
+        if broken is not None:
+            broken.close()
+        self._stores.wipe(number)
+        return KeyedState(number, self._stores.open(number), self._identity)
+
+    def _changelog_partition(self, number: int) -> TopicPartition:
+        return TopicPartition(self._changelog, number)

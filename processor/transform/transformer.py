@@ -1,0 +1,517 @@
+"""The transform role: orders.* → state → outbox, one transaction a batch.
+
+    turn:  poll ─► merge ─► settle/restore ─► decide ─► guard ─► write ─► observe
+                                                │                  │
+                                   StateCorrupt: wipe, restore     ├─ TransactionAborted: roll back, put back, again
+                                   RegistryOutage: put back, wait  └─ Fenced, OutcomeUnknown: open again, resync
+
+Owned by the role's one thread. `turn` is the loop on one screen; `run` repeats it. What is in the same transaction as
+the consumed offsets: outbox records, dead letters and one changelog record per order (`_write`).
+
+Invariants:
+- no transaction is open while the consumer is polled, so a rebalance never meets one;
+- nothing is written before the whole batch is decided and the flood guard has agreed;
+- a batch of which the outcome is unknown is never taken for either: everything in memory is dropped, the group is asked
+  what it has committed, and the state is restored from the changelog (`_resync`).
+
+Not chosen: overlapping a commit with the next batch (the commit is 3 % of a batch of 5,000; the state would need two
+stages and the recovery two cases).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import structlog
+
+from processor.dead_letters.flood import FloodGuard
+from processor.errors import (
+    BrokerOutage,
+    Fenced,
+    OutcomeUnknown,
+    RegistryOutage,
+    StateCorrupt,
+    TransactionAborted,
+)
+from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reader, Stores, Transaction
+from processor.records import Position, TopicPartition
+from processor.transform.batch import Batch, Decider, Plan
+from processor.transform.merge import Input, Merge
+from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, TransformMeter
+from processor.transform.partitions import Partitions
+
+log = structlog.get_logger(__name__)
+
+_POLL_S: Final = 0.05
+"""The longest wait for records: with the commit it is what an event costs in latency at a quiet time."""
+_OBSERVE_S: Final = 1.0
+_SWEEP_ORDERS_MAX: Final = 500
+"""Orders looked at for retention in one second, and parked ones let go: a sweep never delays records by much."""
+_RETRY_S: Final = 1.0
+"""The wait after an aborted transaction or an outage, in which the group is polled on."""
+
+
+class Standstill(StrEnum):
+    """Why nothing is taken at the moment, where there is a reason (`/readyz`)."""
+
+    ASSIGNMENT = "no assignment yet"
+    RESTORE = "the changelog does not answer"
+    TRANSACTION = "the transactional producer is not open"
+    REGISTRY = "the schema registry does not answer"
+    ABORTED = "the last transaction was aborted"
+    FLOOD = "stopped by the flood guard"
+
+
+@dataclass(frozen=True, slots=True)
+class TransformPlan:
+    """What the loop is told. Topic names are whole, in the order in which equal timestamps are taken."""
+
+    topics: tuple[str, ...]
+    changelog: str
+    changelog_identity: str
+    worker: str
+    batch_records_max: int
+    merge_wait_s: float
+    retention_ms: int
+    dead_letter_share_max: float
+    decide: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class TransformEdges:
+    """The outside, as the loop uses it; all of it belongs to the role's thread."""
+
+    consumer: Consumer
+    reader: Reader
+    transaction: Transaction
+    predecessors: Predecessors
+    stores: Stores
+    clock: Clock
+    meter: TransformMeter
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """One source partition, as `/status` shows it. Times are epoch ms."""
+
+    topic: str
+    partition: int
+    position: int
+    committed: int | None
+    lag: int
+    blocked_by: str | None
+    blocked_since: int | None
+
+
+class Transformer:
+    """The loop. `turn` is called by one thread; `standstills` and `status` may be read from others (they are replaced
+    whole, never changed).
+
+    Mutable: `_standstills` why nothing is taken and since when, `_opened` whether the transactional ID is ours,
+    `_in_doubt` whether everything in memory has to be dropped before the next batch, `_late` the numbers whose topics
+    did not come in one assignment, `_not_before_s` when the next batch may be tried, `_sweep_from` where the retention
+    sweep goes on.
+    """
+
+    def __init__(self, plan: TransformPlan, edges: TransformEdges) -> None:
+        self._plan = plan
+        self._edges = edges
+        self._merge = Merge(plan.topics, plan.merge_wait_s)
+        self._partitions = Partitions(
+            plan.topics, plan.changelog, plan.changelog_identity, edges.stores, edges.reader
+        )
+        self._decider = Decider(plan.decide)
+        self._guard = FloodGuard(plan.dead_letter_share_max)
+        self._opened = False
+        self._hungry = False
+        self._in_doubt = False
+        self._late: set[int] = set()
+        self._not_before_s = 0.0
+        self._sweep_at_s = 0.0
+        self._observe_at_s = 0.0
+        self._sweep_from: dict[int, bytes] = {}
+        self._committed: dict[TopicPartition, int] = {}
+        self._standstills: dict[Standstill, tuple[str, int]] = {}
+        self.standstills: dict[Standstill, tuple[str, int]] = {}
+        self.status: tuple[SourceStatus, ...] = ()
+        self.restoring: dict[int, int] = {}
+        self.finished = 0
+        """Records that left through a committed transaction since the start; a watch sees progress by it."""
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._stand(Standstill.ASSIGNMENT, "waiting for the group to assign partitions")
+        self._edges.consumer.subscribe(self._plan.topics, self)
+
+    def turn(self) -> None:
+        """One round. Raises `Fatal` and `Unusable`; everything else is dealt with here."""
+        polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if self._hungry else _POLL_S)
+        self._merge.offer(polled.records, polled.at_end)
+        if self._open() and self._settle():
+            batch = Batch()
+            try:
+                self._decide(batch)
+            except StateCorrupt as corrupt:
+                self._put_back(batch)
+                self._wipe(corrupt)
+            else:
+                if batch and self._admitted(batch):
+                    self._write(batch)
+        self._backpressure()
+        self._observe()
+
+    def stop(self) -> None:
+        """Ends between two turns: nothing is in flight, so there is nothing to wait for."""
+        self._edges.consumer.close()
+        self._edges.transaction.close()
+        self._edges.reader.close()
+        self._partitions.close()
+
+    # ---- the assignment: facts inside a poll ---------------------------------------------------------------------
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        log.info("assigned", partitions=_named(partitions))
+        self._partitions.assigned(partitions)
+        self._go_on(Standstill.ASSIGNMENT)
+        at_once = set(partitions)
+        for number in {partition.partition for partition in partitions}:
+            sources = self._partitions.sources(number)
+            if at_once.issuperset(sources):
+                self._merge.assign(sources)
+            else:
+                # A cooperative rebalance brings a number's topics one after the other: none is read before all are.
+                self._edges.consumer.pause([source for source in sources if source in at_once])
+                self._late.add(number)
+        return {}
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        log.info("revoked", partitions=_named(partitions))
+        self._give_up(partitions)
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        log.warning("lost", partitions=_named(partitions))
+        self._give_up(partitions)
+
+    def _give_up(self, partitions: Sequence[TopicPartition]) -> None:
+        self._partitions.unassigned(partitions)
+        self._merge.revoke({partition.partition for partition in partitions})
+        for partition in partitions:
+            self._committed.pop(partition, None)
+        for left in self._partitions.incomplete:
+            self._edges.consumer.pause([left])
+            self._late.add(left.partition)
+
+    # ---- between polls: open, settle, restore --------------------------------------------------------------------
+
+    def _open(self) -> bool:
+        """Whether the transactional ID is ours; takes it over where it is not yet, or not any more."""
+        if self._opened:
+            return True
+        if self._edges.clock.monotonic_s() < self._not_before_s:
+            return False
+        try:
+            self._edges.transaction.open()
+        except (BrokerOutage, Fenced) as outage:
+            self._wait(Standstill.TRANSACTION, str(outage))
+            return False
+        self._opened = True
+        self._go_on(Standstill.TRANSACTION)
+        if self._in_doubt:
+            return self._resync()
+        return True
+
+    def _resync(self) -> bool:
+        """Drops all that is in memory and begins anew from what the group has committed.
+
+        The way out of every doubt: whether the last transaction counts is answered by the committed offsets, what it
+        did to the state by the changelog.
+        """
+        numbers = sorted(self._merge.numbers)
+        try:
+            self._rewind(numbers)
+            self._partitions.begin_restore([n for n in numbers if n in self._partitions.held])
+        except BrokerOutage as outage:
+            self._wait(Standstill.TRANSACTION, str(outage))
+            return False
+        self._in_doubt = False
+        log.warning("everything in memory was dropped and is read anew", partitions=numbers)
+        return True
+
+    def _rewind(self, numbers: Sequence[int]) -> None:
+        """The next records of these numbers are those after the group's committed offsets. Raises `BrokerOutage`."""
+        sources = [source for number in numbers for source in self._partitions.sources(number)]
+        if not sources:
+            return
+        committed = self._edges.consumer.committed(sources)
+        beginnings = self._edges.reader.beginnings(sources)
+        starts: list[Position] = []
+        for source in sources:
+            known = committed[source].next_offset
+            starts.append(Position(*source, beginnings[source] if known is None else known))
+        self._merge.assign(sources)
+        self._edges.consumer.seek(starts)
+
+    def _settle(self) -> bool:
+        """Brings new partition numbers up. False while the broker does not answer; others are not taken either then."""
+        try:
+            late = sorted(self._late & self._partitions.whole)
+            if late:
+                self._rewind(late)
+                self._edges.consumer.resume([source for number in late for source in self._partitions.sources(number)])
+                self._late.difference_update(late)
+            gained = self._partitions.gained
+            if gained:
+                sources = [source for number in gained for source in self._partitions.sources(number)]
+                self._edges.predecessors.end_transactions(sources)
+            self._partitions.settle(gained)
+            self._partitions.restore()
+        except StateCorrupt as corrupt:
+            self._wipe(corrupt)
+            return False
+        except BrokerOutage as outage:
+            self._wait(Standstill.RESTORE, str(outage))
+            return False
+        self._go_on(Standstill.RESTORE)
+        return True
+
+    # ---- decide ------------------------------------------------------------------------------------------------------
+
+    def _decide(self, batch: Batch) -> None:
+        """Fills the batch with what the next transaction writes. Leaves it empty where there is nothing to do, or a
+        standstill. Raises `StateCorrupt` with the partition, the batch then holding what was decided before it."""
+        clock = self._edges.clock
+        now_s = clock.monotonic_s()
+        self._hungry = False
+        if now_s < self._not_before_s or Standstill.FLOOD in self._standstills:
+            return
+        running = self._partitions.running
+        if not running:
+            return
+        # Fair shares first, so that a partition with a backlog does not starve the others; then what is left over.
+        share = max(1, self._plan.batch_records_max // len(running))
+        now_ms = clock.now_ms()
+        for limit in (share, self._plan.batch_records_max):
+            for number in running:
+                room = min(limit, self._plan.batch_records_max - len(batch.records))
+                if room <= 0 or not self._take(number, room, batch, now_s, now_ms):
+                    break
+        self._hungry = len(batch.records) >= self._plan.batch_records_max
+        if now_s >= self._sweep_at_s:
+            self._sweep_at_s = now_s + _OBSERVE_S
+            for number in running:
+                self._sweep(number, batch, now_ms)
+
+    def _take(self, number: int, room: int, batch: Batch, now_s: float, now_ms: int) -> bool:
+        """Decides up to `room` records of one number. False where the batch has to end here."""
+        state = self._partitions.held[number].state
+        records = self._merge.take(number, room, now_s)
+        for index, record in enumerate(records):
+            try:
+                self._decider.take(record, state, batch, now_ms)
+            except RegistryOutage as outage:
+                self._merge.put_back(records[index:])
+                self._wait(Standstill.REGISTRY, str(outage))
+                return False
+            except StateCorrupt as corrupt:
+                self._merge.put_back(records[index:])
+                raise StateCorrupt(str(corrupt), TopicPartition(self._plan.changelog, number)) from corrupt
+        if records:
+            self._go_on(Standstill.REGISTRY)
+        return True
+
+    def _sweep(self, number: int, batch: Batch, now_ms: int) -> None:
+        """Lets go of events that have been parked for too long, and of orders whose retention is over."""
+        state = self._partitions.held[number].state
+        parked_before_ms = now_ms - self._plan.decide.rules.park_for_ms
+        overdue = [order_id for order_id, parked in state.parked.items() if parked.since_ms < parked_before_ms]
+        try:
+            for order_id in overdue[:_SWEEP_ORDERS_MAX]:
+                self._decider.expire(order_id, state, batch, now_ms)
+            stale, self._sweep_from[number] = state.stale(
+                now_ms - self._plan.retention_ms, self._sweep_from.get(number, b""), _SWEEP_ORDERS_MAX
+            )
+        except StateCorrupt as corrupt:
+            raise StateCorrupt(str(corrupt), TopicPartition(self._plan.changelog, number)) from corrupt
+        for order_id in stale:
+            self._decider.forget(order_id, state, batch)
+
+    def _wipe(self, corrupt: StateCorrupt) -> None:
+        assert corrupt.partition is not None, "a corrupt store of no partition"
+        try:
+            self._partitions.wipe(corrupt.partition.partition, corrupt)
+        except BrokerOutage as outage:
+            self._wait(Standstill.RESTORE, str(outage))
+
+    def _admitted(self, batch: Batch) -> bool:
+        """Asks the flood guard. Where it refuses, the role stops here: nothing of the batch is written."""
+        if not any(batch.dead):
+            return True
+        share = self._guard.flooded_by(batch.dead)
+        if share is None:
+            return True
+        self._drop(batch)
+        self._stand(
+            Standstill.FLOOD,
+            f"{share:.0%} of the last 1,000 records would be dead letters, mostly "
+            f"{', '.join(f'{key[2]} of {key[0]} ({n})' for key, n in batch.dead_letters.most_common(3))}; "
+            "find out what changed, then restart",
+        )
+        log.error("flood guard stopped the role, nothing was written", share=share)
+        return False
+
+    # ---- write -------------------------------------------------------------------------------------------------------
+
+    def _write(self, batch: Batch) -> None:
+        """One transaction: outbox records, dead letters, changelog and consumed offsets, or none of them."""
+        transaction = self._edges.transaction
+        started_s = self._edges.clock.monotonic_s()
+        try:
+            transaction.begin()
+            for outgoing in batch.outgoing:
+                transaction.produce(*outgoing)
+            for number, state in batch.touched.items():
+                transaction.produce_keyed(self._plan.changelog, number, state.changes())
+            last = transaction.commit(self._offsets(batch))
+        except TransactionAborted as aborted:
+            self._observed(TransactionOutcome.ABORTED, started_s)
+            self._put_back(batch)
+            self._wait(Standstill.ABORTED, str(aborted))
+        except BrokerOutage as outage:  # out of `begin`: there is no transaction
+            self._put_back(batch)
+            self._wait(Standstill.TRANSACTION, str(outage))
+        except Fenced as fenced:
+            unknown = isinstance(fenced, OutcomeUnknown)
+            self._observed(TransactionOutcome.UNKNOWN if unknown else TransactionOutcome.FENCED, started_s)
+            self._drop(batch)
+            self._opened, self._in_doubt = False, True
+            self._wait(Standstill.TRANSACTION, str(fenced))
+        else:
+            self._committed_batch(batch, last)
+            self._observed(TransactionOutcome.COMMITTED, started_s)
+
+    def _offsets(self, batch: Batch) -> dict[TopicPartition, Committed]:
+        """What is consumed with this batch. The metadata names the worker: a successor knows whose transaction a
+        dead worker may have left open."""
+        return {
+            source: Committed(next_offset, self._plan.worker) for source, next_offset in batch.next_offsets.items()
+        }
+
+    def _committed_batch(self, batch: Batch, last: Mapping[TopicPartition, int]) -> None:
+        for number, state in batch.touched.items():
+            state.commit(last.get(TopicPartition(self._plan.changelog, number)))
+        self._committed.update(batch.next_offsets)
+        self._guard.written(batch.dead)
+        self._edges.meter.written(batch.written())
+        self.finished += len(batch.records)
+        self._go_on(Standstill.ABORTED)
+
+    def _put_back(self, batch: Batch) -> None:
+        self._drop(batch)
+        self._merge.put_back(batch.records)
+
+    def _drop(self, batch: Batch) -> None:
+        for state in batch.touched.values():
+            state.rollback()
+
+    # ---- what others see -------------------------------------------------------------------------------------------
+
+    def unready(self) -> list[str]:
+        """Why this role is not ready; empty when it is. May be called from any thread."""
+        reasons = [text for text, _ in self.standstills.values()]
+        if self.restoring:
+            remaining = sum(self.restoring.values())
+            reasons.append(f"restoring {len(self.restoring)} partitions, {remaining} changelog records to go")
+        return reasons + [trouble for trouble in (self._edges.consumer.trouble(),) if trouble]
+
+    def _stand(self, standstill: Standstill, why: str) -> None:
+        known = self._standstills.get(standstill)
+        if known is None:
+            level = log.info if standstill is Standstill.ASSIGNMENT else log.warning
+            level("standing still", what=standstill.value, why=why)
+        since = self._edges.clock.now_ms() if known is None else known[1]
+        self._standstills[standstill] = (f"{standstill.value}: {why}", since)
+        self.standstills = dict(self._standstills)
+
+    def _wait(self, standstill: Standstill, why: str) -> None:
+        self._stand(standstill, why)
+        self._not_before_s = self._edges.clock.monotonic_s() + _RETRY_S
+
+    def _go_on(self, standstill: Standstill) -> None:
+        if standstill in self._standstills:
+            log.info("going on", after=standstill.value)
+            del self._standstills[standstill]
+            self.standstills = dict(self._standstills)
+
+    def _backpressure(self) -> None:
+        if full := self._merge.to_pause():
+            self._edges.consumer.pause(full)
+        if roomy := self._merge.to_resume():
+            self._edges.consumer.resume(roomy)
+
+    def _observed(self, outcome: TransactionOutcome, started_s: float) -> None:
+        self._edges.meter.transaction(outcome, self._edges.clock.monotonic_s() - started_s)
+
+    def _observe(self) -> None:
+        """Once a second: lag, state and status, as of now."""
+        now_s = self._edges.clock.monotonic_s()
+        if now_s < self._observe_at_s:
+            return
+        self._observe_at_s = now_s + _OBSERVE_S
+        now_ms = self._edges.clock.now_ms()
+        inputs = [one for number in self._merge.numbers for one in self._merge.inputs(number)]
+        behind = [one.partition for one in inputs if not one.at_end]
+        ends = self._edges.consumer.ends(behind) if behind else {}
+        lags = [self._lag(one, ends, now_ms) for one in inputs]
+        self._edges.meter.lag(lags)
+        held = self._partitions.held
+        self._edges.meter.state(
+            [
+                StateSize(number, one.state.orders, one.state.parked_events, one.restore_remaining)
+                for number, one in held.items()
+            ]
+        )
+        self.restoring = {number: held[number].restore_remaining for number in self._partitions.restoring}
+        self.status = tuple(
+            SourceStatus(
+                lag.topic,
+                lag.partition,
+                one.polled_next,
+                self._committed.get(one.partition),
+                lag.records,
+                *self._blocked(one, lag, now_s, now_ms),
+            )
+            for one, lag in zip(inputs, lags, strict=True)
+        )
+
+    def _lag(self, one: Input, ends: Mapping[TopicPartition, int], now_ms: int) -> SourceLag:
+        end = one.polled_next if one.at_end else ends.get(one.partition, one.polled_next)
+        records = len(one.records) + max(0, end - max(one.polled_next, 0))
+        oldest_ms = one.records[0].timestamp_ms if one.records else None
+        if records and oldest_ms is None:
+            # Known to be there and not read yet: as old as the last one that was, which it came after.
+            oldest_ms = one.last_timestamp_ms
+        seconds = 0.0 if not records or oldest_ms is None else max(0.0, (now_ms - oldest_ms) / 1000)
+        return SourceLag(*one.partition, records, seconds)
+
+    def _blocked(self, one: Input, lag: SourceLag, now_s: float, now_ms: int) -> tuple[str | None, int | None]:
+        """What this partition waits for, and since when (epoch ms)."""
+        if not lag.records:
+            return None, None
+        for text, since_ms in self._standstills.values():
+            return text, since_ms
+        number = one.partition.partition
+        if number in self.restoring:
+            return f"restore: {self.restoring[number]} changelog records to go", None
+        lagging, since_s = self._merge.lagging(number)
+        if lagging:
+            topics = ", ".join(partition.topic for partition in lagging)
+            return f"merge: {topics} has more at the broker", now_ms - round((now_s - since_s) * 1000)
+        return None, None
+
+
+def _named(partitions: Sequence[TopicPartition]) -> list[str]:
+    return [f"{partition.topic}/{partition.partition}" for partition in sorted(partitions)]

@@ -1,0 +1,1 @@
+"""Figures, not tests: each is run by hand and prints a table."""

@@ -1,0 +1,171 @@
+"""Fixtures that give tests real parts, and the rules for when there are none.
+
+    kafka            bootstrap servers of a real Kafka, one for the whole run
+    schema_registry  URL of a real schema registry, one for the whole run
+    topic_space      a prefix of its own on `kafka`, cleaned up after the test
+    kafka_broker     a broker of the test's own, to be killed and restarted
+    start_worker     starts `hakuna-processor …` processes that end with the test
+
+A part that cannot be had skips its tests, with the reason in the summary; with CI=true that is a failure, as
+is any other skip of a test marked `kafka`: the guarantees would look proven when nobody has tried them.
+"""
+
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.support.children import Unavailable
+from tests.support.kafka import KafkaBroker, existing_cluster
+from tests.support.processes import Worker
+from tests.support.registry import schema_registry_url
+from tests.support.topics import TopicSpace
+
+REAL_PARTS = frozenset({"kafka", "schema_registry", "kafka_broker"})
+LOG_TAILS: pytest.StashKey[list[tuple[str, Callable[[], str]]]] = pytest.StashKey()
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() in {"true", "1"}
+
+
+# ---- what is collected and reported ------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if REAL_PARTS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.kafka)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and in_ci() and item.get_closest_marker("kafka") and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"A test on real parts must not be skipped in CI. {reason}"
+    if report.failed:
+        for name, tail in item.stash.get(LOG_TAILS, []):
+            report.sections.append((f"Last log lines of {name}", tail()))
+    return report
+
+
+# ---- real parts ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def kafka_bootstrap_servers() -> Iterator[str]:
+    existing = existing_cluster()
+    if existing is not None:
+        yield existing
+        return
+    with KafkaBroker() as broker:
+        yield broker.bootstrap_servers
+
+
+Part = Callable[[], AbstractContextManager[str]]
+PARTS: Mapping[str, Part] = {
+    "kafka": kafka_bootstrap_servers,
+    "schema_registry": schema_registry_url,
+}
+
+
+@pytest.fixture(scope="session")
+def real_parts(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[str]]]:
+    """The parts that the collected tests ask for, starting side by side: the slowest sets the time, not the
+    sum."""
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    with ExitStack() as running, ThreadPoolExecutor() as pool:
+
+        def enter(part: Part) -> str:
+            return running.enter_context(part())
+
+        started: dict[str, Future[str]] = {}
+        for name, part in PARTS.items():
+            if name in wanted:
+                started[name] = pool.submit(enter, part)
+        yield started
+
+
+def had(part: Future[str]) -> str:
+    """What the part gives, once it is up; skips or fails the test that asks if there is none."""
+    try:
+        return part.result()
+    except Unavailable as reason:
+        not_to_be_had(reason)
+        raise AssertionError("unreachable") from reason
+
+
+def not_to_be_had(reason: Unavailable) -> None:
+    if in_ci():
+        pytest.fail(f"CI must have every real part: {reason}", pytrace=False)
+    pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def kafka(real_parts: Mapping[str, Future[str]]) -> str:
+    return had(real_parts["kafka"])
+
+
+@pytest.fixture(scope="session")
+def schema_registry(real_parts: Mapping[str, Future[str]]) -> str:
+    return had(real_parts["schema_registry"])
+
+
+@pytest.fixture
+def topic_space(kafka: str) -> Iterator[TopicSpace]:
+    space = TopicSpace(kafka)
+    yield space
+    space.delete()
+
+
+@pytest.fixture
+def kafka_broker(request: pytest.FixtureRequest) -> Iterator[KafkaBroker]:
+    with ExitStack() as running:
+        try:
+            broker = running.enter_context(KafkaBroker())
+        except Unavailable as reason:
+            not_to_be_had(reason)
+        else:
+            watch_log(request.node, "the broker", broker.log_tail)
+            yield broker
+
+
+# ---- our own processes ---------------------------------------------------------------------------------
+
+
+class StartWorker(Protocol):
+    """`start_worker("run", "--role", "send", environment=…)`; `name` tells several workers' directories
+    apart, and the same name again is a restart on the same state."""
+
+    def __call__(
+        self, *arguments: str, environment: Mapping[str, str], name: str = "worker", await_ready: bool = True
+    ) -> Worker: ...
+
+
+@pytest.fixture
+def start_worker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartWorker]:
+    with ExitStack() as running:
+
+        def start(
+            *arguments: str, environment: Mapping[str, str], name: str = "worker", await_ready: bool = True
+        ) -> Worker:
+            worker = Worker(
+                *arguments, environment=environment, directory=tmp_path / name, await_ready=await_ready
+            )
+            watch_log(request.node, name, lambda: worker.log_tail())
+            return running.enter_context(worker)
+
+        yield start
+
+
+def watch_log(item: pytest.Item, name: str, tail: Callable[[], str]) -> None:
+    """Have the last log lines of a process in the report of `item`, should it fail."""
+    item.stash.setdefault(LOG_TAILS, []).append((name, tail))

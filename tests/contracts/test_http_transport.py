@@ -1,0 +1,1201 @@
+"""What stands behind the HTTP seam, over real loopback servers that misbehave: the same suite for all of them.
+
+    lean          `LeanTransport`, on uvloop
+    lean-asyncio  the same on asyncio's own loop
+    bounded       httpx's own, as `transport_for` gives it: with the body limit and the deadline for the whole request
+    httpx         httpx's own as it is, the measure for the others
+
+A test takes `kind` when all four must do the same, and `bounded` or `lean` with the reason when httpx differs. Every
+test ends with no task and no socket left over, and takes far less than a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import itertools
+import os
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from enum import StrEnum
+from functools import cache
+from typing import Any, cast
+
+import httpx
+import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processor.edges.http import LeanTransport
+from processor.edges.http_choice import Bounded, Choice, Implementation, choose, tls_context, transport_for
+from processor.edges.http_connection import Connection, HttpLimits, Phase, ReadResponse
+from processor.edges.http_request import RequestTemplate
+from tests.support.http_servers import Authority, Peer, Script, answer, answering, authority, once, serving
+
+BODY = b'{"type":"order_placed"}'
+QUICK: dict[str, float | None] = {"connect": 2.0, "read": 2.0, "write": 2.0, "pool": 2.0}
+LIMITS = HttpLimits(connections_max=8, total_s_max=3.0)
+
+
+class Kind(StrEnum):
+    LEAN = "lean"
+    LEAN_ASYNCIO = "lean-asyncio"
+    BOUNDED = "bounded"
+    HTTPX = "httpx"
+
+
+@pytest.fixture(params=list(Kind))
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return Kind(request.param)
+
+
+@pytest.fixture(params=[Kind.LEAN, Kind.LEAN_ASYNCIO, Kind.BOUNDED])
+def bounded(request: pytest.FixtureRequest) -> Kind:
+    """httpx's own has no limit for a body and no deadline for a whole request."""
+    return Kind(request.param)
+
+
+@pytest.fixture(params=[Kind.LEAN, Kind.LEAN_ASYNCIO])
+def lean(request: pytest.FixtureRequest) -> Kind:
+    return Kind(request.param)
+
+
+@cache
+def certificates() -> Authority:
+    return authority()
+
+
+# ---- how a scenario is run ---------------------------------------------------------------------------------
+
+NAMES: dict[str, list[str]] = {}
+"""What the loops below resolve themselves; anything else is resolved as usual."""
+
+
+def _resolved(host: Any, port: Any) -> list[Any] | None:
+    name = host.decode() if isinstance(host, bytes) else str(host)
+    if name not in NAMES:
+        return None
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in NAMES[name]]
+
+
+class _UvLoop(uvloop.Loop):
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:  # type: ignore[override]  # fewer names
+        return _resolved(host, port) or await super().getaddrinfo(host, port, **options)
+
+
+class _AsyncioLoop(asyncio.SelectorEventLoop):
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+        return _resolved(host, port) or await super().getaddrinfo(host, port, **options)
+
+
+def _sockets() -> set[str]:
+    found = set()
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []:
+        with contextlib.suppress(OSError):
+            link = os.readlink(f"/proc/self/fd/{name}")
+            if link.startswith("socket:"):
+                found.add(link)
+    return found
+
+
+def _left(before: set[str]) -> set[object]:
+    """Tasks of ours that still run, and sockets that were not open before."""
+    return {*(asyncio.all_tasks() - {asyncio.current_task()}), *(_sockets() - before)}
+
+
+def run(kind: Kind, scenario: Callable[[httpx.AsyncBaseTransport], Awaitable[None]], **limits: Any) -> None:
+    """The scenario with a new transport; afterwards no socket and no task may be left."""
+
+    async def main() -> None:
+        before = _sockets()
+        transport = make(kind, replace(LIMITS, **limits))
+        try:
+            async with asyncio.timeout(8):
+                await scenario(transport)
+        finally:
+            await transport.aclose()
+        until = time.monotonic() + 1
+        while (left := _left(before)) and time.monotonic() < until:  # noqa: ASYNC110  (nothing tells us)
+            await asyncio.sleep(0.005)
+        assert not left
+
+    factory = _AsyncioLoop if kind is Kind.LEAN_ASYNCIO else _UvLoop
+    with asyncio.Runner(loop_factory=cast(Any, factory)) as runner:
+        runner.run(main())
+
+
+def make(kind: Kind, limits: HttpLimits) -> httpx.AsyncBaseTransport:
+    if kind in (Kind.LEAN, Kind.LEAN_ASYNCIO):
+        return LeanTransport(certificates().client, limits, jitter=lambda: 0.0)
+    pool = httpx.Limits(
+        max_connections=limits.connections_max,
+        max_keepalive_connections=limits.connections_max,
+        keepalive_expiry=limits.idle_s_max,
+    )
+    plain = httpx.AsyncHTTPTransport(verify=certificates().client, limits=pool)
+    return plain if kind is Kind.HTTPX else Bounded(plain, limits)
+
+
+async def post(
+    transport: httpx.AsyncBaseTransport, url: str, content: bytes = BODY, method: str = "POST", **seconds: float
+) -> httpx.Response:
+    """One request, its answer read whole; httpx's own streams the body, so its errors come as late as that."""
+    extensions = {"timeout": {**QUICK, **seconds}}
+    request = httpx.Request(method, url, content=content, extensions=extensions)
+    response = await transport.handle_async_request(request)
+    try:
+        await response.aread()
+    finally:
+        await response.aclose()
+    return response
+
+
+def expect(kind: Kind, script: Script, error: type[Exception], **seconds: float) -> None:
+    """A POST to this server ends with this error, and the transport works afterwards."""
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server, serving(answering(answer())) as sane:
+            with pytest.raises(error) as raised:
+                await post(transport, server.url, **seconds)
+            assert type(raised.value) is error
+            assert len(server.requests) <= 1  # nothing is sent again
+            assert (await post(transport, sane.url)).status_code == 200
+
+    run(kind, scenario)
+
+
+def expect_answer(kind: Kind, script: Script, status: int, body: bytes, method: str = "POST") -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            for _ in range(2):
+                response = await post(transport, server.url, method=method)
+                assert response.status_code == status
+                assert response.content == body
+
+    run(kind, scenario)
+
+
+# ---- answers -----------------------------------------------------------------------------------------------
+
+
+def test_request_and_answer_arrive_whole(kind: Kind) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(answering(answer(b"{}", "202 Accepted", "Retry-After: 7", "X-A: 1", "X-A: 2"))) as server:
+            response = await post(transport, server.url + "?a=b%20c")
+            assert response.status_code == 202
+            assert response.headers.get("retry-after") == "7"
+            assert response.headers.get("RETRY-AFTER") == "7"
+            assert response.headers.get("x-a") == "1, 2"
+            assert response.headers.get("x-b") is None
+            assert response.content == await response.aread() == b"{}"
+            assert response.json() == {}
+            assert response.reason_phrase == "Accepted"
+            [seen] = server.requests
+            assert seen.body == BODY
+            assert seen.head.startswith(b"POST /events?a=b%20c HTTP/1.1\r\n")
+            assert seen.header("host") == f"127.0.0.1:{server.port}"
+            assert seen.header("accept-encoding") is None
+
+    run(kind, scenario)
+
+
+FRAMINGS = {
+    "length": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, b"hello"),
+    "empty": (b"HTTP/1.1 422 Unprocessable\r\nContent-Length: 0\r\n\r\n", 422, b""),
+    "no reason": (b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+    "chunked": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+        200,
+        b"hello",
+    ),
+    "trailers": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2;note=a\r\nhe\r\n0\r\nX-Sum: 1\r\n\r\n",
+        200,
+        b"he",
+    ),
+    "204": (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+    "304": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304, b""),
+    "redirect": (b"HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n", 302, b""),
+    "100": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+    "103": (b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\nHTTP/1.1 201 C\r\nContent-Length: 2\r\n\r\nok", 201, b"ok"),
+    "upgrade advertised": (
+        b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nok",
+        200,
+        b"ok",
+    ),
+    "not ASCII": (
+        b"HTTP/1.1 400 B\r\nX-Name: caf\xc3\xa9\r\nContent-Length: 3\r\n\r\n\xe2\x82\xac",
+        400,
+        b"\xe2\x82\xac",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FRAMINGS)
+def test_bodies_end_where_their_framing_says(kind: Kind, case: str) -> None:
+    data, status, body = FRAMINGS[case]
+    expect_answer(kind, answering(data), status, body)
+
+
+@pytest.mark.parametrize("case", FRAMINGS)
+def test_an_answer_may_come_byte_by_byte(kind: Kind, case: str) -> None:
+    data, status, body = FRAMINGS[case]
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send_slowly(data, 0)
+
+    expect_answer(kind, script, status, body)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\nhello",
+        b"HTTP/1.0 200 OK\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    ],
+)
+def test_an_answer_may_end_with_its_connection(kind: Kind, data: bytes) -> None:
+    expect_answer(kind, once(data), 200, b"hello")
+
+
+def test_an_answer_to_head_has_no_body(kind: Kind) -> None:
+    expect_answer(kind, answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), 200, b"", method="HEAD")
+
+
+def test_an_encoded_body_stays_as_it_came(bounded: Kind) -> None:
+    """httpx's own decodes it in `aread`; nobody has asked for it, so it is an error page of something in between."""
+    packed = gzip.compress(b"hello")
+    expect_answer(bounded, answering(answer(packed, "200 OK", "Content-Encoding: gzip")), 200, packed)
+
+
+@pytest.mark.parametrize("extra", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"])
+def test_bytes_after_an_answer_are_never_taken_for_the_next_one(lean: Kind, extra: bytes) -> None:
+    """httpx's own keeps them, and takes them for the start of the next answer."""
+    numbers = iter(range(9))
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(answer(b"%d" % next(numbers)) + extra)
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            for number in range(3):
+                assert (await post(transport, server.url)).content == b"%d" % number
+                await asyncio.sleep(0.01)
+
+    run(lean, scenario)
+
+
+def test_bytes_on_an_idle_connection_are_never_taken_for_an_answer(kind: Kind) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(b"right"))
+        await asyncio.sleep(0.01)
+        await peer.send(answer(b"wrong"))
+        await peer.closed()
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            for _ in range(2):
+                assert (await post(transport, server.url)).content == b"right"
+                await asyncio.sleep(0.05)
+            assert server.connections == 2
+
+    run(kind, scenario)
+
+
+# ---- limits ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 50000000", b"X-Endless: 1", b"Transfer-Encoding: chunked"])
+def test_50_mb_or_an_endless_body_cost_64_kib(bounded: Kind, head: bytes) -> None:
+    part = b"x" * 65_536
+    if head.startswith(b"Transfer"):
+        part = b"%x\r\n%b\r\n" % (len(part), part)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+        for _ in range(763):
+            await peer.send(part)
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            response = await post(transport, server.url)
+            assert response.status_code == 200
+            assert response.content == b"x" * LIMITS.body_bytes_max
+            assert response.extensions["truncated"] is True
+            await asyncio.sleep(0.02)
+            assert server.open_now == 0
+            assert server.sent < 20_000_000
+
+    run(bounded, scenario)
+
+
+@pytest.mark.parametrize(("size", "truncated"), [(65_535, False), (65_536, False), (65_537, True)])
+def test_a_body_is_cut_at_64_kib_exactly(bounded: Kind, size: int, truncated: bool) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(answering(answer(b"x" * size))) as server:
+            response = await post(transport, server.url)
+            assert len(response.content) == min(size, 65_536)
+            assert response.extensions.get("truncated", False) is truncated
+
+    run(bounded, scenario)
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [b"X-A: 1\r\n" * 30_000 + b"\r\n", b"X-A: " + b"1" * 300_000, b"a" * 300_000],
+    ids=["many", "one", "name"],
+)
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 "], ids=["headers", "reason"])
+def test_a_flood_of_headers_is_an_error(kind: Kind, flood: bytes, start: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(start + flood)
+        await peer.closed()
+
+    expect(kind, script, httpx.RemoteProtocolError)
+
+
+def test_headers_of_60_kb_are_taken(kind: Kind) -> None:
+    expect_answer(kind, answering(answer(b"ok", "200 OK", "X-A: " + "1" * 60_000)), 200, b"ok")
+
+
+@pytest.mark.parametrize(
+    ("start", "again"),
+    [
+        (b"", b"HTTP/1.1 103 Early\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"note"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X-A: 1\r\n"),
+    ],
+    ids=["informational", "chunk extension", "trailers"],
+)
+def test_what_comes_without_end_and_is_no_body_is_an_error(lean: Kind, start: bytes, again: bytes) -> None:
+    """h11 takes informational answers without end."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(start)
+        while True:
+            await peer.send(again * 1000)
+
+    expect(lean, script, httpx.RemoteProtocolError)
+
+
+# ---- broken answers ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"<html><body>It works</body></html>\r\n\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x0a\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"",
+    ],
+)
+def test_what_is_no_whole_answer_is_an_error(kind: Kind, data: bytes) -> None:
+    expect(kind, once(data), httpx.RemoteProtocolError)
+
+
+@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel"])
+def test_a_reset_is_an_error_wherever_it_comes(kind: Kind, data: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(data)
+        await asyncio.sleep(0.02)
+        peer.reset()
+
+    expect(kind, script, httpx.ReadError)
+
+
+def test_a_reset_ends_no_body_well(kind: Kind) -> None:
+    """A body without a length ends with its connection, but not with just any end."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\nhel")
+        await asyncio.sleep(0.02)
+        peer.reset()
+
+    expect(kind, script, httpx.ReadError)
+
+
+# ---- deadlines ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel"], ids=["head", "in head", "body"]
+)
+def test_silence_is_a_read_timeout(kind: Kind, data: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(data)
+        await peer.closed()
+
+    expect(kind, script, httpx.ReadTimeout, read=0.06)
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"], ids=["head", "body"])
+def test_a_drip_ends_at_the_total_deadline(bounded: Kind, start: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(start)
+        await peer.send_slowly(answer(b"x" * 5000), 0.01)
+
+    expect(bounded, script, httpx.ReadTimeout, read=0.05, total=0.15)
+
+
+def test_progress_moves_the_read_deadline(kind: Kind) -> None:
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            for part in (b"HTTP/1.1 200 OK\r\n", b"Content-Length: 4\r\n\r\n", b"o", b"k", b"o", b"k"):
+                await peer.send(part)
+                await asyncio.sleep(0.04)
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            assert (await post(transport, server.url, read=0.12)).content == b"okok"
+            assert (await post(transport, server.url, read=0.12)).content == b"okok"
+
+    run(kind, scenario)
+
+
+def test_a_server_that_does_not_read_is_a_write_timeout(kind: Kind) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await asyncio.sleep(5)
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            with pytest.raises(httpx.WriteTimeout):
+                await post(transport, server.url, b"x" * 30_000_000, write=0.1)
+
+    run(kind, scenario)
+
+
+def test_a_large_request_arrives_whole_at_a_slow_reader(kind: Kind) -> None:
+    content = bytes(range(256)) * 40_000
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await asyncio.sleep(0.05)
+        body = await peer.reader.readexactly(len(content))
+        await asyncio.sleep(0.05)
+        await peer.send(answer(b"%d" % (body == content)))
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            assert (await post(transport, server.url, content, read=0.5)).content == b"1"
+
+    run(kind, scenario)
+
+
+def test_an_answer_before_the_request_was_written_counts_and_ends_the_connection(kind: Kind) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(answer(b"", "413 Too Large", "Connection: close"))
+        await peer.closed()
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            for _ in range(2):
+                assert (await post(transport, server.url, b"x" * 20_000_000)).status_code == 413
+            assert server.connections == 2
+
+    run(kind, scenario)
+
+
+def test_a_stall_of_our_own_loop_is_no_timeout(lean: Kind) -> None:
+    """httpx's own gives up: its timer is served before the answer that lies in the socket."""
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(answering(answer())) as server:
+            await post(transport, server.url)
+            request = asyncio.create_task(post(transport, server.url, read=0.1))
+            while len(server.requests) < 2:
+                await asyncio.sleep(0)
+            time.sleep(0.2)  # noqa: ASYNC251  (the point of it)
+            assert (await request).status_code == 200
+
+    run(lean, scenario)
+
+
+def test_no_phase_waits_for_ever_without_a_timeout_of_its_own(bounded: Kind) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.closed()
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            with pytest.raises(httpx.ReadTimeout):
+                await transport.handle_async_request(httpx.Request("POST", server.url, content=BODY))
+            with pytest.raises(httpx.ReadTimeout):
+                await post(transport, server.url, read=cast(float, None))
+
+    run(bounded, scenario, total_s_max=0.1)
+
+
+# ---- connecting --------------------------------------------------------------------------------------------
+
+
+def test_a_closed_port_is_a_connect_error(kind: Kind) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(answering(answer())) as server:
+            url = server.url
+        with pytest.raises(httpx.ConnectError):
+            await post(transport, url)
+
+    run(kind, scenario)
+
+
+@pytest.mark.parametrize("host", ["does-not-exist.invalid", "a" * 70 + ".invalid"])
+def test_a_name_without_address_is_a_connect_error(lean: Kind, host: str) -> None:
+    """httpx's own lets UnicodeError through for a label that is too long."""
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        with pytest.raises((httpx.ConnectError, httpx.ConnectTimeout)):
+            await post(transport, f"http://{host}/")
+
+    run(lean, scenario)
+
+
+def test_another_scheme_is_not_supported(kind: Kind) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        with pytest.raises(httpx.UnsupportedProtocol):
+            await post(transport, "ftp://127.0.0.1/")
+
+    run(kind, scenario)
+
+
+def test_tls_is_verified_and_kept_alive(kind: Kind) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        NAMES["localhost"] = ["127.0.0.1"]
+        async with serving(answering(answer(b"x" * 50_000)), tls=certificates().good) as server:
+            for _ in range(3):
+                response = await post(transport, f"https://localhost:{server.port}/", b"y" * 500_000)
+                assert response.content == b"x" * 50_000
+            assert server.connections == 1
+
+    run(kind, scenario)
+
+
+@pytest.mark.parametrize("fault", ["wrong_host", "expired", "self_signed"])
+def test_a_wrong_certificate_is_a_connect_error_that_says_so(kind: Kind, fault: str) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        NAMES["localhost"] = ["127.0.0.1"]
+        async with serving(answering(answer()), tls=getattr(certificates(), fault)) as server:
+            with pytest.raises(httpx.ConnectError, match=r"(?i)certificate"):
+                await post(transport, f"https://localhost:{server.port}/")
+            assert not server.requests
+
+    run(kind, scenario)
+
+
+def test_a_server_without_tls_is_a_connect_error(kind: Kind) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reader.read(1)
+        await peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            with pytest.raises(httpx.ConnectError):
+                await post(transport, server.url.replace("http:", "https:"))
+
+    run(kind, scenario)
+
+
+def test_a_handshake_without_end_is_a_connect_timeout(kind: Kind) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.closed()
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            url = server.url.replace("http:", "https:")
+            with pytest.raises(httpx.ConnectTimeout):
+                await post(transport, url, connect=0.1)
+            await asyncio.sleep(0.05)
+            assert server.open_now == 0
+
+    run(kind, scenario)
+
+
+def test_a_dead_address_is_passed_over(kind: Kind) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        NAMES["hakuna.test"] = ["127.0.0.9", "127.0.0.1"]
+        async with serving(once(answer(b"ok", "200 OK", "Connection: close"))) as server:
+            for _ in range(2):
+                assert (await post(transport, f"http://hakuna.test:{server.port}/")).content == b"ok"
+
+    run(kind, scenario)
+
+
+def test_a_change_in_dns_is_followed_by_new_connections(kind: Kind) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        closing = "Connection: close"
+        async with serving(answering(answer(b"old", "200 OK", closing))) as old:
+            new_one = serving(answering(answer(b"new", "200 OK", closing)), host="127.0.0.2", port=old.port)
+            async with new_one:
+                url = f"http://hakuna.test:{old.port}/"
+                NAMES["hakuna.test"] = ["127.0.0.1"]
+                assert (await post(transport, url)).content == b"old"
+                NAMES["hakuna.test"] = ["127.0.0.2"]
+                assert (await post(transport, url)).content == b"new"
+
+    run(kind, scenario)
+
+
+def test_a_busy_connection_grows_old_and_follows_dns(lean: Kind) -> None:
+    """httpx's own stays with the old address for as long as the connection is busy."""
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(answering(answer(b"old"))) as old:
+            async with serving(answering(answer(b"new")), host="127.0.0.2", port=old.port):
+                url = f"http://hakuna.test:{old.port}/"
+                NAMES["hakuna.test"] = ["127.0.0.1"]
+                assert (await post(transport, url)).content == b"old"
+                NAMES["hakuna.test"] = ["127.0.0.2"]
+                assert (await post(transport, url)).content == b"old"
+                until = time.monotonic() + 0.5
+                while (body := (await post(transport, url)).content) == b"old":
+                    assert time.monotonic() < until
+                    await asyncio.sleep(0.005)
+                assert body == b"new"
+
+    run(lean, scenario, age_s_max=0.1)
+
+
+# ---- the pool ----------------------------------------------------------------------------------------------
+
+
+def test_a_connection_is_used_again(kind: Kind) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(answering(answer())) as server:
+            for _ in range(5):
+                await post(transport, server.url)
+            assert server.connections == 1
+
+    run(kind, scenario)
+
+
+def test_never_more_connections_than_allowed(kind: Kind) -> None:
+    async def script(peer: Peer) -> None:
+        while True:
+            received = await peer.request()
+            await asyncio.sleep(0.001)
+            await peer.send(answer(received.body))
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            bodies = [b"%d" % number for number in range(200)]
+            answers = await asyncio.gather(*[post(transport, server.url, body) for body in bodies])
+            assert [response.content for response in answers] == bodies
+            assert server.open_most <= LIMITS.connections_max
+
+    run(kind, scenario)
+
+
+def test_slots_of_failed_connections_come_back(kind: Kind) -> None:
+    """More failures than slots, with more requests waiting, then as many good ones as there are slots."""
+    failing = True
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            if failing:
+                peer.reset()
+                return
+            await asyncio.sleep(0.01)
+            await peer.send(answer())
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        nonlocal failing
+        async with serving(script) as server:
+            outcomes = await asyncio.gather(*[post(transport, server.url) for _ in range(40)], return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {httpx.ReadError}
+            failing = False
+            good = await asyncio.gather(*[post(transport, server.url) for _ in range(40)])
+            assert len(good) == 40
+
+    run(kind, scenario)
+
+
+def test_no_free_connection_is_a_pool_timeout(kind: Kind) -> None:
+    release = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await release.wait()
+            await peer.send(answer())
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            first = [asyncio.create_task(post(transport, server.url)) for _ in range(2)]
+            await asyncio.sleep(0.02)
+            waits = asyncio.create_task(post(transport, server.url))
+            with pytest.raises(httpx.PoolTimeout):
+                await post(transport, server.url, pool=0.05)
+            release.set()
+            for task in (*first, waits):
+                assert (await task).status_code == 200
+            assert server.connections == 2
+
+    run(kind, scenario, connections_max=2)
+
+
+def test_too_many_waiting_are_refused_at_once(lean: Kind) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.closed()
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            tasks = [asyncio.create_task(post(transport, server.url)) for _ in range(4)]
+            await asyncio.sleep(0.02)
+            with pytest.raises(httpx.PoolTimeout, match="wait for a connection already"):
+                await post(transport, server.url)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    run(lean, scenario, connections_max=1, waiting_max=3)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_an_idle_connection_that_the_server_closes_is_not_used_again(kind: Kind, half: bool) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer())
+        if half:
+            peer.writer.write_eof()
+            await peer.closed()
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            for _ in range(3):
+                assert (await post(transport, server.url)).status_code == 200
+                await asyncio.sleep(0.02)
+            assert server.connections == 3
+
+    run(kind, scenario)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_request_that_meets_a_closing_connection_is_not_sent_again(kind: Kind, reset: bool) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer())
+        await peer.request()
+        if reset:
+            peer.reset()
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            await post(transport, server.url)
+            with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+                await post(transport, server.url)
+            await asyncio.sleep(0.02)
+            assert len(server.requests) == 2
+            assert (await post(transport, server.url)).status_code == 200
+
+    run(kind, scenario)
+
+
+def test_idle_connections_are_closed_in_time(lean: Kind) -> None:
+    """httpx's own closes them only when the next request comes."""
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(answering(answer())) as server:
+            await asyncio.gather(*[post(transport, server.url) for _ in range(5)])
+            assert server.open_now == 5
+            until = time.monotonic() + 0.25
+            while time.monotonic() < until:
+                await post(transport, server.url)  # one at a time: the one used last is used again
+                await asyncio.sleep(0.01)
+            assert server.open_now == 1
+            assert server.connections == 5
+            await asyncio.sleep(0.2)
+            assert server.open_now == 0
+
+    run(lean, scenario, idle_s_max=0.1)
+
+
+def test_a_cancelled_request_ends_its_connection(kind: Kind) -> None:
+    async def script(peer: Peer) -> None:
+        while True:
+            received = await peer.request()
+            if received.body == b"slow":
+                await asyncio.sleep(0.05)
+            with contextlib.suppress(ConnectionError):
+                await peer.send(answer(received.body))
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            await post(transport, server.url)
+            slow = asyncio.create_task(post(transport, server.url, b"slow"))
+            await asyncio.sleep(0.02)
+            slow.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await slow
+            for number in range(3):
+                assert (await post(transport, server.url, b"%d" % number)).content == b"%d" % number
+                await asyncio.sleep(0.02)
+            assert server.connections == 2
+
+    run(kind, scenario)
+
+
+def test_cancelling_at_any_moment_loses_no_connection(lean: Kind) -> None:
+    """httpx's own leaks slots when it is cancelled in the midst of handing one on; ours is asked for them all."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            received = await peer.request()
+            await peer.send(answer(received.body))
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            for turns in range(40):
+                tasks = [asyncio.create_task(post(transport, server.url, b"%d" % n)) for n in range(6)]
+                for _ in range(turns % 13):
+                    await asyncio.sleep(0)
+                for task in tasks[:: 1 + turns % 3]:
+                    task.cancel()
+                outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+                for number, outcome in enumerate(outcomes):
+                    if isinstance(outcome, httpx.Response):
+                        assert outcome.content == b"%d" % number
+                    else:
+                        assert isinstance(outcome, asyncio.CancelledError)
+            good = await asyncio.gather(*[post(transport, server.url, pool=0.5) for _ in range(6)])
+            assert len(good) == 6
+            assert server.open_most <= 3 + 3  # the server hears of a closed one a little later
+
+    run(lean, scenario, connections_max=3)
+
+
+def test_closing_ends_what_is_under_way(lean: Kind) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.closed()
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(script) as server:
+            tasks = [asyncio.create_task(post(transport, server.url)) for _ in range(4)]
+            await asyncio.sleep(0.03)
+            await transport.aclose()
+            for task in tasks:
+                with pytest.raises(httpx.TransportError):
+                    await task
+            with pytest.raises(httpx.TransportError):
+                await post(transport, server.url)
+
+    run(lean, scenario, connections_max=2)
+
+
+def test_origins_are_few_and_do_not_share_connections(lean: Kind) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(answering(answer(b"a"))) as a, serving(answering(answer(b"b"))) as b:
+            for _ in range(2):
+                assert (await post(transport, a.url)).content == b"a"
+                assert (await post(transport, b.url)).content == b"b"
+            with pytest.raises(httpx.LocalProtocolError, match="origins"):
+                await post(transport, "http://127.0.0.1:1/")
+
+    run(lean, scenario, origins_max=2)
+
+
+# ---- requests ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(b"X-A", b"a\r\nX-B: b"), (b"X-A", b"a\nb"), (b"X-A", b"a\rb"), (b"X-A", b"a\x00b"), (b"X-A\r\nX-B", b"b"), (b"X A", b"b")],
+)  # fmt: skip
+def test_no_header_smuggles_another_one(kind: Kind, name: bytes, value: bytes) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(answering(answer())) as server:
+            request = httpx.Request("POST", server.url, headers=[(name, value)], content=BODY)
+            with pytest.raises(httpx.LocalProtocolError):
+                await transport.handle_async_request(request)
+            template = RequestTemplate("POST", httpx.URL(server.url), [])
+            with pytest.raises(httpx.LocalProtocolError):
+                template.build(BODY, [(name, value)])
+            with pytest.raises(httpx.LocalProtocolError):
+                RequestTemplate("POST", httpx.URL(server.url), [(name, value)])
+            assert (await post(transport, server.url)).status_code == 200
+            assert len(server.requests) == 1
+
+    run(kind, scenario)
+
+
+def test_no_method_smuggles_a_header(kind: Kind) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(answering(answer())) as server:
+            with pytest.raises(httpx.LocalProtocolError):
+                await post(transport, server.url, method="POST / HTTP/1.1\r\nX-A: b\r\n")
+
+    run(kind, scenario)
+
+
+def test_a_length_that_is_not_the_bodys_is_refused(lean: Kind) -> None:
+    """httpx's own lets h11's own error through, which is none of httpx's."""
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(answering(answer())) as server:
+            headers = [(b"Host", b"a"), (b"Content-Length", b"3")]
+            request = httpx.Request("POST", server.url, headers=headers, stream=httpx.ByteStream(BODY))
+            with pytest.raises(httpx.LocalProtocolError):
+                await transport.handle_async_request(request)
+
+    run(lean, scenario)
+
+
+def test_a_streamed_body_arrives(bounded: Kind) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"he"
+        yield b"llo"
+
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(once(answer())) as server:
+            if bounded is Kind.BOUNDED:
+                return  # sent in chunks, which our server does not read
+            await transport.handle_async_request(httpx.Request("POST", server.url, content=parts()))
+            assert server.requests[0].body == b"hello"
+
+    run(bounded, scenario)
+
+
+@pytest.mark.parametrize("content", [b"", BODY, b"x" * 100_000], ids=len)
+def test_a_template_makes_the_same_request_for_every_transport(kind: Kind, content: bytes) -> None:
+    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+        async with serving(answering(answer())) as server:
+            template = RequestTemplate("POST", httpx.URL(server.url), [(b"Authorization", b"Bearer x")], QUICK)
+            request = template.build(content, [(b"Idempotency-Key", b'"k"'), (b"traceparent", b"00-a-b-01")])
+            response = await transport.handle_async_request(request)
+            await response.aread()
+            [seen] = server.requests
+            assert seen.body == content == request.content == await request.aread()
+            assert seen.head.startswith(b"POST /events HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % server.port)
+            names = [line.split(b":")[0] for line in seen.head.split(b"\r\n")[1:-2]]
+            assert names == [b"Host", b"Authorization", b"Content-Length", b"Idempotency-Key", b"traceparent"]
+            assert [name for name, _ in request.headers.raw] == names
+            assert request.headers["idempotency-key"] == seen.header("Idempotency-Key") == '"k"'
+
+    run(kind, scenario)
+
+
+def test_a_prepared_request_has_all_that_httpx_gives_one() -> None:
+    prepared = RequestTemplate("POST", httpx.URL("http://a/"), []).build(b"x")
+    for name in vars(httpx.Request("POST", "http://a/", content=b"x")):
+        assert hasattr(prepared, name), name
+    assert isinstance(prepared.stream, httpx.ByteStream)
+
+
+def test_an_answer_has_all_that_httpx_gives_one() -> None:
+    response = ReadResponse(400, [(b"Content-Type", b"text/plain; charset=latin-1")], b"caf\xe9", False, False)
+    for name in vars(httpx.Response(200, stream=httpx.ByteStream(b"x"))):
+        assert hasattr(response, name), name
+    assert response.text == "café"
+    assert response.is_client_error
+    assert repr(response) == "<Response [400 Bad Request]>"
+
+
+# ---- any bytes ---------------------------------------------------------------------------------------------
+
+
+class _Wire(asyncio.Transport):
+    """Takes what is written, and tells its protocol when it was closed, as a socket does."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self._closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self._closed
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def abort(self) -> None:
+        if not self._closed:
+            self._closed = True
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+
+
+class _Free:
+    """A pool that only looks on."""
+
+    def __init__(self) -> None:
+        self.released = 0
+
+    def release(self, connection: Connection) -> None:
+        assert connection.phase is Phase.IDLE
+        self.released += 1
+
+    def closing(self, connection: Connection) -> None:
+        pass
+
+    def forget(self, connection: Connection) -> None:
+        assert connection.phase is Phase.CLOSED
+
+
+def answer_to(pieces: list[bytes]) -> tuple[httpx.Response | Exception, bool]:
+    """What a connection makes of these reads and the end of the stream; and whether it would be used again."""
+
+    async def main() -> tuple[httpx.Response | Exception, bool]:
+        free = _Free()
+        connection = Connection(free, LIMITS, retire_at=float("inf"))
+        connection.connection_made(_Wire(connection))
+        assert connection.adopt()
+        future = connection.send(b"", False, QUICK, asyncio.get_running_loop().time() + 1)
+        for piece in pieces:
+            if piece and not future.done():
+                connection.data_received(piece)
+        again = free.released == 1
+        if not future.done():
+            connection.eof_received()
+        assert future.done()
+        connection.stop()
+        await asyncio.sleep(0)
+        error = future.exception()
+        assert error is None or isinstance(error, Exception)
+        return error or future.result(), again
+
+    return asyncio.run(main())
+
+
+def split(data: bytes, cuts: list[int]) -> list[bytes]:
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(places)]
+
+
+VALUES = st.text("abcdefgh 0123456789-/;=", max_size=12).map(lambda text: text.strip().encode())
+CUTS = st.lists(st.integers(0, 5000), max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    status=st.sampled_from([200, 202, 301, 400, 404, 422, 429, 500, 503]),
+    headers=st.lists(st.tuples(st.sampled_from([b"X-A", b"Retry-After", b"date"]), VALUES), max_size=6),
+    body=st.lists(st.binary(min_size=1, max_size=400), max_size=5),
+    framing=st.sampled_from(["length", "chunked", "close"]),
+    informational=st.booleans(),
+    cuts=CUTS,
+)
+def test_any_split_of_an_answer_gives_the_same_answer(
+    status: int,
+    headers: list[tuple[bytes, bytes]],
+    body: list[bytes],
+    framing: str,
+    informational: bool,
+    cuts: list[int],
+) -> None:
+    whole = b"".join(body)
+    frame = {
+        "length": b"Content-Length: %d\r\n" % len(whole),
+        "chunked": b"Transfer-Encoding: chunked\r\n",
+        "close": b"",
+    }
+    data = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" if informational else b""
+    data += b"HTTP/1.1 %d X\r\n" % status + b"".join([b"%b: %b\r\n" % header for header in headers])
+    data += frame[framing] + b"\r\n"
+    if framing == "chunked":
+        data += b"".join([b"%x\r\n%b\r\n" % (len(part), part) for part in body]) + b"0\r\n\r\n"
+    else:
+        data += whole
+    response, again = answer_to(split(data, cuts))
+    assert isinstance(response, httpx.Response), response
+    assert response.status_code == status
+    assert response.content == whole
+    assert [pair for pair in response.headers.raw if pair[0] in (b"X-A", b"Retry-After", b"date")] == headers
+    assert again is (framing != "close")
+
+
+GARBAGE = st.lists(
+    st.one_of(
+        st.binary(max_size=30),
+        st.sampled_from(
+            [
+                b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 C\r\n\r\n", b"HTTP/1.1 101 S\r\n", b"HTTP/1.0 204 N\r\n",
+                b"\r\n", b"Content-Length: 3\r\n", b"Content-Length: -1\r\n", b"Transfer-Encoding: chunked\r\n",
+                b"Transfer-Encoding: gzip\r\n", b"Connection: close\r\n", b"Connection: upgrade\r\nUpgrade: x\r\n",
+                b"3\r\nabc\r\n", b"0\r\n\r\n", b"ffffffffffffffffff\r\n", b"abc", b"X: " + b"y" * 70_000 + b"\r\n",
+                b"z" * 70_000,
+            ]
+        ),
+    ),
+    max_size=12,
+).map(b"".join)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=GARBAGE, cuts=CUTS)
+def test_garbage_gives_an_answer_or_an_error_of_httpx(data: bytes, cuts: list[int]) -> None:
+    outcome, again = answer_to(split(data, cuts))
+    assert isinstance(outcome, httpx.Response | httpx.TransportError)
+    if isinstance(outcome, httpx.Response):
+        assert 200 <= outcome.status_code <= 999
+        assert len(outcome.content) <= LIMITS.body_bytes_max
+    else:
+        assert not again
+
+
+# ---- the choice --------------------------------------------------------------------------------------------
+
+HAKUNA = httpx.URL("https://api.hellohakuna.com/sandbox/events")
+
+
+@pytest.mark.parametrize(
+    ("proxies", "bypass", "expected"),
+    [
+        ({}, False, Implementation.LEAN),
+        ({"http": "http://proxy:1"}, False, Implementation.LEAN),
+        ({"https": "http://proxy:1"}, False, Implementation.HTTPX),
+        ({"all": "http://proxy:1"}, False, Implementation.HTTPX),
+        ({"https": "http://proxy:1"}, True, Implementation.LEAN),
+        ({"https": ""}, False, Implementation.LEAN),
+    ],
+)
+def test_a_proxy_for_this_url_chooses_httpx(proxies: dict[str, str], bypass: bool, expected: Implementation) -> None:
+    assert choose(HAKUNA, Implementation.LEAN, proxies, bypass).implementation is expected
+
+
+def test_the_setting_chooses_where_there_is_no_proxy() -> None:
+    assert choose(HAKUNA, Implementation.HTTPX, {}, False) == Choice(Implementation.HTTPX, "setting")
+
+
+def test_transport_for_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert isinstance(transport_for(HAKUNA), LeanTransport)
+    assert isinstance(transport_for(HAKUNA, Implementation.HTTPX), Bounded)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    assert isinstance(transport_for(HAKUNA), Bounded)
+    monkeypatch.setenv("NO_PROXY", "hellohakuna.com")
+    assert isinstance(transport_for(HAKUNA), LeanTransport)
+
+
+def test_certificates_are_always_verified() -> None:
+    context = tls_context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname

@@ -1,0 +1,565 @@
+"""Clients of the `FakeBroker`: they implement `processor/interfaces.py` as the real edges do, rule by rule.
+
+`tests/contracts/test_kafka_edges.py` runs the same suite over these and over the real ones. An empty `poll`
+lets its timeout pass on the clock, so that a loop that waits makes time go by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum, auto
+from typing import Any
+
+from processor.edges.kafka_producer import record_bytes
+from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, StateCorrupt, TransactionAborted
+from processor.interfaces import Acknowledged, Committed, Polled, Rebalance
+from processor.records import Headers, Position, Record, TopicPartition
+from processor.topics import RECORD_BYTES_MAX
+from tests.fakes.broker import (
+    COMMIT_METADATA_BYTES_MAX,
+    TRANSACTION_TIMEOUT_S,
+    FakeBroker,
+    Fate,
+    GroupMember,
+)
+from tests.fakes.crash_points import Crash
+
+COMMITTED_S_MAX = 5.0
+
+
+class _Fetcher:
+    """Positions in partitions, and what a fetch from them brings. Mutable; owned by one consumer or
+    reader."""
+
+    def __init__(self, broker: FakeBroker) -> None:
+        self._broker = broker
+        self.positions: dict[TopicPartition, int] = {}
+        self.paused: set[TopicPartition] = set()
+        self.at_end: dict[TopicPartition, int] = {}
+
+    def start(self, where: TopicPartition, offset: int) -> None:
+        self.positions[where] = offset
+        self.at_end.pop(where, None)
+
+    def stop(self, where: TopicPartition) -> None:
+        self.positions.pop(where, None)
+        self.paused.discard(where)
+        self.at_end.pop(where, None)
+
+    def fetch(self, records_max: int) -> list[Record]:
+        chance = self._broker.chance
+        order = sorted(self.positions)
+        if chance is not None:
+            chance.shuffle(order)
+        records: list[Record] = []
+        for where in order:
+            if where in self.paused or where.topic in self._broker.denied:
+                continue
+            room = records_max - len(records)
+            if chance is not None:
+                room = chance.randint(0, room)
+            log = self._broker.logs[where]
+            found, position = log.read(self.positions[where], room)
+            self.positions[where] = position
+            records += found
+            if found:
+                self.at_end.pop(where, None)
+            if position >= log.last_stable_offset and (chance is None or chance.random() < 0.7):
+                self.at_end[where] = position
+        return records
+
+
+class FakeConsumer:
+    """A member of a group. See `processor/edges/kafka_consumer.py` for the rules it keeps."""
+
+    def __init__(self, broker: FakeBroker, *, group: str, client_id: str, eager: bool = True) -> None:
+        self._broker = broker
+        self.group_name = group
+        self.client_id = client_id
+        self._eager = eager
+        self._fetcher = _Fetcher(broker)
+        self._listener: Rebalance | None = None
+        self._member: GroupMember | None = None
+        self._pausing: set[TopicPartition] = set()
+        self._closed = False
+        self.poll_interval_s_max = 60.0
+
+    # ---- reading -----------------------------------------------------------------------------------------
+
+    def subscribe(self, topics: Sequence[str], rebalance: Rebalance) -> None:
+        assert topics, "a member of a group that reads nothing"
+        assert self._listener is None, "subscribed already"
+        self._listener = rebalance
+        self._topics = tuple(topics)
+
+    def poll(self, records_max: int, timeout_s: float) -> Polled:
+        assert records_max > 0, "a poll for nothing"
+        assert not self._closed
+        self._struck("consumer.poll", done=False)
+        if self._broker.down:
+            self._broker.clock.advance(timeout_s)
+            return Polled([], dict(self._fetcher.at_end))
+        self._broker.overdue()
+        self._take_part()
+        records = self._fetcher.fetch(records_max)
+        if not records:
+            self._broker.clock.advance(timeout_s)
+        if self._member is not None:
+            self._member.seen_s = self._broker.clock.monotonic_s()
+        self._struck("consumer.poll", done=True)
+        return Polled(records, dict(self._fetcher.at_end))
+
+    # ---- moving ------------------------------------------------------------------------------------------
+
+    def _take_part(self) -> None:
+        """One round of the group's protocol. What a callback raises is raised here, after its move was
+        made."""
+        if self._listener is None or self.group_name in self._broker.denied:
+            return
+        raised: list[BaseException] = []
+        member = self._member
+        if member is not None and member.expelled:
+            self._move(raised, "lost", member, set(member.owned))
+            member = self._member = None
+        if member is None:
+            member = self._member = GroupMember(
+                self.client_id, self._topics, self._eager, self._broker.clock.monotonic_s()
+            )
+            self._broker.join(self.group_name, member)
+        member.seen_s = self._broker.clock.monotonic_s()
+        group = self._broker.group(self.group_name)
+        if group.joining and not member.joined:
+            self._move(raised, "revoked", member, set(member.owned))
+            member.joined = True
+            self._broker.joined(group)
+        if member.target is not None:
+            self._move(raised, "revoked", member, member.owned - member.target)
+            elsewhere: set[TopicPartition] = set()
+            for other in group.members.values():
+                if other is not member:
+                    elsewhere |= other.owned
+            gained = member.target - member.owned - elsewhere
+            if gained or not member.greeted:
+                member.greeted = True
+                self._assign(raised, member, gained)
+            if member.owned == member.target:
+                member.target = None
+        if raised:
+            raise raised[0]
+
+    def _move(
+        self, raised: list[BaseException], what: str, member: GroupMember, partitions: set[TopicPartition]
+    ) -> None:
+        if not partitions:
+            return
+        assert self._listener is not None
+        tell = self._listener.revoked if what == "revoked" else self._listener.lost
+        self._told(raised, lambda: tell(sorted(partitions)))
+        member.owned -= partitions
+        for where in partitions:
+            self._fetcher.stop(where)
+
+    def _assign(self, raised: list[BaseException], member: GroupMember, partitions: set[TopicPartition]) -> None:
+        assert self._listener is not None
+        listener = self._listener
+        self._pausing = set()
+        starts = self._told(raised, lambda: listener.assigned(sorted(partitions))) or {}
+        member.owned |= partitions
+        known = self._broker.group(self.group_name).committed
+        for where in partitions:
+            committed = known.get(where, Committed(None, "")).next_offset
+            start = starts.get(where, self._broker.logs[where].start if committed is None else committed)
+            self._fetcher.start(where, max(start, self._broker.logs[where].start))
+        self._fetcher.paused |= self._pausing & partitions
+
+    def _told(self, raised: list[BaseException], call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Crash:
+            raise  # the process is gone: nobody carries a move out
+        except BaseException as error:
+            raised.append(error)
+            return None
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        wanted = set(partitions)
+        self._pausing |= wanted
+        self._fetcher.paused |= wanted & set(self._fetcher.positions)
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        wanted = set(partitions)
+        self._pausing -= wanted
+        self._fetcher.paused -= wanted
+        for where in wanted:
+            self._fetcher.at_end.pop(where, None)
+
+    def seek(self, positions: Iterable[Position]) -> None:
+        for topic, partition, offset in positions:
+            where = TopicPartition(topic, partition)
+            assert where in self._fetcher.positions, f"seek in {topic}/{partition}, which is not ours"
+            self._fetcher.start(where, offset)
+
+    # ---- offsets -----------------------------------------------------------------------------------------
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+        self._struck("consumer.committed", done=False)
+        if self._broker.down:
+            raise BrokerOutage("committed offsets: no broker answers")
+        return self._broker.committed(self.group_name, partitions)
+
+    def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        if not offsets:
+            return
+        _check(offsets)
+        self._struck("consumer.commit", done=False)
+        if self._broker.down:
+            raise BrokerOutage("commit: no broker answers")
+        if not self.is_member():
+            raise Fenced("commit refused: UNKNOWN_MEMBER_ID")
+        self._broker.group(self.group_name).committed.update(offsets)
+        self._struck("consumer.commit", done=True)
+
+    def is_member(self) -> bool:
+        """Whether the coordinator would take a commit from us."""
+        self._broker.overdue()
+        member = self._member
+        group = self._broker.group(self.group_name)
+        if member is None or group.members.get(self.client_id) is not member:
+            return False
+        return member.generation == group.generation or not member.eager
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return {where: self._broker.logs[where].last_stable_offset for where in partitions}
+
+    def trouble(self) -> str | None:
+        if self._broker.down:
+            return "connection: no broker answers"
+        denied = self._broker.denied & {self.group_name, *self._topics}
+        return f"{min(denied)}: not allowed" if denied else None
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        raised: list[BaseException] = []
+        if self._member is not None:
+            if self._member.expelled:
+                self._move(raised, "lost", self._member, set(self._member.owned))
+            else:
+                self._move(raised, "revoked", self._member, set(self._member.owned))
+                self._broker.leave(self.group_name, self._member)
+        if raised:
+            raise raised[0]
+
+    def _struck(self, call: str, *, done: bool) -> None:
+        error = self._broker.struck(self.client_id, call, done=done)
+        if error is not None:
+            raise error
+
+
+class FakeReader:
+    """Reads what it is told to, outside of any group."""
+
+    def __init__(self, broker: FakeBroker, *, client_id: str) -> None:
+        self._broker = broker
+        self._client_id = client_id
+        self._fetcher = _Fetcher(broker)
+
+    def assign(self, positions: Iterable[Position]) -> None:
+        for topic, partition, offset in positions:
+            assert offset >= 0, "a reader is told where to start"
+            self._fetcher.start(TopicPartition(topic, partition), offset)
+
+    def unassign(self, partitions: Iterable[TopicPartition]) -> None:
+        for where in partitions:
+            self._fetcher.stop(where)
+
+    def poll(self, records_max: int, timeout_s: float) -> Polled:
+        assert records_max > 0, "a poll for nothing"
+        error = self._broker.struck(self._client_id, "reader.poll", done=False)
+        if error is not None:
+            raise error
+        if self._broker.down:
+            self._broker.clock.advance(timeout_s)
+            return Polled([], dict(self._fetcher.at_end))
+        self._broker.overdue()
+        for where, position in self._fetcher.positions.items():
+            log = self._broker.logs[where]
+            if not log.start <= position <= log.high_watermark:
+                raise StateCorrupt(f"offset {position} of {where.topic}/{where.partition} is not in the log", where)
+        records = self._fetcher.fetch(records_max)
+        if not records:
+            self._broker.clock.advance(timeout_s)
+        return Polled(records, dict(self._fetcher.at_end))
+
+    def position(self, partition: TopicPartition) -> int:
+        return self._fetcher.positions[partition]
+
+    def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self._answering()
+        return self._broker.beginnings(partitions)
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self._answering()
+        return self._broker.ends(partitions)
+
+    def _answering(self) -> None:
+        if self._broker.down:
+            raise BrokerOutage("no broker answers")
+
+    def trouble(self) -> str | None:
+        return "connection: no broker answers" if self._broker.down else None
+
+    def close(self) -> None:
+        for where in list(self._fetcher.positions):
+            self._fetcher.stop(where)
+
+
+class _Produced:
+    """A record on its way, until it is answered."""
+
+    __slots__ = ("acknowledged", "headers", "key", "timestamp_ms", "value", "where")
+
+    def __init__(
+        self,
+        where: TopicPartition,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp_ms: int,
+        acknowledged: Acknowledged,
+    ) -> None:
+        self.where = where
+        self.key = key
+        self.value = value
+        self.headers = headers
+        self.timestamp_ms = timestamp_ms
+        self.acknowledged = acknowledged
+
+
+class FakeProducer:
+    """Records reach the log in `poll` and `flush`, in order, and are answered there; some of them, with
+    chance."""
+
+    def __init__(self, broker: FakeBroker, *, client_id: str, queue_max: int = 100_000) -> None:
+        self._broker = broker
+        self._client_id = client_id
+        self._queue_max = queue_max
+        self._queue: list[_Produced] = []
+        self.record_bytes_max = RECORD_BYTES_MAX
+
+    def produce(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp_ms: int,
+        acknowledged: Acknowledged,
+    ) -> bool:
+        assert partition >= 0, "which partition a record belongs to is ours to know"
+        self._struck("producer.produce", done=False)
+        if len(self._queue) >= self._queue_max:
+            return False
+        where = TopicPartition(topic, partition)
+        at_ms = timestamp_ms or self._broker.clock.now_ms()
+        self._queue.append(_Produced(where, key, value, list(headers), at_ms, acknowledged))
+        return True
+
+    def poll(self) -> None:
+        self._struck("producer.poll", done=False)
+        if not self._broker.down:
+            chance = self._broker.chance
+            self._deliver(len(self._queue) if chance is None else chance.randint(0, len(self._queue)))
+
+    def flush(self, timeout_s: float) -> int:
+        self._struck("producer.flush", done=False)
+        if self._broker.down:
+            self._broker.clock.advance(timeout_s)
+        else:
+            self._deliver(len(self._queue))
+        return len(self._queue)
+
+    def _deliver(self, count: int) -> None:
+        for _ in range(count):
+            sent = self._queue.pop(0)
+            refused = self._broker.struck(self._client_id, "producer.deliver", done=False)
+            if isinstance(refused, Crash):
+                raise refused
+            log = self._broker.logs.get(sent.where)
+            if refused is None and (log is None or sent.where.topic in self._broker.denied):
+                refused = BrokerOutage(f"{sent.where.topic} is not there or not allowed")
+            if refused is None and record_bytes(sent.key, sent.value, sent.headers) > self.record_bytes_max:
+                refused = BrokerOutage("MSG_SIZE_TOO_LARGE")
+            offset = -1
+            if refused is None:
+                assert log is not None
+                offset = log.append(sent.key, sent.value, sent.headers, sent.timestamp_ms, Fate.COMMITTED)
+                refused = self._broker.struck(self._client_id, "producer.deliver", done=True)
+                if isinstance(refused, Crash):
+                    raise refused
+            if refused is None:
+                sent.acknowledged(None, offset)
+            else:
+                sent.acknowledged(str(refused), -1)
+
+    def trouble(self) -> str | None:
+        return "connection: no broker answers" if self._broker.down else None
+
+    def close(self) -> None:
+        self.flush(5.0)
+        self._queue.clear()
+
+    def _struck(self, call: str, *, done: bool) -> None:
+        error = self._broker.struck(self._client_id, call, done=done)
+        if error is not None:
+            raise error
+
+
+class _State(Enum):
+    CLOSED = auto()
+    READY = auto()
+    BEGUN = auto()
+    SPENT = auto()
+
+
+class FakeTransaction:
+    """See `processor/edges/kafka_transaction.py` for the rules it keeps."""
+
+    def __init__(
+        self,
+        broker: FakeBroker,
+        *,
+        transactional_id: str,
+        consumer: FakeConsumer,
+        timeout_s: float = TRANSACTION_TIMEOUT_S,
+    ) -> None:
+        self._broker = broker
+        self.transactional_id = transactional_id
+        self._consumer = consumer
+        self._timeout_s = timeout_s
+        self._state = _State.CLOSED
+        self._epoch = -1
+        self._last_offsets: dict[TopicPartition, int] = {}
+
+    @property
+    def record_bytes_max(self) -> int:
+        return RECORD_BYTES_MAX
+
+    def open(self) -> None:
+        assert self._state is not _State.BEGUN, "opened in the middle of a transaction"
+        if self._state is _State.READY:
+            return
+        self._struck("transaction.open", done=False)
+        if self._broker.down:
+            raise BrokerOutage(f"transactional ID {self.transactional_id}: no broker answers")
+        self._epoch = self._broker.take_over(self.transactional_id)
+        self._state = _State.READY
+        self._struck("transaction.open", done=True)
+
+    def begin(self) -> None:
+        assert self._state is not _State.BEGUN, "one transaction at a time"
+        self.open()
+        self._struck("transaction.begin", done=False)
+        self._last_offsets = {}
+        self._state = _State.BEGUN
+
+    def produce(
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int
+    ) -> None:
+        size = record_bytes(key, value, headers)
+        self._struck("transaction.produce", done=False)
+        if size > self.record_bytes_max:
+            self._give_up()
+            raise TransactionAborted("transaction: MSG_SIZE_TOO_LARGE")
+        self._append(topic, partition, key, value, headers, timestamp_ms or self._broker.clock.now_ms())
+
+    def produce_keyed(self, topic: str, partition: int, pairs: Sequence[tuple[bytes, bytes | None]]) -> None:
+        if not pairs:
+            return
+        self._struck("transaction.produce_keyed", done=False)
+        for key, value in pairs:
+            offset = self._append(topic, partition, key, value, [], self._broker.clock.now_ms())
+            self._last_offsets[TopicPartition(topic, partition)] = offset
+
+    def _append(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp_ms: int,
+    ) -> int:
+        self._owner()
+        where = TopicPartition(topic, partition)
+        if where not in self._broker.logs or topic in self._broker.denied:
+            self._give_up()
+            raise TransactionAborted(f"transaction: {topic} is not there or not allowed")
+        self._broker.open_transaction(self.transactional_id, self._timeout_s).touched.add(where)
+        return self._broker.logs[where].append(key, value, headers, timestamp_ms, Fate.OPEN, self.transactional_id)
+
+    def _owner(self) -> None:
+        """Raises `Fenced` when the transactional ID is somebody else's by now, or the broker gave the
+        transaction up."""
+        assert self._state is _State.BEGUN, f"no transaction is open: {self._state.name}"
+        self._broker.overdue()
+        if self._broker.transactional_ids[self.transactional_id].epoch != self._epoch:
+            self._state = _State.SPENT
+            raise Fenced("transaction: _FENCED")
+
+    def commit(self, offsets: Mapping[TopicPartition, Committed]) -> Mapping[TopicPartition, int]:
+        assert self._state is _State.BEGUN, f"no transaction is open: {self._state.name}"
+        _check(offsets)
+        self._struck("transaction.commit", done=False)
+        if self._broker.down:
+            self._give_up()
+            raise TransactionAborted("transaction: no broker answers")
+        try:
+            self._owner()
+        except Fenced as fenced:
+            raise OutcomeUnknown(f"commit: {fenced}") from fenced
+        if offsets and not self._consumer.is_member():
+            self._give_up()
+            raise TransactionAborted("transaction: ILLEGAL_GENERATION")
+        self._broker.end_transaction(self.transactional_id, Fate.COMMITTED)
+        self._broker.group(self._consumer.group_name).committed.update(offsets)
+        self._struck("transaction.commit", done=True)
+        self._state = _State.READY
+        return self._last_offsets
+
+    def abort(self) -> None:
+        if self._state is _State.BEGUN:
+            self._struck("transaction.abort", done=False)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Aborted, if the broker hears of it; if not, the next `begin` takes the ID over and ends it then."""
+        identity = self._broker.transactional_ids[self.transactional_id]
+        if self._broker.down or identity.epoch != self._epoch:
+            self._state = _State.SPENT
+            return
+        self._broker.end_transaction(self.transactional_id, Fate.ABORTED)
+        self._state = _State.READY
+
+    def close(self) -> None:
+        if self._state is _State.BEGUN:
+            self._give_up()
+        self._state = _State.CLOSED
+
+    def _struck(self, call: str, *, done: bool) -> None:
+        error = self._broker.struck(self._consumer.client_id, call, done=done)
+        if error is None:
+            return
+        if isinstance(error, TransactionAborted):
+            assert not done, "a transaction that was committed is never told to be aborted"
+            self._give_up()
+        elif isinstance(error, Fenced):
+            self._state = _State.SPENT
+        raise error
+
+
+def _check(offsets: Mapping[TopicPartition, Committed]) -> None:
+    for where, committed in offsets.items():
+        assert committed.next_offset is not None, f"no offset to commit for {where}"
+        assert len(committed.metadata.encode()) <= COMMIT_METADATA_BYTES_MAX, f"commit metadata for {where}"

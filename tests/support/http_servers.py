@@ -1,0 +1,241 @@
+"""HTTP servers on loopback that do exactly what a script says, above all what no server should.
+
+    async def script(peer: Peer) -> None:      called for each connection; the connection is closed when it ends
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\\r\\n...")
+
+    async with serving(script) as server:      server.url, server.requests, server.connections
+
+`authority()` makes certificates, good and bad, in memory and temporary files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import socket
+import ssl
+import struct
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One request as it came over the wire."""
+
+    head: bytes
+    body: bytes
+    connection: int  # which connection of this server, from 1
+
+    def header(self, name: str) -> str | None:
+        for line in self.head.decode("latin-1").split("\r\n")[1:]:
+            key, _, value = line.partition(":")
+            if key.lower() == name.lower():
+                return value.strip()
+        return None
+
+
+@dataclass
+class Serving:
+    """A running server and what it has seen."""
+
+    host: str = ""
+    port: int = 0
+    scheme: str = "http"
+    requests: list[Received] = field(default_factory=list)
+    connections: int = 0
+    open_now: int = 0
+    open_most: int = 0
+    sent: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port}/events"
+
+
+class Peer:
+    """The server's end of one connection."""
+
+    def __init__(self, server: Serving, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.server = server
+        self.reader = reader
+        self.writer = writer
+        self.number = server.connections
+
+    async def request(self) -> Received:
+        """The next request, whole. Raises IncompleteReadError at the end of the connection."""
+        head = await self.head()
+        received = Received(head, b"", self.number)
+        body = await self.reader.readexactly(int(received.header("content-length") or 0))
+        received = Received(head, body, self.number)
+        self.server.requests.append(received)
+        return received
+
+    async def head(self) -> bytes:
+        return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+        self.server.sent += len(data)
+
+    async def send_slowly(self, data: bytes, pause_s: float) -> None:
+        for offset in range(len(data)):
+            await self.send(data[offset : offset + 1])
+            await asyncio.sleep(pause_s)
+
+    async def closed(self) -> None:
+        """Waits for the client to close."""
+        with contextlib.suppress(ConnectionError):
+            while await self.reader.read(65536):
+                pass
+
+    def reset(self) -> None:
+        """RST instead of FIN."""
+        sock: socket.socket = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+Script = Callable[[Peer], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    script: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[Serving]:
+    server = Serving(host=host, scheme="https" if tls else "http")
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        server.connections += 1
+        server.open_now += 1
+        server.open_most = max(server.open_most, server.open_now)
+        try:
+            await script(Peer(server, reader, writer))
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
+            pass
+        finally:
+            server.open_now -= 1
+            writer.close()
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(0.2):
+                    await writer.wait_closed()
+            writer.transport.abort()
+            tasks.discard(task)
+
+    listening = await asyncio.start_server(connected, host, port, ssl=tls, backlog=1024)
+    server.port = listening.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        listening.close()
+        for task in tuple(tasks):
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tuple(tasks), timeout=2)
+
+
+def answer(body: bytes = b"ok", status: str = "200 OK", *headers: str) -> bytes:
+    """An answer framed by its length."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+def answering(data: bytes) -> Script:
+    """The same answer to every request, for as long as the client likes."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(data)
+
+    return script
+
+
+def once(data: bytes) -> Script:
+    """One answer, then the connection is closed."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(data)
+
+    return script
+
+
+# ---- certificates ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Server contexts by what is right or wrong with their certificate, and a client context that trusts us."""
+
+    client: ssl.SSLContext
+    good: ssl.SSLContext
+    wrong_host: ssl.SSLContext
+    expired: ssl.SSLContext
+    self_signed: ssl.SSLContext
+
+
+def authority() -> Authority:
+    root_key, root = _certificate("test authority", None, None, valid_days=1)
+    client = ssl.create_default_context(cadata=root.public_bytes(serialization.Encoding.PEM).decode())
+
+    def server(name: str, valid_days: int, signed: bool = True) -> ssl.SSLContext:
+        key, certificate = _certificate(name, root if signed else None, root_key if signed else None, valid_days)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "server.pem")
+            path.write_bytes(
+                key.private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                )
+                + certificate.public_bytes(serialization.Encoding.PEM)
+            )
+            context.load_cert_chain(path)
+        return context
+
+    return Authority(
+        client=client,
+        good=server("localhost", 1),
+        wrong_host=server("elsewhere.example", 1),
+        expired=server("localhost", -1),
+        self_signed=server("localhost", 1, signed=False),
+    )
+
+
+def _certificate(
+    name: str, issuer: x509.Certificate | None, issuer_key: ec.EllipticCurvePrivateKey | None, valid_days: int
+) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    end = now + datetime.timedelta(days=valid_days)
+    is_root = " " in name
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(min(now, end) - datetime.timedelta(days=1))
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca=is_root, path_length=None), critical=True)
+    )
+    if not is_root:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    return key, builder.sign(issuer_key or key, hashes.SHA256())

@@ -1,0 +1,316 @@
+"""A real Apache Kafka for tests and benchmarks: one node, KRaft, on loopback, at the broker's default
+settings.
+
+What differs from the defaults is what one node and a test need and nothing that a guarantee could lean on:
+listeners, replication factors and partition counts of the internal topics, no waiting for more group
+members (`group.initial.rebalance.delay.ms=0`), no topics made by accident
+(`auto.create.topics.enable=false`).
+
+    with KafkaBroker() as broker:       # in a container if an engine has the image, else from Kafka's own
+    jars
+        broker.bootstrap_servers        # stays the same
+        broker.kill(); broker.start()   # SIGKILL, then again on the same port and data
+"""
+
+import base64
+import os
+import subprocess
+import sys
+import uuid
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tests.support.children import (
+    REPOSITORY,
+    ChildProcess,
+    StartFailed,
+    Unavailable,
+    free_ports,
+    log_tail,
+    own_directory,
+    wait_until,
+)
+from tests.support.jars import java, kafka_class_path
+
+BOOTSTRAP_VARIABLE = "TEST_KAFKA_BOOTSTRAP_SERVERS"  # a cluster that is there already: used as it is
+IMAGE_VARIABLE = "TEST_KAFKA_IMAGE"
+IMAGE = "apache/kafka-native:4.3.1"
+
+START_SECONDS_MAX = 60.0  # 3 s on an idle machine; a shared one with two cores can be ten times slower
+STOP_SECONDS_MAX = 30.0
+
+# One node cannot hold three replicas. Few partitions, because every start loads each of them.
+ONE_NODE_SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "auto.create.topics.enable": "false",
+}
+
+
+class Vehicle(Protocol):
+    """What a broker runs in. `start` returns as soon as the process exists; the same port and data every
+    time."""
+
+    bootstrap_servers: str
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+    def pid(self) -> int: ...
+    def child(self) -> ChildProcess | None: ...
+    def log_tail(self) -> str: ...
+
+
+class KafkaBroker:
+    """One broker of our own. `start` returns when it answers. Raises Unavailable if this machine cannot
+    have one."""
+
+    # Mutable: `_vehicle` is set by `__enter__` and stays; whether it runs is the vehicle's to know.
+
+    def __init__(self) -> None:
+        self._cleanup = ExitStack()
+        self._vehicle: Vehicle | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            self._vehicle = _vehicle(undo)
+            self.start()
+            self._cleanup = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The end, also of its data; leaving the context does it, and twice is once. Killed, not stopped:
+        there is nothing left that an orderly end would save."""
+        self._cleanup.close()
+
+    @property
+    def vehicle(self) -> Vehicle:
+        assert self._vehicle is not None, "use it as a context: with KafkaBroker() as broker"
+        return self._vehicle
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.vehicle.bootstrap_servers
+
+    @property
+    def pid(self) -> int:
+        """The broker's process ID on this machine (in a container: as the host sees it)."""
+        return self.vehicle.pid()
+
+    def start(self) -> None:
+        """Also after `kill` or `stop`: on the same port, with the same data."""
+        self.vehicle.start()
+        wait_until(
+            lambda: answers(self.bootstrap_servers),
+            what="Kafka",
+            timeout_s=START_SECONDS_MAX,
+            child=self.vehicle.child(),
+        )
+
+    def kill(self) -> None:
+        """SIGKILL; returns when the process is gone."""
+        self.vehicle.kill()
+
+    def stop(self) -> None:
+        """SIGTERM and an orderly shutdown, as in a rolling restart; returns when the process is gone."""
+        self.vehicle.stop()
+
+    def log_tail(self) -> str:
+        return self.vehicle.log_tail()
+
+
+def answers(bootstrap_servers: str) -> bool:
+    """Whether a broker there answers a metadata request within a second."""
+    settings: dict[str, Any] = {
+        "bootstrap.servers": bootstrap_servers,
+        "log_level": 0,  # refused connections are what is expected here
+        "error_cb": lambda _error: None,
+    }
+    admin = AdminClient(settings)
+    try:
+        return len(admin.list_topics(timeout=1.0).brokers) > 0
+    except KafkaException:
+        return False
+
+
+def _vehicle(cleanup: ExitStack) -> Vehicle:
+    if _image_is_there():
+        return _ContainerVehicle(cleanup)
+    return _JarVehicle(cleanup)
+
+
+class _JarVehicle:
+    """Kafka's own jars in a JVM of ours."""
+
+    def __init__(self, cleanup: ExitStack) -> None:
+        self._java = java()
+        self._class_path = kafka_class_path()
+        broker_port, controller_port = free_ports(2)
+        self.bootstrap_servers = f"127.0.0.1:{broker_port}"
+        self._directory = cleanup.enter_context(own_directory("kafka"))
+        self._log = self._directory / "broker.log"
+        self._properties = self._directory / "server.properties"
+        self._properties.write_text(
+            _as_properties(
+                ONE_NODE_SETTINGS
+                | {
+                    "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://127.0.0.1:{controller_port}",
+                    "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+                    "log.dirs": str(self._directory / "data"),
+                }
+            )
+        )
+        self._child: ChildProcess | None = None
+        self._format()
+        cleanup.callback(self.kill)
+
+    def _format(self) -> None:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        done = subprocess.run(
+            # "-t=…": an ID may begin with a dash
+            self._command(
+                "kafka.tools.StorageTool", "format", f"-t={cluster_id}", "-c", str(self._properties)
+            ),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_SECONDS_MAX,
+        )
+        if done.returncode != 0:
+            raise StartFailed(f"formatting Kafka's storage failed: {done.stdout}{done.stderr}")
+
+    def _command(self, main_class: str, *arguments: str, jvm: tuple[str, ...] = ()) -> list[str]:
+        return [
+            self._java,
+            *(jvm or ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")),
+            "-Dlog4j2.level=WARN",
+            "-cp",
+            self._class_path,
+            main_class,
+            *arguments,
+        ]
+
+    def start(self) -> None:
+        assert self._child is None or not self._child.running, "the broker is running already"
+        self._child = ChildProcess(
+            self._command("kafka.Kafka", str(self._properties), jvm=("-Xmx1g",)),
+            log=self._log,
+            cwd=self._directory,
+        )
+
+    def stop(self) -> None:
+        assert self._child is not None
+        self._child.terminate(STOP_SECONDS_MAX)
+
+    def kill(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
+    def child(self) -> ChildProcess | None:
+        return self._child
+
+    def log_tail(self) -> str:
+        return log_tail(self._log)
+
+
+class _ContainerVehicle:
+    """The project's own image in a container. Its port on the host is bound by us, so that it outlives a
+    restart."""
+
+    def __init__(self, cleanup: ExitStack) -> None:
+        # Imported here: at import it reads Docker's configuration, which need not exist.
+        from testcontainers.core.container import DockerContainer
+
+        (port,) = free_ports(1)
+        container = DockerContainer(_image()).with_bind_ports(9092, port)
+        host = container.get_container_host_ip()
+        self.bootstrap_servers = f"{host}:{port}"
+        settings = ONE_NODE_SETTINGS | {
+            "listeners": "PLAINTEXT://0.0.0.0:9092,CONTROLLER://127.0.0.1:9093",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
+            "controller.quorum.voters": "1@127.0.0.1:9093",
+        }
+        for name, value in settings.items():
+            container = container.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
+        self._container = container
+        self._created = False
+        cleanup.callback(self._remove)
+
+    def start(self) -> None:
+        if self._created:
+            self._container.get_wrapped_container().start()
+        else:
+            self._container.start()
+            self._created = True
+
+    def stop(self) -> None:
+        self._container.get_wrapped_container().stop(timeout=int(STOP_SECONDS_MAX))
+
+    def kill(self) -> None:
+        wrapped = self._container.get_wrapped_container()
+        wrapped.kill("SIGKILL")
+        wrapped.wait(timeout=10)
+
+    def _remove(self) -> None:
+        if self._created:
+            self._container.stop(force=True, delete_volume=True)
+
+    def pid(self) -> int:
+        wrapped = self._container.get_wrapped_container()
+        wrapped.reload()
+        return int(wrapped.attrs["State"]["Pid"])
+
+    def child(self) -> ChildProcess | None:
+        return None
+
+    def log_tail(self) -> str:
+        if not self._created:
+            return ""
+        return str(self._container.get_wrapped_container().logs(tail=40).decode("utf-8", errors="replace"))
+
+
+def _image_is_there() -> bool:
+    """Whether an engine answers and has the image, or can get it: the jars do as well where it cannot."""
+    check = [sys.executable, "-m", "tests.support.engine", _image()]
+    return subprocess.run(check, cwd=REPOSITORY, capture_output=True, check=False).returncode == 0
+
+
+def _image() -> str:
+    return os.environ.get(IMAGE_VARIABLE) or IMAGE
+
+
+def _as_properties(settings: dict[str, str]) -> str:
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def existing_cluster() -> str | None:
+    """The bootstrap servers of a cluster that somebody else runs for us, if there is one. Raises
+    Unavailable if it was named but does not answer."""
+    named = os.environ.get(BOOTSTRAP_VARIABLE)
+    if named and not answers(named):
+        raise Unavailable(f"{BOOTSTRAP_VARIABLE}={named} does not answer")
+    return named or None

@@ -1,0 +1,176 @@
+"""A test's own corner of a shared cluster: topics, groups and transactional IDs under a prefix nobody else
+has."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Self
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin has it too, but not for type checkers
+
+READ_SECONDS_MAX = 30.0  # a reader that gets nothing fails the test, not the whole run
+GROUP_GONE_SECONDS_MAX = (
+    2.0  # a killed member keeps its group alive for its session timeout: not worth waiting for
+)
+
+
+class TopicSpace:
+    """`prefix` goes before every topic name, group and transactional ID; `delete` removes all that carries
+    it."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.prefix = f"t{uuid.uuid4().hex[:8]}."
+        self.admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 3})
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a worker needs to be told to stay in here."""
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "PROCESSOR_TOPIC_PREFIX": self.prefix,
+            "PROCESSOR_GROUP_PREFIX": self.prefix,
+        }
+
+    def name(self, topic: str) -> str:
+        """`topic` as the cluster knows it."""
+        return self.prefix + topic
+
+    def create(self, *topics: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
+        """Make `topics` (names without the prefix); returns when each partition has a leader."""
+        names = {self.name(topic) for topic in topics}
+        made = self.admin.create_topics(
+            [
+                NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+                for name in names
+            ]
+        )
+        for future in made.values():
+            future.result(timeout=30)
+        deadline = time.monotonic() + 30
+        while not names <= self._led_topics():
+            assert time.monotonic() < deadline, f"no leader for {names - self._led_topics()} within 30 s"
+            time.sleep(0.02)
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """High watermark by partition: also past what a transaction still keeps from `read_committed`
+        readers."""
+        with _Reader(self.bootstrap_servers, "read_uncommitted") as reader:
+            return reader.end_offsets(self.name(topic))
+
+    def records(self, topic: str, *, isolation: str = "read_committed") -> list[Message]:
+        """Every record of `topic` from its beginning to its present high watermark, partition by partition,
+        each in order.
+
+        Waits for transactions that are open below it: a commit returns before its markers are written, so a
+        reader that stopped at the last stable offset would now and then miss what was just committed.
+        """
+        ends = self.end_offsets(topic)
+        with _Reader(self.bootstrap_servers, isolation) as reader:
+            return reader.read(self.name(topic), ends)
+
+    def committed(self, group: str, *topics: str) -> dict[tuple[str, int], TopicPartition]:
+        """What `group` (without the prefix) has committed, by topic (without the prefix) and partition."""
+        answer = self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self.name(group))])
+        positions = answer[self.name(group)].result(timeout=30).topic_partitions
+        by_partition = {(p.topic.removeprefix(self.prefix), p.partition): p for p in positions}
+        return {key: position for key, position in by_partition.items() if not topics or key[0] in topics}
+
+    def delete(self) -> None:
+        """Topics and groups with this prefix. A group whose killed members still count is left to the
+        broker."""
+        topics = [name for name in self.admin.list_topics(timeout=10).topics if name.startswith(self.prefix)]
+        if topics:
+            for future in self.admin.delete_topics(topics).values():
+                future.result(timeout=30)
+        deadline = time.monotonic() + GROUP_GONE_SECONDS_MAX
+        while self._delete_groups() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def _delete_groups(self) -> bool:
+        """Whether some are left that still have members."""
+        listing = self.admin.list_consumer_groups().result(timeout=10)
+        groups = [group.group_id for group in listing.valid if group.group_id.startswith(self.prefix)]
+        left = False
+        for future in (self.admin.delete_consumer_groups(groups) if groups else {}).values():
+            try:
+                future.result(timeout=10)
+            except KafkaException as refused:
+                code = refused.args[0].code()
+                if code == KafkaError.NON_EMPTY_GROUP:
+                    left = True
+                elif code != KafkaError.GROUP_ID_NOT_FOUND:
+                    raise
+        return left
+
+    def _led_topics(self) -> set[str]:
+        metadata = self.admin.list_topics(timeout=10)
+        return {
+            name
+            for name, topic in metadata.topics.items()
+            if topic.partitions and all(partition.leader >= 0 for partition in topic.partitions.values())
+        }
+
+
+class _Reader:
+    """A consumer without a group: it assigns itself, commits nothing and leaves no trace."""
+
+    def __init__(self, bootstrap_servers: str, isolation: str) -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": "unused",  # librdkafka insists on one; nothing is ever committed to it
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": isolation,
+                "log_level": 3,
+            }
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """The watermark as this reader's isolation has it: the last stable offset under `read_committed`."""
+        found: dict[int, int] = {}
+        for partition in self._consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+            marks = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            assert marks is not None, f"no watermarks of {topic}/{partition} within 10 s"
+            found[partition] = marks[1]
+        return found
+
+    def read(self, topic: str, ends: Mapping[int, int]) -> list[Message]:
+        by_partition: dict[int, list[Message]] = {partition: [] for partition in sorted(ends)}
+        behind = {partition for partition, end in ends.items() if end > 0}
+        self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in behind])
+        deadline = time.monotonic() + READ_SECONDS_MAX
+        while behind:
+            assert time.monotonic() < deadline, (
+                f"{topic}: {behind} of {ends} not read in {READ_SECONDS_MAX} s"
+            )
+            # Short, because it waits for the whole number or the whole time.
+            for message in self._consumer.consume(num_messages=1_000, timeout=0.05):
+                error, partition, offset = message.error(), message.partition(), message.offset()
+                assert partition is not None
+                assert offset is not None
+                if error is None:
+                    by_partition[partition].append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:  # comes again whenever the end has moved
+                    if offset >= ends[partition]:
+                        behind.discard(partition)
+                else:
+                    raise KafkaException(error)
+        return [message for messages in by_partition.values() for message in messages]

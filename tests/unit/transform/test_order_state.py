@@ -1,0 +1,217 @@
+"""The state of an order: what goes in comes out, in bytes that stay readable."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processor.errors import StateCorrupt
+from processor.hakuna import Orders
+from processor.records import Address, Customer, Movement, Order, OrderEvent, OrderId, OrderPlaced
+from processor.transform.order_state import (
+    LineTotals,
+    OrderState,
+    ParkedEvent,
+    Standing,
+    decode,
+    encode,
+    peek,
+)
+from processor.transform.rules import Rules
+from tests.unit.order_events import (
+    AT_MS,
+    DAY_MS,
+    NOW_MS,
+    cancelled,
+    fulfilled,
+    lines_cancelled,
+    placed,
+    product,
+    protection,
+    record,
+    refunded,
+)
+from tests.unit.transform.histories import after, any_history, any_rules, rules, take
+
+PLACED_STATE = after(
+    placed(product("a", 3), protection("p", "a", 2, offer_id="off-1")),
+    fulfilled(("a", 1)),
+    refunded(("a", 1, AT_MS + 1)),
+    lines_cancelled(("a", 1, -1)),
+    cancelled(AT_MS + DAY_MS),
+)
+WAITING_STATE = after(refunded(("a", 2**63 - 1)), cancelled(-(2**63)))
+UNPROTECTED_STATE = after(placed(product("a")), fulfilled(("a", 1)), by=rules(orders=Orders.PROTECTED))
+
+VERSION_1 = {
+    "placed": (
+        PLACED_STATE,
+        """
+        010000018bcfe56800000000000000000096a170cf0000018bcfe568009598a170a6706c61636564a56f72642d31cf000001
+        8bcabf0c00a345555294a34d6178aa4d75737465726d616e6eba6d61782e6d75737465726d616e6e406578616d706c652e63
+        6f6dad2b34393136303132333435363795ad4d757374657273747261737365a131ab4d75737465727374616474a631323334
+        3536a244459297a16103ce00015f2ca970726f647563742d61a9412070726f64756374a54170706c65c097a17002cd2133a9
+        70726f647563742d70a443617265a648614b754e6193a161a56f66662d31c09293a16101cf0000018bcabf0c0093a17001cf
+        0000018bcabf0c009293a16101cf0000018bcabf0c0193a17001cf0000018bcabf0c019293a16101ff93a17001ffcf000001
+        8bcfe5680092930101019301010194a966756c66696c6c6564a8726566756e646564af6c696e65732d63616e63656c6c6564
+        a963616e63656c6c656490
+        """,
+    ),
+    "waiting": (
+        WAITING_STATE,
+        """
+        010000018bcfe568000000018bcfe5680096a177cf0000018bcfe56800c09090929394a172a8726566756e646564a56f7264
+        2d319193a161cf7fffffffffffffffcf0000018bcabf0c0097b86f72646572732e4c696e654974656d73526566756e646564
+        0300cf0000018bcabf0c00c4056f72642d31c40a00ff726566756e6465649292ab7472616365706172656e74c40930302d31
+        2d322d303192ab7472616365706172656e74c0cf0000018bcfe568009394a163a963616e63656c6c6564a56f72642d31d380
+        0000000000000097b56f72646572732e4f7264657243616e63656c6c65640300cf0000018bcabf0c00c4056f72642d31c40b
+        00ff63616e63656c6c65649292ab7472616365706172656e74c40930302d312d322d303192ab7472616365706172656e74c0
+        cf0000018bcfe56800
+        """,
+    ),
+    "unprotected": (
+        UNPROTECTED_STATE,
+        """
+        010000018bcfe56800000000000000000096a175cf0000018bcfe56800c09092a6706c61636564a966756c66696c6c656490
+        """,
+    ),
+}
+"""States as version 1 stored them. These bytes are in users' changelogs: they are never edited. A version 2 adds a
+table of its own, and this one then shows that the version before is still read."""
+
+
+@pytest.mark.parametrize("standing", VERSION_1)
+def test_version_1_is_read_for_ever(standing: str) -> None:
+    state, stored = VERSION_1[standing]
+    assert decode(bytes.fromhex(stored)) == state
+
+
+@pytest.mark.parametrize("standing", VERSION_1)
+def test_version_1_is_what_is_written(standing: str) -> None:
+    """Goes with the constant above: a change of the written bytes that raises no version fails here."""
+    state, stored = VERSION_1[standing]
+    assert encode(state) == bytes.fromhex(stored)
+
+
+@given(any_history, any_rules)
+@settings(max_examples=100, deadline=None)
+def test_every_state_comes_back_from_its_bytes(history: list[OrderEvent], by: Rules) -> None:
+    state: OrderState | None = None
+    for event in history:
+        state = take(state, event, by).state
+        if state is not None:
+            assert decode(encode(state)) == state
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+maybe_text = st.none() | text
+int64 = st.integers(-(2**63), 2**63 - 1)
+
+
+@given(
+    st.builds(
+        OrderPlaced,
+        text,
+        text.map(OrderId),
+        int64,
+        text,
+        st.builds(Customer, maybe_text, maybe_text, maybe_text, maybe_text),
+        st.builds(Address, maybe_text, maybe_text, maybe_text, maybe_text, text),
+        st.just((product("a"),)),
+    ),
+    st.lists(st.builds(Movement, text, int64, int64), max_size=3).map(tuple),
+    st.lists(text, max_size=3).map(tuple),
+    int64,
+)
+@settings(max_examples=100, deadline=None)
+def test_any_unicode_and_any_long_is_kept(
+    order: OrderPlaced, moves: tuple[Movement, ...], event_ids: tuple[str, ...], touched_at_ms: int
+) -> None:
+    state = OrderState(
+        Standing.PLACED,
+        touched_at_ms,
+        Order(order, moves, moves, moves, touched_at_ms),
+        (LineTotals(2**31, 0, 1),),
+        event_ids,
+        (),
+    )
+    assert decode(encode(state)) == state
+    assert peek(encode(state)) == (touched_at_ms, 0)
+
+
+def test_peek_tells_when_it_was_touched_and_since_when_events_wait() -> None:
+    early = take(None, fulfilled(("a", 1)), now_ms=NOW_MS).state
+    later = take(early, cancelled(), now_ms=NOW_MS + 5).state
+    assert later is not None
+    assert peek(encode(later)) == (NOW_MS + 5, NOW_MS)
+
+
+def test_peek_finds_the_earliest_though_the_clock_was_set_back() -> None:
+    early = take(None, fulfilled(("a", 1)), now_ms=NOW_MS).state
+    later = take(early, cancelled(), now_ms=NOW_MS - 5).state
+    assert later is not None
+    assert peek(encode(later)) == (NOW_MS - 5, NOW_MS - 5)
+
+
+def test_peek_of_an_order_without_parked_events_says_0() -> None:
+    assert peek(encode(PLACED_STATE)) == (NOW_MS, 0)
+    assert peek(encode(UNPROTECTED_STATE)) == (NOW_MS, 0)
+
+
+@pytest.mark.parametrize("version", [0, 2, 255])
+def test_an_unknown_version_is_corrupt(version: int) -> None:
+    stored = bytes([version]) + encode(PLACED_STATE)[1:]
+    with pytest.raises(StateCorrupt, match=f"version {version} "):
+        decode(stored)
+
+
+@pytest.mark.parametrize("length", [0, 1, 16])
+def test_a_state_shorter_than_its_prefix_is_corrupt(length: int) -> None:
+    stored = encode(PLACED_STATE)[:length]
+    with pytest.raises(StateCorrupt):
+        decode(stored)
+    with pytest.raises(StateCorrupt):
+        peek(stored)
+
+
+@pytest.mark.parametrize("at", [8, 16], ids=["touched_at_ms", "parked_since_ms"])
+def test_a_prefix_that_disagrees_with_its_body_is_corrupt(at: int) -> None:
+    stored = bytearray(encode(WAITING_STATE))
+    stored[at] ^= 1
+    with pytest.raises(StateCorrupt, match="disagree"):
+        decode(bytes(stored))
+
+
+@pytest.mark.parametrize("standing", ["placed", "waiting", "unprotected"])
+def test_a_standing_that_does_not_fit_what_is_kept_is_corrupt(standing: str) -> None:
+    stored = encode({"placed": PLACED_STATE, "waiting": WAITING_STATE, "unprotected": UNPROTECTED_STATE}[standing])
+    other = b"\xa1p" if standing != "placed" else b"\xa1w"
+    at = 18
+    assert stored[at : at + 2] == b"\xa1" + standing[0].encode()
+    with pytest.raises(StateCorrupt, match="never was"):
+        decode(stored[:at] + other + stored[at + 2 :])
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_damaged_bytes_are_a_state_or_corrupt(data: st.DataObject) -> None:
+    stored = bytearray(encode(data.draw(st.sampled_from([PLACED_STATE, WAITING_STATE, UNPROTECTED_STATE]))))
+    for _ in range(data.draw(st.integers(1, 4))):
+        stored[data.draw(st.integers(0, len(stored) - 1))] = data.draw(st.integers(0, 255))
+    stored = stored[: data.draw(st.integers(0, len(stored)) | st.just(len(stored)))]
+    try:
+        state = decode(bytes(stored))
+    except StateCorrupt:
+        return
+    assert decode(encode(state)) == state
+
+
+def test_a_state_against_its_invariants_is_never_written() -> None:
+    parked = ParkedEvent(cancelled(), record(cancelled()), NOW_MS)
+    with pytest.raises(AssertionError):
+        encode(OrderState(Standing.UNPROTECTED, NOW_MS, None, (), (), (parked,)))
+    with pytest.raises(AssertionError):
+        encode(OrderState(Standing.PLACED, NOW_MS, None, (), (), ()))
+    with pytest.raises(AssertionError):
+        encode(OrderState(Standing.PLACED, NOW_MS, Order(placed(product("a"))), (), (), ()))
