@@ -16,7 +16,7 @@ _ALL = "all"
 @click.command("run", short_help="runs the roles of a worker")
 @click.option(
     "--role",
-    type=click.Choice([*Role, _ALL]),
+    type=click.Choice([*(known.value for known in Role), _ALL]),
     default=_ALL,
     show_default=True,
     help="Which role; `all` runs those that are configured (transform: a registry, send: a key).",

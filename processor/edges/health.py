@@ -15,7 +15,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -46,7 +46,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 class _Quiet(WSGIRequestHandler):
     """One request a connection, at most 10 s; a probe is no news for the log."""
 
-    timeout: float | None = 10
+    timeout: ClassVar[float | None] = 10
 
     def log_message(self, format: str, *args: Any) -> None:
         return

@@ -15,9 +15,9 @@ import httpx
 
 from processor.errors import RegistryOutage
 
-with warnings.catch_warnings():
-    # The client imports an OAuth module of Authlib's that warns about its own future; it is not used here.
-    warnings.simplefilter("ignore")
+with warnings.catch_warnings(record=True):
+    # The client imports an OAuth module of Authlib's that warns about its own future, and insists on being shown; it
+    # is not used here.
     from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
     from confluent_kafka.schema_registry.error import SchemaRegistryError
 

@@ -17,6 +17,7 @@ refuse them.
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 from collections.abc import Iterator
 from enum import StrEnum
@@ -29,17 +30,17 @@ from processor.sandbox.mistakes import MISTAKES, Mistake, Point
 REFUSED_COUNTRY: Final = "li"
 REFUSED_PRODUCT: Final = "prd-drone"
 
-_COUNTRIES: Final = (
-    ("DE", "EUR", 40),
-    ("de", "eur", 10),
-    ("AT", "EUR", 10),
-    ("CH", "CHF", 8),
-    ("FR", "EUR", 10),
-    ("NL", "EUR", 8),
-    ("PL", "PLN", 5),
-    ("GB", "GBP", 5),
-    ("DK", "DKK", 4),
-    ("LI", "CHF", 2),
+_PLACES: Final = (
+    ("DE", "EUR", "Musterstadt", 40),
+    ("de", "eur", "Köln", 10),
+    ("AT", "EUR", "Wien", 10),
+    ("CH", "CHF", "Zürich", 8),
+    ("FR", "EUR", "Paris", 10),
+    ("NL", "EUR", "Amsterdam", 8),
+    ("PL", "PLN", "Kraków", 5),
+    ("GB", "GBP", "Leeds", 5),
+    ("DK", "DKK", "Aarhus", 4),
+    ("LI", "CHF", "Vaduz", 2),
 )
 _PRODUCTS: Final = (
     ("prd-iphone14", "iPhone 14", "Apple", 89_900),
@@ -56,7 +57,6 @@ _DRONE_SHARE: Final = 0.02
 _FIRST_NAMES: Final = ("Max", "Ada", "Zoë", "Jürgen", "Łucja", "Émile", "Noor", "Søren", None)
 _LAST_NAMES: Final = ("Mustermann", "Lovelace", "O'Neill", "Groß", "Nowak", "Visser", None)
 _STREETS: Final = ("Musterstrasse", "Rue de la Paix", "Keizersgracht", "Hauptplatz", None)
-_CITIES: Final = ("Musterstadt", "Wien", "Zürich", "Paris", "Amsterdam", "Kraków", None)
 
 
 class Course(StrEnum):
@@ -104,22 +104,28 @@ def shop(plan: Shop) -> Iterator[Step]:
     assert plan.orders >= 0, "fewer than no orders"
     assert plan.rate > 0, "a rate of nothing never ends"
     assert 0 <= plan.bad_share <= 1, "a share from 0 to 1"
-    kinds = list(Mistake)
-    random.Random(f"{plan.seed}/mistakes").shuffle(kinds)
+    mistakes = _mistakes(plan.seed)
     waiting: list[tuple[int, int, int, Step]] = []
-    bad = 0
     for number in range(plan.orders):
         start_ms = plan.start_ms + int(number * 1000 / plan.rate)
         while waiting and waiting[0][0] < start_ms:
             yield heapq.heappop(waiting)[3]
         mistake = None
-        if int((number + 1) * plan.bad_share) > bad:
-            mistake = kinds[bad % len(kinds)]
-            bad += 1
+        if int((number + 1) * plan.bad_share) > int(number * plan.bad_share):
+            mistake = next(mistakes)
         for at, step in enumerate(_history(plan, number, start_ms, mistake)):
             heapq.heappush(waiting, (step.timestamp_ms, number, at, step))
     while waiting:
         yield heapq.heappop(waiting)[3]
+
+
+def _mistakes(seed: int) -> Iterator[Mistake]:
+    """Every kind in turn. One of them once only: it is a hundred records long and would drown the others."""
+    kinds = list(Mistake)
+    random.Random(f"{seed}/mistakes").shuffle(kinds)
+    yield from kinds
+    kinds.remove(Mistake.PARKED_TOO_MANY)
+    yield from itertools.cycle(kinds)
 
 
 def _history(plan: Shop, number: int, start_ms: int, mistake: Mistake | None) -> list[Step]:
@@ -206,7 +212,7 @@ def _ship(history: History, chance: random.Random) -> None:
 
 def _placed(plan: Shop, order_id: str, at_ms: int, chance: random.Random) -> tuple[Event, Reason | None]:
     """An order without its protections, and why Hakuna will refuse it, if it will."""
-    country, currency, _ = chance.choices(_COUNTRIES, [weight for _, _, weight in _COUNTRIES])[0]
+    country, currency, city, _ = chance.choices(_PLACES, [place[-1] for place in _PLACES])[0]
     products = chance.sample(_PRODUCTS, chance.choices((1, 2, 3, 4, 5), (50, 25, 15, 6, 4))[0])
     if chance.random() < _DRONE_SHARE:
         products[0] = _DRONE
@@ -226,7 +232,7 @@ def _placed(plan: Shop, order_id: str, at_ms: int, chance: random.Random) -> tup
         "billing_address": {
             "address_line_1": chance.choice(_STREETS),
             "address_line_2": str(chance.randint(1, 200)) if chance.random() < 0.8 else None,
-            "city": chance.choice(_CITIES),
+            "city": city if chance.random() < 0.9 else None,
             "zip": f"{chance.randint(1000, 99_999)}" if chance.random() < 0.9 else None,
             "country": country,
         },

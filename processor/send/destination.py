@@ -1,7 +1,7 @@
 """Destination: what an API must say of itself to be sent to.
 
-The sender knows requests, answers and verdicts; a destination knows paths, bodies and error codes. `hakuna/` and
-`hako/` hold the real ones, which satisfy this by their shape and import nothing from here.
+The sender knows requests, answers and verdicts; a destination knows paths, bodies and error codes. `hakuna/`
+and `hako/` hold the real ones, which satisfy this by their shape and import nothing from here.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Destination(Protocol[EntryContra]):
 
 
 class Key(Protocol):
-    """The API key, from wherever it comes. Both are called on the event loop and must not wait for a network."""
+    """The API key, from wherever it comes. Both are called on the event loop and must not wait for a
+    network."""
 
     def current(self) -> str: ...
 

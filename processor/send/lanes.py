@@ -5,23 +5,24 @@
                │                │  └─split─┐
                └── (due: take) ─┴── WAITING ◄┘   retry: until a time; split: until its turn
 
-A parcel is what one request carries: one entry for the Events API, many for arrays. Whoever takes a parcel gives it back
-by `finish`, `retry` or `split`.
+A parcel is what one request carries: one entry for the Events API, many for arrays. Whoever takes a parcel
+gives it back by `finish`, `retry` or `split`.
 
-    split:  a refused parcel becomes two halves. The first goes; only when it has ended the second may go. Where the first
-            was delivered, the fault is in the second, which is then split again without a request of its own. So
-            k refused of n cost at most 2·k·log2(n) requests more.
+    split:  a refused parcel becomes two halves. The first goes; only when it has ended the second may go.
+    Where the first
+            was delivered, the fault is in the second, which is then split again without a request of its own.
+            So k refused of n cost at most 2·k·log2(n) requests more.
 
 Owned by the event loop; pure but for the state announced in `Lanes`.
 
 Invariants
 - one parcel at most holds an order ID: an order is never twice in one request, nor in two at once;
 - entries of an order leave in the order in which they came;
-- a lane that waits holds nothing but itself: no slot, no worker, no other lane (but for the parcel it is bound to);
-- with `supersedes` a lane has one entry at most beside the one under way, always the newest.
+- a lane that waits holds nothing but itself: no slot, no worker, no other lane (but for the parcel it is
+bound to); - with `supersedes` a lane has one entry at most beside the one under way, always the newest.
 
-Not chosen: a task per lane (thousands of them, 3 µs an entry); a priority queue over all entries (the heap is only for
-those that wait: an entry that goes at once never sees it).
+Not chosen: a task per lane (thousands of them, 3 µs an entry); a priority queue over all entries (the heap is
+only for those that wait: an entry that goes at once never sees it).
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Lane(Generic[EntryT]):
 
 
 class Parcel(Generic[EntryT]):
-    """What one request carries: an entry from each of `lanes`. Mutable: the sender counts on it what it was answered.
+    """What one request carries: an entry from each of `lanes`. Mutable: the sender counts on it what it was
+    answered.
 
     `second` is the half that waits for this one to end.
     """
@@ -76,9 +78,10 @@ class Parcel(Generic[EntryT]):
 class Lanes(Generic[EntryT]):
     """All lanes of a worker.
 
-    Mutable. `_lanes` has every order that has an entry here; `_ready` the lanes in READY, in the order in which they
-    became so, and some that have been emptied since; `_waiting` a heap of (due, number, parcel), whose lanes are
-    WAITING, as are those of the second halves behind them; `_epochs` the assignments whose entries are wanted.
+    Mutable. `_lanes` has every order that has an entry here; `_ready` the lanes in READY, in the order in
+    which they became so, and some that have been emptied since; `_waiting` a heap of (due, number, parcel),
+    whose lanes are WAITING, as are those of the second halves behind them; `_epochs` the assignments whose
+    entries are wanted.
     """
 
     def __init__(self, parcel_entries_max: int, parcel_bytes_max: int, linger_s: float, supersedes: bool) -> None:
@@ -93,7 +96,7 @@ class Lanes(Generic[EntryT]):
         self._numbered = 0
         self._epochs: set[int] = set()
 
-    # ---- in -----------------------------------------------------------------------------------------------------
+    # ---- in -----------------------------------------------------------------------------------------------
 
     def open(self, epoch: int) -> None:
         """A new assignment of a partition: its entries may come."""
@@ -118,11 +121,11 @@ class Lanes(Generic[EntryT]):
         queue.append(pending)
         return None
 
-    # ---- out ----------------------------------------------------------------------------------------------------
+    # ---- out ----------------------------------------------------------------------------------------------
 
     def take(self, now_s: float, fresh_first: bool = False) -> Parcel[EntryT] | None:
-        """The next parcel. Those that have waited go first, unless `fresh_first`: a probe is better made with an entry
-        that has not failed before."""
+        """The next parcel. Those that have waited go first, unless `fresh_first`: a probe is better made with
+        an entry that has not failed before."""
         if fresh_first:
             return self._take_ready(now_s) or self._take_due(now_s)
         if self._waiting and self._waiting[0][0] <= now_s:
@@ -192,7 +195,7 @@ class Lanes(Generic[EntryT]):
             ready.popleft()
         return parcel
 
-    # ---- back ---------------------------------------------------------------------------------------------------
+    # ---- back ---------------------------------------------------------------------------------------------
 
     def finish(self, parcel: Parcel[EntryT], now_s: float, delivered: bool) -> None:
         """Its entries have ended."""
@@ -208,7 +211,8 @@ class Lanes(Generic[EntryT]):
             self._release_second(parcel, now_s, delivered)
 
     def retry(self, parcel: Parcel[EntryT], due_s: float) -> list[Pending[EntryT]]:
-        """The same orders again, together, from `due_s` on. Returns the entries that newer ones have replaced."""
+        """The same orders again, together, from `due_s` on. Returns the entries that newer ones have
+        replaced."""
         replaced = self._put_back(parcel)
         self._wait(parcel, due_s)
         return replaced
@@ -229,7 +233,7 @@ class Lanes(Generic[EntryT]):
             if any(pending.epoch in epochs for pending in lane.queue):
                 lane.queue = deque(pending for pending in lane.queue if pending.epoch not in epochs)
 
-    # ---- what is there ------------------------------------------------------------------------------------------
+    # ---- what is there ------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         """Orders that have an entry here."""
@@ -239,7 +243,7 @@ class Lanes(Generic[EntryT]):
         lane = self._lanes.get(order_id)
         return None if lane is None else lane.state
 
-    # ---- within -------------------------------------------------------------------------------------------------
+    # ---- within -------------------------------------------------------------------------------------------
 
     def _put_back(self, parcel: Parcel[EntryT]) -> list[Pending[EntryT]]:
         replaced = []

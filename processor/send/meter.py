@@ -1,7 +1,7 @@
 """What send tells whoever measures it: facts in bulk, about once a second, never per entry.
 
-Two protocols because two threads: `RequestMeter` is told by the event loop, `RecordMeter` by the Kafka thread.
-`processor/edges/metrics.py` turns them into Prometheus metrics; a test may keep them in a list.
+Two protocols because two threads: `RequestMeter` is told by the event loop, `RecordMeter` by the Kafka
+thread. `processor/edges/metrics.py` turns them into Prometheus metrics; a test may keep them in a list.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from processor.verdicts import RetryReason
 
 
 class Requests(NamedTuple):
-    """What happened on the wire since the last telling. Durations and latencies are one number a request or entry."""
+    """What happened on the wire since the last telling. Durations and latencies are one number a request or
+    entry."""
 
     durations_s: Mapping[str, Sequence[float]]
     """By `status`: the code, `timeout` or `connection`."""
@@ -38,12 +39,15 @@ class Gauges(NamedTuple):
 
 
 class RequestMeter(Protocol):
+    """Told by the event loop."""
+
     def requests(self, destination: str, requests: Requests) -> None: ...
 
     def gauges(self, destination: str, gauges: Gauges) -> None: ...
 
     def loop_lag(self, seconds: float) -> None:
-        """How late the event loop was for a timer (`processor_event_loop_lag_seconds`), measured four times a second."""
+        """How late the event loop was for a timer (`processor_event_loop_lag_seconds`), measured four times a
+        second."""
 
 
 class PartitionLag(NamedTuple):
@@ -65,6 +69,8 @@ class Endings(NamedTuple):
 
 
 class RecordMeter(Protocol):
+    """Told by the Kafka thread."""
+
     def endings(self, endings: Endings) -> None: ...
 
     def lag(self, lags: Sequence[PartitionLag]) -> None:

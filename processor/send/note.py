@@ -1,16 +1,19 @@
 """The note: what a worker leaves for the next one in the metadata of a committed offset.
 
-    v1 used=17 done=eJxjYGBgYGRgYAQAAA8ABA          used: slots of the quota, left at a clean revoke alone (`pace.py`)
-    v1 done=topic                                    done: finished ranges beyond the offset (`offsets.py`), here or, where
-                                                     they outgrow the metadata, in the topic `hakuna.send-offsets`
+    v1 used=17 done=eJxjYGBgYGRgYAQAAA8ABA          used: slots of the quota, left at a clean revoke alone
+    (`pace.py`) v1 done=topic                                    done: finished ranges beyond the offset
+    (`offsets.py`), here or, where
+                                                     they outgrow the metadata, in the topic
+                                                     `hakuna.send-offsets`
 
 The topic is compacted: key the partition's number, in the same partition; its newest record is the map. It is
-acknowledged before the commit that points at it. A map that is newer than the commit (a crash between the two) is as
-good: what is finished stays finished, and what it says of offsets before the committed one no longer matters. No
-commit that does not say `topic` makes anybody read it, so an operator who moves the group's offsets back sends again.
+acknowledged before the commit that points at it. A map that is newer than the commit (a crash between the
+two) is as good: what is finished stays finished, and what it says of offsets before the committed one no
+longer matters. No commit that does not say `topic` makes anybody read it, so an operator who moves the
+group's offsets back sends again.
 
-A note that cannot be read (another tool's, a later version's) says nothing: entries may then go out twice, and the
-quota's slots count as used. Both are safe.
+A note that cannot be read (another tool's, a later version's) says nothing: entries may then go out twice,
+and the quota's slots count as used. Both are safe.
 """
 
 from __future__ import annotations

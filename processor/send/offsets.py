@@ -4,12 +4,13 @@
     state      ✓   …   ✓   ✓   …   ✓   (not read yet)
     kept                102–104     105–106     finished beyond it, as half-open ranges
 
-Committing an offset says that all before it are finished; what is finished beyond is kept as ranges in the commit's
-metadata, or in the compacted topic `hakuna.send-offsets` where they outgrow it (`note.py`), and skipped by whoever reads
-the partition next. So one order that is stuck for a day does not make a day's entries go out twice.
+Committing an offset says that all before it are finished; what is finished beyond is kept as ranges in the
+commit's metadata, or in the compacted topic `hakuna.send-offsets` where they outgrow it (`note.py`), and
+skipped by whoever reads the partition next. So one order that is stuck for a day does not make a day's
+entries go out twice.
 
-Owned by the Kafka thread. Offsets without a record (transaction markers, compaction) are never taken and so never
-unfinished: they count as finished, which is what they are.
+Owned by the Kafka thread. Offsets without a record (transaction markers, compaction) are never taken and so
+never unfinished: they count as finished, which is what they are.
 
 Memory: the unfinished offsets, which the role bounds; never the finished ones.
 """
@@ -38,18 +39,25 @@ class Range(NamedTuple):
 class OffsetMap(Generic[UnfinishedT]):
     """One assignment of one partition.
 
-    Mutable. `_unfinished` has what was taken and is not finished, in offset order (a dict keeps the order of taking);
-    `position` is past everything that was taken or skipped; `_skips` are the ranges known from before that reach beyond it.
+    Mutable. `_unfinished` has what was taken and is not finished, in offset order (a dict keeps the order of
+    taking); `position` is past everything that was taken or skipped; `_skips` are the ranges known from
+    before that reach beyond it; `_taken` says that a record has come.
     """
 
     def __init__(self, committed: int | None, finished: Iterable[Range]) -> None:
         self.position = committed
+        self._taken = False
         self._unfinished: dict[int, UnfinishedT] = {}
         self._skips = deque(sorted(known for known in finished if known.end > (committed or 0)))
 
     def take(self, offset: int, unfinished: UnfinishedT) -> bool:
-        """A record was read. False where it was finished before this assignment: it is not to be taken again."""
-        assert self.position is None or offset >= self.position, f"{offset} read again, before {self.position}"
+        """A record was read. False where it is not to be taken: finished before this assignment, or taken
+        already."""
+        if self.position is not None and offset < self.position:
+            if self._taken:
+                return False
+            self._skips.clear()  # the log has been made anew, or the group's offsets were moved back: all of it again
+        self._taken = True
         self.position = offset + 1
         skips = self._skips
         while skips and skips[0].end <= offset:
@@ -107,7 +115,7 @@ def encode_ranges(ranges: Iterable[Range]) -> bytes:
     plain = bytearray()
     before = 0
     for start, end in ranges:
-        assert start >= before and end > start, "ranges out of order"
+        assert before <= start < end, "ranges out of order"
         _append_whole(plain, start - before)
         _append_whole(plain, end - start)
         before = end

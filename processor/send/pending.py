@@ -1,7 +1,7 @@
 """pending: an entry on its way, the parcel it travels in, and the ways in which it can end.
 
-A `Pending` belongs to the event loop from hand-over to its ending, then to the Kafka thread again; the Kafka thread
-reads a few fields of it in between, for `/status` alone.
+A `Pending` belongs to the event loop from hand-over to its ending, then to the Kafka thread again; the Kafka
+thread reads a few fields of it in between, for `/status` alone.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from processor.verdicts import Delivered, Rejected
 class Pending(msgspec.Struct, Generic[EntryT], gc=False):
     """An entry, and what has happened to it. Mutable: the fields below the line.
 
-    `order_id` names its lane; `epoch` the assignment of its partition; `size` its bytes in memory, about. `attempts` are
-    requests that were answered or given up; a pause or a refused key is no answer to it and uses up none.
+    `order_id` names its lane; `epoch` the assignment of its partition; `size` its bytes in memory, about.
+    `attempts` are requests that were answered or given up; a pause or a refused key is no answer to it and
+    uses up none.
     """
 
     order_id: str

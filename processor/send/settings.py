@@ -36,8 +36,8 @@ class SenderSettings:
     """Our own patience with one entry; longer would leave a server that is back idle."""
     poison_after_s: float = 300.0
     kafka_silence_s_max: float = 10.0
-    """A Kafka thread that has not come round for this long (a stopped process, a dead thread) may have lost its
-    partitions without our knowing: nothing is sent until it comes round again."""
+    """A Kafka thread that has not come round for this long (a stopped process, a dead thread) may have lost
+    its partitions without our knowing: nothing is sent until it comes round again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,5 +58,6 @@ class SendSettings:
     commit_s: float = 1.0
     """What was answered since the last commit is sent again after a crash."""
     revoke_s_max: float = 3.5
-    """What is in flight at a planned move may end; its answer is worth waiting for, but a move takes under 5 s."""
+    """What is in flight at a planned move may end; its answer is worth waiting for, but a move takes under 5
+    s."""
     drain_s_max: float = 25.0

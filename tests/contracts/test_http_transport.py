@@ -18,6 +18,7 @@ import itertools
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -84,7 +85,7 @@ def _resolved(host: Any, port: Any) -> list[Any] | None:
 
 
 class _UvLoop(uvloop.Loop):
-    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:  # type: ignore[override]  # fewer names
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         return _resolved(host, port) or await super().getaddrinfo(host, port, **options)
 
 
@@ -142,7 +143,12 @@ def make(kind: Kind, limits: HttpLimits) -> httpx.AsyncBaseTransport:
 
 
 async def post(
-    transport: httpx.AsyncBaseTransport, url: str, content: bytes = BODY, method: str = "POST", **seconds: float
+    transport: httpx.AsyncBaseTransport,
+    url: str,
+    content: bytes = BODY,
+    method: str = "POST",
+    /,
+    **seconds: float | None,
 ) -> httpx.Response:
     """One request, its answer read whole; httpx's own streams the body, so its errors come as late as that."""
     extensions = {"timeout": {**QUICK, **seconds}}
@@ -173,7 +179,7 @@ def expect_answer(kind: Kind, script: Script, status: int, body: bytes, method: 
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
         async with serving(script) as server:
             for _ in range(2):
-                response = await post(transport, server.url, method=method)
+                response = await post(transport, server.url, BODY, method)
                 assert response.status_code == status
                 assert response.content == body
 
@@ -185,7 +191,9 @@ def expect_answer(kind: Kind, script: Script, status: int, body: bytes, method: 
 
 def test_request_and_answer_arrive_whole(kind: Kind) -> None:
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(answer(b"{}", "202 Accepted", "Retry-After: 7", "X-A: 1", "X-A: 2"))) as server:
+        async with serving(
+            answering(answer(b"{}", "202 Accepted", "Retry-After: 7", "X-A: 1", "X-A: 2"))
+        ) as server:
             response = await post(transport, server.url + "?a=b%20c")
             assert response.status_code == 202
             assert response.headers.get("retry-after") == "7"
@@ -214,7 +222,7 @@ FRAMINGS = {
         b"hello",
     ),
     "trailers": (
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2;note=a\r\nhe\r\n0\r\nX-Sum: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;note=a\r\nhe\r\n0\r\nX-Sum: 1\r\n\r\n",
         200,
         b"he",
     ),
@@ -222,7 +230,11 @@ FRAMINGS = {
     "304": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304, b""),
     "redirect": (b"HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n", 302, b""),
     "100": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
-    "103": (b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\nHTTP/1.1 201 C\r\nContent-Length: 2\r\n\r\nok", 201, b"ok"),
+    "103": (
+        b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\nHTTP/1.1 201 C\r\nContent-Length: 2\r\n\r\nok",
+        201,
+        b"ok",
+    ),
     "upgrade advertised": (
         b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nok",
         200,
@@ -317,7 +329,9 @@ def test_bytes_on_an_idle_connection_are_never_taken_for_an_answer(kind: Kind) -
 # ---- limits ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("head", [b"Content-Length: 50000000", b"X-Endless: 1", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 50000000", b"X-Endless: 1", b"Transfer-Encoding: chunked"]
+)
 def test_50_mb_or_an_endless_body_cost_64_kib(bounded: Kind, head: bytes) -> None:
     part = b"x" * 65_536
     if head.startswith(b"Transfer"):
@@ -417,7 +431,9 @@ def test_what_is_no_whole_answer_is_an_error(kind: Kind, data: bytes) -> None:
     expect(kind, once(data), httpx.RemoteProtocolError)
 
 
-@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel"])
+@pytest.mark.parametrize(
+    "data", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel"]
+)
 def test_a_reset_is_an_error_wherever_it_comes(kind: Kind, data: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -444,7 +460,9 @@ def test_a_reset_ends_no_body_well(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel"], ids=["head", "in head", "body"]
+    "data",
+    [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel"],
+    ids=["head", "in head", "body"],
 )
 def test_silence_is_a_read_timeout(kind: Kind, data: bytes) -> None:
     async def script(peer: Peer) -> None:
@@ -455,7 +473,9 @@ def test_silence_is_a_read_timeout(kind: Kind, data: bytes) -> None:
     expect(kind, script, httpx.ReadTimeout, read=0.06)
 
 
-@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"], ids=["head", "body"])
+@pytest.mark.parametrize(
+    "start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"], ids=["head", "body"]
+)
 def test_a_drip_ends_at_the_total_deadline(bounded: Kind, start: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -471,12 +491,12 @@ def test_progress_moves_the_read_deadline(kind: Kind) -> None:
             await peer.request()
             for part in (b"HTTP/1.1 200 OK\r\n", b"Content-Length: 4\r\n\r\n", b"o", b"k", b"o", b"k"):
                 await peer.send(part)
-                await asyncio.sleep(0.04)
+                await asyncio.sleep(0.02)
 
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
         async with serving(script) as server:
-            assert (await post(transport, server.url, read=0.12)).content == b"okok"
-            assert (await post(transport, server.url, read=0.12)).content == b"okok"
+            assert (await post(transport, server.url, read=0.08)).content == b"okok"
+            assert (await post(transport, server.url, read=0.08)).content == b"okok"
 
     run(kind, scenario)
 
@@ -530,13 +550,25 @@ def test_a_stall_of_our_own_loop_is_no_timeout(lean: Kind) -> None:
     """httpx's own gives up: its timer is served before the answer that lies in the socket."""
 
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(answer())) as server:
-            await post(transport, server.url)
-            request = asyncio.create_task(post(transport, server.url, read=0.1))
-            while len(server.requests) < 2:
-                await asyncio.sleep(0)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+
+            def serve() -> None:  # in a thread: our loop is to stall, not the server
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(65_536)
+                    time.sleep(0.05)
+                    connection.sendall(answer())
+                    connection.recv(1)
+
+            thread = threading.Thread(target=serve)
+            thread.start()
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            request = asyncio.create_task(post(transport, url, read=0.1))
+            await asyncio.sleep(0.02)  # sent, and not yet answered
             time.sleep(0.2)  # noqa: ASYNC251  (the point of it)
             assert (await request).status_code == 200
+            await transport.aclose()
+            thread.join()
 
     run(lean, scenario)
 
@@ -550,7 +582,7 @@ def test_no_phase_waits_for_ever_without_a_timeout_of_its_own(bounded: Kind) -> 
             with pytest.raises(httpx.ReadTimeout):
                 await transport.handle_async_request(httpx.Request("POST", server.url, content=BODY))
             with pytest.raises(httpx.ReadTimeout):
-                await post(transport, server.url, read=cast(float, None))
+                await post(transport, server.url, read=None)
 
     run(bounded, scenario, total_s_max=0.1)
 
@@ -669,7 +701,8 @@ def test_a_busy_connection_grows_old_and_follows_dns(lean: Kind) -> None:
 
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
         async with serving(answering(answer(b"old"))) as old:
-            async with serving(answering(answer(b"new")), host="127.0.0.2", port=old.port):
+            new_one = serving(answering(answer(b"new")), host="127.0.0.2", port=old.port)
+            async with new_one:
                 url = f"http://hakuna.test:{old.port}/"
                 NAMES["hakuna.test"] = ["127.0.0.1"]
                 assert (await post(transport, url)).content == b"old"
@@ -706,7 +739,7 @@ def test_never_more_connections_than_allowed(kind: Kind) -> None:
 
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
         async with serving(script) as server:
-            bodies = [b"%d" % number for number in range(200)]
+            bodies = [b"%d" % number for number in range(100)]
             answers = await asyncio.gather(*[post(transport, server.url, body) for body in bodies])
             assert [response.content for response in answers] == bodies
             assert server.open_most <= LIMITS.connections_max
@@ -730,7 +763,9 @@ def test_slots_of_failed_connections_come_back(kind: Kind) -> None:
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
         nonlocal failing
         async with serving(script) as server:
-            outcomes = await asyncio.gather(*[post(transport, server.url) for _ in range(40)], return_exceptions=True)
+            outcomes = await asyncio.gather(
+                *[post(transport, server.url) for _ in range(40)], return_exceptions=True
+            )
             assert {type(outcome) for outcome in outcomes} == {httpx.ReadError}
             failing = False
             good = await asyncio.gather(*[post(transport, server.url) for _ in range(40)])
@@ -928,8 +963,15 @@ def test_origins_are_few_and_do_not_share_connections(lean: Kind) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [(b"X-A", b"a\r\nX-B: b"), (b"X-A", b"a\nb"), (b"X-A", b"a\rb"), (b"X-A", b"a\x00b"), (b"X-A\r\nX-B", b"b"), (b"X A", b"b")],
-)  # fmt: skip
+    [
+        (b"X-A", b"a\r\nX-B: b"),
+        (b"X-A", b"a\nb"),
+        (b"X-A", b"a\rb"),
+        (b"X-A", b"a\x00b"),
+        (b"X-A\r\nX-B", b"b"),
+        (b"X A", b"b"),
+    ],
+)
 def test_no_header_smuggles_another_one(kind: Kind, name: bytes, value: bytes) -> None:
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
         async with serving(answering(answer())) as server:
@@ -951,7 +993,7 @@ def test_no_method_smuggles_a_header(kind: Kind) -> None:
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
         async with serving(answering(answer())) as server:
             with pytest.raises(httpx.LocalProtocolError):
-                await post(transport, server.url, method="POST / HTTP/1.1\r\nX-A: b\r\n")
+                await post(transport, server.url, BODY, "POST / HTTP/1.1\r\nX-A: b\r\n")
 
     run(kind, scenario)
 
@@ -988,7 +1030,9 @@ def test_a_streamed_body_arrives(bounded: Kind) -> None:
 def test_a_template_makes_the_same_request_for_every_transport(kind: Kind, content: bytes) -> None:
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
         async with serving(answering(answer())) as server:
-            template = RequestTemplate("POST", httpx.URL(server.url), [(b"Authorization", b"Bearer x")], QUICK)
+            template = RequestTemplate(
+                "POST", httpx.URL(server.url), [(b"Authorization", b"Bearer x")], QUICK
+            )
             request = template.build(content, [(b"Idempotency-Key", b'"k"'), (b"traceparent", b"00-a-b-01")])
             response = await transport.handle_async_request(request)
             await response.aread()
@@ -1011,7 +1055,9 @@ def test_a_prepared_request_has_all_that_httpx_gives_one() -> None:
 
 
 def test_an_answer_has_all_that_httpx_gives_one() -> None:
-    response = ReadResponse(400, [(b"Content-Type", b"text/plain; charset=latin-1")], b"caf\xe9", False, False)
+    response = ReadResponse(
+        400, [(b"Content-Type", b"text/plain; charset=latin-1")], b"caf\xe9", False, False
+    )
     for name in vars(httpx.Response(200, stream=httpx.ByteStream(b"x"))):
         assert hasattr(response, name), name
     assert response.text == "café"
@@ -1176,7 +1222,9 @@ HAKUNA = httpx.URL("https://api.hellohakuna.com/sandbox/events")
         ({"https": ""}, False, Implementation.LEAN),
     ],
 )
-def test_a_proxy_for_this_url_chooses_httpx(proxies: dict[str, str], bypass: bool, expected: Implementation) -> None:
+def test_a_proxy_for_this_url_chooses_httpx(
+    proxies: dict[str, str], bypass: bool, expected: Implementation
+) -> None:
     assert choose(HAKUNA, Implementation.LEAN, proxies, bypass).implementation is expected
 
 

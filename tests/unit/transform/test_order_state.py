@@ -7,8 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.errors import StateCorrupt
-from processor.hakuna import Orders
-from processor.records import Address, Customer, Movement, Order, OrderEvent, OrderId, OrderPlaced
+from processor.records import (
+    Address,
+    Customer,
+    LineItem,
+    LineItemsRefunded,
+    Movement,
+    Order,
+    OrderCancelled,
+    OrderEvent,
+    OrderId,
+    OrderPlaced,
+    Protection,
+    Record,
+)
 from processor.transform.order_state import (
     LineTotals,
     OrderState,
@@ -20,29 +32,61 @@ from processor.transform.order_state import (
 )
 from processor.transform.rules import Rules
 from tests.unit.order_events import (
-    AT_MS,
-    DAY_MS,
     NOW_MS,
     cancelled,
     fulfilled,
-    lines_cancelled,
     placed,
     product,
-    protection,
     record,
-    refunded,
 )
-from tests.unit.transform.histories import after, any_history, any_rules, rules, take
+from tests.unit.transform.histories import any_history, any_rules, take
 
-PLACED_STATE = after(
-    placed(product("a", 3), protection("p", "a", 2, offer_id="off-1")),
-    fulfilled(("a", 1)),
-    refunded(("a", 1, AT_MS + 1)),
-    lines_cancelled(("a", 1, -1)),
-    cancelled(AT_MS + DAY_MS),
+# Written out, not made by the builders of other tests: these values belong to the bytes below and never change.
+PLACED_STATE = OrderState(
+    Standing.PLACED,
+    NOW_MS,
+    Order(
+        OrderPlaced(
+            "placed",
+            OrderId("ord-1"),
+            1_699_913_600_000,
+            "EUR",
+            Customer("Max", "Mustermann", "max.mustermann@example.com", None),
+            Address("Musterstraße", "1", None, "123456", "DE"),
+            (
+                LineItem("a", 3, 89_900, "prd-a", "A product", "Apple", None),
+                LineItem("p", 2, 8_499, "prd-p", "Care", "Hakuna", Protection("a", "off-1", None)),
+            ),
+        ),
+        (Movement("a", 1, 1_699_913_600_000), Movement("p", 1, 1_699_913_600_000)),
+        (Movement("a", 1, 1_699_913_600_001), Movement("p", 1, 1_699_913_600_001)),
+        (Movement("a", 1, -1), Movement("p", 1, -1)),
+        1_700_000_000_000,
+    ),
+    (LineTotals(1, 1, 1), LineTotals(1, 1, 1)),
+    ("fulfilled", "refunded", "lines-cancelled", "cancelled"),
+    (),
 )
-WAITING_STATE = after(refunded(("a", 2**63 - 1)), cancelled(-(2**63)))
-UNPROTECTED_STATE = after(placed(product("a")), fulfilled(("a", 1)), by=rules(orders=Orders.PROTECTED))
+WAITING_STATE = OrderState(
+    Standing.WAITING,
+    NOW_MS,
+    None,
+    (),
+    (),
+    (
+        ParkedEvent(
+            LineItemsRefunded("refunded", OrderId("ord-1"), (Movement("a", 2**63 - 1, 0),)),
+            Record("orders.refunded", 3, 41, 1_699_913_600_000, b"ord-1", b"\x00\xff", [("a", b"\xfe"), ("a", None)]),
+            NOW_MS - 1,
+        ),
+        ParkedEvent(
+            OrderCancelled("cancelled", OrderId("ord-1"), -(2**63)),
+            Record("orders.cancelled", 3, 42, -1, b"ord-1", b"\x00", []),
+            NOW_MS,
+        ),
+    ),
+)
+UNPROTECTED_STATE = OrderState(Standing.UNPROTECTED, NOW_MS, None, (), ("placed", "fulfilled"), ())
 
 VERSION_1 = {
     "placed": (
@@ -50,24 +94,20 @@ VERSION_1 = {
         """
         010000018bcfe56800000000000000000096a170cf0000018bcfe568009598a170a6706c61636564a56f72642d31cf000001
         8bcabf0c00a345555294a34d6178aa4d75737465726d616e6eba6d61782e6d75737465726d616e6e406578616d706c652e63
-        6f6dad2b34393136303132333435363795ad4d757374657273747261737365a131ab4d75737465727374616474a631323334
-        3536a244459297a16103ce00015f2ca970726f647563742d61a9412070726f64756374a54170706c65c097a17002cd2133a9
-        70726f647563742d70a443617265a648614b754e6193a161a56f66662d31c09293a16101cf0000018bcabf0c0093a17001cf
-        0000018bcabf0c009293a16101cf0000018bcabf0c0193a17001cf0000018bcabf0c019293a16101ff93a17001ffcf000001
-        8bcfe5680092930101019301010194a966756c66696c6c6564a8726566756e646564af6c696e65732d63616e63656c6c6564
-        a963616e63656c6c656490
+        6f6dc095ad4d757374657273747261c39f65a131c0a6313233343536a244459297a16103ce00015f2ca57072642d61a94120
+        70726f64756374a54170706c65c097a17002cd2133a57072642d70a443617265a648616b756e6193a161a56f66662d31c092
+        93a16101cf0000018bcabf0c0093a17001cf0000018bcabf0c009293a16101cf0000018bcabf0c0193a17001cf0000018bca
+        bf0c019293a16101ff93a17001ffcf0000018bcfe5680092930101019301010194a966756c66696c6c6564a8726566756e64
+        6564af6c696e65732d63616e63656c6c6564a963616e63656c6c656490
         """,
     ),
     "waiting": (
         WAITING_STATE,
         """
-        010000018bcfe568000000018bcfe5680096a177cf0000018bcfe56800c09090929394a172a8726566756e646564a56f7264
-        2d319193a161cf7fffffffffffffffcf0000018bcabf0c0097b86f72646572732e4c696e654974656d73526566756e646564
-        0300cf0000018bcabf0c00c4056f72642d31c40a00ff726566756e6465649292ab7472616365706172656e74c40930302d31
-        2d322d303192ab7472616365706172656e74c0cf0000018bcfe568009394a163a963616e63656c6c6564a56f72642d31d380
-        0000000000000097b56f72646572732e4f7264657243616e63656c6c65640300cf0000018bcabf0c00c4056f72642d31c40b
-        00ff63616e63656c6c65649292ab7472616365706172656e74c40930302d312d322d303192ab7472616365706172656e74c0
-        cf0000018bcfe56800
+        010000018bcfe568000000018bcfe567ff96a177cf0000018bcfe56800c09090929394a172a8726566756e646564a56f7264
+        2d319193a161cf7fffffffffffffff0097af6f72646572732e726566756e6465640329cf0000018bcabf0c00c4056f72642d
+        31c40200ff9292a161c401fe92a161c0cf0000018bcfe567ff9394a163a963616e63656c6c6564a56f72642d31d380000000
+        0000000097b06f72646572732e63616e63656c6c6564032affc4056f72642d31c4010090cf0000018bcfe56800
         """,
     ),
     "unprotected": (

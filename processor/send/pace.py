@@ -1,0 +1,151 @@
+"""Pace: the quota, kept by any number of workers that never speak to one another.
+
+    quota 120/60s, 7 partitions:   slots  18 17 17 17 17 17 17      partition 0 … 6
+
+A request takes a slot of one of the worker's partitions, whichever is free, and the slot comes back one
+window after the answer. Two requests in one slot thus reach the server more than a window apart, so that no
+window ever sees more requests than there are slots, and the partitions' slots add up to the quota: whoever
+has the partitions has the slots.
+
+    a partition moves, cleanly:  the last owner leaves how many of its slots are in use; the new one counts as
+    many as
+                                 in use until one window after it was assigned
+    without a word (kill -9):    all of them count as in use for so long
+
+Clocks of two machines are never compared, only trusted to run alike within `CLOCK_DRIFT`.
+
+Owned by the sender's event loop; pure but for the state announced in `Pace`.
+
+Not chosen: a token bucket (lets twice the quota through some window: a full bucket, then its refill); slots
+per worker (the number of workers is known to nobody at the moment that counts); a slot that comes back a
+window after the send (the server counts when the request arrives, which is anywhere before the answer).
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from math import ceil
+from typing import Final
+
+from processor.config import Quota
+
+CLOCK_DRIFT: Final = 0.001
+"""NTP slews a clock by at most 500 ppm; two of them against each other by twice that."""
+GRANULARITY_S: Final = 0.002
+"""An event loop's timers and a server's clock count in milliseconds."""
+
+
+def slots_of(partition: int, quota: Quota, partitions_total: int) -> int:
+    """The slots of one partition. The remainder goes to the first ones, so that together they are the
+    quota."""
+    assert 0 <= partition < partitions_total
+    whole, rest = divmod(quota.requests, partitions_total)
+    return whole + (1 if partition < rest else 0)
+
+
+def quota_problem(quota: Quota, partitions_total: int, setting: str) -> str | None:
+    """Why this quota cannot be kept with so many partitions, and what to do; None where it can."""
+    if quota.requests >= partitions_total:
+        return None
+    return (
+        f"{setting}: {quota} is less than one request a window for each of {partitions_total} partitions, so some "
+        f"would never be sent; allow more requests over a longer window in proportion, or use fewer partitions"
+    )
+
+
+def useful_replicas(quota: Quota | None, partitions_total: int, in_flight_max: int, request_s: float = 1.0) -> int:
+    """How many workers can help. Without a quota one per partition; with one, as many as keep it spent at
+    `in_flight_max` requests each, should each take as long as `request_s`."""
+    if quota is None:
+        return partitions_total
+    return min(partitions_total, max(1, ceil(quota.requests / quota.window_s * request_s / in_flight_max)))
+
+
+class Bucket:
+    """The slots of one partition. Mutable, by `Pace` alone: `in_use` counts those under way and those that
+    rest."""
+
+    __slots__ = ("in_use", "slots")
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.in_use = 0
+
+
+class Pace:
+    """The slots of a worker's partitions.
+
+    Mutable. `_buckets` by epoch; `_resting` a heap of (free again at, number, bucket), one for each slot in
+    use that is not under way. `free` is the number of slots of open buckets that are not in use.
+    """
+
+    def __init__(self, quota: Quota, partitions_total: int) -> None:
+        assert quota_problem(quota, partitions_total, "quota") is None
+        self._quota = quota
+        self._partitions_total = partitions_total
+        self._rest_s = quota.window_s * (1 + CLOCK_DRIFT) + GRANULARITY_S
+        self._buckets: dict[int, Bucket] = {}
+        self._resting: list[tuple[float, int, Bucket]] = []
+        self._numbered = 0
+        self._free: list[Bucket] = []
+
+    @property
+    def share(self) -> int:
+        """Requests a window that are this worker's."""
+        return sum(bucket.slots for bucket in self._buckets.values())
+
+    def open(self, epoch: int, partition: int, used: int | None, assigned_s: float) -> None:
+        """A partition has become ours at `assigned_s`; its last owner left `used` (None: without a word)."""
+        assert epoch not in self._buckets
+        bucket = self._buckets[epoch] = Bucket(slots_of(partition, self._quota, self._partitions_total))
+        used = bucket.slots if used is None else min(used, bucket.slots)
+        for _ in range(used):
+            bucket.in_use += 1
+            self._rest(bucket, assigned_s + self._rest_s)
+        self._free += [bucket] * (bucket.slots - used)
+
+    def close(self, epoch: int, now_s: float) -> int | None:
+        """The partition goes. Returns how many of its slots are in use; None where it was never opened, and they are
+        not ours to speak of."""
+        bucket = self._buckets.pop(epoch, None)
+        if bucket is None:
+            return None
+        self._release(now_s)
+        bucket.ours = False
+        self._free = [free for free in self._free if free is not bucket]
+        self._resting = [resting for resting in self._resting if resting[2] is not bucket]
+        self._resting.sort()
+        return bucket.in_use
+
+    def is_free(self, now_s: float) -> bool:
+        """Whether a request may go now."""
+        if self._resting and self._resting[0][0] <= now_s:
+            self._release(now_s)
+        return bool(self._free)
+
+    def take(self) -> Bucket:
+        """A slot for the request that goes now. `is_free` said that there is one."""
+        bucket = self._free.pop()
+        bucket.in_use += 1
+        assert bucket.in_use <= bucket.slots, "more slots than the partition has"
+        return bucket
+
+    def answered(self, bucket: Bucket, now_s: float) -> None:
+        """The request in this slot has ended, one way or the other."""
+        if bucket.ours:
+            self._rest(bucket, now_s + self._rest_s)
+
+    def next_s(self) -> float | None:
+        """When a slot comes back; None while all that are in use are under way."""
+        return self._resting[0][0] if self._resting else None
+
+    def _rest(self, bucket: Bucket, until_s: float) -> None:
+        self._numbered += 1
+        heappush(self._resting, (until_s, self._numbered, bucket))
+
+    def _release(self, now_s: float) -> None:
+        while self._resting and self._resting[0][0] <= now_s:
+            bucket = heappop(self._resting)[2]
+            bucket.in_use -= 1
+            assert bucket.in_use >= 0
+            self._free.append(bucket)

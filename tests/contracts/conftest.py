@@ -1,0 +1,11 @@
+"""Which contract runs on what: a suite's fixture is parametrised with the fake and the real part."""
+
+import pytest
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test that runs on a real part by its parameter asks for it, as one does that names it: the part is started
+    with the others, and skipped or failed where it cannot be had (tests/conftest.py)."""
+    if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        on_real_kafka = "topic_space" in item.callspec.params.values()
+        item.fixturenames = [*item.fixturenames, *(["kafka", "topic_space"] if on_real_kafka else [])]

@@ -1,0 +1,845 @@
+"""What the stages may rely on in Kafka, on the fake broker and on a real one.
+
+A `Cluster` makes clients of one kind. Tests wait for a condition by polling; on the fake that makes its clock go by.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import pytest
+
+from processor.edges.kafka_admin import KafkaAdmin
+from processor.edges.kafka_consumer import Assignment, KafkaConsumer
+from processor.edges.kafka_producer import KafkaProducer
+from processor.edges.kafka_reader import KafkaReader
+from processor.edges.kafka_transaction import KafkaTransaction, abort_left_behind
+from processor.errors import Fenced, StateCorrupt, TransactionAborted
+from processor.interfaces import Committed, Consumer, Polled, Producer, Reader, Transaction
+from processor.records import Headers, Position, Record, TopicPartition
+from tests.fakes.broker import FakeBroker
+from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader, FakeTransaction
+from tests.support.topics import TopicSpace
+
+WAIT_S_MAX = 30.0
+CLASSIC = "range"
+COOPERATIVE = "cooperative-sticky"
+NEW_PROTOCOL = "consumer"
+
+
+class Cluster(Protocol):
+    """Makes topics and clients; `name` puts a topic, a group or an ID into this test's own corner."""
+
+    def name(self, name: str) -> str: ...
+    def create(self, *topics: str, partitions: int = 1) -> None: ...
+    def consumer(self, group: str, client_id: str = "a", protocol: str = CLASSIC) -> Consumer: ...
+    def reader(self) -> Reader: ...
+    def producer(self) -> Producer: ...
+    def transaction(self, transactional_id: str, consumer: Consumer) -> Transaction: ...
+    def abort_left_behind(self, transactional_id: str) -> None: ...
+    def committed_so_far(
+        self, group: str, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, Committed]: ...
+    def members(self, group: str) -> Sequence[str]: ...
+    def delete_before(self, topic: str, partition: int, offset: int) -> None: ...
+    def expel(self, consumer: Consumer) -> None: ...
+    def seconds(self) -> float: ...
+
+
+class FakeCluster:
+    """A `FakeBroker`, and time that passes by waiting."""
+
+    def __init__(self) -> None:
+        self.broker = FakeBroker()
+
+    def name(self, name: str) -> str:
+        return name
+
+    def create(self, *topics: str, partitions: int = 1) -> None:
+        self.broker.create(*topics, partitions=partitions)
+
+    def consumer(self, group: str, client_id: str = "a", protocol: str = CLASSIC) -> Consumer:
+        return FakeConsumer(self.broker, group=group, client_id=client_id, eager=protocol == CLASSIC)
+
+    def reader(self) -> Reader:
+        return FakeReader(self.broker, client_id="reader")
+
+    def producer(self) -> Producer:
+        return FakeProducer(self.broker, client_id="producer")
+
+    def transaction(self, transactional_id: str, consumer: Consumer) -> Transaction:
+        assert isinstance(consumer, FakeConsumer)
+        return FakeTransaction(self.broker, transactional_id=transactional_id, consumer=consumer)
+
+    def abort_left_behind(self, transactional_id: str) -> None:
+        self.broker.abort_left_behind(transactional_id)
+
+    def committed_so_far(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+        return self.broker.committed(group, partitions)
+
+    def members(self, group: str) -> Sequence[str]:
+        return [member.client_id for member in self.broker.members(group)]
+
+    def delete_before(self, topic: str, partition: int, offset: int) -> None:
+        self.broker.delete_before(topic, partition, offset)
+
+    def expel(self, consumer: Consumer) -> None:
+        assert isinstance(consumer, FakeConsumer)
+        self.broker.expel(consumer.client_id)
+
+    def seconds(self) -> float:
+        return self.broker.clock.monotonic_s()
+
+    def close(self) -> None:
+        pass
+
+
+class RealCluster:
+    """A corner of a real Kafka. Clients are closed with it."""
+
+    def __init__(self, space: TopicSpace) -> None:
+        self._space = space
+        self._settings = {"bootstrap.servers": space.bootstrap_servers}
+        self._admin = KafkaAdmin(self._settings, client_id="admin")
+        self._close: list[Callable[[], None]] = []
+        self._groups: dict[int, str] = {}
+
+    def name(self, name: str) -> str:
+        return self._space.name(name)
+
+    def create(self, *topics: str, partitions: int = 1) -> None:
+        self._space.create(*(topic.removeprefix(self._space.prefix) for topic in topics), partitions=partitions)
+
+    def consumer(self, group: str, client_id: str = "a", protocol: str = CLASSIC) -> Consumer:
+        consumer = KafkaConsumer(
+            self._settings | ({"group.protocol": "consumer"} if protocol == NEW_PROTOCOL else {}),
+            group=group,
+            assignment=Assignment.COOPERATIVE if protocol == COOPERATIVE else Assignment.RANGE,
+            client_id=client_id,
+        )
+        self._close.append(consumer.close)
+        return consumer
+
+    def reader(self) -> Reader:
+        reader = KafkaReader(self._settings, group=self.name("reader"), client_id="reader")
+        self._close.append(reader.close)
+        return reader
+
+    def producer(self) -> Producer:
+        producer = KafkaProducer(self._settings, client_id="producer")
+        self._close.append(producer.close)
+        return producer
+
+    def transaction(self, transactional_id: str, consumer: Consumer) -> Transaction:
+        assert isinstance(consumer, KafkaConsumer)
+        transaction = KafkaTransaction(
+            self._settings, transactional_id=transactional_id, consumer=consumer, client_id="transaction"
+        )
+        self._close.append(transaction.close)
+        return transaction
+
+    def abort_left_behind(self, transactional_id: str) -> None:
+        abort_left_behind(self._settings, transactional_id, client_id="successor")
+
+    def committed_so_far(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+        return self._admin.committed(group, partitions)
+
+    def members(self, group: str) -> Sequence[str]:
+        return [member.client_id for member in self._admin.members(group)]
+
+    def delete_before(self, topic: str, partition: int, offset: int) -> None:
+        from confluent_kafka import TopicPartition as Partition
+
+        for future in self._space.admin.delete_records([Partition(topic, partition, offset)]).values():
+            future.result(timeout=10)
+
+    def expel(self, consumer: Consumer) -> None:
+        pytest.skip("a real group cannot be told to throw a live member out")
+
+    def seconds(self) -> float:
+        return time.monotonic()
+
+    def close(self) -> None:
+        for close in reversed(self._close):
+            close()
+
+
+@pytest.fixture(params=["fake", "topic_space"], ids=["fake", "kafka"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    if request.param == "fake":
+        yield FakeCluster()
+        return
+    real = RealCluster(request.getfixturevalue("topic_space"))
+    yield real
+    real.close()
+
+
+class Movements:
+    """A listener that writes down what it is told, and does what the test says."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, tuple[TopicPartition, ...]]] = []
+        self.owned: set[TopicPartition] = set()
+        self.starts: dict[TopicPartition, int] = {}
+        self.on_assigned: Callable[[Sequence[TopicPartition]], None] = lambda _partitions: None
+        self.on_revoked: Callable[[Sequence[TopicPartition]], None] = lambda _partitions: None
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self.told.append(("assigned", tuple(sorted(partitions))))
+        self.owned |= set(partitions)
+        self.on_assigned(partitions)
+        return {where: self.starts[where] for where in partitions if where in self.starts}
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        self.told.append(("revoked", tuple(sorted(partitions))))
+        self.owned -= set(partitions)
+        self.on_revoked(partitions)
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        self.told.append(("lost", tuple(sorted(partitions))))
+        self.owned -= set(partitions)
+
+
+class Reading:
+    """A consumer or reader, everything it has read so far, and what it last said of ends."""
+
+    def __init__(self, cluster: Cluster, poll: Callable[[int, float], Polled]) -> None:
+        self._cluster = cluster
+        self._poll = poll
+        self.records: list[Record] = []
+        self.at_end: Mapping[TopicPartition, int] = {}
+
+    def once(self, timeout_s: float = 0.1) -> Sequence[Record]:
+        polled = self._poll(1_000, timeout_s)
+        self.records += polled.records
+        self.at_end = polled.at_end
+        return polled.records
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        wait_until(self._cluster, condition, self.once)
+
+    def for_s(self, seconds: float) -> None:
+        end_s = self._cluster.seconds() + seconds
+        while self._cluster.seconds() < end_s:
+            self.once()
+
+    @property
+    def values(self) -> list[bytes | None]:
+        return [record.value for record in self.records]
+
+
+def wait_until(cluster: Cluster, condition: Callable[[], bool], *steps: Callable[[], object]) -> None:
+    deadline_s = cluster.seconds() + WAIT_S_MAX
+    while not condition():
+        assert cluster.seconds() < deadline_s, f"not within {WAIT_S_MAX} s"
+        for step in steps:
+            step()
+
+
+def write(cluster: Cluster, topic: str, partition: int, *values: bytes, headers: Headers | None = None) -> list[int]:
+    """Records of a shop: without a transaction, acknowledged. Returns their offsets."""
+    offsets: list[int] = []
+
+    def acknowledged(error: str | None, offset: int) -> None:
+        assert error is None, error
+        offsets.append(offset)
+
+    producer = cluster.producer()
+    for value in values:
+        assert producer.produce(topic, partition, b"k", value, headers or [], 0, acknowledged)
+    assert producer.flush(10.0) == 0
+    return offsets
+
+
+def joined(
+    cluster: Cluster, topics: Sequence[str], *, group: str = "g", client_id: str = "a", protocol: str = CLASSIC
+) -> tuple[Consumer, Movements, Reading]:
+    """A member that has its partitions (alone in its group: all)."""
+    consumer = cluster.consumer(cluster.name(group), client_id, protocol)
+    movements = Movements()
+    consumer.subscribe(topics, movements)
+    reading = Reading(cluster, consumer.poll)
+    reading.until(lambda: bool(movements.told))
+    return consumer, movements, reading
+
+
+def opened(cluster: Cluster, transactional_id: str, consumer: Consumer) -> Transaction:
+    transaction = cluster.transaction(cluster.name(transactional_id), consumer)
+    transaction.open()
+    return transaction
+
+
+# ---- reading -------------------------------------------------------------------------------------------------
+
+
+def test_a_record_arrives_as_it_was_written(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    producer = cluster.producer()
+    headers: Headers = [("a", b"1"), ("a", b"2"), ("none", None), ("empty", b"")]
+    assert producer.produce(topic, 0, b"key", b"value", headers, 1_234, lambda _error, _offset: None)
+    assert producer.produce(topic, 0, None, None, [], 0, lambda _error, _offset: None)
+    assert producer.produce(topic, 0, b"", b"", [], 0, lambda _error, _offset: None)
+    assert producer.flush(10.0) == 0
+    _, _, reading = joined(cluster, [topic])
+    reading.until(lambda: len(reading.records) == 3)
+    first, second, third = reading.records
+    assert first == Record(topic, 0, 0, 1_234, b"key", b"value", headers)
+    assert (second.key, second.value, second.headers) == (None, None, [])
+    assert (third.key, third.value) == (b"", b"")
+    assert second.timestamp_ms > 1_600_000_000_000
+
+
+def test_the_end_of_a_partition_is_told_with_its_offset_and_taken_back_by_the_next_record(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic, partitions=2)
+    full, empty = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    write(cluster, topic, 0, b"1", b"2")
+    _, _, reading = joined(cluster, [topic])
+    reading.until(lambda: reading.at_end == {full: 2, empty: 0})
+    write(cluster, topic, 0, b"3")
+    reading.until(lambda: reading.at_end.get(full) == 3)
+    assert reading.values == [b"1", b"2", b"3"]
+
+
+def test_records_are_never_more_than_asked_for(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    write(cluster, topic, 0, *(b"%d" % n for n in range(50)))
+    consumer, _, reading = joined(cluster, [topic])
+    seen: list[Record] = list(reading.records)
+
+    def poll() -> None:
+        polled = consumer.poll(7, 0.1)
+        assert len(polled.records) <= 7
+        seen.extend(polled.records)
+
+    wait_until(cluster, lambda: len(seen) == 50, poll)
+    assert [record.offset for record in seen] == list(range(50))
+
+
+def test_an_open_transaction_is_not_read_and_holds_back_what_comes_after_it(cluster: Cluster) -> None:
+    source, topic = cluster.name("source"), cluster.name("in")
+    cluster.create(source, topic)
+    where = TopicPartition(topic, 0)
+    writer, _, _ = joined(cluster, [source], group="writer")
+    transaction = opened(cluster, "t", writer)
+    transaction.begin()
+    transaction.produce(topic, 0, b"k", b"in doubt", [], 0)
+    transaction.produce_keyed(topic, 0, [(b"k", b"too")])
+    if isinstance(transaction, KafkaTransaction):
+        transaction._begun().flush(10.0)  # real records leave when they like
+    write(cluster, topic, 0, b"after")
+    consumer, _, reading = joined(cluster, [topic])
+    reading.until(lambda: where in reading.at_end)
+    assert reading.at_end == {where: 0}
+    wait_until(cluster, lambda: consumer.ends([where]) == {where: 0}, reading.once)
+    assert reading.records == []
+    transaction.commit({})
+    reading.until(lambda: len(reading.records) == 3)
+    assert reading.values == [b"in doubt", b"too", b"after"]
+
+
+def test_the_end_lies_past_the_markers_so_that_nothing_unread_means_no_lag(cluster: Cluster) -> None:
+    source, topic = cluster.name("source"), cluster.name("in")
+    cluster.create(source, topic)
+    where = TopicPartition(topic, 0)
+    writer, _, _ = joined(cluster, [source], group="writer")
+    transaction = opened(cluster, "t", writer)
+    for value, ends in ((b"1", transaction.commit), (b"no", None), (b"2", transaction.commit), (b"no", None)):
+        transaction.begin()
+        transaction.produce_keyed(topic, 0, [(b"k", value)])
+        if ends is None:
+            transaction.abort()
+        else:
+            ends({})
+    consumer, _, reading = joined(cluster, [topic])
+    reading.until(lambda: len(reading.records) == 2 and where in reading.at_end)
+    assert reading.values == [b"1", b"2"]
+    wait_until(cluster, lambda: consumer.ends([where]) == {where: reading.at_end[where]}, reading.once)
+    assert reading.at_end[where] >= reading.records[-1].offset + 2
+
+
+# ---- offsets -------------------------------------------------------------------------------------------------
+
+
+def test_an_offset_is_committed_with_its_metadata(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic, partitions=2)
+    first, second = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    write(cluster, topic, 0, b"1", b"2", b"3")
+    consumer, _, _ = joined(cluster, [topic])
+    assert consumer.committed([first, second]) == {first: Committed(None, ""), second: Committed(None, "")}
+    consumer.commit({first: Committed(2, "up to ü")})
+    consumer.commit({second: Committed(0, "x" * 4096)})
+    assert consumer.committed([first, second]) == {first: Committed(2, "up to ü"), second: Committed(0, "x" * 4096)}
+    with pytest.raises(AssertionError):
+        consumer.commit({second: Committed(0, "x" * 4097)})
+    consumer.close()
+    _, _, reading = joined(cluster, [topic])
+    reading.until(lambda: bool(reading.records))
+    assert reading.values == [b"3"]
+
+
+def test_offsets_of_an_open_transaction_are_not_there_until_it_commits(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    where = TopicPartition(topic, 0)
+    write(cluster, topic, 0, b"1")
+    consumer, _, _ = joined(cluster, [topic])
+    transaction = opened(cluster, "t", consumer)
+    transaction.begin()
+    transaction.produce(topic, 0, b"k", b"2", [], 0)
+    assert cluster.committed_so_far(cluster.name("g"), [where]) == {where: Committed(None, "")}
+    transaction.commit({where: Committed(1, "by t")})
+    assert consumer.committed([where]) == {where: Committed(1, "by t")}
+    assert cluster.committed_so_far(cluster.name("g"), [where]) == {where: Committed(1, "by t")}
+
+
+# ---- moving --------------------------------------------------------------------------------------------------
+
+
+def test_assigned_says_where_to_start(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic, partitions=2)
+    write(cluster, topic, 0, b"a0", b"a1", b"a2")
+    write(cluster, topic, 1, b"b0", b"b1")
+    consumer = cluster.consumer(cluster.name("g"))
+    movements = Movements()
+    movements.starts = {TopicPartition(topic, 0): 2}
+    consumer.subscribe([topic], movements)
+    reading = Reading(cluster, consumer.poll)
+    reading.until(lambda: len(reading.records) == 3)
+    assert sorted(value or b"" for value in reading.values) == [b"a2", b"b0", b"b1"]
+
+
+def test_a_partition_paused_while_it_is_assigned_brings_nothing_until_it_is_resumed(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic, partitions=2)
+    held, free = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    write(cluster, topic, 0, b"held")
+    write(cluster, topic, 1, b"free")
+    consumer = cluster.consumer(cluster.name("g"))
+    movements = Movements()
+    movements.on_assigned = lambda _partitions: consumer.pause([held])
+    consumer.subscribe([topic], movements)
+    reading = Reading(cluster, consumer.poll)
+    reading.until(lambda: free in reading.at_end)
+    reading.for_s(1.0)
+    assert reading.values == [b"free"]
+    assert held not in reading.at_end
+    consumer.resume([held])
+    reading.until(lambda: reading.at_end == {held: 1, free: 1})
+    assert reading.values == [b"free", b"held"]
+
+
+def test_resume_goes_on_where_pause_stopped_and_says_the_end_again(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    where = TopicPartition(topic, 0)
+    write(cluster, topic, 0, *(b"%d" % n for n in range(10)))
+    consumer, _, _ = joined(cluster, [topic])
+    consumer.seek([Position(topic, 0, 0)])
+    reading = Reading(cluster, lambda _records_max, timeout_s: consumer.poll(3, timeout_s))
+    reading.until(lambda: bool(reading.records))
+    consumer.pause([where])
+    so_far = len(reading.records)
+    assert so_far < 10
+    reading.for_s(0.5)
+    assert len(reading.records) == so_far
+    consumer.resume([where])
+    reading.until(lambda: where in reading.at_end)
+    consumer.pause([where])
+    consumer.resume([where])
+    reading.until(lambda: reading.at_end.get(where) == 10)
+    consumer.pause([where])
+    write(cluster, topic, 0, b"10")
+    consumer.resume([where])
+    reading.until(lambda: reading.at_end.get(where) == 11)
+    assert [record.offset for record in reading.records] == list(range(11))
+
+
+def test_seek_goes_back_and_takes_the_end_back(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    where = TopicPartition(topic, 0)
+    write(cluster, topic, 0, b"0", b"1", b"2")
+    consumer, _, reading = joined(cluster, [topic])
+    reading.until(lambda: reading.at_end == {where: 3})
+    consumer.seek([Position(topic, 0, 1)])
+    reading.until(lambda: len(reading.records) == 5 and reading.at_end == {where: 3})
+    assert reading.values == [b"0", b"1", b"2", b"1", b"2"]
+    consumer.seek([Position(topic, 0, 3)])
+    reading.until(lambda: reading.at_end == {where: 3})
+
+
+@pytest.mark.parametrize("protocol", [CLASSIC, COOPERATIVE, NEW_PROTOCOL])
+def test_partitions_move_with_their_offsets_and_no_record_is_lost_or_read_twice(
+    cluster: Cluster, protocol: str
+) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic, partitions=4)
+    everything = [TopicPartition(topic, partition) for partition in range(4)]
+    for partition in range(4):
+        write(cluster, topic, partition, *(b"%d/%d" % (partition, n) for n in range(20)))
+    finished: list[bytes | None] = []
+    members: list[tuple[Consumer, Movements, Reading]] = []
+
+    def member(client_id: str) -> tuple[Consumer, Movements, Reading]:
+        consumer = cluster.consumer(cluster.name("g"), client_id, protocol)
+        movements = Movements()
+        reading = Reading(cluster, lambda _records_max, timeout_s: consumer.poll(5, timeout_s))
+        next_offsets: dict[TopicPartition, int] = {}
+
+        def take() -> None:
+            for record in reading.once(0.02):
+                where = TopicPartition(record.topic, record.partition)
+                assert where in movements.owned
+                assert record.offset == next_offsets.get(where, record.offset), "a gap or a repetition"
+                next_offsets[where] = record.offset + 1
+                finished.append(record.value)
+
+        def revoked(partitions: Sequence[TopicPartition]) -> None:
+            consumer.commit(
+                {where: Committed(next_offsets[where], "") for where in partitions if where in next_offsets}
+            )
+            for where in partitions:
+                next_offsets.pop(where, None)
+
+        movements.on_revoked = revoked
+        consumer.subscribe([topic], movements)
+        steps.append(take)
+        members.append((consumer, movements, reading))
+        return members[-1]
+
+    steps: list[Callable[[], None]] = []
+    _, first, _ = member("a")
+    wait_until(cluster, lambda: first.owned == set(everything) and len(finished) > 10, *steps)
+    _, second, _ = member("b")
+    wait_until(cluster, lambda: len(first.owned) == len(second.owned) == 2, *steps)
+    wait_until(cluster, lambda: len(finished) >= 80, *steps)
+    moved = second.owned.copy()
+    if protocol != CLASSIC:  # what stays is not touched
+        stayed = set(everything) - moved
+        assert not any(set(partitions) & stayed for what, partitions in first.told if what == "revoked")
+    members[1][0].close()
+    wait_until(cluster, lambda: first.owned == set(everything), steps[0])
+    assert len(finished) == len(set(finished)) == 80
+
+
+def test_several_topics_are_assigned_by_partition_number(cluster: Cluster) -> None:
+    topics = [cluster.name(f"in{number}") for number in range(3)]
+    cluster.create(*topics, partitions=4)
+    _, first, _ = joined(cluster, topics)
+    del first
+    one = cluster.consumer(cluster.name("h"), "a")
+    two = cluster.consumer(cluster.name("h"), "b")
+    movements = [Movements(), Movements()]
+    for consumer, listener in zip((one, two), movements, strict=True):
+        consumer.subscribe(topics, listener)
+    wait_until(
+        cluster,
+        lambda: all(len(listener.owned) == 6 for listener in movements),
+        lambda: one.poll(10, 0.05),
+        lambda: two.poll(10, 0.05),
+    )
+    for listener in movements:
+        numbers = {where.partition for where in listener.owned}
+        assert listener.owned == {TopicPartition(topic, number) for topic in topics for number in numbers}
+
+
+def test_an_exception_in_a_callback_reaches_the_poll_and_no_record_is_lost_by_it(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    write(cluster, topic, 0, b"1", b"2")
+    consumer = cluster.consumer(cluster.name("g"))
+    movements = Movements()
+
+    def unwilling(_partitions: Sequence[TopicPartition]) -> None:
+        raise TransactionAborted("not now")
+
+    movements.on_assigned = unwilling
+    consumer.subscribe([topic], movements)
+    reading = Reading(cluster, consumer.poll)
+    with pytest.raises(TransactionAborted, match="not now"):
+        reading.for_s(WAIT_S_MAX)
+    reading.until(lambda: len(reading.records) == 2)
+    movements.on_revoked = unwilling
+    with pytest.raises(TransactionAborted, match="not now"):
+        consumer.close()
+
+
+def test_close_gives_the_partitions_up_and_leaves(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    consumer, movements, _ = joined(cluster, [topic])
+    assert cluster.members(cluster.name("g")) == ["a"]
+    consumer.close()
+    assert movements.told[-1] == ("revoked", (TopicPartition(topic, 0),))
+    started_s = cluster.seconds()
+    wait_until(cluster, lambda: cluster.members(cluster.name("g")) == [])
+    assert cluster.seconds() - started_s < 2.0
+
+
+def test_a_member_that_was_thrown_out_is_told_lost_and_cannot_commit(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    where = TopicPartition(topic, 0)
+    consumer, movements, reading = joined(cluster, [topic])
+    transaction = opened(cluster, "t", consumer)
+    cluster.expel(consumer)
+    with pytest.raises(Fenced):
+        consumer.commit({where: Committed(1, "")})
+    transaction.begin()
+    transaction.produce(topic, 0, b"k", b"1", [], 0)
+    with pytest.raises(TransactionAborted):
+        transaction.commit({where: Committed(1, "")})
+    reading.until(lambda: movements.told[-2:] == [("lost", (where,)), ("assigned", (where,))])
+    consumer.commit({where: Committed(1, "")})
+
+
+# ---- transactions --------------------------------------------------------------------------------------------
+
+
+def test_a_commit_tells_the_last_offset_of_the_keyed_records(cluster: Cluster) -> None:
+    source, topic = cluster.name("source"), cluster.name("changelog")
+    cluster.create(source)
+    cluster.create(topic, partitions=2)
+    consumer, _, _ = joined(cluster, [source])
+    transaction = opened(cluster, "t", consumer)
+    transaction.begin()
+    transaction.produce_keyed(topic, 0, [(b"a", b"1"), (b"b", b"2"), (b"c", None)])
+    transaction.produce_keyed(topic, 1, [(b"d", b"4")])
+    transaction.produce_keyed(topic, 1, [])
+    assert transaction.commit({}) == {TopicPartition(topic, 0): 2, TopicPartition(topic, 1): 0}
+    transaction.begin()
+    transaction.produce_keyed(topic, 0, [(b"a", None)])
+    assert transaction.commit({}) == {TopicPartition(topic, 0): 4}  # 3 is the marker
+    transaction.begin()
+    assert transaction.commit({}) == {}
+    _, _, reading = joined(cluster, [topic], group="h")
+    reading.until(lambda: len(reading.records) == 5)
+    assert {(r.key, r.value) for r in reading.records} == {
+        (b"a", b"1"),
+        (b"b", b"2"),
+        (b"c", None),
+        (b"d", b"4"),
+        (b"a", None),
+    }
+
+
+def test_a_second_owner_of_the_transactional_id_ends_what_the_first_left_and_fences_it(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    where = TopicPartition(topic, 0)
+    consumer, _, reading = joined(cluster, [topic])
+    first = opened(cluster, "t", consumer)
+    first.begin()
+    first.produce_keyed(topic, 0, [(b"k", b"left behind")])
+    if isinstance(first, KafkaTransaction):
+        first._begun().flush(10.0)
+    second = opened(cluster, "t", consumer)
+    second.begin()
+    second.produce(topic, 0, b"k", b"mine", [], 0)
+    second.commit({where: Committed(0, "")})
+    with pytest.raises(Fenced):
+        first.commit({where: Committed(1, "")})
+    reading.until(lambda: reading.values == [b"mine"])
+    first.begin()  # it may go on by taking the ID over again
+    first.produce(topic, 0, b"k", b"again", [], 0)
+    first.commit({})
+    with pytest.raises(Fenced):
+        second.begin()
+        second.produce(topic, 0, b"k", b"never", [], 0)
+        second.commit({})
+    reading.until(lambda: len(reading.records) == 2)
+    assert reading.values == [b"mine", b"again"]
+
+
+def test_what_a_dead_worker_left_open_can_be_ended_by_another(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    consumer, _, reading = joined(cluster, [topic])
+    dead = opened(cluster, "t", consumer)
+    dead.begin()
+    dead.produce_keyed(topic, 0, [(b"k", b"left behind")])
+    if isinstance(dead, KafkaTransaction):
+        dead._begun().flush(10.0)
+    write(cluster, topic, 0, b"after")
+    started_s = cluster.seconds()
+    cluster.abort_left_behind(cluster.name("t"))
+    reading.until(lambda: bool(reading.records))
+    assert reading.values == [b"after"]
+    assert cluster.seconds() - started_s < 3.0
+
+
+def test_a_record_that_is_too_large_aborts_its_transaction_and_the_next_one_works(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    consumer, _, reading = joined(cluster, [topic])
+    transaction = opened(cluster, "t", consumer)
+    transaction.begin()
+    transaction.produce(topic, 0, b"k", b"small", [], 0)
+    with pytest.raises(TransactionAborted, match="MSG_SIZE_TOO_LARGE"):
+        transaction.produce(topic, 0, b"k", b"x" * (transaction.record_bytes_max + 1), [], 0)
+    transaction.begin()
+    transaction.produce(topic, 0, b"k", b"next", [], 0)
+    transaction.commit({})
+    reading.until(lambda: bool(reading.records))
+    assert reading.values == [b"next"]
+
+
+def test_an_aborted_transaction_leaves_nothing(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    where = TopicPartition(topic, 0)
+    consumer, _, reading = joined(cluster, [topic])
+    transaction = opened(cluster, "t", consumer)
+    transaction.abort()  # nothing is open: nothing happens
+    transaction.begin()
+    transaction.produce_keyed(topic, 0, [(b"k", b"no")])
+    transaction.abort()
+    transaction.begin()
+    transaction.abort()
+    transaction.begin()
+    transaction.produce(topic, 0, b"k", b"yes", [], 0)
+    transaction.commit({where: Committed(5, "five")})
+    reading.until(lambda: bool(reading.records))
+    assert reading.values == [b"yes"]
+    assert consumer.committed([where]) == {where: Committed(5, "five")}
+
+
+@pytest.mark.slow
+def test_a_transaction_that_takes_too_long_is_ended_by_the_broker_within_15_seconds(cluster: Cluster) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic)
+    consumer, _, reading = joined(cluster, [topic])
+    transaction = opened(cluster, "t", consumer)
+    transaction.begin()
+    transaction.produce_keyed(topic, 0, [(b"k", b"too late")])
+    if isinstance(transaction, KafkaTransaction):
+        transaction._begun().flush(10.0)
+    started_s = cluster.seconds()
+    write(cluster, topic, 0, b"after")
+    reading.until(lambda: bool(reading.records))
+    assert cluster.seconds() - started_s < 15.0
+    with pytest.raises(Fenced):
+        transaction.commit({TopicPartition(topic, 0): Committed(1, "")})
+    transaction.begin()
+    transaction.produce(topic, 0, b"k", b"next", [], 0)
+    transaction.commit({})
+    reading.until(lambda: len(reading.records) == 2)
+    assert reading.values == [b"after", b"next"]
+
+
+# ---- restoring -----------------------------------------------------------------------------------------------
+
+
+def test_a_restore_ends_by_position_past_markers_and_aborted_records(cluster: Cluster) -> None:
+    source, topic = cluster.name("source"), cluster.name("changelog")
+    cluster.create(source)
+    cluster.create(topic, partitions=2)
+    first, empty = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    consumer, _, _ = joined(cluster, [source])
+    transaction = opened(cluster, "t", consumer)
+    for value in (b"1", b"2"):
+        transaction.begin()
+        transaction.produce_keyed(topic, 0, [(b"k", value)])
+        transaction.commit({})
+    transaction.begin()
+    transaction.produce_keyed(topic, 0, [(b"k", b"no")])
+    transaction.abort()
+    reader = cluster.reader()
+    starts = reader.beginnings([first, empty])
+    ends = reader.ends([first, empty])
+    assert starts == {first: 0, empty: 0}
+    assert ends[empty] == 0
+    assert ends[first] >= 5
+    reader.assign(Position(where.topic, where.partition, start) for where, start in starts.items())
+    assert reader.position(first) == 0
+    reading = Reading(cluster, reader.poll)
+    reading.until(lambda: all(reader.position(where) >= end for where, end in ends.items()))
+    assert reading.values == [b"1", b"2"]
+    reader.unassign([empty])
+    reader.assign([Position(topic, 0, 1)])
+    assert reader.position(first) == 1
+    reading.until(lambda: len(reading.records) == 3 and reader.position(first) >= ends[first])
+    assert reading.values == [b"1", b"2", b"2"]
+
+
+def test_a_restore_waits_for_the_end_behind_an_open_transaction(cluster: Cluster) -> None:
+    source, topic = cluster.name("source"), cluster.name("changelog")
+    cluster.create(source, topic)
+    where = TopicPartition(topic, 0)
+    consumer, _, _ = joined(cluster, [source])
+    zombie = opened(cluster, "zombie", consumer)
+    zombie.begin()
+    zombie.produce_keyed(topic, 0, [(b"k", b"never")])
+    if isinstance(zombie, KafkaTransaction):
+        zombie._begun().flush(10.0)
+    transaction = opened(cluster, "t", consumer)
+    transaction.begin()
+    transaction.produce_keyed(topic, 0, [(b"k", b"hidden")])
+    transaction.commit({})
+    reader = cluster.reader()
+    ends = reader.ends([where])
+    reader.assign([Position(topic, 0, 0)])
+    reading = Reading(cluster, reader.poll)
+    reading.until(lambda: where in reading.at_end)
+    assert reader.position(where) == 0 < ends[where]
+    cluster.abort_left_behind(cluster.name("zombie"))
+    reading.until(lambda: reader.position(where) >= ends[where])
+    assert reading.values == [b"hidden"]
+
+
+def test_a_position_that_is_not_in_the_log_is_an_error_that_names_the_partition(cluster: Cluster) -> None:
+    topic = cluster.name("changelog")
+    cluster.create(topic)
+    where = TopicPartition(topic, 0)
+    write(cluster, topic, 0, *(b"%d" % n for n in range(10)))
+    cluster.delete_before(topic, 0, 5)
+    reader = cluster.reader()
+    assert reader.beginnings([where]) == {where: 5}
+    for lost in (2, 11):
+        reader.assign([Position(topic, 0, lost)])
+        with pytest.raises(StateCorrupt) as corrupt:
+            Reading(cluster, reader.poll).for_s(WAIT_S_MAX)
+        assert corrupt.value.partition == where
+    reader.assign([Position(topic, 0, 5)])
+    reading = Reading(cluster, reader.poll)
+    reading.until(lambda: reader.position(where) == 10)
+    assert len(reading.records) == 5
+
+
+# ---- producing -----------------------------------------------------------------------------------------------
+
+
+def test_every_record_is_acknowledged_once_with_its_offset(cluster: Cluster) -> None:
+    topic = cluster.name("out")
+    cluster.create(topic)
+    producer = cluster.producer()
+    answers: list[tuple[int, str | None, int]] = []
+
+    def answer_to(number: int) -> Callable[[str | None, int], None]:
+        return lambda error, offset: answers.append((number, error, offset))
+
+    for number in range(100):
+        assert producer.produce(topic, 0, b"k", b"v", [], 0, answer_to(number))
+    wait_until(cluster, lambda: len(answers) == 100, producer.poll)
+    assert answers == [(number, None, number) for number in range(100)]
+
+
+def test_a_record_that_is_too_large_is_acknowledged_with_an_error(cluster: Cluster) -> None:
+    topic = cluster.name("out")
+    cluster.create(topic)
+    producer = cluster.producer()
+    answers: list[tuple[str | None, int]] = []
+    huge = b"x" * (17 * 1024 * 1024)
+    assert producer.produce(topic, 0, b"k", huge, [], 0, lambda error, offset: answers.append((error, offset)))
+    wait_until(cluster, lambda: bool(answers), producer.poll)
+    ((error, offset),) = answers
+    assert error is not None
+    assert "MSG_SIZE_TOO_LARGE" in error
+    assert offset == -1

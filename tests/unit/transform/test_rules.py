@@ -1,0 +1,719 @@
+"""The business rules, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from processor.hakuna import Api, Orders
+from processor.records import (
+    Cancelled,
+    Change,
+    Fulfilled,
+    IgnoredReason,
+    LinesCancelled,
+    Movement,
+    Order,
+    OrderEvent,
+    Placed,
+    Reason,
+    Refunded,
+)
+from processor.transform.order_state import LineTotals, OrderState, Standing, encode
+from processor.transform.rules import (
+    Applied,
+    Ignored,
+    Parked,
+    Refused,
+    Rules,
+    Taken,
+    Transition,
+    apply,
+    erase,
+    expire_parked,
+)
+from tests.unit.order_events import (
+    AT_MS,
+    DAY_MS,
+    NOW_MS,
+    cancelled,
+    fulfilled,
+    lines_cancelled,
+    placed,
+    product,
+    protection,
+    record,
+    refunded,
+)
+from tests.unit.transform.histories import after, ids_of, rules, take
+
+EVENTS = rules(Api.EVENTS)
+FEED = rules(Api.FEED)
+PROTECTED = rules(orders=Orders.PROTECTED)
+BOTH_APIS = pytest.mark.parametrize("by", [EVENTS, FEED], ids=["events", "feed"])
+
+Move = Callable[..., OrderEvent]
+"""Makes an event out of items, such as `fulfilled`."""
+Kind = Callable[[tuple[Movement, ...]], Change]
+
+LATE_MS = AT_MS + 1
+"""After an order that was cancelled at `AT_MS`."""
+
+
+def change_by(state: OrderState | None, event: OrderEvent, by: Rules = EVENTS) -> Change:
+    (effect,) = take(state, event, by).effects
+    assert isinstance(effect, Applied), effect
+    return effect.change
+
+
+def assert_refused(state: OrderState | None, event: OrderEvent, reason: Reason, by: Rules = EVENTS) -> None:
+    """It is refused for this reason, and nothing else happens: not a byte of the state changes."""
+    stored = None if state is None else encode(state)
+    transition = take(state, event, by)
+    (effect,) = transition.effects
+    assert isinstance(effect, Refused), effect
+    assert effect.reason is reason, effect.message
+    assert effect.taken == Taken(event, record(event))
+    assert transition.state is state
+    assert (None if transition.state is None else encode(transition.state)) == stored
+
+
+def assert_ignored(
+    state: OrderState | None, event: OrderEvent, reason: IgnoredReason, by: Rules = EVENTS
+) -> OrderState:
+    transition = take(state, event, by)
+    assert transition.effects == (Ignored(Taken(event, record(event)), reason),)
+    assert transition.state is not None
+    return transition.state
+
+
+def then(state: OrderState | None, event: OrderEvent, by: Rules = EVENTS) -> OrderState:
+    kept = take(state, event, by).state
+    assert kept is not None
+    return kept
+
+
+def order_of(state: OrderState | None) -> Order:
+    assert state is not None
+    assert state.order is not None
+    return state.order
+
+
+# ---- an event that is taken --------------------------------------------------------------------------------------
+
+
+def test_an_order_that_is_placed_is_told_of() -> None:
+    event = placed(product("a", 2))
+    transition = take(None, event)
+    assert transition.effects == (Applied(Taken(event, record(event)), Placed(event), Order(event)),)
+    assert transition.state == OrderState(Standing.PLACED, NOW_MS, Order(event), (LineTotals(),), (), ())
+
+
+def test_each_kind_of_event_changes_the_order_and_is_told_of() -> None:
+    state = after(placed(product("a", 3)))
+    each: list[tuple[OrderEvent, Change]] = [
+        (fulfilled(("a", 2)), Fulfilled((Movement("a", 2, AT_MS),))),
+        (refunded(("a", 1)), Refunded((Movement("a", 1, AT_MS),))),
+        (lines_cancelled(("a", 1)), LinesCancelled((Movement("a", 1, AT_MS),))),
+        (cancelled(LATE_MS), Cancelled(LATE_MS)),
+    ]
+    for event, change in each:
+        assert change_by(state, event) == change
+        state = then(state, event)
+    assert order_of(state) == Order(
+        placed(product("a", 3)),
+        (Movement("a", 2, AT_MS),),
+        (Movement("a", 1, AT_MS),),
+        (Movement("a", 1, AT_MS),),
+        LATE_MS,
+    )
+    assert state.totals == (LineTotals(2, 1, 1),)
+    assert state.event_ids == ("fulfilled", "refunded", "lines-cancelled", "cancelled")
+
+
+def test_the_order_that_is_handed_on_is_the_one_after_the_event() -> None:
+    state = after(placed(product("a", 2)))
+    transition = take(state, fulfilled(("a", 1)))
+    (effect,) = transition.effects
+    assert isinstance(effect, Applied)
+    assert effect.order_after == order_of(transition.state)
+
+
+def test_an_order_without_line_items_is_taken() -> None:
+    assert change_by(None, placed()) == Placed(placed())
+
+
+# ---- an event of an order that is not placed yet -----------------------------------------------------------------
+
+
+def test_an_event_of_an_unknown_order_is_parked_with_its_record() -> None:
+    event = fulfilled(("a", 1))
+    transition = take(None, event)
+    assert transition.effects == (Parked(Taken(event, record(event))),)
+    assert transition.state is not None
+    assert transition.state.standing is Standing.WAITING
+    assert [(parked.event, parked.origin, parked.parked_at_ms) for parked in transition.state.parked] == [
+        (event, record(event), NOW_MS)
+    ]
+
+
+@BOTH_APIS
+def test_parked_events_are_applied_in_the_order_in_which_they_were_taken_right_after_placement(by: Rules) -> None:
+    early: list[OrderEvent] = [
+        lines_cancelled(("a", 1), event_id="1"),
+        fulfilled(("a", 2), event_id="2"),
+        refunded(("a", 1), event_id="3"),
+        cancelled(event_id="4"),
+    ]
+    order = placed(product("a", 3))
+    transition = take(after(*early, by=by), order, by)
+    assert ids_of(transition.effects, Applied) == ["placed", "1", "2", "3", "4"]
+    assert len(transition.effects) == 5
+    assert transition.state == after(order, *early, by=by)
+
+
+def test_a_parked_event_is_applied_with_its_own_record() -> None:
+    early = fulfilled(("a", 1))
+    transition = take(after(early), placed(product("a")))
+    assert [effect.taken.origin for effect in transition.effects] == [record(placed(product("a"))), record(early)]
+
+
+def test_a_parked_event_is_judged_when_its_order_is_placed() -> None:
+    """It leaves with an effect of its own; one that is refused takes no other with it."""
+    waiting = after(
+        fulfilled(("a", 2), event_id="too many"),
+        refunded(("x", 1), event_id="unknown"),
+        cancelled(event_id="off"),
+        refunded(("a", 1), event_id="pointless"),
+        fulfilled(("a", 1), event_id="in time"),
+        fulfilled(("a", 1, LATE_MS), event_id="late"),
+    )
+    transition = take(waiting, placed(product("a")))
+    assert [(type(effect), effect.taken.event.event_id) for effect in transition.effects] == [
+        (Applied, "placed"),
+        (Refused, "too many"),
+        (Refused, "unknown"),
+        (Applied, "off"),
+        (Ignored, "pointless"),
+        (Applied, "in time"),
+        (Refused, "late"),
+    ]
+    assert transition.state is not None
+    assert transition.state.event_ids == ("off", "pointless", "in time")
+    assert transition.state.parked == ()
+
+
+def test_the_101st_parked_event_of_an_order_is_refused() -> None:
+    waiting = after(*(fulfilled(("a", 1), event_id=f"{n}") for n in range(100)))
+    assert_refused(waiting, fulfilled(("a", 1), event_id="the 101st"), Reason.PARKED_TOO_MANY)
+
+
+def test_a_refused_placement_leaves_the_parked_events_waiting() -> None:
+    waiting = after(fulfilled(("a", 1)))
+    assert_refused(waiting, placed(product("a"), product("a")), Reason.LINE_ITEM_DUPLICATE)
+
+
+def test_events_parked_longer_than_park_for_are_refused_each_with_its_record() -> None:
+    first, second, third = (fulfilled(("a", 1), event_id=f"{n}") for n in range(3))
+    state = take(None, first, now_ms=NOW_MS).state
+    state = take(state, second, now_ms=NOW_MS + 1).state
+    state = take(state, third, now_ms=NOW_MS + 2).state
+    assert state is not None
+    transition = expire_parked(state, EVENTS, NOW_MS + 1 + DAY_MS + 1)
+    assert [(effect.taken, effect.reason) for effect in transition.effects if isinstance(effect, Refused)] == [
+        (Taken(event, record(event)), Reason.ORDER_UNKNOWN) for event in (first, second)
+    ]
+    assert len(transition.effects) == 2
+    assert transition.state is not None
+    assert [parked.event for parked in transition.state.parked] == [third]
+    assert transition.state.touched_at_ms == state.touched_at_ms
+
+
+def test_park_for_itself_is_not_too_long() -> None:
+    waiting = after(fulfilled(("a", 1)))
+    assert expire_parked(waiting, EVENTS, NOW_MS + DAY_MS) == Transition(waiting, ())
+
+
+def test_nothing_is_kept_of_an_order_whose_last_parked_event_has_waited_too_long() -> None:
+    waiting = after(fulfilled(("a", 1)))
+    assert expire_parked(waiting, EVENTS, NOW_MS + DAY_MS + 1).state is None
+
+
+def test_an_expired_event_is_refused_even_if_no_sweep_came_before_its_order() -> None:
+    transition = take(after(fulfilled(("a", 1))), placed(product("a")), now_ms=NOW_MS + DAY_MS + 1)
+    assert ids_of(transition.effects, Refused) == ["fulfilled"]
+    assert ids_of(transition.effects, Applied) == ["placed"]
+
+
+def test_an_expired_event_makes_room_for_another() -> None:
+    waiting = after(*(fulfilled(("a", 1), event_id=f"{n}") for n in range(100)))
+    transition = take(waiting, fulfilled(("a", 1), event_id="new"), now_ms=NOW_MS + DAY_MS + 1)
+    assert len(ids_of(transition.effects, Refused)) == 100
+    assert ids_of(transition.effects, Parked) == ["new"]
+
+
+def test_an_expired_event_can_be_replayed() -> None:
+    waiting = after(fulfilled(("a", 1)))
+    transition = take(waiting, fulfilled(("a", 1)), now_ms=NOW_MS + DAY_MS + 1)
+    assert [type(effect) for effect in transition.effects] == [Refused, Parked]
+
+
+def test_a_clock_that_is_set_back_expires_nothing() -> None:
+    waiting = after(fulfilled(("a", 1)))
+    assert expire_parked(waiting, EVENTS, NOW_MS - DAY_MS) == Transition(waiting, ())
+
+
+# ---- an event that was seen before -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "again",
+    [placed(product("a", 3)), fulfilled(("a", 1)), refunded(("a", 1)), lines_cancelled(("a", 1)), cancelled()],
+    ids=lambda event: type(event).__name__,
+)
+@BOTH_APIS
+def test_an_event_is_taken_once(again: OrderEvent, by: Rules) -> None:
+    state = after(
+        placed(product("a", 3)), fulfilled(("a", 1)), refunded(("a", 1)), lines_cancelled(("a", 1)), cancelled(), by=by
+    )
+    assert assert_ignored(state, again, IgnoredReason.DUPLICATE, by) is state
+
+
+def test_a_parked_event_counts_as_seen() -> None:
+    waiting = after(fulfilled(("a", 1)))
+    assert assert_ignored(waiting, fulfilled(("a", 1)), IgnoredReason.DUPLICATE) is waiting
+
+
+def test_a_duplicate_is_known_by_its_id_whatever_it_says() -> None:
+    state = after(placed(product("a")))
+    assert_ignored(state, fulfilled(("a", 1), event_id="placed"), IgnoredReason.DUPLICATE)
+
+
+def test_an_event_that_was_ignored_counts_as_seen() -> None:
+    state = after(placed(product("a")), cancelled(), refunded(("a", 1)))
+    assert_ignored(state, refunded(("a", 1)), IgnoredReason.DUPLICATE)
+
+
+def test_a_refused_event_is_not_remembered_so_that_its_dead_letter_can_be_replayed() -> None:
+    state = after(placed(product("a", 2)), fulfilled(("a", 2), event_id="out"))
+    back = lines_cancelled(("a", 1))
+    assert_refused(state, back, Reason.QUANTITY_EXCEEDED)
+    feed = after(placed(product("a", 2)), fulfilled(("a", 2), event_id="out"), by=FEED)
+    assert_refused(feed, back, Reason.QUANTITY_EXCEEDED, FEED)
+    corrected = take(feed, placed(product("a", 3), event_id="corrected"), FEED).state
+    assert change_by(corrected, back, FEED) == LinesCancelled((Movement("a", 1, AT_MS),))
+
+
+def test_an_order_remembers_its_last_event_ids_and_forgets_the_oldest() -> None:
+    by = rules(event_ids_max=2)
+    state = after(
+        placed(product("a", 5)),
+        *(fulfilled(("a", 1), event_id=f"{n}") for n in range(3)),
+        by=by,
+    )
+    assert state.event_ids == ("1", "2")
+    assert change_by(state, fulfilled(("a", 1), event_id="0"), by) == Fulfilled((Movement("a", 1, AT_MS),))
+
+
+def test_the_placement_itself_is_never_forgotten() -> None:
+    by = rules(event_ids_max=1)
+    state = after(placed(product("a", 5)), fulfilled(("a", 1), event_id="1"), fulfilled(("a", 1), event_id="2"), by=by)
+    assert_ignored(state, placed(product("a", 5)), IgnoredReason.DUPLICATE, by)
+
+
+def test_a_thousand_event_ids_are_remembered_by_default() -> None:
+    state = after(placed(product("a", 2_000)), *(fulfilled(("a", 1), event_id=f"{n}") for n in range(1_001)))
+    assert len(state.event_ids) == 1_000
+    assert state.event_ids[0] == "1"
+
+
+# ---- an order that is unsound ------------------------------------------------------------------------------------
+
+
+@BOTH_APIS
+def test_the_same_line_item_twice_is_refused(by: Rules) -> None:
+    assert_refused(None, placed(product("a"), product("b"), product("a")), Reason.LINE_ITEM_DUPLICATE, by)
+
+
+@BOTH_APIS
+@pytest.mark.parametrize("protects", ["x", "p"], ids=["no line item", "itself"])
+def test_protection_of_nothing_is_refused(protects: str, by: Rules) -> None:
+    assert_refused(None, placed(product("a"), protection("p", protects)), Reason.PROTECTION_DANGLING, by)
+
+
+@pytest.mark.parametrize("quantity", [0, -1, -(2**31)])
+def test_an_order_of_less_than_one_unit_is_refused(quantity: int) -> None:
+    assert_refused(None, placed(product("a"), product("b", quantity)), Reason.QUANTITY_EXCEEDED)
+
+
+def test_protection_may_stand_before_its_product() -> None:
+    order = placed(protection("p", "a"), product("a"))
+    assert change_by(None, order) == Placed(order)
+
+
+def test_the_events_api_is_not_told_of_an_order_twice() -> None:
+    state = after(placed(product("a")))
+    assert_refused(state, placed(product("a"), event_id="again"), Reason.ORDER_EXISTS)
+
+
+# ---- items -------------------------------------------------------------------------------------------------------
+
+MOVEMENTS = pytest.mark.parametrize("move", [fulfilled, refunded, lines_cancelled])
+
+
+@MOVEMENTS
+def test_a_line_item_that_is_not_in_the_order_is_refused(move: Move) -> None:
+    assert_refused(after(placed(product("a"))), move(("x", 1)), Reason.LINE_ITEM_UNKNOWN)
+
+
+@MOVEMENTS
+@pytest.mark.parametrize("quantity", [0, -1, 4, 2**31, 2**63 - 1, -(2**63)])
+def test_less_than_one_unit_or_more_than_remain_are_refused(move: Move, quantity: int) -> None:
+    assert_refused(after(placed(product("a", 3))), move(("a", quantity)), Reason.QUANTITY_EXCEEDED)
+
+
+@MOVEMENTS
+def test_all_that_remains_may_move(move: Move) -> None:
+    assert isinstance(take(after(placed(product("a", 2**31 - 1))), move(("a", 2**31 - 1))).effects[0], Applied)
+
+
+@MOVEMENTS
+def test_one_bad_item_makes_the_whole_event_a_dead_letter(move: Move) -> None:
+    state = after(placed(product("a", 2), product("b", 2)))
+    assert_refused(state, move(("a", 1), ("b", 3)), Reason.QUANTITY_EXCEEDED)
+    assert_refused(state, move(("a", 1), ("x", 1)), Reason.LINE_ITEM_UNKNOWN)
+
+
+@MOVEMENTS
+def test_items_that_name_the_same_line_item_add_up(move: Move) -> None:
+    state = after(placed(product("a", 2)))
+    assert_refused(state, move(("a", 1), ("a", 2)), Reason.QUANTITY_EXCEEDED)
+    assert_refused(state, move(("a", 2**62), ("a", 2**62), ("a", 2**62)), Reason.QUANTITY_EXCEEDED)
+    transition = take(state, move(("a", 1), ("a", 1, LATE_MS)))
+    assert isinstance(transition.effects[0], Applied)
+
+
+@MOVEMENTS
+def test_the_first_bad_item_gives_the_reason(move: Move) -> None:
+    state = after(placed(product("a", 2)))
+    assert_refused(state, move(("a", 3), ("x", 1)), Reason.QUANTITY_EXCEEDED)
+    assert_refused(state, move(("x", 9), ("a", 3)), Reason.LINE_ITEM_UNKNOWN)
+
+
+@MOVEMENTS
+def test_an_event_without_items_is_refused(move: Move) -> None:
+    assert_refused(after(placed(product("a"))), move(), Reason.QUANTITY_EXCEEDED)
+
+
+@pytest.mark.parametrize(
+    ("moved", "out", "back", "cancel"),
+    [
+        ((0, 0, 0), 10, 10, 10),
+        ((4, 0, 0), 6, 10, 6),
+        ((0, 3, 0), 10, 7, 7),
+        ((4, 3, 0), 6, 7, 6),
+        ((3, 4, 0), 7, 6, 6),
+        ((0, 0, 2), 8, 8, 8),
+        ((4, 3, 2), 4, 5, 4),
+        ((8, 8, 2), 0, 0, 0),
+    ],
+)
+def test_what_remains(moved: tuple[int, int, int], out: int, back: int, cancel: int) -> None:
+    """Ordered 10. For fulfilment: − fulfilled − cancelled; for refund: − refunded − cancelled; for cancellation:
+    − max(fulfilled, refunded) − cancelled."""
+    done: list[OrderEvent] = [
+        event
+        for event, units in zip(
+            [fulfilled(("a", moved[0])), refunded(("a", moved[1])), lines_cancelled(("a", moved[2]))],
+            moved,
+            strict=True,
+        )
+        if units
+    ]
+    state = after(placed(product("a", 10)), *done)
+    moves: list[tuple[Move, int]] = [(fulfilled, out), (refunded, back), (lines_cancelled, cancel)]
+    for move, remains in moves:
+        if remains:
+            assert isinstance(take(state, move(("a", remains), event_id="rest")).effects[0], Applied)
+        assert_refused(state, move(("a", remains + 1), event_id="more"), Reason.QUANTITY_EXCEEDED)
+
+
+def test_a_megabyte_of_a_line_item_id_makes_no_megabyte_of_a_message() -> None:
+    (effect,) = take(after(placed(product("a"))), fulfilled(("x" * 1_000_000, 1))).effects
+    assert isinstance(effect, Refused)
+    assert len(effect.message) < 500
+
+
+# ---- an order that was cancelled ---------------------------------------------------------------------------------
+
+
+@BOTH_APIS
+@pytest.mark.parametrize("move", [fulfilled, lines_cancelled])
+def test_what_happened_after_the_order_was_cancelled_is_refused(move: Move, by: Rules) -> None:
+    state = after(placed(product("a", 2)), cancelled(AT_MS), by=by)
+    assert_refused(state, move(("a", 1, LATE_MS)), Reason.ORDER_CANCELLED, by)
+
+
+@BOTH_APIS
+@pytest.mark.parametrize("move", [fulfilled, lines_cancelled])
+@pytest.mark.parametrize("at_ms", [AT_MS, AT_MS - 1, -(2**40)])
+def test_what_happened_before_the_order_was_cancelled_and_came_late_is_applied(
+    move: Move, at_ms: int, by: Rules
+) -> None:
+    state = after(placed(product("a", 2)), cancelled(AT_MS), by=by)
+    assert isinstance(take(state, move(("a", 1, at_ms)), by).effects[0], Applied)
+
+
+@pytest.mark.parametrize("move", [fulfilled, lines_cancelled])
+def test_an_event_that_is_late_in_part_is_refused_whole(move: Move) -> None:
+    state = after(placed(product("a", 2)), cancelled(AT_MS))
+    assert_refused(state, move(("a", 1, AT_MS), ("a", 1, LATE_MS)), Reason.ORDER_CANCELLED)
+
+
+def test_a_refund_of_a_cancelled_order_is_ignored_sound_or_not() -> None:
+    state = after(placed(product("a")), cancelled(AT_MS))
+    later = assert_ignored(state, refunded(("a", 1, AT_MS - 1)), IgnoredReason.ORDER_CANCELLED)
+    assert order_of(later) == order_of(state)
+    assert_ignored(later, refunded(("x", 0), event_id="unsound"), IgnoredReason.ORDER_CANCELLED)
+
+
+def test_a_second_cancellation_is_ignored_and_the_first_one_stays() -> None:
+    state = after(placed(product("a")), cancelled(AT_MS))
+    later = assert_ignored(state, cancelled(AT_MS - 9, event_id="second"), IgnoredReason.ORDER_CANCELLED)
+    assert order_of(later).cancelled_at_ms == AT_MS
+
+
+# ---- pairing -----------------------------------------------------------------------------------------------------
+
+
+@BOTH_APIS
+@pytest.mark.parametrize(
+    ("move", "change"),
+    [(fulfilled, Fulfilled), (refunded, Refunded), (lines_cancelled, LinesCancelled)],
+    ids=["fulfilled", "refunded", "lines_cancelled"],
+)
+class TestPairing:
+    def test_protection_follows_its_product_after_the_named_items_at_the_same_time(
+        self, move: Move, change: Kind, by: Rules
+    ) -> None:
+        state = after(placed(protection("p", "a", 3), product("a", 3), product("b", 3)), by=by)
+        assert change_by(state, move(("a", 2, LATE_MS), ("b", 1)), by) == change(
+            (Movement("a", 2, LATE_MS), Movement("b", 1, AT_MS), Movement("p", 2, LATE_MS))
+        )
+
+    def test_protection_that_is_named_is_left_as_the_event_says(self, move: Move, change: Kind, by: Rules) -> None:
+        state = after(placed(product("a", 3), protection("p", "a", 3)), by=by)
+        assert change_by(state, move(("a", 2), ("p", 1)), by) == change(
+            (Movement("a", 2, AT_MS), Movement("p", 1, AT_MS))
+        )
+
+    def test_no_more_protection_than_remains(self, move: Move, change: Kind, by: Rules) -> None:
+        state = after(placed(product("a", 5), protection("p", "a", 2)), by=by)
+        assert change_by(state, move(("a", 5)), by) == change((Movement("a", 5, AT_MS), Movement("p", 2, AT_MS)))
+        state = after(placed(product("a", 5), protection("p", "a", 2)), move(("p", 1), event_id="alone"), by=by)
+        assert change_by(state, move(("a", 5)), by) == change((Movement("a", 5, AT_MS), Movement("p", 1, AT_MS)))
+
+    def test_no_item_where_nothing_remains(self, move: Move, change: Kind, by: Rules) -> None:
+        state = after(placed(product("a", 5), protection("p", "a", 2)), move(("p", 2), event_id="alone"), by=by)
+        assert change_by(state, move(("a", 1)), by) == change((Movement("a", 1, AT_MS),))
+
+    def test_each_of_several_protections_follows(self, move: Move, change: Kind, by: Rules) -> None:
+        state = after(placed(product("a", 3), protection("p", "a", 1), protection("q", "a", 3)), by=by)
+        assert change_by(state, move(("a", 2)), by) == change(
+            (Movement("a", 2, AT_MS), Movement("p", 1, AT_MS), Movement("q", 2, AT_MS))
+        )
+
+    def test_a_product_named_twice_takes_protection_along_twice_until_none_remains(
+        self, move: Move, change: Kind, by: Rules
+    ) -> None:
+        state = after(placed(product("a", 5), protection("p", "a", 3)), by=by)
+        assert change_by(state, move(("a", 2), ("a", 2, LATE_MS)), by) == change(
+            (
+                Movement("a", 2, AT_MS),
+                Movement("a", 2, LATE_MS),
+                Movement("p", 2, AT_MS),
+                Movement("p", 1, LATE_MS),
+            )
+        )
+
+    def test_protection_of_protection_follows_too(self, move: Move, change: Kind, by: Rules) -> None:
+        state = after(placed(product("a", 3), protection("p", "a", 3), protection("q", "p", 3)), by=by)
+        assert change_by(state, move(("a", 1)), by) == change(
+            (Movement("a", 1, AT_MS), Movement("p", 1, AT_MS), Movement("q", 1, AT_MS))
+        )
+
+    def test_two_protections_of_each_other_follow_once(self, move: Move, change: Kind, by: Rules) -> None:
+        state = after(placed(protection("p", "q", 3), protection("q", "p", 3)), by=by)
+        assert change_by(state, move(("p", 1)), by) == change((Movement("p", 1, AT_MS), Movement("q", 1, AT_MS)))
+
+    def test_a_product_does_not_follow_its_protection(self, move: Move, change: Kind, by: Rules) -> None:
+        state = after(placed(product("a", 3), protection("p", "a", 3)), by=by)
+        assert change_by(state, move(("p", 1)), by) == change((Movement("p", 1, AT_MS),))
+
+    def test_what_was_added_is_kept_in_the_state(self, move: Move, change: Kind, by: Rules) -> None:
+        state = after(placed(product("a", 3), protection("p", "a", 3)), move(("a", 1)), by=by)
+        assert state.totals[0] == state.totals[1]
+
+
+def test_the_events_api_is_told_of_no_fulfilled_protection_where_that_is_switched_off() -> None:
+    by = rules(Api.EVENTS, fulfil_protection=False)
+    state = after(placed(product("a", 3), protection("p", "a", 3)), by=by)
+    assert change_by(state, fulfilled(("a", 1)), by) == Fulfilled((Movement("a", 1, AT_MS),))
+    assert change_by(state, refunded(("a", 1)), by) == Refunded((Movement("a", 1, AT_MS), Movement("p", 1, AT_MS)))
+
+
+def test_the_feed_always_fulfils_protection_with_its_product() -> None:
+    by = rules(Api.FEED, fulfil_protection=False)
+    state = after(placed(product("a", 3), protection("p", "a", 3)), by=by)
+    assert change_by(state, fulfilled(("a", 1)), by) == Fulfilled((Movement("a", 1, AT_MS), Movement("p", 1, AT_MS)))
+
+
+# ---- the feed's corrections --------------------------------------------------------------------------------------
+
+
+def test_an_order_placed_again_corrects_the_snapshot_and_keeps_its_movements() -> None:
+    state = after(
+        placed(product("a", 2), product("b", 2)), fulfilled(("b", 2)), refunded(("b", 1)), cancelled(LATE_MS), by=FEED
+    )
+    correction = placed(product("c", 1), product("b", 3), event_id="corrected")
+    transition = take(state, correction, FEED)
+    (effect,) = transition.effects
+    assert isinstance(effect, Applied)
+    assert effect.change == Placed(correction)
+    assert effect.order_after == Order(correction, (Movement("b", 2, AT_MS),), (Movement("b", 1, AT_MS),), (), LATE_MS)
+    assert transition.state is not None
+    assert transition.state.totals == (LineTotals(), LineTotals(2, 1, 0))
+
+
+def test_a_correction_may_drop_a_line_item_of_which_nothing_moved() -> None:
+    state = after(placed(product("a"), product("b")), fulfilled(("b", 1)), by=FEED)
+    correction = placed(product("b"), event_id="corrected")
+    assert change_by(state, correction, FEED) == Placed(correction)
+
+
+@MOVEMENTS
+def test_a_correction_that_drops_a_line_item_with_movements_is_refused(move: Move) -> None:
+    state = after(placed(product("a"), product("b")), move(("b", 1)), by=FEED)
+    assert_refused(state, placed(product("a"), event_id="corrected"), Reason.LINE_ITEM_UNKNOWN, FEED)
+
+
+def test_a_correction_to_fewer_units_than_moved_is_refused() -> None:
+    state = after(placed(product("a", 9)), fulfilled(("a", 2)), refunded(("a", 3)), lines_cancelled(("a", 4)), by=FEED)
+    assert_refused(state, placed(product("a", 6), event_id="corrected"), Reason.QUANTITY_EXCEEDED, FEED)
+    assert isinstance(take(state, placed(product("a", 7), event_id="corrected"), FEED).effects[0], Applied)
+
+
+def test_an_unsound_correction_is_refused() -> None:
+    state = after(placed(product("a")), by=FEED)
+    assert_refused(state, placed(product("a"), product("a"), event_id="2"), Reason.LINE_ITEM_DUPLICATE, FEED)
+    assert_refused(state, placed(product("a"), protection("p", "x"), event_id="2"), Reason.PROTECTION_DANGLING, FEED)
+    assert_refused(state, placed(product("a", 0), event_id="2"), Reason.QUANTITY_EXCEEDED, FEED)
+
+
+def test_a_corrected_order_remembers_both_placements() -> None:
+    state = after(placed(product("a")), placed(product("a"), event_id="corrected"), by=FEED)
+    assert_ignored(state, placed(product("a")), IgnoredReason.DUPLICATE, FEED)
+    assert_ignored(state, placed(product("a"), event_id="corrected"), IgnoredReason.DUPLICATE, FEED)
+
+
+def test_protection_that_a_correction_adds_gets_no_movements_of_the_past() -> None:
+    state = after(placed(product("a", 2)), fulfilled(("a", 1)), by=FEED)
+    state = then(state, placed(product("a", 2), protection("p", "a", 2), event_id="corrected"), FEED)
+    assert state.totals == (LineTotals(1, 0, 0), LineTotals())
+    assert change_by(state, fulfilled(("a", 1), event_id="next"), FEED) == Fulfilled(
+        (Movement("a", 1, AT_MS), Movement("p", 1, AT_MS))
+    )
+
+
+# ---- orders that are none of ours --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", [PROTECTED, rules(Api.FEED, Orders.PROTECTED)], ids=["events", "feed"])
+def test_an_order_without_protection_is_ignored_and_so_are_its_later_events(by: Rules) -> None:
+    state = assert_ignored(None, placed(product("a")), IgnoredReason.UNPROTECTED, by)
+    assert state == OrderState(Standing.UNPROTECTED, NOW_MS, None, (), ("placed",), ())
+    later: list[OrderEvent] = [fulfilled(("a", 1)), refunded(("x", 0)), lines_cancelled(("a", 1)), cancelled()]
+    for event in later:
+        state = assert_ignored(state, event, IgnoredReason.UNPROTECTED, by)
+    assert state.order is None
+
+
+def test_events_parked_for_an_order_without_protection_are_ignored_with_it() -> None:
+    early: list[OrderEvent] = [fulfilled(("a", 1)), cancelled()]
+    order = placed(product("a"))
+    transition = take(after(*early, by=PROTECTED), order, PROTECTED)
+    assert transition.effects == tuple(
+        Ignored(Taken(event, record(event)), IgnoredReason.UNPROTECTED) for event in (order, *early)
+    )
+    assert transition.state == OrderState(
+        Standing.UNPROTECTED, NOW_MS, None, (), ("placed", "fulfilled", "cancelled"), ()
+    )
+
+
+def test_an_order_without_protection_is_ignored_even_if_it_is_unsound() -> None:
+    assert_ignored(None, placed(product("a"), product("a")), IgnoredReason.UNPROTECTED, PROTECTED)
+
+
+def test_an_order_with_protection_is_taken() -> None:
+    order = placed(product("a"), protection("p", "a"))
+    assert change_by(None, order, PROTECTED) == Placed(order)
+
+
+def test_an_ignored_order_stays_ignored_when_protection_comes_later_or_the_setting_changes() -> None:
+    by = rules(Api.FEED, Orders.PROTECTED)
+    state = after(placed(product("a")), by=by)
+    later = placed(product("a"), protection("p", "a"), event_id="later")
+    assert_ignored(state, later, IgnoredReason.UNPROTECTED, by)
+    assert_ignored(state, later, IgnoredReason.UNPROTECTED, FEED)
+
+
+def test_an_order_that_was_taken_stays_taken_when_a_correction_takes_its_protection_away() -> None:
+    by = rules(Api.FEED, Orders.PROTECTED)
+    state = after(placed(product("a"), protection("p", "a")), by=by)
+    later = placed(product("a"), event_id="later")
+    assert change_by(state, later, by) == Placed(later)
+
+
+def test_an_unprotected_order_tells_duplicates_apart() -> None:
+    state = after(placed(product("a")), cancelled(), by=PROTECTED)
+    assert_ignored(state, cancelled(), IgnoredReason.DUPLICATE, PROTECTED)
+
+
+# ---- erasure -----------------------------------------------------------------------------------------------------
+
+
+def test_erasure_leaves_nothing() -> None:
+    assert erase(after(placed(product("a")), fulfilled(("a", 1)))) == Transition(None, ())
+    assert erase(None) == Transition(None, ())
+
+
+def test_erasure_drops_parked_events_and_says_so() -> None:
+    early: list[OrderEvent] = [fulfilled(("a", 1)), cancelled()]
+    assert erase(after(*early)) == Transition(
+        None, tuple(Ignored(Taken(event, record(event)), IgnoredReason.ERASED) for event in early)
+    )
+
+
+def test_an_erased_order_that_is_placed_again_starts_anew() -> None:
+    order = placed(product("a"))
+    state = erase(after(order, fulfilled(("a", 1)))).state
+    assert take(state, order).state == after(order)
+
+
+# ---- what a sweep needs ------------------------------------------------------------------------------------------
+
+
+def test_the_state_tells_when_its_last_event_was_taken() -> None:
+    state = take(None, placed(product("a")), now_ms=NOW_MS).state
+    state = take(state, cancelled(), now_ms=NOW_MS + 1).state
+    state = take(state, refunded(("a", 1)), now_ms=NOW_MS + 2).state
+    duplicate = take(state, cancelled(), now_ms=NOW_MS + 3).state
+    refused = take(duplicate, fulfilled(("x", 1)), now_ms=NOW_MS + 4).state
+    assert refused is not None
+    assert refused.touched_at_ms == NOW_MS + 2, "a duplicate and a refused event are not taken"
+
+
+def test_a_wall_clock_before_1970_is_no_clock() -> None:
+    with pytest.raises(AssertionError):
+        apply(None, Taken(cancelled(), record(cancelled())), EVENTS, 0)
