@@ -448,6 +448,11 @@ class Settings:
     def hako_key(self) -> KeySource | None:
         return _key_source(self.hako_key_value, self.hako_key_file)
 
+    @property
+    def librdkafka(self) -> dict[str, str]:
+        """What every Kafka client is given, under librdkafka's names."""
+        return {"bootstrap.servers": self.bootstrap_servers, **self.kafka}
+
     def topic(self, name: str) -> str:
         return self.topic_prefix + name
 

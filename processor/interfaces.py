@@ -8,13 +8,18 @@ which is also the thread in which `Rebalance` and `Acknowledged` are called, fro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from processor.records import Headers, Position, Record, TopicPartition
 
 
+COMMIT_METADATA_BYTES_MAX: Final = 4095
+"""UTF-8 bytes of a commit's metadata. A default broker takes 4,096; librdkafka sends one more than the string has."""
+
+
 class Committed(NamedTuple):
-    """What the group last committed for a partition: the next offset (None: nothing yet) and the metadata string."""
+    """What the group last committed for a partition: the next offset (None: nothing yet) and the metadata string, which
+    may measure `COMMIT_METADATA_BYTES_MAX`."""
 
     next_offset: int | None
     metadata: str

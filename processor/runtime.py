@@ -27,7 +27,6 @@ from processor.edges.avro import AvroDecoder, Schemas, reader_schema
 from processor.edges.clock import SystemClock
 from processor.edges.health import HealthServer
 from processor.edges.kafka_admin import KafkaAdmin, TopicState
-from processor.edges.kafka_client import KafkaSettings
 from processor.edges.kafka_consumer import Assignment, KafkaConsumer
 from processor.edges.kafka_predecessors import Predecessors
 from processor.edges.kafka_reader import KafkaReader
@@ -111,7 +110,7 @@ def _transform(settings: Settings, clock: SystemClock) -> Loop:
     """The transform role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
     from processor.edges.registry import Registry  # its client takes 0.7 s to import, and only transform needs it
 
-    kafka = kafka_settings(settings)
+    kafka = settings.librdkafka
     group = settings.group(Role.TRANSFORM)
     admin = KafkaAdmin(kafka, client_id="hakuna-processor-transform-start")
     described = _topics(settings, Role.TRANSFORM, admin)
@@ -119,9 +118,7 @@ def _transform(settings: Settings, clock: SystemClock) -> Loop:
     registry.reachable()
     changelog = settings.topic(Topic.CHANGELOG)
     # From here on nothing is waited for: a directory that was claimed stays claimed until the process ends.
-    stores = StateDirectory(
-        Path(settings.state_dir), settings.state_cache_bytes, settings.state_write_buffer_bytes
-    )
+    stores = StateDirectory(Path(settings.state_dir), settings.state_cache_bytes, settings.state_write_buffer_bytes)
     client_id = f"hakuna-processor-transform-{stores.worker}"
     consumer = KafkaConsumer(kafka, group=group, assignment=Assignment.RANGE, client_id=client_id)
     transaction = KafkaTransaction(
@@ -215,11 +212,6 @@ def _decoder(topic: Topic, registry: Schemas) -> Decode:
 
 
 # ---- what several roles share ----------------------------------------------------------------------------------
-
-
-def kafka_settings(settings: Settings) -> KafkaSettings:
-    """librdkafka's settings as the user gave them."""
-    return {"bootstrap.servers": settings.bootstrap_servers, **settings.kafka}
 
 
 def _topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mapping[str, TopicState]:

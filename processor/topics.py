@@ -37,6 +37,7 @@ class Topic(StrEnum):
     HAKUNA_DEAD_LETTERS = "hakuna.dead-letters"
     HOLDS = "hakuna.holds"
     SEND_OFFSETS = "hakuna.send-offsets"
+    RESOLUTIONS = "hakuna.dead-letter-resolutions"
 
 
 ORDER_TOPICS: Final = (
@@ -85,6 +86,7 @@ TOPICS: Final = (
     TopicPlan(Topic.HAKUNA_DEAD_LETTERS, _DEAD_LETTERS, "entries refused; timestamps are the originals"),
     TopicPlan(Topic.HOLDS, _COMPACTED, "orders that wait behind a refusal"),
     TopicPlan(Topic.SEND_OFFSETS, _COMPACTED, "finished offsets that outgrow the commit metadata"),
+    TopicPlan(Topic.RESOLUTIONS, _COMPACTED, "which dead letters are replayed, discarded or superseded"),
 )
 
 NEEDED: Final[Mapping[Role, tuple[Topic, ...]]] = {

@@ -19,6 +19,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
     AclOperation,
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
     ConfigResource,
     ConsumerGroupDescription,
     ListOffsetsResultInfo,
@@ -133,6 +135,17 @@ class KafkaAdmin:
         except FutureTimeout as silence:
             raise BrokerOutage(f"no answer about the new topic {topic}") from silence
         return True
+
+    def configure(self, topic: str, config: Mapping[str, str]) -> None:
+        """Sets these settings of a topic and leaves its others alone."""
+        resource = ConfigResource(
+            ResourceType.TOPIC,
+            topic,
+            incremental_configs=[
+                ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
+            ],
+        )
+        self._answer(self._admin.incremental_alter_configs([resource], request_timeout=ANSWER_S_MAX)[resource])
 
     def topics_soon(self, topics: Sequence[str]) -> Mapping[str, Future[TopicDescription]]:
         """Descriptions with our rights among them."""

@@ -50,10 +50,9 @@ from processor.edges.kafka_client import (
 )
 from processor.edges.kafka_records import Message, taken
 from processor.errors import BrokerOutage, Fatal, Fenced
-from processor.interfaces import Committed, Polled, Rebalance
+from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Committed, Polled, Rebalance
 from processor.records import Position, TopicPartition
 
-COMMIT_METADATA_BYTES_MAX: Final = 4096  # the broker's `offset.metadata.max.bytes`: more is refused
 COMMIT_S_MAX: Final = 10.0  # below a fifth of `max.poll.interval.ms`, which a revocation has
 COMMITTED_S_MAX: Final = 5.0
 SEEK_S_MAX: Final = 5.0  # a partition whose committed offset is still being asked for cannot be sought in yet
@@ -78,9 +77,9 @@ CONSUMER_DEFAULTS: Final[Mapping[str, Setting]] = {
 CLASSIC_DEFAULTS: Final[Mapping[str, Setting]] = {
     # A killed worker is given up after 6.5 to 8 s (librdkafka: 45), and the rest learn of it with their next
     # heartbeat: under 10 s, which leaves 5 of the 15 for the restore. The broker allows no less than 6 s;
-    # five heartbeats in a row have to fail before a live worker is taken for dead.
+    # seven heartbeats in a row have to fail before a live worker is taken for dead.
     "session.timeout.ms": 8_000,
-    "heartbeat.interval.ms": 1_500,
+    "heartbeat.interval.ms": 1_000,
 }
 
 

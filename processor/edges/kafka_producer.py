@@ -129,6 +129,7 @@ class KafkaProducer:
 
     def close(self) -> None:
         """Gives unanswered records some seconds; then they are dropped, unacknowledged."""
-        self._producer.flush(ORDERLY_END_S_MAX)
+        if self._complaints.fatal is None:
+            self._producer.flush(ORDERLY_END_S_MAX)
         self._producer.purge()
-        self._producer.flush(1.0)
+        self._producer.poll(0)  # the purged records' reports

@@ -317,7 +317,7 @@ def _producer(config: Mapping[str, Any], complaints: Complaints, log: Log) -> ck
 def _dropped(producer: ck.Producer) -> None:
     """`close` would wait for ever for what can no longer be delivered; so that goes first."""
     producer.purge()
-    producer.flush(0)
+    producer.poll(0)  # the purged records' reports, which hold references
 
 
 def _until(deadline_s: float, call: Callable[[float], Any]) -> KafkaError | None:

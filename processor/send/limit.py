@@ -1,23 +1,22 @@
 """Limit: how many requests at once, where no quota says so, found from latency and refusals alone.
 
-    SLOW_START ──────────────┐ doubles each round until latency rises
-                             ▼
-          ┌──────────► GROWING ──latency rose, or time to look──► LOOKING (with fewer at once)
-          │               ▲  grows a little each round                │
-          │               └── latency fell with it: it was our doing, stay there ──┤
-          └── latency did not fall: it is the server's own; back to where it was ──┘
+    SLOW_START ──latency rose──► LOOKING ──latency no longer falls──► GROWING ──latency rose, or it is time──► LOOKING
+     doubles                      cuts, and cuts again                  a little each round
 
-A round is as many answers as the limit allows at once; the first one after a change is not judged, for its requests were
-sent before it. A server that does n requests at once answers at its best latency up to n, and in proportion later
-beyond it: so the limit that fits is `limit × best / latency`, and that is where a rise takes it (gradient). What the best
-latency is cannot be known for ever: each look down either confirms it or corrects it. Growth is the same for everyone
-and a cut in proportion, so that two workers come to share a server evenly (AIMD).
+A server that does n requests at once answers at its best latency up to n, and later in proportion beyond it. So the limit
+is let grow until latency has risen, then cut until latency no longer falls: what that leaves is the best latency, and
+`limit × best / latency` of the step before is the limit that fits. A look that starts from a server which has become slow
+by itself sees latency not fall at all, and ends where it began: our share in it is measured, not assumed. It is
+taken now and then without a rise, too, since a best latency that was measured beside another worker's queue is wrong.
 
-Refusals count where they are many: a round in which a tenth was refused or timed out cuts the limit; a lone 5xx does not.
+Growth is the same for everyone and a cut in proportion, so that workers come to share a server evenly (AIMD). A round
+is as many answers as the limit allows at once; what was sent before a cut is not judged after it. Refusals count where
+they are many: a round in which a tenth was refused or timed out is cut; a lone 5xx is not.
 
 Owned by the sender's event loop; pure but for the state announced in `Limit`.
 
-Not chosen: a moving average as the best latency (drifts upwards with the queue that we make ourselves); a fixed limit.
+Not chosen: the best latency as a moving average (drifts up with the queue that we make ourselves) or as a minimum (drifts
+down with the noise of small rounds); a fixed limit.
 """
 
 from __future__ import annotations
@@ -27,14 +26,18 @@ from math import ceil, inf, sqrt
 from random import Random
 from typing import Final
 
-ROUND_MIN: Final = 10
-"""Answers: the mean of fewer says nothing."""
-RISE: Final = 1.2
+ROUND_MIN: Final = 20
+"""Answers: the mean of fewer says too little."""
+RISE: Final = 1.15
 """A mean latency that is this much over the best is a queue."""
-CUT_MIN: Final = 0.5
-CUT_MAX: Final = 0.9
-LOOK_CUT: Final = 0.75
+NOISE: Final = 3.0
+"""Standard errors that a difference must exceed to be one."""
+CUT: Final = 0.75
+FELL_SHARE: Final = 0.3
+"""Of the fall that there would be if all of the queue were ours; beside two others like us it is a third."""
 LOOK_EVERY_S: Final = 5.0
+LOOK_AGAIN_S: Final = 0.5
+"""After a look that found nothing of our doing: the server may have changed in its midst."""
 REFUSED_SHARE: Final = 0.1
 REFUSED_CUT: Final = 0.7
 OUTLIER: Final = 4.0
@@ -50,8 +53,9 @@ class LimitState(Enum):
 
 
 class Limit:
-    """Mutable. `value` is the limit; `_best_s` the mean latency of a server without a queue, as far as known; the
-    fields of the round are reset by `_begin`; `_before` is (limit, latency) from before a look down."""
+    """Mutable. `value` is the limit; `_best_s` the latency of a server without a queue, as far as known (0: not yet);
+    `_before` is (limit, latency) of the last step of a look, `_fell` whether latency fell with that step; the fields of
+    a round are reset by `_begin`."""
 
     def __init__(self, maximum: int, random: Random, initial: int = 16) -> None:
         assert maximum >= 1
@@ -60,25 +64,24 @@ class Limit:
         self._random = random
         self._state = LimitState.SLOW_START
         self._best_s = 0.0
-        self._look_at_s = 0.0
+        self._look_at_s = inf
         self._before = (self.value, 0.0)
+        self._fell = False
         self._since_s = -inf
-        self._answers = 0
-        self._refusals = 0
-        self._total_s = 0.0
-        self._full = False
+        self._begin()
 
     def answered(self, duration_s: float, in_flight: int, now_s: float) -> None:
         """An answer came; `in_flight` counts it."""
         if now_s - duration_s < self._since_s:
             return
-        if self._best_s > 0.0:
-            duration_s = min(duration_s, OUTLIER * self._best_s)
+        if self._best_s > 0.0 and duration_s > OUTLIER * self._best_s:
+            duration_s = OUTLIER * self._best_s
         self._total_s += duration_s
+        self._squares += duration_s * duration_s
         self._answers += 1
         if in_flight >= self.value:
             self._full = True
-        if self._answers + self._refusals >= max(self.value, ROUND_MIN):
+        if self._answers + self._refusals >= self._round:
             self._judge(now_s)
 
     def refused(self, duration_s: float, now_s: float) -> None:
@@ -86,54 +89,58 @@ class Limit:
         if now_s - duration_s < self._since_s:
             return
         self._refusals += 1
-        if self._answers + self._refusals >= max(self.value, ROUND_MIN):
+        if self._answers + self._refusals >= self._round:
             self._judge(now_s)
 
     def _judge(self, now_s: float) -> None:
         """The end of a round."""
         answers, refusals, full = self._answers, self._refusals, self._full
         latency_s = self._total_s / answers if answers else 0.0
+        variance = max(self._squares / answers - latency_s * latency_s, 0.0) if answers else 0.0
+        noise_s = NOISE * sqrt(variance / answers) if answers else 0.0
         self._begin()
         if refusals >= REFUSED_SHARE * (answers + refusals):
             self._state = LimitState.GROWING
             self._change(self.value * REFUSED_CUT, now_s)
         elif self._state is LimitState.LOOKING:
-            self._state = LimitState.GROWING
-            self._looked(latency_s, now_s)
+            self._looked(latency_s, noise_s, now_s)
         elif not full:
             pass  # fewer were sent than are allowed: that says nothing about the limit
-        elif self._best_s == 0.0 or latency_s <= self._best_s * RISE:
-            self._best_s = latency_s if self._best_s == 0.0 else min(self._best_s, latency_s)
-            self._fits(latency_s, now_s)
-        else:
-            self._look(latency_s, min(max(self._best_s / latency_s, CUT_MIN), CUT_MAX), now_s)
-
-    def _fits(self, latency_s: float, now_s: float) -> None:
-        """No queue."""
-        if self._state is LimitState.SLOW_START:
+        elif self._best_s == 0.0:
+            self._best_s = latency_s
+            self._change(self.value * 2, now_s)
+        elif latency_s > self._best_s * RISE + noise_s:
+            self._look(latency_s, max(self._best_s / latency_s, 0.5), now_s)
+        elif self._state is LimitState.SLOW_START and self.value < self._maximum:
             self._change(self.value * 2, now_s)
         elif now_s >= self._look_at_s:
-            self._look(latency_s, LOOK_CUT, now_s)
+            self._look(latency_s, CUT, now_s)
         else:
             self._grow()
 
     def _look(self, latency_s: float, cut: float, now_s: float) -> None:
-        self._look_at_s = now_s + LOOK_EVERY_S * self._random.uniform(0.75, 1.25)
-        self._before = (self.value, latency_s)
         self._state = LimitState.LOOKING
-        self._change(self.value * cut, now_s)
+        self._before = (self.value, latency_s)
+        self._fell = False
+        self._change(min(self.value * cut, self.value - 1), now_s)
 
-    def _looked(self, latency_s: float, now_s: float) -> None:
-        """A round with fewer at once has ended: was it our doing that latency was what it was before?"""
+    def _looked(self, latency_s: float, noise_s: float, now_s: float) -> None:
+        """A round with fewer at once has ended: did it make a difference?"""
         limit, before_s = self._before
-        if latency_s <= before_s * (1 + self.value / limit) / 2:
-            self._best_s = min(self._best_s, latency_s)
-        else:
-            self._best_s = latency_s
-            self._change(limit, now_s)
+        fall_s = FELL_SHARE * before_s * (1 - self.value / limit)
+        if before_s - latency_s > max(fall_s, noise_s) and self.value > 1:
+            self._look(latency_s, CUT, now_s)
+            self._fell = True
+            return
+        surprised = not self._fell and latency_s > self._best_s * RISE
+        self._look_at_s = now_s + (LOOK_AGAIN_S if surprised else LOOK_EVERY_S) * self._random.uniform(0.75, 1.25)
+        self._best_s = latency_s
+        self._state = LimitState.GROWING
+        self._change(limit * min(latency_s / before_s, 1.0) if self._fell else limit, now_s)
 
     def _grow(self) -> None:
         self.value = min(ceil(self.value + max(1.0, sqrt(self.value) / 2)), self._maximum)
+        self._round = max(self.value, ROUND_MIN)
 
     def _change(self, value: float, now_s: float) -> None:
         """A step so large that answers to what was sent before it say nothing about what is sent after it."""
@@ -142,6 +149,7 @@ class Limit:
         self._begin()
 
     def _begin(self) -> None:
+        self._round = max(self.value, ROUND_MIN)
         self._answers = self._refusals = 0
-        self._total_s = 0.0
+        self._total_s = self._squares = 0.0
         self._full = False

@@ -37,7 +37,6 @@ SESSION_TIMEOUT_S = 8.0
 POLL_INTERVAL_S_MAX = 60.0
 TRANSACTION_TIMEOUT_S = 4.0
 TRANSACTION_CHECK_S = 10.0  # how often a coordinator looks for transactions that took too long
-COMMIT_METADATA_BYTES_MAX = 4096
 
 
 class Fate(Enum):

@@ -11,11 +11,10 @@ from typing import Any
 
 from processor.edges.kafka_producer import record_bytes
 from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, StateCorrupt, TransactionAborted
-from processor.interfaces import Acknowledged, Committed, Polled, Rebalance
+from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Acknowledged, Committed, Polled, Rebalance
 from processor.records import Headers, Position, Record, TopicPartition
 from processor.topics import RECORD_BYTES_MAX
 from tests.fakes.broker import (
-    COMMIT_METADATA_BYTES_MAX,
     TRANSACTION_TIMEOUT_S,
     FakeBroker,
     Fate,
@@ -518,6 +517,8 @@ class FakeTransaction:
         try:
             self._owner()
         except Fenced as fenced:
+            if offsets:
+                raise  # refused with the offsets, before anything was to be committed
             raise OutcomeUnknown(f"commit: {fenced}") from fenced
         if offsets and not self._consumer.is_member():
             self._give_up()

@@ -115,9 +115,7 @@ def log_tail(path: Path, lines_max: int = 40) -> str:
     return "\n".join(text.splitlines()[-lines_max:])
 
 
-def wait_until(
-    ready: Callable[[], bool], *, what: str, timeout_s: float, child: ChildProcess | None = None
-) -> None:
+def wait_until(ready: Callable[[], bool], *, what: str, timeout_s: float, child: ChildProcess | None = None) -> None:
     """Poll `ready` every 50 ms. Raises StartFailed when `child` ends first, or after `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
     while not ready():

@@ -194,9 +194,7 @@ def authority() -> Authority:
     client = ssl.create_default_context(cadata=root.public_bytes(serialization.Encoding.PEM).decode())
 
     def server(name: str, valid_days: int, signed: bool = True) -> ssl.SSLContext:
-        key, certificate = _certificate(
-            name, root if signed else None, root_key if signed else None, valid_days
-        )
+        key, certificate = _certificate(name, root if signed else None, root_key if signed else None, valid_days)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory, "server.pem")

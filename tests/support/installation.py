@@ -1,4 +1,5 @@
-"""An installation to test against: every topic as TOPICS wants it, the schemas registered, Avro written as a shop does."""
+"""An installation to test against: every topic as TOPICS wants it, the schemas registered, Avro written as
+a shop does."""
 
 from __future__ import annotations
 
@@ -33,7 +34,12 @@ class Installation:
         self.schemas = {topic: parse_schema(_schema(topic)) for topic in ORDER_TOPICS}
         self.schema_ids = {topic: self.register(topic, reader_schema(topic)) for topic in ORDER_TOPICS}
         self._producer = Producer(
-            {"bootstrap.servers": space.bootstrap_servers, "partitioner": "murmur2_random", "linger.ms": 5, "acks": "all"}
+            {
+                "bootstrap.servers": space.bootstrap_servers,
+                "partitioner": "murmur2_random",
+                "linger.ms": 5,
+                "acks": "all",
+            }
         )
         self._failed: list[str] = []
 

@@ -102,6 +102,4 @@ def _maven(arguments: list[str]) -> None:
     except subprocess.TimeoutExpired as slow:
         raise Unavailable(f"Maven took more than {FETCH_SECONDS_MAX} s for {arguments[-2:]}") from slow
     if done.returncode != 0:
-        raise Unavailable(
-            "Maven failed: " + " | ".join((done.stdout + done.stderr).strip().splitlines()[-5:])
-        )
+        raise Unavailable("Maven failed: " + " | ".join((done.stdout + done.stderr).strip().splitlines()[-5:]))

@@ -62,6 +62,12 @@ ONE_NODE_SETTINGS = {
 }
 
 
+SHORT_LIVED_JVM = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
+# How the controller's log says that a broker's session has ended; the record it writes then.
+BROKER_FENCED = "fenced=1, inControlledShutdown"
+
+
 class Vehicle(Protocol):
     """What a broker runs in. `start` returns as soon as the process exists; the same port and data every
     time."""
@@ -160,7 +166,17 @@ def _vehicle(cleanup: ExitStack) -> Vehicle:
 
 
 class _JarVehicle:
-    """Kafka's own jars in a JVM of ours."""
+    """Kafka's own jars in a JVM of ours.
+
+    After a kill it lets the controller, which died with its broker, first notice that the broker is gone, as a
+    controller that lived on would have. Without that, Kafka 4.3 loses commit markers: the restarted broker still
+    stands in the metadata as leader and transaction coordinator, so it sends the markers of prepared
+    transactions, is refused its registration (DUPLICATE_BROKER_REGISTRATION, for the 9 s of
+    `broker.session.timeout.ms`), then registers, resigns, and calls those transactions complete with no marker
+    written: `read_committed` readers wait for ever. No other setting of the broker has to differ for this.
+    """
+
+    # Mutable: `_child` is the latest process; `_registered` says that the controller still takes it for alive.
 
     def __init__(self, cleanup: ExitStack) -> None:
         self._java = java()
@@ -169,18 +185,19 @@ class _JarVehicle:
         self.bootstrap_servers = f"127.0.0.1:{broker_port}"
         self._directory = cleanup.enter_context(own_directory("kafka"))
         self._log = self._directory / "broker.log"
+        controller = f"CONTROLLER://127.0.0.1:{controller_port}"
+        settings = ONE_NODE_SETTINGS | {
+            "listeners": f"PLAINTEXT://{self.bootstrap_servers},{controller}",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+            "log.dirs": str(self._directory / "data"),
+        }
         self._properties = self._directory / "server.properties"
-        self._properties.write_text(
-            _as_properties(
-                ONE_NODE_SETTINGS
-                | {
-                    "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://127.0.0.1:{controller_port}",
-                    "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
-                    "log.dirs": str(self._directory / "data"),
-                }
-            )
-        )
+        self._properties.write_text(_as_properties(settings))
+        alone = {"process.roles": "controller", "listeners": controller, "broker.session.timeout.ms": "500"}
+        self._controller_properties = self._directory / "controller.properties"
+        self._controller_properties.write_text(_as_properties(settings | alone))
         self._child: ChildProcess | None = None
+        self._registered = False
         self._format()
         cleanup.callback(self.kill)
 
@@ -188,9 +205,7 @@ class _JarVehicle:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         done = subprocess.run(
             # "-t=…": an ID may begin with a dash
-            self._command(
-                "kafka.tools.StorageTool", "format", f"-t={cluster_id}", "-c", str(self._properties)
-            ),
+            self._command("kafka.tools.StorageTool", "format", f"-t={cluster_id}", "-c", str(self._properties)),
             capture_output=True,
             text=True,
             check=False,
@@ -199,28 +214,48 @@ class _JarVehicle:
         if done.returncode != 0:
             raise StartFailed(f"formatting Kafka's storage failed: {done.stdout}{done.stderr}")
 
-    def _command(self, main_class: str, *arguments: str, jvm: tuple[str, ...] = ()) -> list[str]:
-        return [
-            self._java,
-            *(jvm or ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")),
-            "-Dlog4j2.level=WARN",
-            "-cp",
-            self._class_path,
-            main_class,
-            *arguments,
-        ]
+    def _command(self, main_class: str, *arguments: str, jvm: tuple[str, ...] = SHORT_LIVED_JVM) -> list[str]:
+        return [self._java, *jvm, "-cp", self._class_path, main_class, *arguments]
 
     def start(self) -> None:
         assert self._child is None or not self._child.running, "the broker is running already"
+        if self._registered:
+            self._let_the_controller_notice()
         self._child = ChildProcess(
-            self._command("kafka.Kafka", str(self._properties), jvm=("-Xmx1g",)),
+            self._command("kafka.Kafka", str(self._properties), jvm=("-Xmx1g", "-Dlog4j2.level=WARN")),
             log=self._log,
             cwd=self._directory,
         )
+        self._registered = True
+
+    def _let_the_controller_notice(self) -> None:
+        log = self._directory / "controller.log"
+        log.unlink(missing_ok=True)
+        controller = ChildProcess(
+            self._command(
+                "kafka.Kafka",
+                str(self._controller_properties),
+                jvm=(*SHORT_LIVED_JVM, "-Dlog4j2.level=INFO"),
+            ),
+            log=log,
+            cwd=self._directory,
+        )
+        try:
+            wait_until(
+                lambda: BROKER_FENCED in log.read_text(errors="replace"),
+                what="The controller's notice of the broker's death",
+                timeout_s=START_SECONDS_MAX,
+                child=controller,
+            )
+            controller.terminate(STOP_SECONDS_MAX)
+        finally:
+            controller.kill()
+        self._registered = False
 
     def stop(self) -> None:
         assert self._child is not None
         self._child.terminate(STOP_SECONDS_MAX)
+        self._registered = False  # an orderly shutdown says so to the controller
 
     def kill(self) -> None:
         if self._child is not None:

@@ -36,11 +36,7 @@ def stamp() -> None:
 
 def stale() -> list[str]:
     """The locks that were made from other dependencies."""
-    return [
-        lock.name
-        for lock in LOCKS
-        if not lock.is_file() or lock.read_text().split("\n")[0] != expected_mark()
-    ]
+    return [lock.name for lock in LOCKS if not lock.is_file() or lock.read_text().split("\n")[0] != expected_mark()]
 
 
 def main(command: str) -> int:

@@ -19,9 +19,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin has it too, but not for type checkers
 
 READ_SECONDS_MAX = 30.0  # a reader that gets nothing fails the test, not the whole run
-GROUP_GONE_SECONDS_MAX = (
-    2.0  # a killed member keeps its group alive for its session timeout: not worth waiting for
-)
+GROUP_GONE_SECONDS_MAX = 2.0  # a killed member keeps its group alive for its session timeout: not worth waiting for
 
 
 class TopicSpace:
@@ -158,9 +156,7 @@ class _Reader:
         self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in behind])
         deadline = time.monotonic() + READ_SECONDS_MAX
         while behind:
-            assert time.monotonic() < deadline, (
-                f"{topic}: {behind} of {ends} not read in {READ_SECONDS_MAX} s"
-            )
+            assert time.monotonic() < deadline, f"{topic}: {behind} of {ends} not read in {READ_SECONDS_MAX} s"
             # Short, because it waits for the whole number or the whole time.
             for message in self._consumer.consume(num_messages=1_000, timeout=0.05):
                 error, partition, offset = message.error(), message.partition(), message.offset()

@@ -422,15 +422,11 @@ def test_an_event_without_items_is_refused(move: Move) -> None:
 def test_what_remains(moved: tuple[int, int, int], out: int, back: int, cancel: int) -> None:
     """Ordered 10. For fulfilment: − fulfilled − cancelled; for refund: − refunded − cancelled; for cancellation:
     − max(fulfilled, refunded) − cancelled."""
-    done: list[OrderEvent] = [
-        event
-        for event, units in zip(
-            [fulfilled(("a", moved[0])), refunded(("a", moved[1])), lines_cancelled(("a", moved[2]))],
-            moved,
-            strict=True,
-        )
-        if units
-    ]
+    done: list[OrderEvent] = []
+    roads: list[Move] = [fulfilled, refunded, lines_cancelled]
+    for road, units in zip(roads, moved, strict=True):
+        if units:
+            done.append(road(("a", units)))
     state = after(placed(product("a", 10)), *done)
     moves: list[tuple[Move, int]] = [(fulfilled, out), (refunded, back), (lines_cancelled, cancel)]
     for move, remains in moves:

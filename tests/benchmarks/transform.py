@@ -1,0 +1,188 @@
+"""transform beside its floor, in one run on one broker: `python -m tests.benchmarks.transform [--orders N]`.
+
+The floor is the least that any such program has to do, in one function (`floor`): consume, fastavro, a state in a
+dict, orjson, two transactional produces an event. The ratio is what counts: these machines are noisy, and both sides
+share the noise. CPU is of the whole process, librdkafka's threads included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fastavro
+import orjson
+from confluent_kafka import Consumer, Producer, TopicPartition
+from fastavro.schema import parse_schema
+
+from processor.edges.avro import reader_schema
+from processor.sandbox.loopback import Loopback
+from processor.sandbox.orders import Shop, shop
+from processor.sandbox.registry import RegistryApi
+from processor.sandbox.stand_in import StandIn
+from processor.topics import ORDER_TOPICS, Topic
+from tests.support.installation import Installation
+from tests.support.kafka import KafkaBroker
+from tests.support.processes import Worker
+from tests.support.topics import TopicSpace
+
+BATCH = 5000
+PARTITIONS = 4
+WAIT_S_MAX = 600.0
+
+
+class Run(NamedTuple):
+    """One side's figures: events, the seconds they took, CPU seconds of its process, its peak memory in bytes."""
+
+    events: int
+    seconds: float
+    cpu_seconds: float
+    rss_bytes: int
+
+    def line(self, name: str) -> str:
+        return (
+            f"{name:<12} {self.events / self.seconds:>9,.0f} events/s  "
+            f"{self.cpu_seconds / self.events * 1e6:>6.1f} µs CPU an event "
+            f"({self.cpu_seconds / self.events * 1000:.3f} CPU-s per 1,000)  {self.rss_bytes / 1e6:>5.0f} MB"
+        )
+
+
+def floor(bootstrap: str, prefix: str, events: int, answer: Any) -> None:
+    """What cannot be left out, and nothing else: no rules, no checks, no recovery, no metrics."""
+    topics = {prefix + topic: parse_schema(json.loads(_bare(topic))) for topic in ORDER_TOPICS}
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": prefix + "floor", "auto.offset.reset": "earliest",
+         "enable.auto.commit": False, "isolation.level": "read_committed"}
+    )
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "transactional.id": prefix + "floor", "linger.ms": 5, "compression.type": "lz4"}
+    )
+    producer.init_transactions()
+    consumer.subscribe(list(topics))
+    state: dict[bytes, bytes] = {}
+    done, started_s, started_cpu = 0, 0.0, 0.0
+    outbox, changelog = prefix + "floor.outbox", prefix + "floor.changelog"
+    while done < events:
+        messages = consumer.consume(BATCH, 0.2)
+        if not messages:
+            continue
+        if not done:
+            started_s, started_cpu = time.monotonic(), time.process_time()
+        producer.begin_transaction()
+        offsets: dict[tuple[str, int], int] = {}
+        for message in messages:
+            topic, partition, key = message.topic(), message.partition(), message.key()
+            value = message.value()
+            if value is not None:
+                event = fastavro.schemaless_reader(BytesIO(value[5:]), topics[topic], None)
+                known = orjson.loads(state[key]) if key in state else []
+                known.append(event["event_id"])
+                state[key] = orjson.dumps(known)
+                producer.produce(outbox, key=key, value=orjson.dumps(event), partition=partition)
+                producer.produce(changelog, key=key, value=state[key], partition=partition)
+            offsets[topic, partition] = message.offset() + 1
+        producer.send_offsets_to_transaction(
+            [TopicPartition(*where, offset) for where, offset in offsets.items()], consumer.consumer_group_metadata()
+        )
+        producer.commit_transaction()
+        done += len(messages)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    answer.send(Run(done, time.monotonic() - started_s, time.process_time() - started_cpu, usage.ru_maxrss * 1024))
+    consumer.close()
+
+
+def _bare(topic: Topic) -> str:
+    return reader_schema(topic).replace('"logicalType": "timestamp-millis"', '"x": 0')
+
+
+def run_floor(installation: Installation, events: int) -> Run:
+    installation.space.create("floor.outbox", "floor.changelog", partitions=PARTITIONS)
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("spawn").Process(
+        target=floor, args=(installation.space.bootstrap_servers, installation.space.prefix, events, theirs)
+    )
+    child.start()
+    run: Run = ours.recv()
+    child.join()
+    return run
+
+
+def run_worker(installation: Installation, events: int, environment: dict[str, str]) -> Run:
+    with tempfile.TemporaryDirectory() as directory, Worker(
+        "run", "--role", "transform", environment=installation.environment | environment, directory=Path(directory),
+        await_ready=False,
+    ) as worker:
+        deadline_s = time.monotonic() + WAIT_S_MAX
+        first: tuple[float, float, int] | None = None
+        while time.monotonic() < deadline_s:
+            done = _finished(worker)
+            if done and first is None:
+                first = (time.monotonic(), _cpu_s(worker.pid), done)
+            if done >= events:
+                break
+            time.sleep(0.05)
+        assert first is not None, worker.log_tail()
+        assert done >= events, f"{done} of {events} within {WAIT_S_MAX:.0f} s: {worker.log_tail()}"
+        run = Run(events - first[2], time.monotonic() - first[0], _cpu_s(worker.pid) - first[1], _rss_bytes(worker.pid))
+        assert worker.terminate() == 0
+        return run
+
+
+def _finished(worker: Worker) -> int:
+    try:
+        lines = worker.get("/metrics").text.splitlines()
+    except OSError:
+        return 0
+    except Exception:  # the port is not there yet
+        return 0
+    return round(sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("processor_records_total{")))
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _rss_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+@contextmanager
+def installation(orders: int) -> Iterator[tuple[Installation, int]]:
+    with KafkaBroker() as broker, Loopback(StandIn(RegistryApi())) as registry:
+        made = Installation(TopicSpace(broker.bootstrap_servers), registry.url, partitions=PARTITIONS)
+        start_ms = round(time.time() * 1000) - 3_600_000
+        steps = made.play(shop(Shop(orders=orders, rate=orders / 3000, bad_share=0.0, seed=1, start_ms=start_ms)))
+        yield made, len(steps)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--orders", type=int, default=60_000)
+    parser.add_argument("--env", action="append", default=[], help="NAME=VALUE for the worker")
+    options = parser.parse_args(arguments)
+    environment = dict(item.split("=", 1) for item in options.env)
+    with installation(options.orders) as (made, events):
+        print(f"transform, {events:,} events of {options.orders:,} orders, one process a side", flush=True)
+        of_floor = run_floor(made, events)
+        print(of_floor.line("floor"), flush=True)
+        ours = run_worker(made, events, environment)
+        print(ours.line("transform"), flush=True)
+        rate = (ours.events / ours.seconds) / (of_floor.events / of_floor.seconds)
+        print(f"{'ratio':<12} {rate:>9.0%} of the floor's rate", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
