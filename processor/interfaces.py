@@ -12,7 +12,6 @@ from typing import Final, NamedTuple, Protocol
 
 from processor.records import Headers, Position, Record, TopicPartition
 
-
 COMMIT_METADATA_BYTES_MAX: Final = 4095
 """UTF-8 bytes of a commit's metadata. A default broker takes 4,096; librdkafka sends one more than the string has."""
 

@@ -18,12 +18,13 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from processor.config import Role, Settings
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema
+from processor.edges.avro_compat import unreadable
 from processor.edges.clock import SystemClock
 from processor.edges.health import HealthServer
 from processor.edges.kafka_admin import KafkaAdmin, TopicState
@@ -31,7 +32,7 @@ from processor.edges.kafka_consumer import Assignment, KafkaConsumer
 from processor.edges.kafka_predecessors import Predecessors
 from processor.edges.kafka_reader import KafkaReader
 from processor.edges.kafka_transaction import KafkaTransaction, abort_left_behind
-from processor.edges.metrics import BUILD_INFO, PrometheusTransformMeter
+from processor.edges.metrics import BUILD_INFO, PrometheusTransformMeter, Restores
 from processor.edges.rocks import StateDirectory
 from processor.errors import BrokerOutage, Unusable
 from processor.records import OrderEvent, Record
@@ -41,6 +42,9 @@ from processor.transform.batch import Decode, Plan
 from processor.transform.decode import ORDER_EVENT
 from processor.transform.rules import Rules
 from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
+
+if TYPE_CHECKING:
+    from processor.edges.registry import Registry
 
 log = structlog.get_logger(__name__)
 
@@ -52,8 +56,9 @@ def run(settings: Settings, roles: tuple[Role, ...]) -> int:
     """Runs these roles until a signal or a failure. Returns the exit code: 0 after a drain, 78, or 1."""
     clock = SystemClock()
     over = threading.Event()
+    restores = Restores()
     builders = {Role.TRANSFORM: _transform}
-    threads = [RoleThread(role, partial(builders[role], settings, clock), clock, over.set) for role in roles]
+    threads = [RoleThread(role, partial(builders[role], settings, clock, restores), clock, over.set) for role in roles]
     BUILD_INFO.labels(*_build()).set(1)
     try:
         health = HealthServer(settings.metrics_port, list(threads))
@@ -106,16 +111,16 @@ def _unusable(unusable: Unusable) -> int:
 # ---- transform -----------------------------------------------------------------------------------------------------
 
 
-def _transform(settings: Settings, clock: SystemClock) -> Loop:
+def _transform(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
     """The transform role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
-    from processor.edges.registry import Registry  # its client takes 0.7 s to import, and only transform needs it
+    from processor.edges.registry import Registry as Client  # takes 0.7 s to import, and only transform needs it
 
     kafka = settings.librdkafka
     group = settings.group(Role.TRANSFORM)
     admin = KafkaAdmin(kafka, client_id="hakuna-processor-transform-start")
     described = _topics(settings, Role.TRANSFORM, admin)
-    registry = Registry.at(settings)
-    registry.reachable()
+    registry = Client.at(settings)
+    _readable(settings, registry)
     changelog = settings.topic(Topic.CHANGELOG)
     # From here on nothing is waited for: a directory that was claimed stays claimed until the process ends.
     stores = StateDirectory(Path(settings.state_dir), settings.state_cache_bytes, settings.state_write_buffer_bytes)
@@ -141,7 +146,7 @@ def _transform(settings: Settings, clock: SystemClock) -> Loop:
         ),
         stores=stores,
         clock=clock,
-        meter=PrometheusTransformMeter(),
+        meter=PrometheusTransformMeter(restores),
     )
     plan = TransformPlan(
         topics=tuple(settings.topic(topic) for topic in ORDER_TOPICS),
@@ -209,6 +214,22 @@ def _decoder(topic: Topic, registry: Schemas) -> Decode:
         return event(avro.decode(record))
 
     return decode
+
+
+def _readable(settings: Settings, registry: Registry) -> None:
+    """Raises `Unusable` where a topic's newest schema cannot be read with ours, `RegistryOutage` without an answer."""
+    wrong: list[str] = []
+    for topic in ORDER_TOPICS:
+        subject = f"{settings.topic(topic)}-value"
+        latest = registry.latest(subject)
+        why = None if latest is None else unreadable(reader_schema(topic), latest)
+        if why is not None:
+            wrong.append(
+                f"{subject}: its latest schema cannot be read with this version's: {why}; "
+                "deploy a version that can, or take the schema back"
+            )
+    if wrong:
+        raise Unusable(wrong)
 
 
 # ---- what several roles share ----------------------------------------------------------------------------------

@@ -157,9 +157,7 @@ def start_worker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sta
         def start(
             *arguments: str, environment: Mapping[str, str], name: str = "worker", await_ready: bool = True
         ) -> Worker:
-            worker = Worker(
-                *arguments, environment=environment, directory=tmp_path / name, await_ready=await_ready
-            )
+            worker = Worker(*arguments, environment=environment, directory=tmp_path / name, await_ready=await_ready)
             watch_log(request.node, name, lambda: worker.log_tail())
             return running.enter_context(worker)
 

@@ -43,9 +43,7 @@ from processor.errors import BrokerOutage, Fatal
 from processor.interfaces import Committed
 from processor.records import TopicPartition
 
-ANSWER_S_MAX: Final = (
-    10.0  # a question to a cluster that is down must not hold a start or a command up for ever
-)
+ANSWER_S_MAX: Final = 10.0  # a question to a cluster that is down must not hold a start or a command up for ever
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # confluent-kafka's own omission
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -103,17 +101,13 @@ class KafkaAdmin:
         resources = {ConfigResource(ResourceType.TOPIC, name): name for name in there}
         configs = {
             resources[resource]: self._answer(future)
-            for resource, future in self._admin.describe_configs(
-                list(resources), request_timeout=ANSWER_S_MAX
-            ).items()
+            for resource, future in self._admin.describe_configs(list(resources), request_timeout=ANSWER_S_MAX).items()
         }
         return {
             name: TopicState(
                 partitions=len(there[name].partitions),
                 replicas=min((len(partition.replicas) for partition in there[name].partitions), default=0),
-                config={
-                    entry.name: entry.value for entry in configs[name].values() if entry.value is not None
-                },
+                config={entry.name: entry.value for entry in configs[name].values() if entry.value is not None},
                 topic_id=str(there[name].topic_id),
             )
             if name in there
@@ -188,16 +182,12 @@ class KafkaAdmin:
         futures = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=ANSWER_S_MAX)
         return {TopicPartition(asked.topic, asked.partition): future for asked, future in futures.items()}
 
-    def _offsets(
-        self, futures: Mapping[TopicPartition, Future[ListOffsetsResultInfo]]
-    ) -> Mapping[TopicPartition, int]:
+    def _offsets(self, futures: Mapping[TopicPartition, Future[ListOffsetsResultInfo]]) -> Mapping[TopicPartition, int]:
         return {partition: int(self._answer(future).offset) for partition, future in futures.items()}
 
     # ---- groups ------------------------------------------------------------------------------------------
 
-    def committed(
-        self, group: str, partitions: Sequence[TopicPartition]
-    ) -> Mapping[TopicPartition, Committed]:
+    def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
         """What `group` committed last, **not** waiting for a transaction that is still open on top of it.
 
         A consumer's own `committed` waits for that, and so would a new owner whose predecessor died with its
@@ -205,9 +195,7 @@ class KafkaAdmin:
         """
         if not partitions:
             return {}
-        asked = ck.ConsumerGroupTopicPartitions(
-            group, [ck.TopicPartition(*partition) for partition in partitions]
-        )
+        asked = ck.ConsumerGroupTopicPartitions(group, [ck.TopicPartition(*partition) for partition in partitions])
         future: Future[ck.ConsumerGroupTopicPartitions] = self._admin.list_consumer_group_offsets(
             [asked], require_stable=False, request_timeout=ANSWER_S_MAX
         )[group]
@@ -217,9 +205,7 @@ class KafkaAdmin:
             if offset.error is not None:
                 raise BrokerOutage(f"committed offset of {offset.topic}/{offset.partition}: {offset.error}")
             next_offset = offset.offset if offset.offset >= 0 else None
-            found[TopicPartition(offset.topic, offset.partition)] = Committed(
-                next_offset, offset.metadata or ""
-            )
+            found[TopicPartition(offset.topic, offset.partition)] = Committed(next_offset, offset.metadata or "")
         return found
 
     def members(self, group: str) -> Sequence[Member]:

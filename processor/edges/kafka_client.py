@@ -67,9 +67,7 @@ class LibraryLog:
         self._log = log
 
     def log(self, level: int, _template: str, facility: str, client: str, text: str) -> None:
-        if (
-            facility == "CONFWARN"
-        ):  # one set of settings serves consumers and producers: each warns of the other's
+        if facility == "CONFWARN":  # one set of settings serves consumers and producers: each warns of the other's
             return
         facts = {"facility": facility, "client": client, "detail": text}
         if level >= 30:

@@ -163,7 +163,10 @@ class KafkaConsumer:
         assert records_max > 0, "a poll for nothing"
         messages = self._kept
         self._kept = []
-        messages += self._consume(records_max, 0.0 if messages else timeout_s)
+        try:
+            messages += self._consume(records_max, 0.0 if messages else timeout_s)
+        except KafkaException as fatal:  # anything less is a message
+            raise Fatal(error_of(fatal).str()) from fatal
         if self._raised is not None:
             raised, self._raised = self._raised, None
             self._kept = messages
@@ -284,9 +287,7 @@ class KafkaConsumer:
         self._paused -= wanted
         now = wanted & self._assigned
         for partition in now:
-            self._at_end.pop(
-                partition, None
-            )  # it has not been looked at since; librdkafka says its end again
+            self._at_end.pop(partition, None)  # it has not been looked at since; librdkafka says its end again
         if now:
             self._consumer.resume(_parts(now))
 
@@ -414,9 +415,9 @@ class _Recheck:
             elif isinstance(raised, KafkaException) and error_of(raised).code() in _OF_A_TOPIC:
                 self._complaints.clear(CONNECTION)
                 self._complaints.note(topic, error_of(raised))
-        if self._group is not None and self._group.exception() is None:
-            if may_read(self._group.result().authorized_operations):
-                self._complaints.clear("group")
+        group = self._group
+        if group is not None and group.exception() is None and may_read(group.result().authorized_operations):
+            self._complaints.clear("group")
         return True
 
 

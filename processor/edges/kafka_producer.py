@@ -7,6 +7,7 @@ answered with an error, and whoever produced it decides (its offset is not finis
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 import confluent_kafka as ck
@@ -117,19 +118,24 @@ class KafkaProducer:
         return True
 
     def poll(self) -> None:
-        self._producer.poll(0)
-        if self._complaints.fatal is not None:
-            raise Fatal(self._complaints.fatal)
+        try:
+            self._producer.poll(0)
+        except KafkaException as fatal:  # whatever else goes wrong is an answer to a record, or librdkafka's to retry
+            raise Fatal(error_of(fatal).str()) from fatal
 
     def flush(self, timeout_s: float) -> int:
-        return self._producer.flush(timeout_s)
+        try:
+            return self._producer.flush(timeout_s)
+        except KafkaException as fatal:
+            raise Fatal(error_of(fatal).str()) from fatal
 
     def trouble(self) -> str | None:
         return self._complaints.text()
 
     def close(self) -> None:
         """Gives unanswered records some seconds; then they are dropped, unacknowledged."""
-        if self._complaints.fatal is None:
+        with suppress(KafkaException):  # a client with a fatal error says so in each of these
             self._producer.flush(ORDERLY_END_S_MAX)
         self._producer.purge()
-        self._producer.poll(0)  # the purged records' reports
+        with suppress(KafkaException):
+            self._producer.poll(0)  # the purged records' reports

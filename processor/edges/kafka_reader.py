@@ -13,7 +13,7 @@ state."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from typing import Final, cast
 
 import confluent_kafka as ck
 import structlog
@@ -26,6 +26,8 @@ from processor.edges.kafka_client import (
     KafkaSettings,
     LibraryLog,
     Log,
+    Setting,
+    error_of,
     merged,
     unusable,
 )
@@ -34,7 +36,7 @@ from processor.errors import Fatal, StateCorrupt
 from processor.interfaces import Polled
 from processor.records import Position, TopicPartition
 
-READER_DEFAULTS = {
+READER_DEFAULTS: Final[Mapping[str, Setting]] = {
     # A restore reads as fast as it can, for a short time: more ahead than the consumer, but bounded, since
     # several gigabytes of changelog stand behind it.
     "queued.max.messages.kbytes": 32_768,
@@ -47,9 +49,7 @@ class KafkaReader:
     """See the module. Mutable: `_positions` holds, per assigned partition, the next offset as far as it was
     read; `_at_end` the partitions at their end, with it."""
 
-    def __init__(
-        self, settings: KafkaSettings, *, group: str, client_id: str, log: Log | None = None
-    ) -> None:
+    def __init__(self, settings: KafkaSettings, *, group: str, client_id: str, log: Log | None = None) -> None:
         log = log or structlog.get_logger()
         self._complaints = Complaints(log)
         config = merged(
@@ -97,11 +97,10 @@ class KafkaReader:
 
     def poll(self, records_max: int, timeout_s: float) -> Polled:
         assert records_max > 0, "a poll for nothing"
-        messages = cast("list[Message]", self._consumer.consume(records_max, 0))
-        if not messages and timeout_s > 0:
-            messages = cast("list[Message]", self._consumer.consume(1, timeout_s))
-            if messages and records_max > 1:
-                messages += cast("list[Message]", self._consumer.consume(records_max - 1, 0))
+        try:
+            messages = self._consume(records_max, timeout_s)
+        except KafkaException as fatal:  # anything less is a message
+            raise Fatal(error_of(fatal).str()) from fatal
         records, refused = taken(messages, self._at_end)
         for record in records:
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
@@ -116,6 +115,15 @@ class KafkaReader:
                 self._complaints.clear(subject)
         return Polled(records, dict(self._at_end))
 
+    def _consume(self, records_max: int, timeout_s: float) -> list[Message]:
+        """What is there, or one that is waited for and what came with it: `consume` itself waits for all it may take."""
+        messages = cast("list[Message]", self._consumer.consume(records_max, 0))
+        if not messages and timeout_s > 0:
+            messages = cast("list[Message]", self._consumer.consume(1, timeout_s))
+            if messages and records_max > 1:
+                messages += cast("list[Message]", self._consumer.consume(records_max - 1, 0))
+        return messages
+
     def _refused(self, message: Message) -> None:
         error = message.error()
         assert error is not None
@@ -124,7 +132,7 @@ class KafkaReader:
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             where = TopicPartition(message.topic(), message.partition())
             raise StateCorrupt(
-                f"offset {self._positions.get(where)} of {where.topic}/{where.partition} is not in the log: {error.str()}",
+                f"{where.topic}/{where.partition}: offset {self._positions.get(where)} is not in the log: {error.str()}",
                 where,
             )
         else:

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Any, Final, cast
 
@@ -55,13 +56,9 @@ from processor.records import Headers, TopicPartition
 TRANSACTION_TIMEOUT_MS: Final = 4_000  # see the module
 
 OPEN_S_MAX: Final = 5.0  # one try; whoever opens tries again
-COMMIT_S_MAX: Final = (
-    8.0  # inside a fifth of `max.poll.interval.ms`, which a revocation has; twice the timeout above
-)
+COMMIT_S_MAX: Final = 8.0  # inside a fifth of `max.poll.interval.ms`, which a revocation has; twice the timeout above
 ABORT_S_MAX: Final = 3.0  # the rest of that fifth
-QUEUE_S_MAX: Final = (
-    4.0  # a queue that is full for as long as a transaction may last is a broker that is gone
-)
+QUEUE_S_MAX: Final = 4.0  # a queue that is full for as long as a transaction may last is a broker that is gone
 RETRY_S: Final = 0.05
 
 TRANSACTION_DEFAULTS: Final[Mapping[str, Setting]] = {**PRODUCER_DEFAULTS}
@@ -147,9 +144,7 @@ class KafkaTransaction:
         producer = self._begun()
         while True:
             try:
-                producer.produce(
-                    topic, value, key, partition, timestamp=timestamp_ms, headers=cast(Any, headers)
-                )
+                producer.produce(topic, value, key, partition, timestamp=timestamp_ms, headers=cast(Any, headers))
                 return
             except BufferError:
                 self._wait_for_room(producer)
@@ -182,9 +177,7 @@ class KafkaTransaction:
         key, value = pairs[-1]
         while True:
             try:
-                producer.produce(
-                    topic, value, key, partition, on_delivery=cast("ck.cimpl.DeliveryCallback", last)
-                )
+                producer.produce(topic, value, key, partition, on_delivery=cast("ck.cimpl.DeliveryCallback", last))
                 return
             except BufferError:
                 self._wait_for_room(producer)
@@ -204,7 +197,10 @@ class KafkaTransaction:
         while len(producer) >= full:
             if time.monotonic() >= deadline_s:
                 raise self._given_up(KafkaError(KafkaError._QUEUE_FULL))
-            producer.poll(0.01)
+            try:
+                producer.poll(0.01)
+            except KafkaException as refused:
+                raise self._given_up(error_of(refused)) from refused
 
     # ---- ending ------------------------------------------------------------------------------------------
 
@@ -214,9 +210,7 @@ class KafkaTransaction:
         if offsets:
             parts = committable(offsets)
             member = self._consumer.group_metadata()
-            error = _until(
-                deadline_s, lambda left_s: producer.send_offsets_to_transaction(parts, member, left_s)
-            )
+            error = _until(deadline_s, lambda left_s: producer.send_offsets_to_transaction(parts, member, left_s))
             if error is not None:
                 raise self._given_up(error)
         error = _until(deadline_s, producer.commit_transaction)
@@ -317,7 +311,8 @@ def _producer(config: Mapping[str, Any], complaints: Complaints, log: Log) -> ck
 def _dropped(producer: ck.Producer) -> None:
     """`close` would wait for ever for what can no longer be delivered; so that goes first."""
     producer.purge()
-    producer.poll(0)  # the purged records' reports, which hold references
+    with suppress(KafkaException):  # a client that was fenced says so again in every poll
+        producer.poll(0)  # the purged records' reports, which hold references
 
 
 def _until(deadline_s: float, call: Callable[[float], Any]) -> KafkaError | None:

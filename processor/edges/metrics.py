@@ -7,10 +7,16 @@ no last value behind.
 
 from __future__ import annotations
 
+import threading
+from collections import Counter as Counts
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
+from processor.config import Role
+from processor.send.breaker import BreakerState
+from processor.send.meter import Endings, Gauges, PartitionLag, Requests
 from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, Written
 
 # A `_created` series beside every counter doubles what is scraped, and no query of ours reads it.
@@ -56,17 +62,99 @@ USEFUL_REPLICAS: Final = Gauge(
 )
 BUILD_INFO: Final = Gauge("processor_build_info", "Always 1; the labels say what runs", ["version", "revision"])
 
-_TRANSFORM: Final = "transform"
+REQUESTS: Final = Counter("processor_requests_total", "Requests by what came back", ["destination", "status"])
+REQUEST_SECONDS: Final = Histogram(
+    "processor_request_duration_seconds",
+    "From the first byte sent to the answer",
+    ["destination", "status"],
+    buckets=_REQUEST_S,
+)
+ERROR_CODES: Final = Counter(
+    "processor_error_codes_total",
+    "Error codes of the API, those outside its reference as `other`",
+    ["destination", "error_code"],
+)
+RETRIES: Final = Counter("processor_retries_total", "Requests that will be made again", ["destination", "reason"])
+DELIVERY_SECONDS: Final = Histogram(
+    "processor_delivery_latency_seconds",
+    "From the source record's timestamp to the 2xx",
+    ["destination"],
+    buckets=_DELIVERY_S,
+)
+IN_FLIGHT: Final = Gauge("processor_in_flight_requests", "Requests without an answer yet", ["destination"])
+LIMIT: Final = Gauge("processor_concurrency_limit", "Requests that may be in flight at once now", ["destination"])
+QUOTA_SHARE: Final = Gauge("processor_quota_share", "Requests a window that are this worker's", ["destination"])
+QUOTA_WAIT: Final = Counter(
+    "processor_quota_wait_seconds_total", "How long something was ready and only the quota held it", ["destination"]
+)
+CIRCUIT: Final = Gauge(
+    "processor_circuit_state", "The circuit breaker: 0 closed, 1 half open (probing), 2 open", ["destination"]
+)
+KEY_REFUSED: Final = Gauge(
+    "processor_key_refused", "1 while the API refuses our key and everything is held", ["destination"]
+)
+LOOP_LAG: Final = Histogram(
+    "processor_event_loop_lag_seconds",
+    "How late the sender's event loop was for a timer",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
+HELD_ORDERS: Final = Gauge(
+    "processor_held_orders", "Orders that wait behind a refusal of one of their entries", ["partition"]
+)
+
+_CIRCUIT: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
-class PrometheusTransformMeter:
-    """The transform role's meter.
+class _Lags:
+    """The lag gauges of one role. Mutable: `_shown` are the partitions that they show now, so that one that went
+    elsewhere leaves no last value behind."""
 
-    Mutable: `_partitions` and `_numbers` are those that the gauges show now, so that others can be removed.
+    def __init__(self, role: Role) -> None:
+        self._role = role.value
+        self._shown: set[tuple[str, int]] = set()
+
+    def show(self, lags: Sequence[SourceLag | PartitionLag]) -> None:
+        now = {(lag.topic, lag.partition) for lag in lags}
+        for topic, partition in self._shown - now:
+            LAG_RECORDS.remove(self._role, topic, str(partition))
+            LAG_SECONDS.remove(self._role, topic, str(partition))
+        self._shown = now
+        for lag in lags:
+            LAG_RECORDS.labels(self._role, lag.topic, lag.partition).set(lag.records)
+            LAG_SECONDS.labels(self._role, lag.topic, lag.partition).set(lag.seconds)
+
+
+class Restores:
+    """`processor_restore_remaining_records`, which several roles of a process may have something to say about.
+
+    Mutable: `_remaining` by role and partition; the gauge shows their sum. Written under a lock, for each role has its
+    thread.
     """
 
     def __init__(self) -> None:
-        self._partitions: set[tuple[str, int]] = set()
+        self._lock = threading.Lock()
+        self._remaining: dict[Role, dict[int, int]] = {}
+        self._shown: set[int] = set()
+
+    def show(self, role: Role, remaining: Mapping[int, int]) -> None:
+        with self._lock:
+            self._remaining[role] = dict(remaining)
+            total: Counts[int] = Counts()
+            for of_role in self._remaining.values():
+                total.update(of_role)
+            for gone in self._shown - total.keys():
+                RESTORE_REMAINING.remove(str(gone))
+            self._shown = set(total)
+            for partition, records in total.items():
+                RESTORE_REMAINING.labels(partition).set(records)
+
+
+class PrometheusTransformMeter:
+    """The transform role's meter. Mutable: `_numbers` are the partitions that the state gauges show now."""
+
+    def __init__(self, restores: Restores) -> None:
+        self._restores = restores
+        self._lags = _Lags(Role.TRANSFORM)
         self._numbers: set[int] = set()
 
     def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None:
@@ -75,29 +163,75 @@ class PrometheusTransformMeter:
 
     def written(self, written: Written) -> None:
         for (topic, outcome), count in written.records.items():
-            RECORDS.labels(_TRANSFORM, topic, outcome).inc(count)
+            RECORDS.labels(Role.TRANSFORM, topic, outcome).inc(count)
         for (topic, ignored), count in written.ignored.items():
             IGNORED.labels(topic, ignored).inc(count)
         for (topic, stage, reason), count in written.dead_letters.items():
             DEAD_LETTERS.labels(topic, stage, reason).inc(count)
 
     def lag(self, lags: list[SourceLag]) -> None:
-        now = {(lag.topic, lag.partition) for lag in lags}
-        for topic, partition in self._partitions - now:
-            LAG_RECORDS.remove(_TRANSFORM, topic, str(partition))
-            LAG_SECONDS.remove(_TRANSFORM, topic, str(partition))
-        self._partitions = now
-        for lag in lags:
-            LAG_RECORDS.labels(_TRANSFORM, lag.topic, lag.partition).set(lag.records)
-            LAG_SECONDS.labels(_TRANSFORM, lag.topic, lag.partition).set(lag.seconds)
+        self._lags.show(lags)
 
     def state(self, sizes: list[StateSize]) -> None:
         now = {size.partition for size in sizes}
         for gone in self._numbers - now:
-            for gauge in (STATE_ORDERS, PARKED_EVENTS, RESTORE_REMAINING):
-                gauge.remove(str(gone))
+            STATE_ORDERS.remove(str(gone))
+            PARKED_EVENTS.remove(str(gone))
         self._numbers = now
         for size in sizes:
             STATE_ORDERS.labels(size.partition).set(size.orders)
             PARKED_EVENTS.labels(size.partition).set(size.parked_events)
-            RESTORE_REMAINING.labels(size.partition).set(size.restore_remaining)
+        self._restores.show(Role.TRANSFORM, {size.partition: size.restore_remaining for size in sizes})
+
+
+class PrometheusSendMeter:
+    """The meter of a role that sends: `requests`, `gauges` and `loop_lag` are called by its event loop, `endings` and
+    `lag` by its Kafka thread. Mutable: `_held` are the partitions that the holds gauge shows now."""
+
+    def __init__(self, role: Role, restores: Restores) -> None:
+        self._role = role
+        self._restores = restores
+        self._lags = _Lags(role)
+        self._held: set[int] = set()
+
+    def requests(self, destination: str, requests: Requests) -> None:
+        for status, durations_s in requests.durations_s.items():
+            REQUESTS.labels(destination, status).inc(len(durations_s))
+            histogram = REQUEST_SECONDS.labels(destination, status)
+            for duration_s in durations_s:
+                histogram.observe(duration_s)
+        for code, count in requests.error_codes.items():
+            ERROR_CODES.labels(destination, code).inc(count)
+        for reason, count in requests.retries.items():
+            RETRIES.labels(destination, reason).inc(count)
+        histogram = DELIVERY_SECONDS.labels(destination)
+        for latency_s in requests.latencies_s:
+            histogram.observe(latency_s)
+        QUOTA_WAIT.labels(destination).inc(requests.quota_wait_s)
+
+    def gauges(self, destination: str, gauges: Gauges) -> None:
+        IN_FLIGHT.labels(destination).set(gauges.in_flight)
+        LIMIT.labels(destination).set(gauges.limit)
+        if gauges.quota_share is not None:
+            QUOTA_SHARE.labels(destination).set(gauges.quota_share)
+        CIRCUIT.labels(destination).set(_CIRCUIT[gauges.circuit])
+        KEY_REFUSED.labels(destination).set(gauges.key_refused)
+
+    def loop_lag(self, seconds: float) -> None:
+        LOOP_LAG.observe(seconds)
+
+    def endings(self, endings: Endings) -> None:
+        for (topic, outcome), count in endings.records.items():
+            RECORDS.labels(self._role, topic, outcome).inc(count)
+        for (topic, stage, reason), count in endings.dead_letters.items():
+            DEAD_LETTERS.labels(topic, stage, reason).inc(count)
+
+    def lag(self, lags: Sequence[PartitionLag]) -> None:
+        self._lags.show(lags)
+        now = {lag.partition for lag in lags}
+        for gone in self._held - now:
+            HELD_ORDERS.remove(str(gone))
+        self._held = now
+        for lag in lags:
+            HELD_ORDERS.labels(lag.partition).set(lag.held_orders)
+        self._restores.show(self._role, {lag.partition: lag.restore_remaining for lag in lags})

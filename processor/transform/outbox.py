@@ -18,7 +18,14 @@ from processor.hakuna import Api, events, feed
 from processor.records import EntryType, HeaderName, Headers, Record
 from processor.transform.rules import Applied
 
-_OURS: Final = frozenset({HeaderName.ENTRY_ID, HeaderName.ENTRY_TYPE, HeaderName.SOURCE, HeaderName.OCCURRED_AT})
+# Plain strings and bytes made once: an enum's `.value` is a descriptor call, and there were six of them an event.
+_ENTRY_ID: Final = HeaderName.ENTRY_ID.value
+_ENTRY_TYPE: Final = HeaderName.ENTRY_TYPE.value
+_SOURCE: Final = HeaderName.SOURCE.value
+_OCCURRED_AT: Final = HeaderName.OCCURRED_AT.value
+_OURS: Final = frozenset({_ENTRY_ID, _ENTRY_TYPE, _SOURCE, _OCCURRED_AT})
+_TYPES: Final = {entry_type: entry_type.value.encode() for entry_type in EntryType}
+_APIS: Final = {api: api.value.encode() for api in Api}
 
 
 class Outgoing(NamedTuple):
@@ -55,10 +62,10 @@ def outgoing(applied: Applied, api: Api, topic: str) -> Outgoing:
 def headers(entry_type: EntryType, api: Api, origin: Record) -> Headers:
     source = f"{origin.topic}/{origin.partition}/{origin.offset}".encode()
     ours: Headers = [
-        (HeaderName.ENTRY_ID.value, b"%b/%b" % (api.value.encode(), source)),
-        (HeaderName.ENTRY_TYPE.value, entry_type.value.encode()),
-        (HeaderName.SOURCE.value, source),
-        (HeaderName.OCCURRED_AT.value, b"%d" % origin.timestamp_ms),
+        (_ENTRY_ID, b"%b/%b" % (_APIS[api], source)),
+        (_ENTRY_TYPE, _TYPES[entry_type]),
+        (_SOURCE, source),
+        (_OCCURRED_AT, b"%d" % origin.timestamp_ms),
     ]
     if origin.headers:
         # A source header with a name of ours would make two of it, and readers differ in which one they take.

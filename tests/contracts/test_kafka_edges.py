@@ -271,6 +271,12 @@ def opened(cluster: Cluster, transactional_id: str, consumer: Consumer) -> Trans
     return transaction
 
 
+def transact(transaction: Transaction, topic: str, value: bytes) -> None:
+    transaction.begin()
+    transaction.produce(topic, 0, b"k", value, [], 0)
+    transaction.commit({})
+
+
 # ---- reading -------------------------------------------------------------------------------------------------
 
 
@@ -374,7 +380,10 @@ def test_an_offset_is_committed_with_its_metadata(cluster: Cluster) -> None:
     assert consumer.committed([first, second]) == {first: Committed(None, ""), second: Committed(None, "")}
     consumer.commit({first: Committed(2, "up to ü")})
     consumer.commit({second: Committed(0, "x" * COMMIT_METADATA_BYTES_MAX)})
-    assert consumer.committed([first, second]) == {first: Committed(2, "up to ü"), second: Committed(0, "x" * COMMIT_METADATA_BYTES_MAX)}
+    assert consumer.committed([first, second]) == {
+        first: Committed(2, "up to ü"),
+        second: Committed(0, "x" * COMMIT_METADATA_BYTES_MAX),
+    }
     with pytest.raises(AssertionError):
         consumer.commit({second: Committed(0, "x" * (COMMIT_METADATA_BYTES_MAX + 1))})
     consumer.close()
@@ -648,13 +657,9 @@ def test_a_second_owner_of_the_transactional_id_ends_what_the_first_left_and_fen
     with pytest.raises(Fenced):
         first.commit({where: Committed(1, "")})
     reading.until(lambda: reading.values == [b"mine"])
-    first.begin()  # it may go on by taking the ID over again
-    first.produce(topic, 0, b"k", b"again", [], 0)
-    first.commit({})
-    second.begin()
-    second.produce(topic, 0, b"k", b"never", [], 0)
+    transact(first, topic, b"again")  # it may go on by taking the ID over again
     with pytest.raises(Fenced):
-        second.commit({})
+        transact(second, topic, b"never")
     reading.until(lambda: len(reading.records) == 2)
     assert reading.values == [b"mine", b"again"]
 

@@ -111,8 +111,7 @@ def test_a_killed_broker_comes_back_on_its_port_with_its_data_and_leaves_nothing
     producer = transactional_producer(space, "writer")
     producer.begin_transaction()
     producer.produce(space.name("a"), value=b"kept")
-    producer.commit_transaction(30)
-    assert [record.value() for record in space.records("a")] == [b"kept"]  # the commit's markers are written
+    producer.commit_transaction(30)  # returns before its markers are written: the kill comes in between
 
     first_pid = broker.pid
     broker.kill()
@@ -152,9 +151,7 @@ def test_the_registry_gives_a_schema_back_by_its_id_and_refuses_an_incompatible_
 
     compatible = avro(name, {"name": "size", "type": "int", "default": 0})
     assert httpx.post(subject, json=compatible).status_code == 200
-    incompatible = avro(
-        name, {"name": "colour", "type": "string"}
-    )  # no default: old data cannot be read with it
+    incompatible = avro(name, {"name": "colour", "type": "string"})  # no default: old data cannot be read with it
     assert httpx.post(subject, json=incompatible).status_code == 409
 
     unknown = httpx.get(f"{schema_registry}/schemas/ids/987654321")
@@ -217,9 +214,7 @@ with own_directory("doomed") as directory:
     print(child.pid, directory, flush=True)
     time.sleep(600)
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", run], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
         try:
             assert process.stdout is not None
             pid, directory = process.stdout.readline().split()

@@ -30,7 +30,7 @@ PLACED = OrderPlaced(
     1_669_377_053_593,
     "EUR",
     # The documents' own address: whoever published them hid it like this.
-    Customer("Max", "Mustermann", "[email\u00a0protected]", "+491601234567"),
+    Customer("Max", "Mustermann", "[email protected]", "+491601234567"),
     Address("Musterstrasse 1", None, "Musterstadt", "123456", "DE"),
     (
         LineItem("prd-1234", 1, 10_000, "prd-1234", "Banana", "Frutta", None),

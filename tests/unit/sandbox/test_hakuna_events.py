@@ -109,7 +109,6 @@ def test_what_is_wrong_with_a_placed_order_is_named(path: str, value: object, sa
         "payload.customer.first_name",
         "payload.customer_billing_address.zip",
         "payload.line_items",
-        "payload.line_items",
     ],
 )
 def test_nothing_may_be_missing(path: str) -> None:

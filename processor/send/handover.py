@@ -1,0 +1,151 @@
+"""handover: where the Kafka thread and the event loop meet. Two queues, and one wait.
+
+    Kafka thread ──give──► messages ──(one `call_soon_threadsafe` a batch)──► the loop's `receive`
+    Kafka thread ◄─collect── reports ◄──report── the loop
+
+Both queues are bounded by the same count: the Kafka thread gives at most `entries_max` entries that it has not collected
+the ending of (`role.py` pauses its partitions before that), and the loop makes one report of each. So neither can grow
+while the other side stands still.
+
+Mutable: `_messages` and `_reports` are appended by one side and popped by the other (a deque's ends are safe for that);
+`_called` is set by the Kafka thread before it calls the loop and reset by the loop before it pops, so that no message is
+left behind; `turned_s` is when the Kafka thread last came round, by the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, NamedTuple, Protocol
+
+from processor.dead_letters.holds import Hold
+from processor.records import OrderId
+from processor.send.destination import EntryT
+from processor.send.pending import Ended, Pending
+
+
+class Signal(Protocol):
+    """What the Kafka thread sleeps on: a `threading.Event`, or a simulation's."""
+
+    def is_set(self) -> bool: ...
+
+    def set(self) -> None: ...
+
+    def clear(self) -> None: ...
+
+    def wait(self, timeout: float) -> object: ...
+
+
+class Assigned(NamedTuple):
+    """A partition has become ours. Its entries follow when its holds have been read."""
+
+    epoch: int
+    partition: int
+
+
+class HoldsRead(NamedTuple):
+    """Records of the holds topic in their order; None is a tombstone."""
+
+    epoch: int
+    holds: list[tuple[OrderId, Hold | None]]
+
+
+class Paced(NamedTuple):
+    """Its slots may be used; the last owner left `used` of them in use (None: all, as far as we know)."""
+
+    epoch: int
+    partition: int
+    used: int | None
+    assigned_s: float
+
+
+class Withdrawn(NamedTuple):
+    """These go to another worker: let what is in flight end, until `deadline_s`; then report `Released`."""
+
+    epochs: frozenset[int]
+    deadline_s: float
+
+
+class Lost(NamedTuple):
+    """These have gone: give up what is in flight."""
+
+    epochs: frozenset[int]
+
+
+class Halt(NamedTuple):
+    """Send nothing any more, but stay."""
+
+
+class Stop(NamedTuple):
+    """The Kafka thread has ended."""
+
+
+class Released(NamedTuple):
+    """Nothing of these is in flight. `used`: slots in use, by epoch (None: never opened)."""
+
+    epochs: frozenset[int]
+    used: dict[int, int | None]
+
+
+class Handover(Generic[EntryT]):
+    """See the module. `give`, `collect`, `wait` and `turned` are the Kafka thread's, the others the event loop's."""
+
+    def __init__(self, reported: Signal | None = None) -> None:
+        self._messages: deque[Message[EntryT]] = deque()
+        self._reports: deque[Ended[EntryT] | Released] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._receive: Callable[[Message[EntryT]], None] | None = None
+        self._called = False
+        self._reported: Signal = threading.Event() if reported is None else reported
+        self.turned_s = 0.0
+
+    # ---- the Kafka thread's side --------------------------------------------------------------------------------
+
+    def give(self, message: Message[EntryT]) -> None:
+        self._messages.append(message)
+        loop = self._loop
+        if loop is not None and not self._called:
+            self._called = True
+            try:
+                loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # the loop has closed: there is nobody to tell
+                self._loop = None
+
+    def collect(self, at_most: int) -> list[Ended[EntryT] | Released]:
+        reports = self._reports
+        return [reports.popleft() for _ in range(min(at_most, len(reports)))]
+
+    def wait(self, timeout_s: float) -> None:
+        """Until there is a report, at most so long."""
+        self._reported.clear()
+        if not self._reports:
+            self._reported.wait(timeout_s)
+
+    def turned(self, now_s: float) -> None:
+        self.turned_s = now_s
+
+    # ---- the event loop's side ----------------------------------------------------------------------------------
+
+    def attach(self, loop: asyncio.AbstractEventLoop, receive: Callable[[Message[EntryT]], None]) -> None:
+        """From now on messages go to `receive`, on this loop; those that are there already, at once."""
+        assert self._loop is None, "attached twice"
+        self._receive = receive
+        self._loop = loop
+        self._deliver()
+
+    def report(self, report: Ended[EntryT] | Released) -> None:
+        self._reports.append(report)
+        if not self._reported.is_set():
+            self._reported.set()
+
+    def _deliver(self) -> None:
+        self._called = False
+        assert self._receive is not None
+        while self._messages:
+            self._receive(self._messages.popleft())
+
+
+Message = list[Pending[EntryT]] | Assigned | HoldsRead | Paced | Withdrawn | Lost | Halt | Stop
+"""What the Kafka thread tells the loop; a list is entries, in offset order per partition."""
