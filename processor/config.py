@@ -232,11 +232,14 @@ def one_of(kind: type[_Choice]) -> Callable[[str], _Choice]:
     return parse
 
 
+_SECRETS: Final = ("_API_KEY", "_USER_INFO")
+"""How the names of settings end that are never shown."""
+
+
 def setting(name: str, parse: Callable[[str], Any], default: str | None, unit: str, meaning: str) -> Any:
     """Declares one setting: its environment variable, parser, default as a user would write it, unit and meaning."""
-    return field(
-        metadata={"name": name, "parse": parse, "default": default, "unit": unit, "meaning": meaning}
-    )
+    declared = {"name": name, "parse": parse, "default": default, "unit": unit, "meaning": meaning}
+    return field(metadata=declared, repr=not name.endswith(_SECRETS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,7 +430,8 @@ class Settings:
         "lean | httpx",
         "What stands behind httpx's transport interface; httpx's own knows proxies",
     )
-    kafka: Mapping[str, str] = field(default_factory=dict, metadata={})
+    kafka: Mapping[str, str] = field(default_factory=dict, metadata={}, repr=False)
+    """librdkafka's settings by its own names; may hold a password."""
 
     @property
     def hakuna_url(self) -> str:
@@ -575,7 +579,7 @@ class Declaration:
 
     @property
     def secret(self) -> bool:
-        return self.name.endswith(("_API_KEY", "_USER_INFO"))
+        return self.name.endswith(_SECRETS)
 
 
 def declarations() -> tuple[Declaration, ...]:

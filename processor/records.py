@@ -7,7 +7,7 @@ msgspec structs: they are made by the million, and several of them are stored (t
     Record ──decode──► OrderEvent ──apply──► Order (state) ──► OutboxEntry ──send──► verdict
 
 Fields of an `array_like` struct are stored by position: append with a default, never reorder or remove
-(`processor/transform/keyed_state.py` holds the version, a test reads the version before).
+(`processor/transform/order_state.py` holds the version, a test reads the version before).
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ def unreadable(reader: str, writer: str) -> str | None:
         parsed = avro.schema.parse(writer)
     except (AvroException, ValueError) as broken:
         return f"it is no Avro schema: {broken}"
-    result = ReaderWriterCompatibilityChecker().get_compatibility(avro.schema.parse(reader), parsed)
+    checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]  # avro types most but not this
+    result = checker.get_compatibility(avro.schema.parse(reader), parsed)
     if result.compatibility is SchemaCompatibilityType.compatible:
         return None
     named = {_field(json.loads(reader), location) for location in result.locations}

@@ -45,9 +45,7 @@ _NO_TIMEOUTS: Timeouts = {}
 class Origin:
     """The connections to one scheme, host and port. Mutable; the invariants are those of the module."""
 
-    def __init__(
-        self, url: httpx.URL, limits: HttpLimits, tls: ssl.SSLContext, jitter: Callable[[], float]
-    ) -> None:
+    def __init__(self, url: httpx.URL, limits: HttpLimits, tls: ssl.SSLContext, jitter: Callable[[], float]) -> None:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -184,9 +182,7 @@ class Origin:
         Each gets an equal share of what is left of the time; those that failed lately come last.
         """
         found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))[
-            : self._limits.addresses_max
-        ]
+        addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))[: self._limits.addresses_max]
         now = self._loop.time()
         self._failed_until = {a: t for a, t in self._failed_until.items() if a in addresses and t > now}
         addresses.sort(key=lambda address: address in self._failed_until)

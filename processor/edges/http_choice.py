@@ -81,7 +81,7 @@ def transport_for(
 
 
 def tls_context() -> ssl.SSLContext:
-    """Certificate and host name are verified, against the system's authorities, or certifi's if it has none."""
+    """Certificate and host name are verified, by the system's authorities, or certifi's if it has none."""
     context = ssl.create_default_context()
     paths = ssl.get_default_verify_paths()  # follows SSL_CERT_FILE and SSL_CERT_DIR
     directory = paths.capath or ""  # read when needed, so what is in it is not counted
@@ -115,9 +115,7 @@ class Bounded(httpx.AsyncBaseTransport):
                             break
         except TimeoutError:
             raise httpx.ReadTimeout(f"no whole answer within {total_s} s") from None
-        return ReadResponse(
-            response.status_code, response.headers.raw, body[:limit], False, len(body) > limit
-        )
+        return ReadResponse(response.status_code, response.headers.raw, body[:limit], False, len(body) > limit)
 
     async def aclose(self) -> None:
         await self._inner.aclose()

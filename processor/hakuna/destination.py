@@ -2,9 +2,10 @@
 
 Pure. Which of the two an installation uses is a setting; an outbox holds the entries of one of them.
 
-The `Idempotency-Key` is the entry's ID as a structured-field string (draft-ietf-httpapi-idempotency-key-header), the same
-for every attempt, restart and replay of the same bytes. An array's is derived from the IDs of its entries, in their
-order: the same array has the same key, another array another.
+The `Idempotency-Key` is the entry's ID as a structured-field string
+(draft-ietf-httpapi-idempotency-key-header), the same for every attempt, restart and replay of the same bytes.
+An array's is derived from the IDs of its entries, in their order: the same array has the same key, another
+array another.
 """
 
 from __future__ import annotations

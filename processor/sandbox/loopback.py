@@ -72,7 +72,8 @@ async def hung_up(receive: Receive) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request, read whole. Header names are lowercase; of a header given twice the last is kept."""
+    """One HTTP request, read whole. `path` is as it was sent, with its escapes. Header names are lowercase;
+    of a header given twice the last is kept."""
 
     method: str
     path: str
@@ -98,7 +99,7 @@ async def read(scope: Scope, receive: Receive) -> Request | None:
         more = message.get("more_body", False)
     return Request(
         scope["method"],
-        scope["path"],
+        scope["raw_path"].decode("latin-1"),
         scope["query_string"].decode("latin-1"),
         {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
         b"".join(chunks),

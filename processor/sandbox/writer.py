@@ -55,9 +55,9 @@ class OrderWriter:
         self._prefix = topic_prefix
         self._written = written
         self._producer = Producer(
-            {"linger.ms": 5, "enable.idempotence": True, "log_level": 3}
+            {"linger.ms": 5, "enable.idempotence": True, "log_level": 0}
             | dict(kafka)
-            | {"partitioner": "murmur2_random"}
+            | {"partitioner": "murmur2_random", "error_cb": self._complain}
         )
         self._schemas: dict[Topic, tuple[bytes, Any]] = {}
         for topic in ORDER_TOPICS:
@@ -66,10 +66,11 @@ class OrderWriter:
             self._schemas[topic] = (b"\x00" + schema_id.to_bytes(4, "big"), parse_schema(orjson.loads(text)))
         self._unacknowledged: dict[bytes, tuple[Topic, int]] = {}
         self._failure: KafkaError | None = None
+        self._complaint = "no broker answers"
 
     def write(self, step: Step) -> None:
-        """Hands one record over. Raises `BrokerOutage` when the brokers stay away, KafkaException when they refuse
-        it."""
+        """Hands one record over. Raises `BrokerOutage` when the brokers stay away, KafkaException when they
+        refuse it."""
         under_way = self._unacknowledged.get(step.key)
         if under_way is not None and under_way[0] is not step.topic:
             self.flush()
@@ -102,7 +103,10 @@ class OrderWriter:
         if self._failure is not None:
             raise KafkaException(self._failure)
         if left:
-            raise BrokerOutage(f"{left} records unacknowledged after {FLUSH_S_MAX:g} s")
+            raise BrokerOutage(f"{left} records unacknowledged after {FLUSH_S_MAX:g} s: {self._complaint}")
+
+    def _complain(self, error: KafkaError) -> None:
+        self._complaint = error.str()
 
     def _delivered(self, step: Step, error: KafkaError | None, message: Message) -> None:
         under_way = self._unacknowledged.get(step.key)
@@ -164,7 +168,8 @@ def write_in_time(
 def _registered(urls: str, auth: str, subject: str, schema: str) -> int:
     """The schema's ID. Registering what is there already changes nothing.
 
-    Asked with a plain request: confluent-kafka's registry client costs a second of CPU to import, for this one call.
+    Asked with a plain request: confluent-kafka's registry client costs a second of CPU to import, for this
+    one call.
     """
     user, _, password = auth.partition(":")
     problems = []

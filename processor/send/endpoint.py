@@ -1,11 +1,12 @@
 """endpoint: the seam to HTTP. A destination's request out, an `Answer` or the reason why there is none back.
 
-The seam is httpx's transport interface, called directly: what stands behind it is chosen by the composition root. Of
-an answer the sender reads the status, at most 64 KiB of the body, and the few headers that are advice. Advice on an
-accepted request is read now and then only: a server whose quota is used up says so on every answer.
+The seam is httpx's transport interface, called directly: what stands behind it is chosen by the composition
+root. Of an answer the sender reads the status, at most 64 KiB of the body, and the few headers that are
+advice. Advice on an accepted request is read now and then only: a server whose quota is used up says so on
+every answer.
 
-Owned by the sender's event loop. Not chosen: `httpx.AsyncClient` (129 µs a request over a transport that does nothing;
-it also follows redirects, keeps cookies and reads the environment).
+Owned by the sender's event loop. Not chosen: `httpx.AsyncClient` (129 µs a request over a transport that does
+nothing; it also follows redirects, keeps cookies and reads the environment).
 """
 
 from __future__ import annotations
@@ -40,12 +41,17 @@ Templates = Callable[[str, httpx.URL, RawHeaders, Mapping[str, float | None]], T
 class Endpoint:
     """One base URL behind one transport.
 
-    Mutable. `_templates` by method and path, for the headers of today's key; `trouble` is why the last request without an
-    answer had none.
+    Mutable. `_templates` by method and path, for the headers of today's key; `trouble` is why the last
+    request without an answer had none.
     """
 
     def __init__(
-        self, transport: httpx.AsyncBaseTransport, templates: Templates, base_url: str, request_s_max: float, clock: Clock
+        self,
+        transport: httpx.AsyncBaseTransport,
+        templates: Templates,
+        base_url: str,
+        request_s_max: float,
+        clock: Clock,
     ) -> None:
         self._transport = transport
         self._make = templates
@@ -100,13 +106,7 @@ def no_answer(error: Exception) -> NoAnswer | None:
 
 
 def _advice(response: httpx.Response) -> Mapping[str, str]:
-    found = None
-    for name, value in response.headers.items():
-        if name in ADVICE_HEADERS:
-            if found is None:
-                found = {}
-            found[name] = value
-    return NO_HEADERS if found is None else found
+    return {name: value for name, value in response.headers.items() if name in ADVICE_HEADERS} or NO_HEADERS
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -3,13 +3,14 @@
     Kafka thread ──give──► messages ──(one `call_soon_threadsafe` a batch)──► the loop's `receive`
     Kafka thread ◄─collect── reports ◄──report── the loop
 
-Both queues are bounded by the same count: the Kafka thread gives at most `entries_max` entries that it has not collected
-the ending of (`role.py` pauses its partitions before that), and the loop makes one report of each. So neither can grow
-while the other side stands still.
+Both queues are bounded by the same count: the Kafka thread gives at most `entries_max` entries that it has
+not collected the ending of (`role.py` pauses its partitions before that), and the loop makes one report of
+each. So neither can grow while the other side stands still.
 
-Mutable: `_messages` and `_reports` are appended by one side and popped by the other (a deque's ends are safe for that);
-`_called` is set by the Kafka thread before it calls the loop and reset by the loop before it pops, so that no message is
-left behind; `turned_s` is when the Kafka thread last came round, by the monotonic clock.
+Mutable: `_messages` and `_reports` are appended by one side and popped by the other (a deque's ends are safe
+for that); `_called` is set by the Kafka thread before it calls the loop and reset by the loop before it pops,
+so that no message is left behind; `turned_s` is when the Kafka thread last came round, by the monotonic
+clock.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class Released(NamedTuple):
 
 
 class Handover(Generic[EntryT]):
-    """See the module. `give`, `collect`, `wait` and `turned` are the Kafka thread's, the others the event loop's."""
+    """See the module. `give`, `collect`, `wait` and `turned` are the Kafka thread's, the others the event
+    loop's."""
 
     def __init__(self, reported: Signal | None = None) -> None:
         self._messages: deque[Message[EntryT]] = deque()
@@ -101,7 +103,7 @@ class Handover(Generic[EntryT]):
         self._reported: Signal = threading.Event() if reported is None else reported
         self.turned_s = 0.0
 
-    # ---- the Kafka thread's side --------------------------------------------------------------------------------
+    # ---- the Kafka thread's side --------------------------------------------------------------------------
 
     def give(self, message: Message[EntryT]) -> None:
         self._messages.append(message)
@@ -126,7 +128,7 @@ class Handover(Generic[EntryT]):
     def turned(self, now_s: float) -> None:
         self.turned_s = now_s
 
-    # ---- the event loop's side ----------------------------------------------------------------------------------
+    # ---- the event loop's side ----------------------------------------------------------------------------
 
     def attach(self, loop: asyncio.AbstractEventLoop, receive: Callable[[Message[EntryT]], None]) -> None:
         """From now on messages go to `receive`, on this loop; those that are there already, at once."""

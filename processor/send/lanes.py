@@ -64,13 +64,14 @@ class Parcel(Generic[EntryT]):
     `second` is the half that waits for this one to end.
     """
 
-    __slots__ = ("entries", "failures", "lanes", "second", "server_errors", "witness")
+    __slots__ = ("entries", "failures", "lanes", "second", "server_errors", "server_errors_since_s", "witness")
 
     def __init__(self, lanes: list[Lane[EntryT]], entries: list[Pending[EntryT]]) -> None:
         self.lanes = lanes
         self.entries = entries
         self.failures = 0
         self.server_errors = 0
+        self.server_errors_since_s = 0.0
         self.witness = (0, 0)
         self.second: Parcel[EntryT] | None = None
 
@@ -142,6 +143,10 @@ class Lanes(Generic[EntryT]):
         full = len(self._ready) >= self._entries_max
         ready_s = self._ready[0].ready_s + (0.0 if full else self._linger_s)
         return ready_s if due_s is None else min(ready_s, due_s)
+
+    def has_more(self, now_s: float) -> bool:
+        """Whether another `take` is worth trying."""
+        return bool(self._ready) or (bool(self._waiting) and self._waiting[0][0] <= now_s)
 
     def _take_due(self, now_s: float) -> Parcel[EntryT] | None:
         while self._waiting and self._waiting[0][0] <= now_s:

@@ -1,22 +1,25 @@
 """Limit: how many requests at once, where no quota says so, found from latency and refusals alone.
 
-    SLOW_START ──latency rose──► LOOKING ──latency no longer falls──► GROWING ──latency rose, or it is time──► LOOKING
+    SLOW_START ──latency rose──► LOOKING ──latency no longer falls──► GROWING ──latency rose, or it is time──►
+    LOOKING
      doubles                      cuts, and cuts again                  a little each round
 
-A server that does n requests at once answers at its best latency up to n, and later in proportion beyond it. So the limit
-is let grow until latency has risen, then cut until latency no longer falls: what that leaves is the best latency, and
-`limit × best / latency` of the step before is the limit that fits. A look that starts from a server which has become slow
-by itself sees latency not fall at all, and ends where it began: our share in it is measured, not assumed. It is
-taken now and then without a rise, too, since a best latency that was measured beside another worker's queue is wrong.
+A server that does n requests at once answers at its best latency up to n, and later in proportion beyond it.
+So the limit is let grow until latency has risen, then cut until latency no longer falls: what that leaves is
+the best latency, and `limit × best / latency` of the step before is the limit that fits. A look that starts
+from a server which has become slow by itself sees latency not fall at all, and ends where it began: our share
+in it is measured, not assumed. It is taken now and then without a rise, too, since a best latency that was
+measured beside another worker's queue is wrong.
 
-Growth is the same for everyone and a cut in proportion, so that workers come to share a server evenly (AIMD). A round
-is as many answers as the limit allows at once; what was sent before a cut is not judged after it. Refusals count where
-they are many: a round in which a tenth was refused or timed out is cut; a lone 5xx is not.
+Growth is the same for everyone and a cut in proportion, so that workers come to share a server evenly (AIMD).
+A round is as many answers as the limit allows at once; what was sent before a cut is not judged after it.
+Refusals count where they are many: a round in which a tenth was refused or timed out is cut; a lone 5xx is
+not.
 
 Owned by the sender's event loop; pure but for the state announced in `Limit`.
 
-Not chosen: the best latency as a moving average (drifts up with the queue that we make ourselves) or as a minimum (drifts
-down with the noise of small rounds); a fixed limit.
+Not chosen: the best latency as a moving average (drifts up with the queue that we make ourselves) or as a
+minimum (drifts down with the noise of small rounds); a fixed limit.
 """
 
 from __future__ import annotations
@@ -53,9 +56,9 @@ class LimitState(Enum):
 
 
 class Limit:
-    """Mutable. `value` is the limit; `_best_s` the latency of a server without a queue, as far as known (0: not yet);
-    `_before` is (limit, latency) of the last step of a look, `_fell` whether latency fell with that step; the fields of
-    a round are reset by `_begin`."""
+    """Mutable. `value` is the limit; `_best_s` the latency of a server without a queue, as far as known (0:
+    not yet); `_before` is (limit, latency) of the last step of a look, `_fell` whether latency fell with that
+    step; the fields of a round are reset by `_begin`."""
 
     def __init__(self, maximum: int, random: Random, initial: int = 16) -> None:
         assert maximum >= 1

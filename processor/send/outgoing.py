@@ -1,7 +1,8 @@
 """outgoing: an outbox record as the entry that it is, or why it is none.
 
-Pure. Everything in the outbox was written by transform, or by a replay; what was not is a dead letter, not a crash. The
-value is checked to be a JSON object (2.5 µs), for an API would have to say so otherwise, once for each attempt.
+Pure. Everything in the outbox was written by transform, or by a replay; what was not is a dead letter, not a
+crash. The value is checked to be a JSON object (2.5 µs), for an API would have to say so otherwise, once for
+each attempt.
 """
 
 from __future__ import annotations

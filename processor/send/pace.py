@@ -63,13 +63,14 @@ def useful_replicas(quota: Quota | None, partitions_total: int, in_flight_max: i
 
 class Bucket:
     """The slots of one partition. Mutable, by `Pace` alone: `in_use` counts those under way and those that
-    rest."""
+    rest; `ours` until the partition goes, which a request under way may outlive."""
 
-    __slots__ = ("in_use", "slots")
+    __slots__ = ("in_use", "ours", "slots")
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.in_use = 0
+        self.ours = True
 
 
 class Pace:
@@ -105,8 +106,8 @@ class Pace:
         self._free += [bucket] * (bucket.slots - used)
 
     def close(self, epoch: int, now_s: float) -> int | None:
-        """The partition goes. Returns how many of its slots are in use; None where it was never opened, and they are
-        not ours to speak of."""
+        """The partition goes. Returns how many of its slots are in use; None where it was never opened, and
+        they are not ours to speak of."""
         bucket = self._buckets.pop(epoch, None)
         if bucket is None:
             return None

@@ -35,9 +35,6 @@ class Pending(msgspec.Struct, Generic[EntryT], gc=False):
     # ----
     attempts: int = 0
     in_progress: int = 0
-    server_errors: int = 0
-    server_errors_since_s: float = 0.0
-    witness: tuple[int, int] = (0, 0)
     first_failed_ms: int | None = None
 
 

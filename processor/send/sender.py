@@ -1,68 +1,59 @@
 """The sender: the event loop's side of sending, one destination.
 
-    work:  take ─► pace ─► post ─► judge ─► finish          as many workers as there may be requests at once
+    work:  take ─► post ─► judge ─► finish          as many workers as there may be requests at once
 
-What may go out is decided in one place, `_take`, without waiting: is there a parcel, does anything hold the destination
-(a pause it asked for, its breaker, its key, a silent Kafka thread), is a request's place free under the limit, is a slot
-of the quota free. A worker that finds nothing parks; whoever changes something wakes one, and each that takes a parcel
-wakes the next while there are more, so nobody polls and thousands of parked workers cost nothing.
+What may go out is decided in one place, `_take`, without waiting: is there room under the limit, does
+anything hold the destination (`gate.py`), is a slot of the quota free (`pace.py`), is there a parcel
+(`lanes.py`). A worker that finds nothing parks; whoever changes something wakes one, and each that takes a
+parcel wakes the next, so that nobody polls and a thousand parked workers cost nothing.
 
-    verdict         the entries                                     the destination
+    verdict         its entries                                     the destination (`gate.py`)
     Delivered       end; a receipt is written                       its breaker closes
     Rejected        end, and hold their order; an array is split
     RetryLater      wait: what the server says, else our backoff    pauses if it says so; its breaker counts
-    KeyRefused      wait, and nothing else is sent                  the key is read again, probed with backoff
+    KeyRefused      go back                                         the key is read again, and probed with
+    backoff
 
-Owned by the event loop; the Kafka thread speaks to it through the hand-over alone (`why` and `status` may be read from
-anywhere: they look at values that are replaced whole).
+Owned by the event loop. The Kafka thread speaks to it through the hand-over; `why`, `status` and
+`standstills` may be called from any thread: they only look.
 
 Invariants
 - a parcel that was taken is given back to its lanes exactly once, whatever happens to its request;
 - an entry that was handed over is reported exactly once, or its partition has been withdrawn or lost;
-- what was sent with a key that has been replaced since says nothing about today's.
+- nothing is sent while the Kafka thread stands still: it may have lost the partitions.
 
-Not chosen: a task per entry (3 µs each, and thousands of timers); a timeout per request here (the transport has one; the
-watch below is for those that hang in spite of it); a queue between taking and posting (what waits in it is stale: with
-the feed, a newer snapshot could still replace it).
+Not chosen: a task per entry (3 µs each, and thousands of timers); a timeout per request here (the transport
+has one; the watch is for those that hang in spite of it); a queue between take and post (what waits in it is
+stale: with the feed, a newer snapshot could still replace it).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict, deque
+from collections import deque
 from dataclasses import dataclass
+from enum import Enum
 from random import Random
 from typing import Final, Generic, assert_never
 
 import structlog
 
-from processor.advice import WAIT_S_MAX
 from processor.dead_letters.holds import Hold, Holds
 from processor.interfaces import Clock
 from processor.records import EntryId, OrderId, Reason, http_reason
 from processor.send.backoff import backoff_s
-from processor.send.breaker import ROW, Admission, Breaker, BreakerState
+from processor.send.breaker import Admission
 from processor.send.destination import Destination, EntryT, Key
 from processor.send.endpoint import Endpoint
-from processor.send.handover import (
-    Assigned,
-    Halt,
-    Handover,
-    HoldsRead,
-    Lost,
-    Message,
-    Paced,
-    Released,
-    Stop,
-    Withdrawn,
-)
+from processor.send.gate import Gate
+from processor.send.handover import Assigned, Halt, Handover, HoldsRead, Lost, Message, Paced, Released, Stop, Withdrawn
 from processor.send.lanes import Lanes, LaneState, Parcel
-from processor.send.limit import Limit
-from processor.send.meter import Gauges, RequestMeter, Requests
+from processor.send.meter import Gauges, RequestMeter
 from processor.send.pace import Bucket, Pace
-from processor.send.pending import SUPERSEDED, Ended, Held, Pending
+from processor.send.pending import SUPERSEDED, Ended, Ending, Held, Pending
 from processor.send.poison import FRESH_TIMES, Witness, is_poison
 from processor.send.settings import SenderSettings
+from processor.send.tally import Tally
 from processor.verdicts import (
     Answer,
     Delivered,
@@ -80,37 +71,41 @@ TICK_S: Final = 0.25
 TELL_S: Final = 1.0
 REREAD_S: Final = 1.0
 HANG_S: Final = 2.0
-"""How much longer than a request may take the watch waits before it gives it up: the transport is to do it first."""
+"""How much longer than a request may take the watch waits before it gives it up: the transport is to do it
+first."""
 IN_PROGRESS_MAX: Final = 10
-"""409 says that an earlier attempt is still worked on. A server that says so for ever would hold the order for ever."""
-ARRAY_FAILURES_MAX: Final = 3
+"""409 says that an earlier attempt is still worked on. A server that says so for ever would hold the order
+for ever."""
+ARRAY_SERVER_ERRORS_MAX: Final = 3
 """5xx on one array, while others pass, before it is split."""
+RETRY_S_MIN: Final = 0.05
+"""A server that refuses and says `Retry-After: 0` would be asked as fast as it can refuse."""
 HELD_AT_ONCE_MAX: Final = 500
 """Held entries that end in one go, lest a long lane behind a refusal block the loop."""
-PAUSE_JITTER: Final = 0.1
-PAUSE_JITTER_S_MAX: Final = 1.0
-"""Workers that were told the same time to come back do not come back at once."""
-KEY_PROBE_FIRST_S: Final = 1.0
-KEY_PROBE_S_MAX: Final = 60.0
-CIRCUIT_FIRST_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationStatus:
-    """How a destination stands, as `/status` shows it. `paused_until` is epoch ms; `holds` says what keeps it from
-    being sent to, in words."""
+    """How a destination stands, as `/status` shows it. `paused_until` is epoch ms."""
 
     name: str
     quota_share: int | None
     circuit: str
     in_flight: int
-    limit: int
     paused_until: int | None
-    holds: tuple[str, ...]
+    limit: int
+    key_refused: bool
+
+
+class GivenUp(Enum):
+    """Why the answer to a request is no longer waited for."""
+
+    HUNG = "hung"
+    WITHDRAWN = "withdrawn"
 
 
 class Flight(Generic[EntryT]):
-    """One request under way. Mutable: `given_up` is set when its answer is no longer waited for."""
+    """One request under way. Mutable: `given_up`."""
 
     __slots__ = ("bucket", "given_up", "key", "parcel", "probe", "sent_s")
 
@@ -120,17 +115,16 @@ class Flight(Generic[EntryT]):
         self.sent_s = sent_s
         self.key = key
         self.probe = probe
-        self.given_up = False
+        self.given_up: GivenUp | None = None
 
 
 class Sender(Generic[EntryT]):
     """One destination's sending. `run` is the whole of its life.
 
-    Mutable. `_flights` and `_tasks` by worker, a flight while its request is under way (`_in_flight` counts them);
-    `_parked` are workers with nothing to do; `_alarm` wakes one of them at `_alarm_s`; `_hindered` says that `_take` has
-    to look at what holds the destination; `_paused_until_s` is a pause that it asked for; `_key` counts the keys used so
-    far; `_epochs` are the assignments that are ours, `_withdrawn` those of them that leave when nothing of them is in
-    flight; what has been counted since the last telling is in `_durations` to `_quota_wait_s`.
+    Mutable. `_flights` and `_tasks` by worker, a flight while its request is under way (`in_flight` counts
+    them); `_parked` are workers with nothing to do; `_alarm` wakes one of them at `_alarm_s`; `_partitions`
+    by epoch, those that are ours; `_withdrawn` are epochs that leave as soon as nothing of theirs is in
+    flight.
     """
 
     def __init__(
@@ -148,55 +142,40 @@ class Sender(Generic[EntryT]):
         self._settings = settings
         self._destination = destination
         self._endpoint = endpoint
-        self._key_source = key
         self._holds = holds
         self._handover = handover
         self._clock = clock
         self._random = random
         self._meter = meter
-
         self._lanes: Lanes[EntryT] = Lanes(
             destination.parcel_entries_max, destination.parcel_bytes_max, destination.linger_s, destination.supersedes
         )
+        self._gate = Gate(destination.name, settings, key, random)
         self._pace = None if settings.quota is None else Pace(settings.quota, settings.partitions_total)
-        self._limit = Limit(settings.in_flight_max, random)
-        self._circuit = Breaker(ROW, CIRCUIT_FIRST_S, settings.backoff_s_max, random)
-        self._key_breaker = Breaker(1, KEY_PROBE_FIRST_S, KEY_PROBE_S_MAX, random)
         self._witness = Witness()
+        self._tally = Tally()
 
         self._flights: list[Flight[EntryT] | None] = [None] * settings.in_flight_max
         self._tasks: list[asyncio.Task[None]] = []
-        self._in_flight = 0
         self._parked: deque[asyncio.Future[None]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_s = 0.0
-        self._hindered = False
-        self._halted = False
-        self._paused_until_s = 0.0
-        self._key = 0
-        self._epochs: dict[int, int] = {}
+        self._partitions: dict[int, int] = {}
         self._withdrawn: list[Withdrawn] = []
-        self._stopped: asyncio.Event | None = None
-
-        self._durations: defaultdict[str, list[float]] = defaultdict(list)
-        self._error_codes: Counter[str] = Counter()
-        self._retries: Counter[RetryReason] = Counter()
-        self._latencies: list[float] = []
-        self._quota_wait_s = 0.0
-        self._quota_waits_since_s: float | None = None
+        self._stopped = False
+        self.in_flight = 0
         self.ticked_s = clock.monotonic_s()
-        """When the loop last came round, by the monotonic clock; a watch sees by it that the loop lives."""
+        """When the loop last came round, by the monotonic clock: a watch sees by it that the loop lives."""
 
-    # ---- the loop -----------------------------------------------------------------------------------------------
+    # ---- the loop -----------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Sends until the Kafka thread says `Stop`."""
-        self._stopped = asyncio.Event()
-        self._use_key()
+        self._endpoint.use(self._destination.headers(self._gate.current_key()))
         async with asyncio.TaskGroup() as group:
             self._tasks = [group.create_task(self._work(number)) for number in range(len(self._flights))]
             self._handover.attach(asyncio.get_running_loop(), self._receive)
-            await self._watch(self._stopped)
+            await self._watch()
             for task in self._tasks:
                 task.cancel()
 
@@ -212,56 +191,53 @@ class Sender(Generic[EntryT]):
             self._finish(flight, answer)
 
     async def _post(self, flight: Flight[EntryT]) -> Answer | NoAnswer:
+        request = self._destination.request([pending.entry for pending in flight.parcel.entries])
         try:
-            return await self._endpoint.post(self._destination.request(self._entries(flight)))
+            return await self._endpoint.post(request)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not flight.given_up or task is None or task.uncancel() > 0:
+            if flight.given_up is None or task is None or task.uncancel() > 0:
                 raise
             return NoAnswer.TIMEOUT
 
-    # ---- take: may anything go, and what ------------------------------------------------------------------------
+    # ---- take: may anything go, and what ------------------------------------------------------------------
 
     def _take(self) -> Flight[EntryT] | None:
-        """The next request, with all that it needs to go. None where nothing may go now; an alarm is set where time
-        alone will change that."""
-        if self._in_flight >= self._limit_now():
+        """The next request, with all that it needs to go. None where nothing may go now; an alarm is set
+        where time alone will change that."""
+        gate = self._gate
+        if self.in_flight >= gate.limit:
             return None
         now_s = self._clock.monotonic_s()
-        probe = False
-        if self._hindered:
-            admission = self._admission(now_s)
-            if admission is Admission.NONE:
-                return None
-            probe = admission is Admission.PROBE
-        if now_s - self._handover.turned_s > self._settings.kafka_silence_s_max:
-            return None  # the watch wakes us
-        if self._pace is not None and not self._pace.is_free(now_s):
-            self._wait_for_quota(now_s)
+        admission = gate.admits(now_s)
+        if admission is Admission.NONE:
+            self._wake_at(gate.opens_s, now_s)
             return None
-        parcel = self._next_parcel(now_s, probe)
+        if now_s - self._handover.turned_s > self._settings.kafka_silence_s_max:
+            return None  # the watch looks again
+        if self._pace is not None and not self._pace.is_free(now_s):
+            self._wait_for_quota(self._pace, now_s)
+            return None
+        parcel = self._next_parcel(now_s, fresh_first=admission is Admission.PROBE)
         if parcel is None:
             return None
         bucket = None
         if self._pace is not None:
             bucket = self._pace.take()
-            self._quota_waits_since_s = None
-        if probe:
-            self._circuit.probe()
-            self._key_breaker.probe()
-        self._in_flight += 1
-        if self._parked:
+            self._tally.waits_no_more(now_s)
+        if admission is Admission.PROBE:
+            gate.probe()
+        self.in_flight += 1
+        if self._parked and self.in_flight < gate.limit and self._lanes.has_more(now_s):
             self._wake()
-        return Flight(parcel, bucket, now_s, self._key, probe)
+        return Flight(parcel, bucket, now_s, gate.key, admission is Admission.PROBE)
 
-    def _next_parcel(self, now_s: float, probe: bool) -> Parcel[EntryT] | None:
-        """The next parcel that is to be sent: held entries on the way there end here."""
+    def _next_parcel(self, now_s: float, fresh_first: bool) -> Parcel[EntryT] | None:
+        """The next parcel that is to be sent. Held entries on the way there end here."""
         for _ in range(HELD_AT_ONCE_MAX):
-            parcel = self._lanes.take(now_s, fresh_first=probe)
+            parcel = self._lanes.take(now_s, fresh_first)
             if parcel is None:
-                due_s = self._lanes.next_s()
-                if due_s is not None:
-                    self._wake_at(due_s, now_s)
+                self._wake_at(self._lanes.next_s(), now_s)
                 return None
             if len(parcel.entries) > 1 or not self._is_held(parcel.entries[0]):
                 return parcel
@@ -270,120 +246,326 @@ class Sender(Generic[EntryT]):
         return None
 
     def _is_held(self, pending: Pending[EntryT]) -> bool:
-        if pending.epoch not in self._epochs or not self._holds.any(pending.epoch):
+        if not self._holds.any(pending.epoch):
             return False
         hold = self._holds.of(pending.epoch, OrderId(pending.order_id))
         if hold is None or not hold.stops(pending.entry_id, pending.replay_id):
             return False
-        self._report(pending, Held(hold.entry_id))
+        self._end(pending, Held(hold.entry_id), self._clock.now_ms())
         return True
 
-    def _admission(self, now_s: float) -> Admission:
-        """What holds the destination. Sets the alarm for when that may be over."""
-        if self._halted:
-            return Admission.NONE
-        if now_s < self._paused_until_s:
-            self._wake_at(self._paused_until_s, now_s)
-            return Admission.NONE
-        admissions = []
-        for breaker in (self._key_breaker, self._circuit):
-            admission = breaker.admits(now_s)
-            if admission is Admission.NONE:
-                if breaker.state is BreakerState.OPEN:
-                    self._wake_at(breaker.until_s, now_s)
-                return Admission.NONE
-            admissions.append(admission)
-        if Admission.PROBE in admissions:
-            return Admission.PROBE
-        self._hindered = False
-        return Admission.ALL
-
-    def _limit_now(self) -> int:
-        """Requests at once: with a quota it is the quota that limits."""
-        return self._settings.in_flight_max if self._pace is not None else self._limit.value
-
-    def _wait_for_quota(self, now_s: float) -> None:
-        assert self._pace is not None
+    def _wait_for_quota(self, pace: Pace, now_s: float) -> None:
         due_s = self._lanes.next_s()
-        if due_s is None:
-            return
-        if due_s > now_s:
+        if due_s is not None and due_s <= now_s:
+            self._tally.waits_for_quota(now_s)
+            self._wake_at(pace.next_s(), now_s)
+        else:
             self._wake_at(due_s, now_s)
-            return
-        if self._quota_waits_since_s is not None:
-            self._quota_wait_s += now_s - self._quota_waits_since_s
-        self._quota_waits_since_s = now_s
-        free_s = self._pace.next_s()
-        if free_s is not None:
-            self._wake_at(free_s, now_s)
 
-    # ---- finish: what an answer changes -------------------------------------------------------------------------
+    # ---- finish: what an answer changes -------------------------------------------------------------------
 
     def _finish(self, flight: Flight[EntryT], answer: Answer | NoAnswer) -> None:
         now_s = self._clock.monotonic_s()
         now_ms = self._clock.now_ms()
         seconds = now_s - flight.sent_s
-        self._in_flight -= 1
-        if flight.bucket is not None and self._pace is not None:
+        if flight.bucket is not None:
+            assert self._pace is not None
             self._pace.answered(flight.bucket, now_s)
-        status = str(answer.status) if isinstance(answer, Answer) else answer.value
-        self._durations[status].append(seconds)
-        verdict = self._destination.verdict(answer, now_ms)
-        self._judge_destination(flight, verdict, seconds, now_s)
-        self._judge_entries(flight, verdict, now_s, now_ms)
+        for pending in flight.parcel.entries:
+            pending.attempts += 1
+        if flight.given_up is GivenUp.WITHDRAWN:
+            self._gate.unheard(flight.probe, now_s)
+            self._put_back(flight.parcel, now_s, now_ms)
+        else:
+            self._tally.durations_s[str(answer.status) if isinstance(answer, Answer) else answer.value].append(seconds)
+            verdict = self._destination.verdict(answer, now_ms)
+            order_id = flight.parcel.entries[0].order_id
+            key = self._gate.key
+            self._gate.heard(verdict, order_id, flight.key, flight.probe, seconds, self.in_flight, now_s)
+            if key != self._gate.key:
+                self._endpoint.use(self._destination.headers(self._gate.current_key()))
+            self._judge(flight.parcel, verdict, now_s, now_ms)
+        self.in_flight -= 1
         if self._withdrawn:
-            self._release()
+            self._release(now_s)
 
-    def _judge_destination(self, flight: Flight[EntryT], verdict: Verdict, seconds: float, now_s: float) -> None:
-        """What the answer says about the destination and its key."""
+    def _judge(self, parcel: Parcel[EntryT], verdict: Verdict, now_s: float, now_ms: int) -> None:
+        """What becomes of the entries."""
         match verdict:
-            case Delivered() | Rejected():
-                self._limit.answered(seconds, self._in_flight + 1, now_s)
-                if self._circuit.passed():
-                    log.info("the destination answers again", destination=self._destination.name)
-                if flight.key == self._key and self._key_breaker.passed():
-                    log.info("the key is accepted again", destination=self._destination.name)
-                if isinstance(verdict, Delivered) and verdict.pause_s is not None:
-                    self._pause(verdict.pause_s, now_s)
+            case Delivered():
+                for pending in parcel.entries:
+                    self._end(pending, verdict, now_ms)
+                    self._tally.latencies_s.append(max(now_ms - pending.occurred_at_ms, 0) / 1000)
+                self._witness.accepted += len(parcel.entries)
+                self._lanes.finish(parcel, now_s, delivered=True)
+            case Rejected():
+                self._reject(parcel, verdict, now_s, now_ms)
             case RetryLater():
-                if flight.given_up and not self._timed_out(flight, now_s):
-                    self._circuit_unclear(flight, now_s)  # we did not wait for it
-                    return
-                self._retries[verdict.reason] += 1
-                self._refused(flight, verdict, seconds, now_s)
+                self._retry(parcel, verdict, now_s, now_ms)
             case KeyRefused():
-                self._key_refused(flight, verdict, now_s)
+                self._put_back(parcel, now_s, now_ms)
             case _:
                 assert_never(verdict)
 
-    def _refused(self, flight: Flight[EntryT], verdict: RetryLater, seconds: float, now_s: float) -> None:
+    def _reject(self, parcel: Parcel[EntryT], verdict: Rejected, now_s: float, now_ms: int) -> None:
+        if verdict.error_code is not None:
+            known = verdict.error_code in self._destination.error_codes
+            self._tally.error_codes[verdict.error_code if known else "other"] += 1
+        if len(parcel.entries) > 1:
+            self._supersede(self._lanes.split(parcel, now_s), now_ms)
+            return
+        (pending,) = parcel.entries
+        self._end(pending, verdict, now_ms)
+        if self._destination.holds(verdict.reason) and pending.epoch in self._partitions:
+            self._holds.refused(pending.epoch, hold_for(pending, verdict.reason, now_ms))
+        self._lanes.finish(parcel, now_s, delivered=False)
+
+    def _retry(self, parcel: Parcel[EntryT], verdict: RetryLater, now_s: float, now_ms: int) -> None:
+        self._tally.retries[verdict.reason] += 1
+        parcel.failures += 1
+        for pending in parcel.entries:
+            if pending.first_failed_ms is None:
+                pending.first_failed_ms = now_ms
         match verdict.reason:
-            case RetryReason.THROTTLED | RetryReason.TIMEOUT:
-                self._limit.refused(seconds, now_s)
-            case RetryReason.SERVER_ERROR | RetryReason.CONNECTION:
-                if verdict.pauses_destination:
-                    self._limit.refused(seconds, now_s)
-            case RetryReason.TOO_EARLY | RetryReason.IN_PROGRESS:
-                self._limit.answered(seconds, self._in_flight + 1, now_s)
+            case RetryReason.IN_PROGRESS:
+                final = self._still_in_progress(parcel)
+            case RetryReason.SERVER_ERROR:
+                self._count_fresh(parcel)
+                final = self._poisonous(parcel, verdict, now_s)
+            case RetryReason.TIMEOUT | RetryReason.CONNECTION:
+                self._count_fresh(parcel)
+                final = None
+            case RetryReason.THROTTLED | RetryReason.TOO_EARLY:
+                final = None
             case _:
                 assert_never(verdict.reason)
-        if verdict.pauses_destination:
-            self._pause(
-                backoff_s(flight.parcel.failures + 1, self._settings.backoff_first_s, self._settings.backoff_s_max, self._random)
-                if verdict.after_s is None
-                else verdict.after_s,
-                now_s,
-            )
-        self._key_breaker.unclear(now_s) if flight.probe else None
-        if verdict.reason is RetryReason.IN_PROGRESS:
-            self._circuit_unclear(flight, now_s)
-        elif self._circuit.refused(flight.parcel.entries[0].order_id, now_s, flight.probe):
-            log.warning(
-                "the destination is held: refusals in a row",
-                destination=self._destination.name,
-                reason=verdict.reason.value,
-                status=verdict.status,
-                trouble=self._endpoint.trouble if verdict.status is None else None,
-            )
-        self._hindered = True
+        if final is not None:
+            self._reject(parcel, final, now_s, now_ms)
+            return
+        after_s = verdict.after_s
+        if after_s is None:
+            settings = self._settings
+            after_s = backoff_s(parcel.failures, settings.backoff_first_s, settings.backoff_s_max, self._random)
+        self._put_back(parcel, now_s + max(after_s, RETRY_S_MIN), now_ms)
 
+    def _still_in_progress(self, parcel: Parcel[EntryT]) -> Rejected | None:
+        for pending in parcel.entries:
+            pending.in_progress += 1
+        if max(pending.in_progress for pending in parcel.entries) < IN_PROGRESS_MAX:
+            return None
+        for pending in parcel.entries:
+            pending.in_progress = 0
+        return Rejected(http_reason(409), f"HTTP 409 {IN_PROGRESS_MAX} times: still in progress", 409)
+
+    def _count_fresh(self, parcel: Parcel[EntryT]) -> None:
+        self._witness.refused += sum(pending.attempts <= FRESH_TIMES for pending in parcel.entries)
+
+    def _poisonous(self, parcel: Parcel[EntryT], verdict: RetryLater, now_s: float) -> Rejected | None:
+        """A 5xx: the verdict of many of them, where it is due. For an array it means a split."""
+        if len(parcel.entries) == 1 and parcel.entries[0].attempts == 1:
+            parcel.server_errors = 0  # a newer entry than the one that was refused before
+        well = self._witness.was_well_since(parcel.witness)
+        parcel.witness = self._witness.seen()
+        if well or parcel.server_errors == 0:
+            parcel.server_errors += 1
+            if parcel.server_errors == 1:
+                parcel.server_errors_since_s = now_s
+        if len(parcel.entries) > 1:
+            poisonous = parcel.server_errors >= ARRAY_SERVER_ERRORS_MAX
+        else:
+            over_s = now_s - parcel.server_errors_since_s
+            poisonous = is_poison(parcel.server_errors, over_s, self._settings.poison_after_s)
+        if not poisonous:
+            return None
+        message = f"HTTP {verdict.status} {parcel.server_errors} times while others were accepted"
+        return Rejected(Reason.SERVER_ERROR, message, verdict.status)
+
+    def _put_back(self, parcel: Parcel[EntryT], due_s: float, now_ms: int) -> None:
+        self._supersede(self._lanes.retry(parcel, due_s), now_ms)
+
+    def _supersede(self, replaced: list[Pending[EntryT]], now_ms: int) -> None:
+        for pending in replaced:
+            self._end(pending, SUPERSEDED, now_ms)
+
+    def _end(self, pending: Pending[EntryT], ending: Ending, now_ms: int) -> None:
+        self._handover.report(Ended(pending, ending, now_ms))
+
+    # ---- what the Kafka thread says -----------------------------------------------------------------------
+
+    def _receive(self, message: Message[EntryT]) -> None:
+        now_s = self._clock.monotonic_s()
+        match message:
+            case list():
+                self._push(message, now_s)
+            case Assigned(epoch, partition):
+                self._partitions[epoch] = partition
+                self._lanes.open(epoch)
+                self._holds.open(epoch)
+            case HoldsRead(epoch, holds):
+                if epoch in self._partitions:
+                    for order_id, hold in holds:
+                        self._holds.read(epoch, order_id, hold)
+            case Paced(epoch, partition, used, assigned_s):
+                if self._pace is not None and epoch in self._partitions:
+                    self._pace.open(epoch, partition, used, assigned_s)
+                    self._wake()
+            case Withdrawn(epochs, deadline_s):
+                self._lanes.drop(epochs)
+                self._withdrawn.append(message)
+                asyncio.get_running_loop().call_later(max(deadline_s - now_s, 0.0), self._give_up, epochs)
+                self._release(now_s)
+            case Lost(epochs):
+                self._lanes.drop(epochs)
+                self._give_up(epochs)
+                self._leave(epochs, now_s)
+            case Halt():
+                self._gate.halt()
+            case Stop():
+                self._stopped = True
+            case _:
+                assert_never(message)
+
+    def _push(self, entries: list[Pending[EntryT]], now_s: float) -> None:
+        for pending in entries:
+            if pending.epoch in self._partitions:
+                replaced = self._lanes.push(pending, now_s)
+                if replaced is not None:
+                    self._end(replaced, SUPERSEDED, self._clock.now_ms())
+        self._wake()
+
+    def _give_up(self, epochs: frozenset[int]) -> None:
+        """Those of these partitions that are still in flight are not waited for."""
+        for number, flight in enumerate(self._flights):
+            if flight is not None and any(pending.epoch in epochs for pending in flight.parcel.entries):
+                self._abandon(number, flight, GivenUp.WITHDRAWN)
+
+    def _abandon(self, number: int, flight: Flight[EntryT], why: GivenUp) -> None:
+        if flight.given_up is None:
+            flight.given_up = why
+            self._tasks[number].cancel()
+
+    def _release(self, now_s: float) -> None:
+        """Lets those partitions go that nothing is in flight of."""
+        flying = {pending.epoch for flight in self._flights if flight is not None for pending in flight.parcel.entries}
+        for withdrawn in [withdrawn for withdrawn in self._withdrawn if not withdrawn.epochs & flying]:
+            self._withdrawn.remove(withdrawn)
+            self._handover.report(Released(withdrawn.epochs, self._leave(withdrawn.epochs, now_s)))
+
+    def _leave(self, epochs: frozenset[int], now_s: float) -> dict[int, int | None]:
+        """Returns how many of their slots are in use."""
+        used: dict[int, int | None] = {}
+        for epoch in epochs & self._partitions.keys():
+            del self._partitions[epoch]
+            self._holds.close(epoch)
+            used[epoch] = None if self._pace is None else self._pace.close(epoch, now_s)
+        return used
+
+    # ---- parking and waking -------------------------------------------------------------------------------
+
+    async def _park(self) -> None:
+        woken = asyncio.get_running_loop().create_future()
+        self._parked.append(woken)
+        await woken
+
+    def _wake(self) -> None:
+        """One worker. It looks for itself whether there is anything to do."""
+        while self._parked:
+            woken = self._parked.pop()
+            if not woken.done():
+                woken.set_result(None)
+                return
+
+    def _wake_at(self, at_s: float | None, now_s: float) -> None:
+        """One worker, then. There is one alarm: the earliest."""
+        if at_s is None or (self._alarm is not None and self._alarm_s <= at_s):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_s = at_s
+        self._alarm = asyncio.get_running_loop().call_later(max(at_s - now_s, 0.0), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._wake()
+
+    # ---- the watch ----------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Four times a second, until stopped: what no answer and no message would bring about."""
+        tell_at_s = reread_at_s = 0.0
+        while not self._stopped:
+            before_s = self._clock.monotonic_s()
+            await asyncio.sleep(TICK_S)
+            now_s = self.ticked_s = self._clock.monotonic_s()
+            self._meter.loop_lag(max(now_s - before_s - TICK_S, 0.0))
+            self._give_up_hung(now_s)
+            self._holds.sweep()
+            if now_s >= reread_at_s:
+                reread_at_s = now_s + REREAD_S
+                if self._gate.reread_key():
+                    self._endpoint.use(self._destination.headers(self._gate.current_key()))
+            if now_s >= tell_at_s:
+                tell_at_s = now_s + TELL_S
+                self._tell()
+            self._wake()
+        self._tell()
+
+    def _give_up_hung(self, now_s: float) -> None:
+        until_s = now_s - self._settings.request_s_max - HANG_S
+        for number, flight in enumerate(self._flights):
+            if flight is not None and flight.sent_s < until_s:
+                self._abandon(number, flight, GivenUp.HUNG)
+
+    def _tell(self) -> None:
+        gate = self._gate
+        share = None if self._pace is None else self._pace.share
+        self._meter.requests(self._destination.name, self._tally.tell())
+        self._meter.gauges(
+            self._destination.name, Gauges(self.in_flight, gate.limit, share, gate.circuit, gate.key_refused)
+        )
+
+    # ---- what others may ask ------------------------------------------------------------------------------
+
+    def status(self) -> DestinationStatus:
+        gate = self._gate
+        left_s = gate.paused_until_s - self._clock.monotonic_s()
+        return DestinationStatus(
+            name=self._destination.name,
+            quota_share=None if self._pace is None else self._pace.share,
+            circuit=gate.circuit.value,
+            in_flight=self.in_flight,
+            paused_until=self._clock.now_ms() + int(left_s * 1000) if left_s > 0 else None,
+            limit=gate.limit,
+            key_refused=gate.key_refused,
+        )
+
+    def standstills(self) -> list[str]:
+        """Why nothing, or almost nothing, is sent, in words for `/readyz`; empty when all is well."""
+        gate = self._gate
+        found = []
+        if gate.key_refused:
+            found.append(f"{self._destination.name}: the key is refused; replace it, it is read again every second")
+        return found
+
+    def why(self, pending: Pending[EntryT]) -> str:
+        """What an unfinished entry waits for, in words."""
+        state = self._lanes.state(pending.order_id)
+        if state is None:
+            return "for Kafka's acknowledgement"
+        gate = self._gate
+        if state is LaneState.UNDER_WAY:
+            return f"in flight or behind one that is, attempt {pending.attempts + 1}"
+        if gate.key_refused:
+            return "the key is refused"
+        if gate.paused_until_s > self._clock.monotonic_s():
+            return "the destination asked for a pause"
+        if gate.circuit.value != "closed":
+            return f"the destination is held, circuit {gate.circuit.value}"
+        if state is LaneState.WAITING:
+            return f"retry after {pending.attempts} attempts"
+        return "its turn"
+
+
+def hold_for(pending: Pending[EntryT], reason: str, now_ms: int) -> Hold:
+    """The hold that a refused entry puts on its order."""
+    return Hold(OrderId(pending.order_id), EntryId(pending.entry_id), reason, now_ms, pending.replay_id)

@@ -100,9 +100,7 @@ def _plain(url: str) -> Callable[[], httpx.Request]:
 
     def make() -> httpx.Request:
         headers = [*static, *OWN, (b"Content-Length", b"%d" % len(BODY))]
-        return httpx.Request(
-            "POST", target, headers=headers, stream=httpx.ByteStream(BODY), extensions=extensions
-        )
+        return httpx.Request("POST", target, headers=headers, stream=httpx.ByteStream(BODY), extensions=extensions)
 
     return make
 
@@ -189,9 +187,7 @@ def _floor(url: str, in_flight: int) -> tuple[Post, _Floor]:
     return floor.post, floor
 
 
-CLIENTS: dict[
-    str, Callable[[str, int], tuple[Post, httpx.AsyncBaseTransport | httpx.AsyncClient | _Floor]]
-] = {
+CLIENTS: dict[str, Callable[[str, int], tuple[Post, httpx.AsyncBaseTransport | httpx.AsyncClient | _Floor]]] = {
     "floor": _floor,
     "lean": _lean,
     "lean-plain-request": _lean_plain,
@@ -200,9 +196,7 @@ CLIENTS: dict[
 }
 
 
-async def measure(
-    name: str, url: str, in_flight: int, seconds: float, rounds: int
-) -> tuple[float, float, int]:
+async def measure(name: str, url: str, in_flight: int, seconds: float, rounds: int) -> tuple[float, float, int]:
     """CPU µs a request, requests/s and requests of the best round, after a warm-up."""
     post, closing = CLIENTS[name](url, in_flight)
     requests = 0
@@ -267,9 +261,7 @@ def parts() -> None:
         "ReadResponse and aread()  [in use]": lambda: run(
             ReadResponse(202, answer_headers, ANSWER, True, False).aread()
         ),
-        "  ... and one header": lambda: ReadResponse(202, answer_headers, ANSWER, True, False).headers.get(
-            "date"
-        ),
+        "  ... and one header": lambda: ReadResponse(202, answer_headers, ANSWER, True, False).headers.get("date"),
     }
     for name, way in ways.items():
         print(f"{name:60s} {min(timeit.repeat(way, number=10_000, repeat=5)) * 100:6.2f} µs")
@@ -280,9 +272,7 @@ def main() -> None:
     options.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options.add_argument("--parts", action="store_true")
     options.add_argument("--seconds", type=float, default=0.5, help="a round")
-    options.add_argument(
-        "--rounds", type=int, default=3, help="the best is printed: other work only ever adds"
-    )
+    options.add_argument("--rounds", type=int, default=3, help="the best is printed: other work only ever adds")
     options.add_argument("--in-flight", type=int, nargs="+", default=[1, 64, 256, 1024])
     options.add_argument("--clients", nargs="+", choices=CLIENTS, default=list(CLIENTS))
     chosen = options.parse_args()

@@ -37,7 +37,7 @@ def read(
     bootstrap_servers: str, topic: str, counts: dict[int, int]
 ) -> dict[Position, tuple[bytes | None, bytes | None, int]]:
     consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "unused", "enable.auto.commit": False})
-    found = {}
+    found: dict[Position, tuple[bytes | None, bytes | None, int]] = {}
     try:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in counts])
         while len(found) < sum(counts.values()):
@@ -90,10 +90,12 @@ def test_records_arrive_as_they_were_planned(broker: EmbeddedBroker) -> None:
             assert value is not None
             assert value.startswith(framing)
             if isinstance(step.value, Truncated):
-                with pytest.raises(EOFError):
+                with pytest.raises((EOFError, IndexError)):
                     schemaless_reader(BytesIO(value[5:]), schema, None)
             else:
-                assert schemaless_reader(BytesIO(value[5:]), schema, None)["order_id"] == step.value["order_id"]
+                event = schemaless_reader(BytesIO(value[5:]), schema, None)
+                assert isinstance(event, dict)
+                assert event["order_id"] == step.value["order_id"]
 
 
 def test_a_registry_that_is_not_there_is_an_outage(broker: EmbeddedBroker) -> None:

@@ -1,0 +1,131 @@
+"""Settings: everything wrong is named at once, and what is right is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.config import KAFKA_OWNED, PREFIXES, Quota, Role, declarations, duration_s, load, quota
+from processor.errors import Unusable
+from processor.hakuna import Api
+
+BROKERS = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092"}
+TRANSFORM = BROKERS | {"SCHEMA_REGISTRY_URL": "http://127.0.0.1:8081/"}
+SEND = BROKERS | {"HAKUNA_API_KEY": "sk_test_1"}
+
+
+def problems(environment: Mapping[str, str], *roles: Role) -> tuple[str, ...]:
+    with pytest.raises(Unusable) as refused:
+        load(environment, roles)
+    return refused.value.problems
+
+
+def test_the_least_that_each_role_needs_is_enough() -> None:
+    assert load(TRANSFORM, (Role.TRANSFORM,)).registry_url == "http://127.0.0.1:8081"
+    settings = load(SEND, (Role.SEND,))
+    assert settings.hakuna_url == "https://api.hellohakuna.com/sandbox"
+    assert settings.hakuna_key is not None
+
+
+def test_every_problem_is_named_at_once() -> None:
+    found = problems(
+        {
+            "HAKUNA_API": "soap",
+            "HAKUNA_QUOTA": "many",
+            "PROCESSOR_PARKFOR": "1h",
+            "PROCESSOR_METRICS_PORT": "70000",
+            "KAFKA_GROUP_ID": "mine",
+            "PROCESSOR_DEAD_LETTER_SHARE_MAX": "2",
+        },
+        Role.TRANSFORM,
+        Role.SEND,
+    )
+    named = {problem.partition(":")[0] for problem in found}
+    assert named == {
+        "HAKUNA_API",
+        "HAKUNA_QUOTA",
+        "PROCESSOR_PARKFOR",
+        "PROCESSOR_METRICS_PORT",
+        "KAFKA_GROUP_ID",
+        "PROCESSOR_DEAD_LETTER_SHARE_MAX",
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "SCHEMA_REGISTRY_URL",
+        "HAKUNA_API_KEY",
+    }
+
+
+def test_a_misspelt_setting_names_the_nearest() -> None:
+    assert problems(TRANSFORM | {"PROCESSOR_TOPIC_PREFX": "a."}, Role.TRANSFORM) == (
+        "PROCESSOR_TOPIC_PREFX: no such setting; the nearest is PROCESSOR_TOPIC_PREFIX",
+    )
+
+
+def test_other_kafka_names_become_librdkafka_settings() -> None:
+    settings = load(TRANSFORM | {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_GROUP_PROTOCOL": "consumer"}, (Role.TRANSFORM,))
+    assert settings.librdkafka["security.protocol"] == "SSL"
+    assert settings.librdkafka["group.protocol"] == "consumer"
+
+
+@pytest.mark.parametrize("owned", sorted(KAFKA_OWNED))
+def test_what_a_guarantee_rests_on_cannot_be_set(owned: str) -> None:
+    name = "KAFKA_" + owned.upper().replace(".", "_")
+    assert problems(TRANSFORM | {name: "1"}, Role.TRANSFORM)[0].startswith(f"{name}: {owned} belongs to the processor")
+
+
+@pytest.mark.parametrize("key", ["with space", "new\nline", "tab\t", "ümlaut"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
+    (problem,) = problems(BROKERS | {"HAKUNA_API_KEY": key}, Role.SEND)
+    assert problem.startswith("HAKUNA_API_KEY")
+    assert key not in problem
+
+
+def test_a_key_and_a_key_file_exclude_each_other() -> None:
+    (problem,) = problems(SEND | {"HAKUNA_API_KEY_FILE": "/run/key"}, Role.SEND)
+    assert "not both" in problem
+
+
+def test_a_key_never_shows_in_a_repr() -> None:
+    settings = load(SEND, (Role.SEND,))
+    assert "sk_test_1" not in repr(settings.hakuna_key)
+    assert "sk_test_1" not in repr(settings)
+
+
+def test_an_empty_value_counts_as_not_set() -> None:
+    assert load(TRANSFORM | {"HAKUNA_API": ""}, (Role.TRANSFORM,)).hakuna_api is Api.EVENTS
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("500ms", 0.5), ("5s", 5), ("5m", 300), ("24h", 86_400), ("400d", 34_560_000), ("1.5s", 1.5)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert duration_s(text) == pytest.approx(seconds)
+
+
+def test_a_quota_is_requests_in_a_window() -> None:
+    assert quota("120/60s") == Quota(120, 60.0)
+    assert str(Quota(120, 60.0)) == "120/60s"
+
+
+@given(st.text(max_size=20))
+def test_no_text_breaks_a_parser(text: str) -> None:
+    """Whatever stands in a setting, it is a value or a ValueError that says what was expected."""
+    for declared in declarations():
+        try:
+            declared.parse(text)
+        except ValueError as expected:
+            assert str(expected)
+
+
+def test_names_are_unique_and_carry_our_prefixes() -> None:
+    names = [declared.name for declared in declarations()]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith(PREFIXES) for name in names)
+
+
+def test_defaults_pass_their_own_parsers() -> None:
+    for declared in declarations():
+        if declared.default:
+            declared.parse(declared.default)

@@ -1,0 +1,95 @@
+"""The arrows between packages point one way, and only the edges import what talks to the outside."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import processor
+
+ROOT = Path(processor.__file__).parent
+
+FOREIGN = {
+    "confluent_kafka": ("edges", "sandbox"),
+    "fastavro": ("edges", "sandbox"),
+    "avro": ("edges",),
+    "rocksdict": ("edges",),
+    "prometheus_client": ("edges",),
+    "httptools": ("edges", "sandbox"),
+    "uvicorn": ("sandbox",),
+}
+"""Libraries that talk to the outside, and the packages that may import them."""
+
+ARROWS = {
+    # What a package may import of ours, beside the nouns that all may.
+    "transform": {"transform", "hakuna", "dead_letters"},
+    "send": {"send", "hakuna", "dead_letters"},
+    "hakuna": {"hakuna"},
+    "hako": {"hako"},
+    "dead_letters": {"dead_letters", "hakuna", "transform"},
+    "edges": {"edges", "transform", "send", "hakuna", "dead_letters"},
+}
+NOUNS = {"records", "errors", "interfaces", "config", "topics", "verdicts", "advice"}
+PURE = ("records", "errors", "hakuna", "verdicts", "advice", "transform/rules", "transform/units", "transform/merge")
+CLOCKS = {"time", "random", "datetime.now", "asyncio", "socket", "threading"}
+
+
+def modules(package: str) -> Iterator[Path]:
+    place = ROOT / package
+    yield from sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports, whole names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names=names):
+                yield from (name.name for name in names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module
+            case _:
+                pass
+
+
+@pytest.mark.parametrize("library", FOREIGN)
+def test_only_the_edges_import_what_talks_to_the_outside(library: str) -> None:
+    guilty = [
+        str(path.relative_to(ROOT))
+        for path in sorted(ROOT.rglob("*.py"))
+        if path.relative_to(ROOT).parts[0] not in FOREIGN[library]
+        and any(name == library or name.startswith(library + ".") for name in imported(path))
+    ]
+    assert not guilty
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_imports_point_one_way(package: str) -> None:
+    allowed = ARROWS[package] | NOUNS
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(package)
+        for name in imported(path)
+        if name.startswith("processor.") and name.split(".")[1] not in allowed
+    ]
+    assert not wrong
+
+
+def test_transform_and_send_meet_in_the_outbox_alone() -> None:
+    for package, other in (("transform", "send"), ("send", "transform")):
+        assert not [
+            path for path in modules(package) if any(f"processor.{other}" in name for name in imported(path))
+        ]
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure_modules_import_no_clock_no_chance_and_no_io(module: str) -> None:
+    for path in modules(module):
+        assert not CLOCKS & set(imported(path)), path
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [path for path in sorted(ROOT.rglob("*.py")) if ast.get_docstring(ast.parse(path.read_text())) is None]
+    assert not silent

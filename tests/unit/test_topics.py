@@ -1,0 +1,91 @@
+"""TOPICS, what is wrong with those that are there, and the plan that makes them right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pytest
+
+from processor.config import Role
+from processor.topics import NEEDED, TOPICS, Topic, missing, problems
+from processor.topics_plan import Action, plan
+
+
+class There(NamedTuple):
+    """A topic that a cluster has."""
+
+    partitions: int
+    config: Mapping[str, str]
+
+
+PREFIX = "shop."
+SOUND: dict[str, There] = {PREFIX + one.topic: There(6, one.config) for one in TOPICS}
+NOTHING: dict[str, There | None] = dict.fromkeys(SOUND)
+
+
+@pytest.mark.parametrize("role", NEEDED)
+def test_topics_as_they_are_planned_have_no_problem(role: Role) -> None:
+    assert missing(role, SOUND, PREFIX) == []
+    assert problems(role, SOUND, PREFIX) == []
+
+
+@pytest.mark.parametrize("role", NEEDED)
+def test_a_topic_with_another_partition_count_is_named(role: Role) -> None:
+    for topic in NEEDED[role][1:]:
+        wrong = SOUND | {PREFIX + topic: SOUND[PREFIX + topic]._replace(partitions=5)}
+        (problem,) = problems(role, wrong, PREFIX)
+        assert problem.startswith(f"{PREFIX}{topic} has 5 partitions")
+
+
+def test_a_changelog_that_is_not_compacted_is_named() -> None:
+    wrong = SOUND | {PREFIX + Topic.CHANGELOG: There(6, {"cleanup.policy": "delete"})}
+    (problem,) = problems(Role.TRANSFORM, wrong, PREFIX)
+    assert problem.startswith(f"{PREFIX}{Topic.CHANGELOG} has cleanup.policy=delete")
+
+
+def test_missing_topics_are_named() -> None:
+    assert missing(Role.SEND, SOUND | {PREFIX + Topic.HOLDS: None}, PREFIX) == [PREFIX + Topic.HOLDS]
+
+
+def test_the_plan_for_nothing_creates_everything() -> None:
+    steps = plan(NOTHING, PREFIX, partitions=4)
+    assert {step.action for step in steps} == {Action.CREATE}
+    assert {step.partitions for step in steps} == {4}
+    assert [step.topic for step in steps] == list(SOUND)
+
+
+def test_the_plan_for_what_it_made_changes_nothing() -> None:
+    assert {step.action for step in plan(SOUND, PREFIX, partitions=99)} == {Action.LEAVE}
+
+
+def test_new_topics_follow_the_sources_that_are_there() -> None:
+    there = NOTHING | {PREFIX + Topic.PLACED: There(7, {"retention.ms": "-1"})}
+    steps = {step.topic: step for step in plan(there, PREFIX, partitions=4)}
+    assert steps[PREFIX + Topic.OUTBOX].partitions == 7
+    assert steps[PREFIX + Topic.PLACED].action is Action.LEAVE, "more retention than planned is good enough"
+
+
+def test_a_partition_count_is_never_changed() -> None:
+    there = SOUND | {PREFIX + Topic.OUTBOX: There(3, {})}
+    step = next(one for one in plan(there, PREFIX, partitions=6) if one.topic == PREFIX + Topic.OUTBOX)
+    assert step.action is Action.REFUSE
+    assert step.config == {}
+
+
+def test_what_is_lower_is_raised_and_what_is_higher_stays() -> None:
+    there = SOUND | {
+        PREFIX + Topic.OUTBOX: There(
+            6, {"cleanup.policy": "delete", "retention.ms": "1000", "max.message.bytes": "99999999"}
+        )
+    }
+    step = next(one for one in plan(there, PREFIX, partitions=6) if one.topic == PREFIX + Topic.OUTBOX)
+    assert step.action is Action.CHANGE
+    assert set(step.config) == {"retention.ms"}
+
+
+def test_retention_is_a_wish_for_what_is_deleted_by_age_and_never_for_dead_letters() -> None:
+    steps = {step.topic: step for step in plan(NOTHING, PREFIX, partitions=1, retention_ms=60_000)}
+    assert steps[PREFIX + Topic.OUTBOX].config["retention.ms"] == "60000"
+    assert steps[PREFIX + Topic.ORDER_DEAD_LETTERS].config["retention.ms"] == "-1"
+    assert steps[PREFIX + Topic.HAKUNA_DEAD_LETTERS].config["retention.ms"] == "-1"
