@@ -540,6 +540,12 @@ def _relations(settings: Settings, roles: tuple[Role, ...] | None, broken: set[s
         ("HAKO_API_KEY", settings.hako_key_value, settings.hako_key_file),
     ):
         need(not (value and file), name, f"set either {name} or {name}_FILE, not both")
+    if not broken & {"PROCESSOR_PARK_FOR", "PROCESSOR_ORDER_RETENTION"}:
+        need(
+            settings.park_for_s < settings.order_retention_s,
+            "PROCESSOR_PARK_FOR",
+            "must be shorter than PROCESSOR_ORDER_RETENTION, or an order would be forgotten with events that wait for it",
+        )
     if roles is None:
         return problems
     need(

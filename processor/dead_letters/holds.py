@@ -22,11 +22,11 @@ needs a store all the same); a hold in the offset's commit metadata (4 KB).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
+from processor.interfaces import Store
 from processor.records import EntryId, OrderId
 
 _EPOCH_BYTES: Final = 8
@@ -49,17 +49,6 @@ class Hold(msgspec.Struct, frozen=True):
         if entry_id == self.entry_id:
             return False
         return replay_id is None or replay_id == self.replay_id
-
-
-class HoldStore(Protocol):
-    """Raw keys and values in the order of their bytes (`RocksStore`); forgets nothing by itself."""
-
-    def get(self, key: bytes) -> bytes | None: ...
-
-    def write(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """None deletes."""
-
-    def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]: ...
 
 
 _HOLD: Final = msgspec.json.Decoder(Hold)
@@ -85,7 +74,7 @@ class Holds:
     assignment of one partition, so what an earlier assignment knew can never be taken for today's.
     """
 
-    def __init__(self, store: HoldStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._counts: dict[int, int] = {}
         self._unread: dict[bytes, EntryId] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from processor.config import Quota
+from processor.records import EntryType
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,8 @@ class SendTopics:
     outbox: str
     deliveries: str
     dead_letters: str
-    holds: str
+    holds: str | None
+    """None where a refusal holds nothing (the feed)."""
     offsets: str
 
 
@@ -46,6 +48,8 @@ class SendSettings:
 
     topics: SendTopics
     group: str
+    entry_types: frozenset[EntryType]
+    """What the destination takes. Entries of another kind mean that `HAKUNA_API` was changed over a full outbox."""
     dead_letter_share_max: float = 0.5
     entries_max: int = 20_000
     """Entries taken and not finished. They are what a crash makes us read again, and what fills memory."""

@@ -9,7 +9,10 @@ Owned by the transform thread; pure but for the state announced below: records i
 Rules, as Kafka Streams merges its inputs: of the topics' oldest records the one with the smallest timestamp is next,
 equal ones in the order of `TOPICS`. A topic without a record here is waited for while the broker has more of it, and
 not when it is at its end. The wait is bounded (`wait_s_max`): one partition without a leader must not stop four
-others for ever; what is taken without it is said in `waited_out`.
+others for ever; the numbers that go on without a topic are in `given_up`.
+
+What is buffered is bounded per input, and for all inputs together: 50 partitions with a backlog would otherwise hold 250
+buffers, each of them harmless. While the total is above its bound, an input is full when it holds its share of it.
 
 Not chosen: a sort per batch (a batch is what fetches happened to return, and that is the disorder to remove).
 """
@@ -28,6 +31,12 @@ BUFFER_RECORDS_MAX: Final = 10_000
 """Records buffered per topic and partition before fetching it pauses: two transactions' worth."""
 BUFFER_BYTES_MAX: Final = 16 * 1024 * 1024
 """The same in bytes, against topics of large records."""
+TOTAL_RECORDS_MAX: Final = 60_000
+"""Records buffered in all before an input may hold no more than its share: some 50 MB of orders of usual size."""
+TOTAL_BYTES_MAX: Final = 64 * 1024 * 1024
+"""The same in bytes."""
+SHARE_RECORDS_MIN: Final = 200
+"""The least share: a pause throws away what was fetched ahead, so it must not come with every poll."""
 
 
 @dataclass(slots=True)
@@ -52,8 +61,9 @@ class Merge:
     """The inputs of all assigned partitions.
 
     Mutable: `_inputs` by partition number, one `Input` per source topic in rank order; `_waiting_since` the monotonic
-    second since when a partition number has waited for a lagging topic. Invariant: a partition number is here with
-    all of its topics or not at all.
+    second since when a partition number has waited for a lagging topic; `given_up` those that have waited for long
+    enough and are taken from without it, until it is back. Invariant: a partition number is here with all of its topics
+    or not at all.
     """
 
     def __init__(self, topics: Sequence[str], wait_s_max: float) -> None:
@@ -61,8 +71,7 @@ class Merge:
         self._wait_s_max = wait_s_max
         self._inputs: dict[int, list[Input]] = {}
         self._waiting_since: dict[int, float] = {}
-        self.waited_out = 0
-        """How often a partition was taken from without a topic that had more (see `wait_s_max`)."""
+        self.given_up: set[int] = set()
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Starts whole partition numbers anew: what was buffered of them before is forgotten."""
@@ -73,12 +82,12 @@ class Merge:
             inputs.sort(key=lambda one: one.rank)
             assert len(inputs) == len(self._ranks), f"partition {number} came without all of its topics: {inputs}"
             self._inputs[number] = inputs
-            self._waiting_since.pop(number, None)
+            self._no_longer_waiting(number)
 
     def revoke(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             self._inputs.pop(number, None)
-            self._waiting_since.pop(number, None)
+            self._no_longer_waiting(number)
 
     def offer(self, records: Sequence[Record], at_end: Mapping[TopicPartition, int]) -> None:
         """Takes what one poll brought. Records of partitions that are not assigned any more are dropped."""
@@ -135,10 +144,15 @@ class Merge:
                 since = self._waiting_since.setdefault(number, now_s)
                 if now_s - since < self._wait_s_max:
                     return False
-                self.waited_out += 1
+                self.given_up.add(number)
                 return True
-        self._waiting_since.pop(number, None)
+        if self._waiting_since:
+            self._no_longer_waiting(number)
         return True
+
+    def _no_longer_waiting(self, number: int) -> None:
+        self._waiting_since.pop(number, None)
+        self.given_up.discard(number)
 
     def put_back(self, records: Sequence[Record]) -> None:
         """Returns records that were taken and not used, in the order in which they were taken."""
@@ -149,11 +163,12 @@ class Merge:
 
     def to_pause(self) -> list[TopicPartition]:
         """Partitions whose buffer is full; they count as paused from now on."""
+        records_max, bytes_max = self._room()
         full = [
             one
             for of_partition in self._inputs.values()
             for one in of_partition
-            if not one.paused and (len(one.records) >= BUFFER_RECORDS_MAX or one.bytes >= BUFFER_BYTES_MAX)
+            if not one.paused and (len(one.records) >= records_max or one.bytes >= bytes_max)
         ]
         for one in full:
             one.paused = True
@@ -161,16 +176,27 @@ class Merge:
 
     def to_resume(self) -> list[TopicPartition]:
         """Paused partitions with room again. Nothing is known of their end until the broker speaks of it anew."""
+        records_max, bytes_max = self._room()
         roomy = [
             one
             for of_partition in self._inputs.values()
             for one in of_partition
-            if one.paused and len(one.records) < BUFFER_RECORDS_MAX // 2 and one.bytes < BUFFER_BYTES_MAX // 2
+            if one.paused and len(one.records) < records_max // 2 and one.bytes < bytes_max // 2
         ]
         for one in roomy:
             one.paused = False
             one.at_end = False
         return [one.partition for one in roomy]
+
+    def _room(self) -> tuple[int, int]:
+        """How many records and bytes one input may hold, as full as all of them are now."""
+        inputs = [one for of_partition in self._inputs.values() for one in of_partition]
+        records_max, bytes_max = BUFFER_RECORDS_MAX, BUFFER_BYTES_MAX
+        if sum(len(one.records) for one in inputs) >= TOTAL_RECORDS_MAX:
+            records_max = min(records_max, max(SHARE_RECORDS_MIN, TOTAL_RECORDS_MAX // len(inputs)))
+        if sum(one.bytes for one in inputs) >= TOTAL_BYTES_MAX:
+            bytes_max = min(bytes_max, TOTAL_BYTES_MAX // len(inputs))
+        return records_max, bytes_max
 
     def lagging(self, number: int) -> tuple[list[TopicPartition], float]:
         """The topics that this partition number waits for, and since which monotonic second (for `/status`)."""

@@ -93,6 +93,11 @@ def test_a_key_never_shows_in_a_repr() -> None:
     assert "sk_test_1" not in repr(settings)
 
 
+def test_events_wait_for_less_long_than_orders_are_kept() -> None:
+    (problem,) = problems(TRANSFORM | {"PROCESSOR_ORDER_RETENTION": "1h"}, Role.TRANSFORM)
+    assert problem.startswith("PROCESSOR_PARK_FOR: must be shorter")
+
+
 def test_an_empty_value_counts_as_not_set() -> None:
     assert load(TRANSFORM | {"HAKUNA_API": ""}, (Role.TRANSFORM,)).hakuna_api is Api.EVENTS
 
