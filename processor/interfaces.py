@@ -196,6 +196,14 @@ class Predecessors(Protocol):
         """Aborts what the dead among them left open, so that nobody waits for it to time out. Raises `BrokerOutage`."""
 
 
+class Topology(Protocol):
+    """The topics of a role, as they were when it started."""
+
+    def check(self) -> None:
+        """Raises `Unusable` or `Fatal` where they have changed in a way that a running worker cannot follow. Never
+        waits: what it asks is answered some time before a later call."""
+
+
 class Store(Protocol):
     """An ordered map of bytes on the local disk. Raises `StateCorrupt` when it cannot be read as it was written, and
     `Fatal` when the disk is full or gone."""

@@ -253,6 +253,7 @@ class HeaderName(StrEnum):
     TRACEPARENT = "traceparent"
     REPLAY_ID = "replay-id"
     REPLAY_COUNT = "replay-count"
+    REPLAY_OF = "replay-of"
 
 
 # ---- how a record can end ------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from __future__ import annotations
 import faulthandler
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -25,7 +25,7 @@ import structlog
 from processor.config import Role
 from processor.errors import Fatal, Outage, Unusable
 from processor.interfaces import Clock
-from processor.watch import Progress, Watch
+from processor.watch import Progress, Watch, Work
 
 log = structlog.get_logger(__name__)
 
@@ -56,8 +56,8 @@ class Loop(Protocol):
 
     def status(self) -> dict[str, Any]: ...
 
-    def progress(self) -> tuple[int, int, bool]:
-        """Unfinished records, records finished ever, and whether a standstill has a known reason."""
+    def progress(self) -> tuple[Mapping[int, Work], bool]:
+        """The parts of its work that are watched each by itself, and whether a standstill has a known reason."""
 
 
 class RoleThread:
@@ -130,11 +130,16 @@ class RoleThread:
         return None
 
     def _observe(self, loop: Loop) -> None:
-        lag, finished, excused = loop.progress()
-        self._progress = self._watch.observe(lag, finished, excused, self._clock.monotonic_s())
+        work, excused = loop.progress()
+        self._progress = self._watch.observe(work, excused, self._clock.monotonic_s())
         if self._progress is Progress.DEAD:
+            part = self._watch.longest()
+            assert part is not None, "dead, and nothing stands still"
             faulthandler.dump_traceback(sys.stderr, all_threads=True)
-            raise Fatal(f"{self.role}: {lag} records wait, none was finished for minutes, and nothing says why")
+            raise Fatal(
+                f"{self.role}: {work[part].lag} records of partition {part} wait, none was finished for minutes, and "
+                "nothing says why"
+            )
 
     # ---- what others see ----------------------------------------------------------------------------------------
 

@@ -17,37 +17,58 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from random import Random
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
+import httpx
 import structlog
+import uvloop
 
 from processor.config import Role, Settings
+from processor.dead_letters.holds import Holds
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema
 from processor.edges.avro_compat import unreadable
 from processor.edges.clock import SystemClock
 from processor.edges.health import HealthServer
+from processor.edges.http_choice import Implementation, transport_for
+from processor.edges.http_connection import HttpLimits
+from processor.edges.http_request import RequestTemplate
 from processor.edges.kafka_admin import KafkaAdmin, TopicState
 from processor.edges.kafka_consumer import Assignment, KafkaConsumer
 from processor.edges.kafka_predecessors import Predecessors
+from processor.edges.kafka_producer import KafkaProducer
 from processor.edges.kafka_reader import KafkaReader
+from processor.edges.kafka_topology import KafkaTopology
 from processor.edges.kafka_transaction import KafkaTransaction, abort_left_behind
-from processor.edges.metrics import BUILD_INFO, PrometheusTransformMeter, Restores
+from processor.edges.keys import key_of
+from processor.edges.metrics import BUILD_INFO, USEFUL_REPLICAS, PrometheusSendMeter, PrometheusTransformMeter, Restores
 from processor.edges.rocks import StateDirectory
-from processor.errors import BrokerOutage, Unusable
-from processor.records import OrderEvent, Record
+from processor.errors import BrokerOutage, Fatal, Unusable
+from processor.hakuna import Api
+from processor.hakuna.destination import HakunaEvents, HakunaFeed
+from processor.records import OrderEvent, OutboxEntry, Record
 from processor.roles import Loop, RoleThread
+from processor.send.endpoint import Endpoint
+from processor.send.handover import Handover
+from processor.send.pace import quota_problem, useful_replicas
+from processor.send.role import SendEdges, SendRole
+from processor.send.sender import Sender
+from processor.send.settings import SenderSettings, SendSettings, SendTopics
 from processor.topics import NEEDED, ORDER_TOPICS, Topic, missing, problems
 from processor.transform.batch import Decode, Plan
 from processor.transform.decode import ORDER_EVENT
 from processor.transform.rules import Rules
 from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
+from processor.watch import Work
 
 if TYPE_CHECKING:
     from processor.edges.registry import Registry
 
 log = structlog.get_logger(__name__)
 
+HOLDS_STORE: Final = 0
+"""The one store of a send worker; it holds the holds of all its partitions."""
 _AFTER_DRAIN_S: Final = 2.0
 """What a role may take beyond its drain to close its clients."""
 
@@ -57,7 +78,7 @@ def run(settings: Settings, roles: tuple[Role, ...]) -> int:
     clock = SystemClock()
     over = threading.Event()
     restores = Restores()
-    builders = {Role.TRANSFORM: _transform}
+    builders = {Role.TRANSFORM: _transform, Role.SEND: _send}
     threads = [RoleThread(role, partial(builders[role], settings, clock, restores), clock, over.set) for role in roles]
     BUILD_INFO.labels(*_build()).set(1)
     try:
@@ -144,6 +165,9 @@ def _transform(settings: Settings, clock: SystemClock, restores: Restores) -> Lo
             stores.worker,
             lambda worker: abort_left_behind(kafka, f"{group}.{worker}", client_id=client_id),
         ),
+        topology=KafkaTopology(
+            admin, {settings.topic(topic): described[settings.topic(topic)] for topic in NEEDED[Role.TRANSFORM]}, clock
+        ),
         stores=stores,
         clock=clock,
         meter=PrometheusTransformMeter(restores),
@@ -152,6 +176,7 @@ def _transform(settings: Settings, clock: SystemClock, restores: Restores) -> Lo
         topics=tuple(settings.topic(topic) for topic in ORDER_TOPICS),
         changelog=changelog,
         changelog_identity=f"{changelog}/{described[changelog].topic_id}",
+        changelog_tombstones_ms=int(described[changelog].config["delete.retention.ms"]),
         worker=stores.worker,
         batch_records_max=settings.batch_records_max,
         merge_wait_s=settings.merge_wait_s,
@@ -196,9 +221,8 @@ class _TransformLoop:
     def status(self) -> dict[str, Any]:
         return {"partitions": [asdict(source) for source in self._transformer.status]}
 
-    def progress(self) -> tuple[int, int, bool]:
-        lag = sum(source.lag for source in self._transformer.status)
-        return lag, self._transformer.finished, bool(self._transformer.standstills)
+    def progress(self) -> tuple[Mapping[int, Work], bool]:
+        return self._transformer.work, bool(self._transformer.standstills)
 
 
 def decoders(settings: Settings, registry: Schemas) -> Mapping[str, Decode]:
@@ -230,6 +254,149 @@ def _readable(settings: Settings, registry: Registry) -> None:
             )
     if wrong:
         raise Unusable(wrong)
+
+
+# ---- send ----------------------------------------------------------------------------------------------------------
+
+
+def _send(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
+    """The send role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
+    kafka = settings.librdkafka
+    group = settings.group(Role.SEND)
+    described = _topics(settings, Role.SEND, KafkaAdmin(kafka, client_id="hakuna-processor-send-start"))
+    outbox = settings.topic(Topic.OUTBOX)
+    partitions = described[outbox].partitions
+    if settings.hakuna_quota is not None:
+        problem = quota_problem(settings.hakuna_quota, partitions, "HAKUNA_QUOTA")
+        if problem is not None:
+            raise Unusable([problem])
+    USEFUL_REPLICAS.labels(Role.SEND).set(useful_replicas(settings.hakuna_quota, partitions, settings.in_flight_max))
+    assert settings.hakuna_key is not None, "send was started without a key"
+    key = key_of(settings.hakuna_key, "HAKUNA_API_KEY_FILE")
+    stores = StateDirectory(
+        Path(settings.state_dir) / Role.SEND, settings.state_cache_bytes, settings.state_write_buffer_bytes
+    )
+    stores.wipe(HOLDS_STORE)  # holds belong to assignments, and those end with the process
+    client_id = f"hakuna-processor-send-{stores.worker}"
+    destination = _hakuna(settings)
+    meter = PrometheusSendMeter(Role.SEND, restores)
+    handover: Handover[OutboxEntry] = Handover()
+    url = httpx.URL(settings.hakuna_url)
+    transport = transport_for(
+        url,
+        Implementation(settings.http_transport),
+        HttpLimits(connections_max=settings.in_flight_max, total_s_max=settings.request_timeout_s),
+    )
+    sender = Sender(
+        SenderSettings(
+            base_url=settings.hakuna_url,
+            quota=settings.hakuna_quota,
+            partitions_total=partitions,
+            in_flight_max=settings.in_flight_max,
+            request_s_max=settings.request_timeout_s,
+            poison_after_s=settings.poison_after_s,
+        ),
+        destination,
+        Endpoint(transport, RequestTemplate, settings.hakuna_url, settings.request_timeout_s, clock),
+        key,
+        Holds(stores.open(HOLDS_STORE)),
+        handover,
+        clock,
+        Random(),
+        meter,
+    )
+    role = SendRole(
+        SendSettings(
+            topics=SendTopics(
+                outbox=outbox,
+                deliveries=settings.topic(Topic.DELIVERIES),
+                dead_letters=settings.topic(Topic.HAKUNA_DEAD_LETTERS),
+                holds=settings.topic(Topic.HOLDS),
+                offsets=settings.topic(Topic.SEND_OFFSETS),
+            ),
+            group=group,
+            entry_types=destination.entry_types,
+            dead_letter_share_max=settings.dead_letter_share_max,
+            drain_s_max=settings.drain_s,
+        ),
+        SendEdges(
+            consumer=KafkaConsumer(kafka, group=group, assignment=Assignment.COOPERATIVE, client_id=client_id),
+            producer=KafkaProducer(kafka, client_id=client_id),
+            reader=KafkaReader(kafka, group=group, client_id=client_id),
+            clock=clock,
+            meter=meter,
+        ),
+        handover,
+        sender,
+    )
+    return SendLoop(role, sender, transport)
+
+
+def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
+    user_agent = f"hakuna-processor/{_build()[0]}"
+    match settings.hakuna_api:
+        case Api.EVENTS:
+            return HakunaEvents(settings.hakuna_version, user_agent)
+        case Api.FEED:
+            return HakunaFeed(
+                settings.hakuna_version,
+                user_agent,
+                settings.feed_batch_max,
+                settings.feed_batch_bytes_max,
+                settings.feed_linger_ms / 1000,
+            )
+        case _:
+            assert_never(settings.hakuna_api)
+
+
+class SendLoop:
+    """The send role's two threads as one: its own thread turns the Kafka side, another runs the event loop.
+
+    Mutable: `_failure` is what ended the event loop before it was told to.
+    """
+
+    def __init__(self, role: SendRole, sender: Sender[OutboxEntry], transport: httpx.AsyncBaseTransport) -> None:
+        self._role = role
+        self._sender = sender
+        self._transport = transport
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+        self._thread.start()
+        role.start()
+
+    def turn(self) -> None:
+        if not self._thread.is_alive():
+            raise Fatal("the sender's event loop has ended") from self._failure
+        self._role.turn()
+
+    def stop(self) -> None:
+        self._role.stop()
+        self._thread.join(_AFTER_DRAIN_S)
+
+    def unready(self) -> list[str]:
+        return self._role.unready()
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "partitions": [asdict(partition) for partition in self._role.status],
+            "destinations": [asdict(self._sender.status())],
+        }
+
+    def progress(self) -> tuple[Mapping[int, Work], bool]:
+        return self._role.progress()
+
+    def _run(self) -> None:
+        try:
+            uvloop.run(self._send())
+        except BaseException as failure:
+            self._failure = failure
+            log.error("the sender's event loop has ended", why=repr(failure))
+
+    async def _send(self) -> None:
+        try:
+            await self._sender.run()
+        finally:
+            await self._transport.aclose()
 
 
 # ---- what several roles share ----------------------------------------------------------------------------------

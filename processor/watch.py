@@ -5,13 +5,18 @@ polls, answers its probes and processes nothing. So lag without progress and wit
 then fatal, and the stacks of all threads go to the log: a restart heals what we do not understand, and the dump lets
 us understand it.
 
+Each part of a role's work is watched by itself: that eleven partitions make progress must not hide the twelfth. What is
+one part is the role's to say. Transform: a partition number with all of its topics, since one topic alone may wait for
+the timestamps of the others for as long as these have a backlog.
+
 Pure but for what it remembers, announced below. Owned by the role's thread.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 UNREADY_AFTER_S: Final = 60.0
 """Longer than a rebalance, a takeover and a slow transaction together."""
@@ -26,23 +31,40 @@ class Progress(StrEnum):
     DEAD = "dead"
 
 
+class Work(NamedTuple):
+    """One part of the work: `lag` unfinished records, and `done`, a number that moves whenever something is done."""
+
+    lag: int
+    done: int
+
+
+class _Still(NamedTuple):
+    """A part that did not move: `done` as it stands, and the monotonic second since when."""
+
+    done: int
+    since_s: float
+
+
 class Watch:
-    """Mutable: `_finished` the count of finished records when it last changed, `_since_s` the monotonic second since
-    when nothing has moved although something should have."""
+    """Mutable: `_still` holds, per part, since when nothing has moved although something should have."""
 
     def __init__(self) -> None:
-        self._finished = -1
-        self._since_s: float | None = None
+        self._still: dict[int, _Still] = {}
 
-    def observe(self, lag: int, finished: int, excused: bool, now_s: float) -> Progress:
-        """`lag` unfinished records, `finished` ever, `excused` whether a standstill has a reason that is known."""
-        if lag == 0 or excused or finished != self._finished:
-            self._finished = finished
-            self._since_s = None
-            return Progress.FINE
-        if self._since_s is None:
-            self._since_s = now_s
-        stalled_s = now_s - self._since_s
+    def observe(self, work: Mapping[int, Work], excused: bool, now_s: float) -> Progress:
+        """`excused`: a standstill has a reason that is known, and said elsewhere."""
+        still: dict[int, _Still] = {}
+        if not excused:
+            for part, (lag, done) in work.items():
+                if lag > 0:
+                    before = self._still.get(part)
+                    still[part] = before if before is not None and before.done == done else _Still(done, now_s)
+        self._still = still
+        stalled_s = max((now_s - part.since_s for part in still.values()), default=0.0)
         if stalled_s >= FATAL_AFTER_S:
             return Progress.DEAD
         return Progress.STALLED if stalled_s >= UNREADY_AFTER_S else Progress.FINE
+
+    def longest(self) -> int | None:
+        """The part that has stood still for the longest time; None where all of them move."""
+        return min(self._still, key=lambda part: self._still[part].since_s, default=None)

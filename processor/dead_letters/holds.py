@@ -79,6 +79,8 @@ class Holds:
         self._counts: dict[int, int] = {}
         self._unread: dict[bytes, EntryId] = {}
         self._swept: deque[bytes] = deque()
+        self.total = 0
+        """Orders held, in all partitions; where it is 0 nobody needs to ask."""
 
     def open(self, epoch: int) -> None:
         assert epoch not in self._counts, f"epoch {epoch} is open already"
@@ -86,7 +88,9 @@ class Holds:
 
     def close(self, epoch: int) -> None:
         """The partition has gone; `sweep` takes its holds out of the store by and by."""
-        if self._counts.pop(epoch):
+        gone = self._counts.pop(epoch)
+        if gone:
+            self.total -= gone
             prefix = _key(epoch, OrderId(""))
             self._swept.append(prefix)
             for key in [key for key in self._unread if key.startswith(prefix)]:
@@ -97,18 +101,14 @@ class Holds:
         nobody."""
         if not self._swept:
             return
-        found = [
-            key for key, _ in self._store.scan(self._swept[0], _SWEEP_MAX) if key.startswith(self._swept[0])
-        ]
+        found = [key for key, _ in self._store.scan(self._swept[0], _SWEEP_MAX) if key.startswith(self._swept[0])]
         self._store.write([(key, None) for key in found])
         if len(found) < _SWEEP_MAX:
             self._swept.popleft()
 
     def count(self, epoch: int) -> int:
-        return self._counts[epoch]
-
-    def any(self, epoch: int) -> bool:
-        return self._counts[epoch] > 0
+        """Orders held in that assignment; 0 where it is not open."""
+        return self._counts.get(epoch, 0)
 
     def of(self, epoch: int, order_id: OrderId) -> Hold | None:
         if self._counts[epoch] == 0:
@@ -135,11 +135,13 @@ class Holds:
         elif self._counts[epoch] and self._store.get(key) is not None:
             self._store.write([(key, None)])
             self._counts[epoch] -= 1
+            self.total -= 1
         assert self._counts[epoch] >= 0
 
     def _put(self, epoch: int, key: bytes, hold: Hold) -> None:
         if self._counts[epoch] == 0 or self._store.get(key) is None:
             self._counts[epoch] += 1
+            self.total += 1
         self._store.write([(key, encode_hold(hold))])
 
 

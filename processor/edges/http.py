@@ -91,9 +91,10 @@ class Origin:
 
     def release(self, connection: Connection) -> None:
         """A connection that may be used again: to whoever waits longest, else to the others that are idle."""
-        if self._closed or not connection.rest(self._loop.time() + self._limits.idle_s_max):
+        now = self._loop.time()
+        if self._closed or not connection.rest(now, now + self._limits.idle_s_max):
             connection.close()
-        elif not self._hand_on(connection):
+        elif not self._waiting or not self._hand_on(connection):
             assert connection not in self._idle
             self._idle[connection] = None
 
@@ -216,8 +217,11 @@ class LeanTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The answer, its body read. Raises httpx.TransportError's subclasses, and nothing else."""
         url = request.url
-        origin = self._origins.get((url.raw_scheme, url.raw_host, url.port)) or self._origin(url)
-        wire = request.wire if isinstance(request, PreparedRequest) else await render(request)
+        if isinstance(request, PreparedRequest):
+            key, wire = request.origin, request.wire
+        else:
+            key, wire = (url.raw_scheme, url.raw_host, url.port), await render(request)
+        origin = self._origins.get(key) or self._origin(url)
         timeouts: Timeouts = request.extensions.get("timeout", _NO_TIMEOUTS)
         now = origin.now()
         give_up_at = now + (timeouts.get("total") or self._limits.total_s_max)

@@ -193,12 +193,12 @@ class Connection(asyncio.Protocol):
         self._transport.write(wire)  # if the socket takes less: calls pause_writing, the write phase starts
         return answer
 
-    def rest(self, until: float) -> bool:
+    def rest(self, now: float, until: float) -> bool:
         """Nothing is under way: usable until then, or until it is too old. False: it is too old already."""
         assert self.phase is Phase.IDLE
         assert self._answer is None
         self._wake_at(min(until, self._retire_at))
-        return self._loop.time() < self._retire_at
+        return now < self._retire_at
 
     def close(self) -> None:
         """Close at once. Idempotent. The slot in the pool is free when `connection_lost` has been called."""

@@ -40,6 +40,7 @@ class PreparedRequest(httpx.Request):
         self.url = template.url
         self.extensions = template.extensions
         self.wire = wire
+        self.origin = template.origin
         self._content = content
         self._made = (template, extra)
 
@@ -61,6 +62,7 @@ class RequestTemplate:
         assert not any(name.lower() in (*_FRAMING, b"host") for name, _ in headers)
         self.method = method
         self.url = url
+        self.origin = (url.raw_scheme, url.raw_host, url.port)
         self.headers: RawHeaders = ((b"Host", url.netloc), *headers)
         self.extensions: dict[str, Any] = {} if timeouts is None else {"timeout": dict(timeouts)}
         self._start = _head(method, url, self.headers) + b"Content-Length: "

@@ -13,12 +13,13 @@ list.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 import structlog
 
-from processor.edges.kafka_admin import KafkaAdmin
+from processor.edges.kafka_admin import Member
+from processor.interfaces import Committed
 from processor.records import TopicPartition
 
 log = structlog.get_logger(__name__)
@@ -27,29 +28,38 @@ _WORKER: Final = re.compile(r"[0-9a-f]{16}\Z")
 """What our own workers are called; other tools write other things into the metadata."""
 
 
-class Predecessors:
-    """Mutable: `_ended` names that were dealt with, so that a rebalance does not do it again."""
+class Groups(Protocol):
+    """What is asked of a consumer group (`kafka_admin.py`). Raises `BrokerOutage`."""
 
-    def __init__(self, admin: KafkaAdmin, group: str, worker: str, end: Callable[[str], None]) -> None:
-        self._admin = admin
+    def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]: ...
+
+    def members(self, group: str) -> Sequence[Member]: ...
+
+
+class Predecessors:
+    """Mutable: `_ended` what a dead worker had last committed of each partition when it was dealt with, so that a
+    rebalance does not do it again; a worker of that name that has lived since has committed more."""
+
+    def __init__(self, groups: Groups, group: str, worker: str, end: Callable[[str], None]) -> None:
+        self._groups = groups
         self._group = group
         self._worker = worker
         self._end = end
-        self._ended: set[str] = set()
+        self._ended: dict[TopicPartition, Committed] = {}
 
     def end_transactions(self, partitions: Sequence[TopicPartition]) -> None:
         """Of the dead among those who last committed these partitions. Raises `BrokerOutage`."""
-        named = {
-            committed.metadata
-            for committed in self._admin.committed(self._group, partitions).values()
+        left = {
+            partition: committed
+            for partition, committed in self._groups.committed(self._group, partitions).items()
             if _WORKER.match(committed.metadata)
+            and committed.metadata != self._worker
+            and self._ended.get(partition) != committed
         }
-        unknown = named - self._ended - {self._worker}
-        if not unknown:
+        if not left:
             return
-        alive = {member.client_id.rpartition("-")[2] for member in self._admin.members(self._group)}
-        self._ended -= alive
-        for worker in sorted(unknown - alive):
+        alive = {member.client_id.rpartition("-")[2] for member in self._groups.members(self._group)}
+        for worker in sorted({committed.metadata for committed in left.values()} - alive):
             log.info("ending what a dead worker may have left open", worker=worker)
             self._end(worker)
-            self._ended.add(worker)
+            self._ended.update({where: committed for where, committed in left.items() if committed.metadata == worker})

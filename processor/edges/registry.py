@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from processor.config import Settings
 
 _NO_SUCH_SCHEMA: Final = 40403
+_BROKEN: Final = (httpx.HTTPError, ValueError, TypeError, KeyError, AttributeError)
+"""Beside a connection that fails: a body that is no JSON, or JSON of another shape (a proxy's page)."""
 _REQUEST_S_MAX: Final = 5
 """A registry that hangs blocks the transform loop for no longer than this, far below `max.poll.interval.ms`."""
 
@@ -63,8 +65,7 @@ class Registry:
                 f"the schema registry answered {refused.http_status_code} for schema {schema_id}: "
                 f"{refused.error_message}"
             ) from refused
-        except (httpx.HTTPError, ValueError, TypeError, KeyError) as broken:
-            # ValueError and its kin: a body that is no JSON, or JSON of another shape (a proxy's page).
+        except _BROKEN as broken:
             raise RegistryOutage(
                 f"the schema registry does not answer for schema {schema_id}: {type(broken).__name__}: {broken}"
             ) from broken
@@ -73,7 +74,7 @@ class Registry:
         """Asks for something that every registry has. Raises `RegistryOutage`."""
         try:
             self._client.get_subjects()
-        except (SchemaRegistryError, httpx.HTTPError, ValueError, TypeError, KeyError) as broken:
+        except (SchemaRegistryError, *_BROKEN) as broken:
             raise RegistryOutage(f"the schema registry does not answer: {broken}") from broken
 
     def latest(self, subject: str) -> str | None:
@@ -84,15 +85,14 @@ class Registry:
             if refused.http_status_code == 404:
                 return None
             raise RegistryOutage(f"the schema registry answered {refused.http_status_code} for {subject}") from refused
-        except (httpx.HTTPError, ValueError, TypeError, KeyError) as broken:
+        except _BROKEN as broken:
             raise RegistryOutage(f"the schema registry does not answer: {broken}") from broken
 
     def _references(self, schema: Schema) -> dict[str, str]:
         found: dict[str, str] = {}
         for reference in schema.references or []:
-            assert reference.name is not None, "a schema reference without a name"
-            assert reference.subject is not None, "a schema reference without a subject"
-            assert reference.version is not None, "a schema reference without a version"
+            if reference.name is None or reference.subject is None or reference.version is None:
+                raise ValueError("the registry's answer holds a reference without name, subject or version")
             referred = self._client.get_version(reference.subject, reference.version).schema
             found.update(self._references(referred))
             found[reference.name] = _text(referred)

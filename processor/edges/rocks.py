@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable
@@ -36,8 +37,22 @@ WORKERS_MAX: Final = 256
 _OPEN_FILES_MAX: Final = 64
 """Table files open per partition, lest 50 partitions meet the limit of 1,024 file descriptors."""
 
-_DISK_TROUBLE: Final = ("No space left", "Read-only file system", "Permission denied", "Too many open files")
+_DISK_TROUBLE: Final = (
+    "No space left",
+    "Disk quota exceeded",
+    "Read-only file system",
+    "Permission denied",
+    "Operation not permitted",
+    "Too many open files",
+    "Cannot allocate memory",
+    "Input/output error",
+    "Stale file handle",
+    "Structure needs cleaning",
+)
 """What is wrong with the disk and not with the store: wiping would not help."""
+
+_NAME: Final = re.compile(r"[0-9a-f]{16}\Z")
+"""A worker's name. Predecessors know their own kind by it (`kafka_predecessors.py`)."""
 
 
 class RocksStore:
@@ -103,18 +118,31 @@ class StateDirectory:
     """
 
     def __init__(self, root: Path, cache_bytes: int, write_buffer_bytes: int) -> None:
-        self._home, self._claim = _claim(root)
+        try:
+            self._home, self._claim = _claim(root)
+            self.worker = _name(self._claim)
+        except OSError as refused:
+            raise Unusable(
+                [f"PROCESSOR_STATE_DIR: {root} cannot be used: {refused.strerror}; mount a writable volume there"]
+            ) from refused
         self._cache = Cache(cache_bytes)
         self._write_buffer_bytes = write_buffer_bytes
-        self.worker = _name(self._claim)
 
     def open(self, partition: int) -> RocksStore:
         return RocksStore(self._path(partition), self._options())
 
     def wipe(self, partition: int) -> None:
-        shutil.rmtree(self._path(partition), ignore_errors=True)
+        path = self._path(partition)
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as refused:
+            raise Fatal(f"the store in {path} cannot be wiped: {refused.strerror}") from refused
 
     def close(self) -> None:
+        """Gives the place up; the process's end does the same."""
         os.close(self._claim)
 
     def _path(self, partition: int) -> Path:
@@ -139,30 +167,27 @@ class StateDirectory:
 
 def _claim(root: Path) -> tuple[Path, int]:
     """The first worker directory that no living process holds, and the descriptor that holds it."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        for number in range(WORKERS_MAX):
-            home = root / f"worker-{number}"
-            home.mkdir(exist_ok=True)
-            descriptor = os.open(home / "claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                continue
+    root.mkdir(parents=True, exist_ok=True)
+    for number in range(WORKERS_MAX):
+        home = root / f"worker-{number}"
+        home.mkdir(exist_ok=True)
+        descriptor = os.open(home / "claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+        else:
             return home, descriptor
-    except OSError as refused:
-        raise Unusable(
-            [f"PROCESSOR_STATE_DIR: {root} cannot be used: {refused.strerror}; mount a volume there that is writable"]
-        ) from refused
     raise Unusable([f"PROCESSOR_STATE_DIR: {root} is in use by {WORKERS_MAX} processes already"])
 
 
 def _name(claim: int) -> str:
+    """What is written in a claim; a new name where there is none, or a crash left half of one."""
     known = os.read(claim, 64).decode("ascii", "replace").strip()
-    if known:
+    if _NAME.match(known):
         return known
     name = secrets.token_hex(8)
-    os.write(claim, name.encode())
+    os.ftruncate(claim, 0)
+    os.pwrite(claim, name.encode(), 0)
     os.fsync(claim)
     return name

@@ -65,12 +65,12 @@ _REFUSED: Final = msgspec.json.Decoder(_Refused)
 
 def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
     """Total: every status, every body, every way to have no answer."""
+    if isinstance(answer, Answer) and 200 <= answer.status < 300:
+        return Delivered(answer.status, _event_id(answer.body), pause_after_success(answer.headers, now_ms))
     undecided = unless_final(answer, now_ms)
     if undecided is not None:
         return undecided
     assert isinstance(answer, Answer)
-    if answer.status < 300:
-        return Delivered(answer.status, _event_id(answer.body), pause_after_success(answer.headers, now_ms))
     return _rejected(answer)
 
 
@@ -108,7 +108,6 @@ def _error(body: bytes) -> tuple[str | None, tuple[str, ...]]:
     if not isinstance(errors, list):
         errors = [] if errors is None else [errors]
     texts = (
-        one if isinstance(one, str) else msgspec.json.encode(one).decode()
-        for one in errors[:VALIDATION_ERRORS_MAX]
+        one if isinstance(one, str) else msgspec.json.encode(one).decode() for one in errors[:VALIDATION_ERRORS_MAX]
     )
     return code, tuple(text[:VALIDATION_ERROR_CHARS_MAX] for text in texts)

@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Final
 
 from processor.hakuna import answers, feed
-from processor.records import EntryType, HeaderName, OutboxEntry, Reason
+from processor.records import EntryType, OutboxEntry, Reason
 from processor.verdicts import Answer, NoAnswer, Verdict
 
 _RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -115,6 +115,6 @@ def _quoted(text: str) -> bytes:
 
 def _traceparent(entry: OutboxEntry) -> bytes | None:
     for name, value in entry.headers:
-        if name == HeaderName.TRACEPARENT:
+        if name == "traceparent":
             return value if value is not None and _TRACEPARENT.fullmatch(value) else None
     return None

@@ -58,8 +58,7 @@ class Conduct:
         return Fate(None, delay_s)
 
     def _faulty(self, fault: Fault, delay_s: float) -> Fate:
-        wait_s = self._script.retry_after_s if fault in (Fault.TOO_MANY, Fault.UNAVAILABLE) else None
-        return Fate(fault, delay_s, wait_s)
+        return Fate(fault, delay_s, self._script.retry_after_s.get(fault))
 
     def _quota_wait_s(self, now_s: float) -> float | None:
         """None, and a slot is used, where the quota has one; else how long until it has."""
@@ -72,4 +71,4 @@ class Conduct:
             self._admitted.append(now_s)
             return None
         freed = self._admitted[len(self._admitted) - quota.requests]
-        return freed + quota.window_s - now_s
+        return min(quota.window_s, freed + quota.window_s - now_s)

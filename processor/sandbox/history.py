@@ -52,6 +52,11 @@ class Expected(NamedTuple):
     reason: IgnoredReason | Reason | None = None
     answer: Reason | None = None
 
+    def __str__(self) -> str:
+        """Such as `dead_lettered: key_mismatch`, or `transformed, then held`."""
+        text = self.outcome.value if self.reason is None else f"{self.outcome.value}: {self.reason.value}"
+        return text if self.answer is None else f"{text}, then {self.answer.value}"
+
 
 TRANSFORMED: Final = Expected(Outcome.TRANSFORMED)
 

@@ -75,8 +75,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     quota: Quota | None = None
     """Requests past it are answered 429; refused ones do not count."""
     limit_header: LimitHeader = LimitHeader.RETRY_AFTER_SECONDS
-    retry_after_s: NotNegative | None = None
-    """Sent along with the faults 429 and 503 that are not the quota's."""
+    retry_after_s: dict[Fault, NotNegative] = {}
+    """How long these faults (429, 503), when they are not the quota's, tell the client to wait."""
 
     shares: dict[Fault, Share] = {}
     """Of the requests, by chance, this share meets this fault. Together at most 1."""

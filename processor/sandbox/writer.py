@@ -22,10 +22,10 @@ import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fastavro import parse_schema, schemaless_writer
 
+from processor.edges.avro import reader_schema
 from processor.errors import BrokerOutage, RegistryOutage
 from processor.records import Position
 from processor.sandbox.history import Step, Truncated, Value
-from processor.sandbox.schema_files import schema_text
 from processor.topics import ORDER_TOPICS, Topic
 
 FLUSH_S_MAX: Final = 60.0
@@ -61,7 +61,7 @@ class OrderWriter:
         )
         self._schemas: dict[Topic, tuple[bytes, Any]] = {}
         for topic in ORDER_TOPICS:
-            text = schema_text(topic)
+            text = reader_schema(topic)
             schema_id = _registered(registry_url, registry_auth, f"{topic_prefix}{topic}-value", text)
             self._schemas[topic] = (b"\x00" + schema_id.to_bytes(4, "big"), parse_schema(orjson.loads(text)))
         self._unacknowledged: dict[bytes, tuple[Topic, int]] = {}

@@ -74,6 +74,8 @@ class Breaker:
 
     def passed(self) -> bool:
         """A request was taken for what it is. True where that closed it."""
+        if self._row == 0 and self.state is BreakerState.CLOSED:
+            return False
         self._row = 0
         self._last = None
         self._trips = 0

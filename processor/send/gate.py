@@ -72,6 +72,11 @@ class Gate:
     def key_refused(self) -> bool:
         return self._credentials.state is not BreakerState.CLOSED
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing holds the destination, as far as was seen last."""
+        return not self._hindered
+
     def admits(self, now_s: float) -> Admission:
         if not self._hindered:
             return Admission.ALL

@@ -15,6 +15,7 @@ from processor.records import EntryId, EntryType, OrderId, OutboxEntry, Record
 
 ENTRY_ID_CHARS_MAX: Final = 500
 """It becomes a header of each request."""
+TIME_DIGITS_MAX: Final = 19
 
 
 class _Object(msgspec.Struct, gc=False):
@@ -22,58 +23,49 @@ class _Object(msgspec.Struct, gc=False):
 
 
 _BODY: Final = msgspec.json.Decoder(_Object)
-_TYPES: Final = {entry_type.value.encode(): entry_type for entry_type in EntryType}
+_TYPES: Final[dict[bytes | None, EntryType]] = {entry_type.value.encode(): entry_type for entry_type in EntryType}
 
 
 def read_entry(record: Record) -> tuple[OutboxEntry, str | None] | str:
     """The entry and the replay that it belongs to; else what is wrong with the record."""
-    entry_id = entry_type = source = occurred_at = replay_id = None
-    for name, value in record.headers:
-        if name == "entry-id":
-            entry_id = value
-        elif name == "entry-type":
-            entry_type = value
-        elif name == "source":
-            source = value
-        elif name == "occurred-at":
-            occurred_at = value
-        elif name == "replay-id":
-            replay_id = value
+    headers = dict(record.headers)
+    entry_id = headers.get("entry-id")
+    entry_type = _TYPES.get(headers.get("entry-type"))
+    source = headers.get("source")
+    replay_id = headers.get("replay-id")
+    body = record.value
     if record.key is None:
         return "no key: the order ID is missing"
-    if not entry_id or len(entry_id) > ENTRY_ID_CHARS_MAX or not entry_id.isascii():
-        return "header entry-id is missing, too long or not ASCII"
-    kind = _TYPES.get(entry_type) if entry_type is not None else None
-    if kind is None:
-        return "header entry-type is missing or unknown"
-    if record.value is None:
+    if body is None:
         return "no value: there is nothing to send"
+    if not entry_id or len(entry_id) > ENTRY_ID_CHARS_MAX:
+        return "header entry-id is missing or too long"
+    if entry_type is None:
+        return "header entry-type is missing or unknown"
+    occurred_at = headers.get("occurred-at")
+    if occurred_at is None or len(occurred_at) > TIME_DIGITS_MAX:
+        return "header occurred-at is missing or no time"
     try:
-        _BODY.decode(record.value)
-        order_id = OrderId(record.key.decode())
-        entry_text = entry_id.decode()
-        source_text = "" if source is None else source.decode()
-        replay_text = None if replay_id is None else replay_id.decode()
+        _BODY.decode(body)
+        occurred_at_ms = int(occurred_at)
+        text = entry_id.decode("ascii")
+        entry = OutboxEntry(
+            OrderId(record.key.decode()),
+            EntryId(text),
+            entry_type,
+            body,
+            record.position,
+            "" if source is None else source.decode(),
+            occurred_at_ms,
+            record.headers,
+        )
+        replay = None if replay_id is None else replay_id.decode()
     except msgspec.DecodeError:
         return "the value is no JSON object"
     except UnicodeDecodeError:
-        return "the key or a header is not UTF-8"
-    if not entry_text.isprintable():
+        return "the key or a header is not UTF-8, or entry-id not ASCII"
+    except ValueError:
+        return "header occurred-at is missing or no time"
+    if not text.isprintable():
         return "header entry-id is not printable"
-    if occurred_at is not None and occurred_at.removeprefix(b"-").isdigit() and len(occurred_at) < 19:
-        occurred_at_ms = int(occurred_at)
-    else:
-        return "header occurred-at is missing or no number"
-    return (
-        OutboxEntry(
-            order_id,
-            EntryId(entry_text),
-            kind,
-            record.value,
-            record.position,
-            source_text,
-            occurred_at_ms,
-            record.headers,
-        ),
-        replay_text,
-    )
+    return entry, replay

@@ -118,6 +118,11 @@ class Pace:
         self._resting.sort()
         return bucket.in_use
 
+    @property
+    def has_free(self) -> bool:
+        """Whether there was a free slot when last looked at."""
+        return bool(self._free)
+
     def is_free(self, now_s: float) -> bool:
         """Whether a request may go now."""
         if self._resting and self._resting[0][0] <= now_s:

@@ -10,6 +10,7 @@ from typing import Generic
 
 import msgspec
 
+from processor.dead_letters.holds import Hold
 from processor.records import Record
 from processor.send.destination import EntryT
 from processor.verdicts import Delivered, Rejected
@@ -54,8 +55,10 @@ Ending = Delivered | Rejected | Held | Superseded
 
 
 class Ended(msgspec.Struct, Generic[EntryT], frozen=True, gc=False):
-    """What the event loop tells the Kafka thread of an entry. `at_ms` is the wall clock."""
+    """What the event loop tells the Kafka thread of an entry. `at_ms` is the wall clock; `hold` is what the
+    ending puts on the entry's order."""
 
     pending: Pending[EntryT]
     ending: Ending
     at_ms: int
+    hold: Hold | None = None

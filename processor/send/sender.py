@@ -69,6 +69,7 @@ log = structlog.get_logger(__name__)
 
 TICK_S: Final = 0.25
 TELL_S: Final = 1.0
+STALLED_S: Final = 10.0
 REREAD_S: Final = 1.0
 HANG_S: Final = 2.0
 """How much longer than a request may take the watch waits before it gives it up: the transport is to do it
@@ -239,15 +240,13 @@ class Sender(Generic[EntryT]):
             if parcel is None:
                 self._wake_at(self._lanes.next_s(), now_s)
                 return None
-            if len(parcel.entries) > 1 or not self._is_held(parcel.entries[0]):
+            if self._holds.total == 0 or len(parcel.entries) > 1 or not self._is_held(parcel.entries[0]):
                 return parcel
             self._lanes.finish(parcel, now_s, delivered=False)
         self._wake_at(now_s, now_s)
         return None
 
     def _is_held(self, pending: Pending[EntryT]) -> bool:
-        if not self._holds.any(pending.epoch):
-            return False
         hold = self._holds.of(pending.epoch, OrderId(pending.order_id))
         if hold is None or not hold.stops(pending.entry_id, pending.replay_id):
             return False
@@ -277,7 +276,7 @@ class Sender(Generic[EntryT]):
             self._gate.unheard(flight.probe, now_s)
             self._put_back(flight.parcel, now_s, now_ms)
         else:
-            self._tally.durations_s[str(answer.status) if isinstance(answer, Answer) else answer.value].append(seconds)
+            self._tally.answered(answer, seconds)
             verdict = self._destination.verdict(answer, now_ms)
             order_id = flight.parcel.entries[0].order_id
             key = self._gate.key
@@ -315,9 +314,12 @@ class Sender(Generic[EntryT]):
             self._supersede(self._lanes.split(parcel, now_s), now_ms)
             return
         (pending,) = parcel.entries
-        self._end(pending, verdict, now_ms)
+        hold = None
         if self._destination.holds(verdict.reason) and pending.epoch in self._partitions:
-            self._holds.refused(pending.epoch, hold_for(pending, verdict.reason, now_ms))
+            order_id, entry_id = OrderId(pending.order_id), EntryId(pending.entry_id)
+            hold = Hold(order_id, entry_id, verdict.reason, now_ms, pending.replay_id)
+            self._holds.refused(pending.epoch, hold)
+        self._handover.report(Ended(pending, verdict, now_ms, hold))
         self._lanes.finish(parcel, now_s, delivered=False)
 
     def _retry(self, parcel: Parcel[EntryT], verdict: RetryLater, now_s: float, now_ms: int) -> None:
@@ -565,7 +567,15 @@ class Sender(Generic[EntryT]):
             return f"retry after {pending.attempts} attempts"
         return "its turn"
 
+    def excused(self) -> bool:
+        """Whether nothing is to be expected of us right now: all that is ready to go is held by something
+        known."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self.ticked_s > STALLED_S:
+            return False
+        gate = self._gate
+        held = not gate.is_open or self.in_flight > 0 or (self._pace is not None and not self._pace.has_free)
+        return held or not self._lanes.has_more(now_s)
 
-def hold_for(pending: Pending[EntryT], reason: str, now_ms: int) -> Hold:
-    """The hold that a refused entry puts on its order."""
-    return Hold(OrderId(pending.order_id), EntryId(pending.entry_id), reason, now_ms, pending.replay_id)
+    def held_orders(self, epoch: int) -> int:
+        return self._holds.count(epoch)

@@ -49,7 +49,8 @@ class SendSettings:
     topics: SendTopics
     group: str
     entry_types: frozenset[EntryType]
-    """What the destination takes. Entries of another kind mean that `HAKUNA_API` was changed over a full outbox."""
+    """What the destination takes. Entries of another kind mean that `HAKUNA_API` was changed over a full
+    outbox."""
     dead_letter_share_max: float = 0.5
     entries_max: int = 20_000
     """Entries taken and not finished. They are what a crash makes us read again, and what fills memory."""

@@ -4,9 +4,9 @@
         │                                         │                                                  │
         └─────────────────────────── revoked or lost: forgotten ─────────────────────────────────────┘
 
-The partition is paused until it is OPEN, and the group is polled all the while: reading a million holds takes seconds.
-A restore ends when the reader's position reaches the end that the topic had when it began: never by a count. From then on
-the holds are followed, so that a release works at once.
+The partition is paused until it is OPEN, and the group is polled all the while: reading a million holds takes
+seconds. A restore ends when the reader's position reaches the end that the topic had when it began: never by
+a count. From then on the holds are followed, so that a release works at once.
 
 Owned by the Kafka thread. Mutable: `Assignment` by whoever holds it there; `Takeover` as announced in it.
 """
@@ -20,7 +20,6 @@ from typing import Final, Generic
 import structlog
 
 from processor.dead_letters.holds import Hold, decode_hold
-from processor.errors import BrokerOutage
 from processor.interfaces import Committed, Consumer, Reader
 from processor.records import OrderId, OutboxEntry, Position, Record, TopicPartition
 from processor.send.destination import EntryT
@@ -43,15 +42,29 @@ class Phase(Enum):
     OPEN = "open"
 
 
+class Mapped:
+    """A map on its way to the topic, and the offset that may be committed with it. Mutable: `durable` once it
+    is there."""
+
+    __slots__ = ("durable", "next_offset", "value")
+
+    def __init__(self, next_offset: int, value: bytes) -> None:
+        self.next_offset = next_offset
+        self.value = value
+        self.durable = False
+
+
 class Assignment:
     """One assignment of one outbox partition, and what is taken of it.
 
-    `committed` is the last commit as the broker has it; `claim` is how many of its slots of the quota count as in use,
-    until that is settled (`role.py`); `entries` and `bytes` what is taken and unfinished.
+    `committed` is the last commit as the broker has it; `claim` is how many of its slots of the quota count
+    as in use, until that is settled (`role.py`); `entries` and `bytes` what is taken and unfinished; `dirty`
+    says that something has changed since the last commit; `mapped` is a map of finished offsets that outgrew
+    the commit.
     """
 
     __slots__ = ("assigned_s", "bytes", "claim", "committed", "dirty", "entries", "epoch", "finished_before", "mapped",
-                 "offsets", "paused", "phase", "where")  # fmt: skip
+                 "offsets", "phase", "where")  # fmt: skip
 
     def __init__(self, where: TopicPartition, epoch: int, assigned_s: float) -> None:
         self.where = where
@@ -63,8 +76,7 @@ class Assignment:
         self.offsets: OffsetMap[Pending[OutboxEntry] | Record] = OffsetMap(None, ())
         self.claim: int | None = None
         self.dirty = False
-        self.mapped: int | None = None
-        self.paused = True
+        self.mapped: Mapped | None = None
         self.entries = 0
         self.bytes = 0
 
@@ -72,8 +84,8 @@ class Assignment:
 class Takeover(Generic[EntryT]):
     """All assignments on their way to OPEN, and the holds of those that are.
 
-    Mutable. `_ends` are the ends that a restore reads to, by partition of another topic; `_following` the assignments by
-    their partition of the holds.
+    Mutable. `_ends` are the ends that a restore reads to, by partition of another topic; `_following` the
+    assignments by their partition of the holds.
     """
 
     def __init__(
@@ -104,7 +116,8 @@ class Takeover(Generic[EntryT]):
             self._reader.unassign({*read, *followed})
 
     def step(self) -> list[Assignment]:
-        """A bounded step for all of them. Returns those that may be opened now. Raises `BrokerOutage`: again, later."""
+        """A bounded step for all of them. Returns those that may be opened now. Raises `BrokerOutage`: again,
+        later."""
         asked = [assignment for assignment in self._underway.values() if assignment.phase is Phase.ASSIGNED]
         if asked:
             self._ask(asked)

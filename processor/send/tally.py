@@ -8,19 +8,22 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from processor.send.meter import Requests
-from processor.verdicts import RetryReason
+from processor.verdicts import Answer, NoAnswer, RetryReason
 
 
 class Tally:
     """Reset by `tell`. `_waits_since_s` is since when something is ready that only the quota holds."""
 
     def __init__(self) -> None:
-        self.durations_s: defaultdict[str, list[float]] = defaultdict(list)
+        self._durations_s: defaultdict[int | str, list[float]] = defaultdict(list)
         self.latencies_s: list[float] = []
         self.error_codes: Counter[str] = Counter()
         self.retries: Counter[RetryReason] = Counter()
         self._quota_wait_s = 0.0
         self._waits_since_s: float | None = None
+
+    def answered(self, answer: Answer | NoAnswer, seconds: float) -> None:
+        self._durations_s[answer.status if isinstance(answer, Answer) else answer.value].append(seconds)
 
     def waits_for_quota(self, now_s: float) -> None:
         if self._waits_since_s is not None:
@@ -33,8 +36,9 @@ class Tally:
             self._waits_since_s = None
 
     def tell(self) -> Requests:
-        told = Requests(self.durations_s, self.error_codes, self.retries, self.latencies_s, self._quota_wait_s)
-        self.durations_s = defaultdict(list)
+        durations_s = {str(status): durations for status, durations in self._durations_s.items()}
+        told = Requests(durations_s, self.error_codes, self.retries, self.latencies_s, self._quota_wait_s)
+        self._durations_s = defaultdict(list)
         self.latencies_s = []
         self.error_codes = Counter()
         self.retries = Counter()

@@ -38,8 +38,10 @@ from processor.transform.outbox import Outgoing, outgoing
 from processor.transform.rules import Applied, Ignored, Parked, Refused, Rules, Taken, Transition
 
 _SMALL_BYTES: Final = 16 * 1024
-_LONG_MOVEMENTS: Final = 500
-"""An event below these cannot make anything that is too large to be written; only others are measured."""
+"""An event of fewer bytes, of an order that is not large, cannot make anything that is too large to be written: only
+others are measured."""
+_LARGE_BYTES: Final = 256 * 1024
+"""The state of such an order is measured after each of its events: 10,000 of them, or a few with IDs of some KB."""
 _GROWTH_MAX: Final = 20
 """How much larger than its Avro an event's JSON can be: nine bytes of an item become ninety, twice with pairing."""
 
@@ -70,7 +72,7 @@ class Batch:
 
     `records` are the source records in the order in which they were taken, `next_offsets` what is consumed with them,
     `dead` whether each record that left became a dead letter (for the flood guard), `touched` the partitions whose
-    state changed.
+    state changed, `bytes` what was read and what will be written, roughly.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -81,6 +83,7 @@ class Batch:
     outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
     ignored: Counter[tuple[str, IgnoredReason]] = field(default_factory=Counter)
     dead_letters: Counter[tuple[str, Stage, str]] = field(default_factory=Counter)
+    bytes: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.records or self.outgoing or self.touched)
@@ -107,13 +110,15 @@ class Decider:
                 self._refuse(record, bad.stage, bad.reason, str(bad), batch, now_ms, cause)
             else:
                 self._apply(Taken(event, record), state, batch, now_ms)
+        batch.bytes += _bytes_in(record)
         batch.records.append(record)
         batch.next_offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
 
     def expire(self, order_id: OrderId, state: KeyedState, batch: Batch, now_ms: int) -> None:
         """Lets go of an order's events that have been parked for too long."""
         known = state.get(order_id)
-        assert known is not None, "an order that is indexed as parked has no state"
+        if known is None:
+            return  # let go by a record of this very batch, which the index does not know of yet
         transition = rules.expire_parked(known, self._plan.rules, now_ms)
         self._stage(order_id, known, transition, [], state, batch, now_ms)
 
@@ -132,9 +137,9 @@ class Decider:
 
     def _erase(self, record: Record, state: KeyedState, batch: Batch) -> None:
         """A record without a value: the order is forgotten, and nothing is sent."""
-        order_id = OrderId((record.key or b"").decode(errors="replace"))
-        known = state.get(order_id)
-        if known is not None:
+        order_id = _order_id(record.key)
+        known = None if order_id is None else state.get(order_id)
+        if order_id is not None and known is not None:
             for effect in rules.erase(known).effects:
                 assert isinstance(effect, Ignored), "an erasure sends nothing"
                 self._ignore(effect.taken.origin, effect.reason, batch)
@@ -147,7 +152,7 @@ class Decider:
         known = state.get(order_id)
         transition = rules.apply(known, taken, self._plan.rules, now_ms)
         produced = self._produced(transition)
-        if self._is_too_large(taken.origin, transition, produced):
+        if self._is_too_large(taken.origin, order_id, transition, produced, state):
             message = f"what it becomes is larger than the {self._plan.entry_bytes_max} bytes that can be written"
             transition = Transition(known, (Refused(taken, Reason.TOO_LARGE, message),))
             produced = []
@@ -161,11 +166,14 @@ class Decider:
             if isinstance(effect, Applied)
         ]
 
-    def _is_too_large(self, origin: Record, transition: Transition, produced: list[Outgoing]) -> bool:
+    def _is_too_large(
+        self, origin: Record, order_id: OrderId, transition: Transition, produced: list[Outgoing], state: KeyedState
+    ) -> bool:
         """Whether a transition could not be written: it would abort its transaction, and the next, for ever."""
         plan = self._plan
-        bytes_in = len(origin.value or b"")
-        if bytes_in < _SMALL_BYTES and len(transition.effects) == 1 and not _is_long(transition.state):
+        bytes_in = _bytes_in(origin)
+        is_large = state.grow(order_id, bytes_in) >= min(_LARGE_BYTES, plan.state_bytes_max // 4)
+        if bytes_in < _SMALL_BYTES and len(transition.effects) == 1 and not is_large:
             return False
         if any(record_bytes(one.key, one.value, one.headers) > plan.entry_bytes_max for one in produced):
             return True
@@ -187,7 +195,9 @@ class Decider:
         if transition.state is not known:
             state.stage(order_id, transition.state)
             batch.touched[state.partition] = state
-        batch.outgoing += produced
+        for one in produced:
+            batch.outgoing.append(one)
+            batch.bytes += len(one.value or b"")
         for effect in transition.effects:
             origin = effect.taken.origin
             match effect:
@@ -199,7 +209,7 @@ class Decider:
                 case Refused(reason=reason, message=message):
                     self._refuse(origin, Stage.TRANSFORM, reason, message, batch, now_ms)
                 case Parked():
-                    batch.dead.append(False)
+                    pass  # it counts when it leaves
                 case _:
                     assert_never(effect)
 
@@ -240,14 +250,22 @@ class Decider:
                 max(0, record.timestamp_ms),
             )
         )
+        batch.bytes += size
         batch.outcomes[record.topic, Outcome.DEAD_LETTERED] += 1
         batch.dead_letters[record.topic, stage, reason] += 1
         if not any(name == HeaderName.REPLAY_ID for name, _ in record.headers):
             batch.dead.append(True)
 
 
-def _is_long(state: OrderState | None) -> bool:
-    if state is None or state.order is None:
-        return False
-    order = state.order
-    return len(order.fulfilments) + len(order.refunds) + len(order.cancellations) > _LONG_MOVEMENTS
+def _bytes_in(record: Record) -> int:
+    """What a record brings along: its headers go out again as they are, and may outweigh its value."""
+    of_headers = sum(len(name) + len(content or b"") for name, content in record.headers) if record.headers else 0
+    return len(record.value or b"") + of_headers
+
+
+def _order_id(key: bytes | None) -> OrderId | None:
+    """The order that a key names. Bytes that are no UTF-8 name none: made readable, they might name another one."""
+    try:
+        return None if key is None else OrderId(key.decode())
+    except UnicodeDecodeError:
+        return None

@@ -11,8 +11,8 @@ equal ones in the order of `TOPICS`. A topic without a record here is waited for
 not when it is at its end. The wait is bounded (`wait_s_max`): one partition without a leader must not stop four
 others for ever; the numbers that go on without a topic are in `given_up`.
 
-What is buffered is bounded per input, and for all inputs together: 50 partitions with a backlog would otherwise hold 250
-buffers, each of them harmless. While the total is above its bound, an input is full when it holds its share of it.
+What is buffered is bounded per input, and for all inputs together: 50 partitions with a backlog would otherwise hold
+250 buffers, each of them harmless. While the total is above its bound, an input is full when it holds its share of it.
 
 Not chosen: a sort per batch (a batch is what fetches happened to return, and that is the disorder to remove).
 """
@@ -106,7 +106,7 @@ class Merge:
         for partition, end in at_end.items():
             if (of_partition := inputs.get(partition.partition)) is not None:
                 one = of_partition[ranks[partition.topic]]
-                one.at_end = True
+                one.at_end = not one.paused  # while it is paused nobody looks whether more has come
                 one.polled_next = max(one.polled_next, end)
 
     def take(self, number: int, records_max: int, now_s: float) -> list[Record]:
@@ -163,7 +163,7 @@ class Merge:
 
     def to_pause(self) -> list[TopicPartition]:
         """Partitions whose buffer is full; they count as paused from now on."""
-        records_max, bytes_max = self._room()
+        records_max, bytes_max = self._room(TOTAL_RECORDS_MAX, TOTAL_BYTES_MAX)
         full = [
             one
             for of_partition in self._inputs.values()
@@ -172,11 +172,12 @@ class Merge:
         ]
         for one in full:
             one.paused = True
+            one.at_end = False
         return [one.partition for one in full]
 
     def to_resume(self) -> list[TopicPartition]:
         """Paused partitions with room again. Nothing is known of their end until the broker speaks of it anew."""
-        records_max, bytes_max = self._room()
+        records_max, bytes_max = self._room(TOTAL_RECORDS_MAX // 2, TOTAL_BYTES_MAX // 2)
         roomy = [
             one
             for of_partition in self._inputs.values()
@@ -188,15 +189,19 @@ class Merge:
             one.at_end = False
         return [one.partition for one in roomy]
 
-    def _room(self) -> tuple[int, int]:
-        """How many records and bytes one input may hold, as full as all of them are now."""
+    def _room(self, crowded_records: int, crowded_bytes: int) -> tuple[int, int]:
+        """How many records and bytes one input may hold: its share, where all of them together hold so many."""
         inputs = [one for of_partition in self._inputs.values() for one in of_partition]
         records_max, bytes_max = BUFFER_RECORDS_MAX, BUFFER_BYTES_MAX
-        if sum(len(one.records) for one in inputs) >= TOTAL_RECORDS_MAX:
+        if sum(len(one.records) for one in inputs) >= crowded_records:
             records_max = min(records_max, max(SHARE_RECORDS_MIN, TOTAL_RECORDS_MAX // len(inputs)))
-        if sum(one.bytes for one in inputs) >= TOTAL_BYTES_MAX:
+        if sum(one.bytes for one in inputs) >= crowded_bytes:
             bytes_max = min(bytes_max, TOTAL_BYTES_MAX // len(inputs))
         return records_max, bytes_max
+
+    def paused(self, number: int) -> list[TopicPartition]:
+        """What `to_pause` has named of this number and `to_resume` has not."""
+        return [one.partition for one in self._inputs[number] if one.paused]
 
     def lagging(self, number: int) -> tuple[list[TopicPartition], float]:
         """The topics that this partition number waits for, and since which monotonic second (for `/status`)."""

@@ -10,7 +10,8 @@ acts on them afterwards. No transaction is ever open inside a poll (the loop wri
 has nothing left to finish.
 
 Invariants: a number is taken from only while RUNNING; it is RUNNING only after its store has reached the end that the
-changelog had when the restore began; a new assignment begins a new restore, whatever the store held before.
+changelog had when the restore began; a new assignment begins a new restore, whatever the store held before; a store
+that is older than the changelog remembers erasures is not trusted with a tail.
 
 A store is kept open over a revoke until the next assignment says that it goes elsewhere: the eager protocol revokes
 and assigns everything at each rebalance, and what comes back needs only the tail of its changelog.
@@ -21,15 +22,15 @@ librdkafka's and RocksDB's), and the poll in between keeps the membership alive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 import structlog
 
-from processor.errors import StateCorrupt
-from processor.interfaces import Reader, Store, Stores
+from processor.errors import Fatal, StateCorrupt
+from processor.interfaces import Clock, Reader, Store, Stores
 from processor.records import Position, Record, TopicPartition
 from processor.transform.keyed_state import KeyedState
 
@@ -37,6 +38,9 @@ log = structlog.get_logger(__name__)
 
 RESTORE_RECORDS_MAX: Final = 10_000
 """Changelog records of one slice: some 60 ms, so that the group is polled often enough whatever is restored."""
+WIPES_MAX: Final = 3
+"""Wipes of one partition without a committed batch between them. More, and it is not the store that is broken but the
+changelog (or a version of this program that cannot read it), and wiping it again would go on for ever in silence."""
 
 
 class Phase(StrEnum):
@@ -48,30 +52,52 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Held:
-    """A partition number of this worker. Mutable: its phase, and where its restore ends."""
+    """A partition number of this worker. Mutable: its phase, and where its restore began and ends."""
 
     state: KeyedState
     phase: Phase
+    restore_start: int
     restore_end: int
 
     @property
+    def restore_position(self) -> int:
+        """Where the restore goes on."""
+        return max(self.restore_start, self.state.next_offset)
+
+    @property
     def restore_remaining(self) -> int:
-        return max(0, self.restore_end - self.state.next_offset) if self.phase is Phase.RESTORING else 0
+        return max(0, self.restore_end - self.restore_position) if self.phase is Phase.RESTORING else 0
 
 
 class Partitions:
     """The assignment, as facts and as stores.
 
     Mutable: `_assigned` the source partitions that the group gave us, `held` the numbers that are whole, `_kept` stores
-    of numbers that were taken away and may come back, `epoch` counts assignments.
+    of numbers that were taken away and may come back, `_wipes` how often each number was wiped since it last committed
+    a batch, `epoch` counts assignments, `restored` changelog offsets that were passed.
     """
 
-    def __init__(self, topics: Sequence[str], changelog: str, identity: str, stores: Stores, reader: Reader) -> None:
+    def __init__(
+        self,
+        topics: Sequence[str],
+        changelog: str,
+        identity: str,
+        tombstones_ms: int,
+        stores: Stores,
+        reader: Reader,
+        clock: Clock,
+    ) -> None:
+        """`identity` tells this changelog from another one of its name; `tombstones_ms` is for how long it keeps a
+        tombstone (`delete.retention.ms`)."""
         self._topics = tuple(topics)
         self._changelog = changelog
         self._identity = identity
+        self._age_ms_max = tombstones_ms // 2
         self._stores = stores
         self._reader = reader
+        self._clock = clock
+        self._wipes: dict[int, int] = {}
+        self.restored = 0
         self._assigned: set[TopicPartition] = set()
         self._kept: dict[int, KeyedState] = {}
         self.held: dict[int, Held] = {}
@@ -89,6 +115,8 @@ class Partitions:
         for number in {partition.partition for partition in partitions} & self.held.keys():
             held = self.held.pop(number)
             held.state.rollback()
+            if held.phase is Phase.RUNNING:
+                held.state.as_of_ms = self._clock.now_ms()  # until now nobody else has written to the changelog
             self._kept[number] = held.state
             self._reader.unassign([self._changelog_partition(number)])
 
@@ -109,6 +137,11 @@ class Partitions:
         """Assigned partitions whose number is not whole (a cooperative rebalance brings the rest later)."""
         whole = self.whole
         return [partition for partition in self._assigned if partition.partition not in whole]
+
+    @property
+    def gathering(self) -> list[int]:
+        """Numbers of which some topics are here and others are not."""
+        return sorted({partition.partition for partition in self._assigned} - self.whole)
 
     # ---- acts, between polls -----------------------------------------------------------------------------------
 
@@ -136,15 +169,26 @@ class Partitions:
         starts = []
         for number, partition in zip(numbers, of, strict=True):
             state = self._opened(number)
-            if not beginnings[partition] <= state.next_offset <= ends[partition] and state.next_offset != 0:
+            age_ms = abs(self._clock.now_ms() - state.as_of_ms)  # absolute: a clock that was ahead proves nothing
+            if state.next_offset == 0:
+                pass  # an empty store begins at the beginning as it is
+            elif not beginnings[partition] <= state.next_offset <= ends[partition]:
                 state = self._anew(
                     number,
                     state,
                     f"the store reflects {state.next_offset}, the changelog holds "
                     f"{beginnings[partition]} to {ends[partition]}",
                 )
-            self.held[number] = Held(state, Phase.RESTORING, ends[partition])
-            starts.append(Position(*partition, max(state.next_offset, beginnings[partition])))
+            elif number not in self.held and age_ms > self._age_ms_max:
+                state = self._anew(
+                    number,
+                    state,
+                    f"the store was last written {age_ms // 1000} s ago, and the changelog keeps the tombstone of an "
+                    f"erased order for {2 * self._age_ms_max // 1000} s",
+                )
+            held = Held(state, Phase.RESTORING, beginnings[partition], ends[partition])
+            self.held[number] = held
+            starts.append(Position(*partition, held.restore_position))
             log.info(
                 "restore begins",
                 partition=number,
@@ -155,10 +199,21 @@ class Partitions:
         self._reader.assign(starts)
 
     def restore(self) -> list[int]:
-        """One slice of every restore. Returns the numbers that are running from now on."""
+        """One slice of every restore. Returns the numbers that are running from now on. Raises `StateCorrupt`."""
         restoring = {n: held for n, held in self.held.items() if held.phase is Phase.RESTORING}
         if not restoring:
             return []
+        try:
+            return self._restore_slice(restoring)
+        except StateCorrupt:
+            # Whatever came in the same poll went with it: all read on from where their stores stand.
+            self._reader.assign(
+                Position(*self._changelog_partition(number), held.restore_position)
+                for number, held in restoring.items()
+            )
+            raise
+
+    def _restore_slice(self, restoring: Mapping[int, Held]) -> list[int]:
         polled = self._reader.poll(RESTORE_RECORDS_MAX, 0.02)
         by_number: dict[int, list[Record]] = {number: [] for number in restoring}
         for record in polled.records:
@@ -169,7 +224,11 @@ class Partitions:
             partition = self._changelog_partition(number)
             position = self._reader.position(partition)
             if position > held.state.next_offset:
-                held.state.restore(by_number[number], position)
+                self.restored += position - held.restore_position
+                try:
+                    held.state.restore(by_number[number], position, self._clock.now_ms())
+                except StateCorrupt as corrupt:
+                    raise StateCorrupt(str(corrupt), partition) from corrupt
             if position >= held.restore_end:
                 held.phase = Phase.RUNNING
                 self._reader.unassign([partition])
@@ -178,11 +237,22 @@ class Partitions:
         return done
 
     def wipe(self, number: int, cause: StateCorrupt) -> None:
-        """A store that cannot be trusted goes, and comes back from the changelog. Raises `BrokerOutage`."""
+        """A store that cannot be trusted goes, and comes back from the changelog. Raises `BrokerOutage`, and `Fatal`
+        where that does not help."""
+        self._wipes[number] = self._wipes.get(number, 0) + 1
+        if self._wipes[number] > WIPES_MAX:
+            raise Fatal(
+                f"{self._changelog}/{number} was restored {WIPES_MAX} times in a row and cannot be read: {cause}; a "
+                "newer version may have written it (then run that one), or somebody else"
+            )
         held = self.held.pop(number)
         self._reader.unassign([self._changelog_partition(number)])
         self._kept[number] = self._anew(number, held.state, str(cause))
         self.begin_restore([number])
+
+    def proven(self, number: int) -> None:
+        """A batch of this number was committed: its state can be read and written."""
+        self._wipes.pop(number, None)
 
     @property
     def running(self) -> list[int]:
@@ -194,6 +264,8 @@ class Partitions:
 
     def close(self) -> None:
         for state in [*self._kept.values(), *(held.state for held in self.held.values())]:
+            if state.as_of_ms:
+                state.vouch(state.as_of_ms)
             state.close()
         self._kept.clear()
         self.held.clear()
@@ -215,7 +287,10 @@ class Partitions:
         if broken is not None:
             broken.close()
         self._stores.wipe(number)
-        return KeyedState(number, self._stores.open(number), self._identity)
+        try:
+            return KeyedState(number, self._stores.open(number), self._identity)
+        except StateCorrupt as corrupt:
+            raise Fatal(f"an empty store of partition {number} cannot be used: {corrupt}") from corrupt
 
     def _changelog_partition(self, number: int) -> TopicPartition:
         return TopicPartition(self._changelog, number)

@@ -10,6 +10,8 @@ the consumed offsets: outbox records, dead letters and one changelog record per 
 
 Invariants:
 - no transaction is open while the consumer is polled, so a rebalance never meets one;
+- every transaction carries an offset, also one that only sweeps: that is how the broker knows a worker that the group
+  has gone on without, and refuses it;
 - nothing is written before the whole batch is decided and the flood guard has agreed;
 - a batch of which the outcome is unknown is never taken for either: everything in memory is dropped, the group is asked
   what it has committed, and the state is restored from the changelog (`_resync`).
@@ -21,6 +23,7 @@ stages and the recovery two cases).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -36,12 +39,13 @@ from processor.errors import (
     StateCorrupt,
     TransactionAborted,
 )
-from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reader, Stores, Transaction
+from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reader, Stores, Topology, Transaction
 from processor.records import Position, TopicPartition
 from processor.transform.batch import Batch, Decider, Plan
 from processor.transform.merge import Input, Merge
 from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, TransformMeter
 from processor.transform.partitions import Partitions
+from processor.watch import Work
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +56,11 @@ _SWEEP_ORDERS_MAX: Final = 500
 """Orders looked at for retention in one second, and parked ones let go: a sweep never delays records by much."""
 _RETRY_S: Final = 1.0
 """The wait after an aborted transaction or an outage, in which the group is polled on."""
+BATCH_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Bytes read and to be written after which a batch is full: whole snapshots of a large order, or records of some MB
+each, would otherwise make a transaction of gigabytes, which takes longer than the broker lets one take."""
+BATCH_RECORDS_MIN: Final = 50
+"""A batch shrinks to this while its transactions come to nothing: what is too slow for the broker is tried smaller."""
 
 
 class Standstill(StrEnum):
@@ -72,6 +81,7 @@ class TransformPlan:
     topics: tuple[str, ...]
     changelog: str
     changelog_identity: str
+    changelog_tombstones_ms: int
     worker: str
     batch_records_max: int
     merge_wait_s: float
@@ -88,6 +98,7 @@ class TransformEdges:
     reader: Reader
     transaction: Transaction
     predecessors: Predecessors
+    topology: Topology
     stores: Stores
     clock: Clock
     meter: TransformMeter
@@ -112,8 +123,10 @@ class Transformer:
 
     Mutable: `_standstills` why nothing is taken and since when, `_opened` whether the transactional ID is ours,
     `_in_doubt` whether everything in memory has to be dropped before the next batch, `_late` the numbers whose topics
-    did not come in one assignment, `_not_before_s` when the next batch may be tried, `_sweep_from` where the retention
-    sweep goes on.
+    did not come in one assignment, `_committed` the next offsets that the group has of ours, `_records_max` how many
+    records the next batch may have, `_hungry` whether it could have had more, `_not_before_s` when it may be tried,
+    `_sweep_from` where the retention sweep goes on, `_unreadable` numbers that wait for a schema, `_gone_without` those
+    of which it was said that a topic is given up.
     """
 
     def __init__(self, plan: TransformPlan, edges: TransformEdges) -> None:
@@ -121,12 +134,21 @@ class Transformer:
         self._edges = edges
         self._merge = Merge(plan.topics, plan.merge_wait_s)
         self._partitions = Partitions(
-            plan.topics, plan.changelog, plan.changelog_identity, edges.stores, edges.reader
+            plan.topics,
+            plan.changelog,
+            plan.changelog_identity,
+            plan.changelog_tombstones_ms,
+            edges.stores,
+            edges.reader,
+            edges.clock,
         )
         self._decider = Decider(plan.decide)
         self._guard = FloodGuard(plan.dead_letter_share_max)
         self._opened = False
         self._hungry = False
+        self._records_max = plan.batch_records_max
+        self._unreadable: set[int] = set()
+        self._gone_without: set[int] = set()
         self._in_doubt = False
         self._late: set[int] = set()
         self._not_before_s = 0.0
@@ -138,8 +160,8 @@ class Transformer:
         self.standstills: dict[Standstill, tuple[str, int]] = {}
         self.status: tuple[SourceStatus, ...] = ()
         self.restoring: dict[int, int] = {}
-        self.finished = 0
-        """Records that left through a committed transaction since the start; a watch sees progress by it."""
+        self.work: dict[int, Work] = {}
+        """By partition number, what is to be done and what was: a watch sees progress by it."""
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
@@ -149,9 +171,10 @@ class Transformer:
 
     def turn(self) -> None:
         """One round. Raises `Fatal` and `Unusable`; everything else is dealt with here."""
-        polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if self._hungry else _POLL_S)
+        at_once = self._hungry or bool(self._partitions.restoring)
+        polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if at_once else _POLL_S)
         self._merge.offer(polled.records, polled.at_end)
-        if self._open() and self._settle():
+        if self._open() and self._settle() and self._may_take():
             batch = Batch()
             try:
                 self._decide(batch)
@@ -159,17 +182,18 @@ class Transformer:
                 self._put_back(batch)
                 self._wipe(corrupt)
             else:
-                if batch and self._admitted(batch):
-                    self._write(batch)
+                self._finish(batch)
         self._backpressure()
         self._observe()
 
     def stop(self) -> None:
-        """Ends between two turns: nothing is in flight, so there is nothing to wait for."""
-        self._edges.consumer.close()
-        self._edges.transaction.close()
-        self._edges.reader.close()
-        self._partitions.close()
+        """Ends between two turns: nothing is in flight, so there is nothing to wait for. The group is left first, so
+        that others take over while the rest is closed, and the rest is closed whatever that raises."""
+        with ExitStack() as closing:
+            closing.callback(self._partitions.close)
+            closing.callback(self._edges.reader.close)
+            closing.callback(self._edges.transaction.close)
+            self._edges.consumer.close()
 
     # ---- the assignment: facts inside a poll ---------------------------------------------------------------------
 
@@ -182,6 +206,7 @@ class Transformer:
             sources = self._partitions.sources(number)
             if at_once.issuperset(sources):
                 self._merge.assign(sources)
+                self._late.discard(number)
             else:
                 # A cooperative rebalance brings a number's topics one after the other: none is read before all are.
                 self._edges.consumer.pause([source for source in sources if source in at_once])
@@ -195,6 +220,7 @@ class Transformer:
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
         log.warning("lost", partitions=_named(partitions))
         self._give_up(partitions)
+        self._stand(Standstill.ASSIGNMENT, "the group has gone on without this worker, which joins it again")
 
     def _give_up(self, partitions: Sequence[TopicPartition]) -> None:
         self._partitions.unassigned(partitions)
@@ -208,20 +234,21 @@ class Transformer:
     # ---- between polls: open, settle, restore --------------------------------------------------------------------
 
     def _open(self) -> bool:
-        """Whether the transactional ID is ours; takes it over where it is not yet, or not any more."""
-        if self._opened:
+        """Whether the transactional ID is ours and nothing is in doubt; sees to both where it is not so."""
+        if self._opened and not self._in_doubt:
             return True
         if self._edges.clock.monotonic_s() < self._not_before_s:
             return False
-        try:
-            self._edges.transaction.open()
-        except (BrokerOutage, Fenced) as outage:
-            self._wait(Standstill.TRANSACTION, str(outage))
+        if not self._opened:
+            try:
+                self._edges.transaction.open()
+            except (BrokerOutage, Fenced) as outage:
+                self._wait(Standstill.TRANSACTION, str(outage))
+                return False
+            self._opened = True
+        if self._in_doubt and not self._resync():
             return False
-        self._opened = True
         self._go_on(Standstill.TRANSACTION)
-        if self._in_doubt:
-            return self._resync()
         return True
 
     def _resync(self) -> bool:
@@ -233,7 +260,7 @@ class Transformer:
         numbers = sorted(self._merge.numbers)
         try:
             self._rewind(numbers)
-            self._partitions.begin_restore([n for n in numbers if n in self._partitions.held])
+            self._partitions.begin_restore(sorted(self._partitions.held))
         except BrokerOutage as outage:
             self._wait(Standstill.TRANSACTION, str(outage))
             return False
@@ -242,18 +269,26 @@ class Transformer:
         return True
 
     def _rewind(self, numbers: Sequence[int]) -> None:
-        """The next records of these numbers are those after the group's committed offsets. Raises `BrokerOutage`."""
+        """The next records of these numbers are those after the group's committed offsets. Raises `BrokerOutage`, and
+        may be called again then."""
         sources = [source for number in numbers for source in self._partitions.sources(number)]
         if not sources:
             return
-        committed = self._edges.consumer.committed(sources)
+        self._ask_committed(sources)
         beginnings = self._edges.reader.beginnings(sources)
-        starts: list[Position] = []
-        for source in sources:
-            known = committed[source].next_offset
-            starts.append(Position(*source, beginnings[source] if known is None else known))
-        self._merge.assign(sources)
+        starts = [Position(*source, self._committed.get(source, beginnings[source])) for source in sources]
         self._edges.consumer.seek(starts)
+        # Whatever was paused: the merge begins anew and knows of no pause, so nobody else would end it.
+        self._edges.consumer.resume(sources)
+        self._merge.assign(sources)
+
+    def _ask_committed(self, sources: Sequence[TopicPartition]) -> None:
+        """What the group has committed, once no transaction is open on top of it. Raises `BrokerOutage`."""
+        for source, committed in self._edges.consumer.committed(sources).items():
+            if committed.next_offset is None:
+                self._committed.pop(source, None)
+            else:
+                self._committed[source] = committed.next_offset
 
     def _settle(self) -> bool:
         """Brings new partition numbers up. False while the broker does not answer; others are not taken either then."""
@@ -261,14 +296,15 @@ class Transformer:
             late = sorted(self._late & self._partitions.whole)
             if late:
                 self._rewind(late)
-                self._edges.consumer.resume([source for number in late for source in self._partitions.sources(number)])
                 self._late.difference_update(late)
             gained = self._partitions.gained
             if gained:
                 sources = [source for number in gained for source in self._partitions.sources(number)]
                 self._edges.predecessors.end_transactions(sources)
+                self._ask_committed(sources)
             self._partitions.settle(gained)
             self._partitions.restore()
+            self.restoring = {n: self._partitions.held[n].restore_remaining for n in self._partitions.restoring}
         except StateCorrupt as corrupt:
             self._wipe(corrupt)
             return False
@@ -280,48 +316,60 @@ class Transformer:
 
     # ---- decide ------------------------------------------------------------------------------------------------------
 
-    def _decide(self, batch: Batch) -> None:
-        """Fills the batch with what the next transaction writes. Leaves it empty where there is nothing to do, or a
-        standstill. Raises `StateCorrupt` with the partition, the batch then holding what was decided before it."""
-        clock = self._edges.clock
-        now_s = clock.monotonic_s()
+    def _may_take(self) -> bool:
         self._hungry = False
-        if now_s < self._not_before_s or Standstill.FLOOD in self._standstills:
-            return
+        return self._edges.clock.monotonic_s() >= self._not_before_s and Standstill.FLOOD not in self._standstills
+
+    def _decide(self, batch: Batch) -> None:
+        """Fills the batch with what the next transaction writes. Leaves it empty where there is nothing to do. Raises
+        `StateCorrupt` with the partition, the batch then holding what was decided before it."""
+        now_s = self._edges.clock.monotonic_s()
+        now_ms = self._edges.clock.now_ms()
         running = self._partitions.running
-        if not running:
-            return
-        # Fair shares first, so that a partition with a backlog does not starve the others; then what is left over.
-        share = max(1, self._plan.batch_records_max // len(running))
-        now_ms = clock.now_ms()
-        for limit in (share, self._plan.batch_records_max):
-            for number in running:
-                room = min(limit, self._plan.batch_records_max - len(batch.records))
-                if room <= 0 or not self._take(number, room, batch, now_s, now_ms):
-                    break
-        self._hungry = len(batch.records) >= self._plan.batch_records_max
+        try:
+            self._take_fairly(running, batch, now_s, now_ms)
+        except RegistryOutage as outage:
+            self._wait(Standstill.REGISTRY, str(outage))
+        else:
+            self._go_on(Standstill.REGISTRY)
         if now_s >= self._sweep_at_s:
             self._sweep_at_s = now_s + _OBSERVE_S
             for number in running:
-                self._sweep(number, batch, now_ms)
+                if self._an_offset_of(number) is not None:
+                    self._sweep(number, batch, now_ms)
 
-    def _take(self, number: int, room: int, batch: Batch, now_s: float, now_ms: int) -> bool:
-        """Decides up to `room` records of one number. False where the batch has to end here."""
+    def _take_fairly(self, running: Sequence[int], batch: Batch, now_s: float, now_ms: int) -> None:
+        """Fair shares first, so that a partition with a backlog does not starve the others; then what is left over."""
+        share = max(1, self._records_max // max(1, len(running)))
+        # One that waits for a schema comes last: asking in vain takes seconds, and the others need not wait for it.
+        numbers = sorted(running, key=lambda number: number in self._unreadable)
+        for limit in (share, self._records_max):
+            for number in numbers:
+                try:
+                    self._take(number, min(limit, self._records_max - len(batch.records)), batch, now_s, now_ms)
+                except RegistryOutage:
+                    self._unreadable.add(number)
+                    raise
+        self._unreadable.clear()
+        self._hungry = len(batch.records) >= self._records_max or batch.bytes >= BATCH_BYTES_MAX
+
+    def _take(self, number: int, room: int, batch: Batch, now_s: float, now_ms: int) -> None:
+        """Decides up to `room` records of one number. What it raises leaves the rest where it was."""
+        if room <= 0 or batch.bytes >= BATCH_BYTES_MAX:
+            return
         state = self._partitions.held[number].state
         records = self._merge.take(number, room, now_s)
-        for index, record in enumerate(records):
-            try:
+        taken = 0
+        try:
+            for record in records:
                 self._decider.take(record, state, batch, now_ms)
-            except RegistryOutage as outage:
-                self._merge.put_back(records[index:])
-                self._wait(Standstill.REGISTRY, str(outage))
-                return False
-            except StateCorrupt as corrupt:
-                self._merge.put_back(records[index:])
-                raise StateCorrupt(str(corrupt), TopicPartition(self._plan.changelog, number)) from corrupt
-        if records:
-            self._go_on(Standstill.REGISTRY)
-        return True
+                taken += 1
+                if batch.bytes >= BATCH_BYTES_MAX:
+                    break
+        except StateCorrupt as corrupt:
+            raise StateCorrupt(str(corrupt), TopicPartition(self._plan.changelog, number)) from corrupt
+        finally:
+            self._merge.put_back(records[taken:])
 
     def _sweep(self, number: int, batch: Batch, now_ms: int) -> None:
         """Lets go of events that have been parked for too long, and of orders whose retention is over."""
@@ -346,14 +394,17 @@ class Transformer:
         except BrokerOutage as outage:
             self._wait(Standstill.RESTORE, str(outage))
 
-    def _admitted(self, batch: Batch) -> bool:
-        """Asks the flood guard. Where it refuses, the role stops here: nothing of the batch is written."""
-        if not any(batch.dead):
-            return True
-        share = self._guard.flooded_by(batch.dead)
+    def _finish(self, batch: Batch) -> None:
+        """Writes what was decided, if the flood guard agrees; where it refuses, nothing is, and the role stops."""
+        if not batch:
+            # Whatever came to nothing has gone to another worker, or there is no more of it.
+            self._go_on(Standstill.ABORTED)
+            return
+        share = self._guard.flooded_by(batch.dead) if any(batch.dead) else None
         if share is None:
-            return True
-        self._drop(batch)
+            self._write(batch)
+            return
+        self._put_back(batch)
         self._stand(
             Standstill.FLOOD,
             f"{share:.0%} of the last 1,000 records would be dead letters, mostly "
@@ -361,7 +412,6 @@ class Transformer:
             "find out what changed, then restart",
         )
         log.error("flood guard stopped the role, nothing was written", share=share)
-        return False
 
     # ---- write -------------------------------------------------------------------------------------------------------
 
@@ -378,14 +428,16 @@ class Transformer:
             last = transaction.commit(self._offsets(batch))
         except TransactionAborted as aborted:
             self._observed(TransactionOutcome.ABORTED, started_s)
+            self._shrink()
             self._put_back(batch)
             self._wait(Standstill.ABORTED, str(aborted))
         except BrokerOutage as outage:  # out of `begin`: there is no transaction
             self._put_back(batch)
-            self._wait(Standstill.TRANSACTION, str(outage))
+            self._wait(Standstill.ABORTED, str(outage))
         except Fenced as fenced:
             unknown = isinstance(fenced, OutcomeUnknown)
             self._observed(TransactionOutcome.UNKNOWN if unknown else TransactionOutcome.FENCED, started_s)
+            self._shrink()
             self._drop(batch)
             self._opened, self._in_doubt = False, True
             self._wait(Standstill.TRANSACTION, str(fenced))
@@ -394,19 +446,37 @@ class Transformer:
             self._observed(TransactionOutcome.COMMITTED, started_s)
 
     def _offsets(self, batch: Batch) -> dict[TopicPartition, Committed]:
-        """What is consumed with this batch. The metadata names the worker: a successor knows whose transaction a
-        dead worker may have left open."""
-        return {
-            source: Committed(next_offset, self._plan.worker) for source, next_offset in batch.next_offsets.items()
-        }
+        """What is consumed with this batch, and of numbers that are only swept an offset that they have already. The
+        metadata names the worker: a successor knows whose transaction a dead worker may have left open."""
+        offsets = dict(batch.next_offsets)
+        for number in batch.touched.keys() - {source.partition for source in batch.next_offsets}:
+            source = self._an_offset_of(number)
+            assert source is not None, f"partition {number} was swept, and the group has no offset of it"
+            offsets[source] = self._committed[source]
+        return {source: Committed(next_offset, self._plan.worker) for source, next_offset in offsets.items()}
+
+    def _an_offset_of(self, number: int) -> TopicPartition | None:
+        """A source of this number of which the group has an offset. A group new to its changelog has none yet."""
+        return next((source for source in self._partitions.sources(number) if source in self._committed), None)
+
+    def _shrink(self) -> None:
+        """A transaction that takes longer than the broker lets it would be tried again, as large, for ever."""
+        self._records_max = max(min(BATCH_RECORDS_MIN, self._plan.batch_records_max), self._records_max // 2)
 
     def _committed_batch(self, batch: Batch, last: Mapping[TopicPartition, int]) -> None:
+        now_ms = self._edges.clock.now_ms()
         for number, state in batch.touched.items():
-            state.commit(last.get(TopicPartition(self._plan.changelog, number)))
+            changelog = TopicPartition(self._plan.changelog, number)
+            try:
+                state.commit(last.get(changelog), now_ms)
+            except StateCorrupt as corrupt:
+                self._wipe(StateCorrupt(str(corrupt), changelog))
+            else:
+                self._partitions.proven(number)
         self._committed.update(batch.next_offsets)
+        self._records_max = min(self._plan.batch_records_max, self._records_max * 2)
         self._guard.written(batch.dead)
         self._edges.meter.written(batch.written())
-        self.finished += len(batch.records)
         self._go_on(Standstill.ABORTED)
 
     def _put_back(self, batch: Batch) -> None:
@@ -425,7 +495,8 @@ class Transformer:
         if self.restoring:
             remaining = sum(self.restoring.values())
             reasons.append(f"restoring {len(self.restoring)} partitions, {remaining} changelog records to go")
-        return reasons + [trouble for trouble in (self._edges.consumer.trouble(),) if trouble]
+        troubles = (self._edges.consumer.trouble(), self._edges.reader.trouble() if self.restoring else None)
+        return reasons + [trouble for trouble in troubles if trouble]
 
     def _stand(self, standstill: Standstill, why: str) -> None:
         known = self._standstills.get(standstill)
@@ -461,6 +532,8 @@ class Transformer:
         if now_s < self._observe_at_s:
             return
         self._observe_at_s = now_s + _OBSERVE_S
+        self._edges.topology.check()
+        self._say_what_is_missing()
         now_ms = self._edges.clock.now_ms()
         inputs = [one for number in self._merge.numbers for one in self._merge.inputs(number)]
         behind = [one.partition for one in inputs if not one.at_end]
@@ -474,7 +547,7 @@ class Transformer:
                 for number, one in held.items()
             ]
         )
-        self.restoring = {number: held[number].restore_remaining for number in self._partitions.restoring}
+        self.work = {number: self._work(number, lags) for number in self._merge.numbers}
         self.status = tuple(
             SourceStatus(
                 lag.topic,
@@ -487,14 +560,35 @@ class Transformer:
             for one, lag in zip(inputs, lags, strict=True)
         )
 
+    def _say_what_is_missing(self) -> None:
+        """Numbers that are not whole, and numbers that go on without a topic: neither shows by itself."""
+        gathering = self._partitions.gathering
+        if gathering:
+            self._stand(Standstill.ASSIGNMENT, f"partitions {gathering} are here without all of their topics")
+        elif self._partitions.whole:
+            self._go_on(Standstill.ASSIGNMENT)
+        for number in self._merge.given_up - self._gone_without:
+            topics = [partition.topic for partition in self._merge.lagging(number)[0]]
+            log.warning("going on without a topic that has more at the broker", partition=number, topics=topics)
+        self._gone_without = set(self._merge.given_up)
+
+    def _work(self, number: int, lags: Sequence[SourceLag]) -> Work:
+        held = self._partitions.held.get(number)
+        done = sum(self._committed.get(source, 0) for source in self._partitions.sources(number))
+        return Work(
+            lag=sum(lag.records for lag in lags if lag.partition == number),
+            done=done + (held.restore_position if held is not None else 0),
+        )
+
     def _lag(self, one: Input, ends: Mapping[TopicPartition, int], now_ms: int) -> SourceLag:
         end = one.polled_next if one.at_end else ends.get(one.partition, one.polled_next)
-        records = len(one.records) + max(0, end - max(one.polled_next, 0))
+        read = max(one.polled_next, self._committed.get(one.partition, 0))
+        records = len(one.records) + max(0, end - read)
         oldest_ms = one.records[0].timestamp_ms if one.records else None
-        if records and oldest_ms is None:
+        if records and (oldest_ms is None or oldest_ms < 0):
             # Known to be there and not read yet: as old as the last one that was, which it came after.
             oldest_ms = one.last_timestamp_ms
-        seconds = 0.0 if not records or oldest_ms is None else max(0.0, (now_ms - oldest_ms) / 1000)
+        seconds = 0.0 if not records or oldest_ms is None or oldest_ms < 0 else max(0.0, (now_ms - oldest_ms) / 1000)
         return SourceLag(*one.partition, records, seconds)
 
     def _blocked(self, one: Input, lag: SourceLag, now_s: float, now_ms: int) -> tuple[str | None, int | None]:

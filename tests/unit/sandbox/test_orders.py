@@ -12,10 +12,10 @@ from fastavro.validation import validate
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processor.edges.avro import reader_schema
 from processor.records import IgnoredReason, Outcome, Reason
 from processor.sandbox.history import HAPPENED_BEFORE_MS, Expected, Step
 from processor.sandbox.orders import REFUSED_COUNTRY, REFUSED_PRODUCT, Shop, shop
-from processor.sandbox.schema_files import schema_text
 from processor.topics import ORDER_TOPICS, Topic
 
 START_MS = 1_700_000_000_000
@@ -29,7 +29,7 @@ PLAN = Shop(
     refused_products=frozenset({REFUSED_PRODUCT}),
 )
 STEPS = list(shop(PLAN))
-SCHEMAS = {topic: parse_schema(orjson.loads(schema_text(topic))) for topic in ORDER_TOPICS}
+SCHEMAS = {topic: parse_schema(orjson.loads(reader_schema(topic))) for topic in ORDER_TOPICS}
 
 
 def by_order(steps: list[Step]) -> dict[bytes, list[Step]]:

@@ -15,8 +15,8 @@ from processor.sandbox.registry import RegistryApi
 from processor.sandbox.script import Fault, Script
 from processor.sandbox.stand_in import StandIn
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
+with warnings.catch_warnings(record=True):
+    # The client imports an OAuth module of Authlib's that warns about its own future, and insists on being shown.
     from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
     from confluent_kafka.schema_registry.error import SchemaRegistryError
 

@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from fastavro import parse_schema, schemaless_reader
 
+from processor.edges.avro import reader_schema
 from processor.errors import RegistryOutage
 from processor.records import Position
 from processor.sandbox.broker import PARTITIONS, EmbeddedBroker
@@ -18,7 +19,6 @@ from processor.sandbox.history import Step, Truncated
 from processor.sandbox.loopback import Loopback
 from processor.sandbox.orders import Shop, shop
 from processor.sandbox.registry import RegistryApi
-from processor.sandbox.schema_files import schema_text
 from processor.sandbox.stand_in import StandIn
 from processor.sandbox.writer import OrderWriter, write_in_time
 from processor.topics import ORDER_TOPICS
@@ -41,14 +41,13 @@ def read(
     try:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in counts])
         while len(found) < sum(counts.values()):
-            messages = consumer.consume(500, timeout=10)
-            assert messages, f"{len(found)} of {sum(counts.values())} records of {topic}"
-            for message in messages:
-                assert message.error() is None
-                partition, offset = message.partition(), message.offset()
-                assert partition is not None
-                assert offset is not None
-                found[Position(topic, partition, offset)] = (message.key(), message.value(), message.timestamp()[1])
+            message = consumer.poll(10)
+            assert message is not None, f"{len(found)} of {sum(counts.values())} records of {topic}"
+            assert message.error() is None
+            partition, offset = message.partition(), message.offset()
+            assert partition is not None
+            assert offset is not None
+            found[Position(topic, partition, offset)] = (message.key(), message.value(), message.timestamp()[1])
     finally:
         consumer.close()
     return found
@@ -77,8 +76,8 @@ def test_records_arrive_as_they_were_planned(broker: EmbeddedBroker) -> None:
     assert {len(numbers) for numbers in partitions.values()} == {1}
     assert set(counts) == {PREFIX + topic for topic in ORDER_TOPICS}
     for topic in ORDER_TOPICS:
-        framing = b"\x00" + registry.register(f"{PREFIX}{topic}-value", schema_text(topic)).id.to_bytes(4, "big")
-        schema = parse_schema(orjson.loads(schema_text(topic)))
+        framing = b"\x00" + registry.register(f"{PREFIX}{topic}-value", reader_schema(topic)).id.to_bytes(4, "big")
+        schema = parse_schema(orjson.loads(reader_schema(topic)))
         for position, (key, value, timestamp_ms) in read(
             broker.bootstrap_servers, PREFIX + topic, counts[PREFIX + topic]
         ).items():

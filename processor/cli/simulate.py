@@ -1,0 +1,245 @@
+"""`hakuna-processor simulate`: stand-ins for Hakuna and Hako on loopback, and a shop that writes orders."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import msgspec
+import orjson
+
+from processor.cli.settings import env_file, settings_or_exit
+from processor.config import Quota, Role, duration_s, quota
+from processor.sandbox.script import SANDBOX_KEY, Fault, Outage, Script
+
+if TYPE_CHECKING:
+    from processor.config import Settings
+    from processor.sandbox.orders import Shop
+    from processor.sandbox.simulation import Simulation
+
+_HAKO_QUOTA: Final = "120/60s"
+
+
+class _Parsed(click.ParamType[Any]):
+    """A value that one of our own parsers reads."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as wrong:
+            self.fail(f"{value!r} is not {wrong}", param, ctx)
+
+
+def _fault_share(text: str) -> tuple[Fault, float]:
+    name, _, share = text.partition("=")
+    try:
+        return Fault(name), float(share)
+    except ValueError:
+        raise ValueError(f"a share of faults such as 503=0.02; faults are {', '.join(Fault)}") from None
+
+
+def _outage(text: str) -> Outage:
+    parts = text.split(":")
+    try:
+        start_s, length_s = duration_s(parts[0]), duration_s(parts[1])
+        return Outage(start_s, start_s + length_s, Fault(parts[2]) if len(parts) == 3 else Fault.UNAVAILABLE)
+    except (ValueError, IndexError):
+        raise ValueError("an outage such as 30s:10s (after 30 s, for 10 s) or 30s:10s:reset") from None
+
+
+_DURATION = _Parsed("duration", duration_s)
+_QUOTA = _Parsed("quota", quota)
+_FAULT = _Parsed("fault=share", _fault_share)
+_OUTAGE = _Parsed("from:for[:fault]", _outage)
+
+
+@click.command("simulate", short_help="runs stand-ins for Hakuna and Hako on loopback")
+@click.option("--hakuna-port", type=click.IntRange(0, 65535), default=8811, show_default=True, help="0: any free one.")
+@click.option("--hako-port", type=click.IntRange(0, 65535), default=8812, show_default=True, help="0: any free one.")
+@click.option("--key", default=SANDBOX_KEY, show_default=True, help="The API key that both accept.")
+@click.option("--revoked", is_flag=True, help="No key is accepted.")
+@click.option("--latency", type=_DURATION, default="20ms", show_default=True, help="Of an answer, the median.")
+@click.option("--latency-p99", type=_DURATION, default="0s", help="Spreads the latency; without it, it is fixed.")
+@click.option("--quota", "hakuna_quota", type=_QUOTA, help="Hakuna's, such as 120/60s; beyond it 429.")
+@click.option("--hako-quota", type=_QUOTA, default=_HAKO_QUOTA, show_default=True, help="Hako's.")
+@click.option("--fault", "faults", type=_FAULT, multiple=True, help="Share of requests that meet a fault: 503=0.02.")
+@click.option(
+    "--outage", "outages", type=_OUTAGE, multiple=True, help="After 30 s, for 10 s: 30s:10s, or 30s:10s:reset."
+)
+@click.option("--refuse-country", "countries", multiple=True, help="Hakuna answers location_unsupported.")
+@click.option("--refuse-product", "products", multiple=True, help="Hakuna answers product_unsupported.")
+@click.option("--refuse-sku", "skus", multiple=True, help="Hako answers 400.")
+@click.option("--orders", type=click.IntRange(0), default=0, help="Write the histories of so many orders.")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Orders a second."
+)
+@click.option(
+    "--bad-share", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Orders with a mistake."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Other orders, other faults.")
+@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@env_file
+def command(
+    hakuna_port: int,
+    hako_port: int,
+    key: str,
+    revoked: bool,
+    latency: float,
+    latency_p99: float,
+    hakuna_quota: Quota | None,
+    hako_quota: Quota,
+    faults: tuple[tuple[Fault, float], ...],
+    outages: tuple[Outage, ...],
+    countries: tuple[str, ...],
+    products: tuple[str, ...],
+    skus: tuple[str, ...],
+    orders: int,
+    rate: float,
+    bad_share: float,
+    seed: int,
+    output: str,
+    env_file: Path | None,
+) -> None:
+    """Runs stand-ins for Hakuna and Hako until Ctrl-C or SIGTERM, then says what they have seen.
+
+    They check every request against the APIs' reference and say what was wrong with it. While they run, they tell what
+    they have seen at /_sandbox/record, and take another behaviour at /_sandbox/script.
+
+    With --orders, a shop writes the histories of orders to the source topics (KAFKA_* and SCHEMA_REGISTRY_URL), good
+    ones and bad ones. The same seed writes the same orders, so a second run needs another one.
+
+    \b
+    hakuna-processor simulate --latency 50ms --fault 503=0.02 --refuse-country li
+    hakuna-processor simulate --orders 1000 --rate 20 --bad-share 0.1 --seed 7
+    curl -d '{"revoked": true}' http://127.0.0.1:8811/_sandbox/script
+    """
+    try:
+        hakuna = msgspec.convert(
+            {
+                "key": key,
+                "revoked": revoked,
+                "latency": {"median_ms": latency * 1000, "p99_ms": latency_p99 * 1000},
+                "shares": dict(faults),
+                "outages": outages,
+                "seed": seed,
+            },
+            Script,
+        )
+    except msgspec.ValidationError as wrong:
+        raise click.UsageError(str(wrong)) from None
+    settings = settings_or_exit(env_file, (Role.TRANSFORM,)) if orders else None
+
+    # After the options, so that a wrong one is named at once.
+    import time
+
+    from processor.sandbox.orders import Shop
+    from processor.sandbox.simulation import Endpoints, Simulation
+
+    replace = msgspec.structs.replace
+    refused_countries = frozenset(country.lower() for country in countries)
+    refused_products = frozenset(products)
+    endpoints = Endpoints(
+        hakuna_port,
+        replace(hakuna, quota=hakuna_quota, refused_countries=refused_countries, refused_products=refused_products),
+        hako_port,
+        replace(hakuna, quota=hako_quota, refused_skus=frozenset(skus)),
+    )
+    plan = Shop(
+        orders,
+        rate,
+        bad_share,
+        seed,
+        int(time.time() * 1000),
+        refused_countries=refused_countries,
+        refused_products=refused_products,
+    )
+    try:
+        with Simulation(endpoints) as simulation:
+            code = _run(simulation, settings, plan)
+    except OSError as taken:
+        raise click.ClickException(str(taken)) from None
+    summary = simulation.summary()
+    click.echo(orjson.dumps(summary).decode() if output == "json" else _table(summary))
+    sys.exit(code)
+
+
+def _run(simulation: Simulation, settings: Settings | None, plan: Shop) -> int:
+    """Until it is stopped; with `settings`, a shop writes meanwhile. The exit code: 1 when it could not."""
+    _stop_on_signals(simulation)
+    click.echo("Stand-ins for Hakuna and Hako answer. A worker finds them with\n", err=True)
+    for name, value in simulation.environment.items():
+        click.echo(f"  export {name}={value}", err=True)
+    click.echo("\nCtrl-C ends them.", err=True)
+    if settings is not None and not _wrote(simulation, settings, plan):
+        return 1
+    while not simulation.stopped.wait(1):
+        pass
+    return 0
+
+
+def _wrote(simulation: Simulation, settings: Settings, plan: Shop) -> bool:
+    """Whether the shop could write its records; says so either way."""
+    from confluent_kafka import KafkaException
+
+    from processor.errors import Outage as Unreachable
+    from processor.sandbox.writer import OrderWriter, Written
+
+    def writer(written: Written) -> OrderWriter:
+        return OrderWriter(
+            settings.librdkafka,
+            settings.registry_url,
+            registry_auth=settings.registry_auth,
+            topic_prefix=settings.topic_prefix,
+            written=written,
+        )
+
+    try:
+        records = simulation.write(writer, plan)
+    except (Unreachable, KafkaException) as failure:
+        click.echo(f"The shop cannot write: {failure}", err=True)
+        return False
+    click.echo(f"The shop wrote {records} records. The stand-ins still answer.", err=True)
+    return True
+
+
+def _stop_on_signals(simulation: Simulation) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
+        # Whoever asks a second time does not want to wait.
+        signal.signal(number, signal.SIG_DFL)
+        simulation.stopped.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _table(summary: Mapping[str, Any]) -> str:
+    lines = []
+    for name, seen in summary["apis"].items():
+        most = seen["most_in_window"]
+        lines += [
+            f"{name}: {seen['requests']} requests, {seen['accepted']} accepted, {seen['repeats']} repeats, "
+            f"at most {most['requests']} in any {most['window_s']:g} s",
+            *(f"  {status:<12}{count:>8}" for status, count in sorted(seen["statuses"].items())),
+            *(f"  {code:<30}{count:>8}" for code, count in sorted(seen["error_codes"].items())),
+        ]
+        if seen["overlap_count"]:
+            lines.append(f"  {seen['overlap_count']} times two requests about one order at once")
+        if seen["mistake_count"]:
+            lines.append(f"  {seen['mistake_count']} mistakes, the last:")
+            lines += [f"    {mistake}" for mistake in seen["mistakes"]]
+    records = summary["records"]
+    if records["written"]:
+        lines.append(f"shop: {records['written']} records written; expected of them")
+        lines += [f"  {expected:<52}{count:>8}" for expected, count in sorted(records["expected"].items())]
+    return "\n".join(lines)

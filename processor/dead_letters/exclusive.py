@@ -1,0 +1,139 @@
+"""Exclusive: one command at a time changes the dead letters of an installation, and the other says who it is.
+
+    look who is there ──nobody──► join the group ──► look again ──still nobody else──► HELD ──► leave
+          │                                              │
+          └── somebody, for longer than a dead one        └── somebody: leave, wait a random while, look again
+              is listed: BUSY, with the name
+
+The place is a membership in a consumer group that reads nothing. Kafka keeps it while the process lives and forgets it
+some seconds after it died, without anything to clean up. Whoever joined can be seen by whoever looks after joining, so of
+two that begin at once at least one gives way.
+
+Behind it stands the transactional ID, which is one for all: should a process that was frozen come back to life after its
+place was given away, its next transaction is fenced.
+
+Not chosen: the transactional ID alone (the second would throw the first out in the middle of its work); a lock record
+(it stays when its owner dies).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Final, Protocol
+
+from processor.errors import Fatal, ProcessorError
+from processor.interfaces import Clock, Consumer
+from processor.records import TopicPartition
+
+GONE_S_MAX: Final = 12.0
+"""How long one that was killed may still be listed: its session, which is 8 s, and its group's last rebalance."""
+JOIN_S_MAX: Final = 30.0
+_TRIES: Final = 4
+_LOOK_S: Final = 0.5
+_JITTER_S: Final = (0.3, 2.0)
+
+
+class Busy(ProcessorError):
+    """Somebody else is at it."""
+
+
+class Member(Protocol):
+    """Somebody in a group."""
+
+    @property
+    def client_id(self) -> str: ...
+
+
+class Members(Protocol):
+    """Who is in a group (`KafkaAdmin`)."""
+
+    def members(self, group: str) -> Sequence[Member]: ...
+
+
+class Exclusive:
+    """The place. Mutable: `_consumer` while it is held, `_greeted` once the group has taken us in, `_lost` when it
+    threw us out."""
+
+    def __init__(
+        self, members: Members, group: str, topic: str, client_id: str, clock: Clock, random: Random, join: Joins
+    ) -> None:
+        self._members = members
+        self._group = group
+        self._topic = topic
+        self._client_id = client_id
+        self._clock = clock
+        self._random = random
+        self._join = join
+        self._consumer: Consumer | None = None
+        self._greeted = False
+        self._lost = False
+
+    def take(self, wait: Waits) -> Consumer:
+        """Returns when the place is ours; its consumer is what a transaction goes with. Raises `Busy`. `wait` lets a
+        time pass, and is told what for."""
+        deadline_s = self._clock.monotonic_s() + GONE_S_MAX
+        for _ in range(_TRIES):
+            while others := self._others():
+                if self._clock.monotonic_s() > deadline_s:
+                    raise Busy(f"another one is at it: {', '.join(others)}")
+                wait(_LOOK_S, f"for {', '.join(others)} to end")
+            consumer = self._joined()
+            others = self._others()
+            if not others:
+                return consumer
+            self.leave()
+            wait(self._random.uniform(*_JITTER_S), f"for {', '.join(others)}, which began at the same time")
+        raise Busy("others begin at the same time, again and again")
+
+    def keep(self) -> None:
+        """To be called every few seconds. Raises `Fatal` where the place was lost."""
+        assert self._consumer is not None, "a place that was not taken"
+        self._consumer.poll(1, 0.0)
+        if self._lost:
+            raise Fatal("this process stood still for so long that its place was given away; start it again")
+
+    def leave(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _joined(self) -> Consumer:
+        self._greeted = self._lost = False
+        consumer = self._consumer = self._join()
+        consumer.subscribe([self._topic], self)
+        deadline_s = self._clock.monotonic_s() + JOIN_S_MAX
+        while not self._greeted:
+            consumer.poll(1, 0.1)
+            if self._clock.monotonic_s() > deadline_s:
+                raise Fatal(f"group {self._group} cannot be joined: {consumer.trouble() or 'no answer'}")
+        return consumer
+
+    def _others(self) -> list[str]:
+        return sorted({one.client_id for one in self._members.members(self._group)} - {self._client_id})
+
+    # ---- what the group says ----------------------------------------------------------------------------------------
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        assert self._consumer is not None
+        self._consumer.pause(partitions)
+        self._greeted = True
+        return {}
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Somebody else looks in; the place is not a partition's."""
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        self._lost = True
+
+
+class Joins(Protocol):
+    """Makes a member of the group, with our client ID."""
+
+    def __call__(self) -> Consumer: ...
+
+
+class Waits(Protocol):
+    """Lets some seconds pass; `why` is for whoever watches."""
+
+    def __call__(self, seconds: float, why: str) -> None: ...

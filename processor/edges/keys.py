@@ -1,0 +1,79 @@
+"""An API key from the settings, or from a file that may be replaced while we run.
+
+Owned by the sender's event loop. A Kubernetes secret is replaced by swapping a symlink, so the file is opened anew each
+time and its content alone is compared; what cannot be a header (a newline in the middle, a control character) is not
+taken, and the last good key stays.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from processor.config import KeySource, api_key
+from processor.errors import Unusable
+
+log = structlog.get_logger(__name__)
+
+
+class FixedKey:
+    """A key that was given as a setting: only a restart changes it."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def current(self) -> str:
+        return self._value
+
+    def reread(self) -> bool:
+        return False
+
+
+class FileKey:
+    """A key in a file. Raises `Unusable` where there is none at the start.
+
+    Mutable: `_value` the last good content, `_complained` the last complaint that was logged.
+    """
+
+    def __init__(self, path: Path, setting: str) -> None:
+        self._path = path
+        self._complained = ""
+        try:
+            self._value = _read(path)
+        except (OSError, ValueError) as wrong:
+            raise Unusable([f"{setting}: {path}: {_why(wrong)}"]) from wrong
+
+    def current(self) -> str:
+        return self._value
+
+    def reread(self) -> bool:
+        try:
+            value = _read(self._path)
+        except (OSError, ValueError) as wrong:
+            self._complain(_why(wrong))
+            return False
+        self._complained = ""
+        if value == self._value:
+            return False
+        self._value = value
+        log.info("key file has changed", path=str(self._path))
+        return True
+
+    def _complain(self, why: str) -> None:
+        if why != self._complained:
+            log.warning("key file cannot be read, the last key stays", path=str(self._path), why=why)
+            self._complained = why
+
+
+def key_of(source: KeySource, setting: str) -> FixedKey | FileKey:
+    """`setting` is the environment variable that names the file, for the complaint."""
+    return FixedKey(source.value) if source.file is None else FileKey(source.file, setting)
+
+
+def _read(path: Path) -> str:
+    return api_key(path.read_text(encoding="utf-8", errors="replace").strip())
+
+
+def _why(wrong: OSError | ValueError) -> str:
+    return f"cannot be read: {wrong.strerror}" if isinstance(wrong, OSError) else f"does not hold {wrong}"

@@ -1,0 +1,98 @@
+"""A simulation: both stand-ins on loopback, and, if it shall, a shop that writes to the source topics.
+
+    start ──► stand-ins answer ──► the shop writes, each record at its time ──► wait for stop ──► summary
+
+Owned by the command `simulate`. The stand-ins answer until the end, whether or not the shop is done.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+from processor.records import Position
+from processor.sandbox.hako_api import HakoApi
+from processor.sandbox.hakuna_api import HakunaApi
+from processor.sandbox.history import Step
+from processor.sandbox.loopback import Loopback
+from processor.sandbox.orders import Shop, shop
+from processor.sandbox.script import Script
+from processor.sandbox.stand_in import StandIn
+from processor.sandbox.writer import OrderWriter, Written, write_in_time
+
+_WINDOW_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the stand-ins shall listen (0: any free port) and how they behave."""
+
+    hakuna_port: int
+    hakuna: Script
+    hako_port: int
+    hako: Script
+
+
+class Simulation:
+    """`with Simulation(endpoints) as simulation:` answers until it is left.
+
+    Mutable: `_written` counts records by what is expected of them; `stopped` is set by whoever wants it to
+    end.
+    """
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.stopped = threading.Event()
+        self._stand_ins = (StandIn(HakunaApi(), endpoints.hakuna), StandIn(HakoApi(), endpoints.hako))
+        self._hakuna = Loopback(self._stand_ins[0], endpoints.hakuna_port)
+        self._hako = Loopback(self._stand_ins[1], endpoints.hako_port)
+        self._written: Counter[str] = Counter()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of a worker that shall talk to the stand-ins."""
+        hakuna, hako = self._stand_ins
+        return {
+            "HAKUNA_BASE_URL": self._hakuna.url,
+            "HAKUNA_API_KEY": hakuna.script.key,
+            "HAKO_BASE_URL": f"{self._hako.url}/v0",
+            "HAKO_API_KEY": hako.script.key,
+        }
+
+    def write(self, writer: Callable[[Written], OrderWriter], plan: Shop) -> int:
+        """Lets a shop write its records, each at its time; returns how many, early when `stopped`."""
+        return write_in_time(writer(self._count), shop(plan), lambda: int(time.time() * 1000), self.stopped.is_set)
+
+    def summary(self) -> dict[str, Any]:
+        """What was seen of requests, by API, and written of records, by what must become of them."""
+        return {
+            "apis": {
+                stand_in.api.name: stand_in.record.summary(
+                    _WINDOW_S if stand_in.script.quota is None else stand_in.script.quota.window_s
+                )
+                for stand_in in self._stand_ins
+            },
+            "records": {"written": self._written.total(), "expected": dict(self._written)},
+        }
+
+    def __enter__(self) -> Self:
+        self._hakuna.start()
+        try:
+            self._hako.start()
+        except BaseException:
+            self._hakuna.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hakuna.stop()
+        self._hako.stop()
+
+    def _count(self, step: Step, _: Position) -> None:
+        self._written[str(step.expected)] += 1

@@ -1,0 +1,194 @@
+"""What must be true of a world of senders when it is over, whatever befell it. One checker for each
+promise."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+
+import msgspec
+
+from processor.dead_letters.letter import LetterHead, letter_head
+from processor.records import OrderId, Reason
+from tests.chaos.send_api import Call
+from tests.chaos.send_world import TOPICS, World, entry_id
+
+COMMITTED_WITHIN_S = 3.0
+"""A turn, a receipt's acknowledgement and a commit: what is older than that is not sent again after a
+kill."""
+
+
+def problems(world: World) -> list[str]:
+    """Every promise that was broken; empty when all were kept."""
+    found = [*finished(world), *bounded(world), *overlap(world), *quota(world), *repeats(world)]
+    found += loss(world)
+    found += newest(world) if world.plan.feed else order(world)
+    return found
+
+
+def finished(world: World) -> list[str]:
+    if world.is_done():
+        return []
+    alive = [(worker.role.status, worker.role.unready(), worker.sender.status()) for worker in world.alive()]
+    return [f"not done after {world.plan.done_within_s} s: {alive}"]
+
+
+def bounded(world: World) -> list[str]:
+    bound = world.plan.entries_max + 20
+    if world.entries_seen_max > bound:
+        return [f"{world.entries_seen_max} entries taken and unfinished, and {bound} are allowed"]
+    return []
+
+
+def overlap(world: World) -> list[str]:
+    """Never two requests of one order at once, of whatever worker."""
+    found = []
+    for order_id, calls in _by_order(world).items():
+        for earlier, later in pairwise(sorted(calls, key=lambda call: call.sent_s)):
+            if earlier.ended_s is None or later.sent_s < earlier.ended_s:
+                found.append(f"order {order_id}: {later} while {earlier}")
+    return found
+
+
+def quota(world: World) -> list[str]:
+    """In no window, wherever it begins, more requests than the quota."""
+    allowed = world.plan.quota
+    if allowed is None:
+        return []
+    arrivals = sorted(call.arrived_s for call in world.api.calls if call.arrived_s is not None)
+    for first, last in zip(arrivals, arrivals[allowed.requests :], strict=False):
+        if last - first <= allowed.window_s:
+            return [f"more than {allowed} from {first - world.start_s:.3f} s to {last - world.start_s:.3f} s"]
+    return []
+
+
+def loss(world: World) -> list[str]:
+    """Every entry was accepted and has its receipt, or has a letter, or a newer one has taken its place."""
+    found = []
+    accepted = {entry for call in world.api.calls if call.accepted for entry in call.entry_ids}
+    letters = _letters(world)
+    receipts = {
+        msgspec.json.decode(record.value or b"")["entry_id"] for record in world.broker.records(TOPICS.deliveries)
+    }
+    for order_id, numbers in _outbox(world).items():
+        for position, number in enumerate(numbers):
+            entry = entry_id(number)
+            if entry in letters or (entry in accepted and entry in receipts):
+                continue
+            newer = {entry_id(later) for later in numbers[position + 1 :]}
+            if world.plan.feed and newer & (accepted | letters.keys()):
+                continue
+            found.append(
+                f"lost: {entry} of order {order_id}, accepted: {entry in accepted}, receipt: {entry in receipts}"
+            )
+    if receipts - accepted:
+        found.append(f"receipts for what was never accepted: {sorted(receipts - accepted)}")
+    return found
+
+
+def order(world: World) -> list[str]:
+    """An entry is accepted after all earlier ones of its order were; none behind one that was refused."""
+    found = []
+    first_accepted: dict[str, float] = {}
+    for call in world.api.calls:
+        if call.accepted and call.arrived_s is not None:
+            (entry,) = call.entry_ids
+            first_accepted[entry] = min(call.arrived_s, first_accepted.get(entry, call.arrived_s))
+    letters = _letters(world)
+    holds = {record.key for record in world.broker.records(TOPICS.holds or "")}
+    for order_id, numbers in _outbox(world).items():
+        refused_before = None
+        last_s = -1.0
+        for number in numbers:
+            entry = entry_id(number)
+            at_s = first_accepted.get(entry)
+            reasons = {letter.reason for letter in letters.get(entry, [])}
+            if at_s is not None:
+                if at_s < last_s:
+                    found.append(f"order {order_id}: {entry} was accepted before an earlier one")
+                if refused_before is not None:
+                    found.append(f"order {order_id}: {entry} has overtaken {refused_before}, which was refused")
+                last_s = at_s
+            elif refused_before is not None and reasons != {Reason.HELD}:
+                found.append(f"order {order_id}: {entry} should be held behind {refused_before} and is {reasons}")
+            elif refused_before is None and Reason.CANCEL_DECLINE not in reasons:
+                refused_before = entry
+                if order_id.encode() not in holds:
+                    found.append(f"order {order_id}: {entry} is {reasons} without a hold")
+    return found
+
+
+def newest(world: World) -> list[str]:
+    """The feed: the last snapshot accepted is the newest that is not refused for ever, and while nobody is
+    killed or thrown out none is followed by an older one."""
+    found = []
+    refused = world.plan.script.refused
+    orderly = not world.expelled and all(worker.how != "kill" for worker in world.workers)
+    for order_id, numbers in _outbox(world).items():
+        rank = {entry_id(number): position for position, number in enumerate(numbers)}
+        seen = [
+            rank[entry]
+            for call in sorted(world.api.calls, key=lambda call: call.arrived_s or 0.0)
+            if call.accepted
+            for entry in call.entry_ids
+            if entry in rank
+        ]
+        if orderly and any(later < earlier for earlier, later in pairwise(seen)):
+            found.append(f"order {order_id}: a stale snapshot after a newer one: {seen}")
+        last = entry_id(numbers[-1])
+        given_up = last in refused or order_id in world.plan.script.poisonous or last in _letters(world)
+        if not given_up and (not seen or seen[-1] != len(numbers) - 1):
+            found.append(f"order {order_id}: the newest snapshot is {len(numbers) - 1}, accepted were {seen}")
+    for call in world.api.calls:
+        if len(set(call.order_ids)) != len(call.order_ids):
+            found.append(f"an order stands twice in one array: {call}")
+    return found
+
+
+def repeats(world: World) -> list[str]:
+    """What a worker saw accepted is not sent again, but for what it saw in the last seconds before it was
+    killed or thrown out. (A broker that is down takes no commits: then there is no bound.)"""
+    if any(blow.what == "broker_down" for blow in world.plan.blows):
+        return []
+    ends = [(worker.name, worker.ended_s) for worker in world.workers if worker.how == "kill" and worker.ended_s]
+    ends += world.expelled
+    found = []
+    seen: dict[str, Call] = {}
+    for call in world.api.calls:
+        for entry in call.entry_ids:
+            before = seen.get(entry)
+            if before is not None and not any(
+                name == before.worker and -0.01 <= at_s - (before.ended_s or 0.0) <= COMMITTED_WITHIN_S
+                for name, at_s in ends
+            ):
+                found.append(f"{entry} again: {call} after {before}")
+            if call.seen == 200:
+                seen[entry] = call
+    return found
+
+
+def _by_order(world: World) -> dict[str, list[Call]]:
+    calls: dict[str, list[Call]] = defaultdict(list)
+    for call in world.api.calls:
+        for order_id in call.order_ids:
+            calls[order_id].append(call)
+    return calls
+
+
+def _outbox(world: World) -> dict[str, list[int]]:
+    """The numbers of each order's entries, as they stand in the outbox."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for number, (_, _, order_id) in enumerate(world.plan.entries):
+        numbers[OrderId(order_id)].append(number)
+    return numbers
+
+
+def _letters(world: World) -> dict[str, list[LetterHead]]:
+    found: dict[str, list[LetterHead]] = defaultdict(list)
+    for record in world.broker.records(TOPICS.dead_letters):
+        head = letter_head(record)
+        entry = dict(record.headers)["entry-id"]
+        assert head is not None
+        assert entry is not None
+        found[entry.decode()].append(head)
+    return found

@@ -1,0 +1,352 @@
+"""The real send role on virtual time: workers over the fake broker and the scripted API, and what befalls
+them.
+
+    world = World(plan)      one seed, one plan: how many workers, partitions, orders; what the API does; who
+    is killed when world.run()              until all is finished, or too much time has passed
+    world.problems()         what the checkers found (tests/chaos/send_checks.py)
+
+Each worker is the whole of it: `SendRole` turned by the simulation, `Sender` on the loop. Time passes in the
+loop, between turns, and while a turn waits for the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+import msgspec
+
+from processor.config import Quota
+from processor.dead_letters.holds import Holds
+from processor.edges.http_request import RequestTemplate
+from processor.hakuna.destination import HakunaEvents, HakunaFeed
+from processor.records import EntryType, Headers, OutboxEntry, TopicPartition
+from processor.send.endpoint import Endpoint
+from processor.send.handover import Handover
+from processor.send.meter import Endings, Gauges, PartitionLag, Requests
+from processor.send.role import SendEdges, SendRole
+from processor.send.sender import Sender
+from processor.send.settings import SenderSettings, SendSettings, SendTopics
+from tests.chaos.send_api import Script, ScriptedApi
+from tests.chaos.virtual_loop import VirtualLoop, VirtualSignal
+from tests.fakes.broker import FakeBroker
+from tests.fakes.clock import FakeClock
+from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader
+
+TOPICS = SendTopics("hakuna.outbox", "hakuna.deliveries", "hakuna.dead-letters", "hakuna.holds", "hakuna.send-offsets")
+GROUP = "hakuna-processor.send"
+BASE_URL = "http://api.test"
+
+
+class MemoryStore:
+    """A `Store` in a dict."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._pairs.get(key)
+
+    def write(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
+        for key, value in pairs:
+            if value is None:
+                self._pairs.pop(key, None)
+            else:
+                self._pairs[key] = value
+
+    def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
+        return [(key, self._pairs[key]) for key in sorted(self._pairs) if key >= start][:records_max]
+
+    def estimated_keys(self) -> int:
+        return len(self._pairs)
+
+    def close(self) -> None:
+        self._pairs.clear()
+
+
+class RecordingMeter:
+    """Both of send's meters: keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, int] = {}
+        self.statuses: dict[str, int] = {}
+        self.error_codes: dict[str, int] = {}
+        self.loop_lag_s_max = 0.0
+        self.latest: Gauges | None = None
+        self.lags: Sequence[PartitionLag] = ()
+        self.quota_wait_s = 0.0
+
+    def requests(self, destination: str, requests: Requests) -> None:
+        for status, durations in requests.durations_s.items():
+            self.statuses[status] = self.statuses.get(status, 0) + len(durations)
+        for code, count in requests.error_codes.items():
+            self.error_codes[code] = self.error_codes.get(code, 0) + count
+        self.quota_wait_s += requests.quota_wait_s
+
+    def gauges(self, destination: str, gauges: Gauges) -> None:
+        self.latest = gauges
+
+    def loop_lag(self, seconds: float) -> None:
+        self.loop_lag_s_max = max(self.loop_lag_s_max, seconds)
+
+    def endings(self, endings: Endings) -> None:
+        for (_, outcome), count in endings.records.items():
+            self.ended[outcome] = self.ended.get(outcome, 0) + count
+
+    def lag(self, lags: Sequence[PartitionLag]) -> None:
+        self.lags = lags
+
+
+class FileKey:
+    """A key in a file: `file` is what stands in it now."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._current = file
+
+    def current(self) -> str:
+        return self._current
+
+    def reread(self) -> bool:
+        changed = self.file != self._current
+        self._current = self.file
+        return changed
+
+
+@dataclass(slots=True)
+class Worker:
+    """One process. `ended_s` and `how`: when it was killed, thrown out or stopped."""
+
+    name: str
+    role: SendRole
+    sender: Sender[OutboxEntry]
+    handover: Handover[OutboxEntry]
+    task: asyncio.Task[None]
+    meter: RecordingMeter
+    key: FileKey
+    ended_s: float | None = None
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """Something that befalls the workers: `what` is join, stop, kill, expel, broker_down, broker_up or
+    key."""
+
+    at_s: float
+    what: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """What happens, all of it decided before it begins. Times count from the start."""
+
+    seed: int
+    feed: bool = False
+    partitions: int = 3
+    workers: int = 2
+    quota: Quota | None = None
+    entries: list[tuple[float, int, str]] = field(default_factory=list)
+    """(when, partition, order ID); their entry IDs are their numbers."""
+    script: Script = field(default_factory=Script)
+    blows: list[Blow] = field(default_factory=list)
+    eager: bool = True
+    in_flight_max: int = 16
+    entries_max: int = 60
+    poison_after_s: float = 5.0
+    done_within_s: float = 600.0
+    turn_s: tuple[float, float] = (0.02, 0.3)
+
+
+def entry_id(number: int) -> str:
+    return f"events/orders.placed/0/{number}"
+
+
+class World:
+    """See the module."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.random = Random(plan.seed)
+        self.clock = FakeClock()
+        self.start_s = self.clock.monotonic_s()
+        self.loop = VirtualLoop(self.clock)
+        self.broker = FakeBroker(self.clock, chance=Random(plan.seed + 1))
+        for topic in (TOPICS.outbox, TOPICS.deliveries, TOPICS.dead_letters, TOPICS.holds, TOPICS.offsets):
+            assert topic is not None
+            self.broker.create(topic, partitions=plan.partitions)
+        self.api = ScriptedApi(self.loop, plan.script, Random(plan.seed + 2))
+        self.workers: list[Worker] = []
+        self.entries_seen_max = 0
+        self.expelled: list[tuple[str, float]] = []
+        self._named = 0
+        self._key = "key-1"
+
+    def run(self) -> None:
+        asyncio.set_event_loop(None)
+        try:
+            for _ in range(self.plan.workers):
+                self.join()
+            self._live()
+            for worker in self.alive():
+                self.stop(worker)
+        finally:
+            self._close()
+
+    def _live(self) -> None:
+        entries = list(enumerate(self.plan.entries))
+        blows = sorted(self.plan.blows, key=lambda blow: blow.at_s)
+        deadline_s = self.start_s + self.plan.done_within_s
+        while self.now_s() < deadline_s:
+            elapsed_s = self.now_s() - self.start_s
+            while entries and entries[0][1][0] <= elapsed_s:
+                number, (_, partition, order_id) = entries.pop(0)
+                self.append(number, partition, order_id)
+            while blows and blows[0].at_s <= elapsed_s:
+                self.befall(blows.pop(0))
+            for worker in self.alive():
+                self.turn(worker)
+            self.loop.run_for(self.random.uniform(*self.plan.turn_s))
+            if not entries and not blows and self.is_done():
+                return
+
+    def now_s(self) -> float:
+        return self.clock.monotonic_s()
+
+    def alive(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.ended_s is None]
+
+    def is_done(self) -> bool:
+        """Whether everything in the outbox is finished and committed."""
+        committed = self.broker.group(GROUP).committed
+        for where in self.broker.partitions(TOPICS.outbox):
+            known = committed.get(where)
+            if self.broker.logs[where].high_watermark > 0 and (
+                known is None or known.next_offset != self.broker.logs[where].high_watermark
+            ):
+                return False
+        return True
+
+    # ---- what befalls the workers -------------------------------------------------------------------------
+
+    def befall(self, blow: Blow) -> None:
+        alive = self.alive()
+        match blow.what:
+            case "join":
+                self.join()
+            case "stop" if len(alive) > 1:
+                self.stop(self.random.choice(alive))
+            case "kill":
+                self.kill(self.random.choice(alive))
+                self.join()
+            case "expel":
+                worker = self.random.choice(alive)
+                self.broker.expel(worker.name)
+                self.expelled.append((worker.name, self.now_s()))
+                self.turn(worker)  # it hears of it before others are told: else two own a partition for a moment
+            case "broker_down":
+                self.broker.down = True
+            case "broker_up":
+                self.broker.down = False
+            case "key":
+                self._key = "key-2"
+                for worker in alive:
+                    worker.key.file = self._key
+            case _:
+                pass
+
+    def join(self) -> Worker:
+        plan = self.plan
+        self._named += 1
+        name = f"w{self._named}"
+        feed = HakunaFeed("v1.2", "test/1", parcel_entries_max=8, parcel_bytes_max=100_000, linger_s=0.2)
+        destination = feed if plan.feed else HakunaEvents("v1.2", "test/1")
+        settings = SenderSettings(
+            base_url=BASE_URL,
+            quota=plan.quota,
+            partitions_total=plan.partitions,
+            in_flight_max=plan.in_flight_max,
+            request_s_max=2.0,
+            backoff_s_max=2.0,
+            poison_after_s=plan.poison_after_s,
+        )
+        meter = RecordingMeter()
+        handover: Handover[OutboxEntry] = Handover(VirtualSignal(self.loop))
+        endpoint = Endpoint(self.api.transport(name), RequestTemplate, BASE_URL, settings.request_s_max, self.clock)
+        key = FileKey(self._key)
+        random = Random(self.random.random())
+        sender = Sender(settings, destination, endpoint, key, Holds(MemoryStore()), handover, self.clock, random, meter)
+        edges = SendEdges(
+            consumer=FakeConsumer(self.broker, group=GROUP, client_id=name, eager=plan.eager),
+            producer=FakeProducer(self.broker, client_id=name, queue_max=40),
+            reader=FakeReader(self.broker, client_id=name),
+            clock=self.clock,
+            meter=meter,
+        )
+        topics = SendTopics(TOPICS.outbox, TOPICS.deliveries, TOPICS.dead_letters, None, TOPICS.offsets)
+        role = SendRole(
+            SendSettings(
+                topics=topics if plan.feed else TOPICS,
+                group=GROUP,
+                entry_types=destination.entry_types,
+                dead_letter_share_max=1.0,
+                entries_max=plan.entries_max,
+                poll_records_max=20,
+                poll_s_max=0.0,
+                drain_s_max=5.0,
+            ),
+            edges,
+            handover,
+            sender,
+        )
+        worker = Worker(name, role, sender, handover, self.loop.spawn(sender.run()), meter, key)
+        self.workers.append(worker)
+        role.start()
+        return worker
+
+    def turn(self, worker: Worker) -> None:
+        worker.role.turn()
+        if worker.task.done():
+            worker.task.result()
+        self.entries_seen_max = max(self.entries_seen_max, worker.role._entries)
+
+    def stop(self, worker: Worker) -> None:
+        """SIGTERM."""
+        before_s = self.now_s()
+        worker.role.stop()
+        self.loop.run_for(0.5)
+        assert worker.task.done(), "the loop outlives its role"
+        worker.task.result()
+        assert self.now_s() - before_s < 8.0, "a drain took too long"
+        worker.ended_s, worker.how = self.now_s(), "stop"
+
+    def kill(self, worker: Worker) -> None:
+        """kill -9: what it has sent may still arrive."""
+        worker.ended_s, worker.how = self.now_s(), "kill"
+        self.broker.kill(worker.name)
+        worker.task.cancel()
+        self.loop.run_for(0.0)
+
+    def append(self, number: int, partition: int, order_id: str) -> None:
+        body = msgspec.json.encode({"order": order_id, "entry": entry_id(number)})
+        kind = EntryType.ORDER if self.plan.feed else EntryType.ORDER_PLACED
+        headers: Headers = [
+            ("entry-id", entry_id(number).encode()),
+            ("entry-type", kind.value.encode()),
+            ("source", f"orders.placed/{partition}/{number}".encode()),
+            ("occurred-at", b"%d" % self.clock.now_ms()),
+        ]
+        self.broker.append(TOPICS.outbox, partition, order_id.encode(), body, headers)
+        if self.random.random() < 0.2:  # a transaction's marker takes an offset
+            self.broker.take_over("somebody")
+            self.broker.open_transaction("somebody", 60.0).touched.add(TopicPartition(TOPICS.outbox, partition))
+            self.broker.take_over("somebody")
+
+    def _close(self) -> None:
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.run_for(0.0)
+        self.loop.run_for(0.1)
+        self.loop.close()

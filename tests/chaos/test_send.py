@@ -1,0 +1,40 @@
+"""A seeded simulation of the whole send role on virtual time; every promise is checked for every seed.
+
+SEND_SEEDS=1000 pytest tests/chaos/test_send.py            as many seeds
+SEND_SEED=417 pytest tests/chaos/test_send.py -k seed       one of them again
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.chaos.send_checks import problems
+from tests.chaos.send_plans import plan_of
+from tests.chaos.send_world import World
+
+SEEDS = int(os.environ.get("SEND_SEEDS", "100"))
+CHUNK = 20
+
+
+def seeds() -> list[range]:
+    if "SEND_SEED" in os.environ:
+        only = int(os.environ["SEND_SEED"])
+        return [range(only, only + 1)]
+    return [range(first, min(first + CHUNK, SEEDS)) for first in range(0, SEEDS, CHUNK)]
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("some", seeds(), ids=str)
+def test_every_promise_is_kept_for_every_seed(some: range) -> None:
+    """Faults, resets, hangs, pauses, refused keys, poison, moves, kills, a broker that is down: nothing lost,
+    in order, no overlap, never above the quota, bounded, and sent again only what a kill explains."""
+    for seed in some:
+        world = World(plan_of(seed))
+        try:
+            world.run()
+            found = problems(world)
+        except BaseException as error:
+            raise AssertionError(f"seed {seed}: SEND_SEED={seed} pytest tests/chaos/test_send.py") from error
+        assert not found, f"seed {seed} (SEND_SEED={seed} pytest tests/chaos/test_send.py): {found[:5]}"
