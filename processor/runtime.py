@@ -8,6 +8,7 @@ Reading order: `run` (a process's life), then `_transform` and `_send` (what eac
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -69,6 +70,7 @@ log = structlog.get_logger(__name__)
 
 HOLDS_STORE: Final = 0
 """The one store of a send worker; it holds the holds of all its partitions."""
+FILES_MAX: Final = 65_536
 _AFTER_DRAIN_S: Final = 2.0
 """What a role may take beyond its drain to close its clients."""
 
@@ -81,6 +83,7 @@ def run(settings: Settings, roles: tuple[Role, ...]) -> int:
     builders = {Role.TRANSFORM: _transform, Role.SEND: _send}
     threads = [RoleThread(role, partial(builders[role], settings, clock, restores), clock, over.set) for role in roles]
     BUILD_INFO.labels(*_build()).set(1)
+    _open_files()
     try:
         health = HealthServer(settings.metrics_port, list(threads))
     except Unusable as unusable:
@@ -96,6 +99,14 @@ def run(settings: Settings, roles: tuple[Role, ...]) -> int:
     late = [thread for thread in threads if not thread.join(max(0.0, deadline_s - clock.monotonic_s()))]
     health.close()
     return _exit_code(threads, late)
+
+
+def _open_files() -> None:
+    """As many files as we may have: a thousand requests in flight meet the usual soft limit of 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _stop_on_signals(over: threading.Event) -> None:
@@ -222,7 +233,7 @@ class _TransformLoop:
         return {"partitions": [asdict(source) for source in self._transformer.status]}
 
     def progress(self) -> tuple[Mapping[int, Work], bool]:
-        return self._transformer.work, bool(self._transformer.standstills)
+        return self._transformer.progress()
 
 
 def decoders(settings: Settings, registry: Schemas) -> Mapping[str, Decode]:

@@ -1,21 +1,37 @@
 """The command line: one thin module a command, loaded when it is called.
 
 `hakuna-processor COMMAND --help` must answer in an instant, so nothing is imported before the command is known.
+
+Exit codes, the same for every command: 0 done, and all is well; 1 it could not be done, or what was asked about is not
+well; 2 the command line makes no sense; 78 the settings (or what they point at) cannot work; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Final
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 _COMMANDS: Final = {
     "run": "runs the roles of a worker",
-    "demo": "shows the whole path at work, with a broker and a stand-in for Hakuna inside",
+    "check": "finds everything that would keep a worker from working",
     "topics": "plans and creates the topics",
+    "schemas": "checks and registers the schemas",
+    "status": "shows who has what, how far behind, and what blocks it",
+    "order": "shows everything known of one order",
+    "dead-letters": "lists, shows, replays and discards what was refused",
     "simulate": "runs stand-ins for Hakuna and Hako on loopback",
+    "demo": "shows the whole path at work, with a broker and a stand-in for Hakuna inside",
 }
+
+INTERRUPTED: Final = 130
+"""128 + SIGINT: what a shell makes of a command that Ctrl-C ended."""
 
 
 class _Lazy(click.Group):
@@ -27,18 +43,66 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"processor.cli.{cmd_name}").command
+        module = importlib.import_module(f"processor.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names without loading the commands, which click would do for their help."""
+        from click.shell_completion import CompletionItem
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+        names = [CompletionItem(name, help=text) for name, text in _COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """As click's own, but Ctrl-C is 130 and without a word, at any moment."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            sys.exit(super().main(*args, standalone_mode=False, **extra))
+        except click.ClickException as refused:
+            refused.show()
+            sys.exit(refused.exit_code)
+        except click.Abort:
+            # Not `sys.exit`: a thread of ours may wait inside librdkafka for another ten seconds.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Turns what the project raises into one line and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except Exception as raised:
+            from processor.errors import ProcessorError, Unusable
+
+            if isinstance(raised, Unusable):
+                from processor.cli.settings import exit_unusable
+
+                exit_unusable(raised)
+            if isinstance(raised, ProcessorError):
+                raise click.ClickException(str(raised)) from raised
+            raise
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog='Completion, in the shell\'s start-up file: eval "$(_HAKUNA_PROCESSOR_COMPLETE=bash_source hakuna-processor)"'
+    " (or zsh_source; fish: _HAKUNA_PROCESSOR_COMPLETE=fish_source hakuna-processor | source).",
+)
 @click.version_option(package_name="hakuna-processor")
 def main() -> None:
     """Order events from Kafka to Hakuna: exactly once up to the outbox, in order to the API.
 
     Settings are environment variables; the README has the table.
+
+    \b
+    hakuna-processor check && hakuna-processor run
+    hakuna-processor order ord-123
+    hakuna-processor status --watch --workers http://worker-0:9400,http://worker-1:9400
     """

@@ -1,4 +1,7 @@
-"""How every command gets its settings: from the environment, over an env file where one is named."""
+"""How every command gets its settings: from the environment, over an env file where one is named.
+
+What reads them is imported when they are read, so that `--help` costs nothing of it.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
-from dotenv import dotenv_values
 
-from processor.config import Role, Settings, load
-from processor.errors import Unusable
+if TYPE_CHECKING:
+    from processor.config import Role, Settings
+    from processor.errors import Unusable
 
 UNUSABLE: Final = 78
 """EX_CONFIG of sysexits.h: settings that cannot work; a restart does not help."""
@@ -26,13 +29,28 @@ env_file: Callable[[Any], Any] = click.option(
 
 def settings_or_exit(file: Path | None, roles: tuple[Role, ...] | None) -> Settings:
     """The settings, or every problem on standard error and exit 78."""
+    from processor.config import load
+    from processor.errors import Unusable
+
     try:
         return load(environment(file), roles)
     except Unusable as unusable:
         exit_unusable(unusable)
 
 
+def cluster_settings_or_exit(file: Path | None) -> Settings:
+    """Settings for a command that asks the cluster and runs no role."""
+    settings = settings_or_exit(file, None)
+    if not settings.bootstrap_servers:
+        click.echo("1 problem with the settings:", err=True)
+        click.echo("  KAFKA_BOOTSTRAP_SERVERS: not set; such as kafka-1:9092,kafka-2:9092", err=True)
+        sys.exit(UNUSABLE)
+    return settings
+
+
 def environment(file: Path | None) -> dict[str, str]:
+    from dotenv import dotenv_values
+
     of_file = {name: value for name, value in dotenv_values(file).items() if value is not None} if file else {}
     return {**of_file, **os.environ}
 

@@ -30,12 +30,12 @@ class Kind(IntEnum):
 class Status(IntEnum):
     """Where a letter is in a replay.
 
-        OPEN     not asked for
-        STAYS    asked for, and cannot go: it says why
-        STALE ──► DROPPED                      another letter says the same, or says it better
-        GO ──► SENT ──┬─► ACCEPTED             somebody said that it was taken
-          │           ├─► ABSORBED             it is finished, and left no trace: superseded, ignored or parked
-          └─► STAYS   └─► RETURNED             it is a dead letter again
+    OPEN     not asked for
+    STAYS    asked for, and cannot go: it says why
+    STALE ──► DROPPED                      another letter says the same, or says it better
+    GO ──► SENT ──┬─► ACCEPTED             somebody said that it was taken
+      │           ├─► ABSORBED             it is finished, and left no trace: superseded, ignored or parked
+      └─► STAYS   └─► RETURNED             it is a dead letter again
     """
 
     OPEN = 0

@@ -73,11 +73,13 @@ class Ledger:
         """Returns when all of them are readable. Raises `Fatal` where that cannot be had; then none is."""
         assert writes, "a transaction of nothing"
         resolved = [write for write in writes if write.topic == self._resolutions]
+        where = TopicPartition(self._resolutions, resolved[0].partition) if resolved else None
+        before = 0
         why = ""
         for _ in range(TRIES):
             try:
-                where = TopicPartition(self._resolutions, resolved[0].partition) if resolved else None
-                before = self._offsets.ends([where])[where] if where is not None else 0
+                if where is not None:
+                    before = self._offsets.ends([where])[where]
                 self._transaction.begin()
                 for write in writes:
                     self._transaction.produce(*write)

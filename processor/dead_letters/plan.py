@@ -53,9 +53,9 @@ _BATCH: Final = 5_000
 class OrderState(IntEnum):
     """Where an order is in a replay.
 
-        PENDING ──► UNDER_WAY ──┬─► PENDING      more of it waits: another topic's turn, or letters that came meanwhile
-                                ├─► SETTLED ──► DONE, released where it was held
-                                └─► STOPPED      a letter of it came back
+    PENDING ──► UNDER_WAY ──┬─► PENDING      more of it waits: another topic's turn, or letters that came meanwhile
+                            ├─► SETTLED ──► DONE, released where it was held
+                            └─► STOPPED      a letter of it came back
     """
 
     PENDING = 0
@@ -130,8 +130,8 @@ class Plan:
         self._db.executemany(
             _INSERT,
             (
-                (one.partition, one.offset, one.order_id, 0, 0, 0, Kind.LONE, 1, 0, "", 0, 1, one.topic, "", Status.SENT,
-                 "", one.entry_id, one.mark, 0, 0)
+                (one.partition, one.offset, one.order_id, 0, 0, 0, Kind.LONE, 1, 0, "", 0, 1, one.topic, "",
+                 Status.SENT, "", one.entry_id, one.mark, 0, 0)
                 for one in letters
             ),
         )  # fmt: skip
@@ -159,8 +159,10 @@ class Plan:
                 self._write_fates(fates)
         self._write_fates(fates)
         self._db.execute(
-            "INSERT INTO orders SELECT partition, order_id, row_number() OVER (PARTITION BY partition ORDER BY min(offset)),"
-            " CASE WHEN max(status = ?) THEN ? ELSE ? END FROM letters WHERE status IN (?, ?, ?) GROUP BY partition, order_id",
+            "INSERT INTO orders"
+            " SELECT partition, order_id, row_number() OVER (PARTITION BY partition ORDER BY min(offset)),"
+            " CASE WHEN max(status = ?) THEN ? ELSE ? END"
+            " FROM letters WHERE status IN (?, ?, ?) GROUP BY partition, order_id",
             (Status.SENT, OrderState.UNDER_WAY, OrderState.PENDING, Status.GO, Status.STALE, Status.SENT),
         )
         self._db.execute("COMMIT")
@@ -180,26 +182,26 @@ class Plan:
         fates.clear()
 
     def _recount(self) -> None:
-        self.counts = Counter(
-            {Status(status): count for status, count in self._db.execute("SELECT status, count(*) FROM letters GROUP BY 1")}
-        )
+        rows = self._db.execute("SELECT status, count(*) FROM letters GROUP BY 1")
+        self.counts = Counter({Status(status): count for status, count in rows})
 
     # ---- asking it --------------------------------------------------------------------------------------------------
 
     @property
     def orders(self) -> int:
-        return int(self._one("SELECT count(*) FROM orders"))
+        return self._one("SELECT count(*) FROM orders")
 
     def partitions(self) -> list[int]:
         """Those that have letters at all."""
         return [row[0] for row in self._db.execute("SELECT DISTINCT partition FROM letters")]
 
-    def going(self) -> Iterator[Going]:
-        """All letters that are to go, by partition and offset."""
+    def going(self, partition: int) -> Iterator[Going]:
+        """All letters of a partition that are to go, by offset. Nothing may be changed while this is walked."""
         cursor = self._db.cursor()
         cursor.execute(
-            "SELECT partition, offset, topic, selected, followed FROM letters WHERE status = ? ORDER BY partition, offset",
-            (Status.GO,),
+            "SELECT partition, offset, topic, selected, followed FROM letters"
+            " WHERE status = ? AND partition = ? ORDER BY offset",
+            (Status.GO, partition),
         )
         while rows := cursor.fetchmany(_BATCH):
             yield from (Going(row[0], row[1], row[2], bool(row[3]), bool(row[4])) for row in rows)
@@ -225,15 +227,16 @@ class Plan:
     def examples(self, status: Status, limit: int) -> list[tuple[int, int, str]]:
         """The first letters of a status: partition, offset, why."""
         return self._db.execute(
-            "SELECT partition, offset, why FROM letters WHERE status = ? ORDER BY partition, offset LIMIT ?", (status, limit)
+            "SELECT partition, offset, why FROM letters WHERE status = ? ORDER BY partition, offset LIMIT ?",
+            (status, limit),
         ).fetchall()
 
     def followers(self) -> int:
         """Letters that go along though they were not asked for."""
-        return int(self._one("SELECT count(*) FROM letters WHERE status = ? AND NOT selected", Status.GO))
+        return self._one("SELECT count(*) FROM letters WHERE status = ? AND NOT selected", Status.GO)
 
     def has(self, order: OrderKey) -> bool:
-        return self._db.execute("SELECT 1 FROM orders WHERE partition = ? AND order_id = ?", order).fetchone() is not None
+        return self.state(order) is not None
 
     def state(self, order: OrderKey) -> OrderState | None:
         row = self._db.execute("SELECT state FROM orders WHERE partition = ? AND order_id = ?", order).fetchone()
@@ -241,11 +244,9 @@ class Plan:
 
     def still_open(self, order: OrderKey) -> int:
         """Letters of an order that nobody has resolved."""
-        return int(
-            self._one(
-                "SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status IN (?, ?, ?, ?)",
-                *order, Status.OPEN, Status.STAYS, Status.STALE, Status.GO,
-            )
+        return self._one(
+            "SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status IN (?, ?, ?, ?)",
+            *order, Status.OPEN, Status.STAYS, Status.STALE, Status.GO,
         )  # fmt: skip
 
     # ---- its course -------------------------------------------------------------------------------------------------
@@ -276,7 +277,8 @@ class Plan:
     def stale_letters(self, order: OrderKey) -> list[tuple[int, str]]:
         """Those that another letter speaks for: offset and why."""
         return self._db.execute(
-            "SELECT offset, why FROM letters WHERE partition = ? AND order_id = ? AND status = ?", (*order, Status.STALE)
+            "SELECT offset, why FROM letters WHERE partition = ? AND order_id = ? AND status = ?",
+            (*order, Status.STALE),
         ).fetchall()
 
     def sent(self, letters: Sequence[tuple[int, int, str, int]], dropped: Sequence[tuple[int, int]]) -> None:
@@ -288,9 +290,7 @@ class Plan:
                 (Status.SENT, entry_id, mark, partition, offset),
             )
         for partition, offset in dropped:
-            self._db.execute(
-                "UPDATE letters SET status = ? WHERE partition = ? AND offset = ?", (Status.DROPPED, partition, offset)
-            )
+            self._set(partition, offset, Status.DROPPED)
         self._db.execute("COMMIT")
         self._move(Status.GO, Status.SENT, len(letters))
         self._move(Status.STALE, Status.DROPPED, len(dropped))
@@ -309,13 +309,14 @@ class Plan:
     def settled(self, partition: int, offset: int, status: Status) -> OrderKey | None:
         """What became of a letter that was sent. None where it was not, or that was known."""
         row = self._db.execute(
-            "SELECT order_id FROM letters WHERE partition = ? AND offset = ? AND status = ?", (partition, offset, Status.SENT)
+            "SELECT order_id FROM letters WHERE partition = ? AND offset = ? AND status = ?",
+            (partition, offset, Status.SENT),
         ).fetchone()
         return None if row is None else self._settle(partition, offset, row[0], status)
 
     def _settle(self, partition: int, offset: int, order_id: bytes, status: Status) -> OrderKey:
         assert status in (Status.ACCEPTED, Status.ABSORBED, Status.RETURNED)
-        self._db.execute("UPDATE letters SET status = ? WHERE partition = ? AND offset = ?", (status, partition, offset))
+        self._set(partition, offset, status)
         self._move(Status.SENT, status, 1)
         order = OrderKey(partition, order_id)
         if status is Status.RETURNED:
@@ -340,33 +341,27 @@ class Plan:
         if row is None:
             return
         order_id, kind, *sequence = row
-        self._db.execute(
-            "UPDATE letters SET status = ?, why = ? WHERE partition = ? AND offset = ?", (Status.STAYS, why, partition, offset)
-        )
+        self._set(partition, offset, Status.STAYS, why)
         self._move(Status.GO, Status.STAYS, 1)
         if kind not in (Kind.REFUSED, Kind.HELD):
             return
         behind = self._db.execute(
-            "UPDATE letters SET status = ?, why = ? WHERE partition = ? AND order_id = ? AND status = ? AND kind IN (?, ?)"
-            " AND (s1, s2, s3, offset) > (?, ?, ?, ?)",
+            "UPDATE letters SET status = ?, why = ? WHERE partition = ? AND order_id = ? AND status = ?"
+            " AND kind IN (?, ?) AND (s1, s2, s3, offset) > (?, ?, ?, ?)",
             (Status.STAYS, BEHIND, partition, order_id, Status.GO, Kind.REFUSED, Kind.HELD, *sequence, offset),
         ).rowcount
         self._move(Status.GO, Status.STAYS, behind)
 
     def under_way(self, order: OrderKey) -> int:
         """How many letters of an order are sent and not heard of."""
-        return int(
-            self._one(
-                "SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status = ?", *order, Status.SENT
-            )
+        return self._one(
+            "SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status = ?", *order, Status.SENT
         )
 
     def waiting(self, order: OrderKey) -> int:
         """How many letters of an order are still to go."""
-        return int(
-            self._one(
-                "SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status = ?", *order, Status.GO
-            )
+        return self._one(
+            "SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status = ?", *order, Status.GO
         )
 
     def unheard(self, partition: int, topic: str, mark_max: int) -> list[int]:
@@ -446,14 +441,20 @@ class Plan:
         row = self._db.execute("SELECT value FROM states WHERE partition = ? AND order_id = ?", order).fetchone()
         return None if row is None else bytes(row[0])
 
-    def _one(self, sql: str, *values: object) -> object:
-        return self._db.execute(sql, values).fetchone()[0]
+    def _set(self, partition: int, offset: int, status: Status, why: str = "") -> None:
+        self._db.execute(
+            "UPDATE letters SET status = ?, why = ? WHERE partition = ? AND offset = ?",
+            (status, why, partition, offset),
+        )
+
+    def _one(self, sql: str, *values: object) -> int:
+        return int(self._db.execute(sql, values).fetchone()[0])
 
 
 def _row(letter: NewLetter, status: Status, *, followed: bool) -> tuple[object, ...]:
     planned = letter.planned
     return (
         letter.partition, planned.offset, letter.order_id, *letter.sequence, planned.kind, planned.selected,
-        planned.replays, planned.same_as, planned.snapshot, planned.deliverable, letter.topic, letter.reason, status, "",
-        None, 0, followed, letter.failed_ms,
+        planned.replays, planned.same_as, planned.snapshot, planned.deliverable, letter.topic, letter.reason, status,
+        "", None, 0, followed, letter.failed_ms,
     )  # fmt: skip

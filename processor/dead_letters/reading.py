@@ -27,7 +27,7 @@ class Offsets(Protocol):
     """What is asked of the cluster about partitions (`KafkaAdmin`). Raises `BrokerOutage`."""
 
     def partitions(self, topic: str) -> int | None:
-        """None where there is no such topic."""
+        """None where there is no such topic. As it was when it was first asked for."""
 
     def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]: ...
 

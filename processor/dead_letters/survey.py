@@ -22,7 +22,7 @@ from processor.dead_letters.copies import header_text, replays_of
 from processor.dead_letters.families import LetterFacts, letter_facts
 from processor.dead_letters.plan import NewLetter, OrderKey, Plan, SentLetter
 from processor.dead_letters.reading import Offsets, Step, read
-from processor.dead_letters.resolutions import How, Resolved, decode_resolution, letter_of
+from processor.dead_letters.resolutions import Resolved, decode_resolution, letter_of
 from processor.dead_letters.selection import Selection
 from processor.interfaces import Clock, Reader
 from processor.records import EntryType, HeaderName, Reason, Record, TopicPartition
@@ -44,8 +44,7 @@ class Route(Enum):
 
 
 class Field(NamedTuple):
-    """The topics of a survey, whole names. `outbox` and `ranks` are the installation's; `targets` the partition counts
-    of the topics that letters may go back to, None for those that are not there."""
+    """The topics of a survey, whole names. `ranks` is the order in which transform takes equal timestamps."""
 
     letters: str
     resolutions: str
@@ -55,7 +54,6 @@ class Field(NamedTuple):
     outbox: str
     route: Route
     ranks: Mapping[str, int]
-    targets: Mapping[str, int | None]
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -147,7 +145,7 @@ class Survey:
         entry_id = header_text(record, HeaderName.ENTRY_ID) or ""
         came_back = replay_id is not None and header_text(record, HeaderName.REPLAY_ID) == replay_id
         snapshot = field.route is Route.OUTBOX and entry_type == EntryType.ORDER
-        target = target_of(record, facts, field)
+        target = target_of(record, facts, field, self._offsets)
         return NewLetter(
             partition=record.partition,
             order_id=_UNKEYED + b"%d" % record.offset if record.key is None else record.key,
@@ -177,25 +175,25 @@ class Survey:
         return resolved
 
     def _sent(self, records: Sequence[Record], replay_id: str) -> Iterator[SentLetter]:
+        marks: dict[TopicPartition, int] = {}
         for record in records:
             letter = letter_of(record.key)
             resolution = None if record.value is None else decode_resolution(record.value)
             if letter is None or letter.topic != self._field.letters or resolution is None:
                 continue
-            if resolution.how is How.REPLAYED and resolution.replay_id == replay_id:
+            if resolution.replay_id == replay_id:
                 target = TopicPartition(resolution.sent_to, letter.partition)
-                mark = self._offsets.ends([target])[target]
+                if target not in marks:
+                    marks.update(self._offsets.ends([target]) if resolution.sent_to else {target: 0})
                 order_id = resolution.order_id.encode()
                 yield SentLetter(
-                    letter.partition, letter.offset, order_id, resolution.sent_to, resolution.entry_id, mark
+                    letter.partition, letter.offset, order_id, resolution.sent_to, resolution.entry_id, marks[target]
                 )
 
     def _resolution_partitions(self) -> int:
         return self._offsets.partitions(self._field.resolutions) or 1
 
-    def _whole(
-        self, topic: str, numbers: Sequence[int]
-    ) -> Iterator[tuple[TopicPartition, int, Sequence[Record]]]:
+    def _whole(self, topic: str, numbers: Sequence[int]) -> Iterator[tuple[TopicPartition, int, Sequence[Record]]]:
         """Every record of these partitions, with the partition's end; an empty one comes once, without any."""
         count = self._offsets.partitions(topic) or 0
         wheres = [TopicPartition(topic, number) for number in numbers if number < count]
@@ -228,13 +226,13 @@ def home(partition: int, resolution_partitions: int) -> int:
     return partition % resolution_partitions
 
 
-def target_of(record: Record, facts: LetterFacts, field: Field) -> TopicPartition | None:
+def target_of(record: Record, facts: LetterFacts, field: Field, offsets: Offsets) -> TopicPartition | None:
     """Where a letter goes; None where that cannot be known, or is not there any more."""
     if field.route is Route.OUTBOX:
         return TopicPartition(field.outbox, record.partition)
     if facts.origin is None:
         return None
-    count = field.targets.get(facts.origin.topic)
+    count = offsets.partitions(facts.origin.topic)
     if count is None or not 0 <= facts.origin.partition < count:
         return None
     return TopicPartition(facts.origin.topic, facts.origin.partition)

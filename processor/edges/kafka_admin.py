@@ -47,6 +47,15 @@ ANSWER_S_MAX: Final = 10.0  # a question to a cluster that is down must not hold
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # confluent-kafka's own omission
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_MAX_TIMESTAMP: Final = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
+
+_MOCK_CLUSTER: Final = "mockCluster"
+_MOCK_CONFIG: Final = {
+    "cleanup.policy": "compact",
+    "delete.retention.ms": "86400000",
+    "max.message.bytes": "1048588",
+}
+"""What the roles ask for at their start; a broker's defaults."""
 
 T = TypeVar("T")
 
@@ -94,6 +103,8 @@ class KafkaAdmin:
     def describe(self, topics: Sequence[str]) -> Mapping[str, TopicState | None]:
         """Each topic's state, None for those that do not exist. Raises `Fatal` where the right to ask is
         missing."""
+        if self._is_mock(topics):
+            return self._as_mocked(topics)
         described = self.topics_soon(topics)
         there = {name: found for name in topics if (found := self._topic(described[name])) is not None}
         if not there:
@@ -113,6 +124,21 @@ class KafkaAdmin:
             if name in there
             else None
             for name in topics
+        }
+
+    def _is_mock(self, topics: Sequence[str]) -> bool:
+        """Whether the cluster is the one of the demo: librdkafka's mock, which has no controller to be asked."""
+        try:
+            cluster = self._admin.list_topics(topics[0], timeout=ANSWER_S_MAX)
+        except KafkaException as refused:
+            raise self._outage(refused) from refused
+        return str(cluster.cluster_id).startswith(_MOCK_CLUSTER)
+
+    def _as_mocked(self, topics: Sequence[str]) -> Mapping[str, TopicState | None]:
+        """A mock cluster makes topics when they are asked for, and takes any configuration to be fulfilled."""
+        found = {name: self._admin.list_topics(name, timeout=ANSWER_S_MAX).topics[name] for name in topics}
+        return {
+            name: TopicState(len(topic.partitions), 1, _MOCK_CONFIG, topic_id=name) for name, topic in found.items()
         }
 
     def create(self, topic: str, *, partitions: int, replicas: int, config: Mapping[str, str]) -> bool:
@@ -166,6 +192,18 @@ class KafkaAdmin:
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """The high watermark of each log, open transactions included."""
         return self._offsets(self._offsets_soon(partitions, _LATEST, ck.IsolationLevel.READ_UNCOMMITTED))
+
+    def at(self, partitions: Sequence[TopicPartition], timestamp_ms: int) -> Mapping[TopicPartition, int | None]:
+        """The first offset whose record is not older than `timestamp_ms`; None where all of them are."""
+        spec = OffsetSpec.for_timestamp(timestamp_ms)
+        found = self._offsets(self._offsets_soon(partitions, spec, ck.IsolationLevel.READ_UNCOMMITTED))
+        return {partition: offset if offset >= 0 else None for partition, offset in found.items()}
+
+    def newest_ms(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
+        """The latest timestamp in each log, epoch ms; None where there is none."""
+        futures = self._offsets_soon(partitions, _MAX_TIMESTAMP, ck.IsolationLevel.READ_UNCOMMITTED)
+        found = {partition: int(self._answer(future).timestamp) for partition, future in futures.items()}
+        return {partition: timestamp if timestamp >= 0 else None for partition, timestamp in found.items()}
 
     def stable_ends_soon(
         self, partitions: Sequence[TopicPartition]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from processor.config import Settings
 
 _NO_SUCH_SCHEMA: Final = 40403
+_NO_SUCH_SUBJECT: Final = frozenset({40401, 40402})
 _BROKEN: Final = (httpx.HTTPError, ValueError, TypeError, KeyError, AttributeError)
 """Beside a connection that fails: a body that is no JSON, or JSON of another shape (a proxy's page)."""
 _REQUEST_S_MAX: Final = 5
@@ -82,7 +83,7 @@ class Registry:
         try:
             return _text(self._client.get_latest_version(subject).schema)
         except SchemaRegistryError as refused:
-            if refused.http_status_code == 404:
+            if refused.http_status_code == 404 and refused.error_code in _NO_SUCH_SUBJECT:
                 return None
             raise RegistryOutage(f"the schema registry answered {refused.http_status_code} for {subject}") from refused
         except _BROKEN as broken:

@@ -1,7 +1,7 @@
 """What the demo sees of its workers: their own metrics, read from `/metrics`, and whether `/readyz` agrees.
 
-Pure but for `Scraper`, which asks. A `Sight` is what all workers said at one moment; rates and latencies are made of
-two of them.
+Pure but for `Scraper`, which asks. A `Sight` is what all workers said at one moment; rates and latencies are
+made of two of them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 _ANSWER_S_MAX: Final = 2.0
@@ -36,7 +37,8 @@ class Sight:
     def most(self, name: str, **labels: str) -> float:
         wanted = set(labels.items())
         return max(
-            (value for (found, theirs), value in self.samples.items() if found == name and wanted <= theirs), default=0.0
+            (value for (found, theirs), value in self.samples.items() if found == name and wanted <= theirs),
+            default=0.0,
         )
 
     def by(self, name: str, label: str, **labels: str) -> dict[str, int]:
@@ -49,8 +51,8 @@ class Sight:
         return {value: count for value, count in sorted(sums.items()) if count > 0}
 
     def quantile(self, name: str, share: float) -> float:
-        """A quantile of a histogram, as Prometheus computes it: linear within its bucket. NaN where it is empty; the
-        last finite bound where it lies above."""
+        """A quantile of a histogram, as Prometheus computes it: linear within its bucket. NaN where it is
+        empty; the last finite bound where it lies above."""
         sums: Counter[float] = Counter()
         for (found, theirs), value in self.samples.items():
             if found == f"{name}_bucket":
@@ -84,7 +86,8 @@ def parsed(texts: Iterable[str], at_s: float) -> Sight:
 
 
 class Scraper:
-    """Asks workers on loopback ports. Mutable: `_last` is what each said last, for when one does not answer."""
+    """Asks workers on loopback ports. Mutable: `_last` is what each said last, for when one does not
+    answer."""
 
     def __init__(self, ports: Sequence[int], monotonic_s: Callable[[], float]) -> None:
         self._ports = tuple(ports)
@@ -104,8 +107,17 @@ class Scraper:
         for port in self._ports:
             status, text = _get(port, "/readyz")
             if status != 200:
-                reasons.append(text.strip() or "no answer yet")
+                reasons += _reasons(text)
         return reasons
+
+
+def _reasons(text: str) -> list[str]:
+    """What `/readyz` says when it does not say yes."""
+    try:
+        found = orjson.loads(text)["reasons"]
+        return [str(reason) for reason in found]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ["no answer yet"]
 
 
 def _get(port: int, path: str) -> tuple[int, str]:

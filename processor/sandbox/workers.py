@@ -1,7 +1,9 @@
-"""Workers as their user runs them: `hakuna-processor run --role …` in processes of their own, told by an environment.
+"""Workers as their user runs them: `hakuna-processor run --role …` in processes of their own, told by an
+environment.
 
-Owned by the demo, which starts, watches and ends them. Each has its log in a file and its endpoints on a loopback port;
-none sees the settings of the shell that the demo runs in, except those that lead to the brokers and the registry.
+Owned by the demo, which starts, watches and ends them. Each has its log in a file and its endpoints on a
+loopback port; none sees the settings of the shell that the demo runs in, except those that lead to the
+brokers and the registry.
 """
 
 from __future__ import annotations

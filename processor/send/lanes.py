@@ -35,6 +35,7 @@ from typing import Generic
 
 from processor.send.destination import EntryT
 from processor.send.pending import Pending
+from processor.send.poison import Suspicion
 
 
 class LaneState(Enum):
@@ -64,15 +65,13 @@ class Parcel(Generic[EntryT]):
     `second` is the half that waits for this one to end.
     """
 
-    __slots__ = ("entries", "failures", "lanes", "second", "server_errors", "server_errors_since_s", "witness")
+    __slots__ = ("entries", "failures", "lanes", "second", "suspicion")
 
     def __init__(self, lanes: list[Lane[EntryT]], entries: list[Pending[EntryT]]) -> None:
         self.lanes = lanes
         self.entries = entries
         self.failures = 0
-        self.server_errors = 0
-        self.server_errors_since_s = 0.0
-        self.witness = (0, 0)
+        self.suspicion: Suspicion | None = None
         self.second: Parcel[EntryT] | None = None
 
 

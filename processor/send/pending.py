@@ -33,7 +33,7 @@ class Pending(msgspec.Struct, Generic[EntryT], gc=False):
     occurred_at_ms: int
     taken_ms: int
     replay_id: str | None
-    # ----
+
     attempts: int = 0
     in_progress: int = 0
     first_failed_ms: int | None = None

@@ -51,7 +51,7 @@ from processor.send.lanes import Lanes, LaneState, Parcel
 from processor.send.meter import Gauges, RequestMeter
 from processor.send.pace import Bucket, Pace
 from processor.send.pending import SUPERSEDED, Ended, Ending, Held, Pending
-from processor.send.poison import FRESH_TIMES, Witness, is_poison
+from processor.send.poison import FRESH_TIMES, Suspicion, Witness
 from processor.send.settings import SenderSettings
 from processor.send.tally import Tally
 from processor.verdicts import (
@@ -79,6 +79,9 @@ IN_PROGRESS_MAX: Final = 10
 for ever."""
 ARRAY_SERVER_ERRORS_MAX: Final = 3
 """5xx on one array, while others pass, before it is split."""
+ARRAY_FAILURES_MAX: Final = 10
+"""The same where there are no others: one order that crashes the server would hold those beside it for ever. A split is
+no verdict, and costs an array in an outage no more than a few requests."""
 RETRY_S_MIN: Final = 0.05
 """A server that refuses and says `Retry-After: 0` would be asked as fast as it can refuse."""
 HELD_AT_ONCE_MAX: Final = 500
@@ -360,26 +363,22 @@ class Sender(Generic[EntryT]):
         return Rejected(http_reason(409), f"HTTP 409 {IN_PROGRESS_MAX} times: still in progress", 409)
 
     def _count_fresh(self, parcel: Parcel[EntryT]) -> None:
-        self._witness.refused += sum(pending.attempts <= FRESH_TIMES for pending in parcel.entries)
+        self._witness.failed += sum(pending.attempts <= FRESH_TIMES for pending in parcel.entries)
 
     def _poisonous(self, parcel: Parcel[EntryT], verdict: RetryLater, now_s: float) -> Rejected | None:
         """A 5xx: the verdict of many of them, where it is due. For an array it means a split."""
-        if len(parcel.entries) == 1 and parcel.entries[0].attempts == 1:
-            parcel.server_errors = 0  # a newer entry than the one that was refused before
-        well = self._witness.was_well_since(parcel.witness)
-        parcel.witness = self._witness.seen()
-        if well or parcel.server_errors == 0:
-            parcel.server_errors += 1
-            if parcel.server_errors == 1:
-                parcel.server_errors_since_s = now_s
-        if len(parcel.entries) > 1:
-            poisonous = parcel.server_errors >= ARRAY_SERVER_ERRORS_MAX
-        else:
-            over_s = now_s - parcel.server_errors_since_s
-            poisonous = is_poison(parcel.server_errors, over_s, self._settings.poison_after_s)
-        if not poisonous:
+        suspicion = parcel.suspicion
+        if suspicion is None or parcel.entries[0].attempts == 1:  # a newer entry than the one that was refused before
+            parcel.suspicion = Suspicion(self._witness, now_s)
             return None
-        message = f"HTTP {verdict.status} {parcel.server_errors} times while others were accepted"
+        suspicion.again(self._witness)
+        if len(parcel.entries) > 1:
+            proven = suspicion.times >= ARRAY_SERVER_ERRORS_MAX or parcel.failures >= ARRAY_FAILURES_MAX
+        else:
+            proven = suspicion.is_proven(self._witness, now_s, self._settings.poison_after_s)
+        if not proven:
+            return None
+        message = f"HTTP {verdict.status} {suspicion.times} times while others were accepted"
         return Rejected(Reason.SERVER_ERROR, message, verdict.status)
 
     def _put_back(self, parcel: Parcel[EntryT], due_s: float, now_ms: int) -> None:

@@ -23,6 +23,7 @@ librdkafka's and RocksDB's), and the poll in between keeps the membership alive.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -264,7 +265,8 @@ class Partitions:
 
     def close(self) -> None:
         for state in [*self._kept.values(), *(held.state for held in self.held.values())]:
-            if state.as_of_ms:
+            # A store that cannot be written is found out by the next life, which reads all of the changelog then.
+            with suppress(StateCorrupt):
                 state.vouch(state.as_of_ms)
             state.close()
         self._kept.clear()

@@ -67,6 +67,7 @@ class Standstill(StrEnum):
     """Why nothing is taken at the moment, where there is a reason (`/readyz`)."""
 
     ASSIGNMENT = "no assignment yet"
+    GATHERING = "partitions are here without all of their topics"
     RESTORE = "the changelog does not answer"
     TRANSACTION = "the transactional producer is not open"
     REGISTRY = "the schema registry does not answer"
@@ -171,7 +172,8 @@ class Transformer:
 
     def turn(self) -> None:
         """One round. Raises `Fatal` and `Unusable`; everything else is dealt with here."""
-        at_once = self._hungry or bool(self._partitions.restoring)
+        at_once = self._hungry or (self._opened and bool(self._partitions.restoring))
+        self._hungry = False
         polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if at_once else _POLL_S)
         self._merge.offer(polled.records, polled.at_end)
         if self._open() and self._settle() and self._may_take():
@@ -317,7 +319,6 @@ class Transformer:
     # ---- decide ------------------------------------------------------------------------------------------------------
 
     def _may_take(self) -> bool:
-        self._hungry = False
         return self._edges.clock.monotonic_s() >= self._not_before_s and Standstill.FLOOD not in self._standstills
 
     def _decide(self, batch: Batch) -> None:
@@ -498,6 +499,10 @@ class Transformer:
         troubles = (self._edges.consumer.trouble(), self._edges.reader.trouble() if self.restoring else None)
         return reasons + [trouble for trouble in troubles if trouble]
 
+    def progress(self) -> tuple[Mapping[int, Work], bool]:
+        """For the watch. Partitions that wait for the rest of their topics excuse none of the others."""
+        return self.work, bool(self.standstills.keys() - {Standstill.GATHERING})
+
     def _stand(self, standstill: Standstill, why: str) -> None:
         known = self._standstills.get(standstill)
         if known is None:
@@ -564,9 +569,9 @@ class Transformer:
         """Numbers that are not whole, and numbers that go on without a topic: neither shows by itself."""
         gathering = self._partitions.gathering
         if gathering:
-            self._stand(Standstill.ASSIGNMENT, f"partitions {gathering} are here without all of their topics")
-        elif self._partitions.whole:
-            self._go_on(Standstill.ASSIGNMENT)
+            self._stand(Standstill.GATHERING, f"partitions {gathering}")
+        else:
+            self._go_on(Standstill.GATHERING)
         for number in self._merge.given_up - self._gone_without:
             topics = [partition.topic for partition in self._merge.lagging(number)[0]]
             log.warning("going on without a topic that has more at the broker", partition=number, topics=topics)

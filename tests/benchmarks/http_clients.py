@@ -46,6 +46,8 @@ TIMEOUTS: dict[str, float | None] = {"connect": 60.0, "read": 60.0, "write": 60.
 GC_THRESHOLD = (50_000, 20, 100)
 """As the sender has it, for all: at Python's own threshold the collector looks at every connection far too often."""
 
+MODULE = "tests.benchmarks.http_clients"
+
 Post = Callable[[], Awaitable[httpx.Response]]
 
 
@@ -80,7 +82,7 @@ async def _serve() -> None:
 
 @contextlib.contextmanager
 def _server() -> Iterator[str]:
-    with subprocess.Popen([sys.executable, "-m", "tests.benchmarks.http_clients", "--serve"], stdout=subprocess.PIPE) as child:
+    with subprocess.Popen([sys.executable, "-m", MODULE, "--serve"], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         try:
             yield f"http://127.0.0.1:{int(child.stdout.readline())}/events"

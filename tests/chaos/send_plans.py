@@ -61,7 +61,8 @@ def _script(plan: Plan, random: Random) -> Script:
         for number in random.sample(range(len(plan.entries)), k=max(len(plan.entries) // 30, 1)):
             script.refused[entry_id(number)] = random.choice(CODES)
     if random.random() < 0.2:
-        script.poisonous = frozenset({"order-1"})
+        script.poisonous = frozenset({"poison"})
+        plan.entries += [(26.0 + number, 0, "poison") for number in range(5)]
     base_s = 1_000.0  # where a FakeClock begins
     for _ in range(random.choice((0, 0, 1, 2))):
         from_s = base_s + random.uniform(0, 25)

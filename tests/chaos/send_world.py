@@ -183,6 +183,7 @@ class World:
         self.expelled: list[tuple[str, float]] = []
         self._named = 0
         self._key = "key-1"
+        self._testify_at_s = 0.0
 
     def run(self) -> None:
         asyncio.set_event_loop(None)
@@ -209,8 +210,18 @@ class World:
             for worker in self.alive():
                 self.turn(worker)
             self.loop.run_for(self.random.uniform(*self.plan.turn_s))
-            if not entries and not blows and self.is_done():
-                return
+            if not entries and not blows:
+                if self.is_done():
+                    return
+                self.testify()
+
+    def testify(self) -> None:
+        """While a poisonous order is on trial, others must go by: they prove that it is no outage."""
+        if self.plan.script.poisonous and self.now_s() >= self._testify_at_s:
+            self._testify_at_s = self.now_s() + 1.0
+            number = len(self.plan.entries)
+            self.plan.entries.append((self.now_s(), 0, f"witness-{number % 7}"))
+            self.append(number, 0, f"witness-{number % 7}")
 
     def now_s(self) -> float:
         return self.clock.monotonic_s()

@@ -1,0 +1,113 @@
+"""`hakuna-processor demo`: the whole path at work, for somebody who has nothing but this."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from processor.cli.settings import env_file, settings_or_exit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from processor.config import Settings
+    from processor.sandbox.orders import Shop
+
+
+@click.command("demo", short_help="shows the whole path at work")
+@click.option("--orders", type=click.IntRange(1), default=600, show_default=True, help="How many are placed.")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True, help="Orders a second."
+)
+@click.option("--bad-share", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Orders with a mistake.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Other orders.")
+@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C, and topics where they are.")
+@env_file
+def command(orders: int, rate: float, bad_share: float, seed: int, keep: bool, env_file: Path | None) -> None:
+    """Runs the real transform and send roles between a shop and a stand-in for Hakuna that checks every request.
+
+    Needs nothing: the broker is inside, and so is the schema registry. With KAFKA_BOOTSTRAP_SERVERS (and
+    SCHEMA_REGISTRY_URL) it is the same demo on that cluster, under a prefix of its own that is removed at the end.
+
+    The stand-in answers some requests with 429, 503 or not at all, and refuses some orders; the shop makes mistakes of
+    every kind. Exit 0 when every record became what the rules say.
+
+    \b
+    hakuna-processor demo
+    hakuna-processor demo --orders 2000 --rate 100 --bad-share 0.2 --seed 7
+    KAFKA_BOOTSTRAP_SERVERS=localhost:9092 hakuna-processor demo --keep
+    """
+    settings = settings_or_exit(env_file, None)
+    _stop_on_signals()
+
+    # After the settings, so that a misspelt one is named at once.
+    from rich.console import Console
+
+    from processor.sandbox.demo import SCRIPT
+    from processor.sandbox.orders import Shop
+
+    def plan(start_ms: int) -> Shop:
+        return Shop(
+            orders,
+            rate,
+            bad_share,
+            seed,
+            start_ms,
+            refused_countries=SCRIPT.refused_countries,
+            refused_products=SCRIPT.refused_products,
+        )
+
+    sys.exit(_demo(settings, plan, Console(), keep=keep))
+
+
+def _demo(settings: Settings, plan: Callable[[int], Shop], console: Console, *, keep: bool) -> int:
+    """The whole of it; the exit code."""
+    from processor.errors import BrokerOutage
+    from processor.sandbox import live
+    from processor.sandbox.demo import demo
+
+    began_s = time.monotonic()
+    try:
+        with demo(settings, keep=keep) as running:
+            console.print(
+                f"transform and send between {running.where.where} and a stand-in for Hakuna", highlight=False
+            )
+            with live.Screen(console) as screen:
+                report = running.run(plan, screen.show, began_s)
+            console.print(live.summary(report))
+            if keep and not report.wrong:
+                _wait(running.environment, [worker.port for worker in running.workers], console)
+            wrong = [*report.wrong, *running.drain()]
+    except BrokerOutage as outage:
+        raise click.ClickException(str(outage)) from outage
+    if wrong:
+        console.print(live.problems(wrong))
+        console.print(f"The workers' logs are in {running.directory}", highlight=False)
+        return 1
+    console.print(live.ending(report), highlight=False)
+    return 0
+
+
+def _wait(environment: dict[str, str], ports: list[int], console: Console) -> None:
+    """Until Ctrl-C; says how to look around meanwhile."""
+    console.print("Everything stays up until Ctrl-C. In another terminal:", highlight=False)
+    for name, value in sorted(environment.items()):
+        console.print(f"  export {name}={value}", highlight=False, soft_wrap=True)
+    for port in ports:
+        console.print(f"  curl http://127.0.0.1:{port}/status", highlight=False)
+    try:
+        while True:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        return
+
+
+def _stop_on_signals() -> None:
+    """SIGTERM ends the demo as Ctrl-C does: workers drained, topics removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

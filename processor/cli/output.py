@@ -1,0 +1,92 @@
+"""What every command's output has in common: JSON or a table on standard output, everything else on standard error.
+
+Colours and bars are for terminals: rich leaves them out where there is none, or where `NO_COLOR` is set. A table that
+goes into a pipe is not folded to a width that nobody sees. Everything that comes from outside (order IDs, titles, an
+API's messages) passes `printable` on its way into a table, since a terminal obeys control characters.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+PIPE_COLUMNS: Final = 240
+"""The width of a table that goes into a pipe or a file: a line a row, for whoever greps in it."""
+TEXT_CHARS_MAX: Final = 500
+"""The most of one foreign text in a table: an order ID may have a megabyte."""
+
+T = TypeVar("T")
+
+output_option: Callable[[Any], Any] = click.option(
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For people or for programs; both on standard output.",
+)
+
+
+def print_json(value: object) -> None:
+    """One line on standard output. What is no UTF-8 (an argument may be any bytes) is written as its escapes."""
+    import msgspec
+
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        import json
+
+        text = json.dumps(value)
+    click.echo(text)
+
+
+def console() -> Console:
+    """Standard output, for tables."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else PIPE_COLUMNS
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=False, width=width)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table without lines; a cell is a text or anything that rich can show. The last column takes what is left."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for number, name in enumerate(columns):
+        made.add_column(name, overflow="fold", ratio=None if number < len(columns) - 1 else 1)
+    for row in rows:
+        made.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))  # type: ignore[arg-type]  # a renderable
+    return made
+
+
+def printable(text: str, chars_max: int = TEXT_CHARS_MAX) -> str:
+    """On one line, without anything that a terminal would obey, cut to a length."""
+    cut = text if len(text) <= chars_max else f"{text[:chars_max]}… ({len(text)} characters)"
+    if cut.isprintable():
+        return cut
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut)
+
+
+def interruptible(work: Callable[[], T]) -> T:
+    """Does `work` in a thread of its own, so that Ctrl-C is heard at once: librdkafka waits for answers in C, where
+    Python hears nothing, for ten seconds and more."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as failure:
+            done.set_exception(failure)
+
+    threading.Thread(target=run, name="command", daemon=True).start()
+    return done.result()

@@ -1,0 +1,189 @@
+"""contents: what of a letter is sent. Its own bytes, a payload rebuilt today, or an edited one.
+
+Owned by one command, one thread. What cannot be made says why, and then nothing is sent in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from processor.dead_letters.copies import header_text
+from processor.dead_letters.families import Family, letter_facts
+from processor.dead_letters.patch import edited_json
+from processor.dead_letters.plan import Going, OrderKey, Plan
+from processor.dead_letters.reading import Offsets, Step, read_offsets
+from processor.dead_letters.rebuild import Unsendable, needs_source, rebuilt
+from processor.dead_letters.selection import parse_letter
+from processor.errors import BadRecord, StateCorrupt
+from processor.interfaces import Clock, Reader
+from processor.records import EntryType, HeaderName, OrderEvent, Record, TopicPartition
+from processor.transform import order_state
+
+Decode = Callable[[Record], OrderEvent]
+"""Raises `BadRecord`, or `RegistryOutage`."""
+Fault = Callable[[EntryType, bytes], str | None]
+"""What is wrong with a payload, by the API's own rules; None where nothing is."""
+EncodeAvro = Callable[[Record, dict[str, Any]], bytes | Unsendable]
+"""A record's Avro with this merge patch applied, in the schema that it was written with."""
+
+SOURCE_GONE: Final = "its source record is gone: send it --as-sent, or discard it"
+
+
+def as_sent(letter: Record, going: Going, plan: Plan) -> bytes | Unsendable | None:
+    """The stored bytes."""
+    return letter.value
+
+
+class Rebuild:
+    """The payload from today's state and by today's code. Holds the clients it reads source records with, and how far
+    their topics reach (`_ends`, which only grows)."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        offsets: Offsets,
+        clock: Clock,
+        decoders: Mapping[str, Decode],
+        step: Step,
+        *,
+        fulfil_protection: bool,
+    ) -> None:
+        self._reader = reader
+        self._offsets = offsets
+        self._clock = clock
+        self._decoders = decoders
+        self._step = step
+        self._fulfil_protection = fulfil_protection
+        self._ends: dict[TopicPartition, int] = {}
+
+    def __call__(self, letter: Record, going: Going, plan: Plan) -> bytes | Unsendable | None:
+        if going.followed:
+            return letter.value  # made some moments ago, by the code and from the state that there are
+        entry_type = header_text(letter, HeaderName.ENTRY_TYPE)
+        if entry_type is None or entry_type not in frozenset(EntryType):
+            return Unsendable("it is no entry, so nothing can be made of it: send it --as-sent, or discard it")
+        kept = plan.kept_state(OrderKey(letter.partition, letter.key or b""))
+        event: OrderEvent | None = None
+        if needs_source(EntryType(entry_type)):
+            found = self._event(letter)
+            if isinstance(found, Unsendable):
+                return found
+            event = found
+        try:
+            order = None if kept is None else order_state.decode(kept).order
+        except StateCorrupt as corrupt:
+            return Unsendable(f"the state of its order cannot be read: {corrupt}")
+        return rebuilt(EntryType(entry_type), order, event, fulfil_protection=self._fulfil_protection)
+
+    def _event(self, letter: Record) -> OrderEvent | Unsendable:
+        try:
+            source = parse_letter(header_text(letter, HeaderName.SOURCE) or "")
+        except ValueError:
+            return Unsendable("it does not name its source record")
+        decode = self._decoders.get(source.topic)
+        count = self._offsets.partitions(source.topic)
+        if decode is None or count is None or source.partition >= count:
+            return Unsendable(SOURCE_GONE)
+        where = TopicPartition(source.topic, source.partition)
+        if self._ends.get(where, 0) <= source.offset:
+            self._ends.update(self._offsets.ends([where]))
+        if self._ends[where] <= source.offset or self._offsets.beginnings([where])[where] > source.offset:
+            return Unsendable(SOURCE_GONE)
+        try:
+            found = list(read_offsets(self._reader, self._clock, where, [source.offset], self._step))
+        except StateCorrupt:
+            return Unsendable(SOURCE_GONE)  # deleted since we asked
+        if not found or found[0].value is None:
+            return Unsendable(SOURCE_GONE)
+        try:
+            return decode(found[0])
+        except BadRecord as bad:
+            return Unsendable(f"its source record cannot be read any more: {bad}")
+
+
+class Edit:
+    """The stored bytes with a merge patch applied, for the letters that were asked for; what only goes along goes as it
+    is. `decoders` and `fault` judge the result as transform and the API would."""
+
+    def __init__(
+        self, patch: dict[str, Any], encode_avro: EncodeAvro, decoders: Mapping[str, Decode], fault: Fault
+    ) -> None:
+        self._patch = patch
+        self._encode_avro = encode_avro
+        self._decoders = decoders
+        self._fault = fault
+
+    def __call__(self, letter: Record, going: Going, plan: Plan) -> bytes | Unsendable | None:
+        if not going.selected:
+            return letter.value
+        if letter.value is None:
+            return Unsendable("it has no value, so nothing can be edited in it")
+        entry_type = header_text(letter, HeaderName.ENTRY_TYPE)
+        if entry_type is not None and entry_type in frozenset(EntryType):
+            return self._entry(letter, EntryType(entry_type))
+        facts = letter_facts(letter)
+        origin = "" if facts.origin is None else facts.origin.topic
+        decode = self._decoders.get(origin)
+        if decode is not None and facts.family is Family.PROCESSOR:
+            return self._event(letter, decode)
+        return edited_json(letter.value, self._patch)
+
+    def _entry(self, letter: Record, entry_type: EntryType) -> bytes | Unsendable:
+        edited = edited_json(letter.value, self._patch)
+        if isinstance(edited, Unsendable):
+            return edited
+        fault = self._fault(entry_type, edited)
+        return edited if fault is None else Unsendable(f"with the patch it is no {entry_type.value}: {fault}")
+
+    def _event(self, letter: Record, decode: Decode) -> bytes | Unsendable:
+        edited = self._encode_avro(letter, self._patch)
+        if isinstance(edited, Unsendable):
+            return edited
+        copy = Record(
+            letter.topic, letter.partition, letter.offset, letter.timestamp_ms, letter.key, edited, letter.headers
+        )
+        try:
+            event = decode(copy)
+        except BadRecord as bad:
+            return Unsendable(f"with the patch it cannot be read: {bad}")
+        if event.order_id.encode() != letter.key:
+            return Unsendable("with the patch its order ID is not its key: that would be another order's event")
+        return edited
+
+
+def prepare(
+    plan: Plan,
+    content: Callable[[Record, Going, Plan], bytes | Unsendable | None],
+    letters: str,
+    reader: Reader,
+    clock: Clock,
+    step: Step,
+) -> int:
+    """Makes every letter's content once, before anything is sent. Letters of which none can be made stay, and what
+    waits behind them. Returns how many cannot be made."""
+    faults = 0
+    for partition in plan.partitions():
+        bad: list[tuple[int, str]] = []
+        for goings in _batches(plan, partition):
+            by_offset = {going.offset: going for going in goings}
+            where = TopicPartition(letters, partition)
+            for record in read_offsets(reader, clock, where, list(by_offset), step):
+                made = content(record, by_offset[record.offset], plan)
+                if isinstance(made, Unsendable):
+                    bad.append((record.offset, made.why))
+        for offset, why in bad:
+            plan.stay(partition, offset, why)
+        faults += len(bad)
+    return faults
+
+
+def _batches(plan: Plan, partition: int, size: int = 1_000) -> Iterator[list[Going]]:
+    batch: list[Going] = []
+    for going in plan.going(partition):
+        batch.append(going)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

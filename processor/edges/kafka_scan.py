@@ -1,0 +1,228 @@
+"""KafkaScan: finds the records of a key in parts of partitions, without making a record of every other one.
+
+Owned by the commands that look for one order, one thread. Kafka has no index by key; what bounds the work is how
+little is read (the caller's windows) and what a record costs that is not asked for: it is compared where librdkafka
+left it, and never becomes one of ours.
+
+    find        all windows side by side, one after the other where several lie in one partition
+    find_last   from the end backwards, in growing steps, up to the newest record of the key
+
+Reads committed records only. What an open transaction still holds back is not there yet, and not waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final, NamedTuple, cast
+
+import confluent_kafka as ck
+from confluent_kafka import KafkaError, KafkaException
+
+from processor.edges.kafka_client import (
+    Complaints,
+    KafkaSettings,
+    LibraryLog,
+    Log,
+    Setting,
+    error_of,
+    merged,
+    unusable,
+)
+from processor.edges.kafka_records import Message
+from processor.errors import BrokerOutage, Fatal
+from processor.records import Record, TopicPartition
+
+SILENCE_S_MAX: Final = 15.0
+"""A broker that brings nothing for so long has gone; a restarted one is back within this."""
+STEP_RECORDS: Final = 25_000
+"""The first step backwards: most orders that are asked about moved lately."""
+STEP_GROWTH: Final = 4
+_CONSUME_MAX: Final = 10_000
+_WAIT_S: Final = 0.05
+_ANSWER_S_MAX: Final = 10.0
+
+_SCAN_DEFAULTS: Final[Mapping[str, Setting]] = {
+    # As fast as it can, for a moment; bounded, since records of 16 MB may stand in there.
+    # What is fetched beyond a window is decoded for nothing: 8 MB a fetch made a window of ten records cost 0.5 s.
+    "queued.min.messages": 20_000,
+    "queued.max.messages.kbytes": 65_536,
+    "fetch.message.max.bytes": 1024 * 1024,
+    # A full queue is looked at again at once, not after librdkafka's second.
+    "fetch.queue.backoff.ms": 5,
+    "fetch.wait.max.ms": 100,
+}
+
+_REFUSED: Final = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
+
+
+class Window(NamedTuple):
+    """The offsets `start` up to, not including, `end` of one partition."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+
+
+class KafkaScan:
+    """See the module."""
+
+    def __init__(self, settings: KafkaSettings, *, group: str, client_id: str, log: Log) -> None:
+        self._complaints = Complaints(log)
+        config = merged(
+            _SCAN_DEFAULTS,
+            # The group protocol is for members; who joins nothing must not be refused because of it.
+            {name: value for name, value in settings.items() if not name.startswith("group.")},
+            {
+                "client.id": client_id,
+                "group.id": group,  # librdkafka insists on one; nothing is committed to it
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                # What was deleted by age since the windows were made is gone: the rest of them is read.
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "allow.auto.create.topics": False,
+            },
+        )
+        config["error_cb"] = self._complaints.on_error
+        try:
+            self._consumer = ck.Consumer(config, logger=LibraryLog(log))
+        except KafkaException as refused:
+            raise unusable(refused) from refused
+
+    def partitions(self) -> Mapping[str, int]:
+        """How many partitions each topic of the cluster has that we may see. Raises `BrokerOutage`."""
+        try:
+            topics = self._consumer.list_topics(timeout=_ANSWER_S_MAX).topics
+        except KafkaException as refused:
+            raise self._outage(error_of(refused).str()) from refused
+        return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+
+    def find(self, windows: Sequence[Window], keys: AbstractSet[bytes] | None) -> list[Record]:
+        """The records with one of these keys (None: all), in offset order per partition. Raises `BrokerOutage`,
+        `Fatal`."""
+        waiting: dict[TopicPartition, deque[Window]] = {}
+        for window in sorted(windows):
+            if window.start < window.end:
+                waiting.setdefault(TopicPartition(window.topic, window.partition), deque()).append(window)
+        reading: dict[TopicPartition, Window] = {}
+        found: list[Record] = []
+        heard_s = time.monotonic()
+        try:
+            self._go_on(list(waiting), reading, waiting)
+            while reading:
+                messages = self._consume()
+                if not messages:
+                    if time.monotonic() - heard_s > SILENCE_S_MAX:
+                        raise self._outage(f"nothing was read for {SILENCE_S_MAX:g} s")
+                    continue
+                heard_s = time.monotonic()
+                over = self._taken(messages, keys, reading, found)
+                self._go_on([*over, *self._passed(reading, over)], reading, waiting)
+        finally:
+            self._consumer.unassign()
+        return found
+
+    def find_last(self, spans: Sequence[Window], key: bytes) -> Mapping[TopicPartition, Record]:
+        """The newest record of a key in each span; none where it has none. Raises as `find` does."""
+        found: dict[TopicPartition, Record] = {}
+        left = [span for span in spans if span.start < span.end]
+        step = STEP_RECORDS
+        while left:
+            steps = [span._replace(start=max(span.start, span.end - step)) for span in left]
+            for record in self.find(steps, frozenset({key})):
+                found[TopicPartition(record.topic, record.partition)] = record
+            left = [
+                span._replace(end=tried.start)
+                for span, tried in zip(left, steps, strict=True)
+                if tried.start > span.start and TopicPartition(span.topic, span.partition) not in found
+            ]
+            step *= STEP_GROWTH
+        return found
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _consume(self) -> list[Message]:
+        """What is there, or one that is waited for: `consume` itself waits for all that it may take."""
+        try:
+            messages = cast("list[Message]", self._consumer.consume(_CONSUME_MAX, 0))
+            return messages or cast("list[Message]", self._consumer.consume(1, _WAIT_S))
+        except KafkaException as fatal:  # anything less is a message
+            raise Fatal(error_of(fatal).str()) from fatal
+
+    def _taken(
+        self,
+        messages: list[Message],
+        keys: AbstractSet[bytes] | None,
+        reading: Mapping[TopicPartition, Window],
+        found: list[Record],
+    ) -> list[TopicPartition]:
+        """Keeps what has one of the keys. Returns the partitions whose end was met."""
+        over: list[TopicPartition] = []
+        if keys is not None:  # errors have no key, and have to be looked at
+            messages = [one for one in messages if (key := one.key()) is None or key in keys]
+        for message in messages:
+            error = message.error()
+            if error is None:
+                where = TopicPartition(message.topic(), message.partition())
+                window = reading.get(where)
+                if keys is not None and message.key() is None:
+                    continue
+                if window is not None and window.start <= message.offset() < window.end:
+                    found.append(_record(message))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                over.append(TopicPartition(message.topic(), message.partition()))
+            elif error.code() in _REFUSED:
+                raise Fatal(f"not allowed to read {message.topic()}: {error.str()}")
+            elif error.fatal():
+                raise Fatal(error.str())
+        return over
+
+    def _passed(self, reading: Mapping[TopicPartition, Window], over: Sequence[TopicPartition]) -> list[TopicPartition]:
+        """The partitions that were read to the end of their window."""
+        asked = [ck.TopicPartition(*where) for where in reading if where not in over]
+        return [
+            TopicPartition(position.topic, position.partition)
+            for position in (self._consumer.position(asked) if asked else [])
+            if position.offset >= reading[TopicPartition(position.topic, position.partition)].end
+        ]
+
+    def _go_on(
+        self,
+        done: Sequence[TopicPartition],
+        reading: dict[TopicPartition, Window],
+        waiting: Mapping[TopicPartition, deque[Window]],
+    ) -> None:
+        """Leaves the windows that are done, and begins the next of each partition."""
+        ended = [where for where in dict.fromkeys(done) if where in reading]
+        if ended:
+            self._consumer.incremental_unassign([ck.TopicPartition(*where) for where in ended])
+            for where in ended:
+                del reading[where]
+        begun = [waiting[where].popleft() for where in dict.fromkeys(done) if waiting[where]]
+        if begun:
+            reading.update({TopicPartition(one.topic, one.partition): one for one in begun})
+            self._consumer.incremental_assign([ck.TopicPartition(one.topic, one.partition, one.start) for one in begun])
+
+    def _outage(self, what: str) -> BrokerOutage:
+        complaint = self._complaints.text()
+        return BrokerOutage(f"{what} ({complaint})" if complaint else what)
+
+
+def _record(message: Message) -> Record:
+    return Record(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        message.headers() or [],
+    )

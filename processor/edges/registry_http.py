@@ -1,0 +1,146 @@
+"""The schema registry as the commands ask it: plain requests of Confluent's REST API.
+
+Owned by `check`, `schemas` and `order`. A worker uses confluent-kafka's own client (`registry.py`); that one takes 0.7 s
+to import, which a command that shall answer within a second does not have, and keeps to itself what a registry says of
+a schema that it refuses.
+
+Every answer that is neither what was asked for nor a clear no is a `RegistryOutage`, in words that say what stands
+there instead of a registry: a page of a proxy, a login, nothing at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+import httpx
+
+from processor.errors import RegistryOutage, Unusable
+
+_REQUEST_S_MAX: Final = 5.0
+_CONTENT: Final = "application/vnd.schemaregistry.v1+json"
+_SHOWN_CHARS: Final = 200
+
+
+class Version(NamedTuple):
+    """One version of a subject."""
+
+    number: int
+    schema_id: int
+    schema: str
+
+
+class RegistryHttp:
+    """`urls` are one or several with commas: the next is asked where one gives no answer at all. `auth` is
+    `user:password`, or empty."""
+
+    def __init__(self, urls: str, auth: str = "") -> None:
+        self._urls = urls.split(",")
+        user, _, password = auth.partition(":")
+        self._client = httpx.Client(
+            auth=(user, password) if auth else None,
+            timeout=_REQUEST_S_MAX,
+            headers={"Accept": f"{_CONTENT}, application/json", "Content-Type": _CONTENT},
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def subjects(self) -> list[str]:
+        """Every subject; asked to see whether a registry is there at all."""
+        found = self._ask("GET", "/subjects")
+        if not isinstance(found, list):
+            raise RegistryOutage("the schema registry answers with something that is no list of subjects")
+        return [str(one) for one in found]
+
+    def level(self, subject: str) -> str:
+        """The compatibility that a subject asks of a new version: its own, else the registry's."""
+        found = self._ask("GET", f"/config/{quote(subject, safe='')}?defaultToGlobal=true", absent=(404,))
+        if found is None:
+            found = self._ask("GET", "/config")
+        return str(_field(found, "compatibilityLevel"))
+
+    def versions(self, subject: str) -> list[int]:
+        """The numbers of a subject's versions, rising; empty where there is no such subject."""
+        found = self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions", absent=(404,))
+        if found is not None and not isinstance(found, list):
+            raise RegistryOutage(f"the schema registry answers with something that is no list of versions of {subject}")
+        return sorted(int(number) for number in found or [])
+
+    def version(self, subject: str, number: int | str) -> Version | None:
+        """A version by its number, or the `latest`."""
+        found = self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions/{number}", absent=(404,))
+        if found is None:
+            return None
+        return Version(int(_field(found, "version")), int(_field(found, "id")), str(_field(found, "schema")))
+
+    def register(self, subject: str, schema: str) -> int:
+        """Puts a schema under a subject; its ID. What is there already is not put there again. Raises `Unusable` where
+        the registry refuses it."""
+        return int(
+            _field(self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", {"schema": schema}, subject), "id")
+        )
+
+    def schema(self, schema_id: int | str) -> tuple[str, dict[str, str]] | None:
+        """What the decoder asks: a schema's text and those that it refers to, by name; None where there is none."""
+        place = f"/schemas/{'ids' if isinstance(schema_id, int) else 'guids'}/{schema_id}"
+        found = self._ask("GET", place, absent=(404,))
+        return None if found is None else (str(_field(found, "schema")), self._references(found))
+
+    def _references(self, of: Any) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for reference in of.get("references") or []:
+            place = f"/subjects/{quote(str(_field(reference, 'subject')), safe='')}/versions/{_field(reference, 'version')}"
+            referred = self._ask("GET", place)
+            found.update(self._references(referred))
+            found[str(_field(reference, "name"))] = str(_field(referred, "schema"))
+        return found
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, str] | None = None,
+        subject: str = "",
+        *,
+        absent: tuple[int, ...] = (),
+    ) -> Any:
+        """The answer's JSON; None for a status of `absent` that a registry itself gave."""
+        silent: list[str] = []
+        for url in self._urls:
+            try:
+                answer = self._client.request(method, url + path, json=body)
+            except httpx.HTTPError as broken:
+                silent.append(f"{url}: {broken or type(broken).__name__}")
+                continue
+            return _read(answer, url, subject, absent)
+        raise RegistryOutage(f"the schema registry does not answer: {'; '.join(silent)}")
+
+
+def _read(answer: httpx.Response, url: str, subject: str, absent: tuple[int, ...]) -> Any:
+    try:
+        found = answer.json()
+    except ValueError:
+        kind = answer.headers.get("content-type", "no content type").partition(";")[0]
+        raise RegistryOutage(
+            f"{url} answers HTTP {answer.status_code} with {kind}, and a schema registry answers with JSON: something "
+            "else stands there (a proxy, a login, another path)"
+        ) from None
+    if answer.status_code in absent:
+        return None
+    if answer.is_success:
+        return found
+    message = str(found.get("message", found) if isinstance(found, dict) else found)[:_SHOWN_CHARS]
+    if answer.status_code in (409, 422):
+        raise Unusable([f"{subject}: the schema registry refuses the schema: {message}"])
+    if answer.status_code in (401, 403):
+        raise RegistryOutage(
+            f"{url} answers HTTP {answer.status_code}: {message}; SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO is not what it wants"
+        )
+    raise RegistryOutage(f"{url} answers HTTP {answer.status_code}: {message}")
+
+
+def _field(found: Any, name: str) -> Any:
+    if not isinstance(found, dict) or name not in found:
+        raise RegistryOutage(f"the schema registry's answer has no {name!r}")
+    return found[name]

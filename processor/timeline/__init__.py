@@ -1,0 +1,10 @@
+"""The timeline of one order: everything that the topics say of it, as a person would tell it.
+
+Reading order:
+
+    partitioner.py   which partition a key is in
+    windows.py       which parts of the topics are read for it, pure
+    gather.py        reads them
+    story.py         what each record was, what became of it and why, pure
+    lines.py         a happening in one line for a table, pure
+"""

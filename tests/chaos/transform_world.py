@@ -1,0 +1,603 @@
+"""A small world for the transform loop: a broker, a shop's records, workers that come, die and hang, and what must hold.
+
+    World(seed)  ─► records of a shop, written at once (or while it runs)
+       .suffer() ─► workers turn in any order; at any call of any client something may happen: the process dies, the call
+                    fails with or without effect, the group moves on, the clock jumps, another worker takes turns
+       .settle() ─► no more strikes: all must come to its end within a bound (a stall is a failure)
+       .check()  ─► loss, duplication, order per order ID, offsets, state = changelog, memory: each by itself
+
+The loop is the real one with its real merge, state, batch and predecessors; the model is the pure rules applied to the
+records in the order of their timestamps. Decoding is JSON here: Avro has its own tests, and costs most of the time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from processor.dead_letters.letter import letter_head
+from processor.edges.kafka_admin import Member
+from processor.edges.kafka_predecessors import Predecessors
+from processor.errors import (
+    BadRecord,
+    BrokerOutage,
+    Fatal,
+    Fenced,
+    OutcomeUnknown,
+    RegistryOutage,
+    StateCorrupt,
+    TransactionAborted,
+)
+from processor.hakuna import Api, Orders
+from processor.interfaces import Committed
+from processor.records import HeaderName, OrderEvent, OrderId, Reason, Record, Stage, TopicPartition
+from processor.sandbox.history import Step, Truncated
+from processor.sandbox.orders import Shop, shop
+from processor.topics import ORDER_TOPICS, Topic
+from processor.transform import order_state, rules
+from processor.transform.batch import Plan
+from processor.transform.decode import ORDER_EVENT
+from processor.transform.merge import BUFFER_RECORDS_MAX
+from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, Written
+from processor.transform.order_state import OrderState
+from processor.transform.outbox import outgoing
+from processor.transform.rules import Applied, Ignored, Parked, Refused, Rules, Taken
+from processor.transform.transformer import Transformer, TransformEdges, TransformPlan
+from tests.fakes.broker import FakeBroker
+from tests.fakes.clock import FakeClock
+from tests.fakes.crash_points import Crash, Point
+from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
+from tests.fakes.stores import Disk
+
+GROUP: Final = "transform"
+SOURCES: Final = tuple(topic.value for topic in ORDER_TOPICS)
+OUTPUTS: Final = (Topic.CHANGELOG.value, Topic.OUTBOX.value, Topic.ORDER_DEAD_LETTERS.value)
+DAY_S: Final = 86_400.0
+TURNS_MAX: Final = 4_000
+"""Turns in which everything must be done once the strikes have ended: some minutes on the clock. More is a stall."""
+
+RULES: Final = Rules(api=Api.EVENTS, orders=Orders.ALL, fulfil_protection=True, park_for_ms=int(DAY_S * 1000))
+
+
+class NoMeter:
+    """Nobody measures a simulation."""
+
+    def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None: ...
+    def written(self, written: Written) -> None: ...
+    def lag(self, lags: list[SourceLag]) -> None: ...
+    def state(self, sizes: list[StateSize]) -> None: ...
+
+
+class NoTopology:
+    def check(self) -> None: ...
+
+
+class Groups:
+    """The group as an admin client sees it."""
+
+    def __init__(self, broker: FakeBroker) -> None:
+        self._broker = broker
+
+    def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+        self._answering()
+        return self._broker.committed(group, partitions)
+
+    def members(self, group: str) -> Sequence[Member]:
+        self._answering()
+        return self._broker.members(group)
+
+    def _answering(self) -> None:
+        if self._broker.down:
+            raise BrokerOutage("no broker answers")
+
+
+@dataclass
+class Worker:
+    """One life of a worker process. `name` outlives it with its disk."""
+
+    name: str
+    client_id: str
+    disk: Disk
+    transformer: Transformer
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What kind of world a seed makes."""
+
+    partitions: int
+    orders: int
+    eager: bool
+    live: bool
+    workers: int
+    strike_share: float
+    batch_records_max: int
+    retention_s: float
+
+
+class World:
+    """See the module. Mutable, all of it: this is the outside."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(f"transform/{seed}")
+        chance = self.chance
+        self.traits = Traits(
+            partitions=chance.choice((1, 2, 3)),
+            orders=chance.choice((5, 15, 30)),
+            eager=chance.random() < 0.5,
+            live=chance.random() < 0.25,
+            workers=chance.choice((1, 2, 2, 3)),
+            strike_share=chance.choice((0.0, 0.003, 0.01, 0.03)),
+            batch_records_max=chance.choice((1, 7, 50, 5000)),
+            retention_s=400 * DAY_S,
+        )
+        self.clock = FakeClock()
+        self.broker = FakeBroker(self.clock, chance=random.Random(f"broker/{seed}"))
+        self.broker.create(*SOURCES, *OUTPUTS, partitions=self.traits.partitions)
+        self.registry_down = False
+        self.workers: list[Worker] = []
+        self._lives = 0
+        self._nested = False
+        self._running: Worker | None = None
+        self._steps = self._shop()
+        self.positions: dict[tuple[str, int, int], Step] = {}
+        if not self.traits.live:
+            self._write(len(self._steps))
+        self._down_until_s = 0.0
+        for _ in range(self.traits.workers):
+            self._start(Disk())
+        self.broker.points.decide = self._befall
+
+    # ---- the shop ----------------------------------------------------------------------------------------------------
+
+    def _shop(self) -> list[Step]:
+        plan = Shop(
+            orders=self.traits.orders,
+            rate=20,
+            bad_share=0.0 if self.traits.live else 0.4,
+            seed=self.chance.randrange(10**6),
+            start_ms=self.clock.now_ms() - 600_000,
+        )
+        steps = list(shop(plan))
+        if self.traits.live:
+            # Of these the outcome depends on no order between topics: what comes too early is parked.
+            steps = [step for step in steps if step.topic in (Topic.PLACED, Topic.FULFILLED) and step.value is not None]
+        again = [step for step in steps if self.chance.random() < 0.05 and isinstance(step.value, dict)]
+        last_ms = steps[-1].timestamp_ms
+        return steps + [step._replace(timestamp_ms=last_ms + 1000) for step in again]
+
+    def _write(self, count: int) -> None:
+        for _ in range(min(count, len(self._steps))):
+            step = self._steps.pop(0)
+            partition = sum(step.key[:20]) % self.traits.partitions
+            offset = self.broker.append(
+                step.topic.value, partition, step.key, _value(step), [("shop", b"1")], step.timestamp_ms
+            )
+            self.positions[step.topic.value, partition, offset] = step
+
+    # ---- workers -----------------------------------------------------------------------------------------------------
+
+    def _start(self, disk: Disk, name: str | None = None) -> None:
+        self._lives += 1
+        name = name or f"{self.chance.getrandbits(64):016x}"
+        client_id = f"{self._lives}-{name}"
+        broker, traits = self.broker, self.traits
+        consumer = FakeConsumer(broker, group=GROUP, client_id=client_id, eager=traits.eager)
+        disk.touched = lambda how: self._struck(client_id, f"store.{how}")
+        plan = TransformPlan(
+            topics=SOURCES,
+            changelog=Topic.CHANGELOG.value,
+            changelog_identity="changelog",
+            changelog_tombstones_ms=int(DAY_S * 1000),
+            worker=name,
+            batch_records_max=traits.batch_records_max,
+            merge_wait_s=1e6,  # the wait has its own test; here what is taken must not depend on it
+            retention_ms=int(traits.retention_s * 1000),
+            dead_letter_share_max=1.0,
+            decide=Plan(
+                group=GROUP,
+                outbox=Topic.OUTBOX.value,
+                dead_letters=Topic.ORDER_DEAD_LETTERS.value,
+                rules=RULES,
+                decoders=dict.fromkeys(SOURCES, self._decode),
+                entry_bytes_max=1 << 20,
+                state_bytes_max=1 << 20,
+                letter_bytes_max=1 << 20,
+            ),
+        )
+        edges = TransformEdges(
+            consumer=consumer,
+            reader=FakeReader(broker, client_id=client_id),
+            transaction=FakeTransaction(broker, transactional_id=f"{GROUP}.{name}", consumer=consumer),
+            predecessors=Predecessors(Groups(broker), GROUP, name, lambda dead: self._end(dead)),
+            topology=NoTopology(),
+            stores=disk,
+            clock=self.clock,
+            meter=NoMeter(),
+        )
+        worker = Worker(name, client_id, disk, Transformer(plan, edges))
+        worker.transformer.start()
+        self.workers.append(worker)
+
+    def _end(self, dead: str) -> None:
+        self.broker.abort_left_behind(f"{GROUP}.{dead}")
+
+    def _decode(self, record: Record) -> OrderEvent:
+        if self.registry_down and self.chance.random() < 0.5:
+            raise RegistryOutage("the registry is down")
+        return decoded(record)
+
+    def _turn(self, worker: Worker) -> None:
+        before, self._running = self._running, worker
+        try:
+            worker.transformer.turn()
+            check_memory(worker)
+        except (Crash, Fatal):
+            self._died(worker)
+        finally:
+            self._running = before
+
+    def _died(self, worker: Worker) -> None:
+        self.broker.kill(worker.client_id, noticed=self.chance.random() < 0.3)
+        if worker in self.workers:
+            self.workers.remove(worker)
+        worker.disk.touched = lambda _how: None
+        fate = self.chance.random()
+        if fate < 0.4:
+            self._start(worker.disk, worker.name)
+        elif fate < 0.6:
+            self._start(Disk())
+        elif fate < 0.75:
+            foreign = Disk()
+            if self.workers:
+                foreign.partitions = {n: dict(c) for n, c in self.chance.choice(self.workers).disk.partitions.items()}
+            self._start(foreign)
+        elif fate < 0.9 or not self.workers:
+            worker.disk.broken = set(range(self.traits.partitions))
+            self._start(worker.disk, worker.name)
+
+    def _stop(self, worker: Worker) -> None:
+        """An orderly end, as on SIGTERM, and a start on the same disk."""
+        self.workers.remove(worker)
+        try:
+            worker.transformer.stop()
+        except Crash:
+            self.broker.kill(worker.client_id)
+        self._start(worker.disk, worker.name)
+
+    # ---- what happens --------------------------------------------------------------------------------------------
+
+    def suffer(self, turns: int) -> None:
+        for _ in range(turns):
+            self._weather()
+            if self.workers:
+                self._turn(self.chance.choice(self.workers))
+            else:
+                self._start(Disk())
+
+    def _weather(self) -> None:
+        chance, broker = self.chance, self.broker
+        if self.traits.live and chance.random() < 0.2:
+            self._write(chance.randint(1, 10))
+        broker.down = self.clock.monotonic_s() < self._down_until_s
+        share = self.traits.strike_share
+        if chance.random() >= share * 4:
+            return
+        match chance.randrange(9):
+            case 0:
+                self._down_until_s = self.clock.monotonic_s() + chance.choice((0.2, 3.0, 12.0))
+            case 1:
+                self.registry_down = not self.registry_down
+            case 2 if self.workers:
+                self._died(chance.choice(self.workers))
+            case 3 if self.workers and not broker.down:
+                self._stop(chance.choice(self.workers))
+            case 4:
+                self._move()
+            case 5:
+                broker.compact(Topic.CHANGELOG.value)
+            case 6:
+                self.clock.advance(chance.choice((1.0, 9.0, 30.0, 70.0)))
+            case 7:
+                self.clock.jump(chance.choice((-1800.0, -5.0, 5.0, 1800.0)))
+            case 8 if len(self.workers) < 4:
+                self._start(Disk())
+
+    def _move(self) -> None:
+        """The group moves: someone is thrown out, or partitions go elsewhere, topic by topic as it comes."""
+        group = self.broker.group(GROUP)
+        if not group.members or self.broker.down:
+            return
+        if self.chance.random() < 0.4:
+            self.broker.expel(self.chance.choice(sorted(group.members)))
+            return
+        targets: dict[str, set[TopicPartition]] = {client_id: set() for client_id in group.members}
+        whole = self.chance.random() < 0.7
+        for number in range(self.traits.partitions):
+            owner = self.chance.choice(sorted(targets))
+            for topic in SOURCES:
+                targets[owner if whole else self.chance.choice(sorted(targets))].add(TopicPartition(topic, number))
+        self.broker.rebalance(GROUP, targets)
+
+    def _struck(self, client_id: str, call: str) -> None:
+        error = self.broker.struck(client_id, call, done=False)
+        if error is not None:
+            raise error
+
+    def _befall(self, point: Point) -> BaseException | None:
+        """A strike at one call, or something that happens elsewhere just then."""
+        chance = self.chance
+        if chance.random() >= self.traits.strike_share:
+            return None
+        if chance.random() < 0.25:
+            return Crash(str(point))
+        if chance.random() < 0.4:
+            self._meanwhile(point)
+            return None
+        match point.call, point.done:
+            case "transaction.open", False:
+                return chance.choice((BrokerOutage("struck"), Fenced("struck")))
+            case "transaction.begin", False:
+                return chance.choice((BrokerOutage("struck"), Fenced("struck")))
+            case ("transaction.produce" | "transaction.produce_keyed"), False:
+                return chance.choice((TransactionAborted("struck"), Fenced("struck")))
+            case "transaction.commit", False:
+                return chance.choice((TransactionAborted("struck"), Fenced("struck"), OutcomeUnknown("struck")))
+            case "transaction.commit", True:
+                return OutcomeUnknown("struck")
+            case "consumer.committed", False:
+                return BrokerOutage("struck")
+            case ("store.read" | "store.write"), False:
+                return StateCorrupt("struck") if chance.random() < 0.3 else None
+        return None
+
+    def _meanwhile(self, point: Point) -> None:
+        """While one worker stands in this call: the others, the group and the clock go on."""
+        chance, broker = self.chance, self.broker
+        if self._nested or not point.call.startswith(("transaction.", "consumer.committed", "store.")):
+            return
+        me = self._running
+        self._nested = True
+        try:
+            match chance.randrange(4):
+                case 0:
+                    self.clock.advance(chance.choice((5.0, 11.0, 20.0)))
+                case 1:
+                    broker.expel(point.client_id)
+                case 2:
+                    self._move()
+                case 3:
+                    broker.expel(point.client_id)
+                    others = [worker for worker in self.workers if worker is not me]
+                    for _ in range(12):
+                        if others and not broker.down:
+                            self._turn_untouched(chance.choice(others))
+        finally:
+            self._nested = False
+
+    def _turn_untouched(self, worker: Worker) -> None:
+        decide, self.broker.points.decide = self.broker.points.decide, lambda _point: None
+        try:
+            self._turn(worker)
+        finally:
+            self.broker.points.decide = decide
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def settle(self, *, parked: bool) -> None:
+        """Everything answers again. Raises AssertionError where not all is done within TURNS_MAX turns. `parked`: events
+        may still wait for their order."""
+        self.broker.points.spare()
+        self.broker.down, self._down_until_s = False, 0.0
+        self.registry_down = False
+        self._write(len(self._steps))
+        if not self.workers:
+            self._start(Disk())
+        self.broker.rebalance(GROUP)
+        for turn in range(TURNS_MAX):
+            self._turn(self.workers[turn % len(self.workers)])
+            if turn % 20 == 0 and self._done(parked):
+                return
+        raise AssertionError(f"stalled: {self._left()}; " + "; ".join(str(w.transformer.status) for w in self.workers))
+
+    def let_parked_events_expire(self) -> None:
+        self.clock.advance(2 * DAY_S)
+
+    def _done(self, parked: bool) -> bool:
+        if any(worker.transformer.unready() for worker in self.workers) or self._left():
+            return False
+        running = sorted(number for worker in self.workers for number in worker.transformer._partitions.running)
+        return running == list(range(self.traits.partitions)) and (parked or not self._parked())
+
+    def _parked(self) -> int:
+        held = [held for worker in self.workers for held in worker.transformer._partitions.held.values()]
+        return sum(one.state.parked_events for one in held)
+
+    def _left(self) -> list[TopicPartition]:
+        ends = self._ends()
+        committed = self.broker.committed(GROUP, list(ends))
+        return [where for where, end in ends.items() if (committed[where].next_offset or 0) != end]
+
+    def _ends(self) -> Mapping[TopicPartition, int]:
+        return self.broker.ends([where for topic in SOURCES for where in self.broker.partitions(topic)])
+
+    # ---- what must hold ----------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        model = Model(self)
+        check_nothing_is_lost_or_doubled(self, model)
+        check_order_per_order_id(self, model)
+        check_offsets(self)
+        check_state_is_the_changelog(self, model)
+
+
+class Model:
+    """What the rules make of every record, partition by partition in the order of timestamps. `live`: in the order in
+    which an order's topics were read at last, which no model can know; then only what is independent of it is used."""
+
+    def __init__(self, world: World) -> None:
+        self.entries: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
+        """By order ID, source and body, in order."""
+        self.reasons: dict[str, str] = {}
+        """By source, why it is a dead letter."""
+        self.states: dict[OrderId, OrderState] = {}
+        self.counts: dict[str, int] = {}
+        for number in range(world.traits.partitions):
+            records = [
+                (record.timestamp_ms, rank, record.offset, record)
+                for rank, topic in enumerate(SOURCES)
+                for record in world.broker.records(topic, number)
+            ]
+            for *_, record in sorted(records, key=lambda each: each[:3]):
+                self._take(record)
+        for order_id, state in list(self.states.items()):
+            for parked in state.parked:
+                self.reasons[str(parked.origin.position)] = Reason.ORDER_UNKNOWN
+            if state.parked:
+                del self.states[order_id]
+
+    def _take(self, record: Record) -> None:
+        source = str(record.position)
+        if record.value is None:
+            self.states.pop(OrderId((record.key or b"").decode()), None)
+            return
+        try:
+            event = decoded(record)
+            if event.order_id.encode() != record.key:
+                raise BadRecord(Stage.TRANSFORM, Reason.KEY_MISMATCH, "key")
+        except BadRecord as bad:
+            self.reasons[source] = bad.reason
+            return
+        transition = rules.apply(self.states.get(event.order_id), Taken(event, record), RULES, 1)
+        if transition.state is None:
+            self.states.pop(event.order_id, None)
+        else:
+            self.states[event.order_id] = transition.state
+        for effect in transition.effects:
+            origin = str(effect.taken.origin.position)
+            match effect:
+                case Applied():
+                    value = outgoing(effect, Api.EVENTS, "outbox").value
+                    assert value is not None
+                    self.entries[event.order_id].append((origin, value))
+                case Refused(reason=reason):
+                    self.reasons[origin] = reason
+                case Ignored() | Parked():
+                    pass
+
+
+def check_nothing_is_lost_or_doubled(world: World, model: Model) -> None:
+    """Each source record has the one effect that the rules give it, and no other."""
+    written = sorted(_header(record, HeaderName.SOURCE) for record in world.broker.records(Topic.OUTBOX.value))
+    wanted = sorted(source for entries in model.entries.values() for source, _ in entries)
+    assert written == wanted, _difference("entries", written, wanted)
+    letters = []
+    for record in world.broker.records(Topic.ORDER_DEAD_LETTERS.value):
+        head = letter_head(record)
+        assert head is not None
+        letters.append((str(head.origin), head.reason))
+        origin = world.broker.records(head.origin.topic, head.origin.partition)[head.origin.offset]
+        assert (record.key, record.value, record.timestamp_ms) == (origin.key, origin.value, origin.timestamp_ms)
+    assert sorted(letters) == sorted(model.reasons.items()), _difference(
+        "dead letters", sorted(letters), sorted(model.reasons.items())
+    )
+
+
+def check_order_per_order_id(world: World, model: Model) -> None:
+    """An order's entries are those of the model, byte for byte, one after the other."""
+    written: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
+    for record in world.broker.records(Topic.OUTBOX.value):
+        assert record.key is not None
+        assert record.value is not None
+        written[record.key.decode()].append((_header(record, HeaderName.SOURCE), record.value))
+    for order_id, entries in model.entries.items():
+        if world.traits.live:
+            assert sorted(written[order_id]) == sorted(entries), order_id
+            assert written[order_id][0] == entries[0], f"{order_id} does not begin with its placing"
+        else:
+            assert written[order_id] == entries, order_id
+
+
+def check_offsets(world: World) -> None:
+    """The group has committed the end of every source, in the name of a worker."""
+    ends = world._ends()
+    for where, committed in world.broker.committed(GROUP, list(ends)).items():
+        assert (committed.next_offset or 0) == ends[where], where
+        assert committed.next_offset is None or len(committed.metadata) == 16, committed
+
+
+def check_state_is_the_changelog(world: World, model: Model) -> None:
+    """The whole changelog, the compacted one, the owner's store and the model agree."""
+    whole = _latest(world)
+    world.broker.compact(Topic.CHANGELOG.value)
+    assert _latest(world) == whole
+    stored: dict[bytes, bytes] = {}
+    for worker in world.workers:
+        for number in worker.transformer._partitions.held:
+            contents = worker.disk.partitions[number]
+            stored |= {key[1:]: value for key, value in contents.items() if key.startswith(b"o")}
+            assert not any(key.startswith(b"p") for key in contents), "an index of parked events that are gone"
+    assert stored == whole
+    told = {OrderId(key.decode()): _timeless(order_state.decode(value)) for key, value in whole.items()}
+    if not world.traits.live:
+        assert told == {order_id: _timeless(state) for order_id, state in model.states.items()}
+
+
+def check_memory(worker: Worker) -> None:
+    """Nothing grows with the backlog: buffers are bounded, and nothing is staged between two turns."""
+    transformer = worker.transformer
+    for number in transformer._merge.numbers:
+        for one in transformer._merge.inputs(number):
+            assert len(one.records) <= 2 * BUFFER_RECORDS_MAX
+            assert one.bytes == sum(len(record.value or b"") for record in one.records), "bytes that nobody holds"
+    for held in transformer._partitions.held.values():
+        assert not held.state._staged, "staged beyond its transaction"
+
+
+# ---- small things ----------------------------------------------------------------------------------------------------
+
+
+def decoded(record: Record) -> OrderEvent:
+    try:
+        fields: Mapping[str, Any] = orjson.loads(record.value or b"")
+        return ORDER_EVENT[Topic(record.topic)](fields)
+    except (orjson.JSONDecodeError, KeyError, TypeError) as broken:
+        raise BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no event") from broken
+
+
+def _value(step: Step) -> bytes | None:
+    match step.value:
+        case None | bytes():
+            return step.value
+        case Truncated(event):
+            return orjson.dumps(event)[:-3]
+        case _:
+            return orjson.dumps(step.value)
+
+
+def _header(record: Record, name: str) -> str:
+    return (dict(record.headers)[name] or b"").decode()
+
+
+def _latest(world: World) -> dict[bytes, bytes]:
+    latest: dict[bytes, bytes | None] = {}
+    for record in world.broker.records(Topic.CHANGELOG.value):
+        assert record.key is not None
+        latest[record.key] = record.value
+    return {key: value for key, value in latest.items() if value is not None}
+
+
+def _timeless(state: OrderState) -> tuple[Any, ...]:
+    return state.standing, state.order, state.totals, state.event_ids
+
+
+def _difference(what: str, written: Sequence[Any], wanted: Sequence[Any]) -> str:
+    lost = [each for each in wanted if each not in written]
+    extra = [each for each in written if each not in wanted]
+    twice = sorted({each for each in written if written.count(each) > wanted.count(each)})
+    return f"{what}: lost {lost[:5]}, unwanted {extra[:5]}, more often than wanted {twice[:5]}"
