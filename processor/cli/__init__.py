@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -58,12 +59,19 @@ class _Lazy(click.Group):
         names = [CompletionItem(name, help=text) for name, text in _COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         """As click's own, but Ctrl-C is 130 and without a word, at any moment."""
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return super().main(args, prog_name, complete_var, False, **extra)
         try:
-            sys.exit(super().main(*args, standalone_mode=False, **extra))
+            sys.exit(super().main(args, prog_name, complete_var, False, **extra))
         except click.ClickException as refused:
             refused.show()
             sys.exit(refused.exit_code)
@@ -92,8 +100,8 @@ class _Lazy(click.Group):
 @click.group(
     cls=_Lazy,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog='Completion, in the shell\'s start-up file: eval "$(_HAKUNA_PROCESSOR_COMPLETE=bash_source hakuna-processor)"'
-    " (or zsh_source; fish: _HAKUNA_PROCESSOR_COMPLETE=fish_source hakuna-processor | source).",
+    epilog='Completion, in the start-up file of bash: eval "$(_HAKUNA_PROCESSOR_COMPLETE=bash_source hakuna-processor)"'
+    " (zsh: zsh_source; fish: _HAKUNA_PROCESSOR_COMPLETE=fish_source hakuna-processor | source).",
 )
 @click.version_option(package_name="hakuna-processor")
 def main() -> None:

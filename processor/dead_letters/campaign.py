@@ -44,6 +44,8 @@ from processor.records import TopicPartition
 
 log = structlog.get_logger(__name__)
 
+UNPACED_S: Final = 1e6
+"""Letters a second where nothing is sent: what is only noted down needs no pace."""
 EXAMPLES_MAX: Final = 20
 """Letters that a summary names one by one."""
 
@@ -83,7 +85,7 @@ class Task:
     replays_max: int = 3
     canary: int = 0
     share_max: float = 1.0
-    rate_s: float = 1e6
+    rate_s: float = UNPACED_S
     silence_s_max: float = 900.0
 
 

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Final, Protocol
 
-from processor.errors import Fatal, ProcessorError
+from processor.errors import BrokerOutage, Fatal, ProcessorError
 from processor.interfaces import Clock, Consumer
 from processor.records import TopicPartition
 
@@ -74,12 +74,12 @@ class Exclusive:
         time pass, and is told what for."""
         deadline_s = self._clock.monotonic_s() + GONE_S_MAX
         for _ in range(_TRIES):
-            while others := self._others():
+            while others := self._others(wait):
                 if self._clock.monotonic_s() > deadline_s:
                     raise Busy(f"another one is at it: {', '.join(others)}")
                 wait(_LOOK_S, f"for {', '.join(others)} to end")
             consumer = self._joined()
-            others = self._others()
+            others = self._others(wait)
             if not others:
                 return consumer
             self.leave()
@@ -109,8 +109,18 @@ class Exclusive:
                 raise Fatal(f"group {self._group} cannot be joined: {consumer.trouble() or 'no answer'}")
         return consumer
 
-    def _others(self) -> list[str]:
-        return sorted({one.client_id for one in self._members.members(self._group)} - {self._client_id})
+    def _others(self, wait: Waits) -> list[str]:
+        """Raises `BrokerOutage`. A young cluster, or one that just lost a broker, has no coordinator for a moment."""
+        deadline_s = self._clock.monotonic_s() + JOIN_S_MAX
+        while True:
+            try:
+                members = self._members.members(self._group)
+            except BrokerOutage as outage:
+                if self._clock.monotonic_s() > deadline_s:
+                    raise
+                wait(_LOOK_S, f"for the coordinator of {self._group}: {outage}")
+            else:
+                return sorted({one.client_id for one in members} - {self._client_id})
 
     # ---- what the group says ----------------------------------------------------------------------------------------
 

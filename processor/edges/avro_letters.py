@@ -50,9 +50,6 @@ class AvroLetters:
         schema_id, start = _framing(letter, value)
         schema = self._writers[schema_id]
         after = merged(fields, patch)
-        unknown = sorted(set(after) - {field["name"] for field in schema.get("fields", ())})
-        if unknown:
-            return Unsendable(f"the patch names fields that its schema does not have: {', '.join(unknown)}")
         try:
             validate(after, schema, raise_errors=True)
             out = BytesIO()
@@ -62,7 +59,19 @@ class AvroLetters:
         except Exception as broken:
             # fastavro raises as it likes where a value has another shape than its schema (TypeError, KeyError, …).
             return Unsendable(f"the patch does not fit its schema: {type(broken).__name__}: {broken}")
-        return value[:start] + out.getvalue()
+        edited = value[:start] + out.getvalue()
+        copy = Record(letter.topic, letter.partition, letter.offset, letter.timestamp_ms, None, edited, letter.headers)
+        written = self.fields(copy)
+        if merged(written, _set(patch)) != written:
+            return Unsendable("the patch names a field that its schema does not have")
+        return edited
+
+
+def _set(patch: dict[str, Any]) -> dict[str, Any]:
+    """What a patch sets, without what it deletes."""
+    return {
+        name: _set(value) if isinstance(value, dict) else value for name, value in patch.items() if value is not None
+    }
 
 
 def _first(invalid: ValidationError) -> str:

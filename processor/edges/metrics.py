@@ -102,6 +102,10 @@ HELD_ORDERS: Final = Gauge(
     "processor_held_orders", "Orders that wait behind a refusal of one of their entries", ["partition"]
 )
 
+FLOOD_STOPPED: Final = Gauge(
+    "processor_flood_stopped", "1 since the flood guard stopped the role, until a restart", ["role"]
+)
+
 _CIRCUIT: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
@@ -156,6 +160,7 @@ class PrometheusTransformMeter:
         self._restores = restores
         self._lags = _Lags(Role.TRANSFORM)
         self._numbers: set[int] = set()
+        FLOOD_STOPPED.labels(Role.TRANSFORM).set(0)
 
     def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None:
         TRANSACTION_SECONDS.labels(outcome).observe(duration_s)
@@ -183,6 +188,9 @@ class PrometheusTransformMeter:
             PARKED_EVENTS.labels(size.partition).set(size.parked_events)
         self._restores.show(Role.TRANSFORM, {size.partition: size.restore_remaining for size in sizes})
 
+    def flooded(self) -> None:
+        FLOOD_STOPPED.labels(Role.TRANSFORM).set(1)
+
 
 class PrometheusSendMeter:
     """The meter of a role that sends: `requests`, `gauges` and `loop_lag` are called by its event loop, `endings` and
@@ -193,6 +201,7 @@ class PrometheusSendMeter:
         self._restores = restores
         self._lags = _Lags(role)
         self._held: set[int] = set()
+        FLOOD_STOPPED.labels(role).set(0)
 
     def requests(self, destination: str, requests: Requests) -> None:
         for status, durations_s in requests.durations_s.items():
@@ -235,3 +244,6 @@ class PrometheusSendMeter:
         for lag in lags:
             HELD_ORDERS.labels(lag.partition).set(lag.held_orders)
         self._restores.show(self._role, {lag.partition: lag.restore_remaining for lag in lags})
+
+    def flooded(self) -> None:
+        FLOOD_STOPPED.labels(self._role).set(1)

@@ -1,8 +1,8 @@
 """The schema registry as the commands ask it: plain requests of Confluent's REST API.
 
-Owned by `check`, `schemas` and `order`. A worker uses confluent-kafka's own client (`registry.py`); that one takes 0.7 s
-to import, which a command that shall answer within a second does not have, and keeps to itself what a registry says of
-a schema that it refuses.
+Owned by `check`, `schemas` and `order`. A worker uses confluent-kafka's own client (`registry.py`); that one takes
+0.7 s to import, which a command that shall answer within a second does not have, and keeps to itself what a registry
+says of a schema that it refuses.
 
 Every answer that is neither what was asked for nor a clear no is a `RegistryOutage`, in words that say what stands
 there instead of a registry: a page of a proxy, a login, nothing at all.
@@ -78,7 +78,9 @@ class RegistryHttp:
         """Puts a schema under a subject; its ID. What is there already is not put there again. Raises `Unusable` where
         the registry refuses it."""
         return int(
-            _field(self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", {"schema": schema}, subject), "id")
+            _field(
+                self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", {"schema": schema}, subject), "id"
+            )
         )
 
     def schema(self, schema_id: int | str) -> tuple[str, dict[str, str]] | None:
@@ -90,7 +92,9 @@ class RegistryHttp:
     def _references(self, of: Any) -> dict[str, str]:
         found: dict[str, str] = {}
         for reference in of.get("references") or []:
-            place = f"/subjects/{quote(str(_field(reference, 'subject')), safe='')}/versions/{_field(reference, 'version')}"
+            place = (
+                f"/subjects/{quote(str(_field(reference, 'subject')), safe='')}/versions/{_field(reference, 'version')}"
+            )
             referred = self._ask("GET", place)
             found.update(self._references(referred))
             found[str(_field(reference, "name"))] = str(_field(referred, "schema"))
@@ -111,7 +115,7 @@ class RegistryHttp:
             try:
                 answer = self._client.request(method, url + path, json=body)
             except httpx.HTTPError as broken:
-                silent.append(f"{url}: {broken or type(broken).__name__}")
+                silent.append(f"{url}: {str(broken) or type(broken).__name__}")
                 continue
             return _read(answer, url, subject, absent)
         raise RegistryOutage(f"the schema registry does not answer: {'; '.join(silent)}")
@@ -135,7 +139,8 @@ def _read(answer: httpx.Response, url: str, subject: str, absent: tuple[int, ...
         raise Unusable([f"{subject}: the schema registry refuses the schema: {message}"])
     if answer.status_code in (401, 403):
         raise RegistryOutage(
-            f"{url} answers HTTP {answer.status_code}: {message}; SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO is not what it wants"
+            f"{url} answers HTTP {answer.status_code}: {message}; "
+            "set SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO to what it wants"
         )
     raise RegistryOutage(f"{url} answers HTTP {answer.status_code}: {message}")
 

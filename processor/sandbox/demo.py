@@ -42,7 +42,6 @@ from processor.sandbox.registry import RegistryApi
 from processor.sandbox.script import Fault, Latency, Script
 from processor.sandbox.stand_in import StandIn
 from processor.sandbox.watch import Scraper, Sight
-from processor.sandbox.workers import Worker
 from processor.sandbox.writer import OrderWriter, write_in_time
 from processor.topics import Topic
 
@@ -174,7 +173,7 @@ class Demo:
 
     def drain(self) -> list[str]:
         """Ends the workers as an orchestrator would; what went wrong with that."""
-        codes = {worker.role: worker.drain() for worker in self.workers}
+        codes = workers.drain(self.workers)
         wrong = [f"{role} ended with {code}, should be 0" for role, code in codes.items() if code != 0]
         self.logs_wanted = self.logs_wanted or bool(wrong)
         return wrong
@@ -263,15 +262,10 @@ def demo(settings: Settings, *, keep: bool) -> Iterator[Demo]:
         if not settings.registry_url:
             registry = (up.enter_context(Loopback(StandIn(RegistryApi()))).url, "")
         running = Demo(where, registry, hakuna, hakuna_url, directory)
-        up.callback(_kill, running.workers)
+        up.callback(workers.drain, running.workers)
         yield running
         if running.logs_wanted:
             tidy.pop_all()
-
-
-def _kill(running: tuple[Worker, ...]) -> None:
-    for worker in running:
-        worker.kill()
 
 
 class _Feed:

@@ -12,7 +12,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,6 @@ from processor.config import PREFIXES, Role
 
 DRAIN_S_MAX: Final = 30.0
 """Above the workers' own drain (25 s): one that is late must be seen to be late."""
-_TAIL_BYTES: Final = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +38,23 @@ class Worker:
         """None while it runs; negative where a signal ended it."""
         return self.process.poll()
 
-    def drain(self) -> int | None:
-        """Sends SIGTERM and waits; the exit code, None (and SIGKILL) when it takes too long."""
-        if self.process.poll() is None:
-            self.process.terminate()
+
+def drain(running: Sequence[Worker]) -> dict[Role, int | None]:
+    """Sends SIGTERM to all and waits; their exit codes, None (after a SIGKILL) for those that took too
+    long."""
+    for worker in running:
+        if worker.exit_code is None:
+            worker.process.terminate()
+    deadline_s = time.monotonic() + DRAIN_S_MAX
+    codes: dict[Role, int | None] = {}
+    for worker in running:
         try:
-            return self.process.wait(DRAIN_S_MAX)
+            codes[worker.role] = worker.process.wait(max(0.0, deadline_s - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self.kill()
-            return None
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-    def log_tail(self) -> str:
-        return self.log.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace")
+            worker.process.kill()
+            worker.process.wait()
+            codes[worker.role] = None
+    return codes
 
 
 def start(role: Role, settings: Mapping[str, str], directory: Path) -> Worker:

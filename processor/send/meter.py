@@ -75,3 +75,6 @@ class RecordMeter(Protocol):
 
     def lag(self, lags: Sequence[PartitionLag]) -> None:
         """All partitions of this worker; others are no longer its own."""
+
+    def flooded(self) -> None:
+        """The flood guard has stopped the role, for good."""

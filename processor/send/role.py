@@ -342,6 +342,7 @@ class SendRole:
                 self._guard.written([True])
                 return False
             self._flooded = True
+            self._meter.flooded()
             log.error(
                 "stopped by the flood guard: most of the last records would be dead letters, so a fault of ours or "
                 "of a producer; nothing is taken until a restart",

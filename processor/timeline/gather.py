@@ -122,7 +122,9 @@ class _Gathering:
 
     def _in_partition(self, key: bytes, number: int) -> Found:
         found = Found(key, number)
-        where = {topic: TopicPartition(self._settings.topic(topic), number) for topic in Topic if self._has(topic, number)}
+        where = {
+            topic: TopicPartition(self._settings.topic(topic), number) for topic in Topic if self._has(topic, number)
+        }
         absent = [self._settings.topic(topic) for topic in Topic if topic not in where]
         if absent:
             found.notes.append(f"not there, and so not searched: {', '.join(absent)}")

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from processor.dead_letters.families import LetterFacts, letter_facts
+from processor.dead_letters.families import Family, LetterFacts, letter_facts
 from processor.dead_letters.holds import decode_hold
 from processor.dead_letters.letter import letter_head
 from processor.dead_letters.masking import masked, masked_message
@@ -152,7 +152,9 @@ class _Telling:
                 **_replay(record),
             }
             if value is not None:
-                facts["said"] = self._shown({name: at for name, at in value.items() if name not in ("event_id", "order_id")})
+                facts["said"] = self._shown(
+                    {name: at for name, at in value.items() if name not in ("event_id", "order_id")}
+                )
             yield Happening(_time(record), Kind.EVENT, facts)
 
     def _value(self, topic: Topic, record: Record) -> Mapping[str, Any] | None:
@@ -174,7 +176,7 @@ class _Telling:
         if self._entries_of(record):
             return Became.TRANSFORMED, None
         if (facts := self._letter_of(record)) is not None:
-            return Became.DEAD_LETTERED, f"{facts.reason}: {self._message(facts.message)}"
+            return Became.DEAD_LETTERED, f"{facts.reason}: {self._message(facts)}"
         if committed is not None and record.offset >= committed:
             return Became.WAITING, "transform has not taken it yet"
         if record.value is None:
@@ -189,7 +191,10 @@ class _Telling:
         if closing and state is not None and state.order is not None and state.order.cancelled_at_ms is not None:
             return Became.IGNORED, IgnoredReason.ORDER_CANCELLED.value
         if isinstance(event_id, str) and state is not None and event_id in state.event_ids:
-            return Became.UNKNOWN, "it was taken, and what it became is not kept any more or was written at another time"
+            return (
+                Became.UNKNOWN,
+                "it was taken, and what it became is not kept any more or was written at another time",
+            )
         return Became.UNKNOWN, "no entry and no dead letter of it is kept, or they were written at another time"
 
     def _entries_of(self, record: Record) -> list[Record]:
@@ -220,7 +225,10 @@ class _Telling:
             return Became.DELIVERED, None
         committed = self._found.committed.get(TopicPartition(record.topic, record.partition))
         if committed is None or record.offset >= committed:
-            return Became.WAITING, "send is not done with it" if committed is not None else "nothing says that it was sent"
+            return (
+                Became.WAITING,
+                "send is not done with it" if committed is not None else "nothing says that it was sent",
+            )
         newer = any(other.offset > record.offset for other in self._entries)
         if newer and _text(record, HeaderName.ENTRY_TYPE) == "order":
             return Became.SUPERSEDED, "a newer snapshot of the order took its place"
@@ -230,7 +238,10 @@ class _Telling:
         at_ms = value.get("delivered_at")
         facts = {
             **_place(record),
-            **{name: value.get(name) for name in ("entry_id", "entry_type", "status", "attempts", "event_id", "latency_ms")},
+            **{
+                name: value.get(name)
+                for name in ("entry_id", "entry_type", "status", "attempts", "event_id", "latency_ms")
+            },
         }
         return Happening(at_ms if isinstance(at_ms, int) else _time(record), Kind.DELIVERY, facts)
 
@@ -246,10 +257,12 @@ class _Telling:
                 "origin": None if facts.origin is None else str(facts.origin),
                 "stage": facts.stage or None,
                 "reason": facts.reason,
-                "message": self._message(facts.message),
+                "message": self._message(facts),
                 "http_status": facts.http_status,
                 "error_code": facts.error_code,
-                "validation_errors": [self._message(error) for error in facts.validation_errors],
+                "validation_errors": [
+                    error if self._personal else masked_message(error) for error in facts.validation_errors
+                ],
                 "delivery_count": facts.delivery_count,
                 "first_failed_at": iso(facts.first_failed_ms),
                 "resolution": "open" if resolution is None else resolution.how.value,
@@ -305,9 +318,10 @@ class _Telling:
     def _shown(self, value: Any) -> Any:
         return value if self._personal else masked(value)
 
-    def _message(self, text: str) -> str:
-        """Somebody's words, which may quote what they complain of."""
-        return text if self._personal else masked_message(text)
+    def _message(self, facts: LetterFacts) -> str:
+        """Ours holds nothing of the customer's; another tool's may quote what it complains of."""
+        ours = facts.family is Family.PROCESSOR
+        return facts.message if ours or self._personal else masked_message(facts.message)
 
 
 def _standing(state: OrderState, shown: Callable[[Any], Any]) -> dict[str, Any]:

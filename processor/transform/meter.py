@@ -59,3 +59,6 @@ class TransformMeter(Protocol):
 
     def state(self, sizes: list[StateSize]) -> None:
         """All partitions of this worker; others are no longer its own."""
+
+    def flooded(self) -> None:
+        """The flood guard has stopped the role, for good."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, assert_never
 
+from processor.dead_letters import letter
 from processor.hakuna import Api, events, feed
 from processor.records import EntryType, HeaderName, Headers, Record
 from processor.transform.rules import Applied
@@ -24,6 +25,10 @@ _ENTRY_TYPE: Final = HeaderName.ENTRY_TYPE.value
 _SOURCE: Final = HeaderName.SOURCE.value
 _OCCURRED_AT: Final = HeaderName.OCCURRED_AT.value
 _OURS: Final = frozenset({_ENTRY_ID, _ENTRY_TYPE, _SOURCE, _OCCURRED_AT})
+_STAYS_BEHIND: Final = letter.OURS | {HeaderName.REPLAY_ID.value, HeaderName.REPLAY_COUNT.value} | _OURS
+"""What of a source record's headers an entry must not have: the dead letter that the record was is over with; and an
+entry that is none of a replay's must not pass its order's hold as one. `replay-of` goes along, and tells of what became
+of the letter."""
 _TYPES: Final = {entry_type: entry_type.value.encode() for entry_type in EntryType}
 _APIS: Final = {api: api.value.encode() for api in Api}
 
@@ -69,5 +74,5 @@ def headers(entry_type: EntryType, api: Api, origin: Record) -> Headers:
     ]
     if origin.headers:
         # A source header with a name of ours would make two of it, and readers differ in which one they take.
-        ours.extend(header for header in origin.headers if header[0] not in _OURS)
+        ours.extend(header for header in origin.headers if header[0] not in _STAYS_BEHIND)
     return ours

@@ -412,6 +412,7 @@ class Transformer:
             f"{', '.join(f'{key[2]} of {key[0]} ({n})' for key, n in batch.dead_letters.most_common(3))}; "
             "find out what changed, then restart",
         )
+        self._edges.meter.flooded()
         log.error("flood guard stopped the role, nothing was written", share=share)
 
     # ---- write -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import resource
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import fastavro
 import orjson
@@ -32,6 +31,7 @@ from processor.sandbox.orders import Shop, shop
 from processor.sandbox.registry import RegistryApi
 from processor.sandbox.stand_in import StandIn
 from processor.topics import ORDER_TOPICS, Topic
+from tests.benchmarks.measured import Run, cpu_s, finished, rss_bytes
 from tests.support.installation import Installation
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
@@ -42,31 +42,25 @@ PARTITIONS = 4
 WAIT_S_MAX = 600.0
 
 
-class Run(NamedTuple):
-    """One side's figures: events, the seconds they took, CPU seconds of its process, its peak memory in bytes."""
-
-    events: int
-    seconds: float
-    cpu_seconds: float
-    rss_bytes: int
-
-    def line(self, name: str) -> str:
-        return (
-            f"{name:<12} {self.events / self.seconds:>9,.0f} events/s  "
-            f"{self.cpu_seconds / self.events * 1e6:>6.1f} µs CPU an event "
-            f"({self.cpu_seconds / self.events * 1000:.3f} CPU-s per 1,000)  {self.rss_bytes / 1e6:>5.0f} MB"
-        )
-
-
 def floor(bootstrap: str, prefix: str, events: int, answer: Any) -> None:
     """What cannot be left out, and nothing else: no rules, no checks, no recovery, no metrics."""
     topics = {prefix + topic: parse_schema(json.loads(_bare(topic))) for topic in ORDER_TOPICS}
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": prefix + "floor", "auto.offset.reset": "earliest",
-         "enable.auto.commit": False, "isolation.level": "read_committed"}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": prefix + "floor",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+        }
     )
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "transactional.id": prefix + "floor", "linger.ms": 5, "compression.type": "lz4"}
+        {
+            "bootstrap.servers": bootstrap,
+            "transactional.id": prefix + "floor",
+            "linger.ms": 5,
+            "compression.type": "lz4",
+        }
     )
     producer.init_transactions()
     consumer.subscribe(list(topics))
@@ -119,44 +113,31 @@ def run_floor(installation: Installation, events: int) -> Run:
 
 
 def run_worker(installation: Installation, events: int, environment: dict[str, str]) -> Run:
-    with tempfile.TemporaryDirectory() as directory, Worker(
-        "run", "--role", "transform", environment=installation.environment | environment, directory=Path(directory),
-        await_ready=False,
-    ) as worker:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Worker(
+            "run",
+            "--role",
+            "transform",
+            environment=installation.environment | environment,
+            directory=Path(directory),
+            await_ready=False,
+        ) as worker,
+    ):
         deadline_s = time.monotonic() + WAIT_S_MAX
         first: tuple[float, float, int] | None = None
         while time.monotonic() < deadline_s:
-            done = _finished(worker)
+            done = finished(worker, "transform")
             if done and first is None:
-                first = (time.monotonic(), _cpu_s(worker.pid), done)
+                first = (time.monotonic(), cpu_s(worker.pid), done)
             if done >= events:
                 break
             time.sleep(0.05)
         assert first is not None, worker.log_tail()
         assert done >= events, f"{done} of {events} within {WAIT_S_MAX:.0f} s: {worker.log_tail()}"
-        run = Run(events - first[2], time.monotonic() - first[0], _cpu_s(worker.pid) - first[1], _rss_bytes(worker.pid))
+        run = Run(events - first[2], time.monotonic() - first[0], cpu_s(worker.pid) - first[1], rss_bytes(worker.pid))
         assert worker.terminate() == 0
         return run
-
-
-def _finished(worker: Worker) -> int:
-    try:
-        lines = worker.get("/metrics").text.splitlines()
-    except OSError:
-        return 0
-    except Exception:  # the port is not there yet
-        return 0
-    return round(sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("processor_records_total{")))
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _rss_bytes(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import pytest
 import structlog
 
+from processor.transform import merge, partitions
 from tests.chaos.transform_world import World
 
 pytestmark = pytest.mark.chaos
@@ -26,14 +27,17 @@ def seeds() -> Iterable[int]:
 
 
 @pytest.mark.parametrize("seed", seeds())
-def test_every_record_has_its_one_effect_whatever_happens(seed: int) -> None:
+def test_every_record_has_its_one_effect_whatever_happens(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So small that a shop of thirty orders meets them.
+    monkeypatch.setattr(merge, "BUFFER_RECORDS_MAX", 12)
+    monkeypatch.setattr(partitions, "RESTORE_RECORDS_MAX", 6)
     try:
         with structlog.testing.capture_logs():
             world = World(seed)
             world.suffer(world.chance.choice((50, 300)))
             world.settle(parked=True)
             world.let_parked_events_expire()
-            world.broker.points.decide = world._befall
+            world.strike()
             world.suffer(40)
             world.settle(parked=False)
             world.check()

@@ -39,10 +39,9 @@ from processor.records import HeaderName, OrderEvent, OrderId, Reason, Record, S
 from processor.sandbox.history import Step, Truncated
 from processor.sandbox.orders import Shop, shop
 from processor.topics import ORDER_TOPICS, Topic
-from processor.transform import order_state, rules
+from processor.transform import merge, order_state, rules
 from processor.transform.batch import Plan
 from processor.transform.decode import ORDER_EVENT
-from processor.transform.merge import BUFFER_RECORDS_MAX
 from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, Written
 from processor.transform.order_state import OrderState
 from processor.transform.outbox import outgoing
@@ -71,6 +70,7 @@ class NoMeter:
     def written(self, written: Written) -> None: ...
     def lag(self, lags: list[SourceLag]) -> None: ...
     def state(self, sizes: list[StateSize]) -> None: ...
+    def flooded(self) -> None: ...
 
 
 class NoTopology:
@@ -117,7 +117,8 @@ class Traits:
     workers: int
     strike_share: float
     batch_records_max: int
-    retention_s: float
+    predecessors_named: bool
+    """Whether a dead worker's name is known to its successor; one that never committed anything leaves none."""
 
 
 class World:
@@ -134,7 +135,7 @@ class World:
             workers=chance.choice((1, 2, 2, 3)),
             strike_share=chance.choice((0.0, 0.003, 0.01, 0.03)),
             batch_records_max=chance.choice((1, 7, 50, 5000)),
-            retention_s=400 * DAY_S,
+            predecessors_named=chance.random() < 0.6,
         )
         self.clock = FakeClock()
         self.broker = FakeBroker(self.clock, chance=random.Random(f"broker/{seed}"))
@@ -143,6 +144,7 @@ class World:
         self.workers: list[Worker] = []
         self._lives = 0
         self._nested = False
+        self._burst_until_s = 0.0
         self._running: Worker | None = None
         self._steps = self._shop()
         self.positions: dict[tuple[str, int, int], Step] = {}
@@ -151,7 +153,7 @@ class World:
         self._down_until_s = 0.0
         for _ in range(self.traits.workers):
             self._start(Disk())
-        self.broker.points.decide = self._befall
+        self.strike()
 
     # ---- the shop ----------------------------------------------------------------------------------------------------
 
@@ -197,7 +199,7 @@ class World:
             worker=name,
             batch_records_max=traits.batch_records_max,
             merge_wait_s=1e6,  # the wait has its own test; here what is taken must not depend on it
-            retention_ms=int(traits.retention_s * 1000),
+            retention_ms=int(400 * DAY_S * 1000),
             dead_letter_share_max=1.0,
             decide=Plan(
                 group=GROUP,
@@ -225,7 +227,8 @@ class World:
         self.workers.append(worker)
 
     def _end(self, dead: str) -> None:
-        self.broker.abort_left_behind(f"{GROUP}.{dead}")
+        if self.traits.predecessors_named:
+            self.broker.abort_left_behind(f"{GROUP}.{dead}")
 
     def _decode(self, record: Record) -> OrderEvent:
         if self.registry_down and self.chance.random() < 0.5:
@@ -270,6 +273,10 @@ class World:
             self.broker.kill(worker.client_id)
         self._start(worker.disk, worker.name)
 
+    def strike(self) -> None:
+        """From now on anything may happen, until `settle`."""
+        self.broker.points.decide = self._befall
+
     # ---- what happens --------------------------------------------------------------------------------------------
 
     def suffer(self, turns: int) -> None:
@@ -285,8 +292,8 @@ class World:
         if self.traits.live and chance.random() < 0.2:
             self._write(chance.randint(1, 10))
         broker.down = self.clock.monotonic_s() < self._down_until_s
-        share = self.traits.strike_share
-        if chance.random() >= share * 4:
+        share = 0.2 if self.clock.monotonic_s() < self._burst_until_s else self.traits.strike_share * 4
+        if chance.random() >= share:
             return
         match chance.randrange(9):
             case 0:
@@ -317,7 +324,7 @@ class World:
             self.broker.expel(self.chance.choice(sorted(group.members)))
             return
         targets: dict[str, set[TopicPartition]] = {client_id: set() for client_id in group.members}
-        whole = self.chance.random() < 0.7
+        whole = self.chance.random() < 0.5
         for number in range(self.traits.partitions):
             owner = self.chance.choice(sorted(targets))
             for topic in SOURCES:
@@ -332,9 +339,13 @@ class World:
     def _befall(self, point: Point) -> BaseException | None:
         """A strike at one call, or something that happens elsewhere just then."""
         chance = self.chance
-        if chance.random() >= self.traits.strike_share:
+        # Trouble seldom comes alone: what is in order after one strike must be so after the second, too.
+        now_s = self.clock.monotonic_s()
+        if chance.random() >= (0.15 if now_s < self._burst_until_s else self.traits.strike_share):
             return None
-        if chance.random() < 0.25:
+        if now_s >= self._burst_until_s and chance.random() < 0.3:
+            self._burst_until_s = now_s + 3.0
+        if chance.random() < 0.15:
             return Crash(str(point))
         if chance.random() < 0.4:
             self._meanwhile(point)
@@ -393,6 +404,7 @@ class World:
         """Everything answers again. Raises AssertionError where not all is done within TURNS_MAX turns. `parked`: events
         may still wait for their order."""
         self.broker.points.spare()
+        self._burst_until_s = 0.0
         self.broker.down, self._down_until_s = False, 0.0
         self.registry_down = False
         self._write(len(self._steps))
@@ -553,7 +565,7 @@ def check_memory(worker: Worker) -> None:
     transformer = worker.transformer
     for number in transformer._merge.numbers:
         for one in transformer._merge.inputs(number):
-            assert len(one.records) <= 2 * BUFFER_RECORDS_MAX
+            assert len(one.records) <= merge.BUFFER_RECORDS_MAX + transformer._plan.batch_records_max
             assert one.bytes == sum(len(record.value or b"") for record in one.records), "bytes that nobody holds"
     for held in transformer._partitions.held.values():
         assert not held.state._staged, "staged beyond its transaction"

@@ -1,16 +1,17 @@
 """A real Kafka that asks who is there: one node with an authoriser, and a listener for each way of getting it wrong.
 
-    anybody      no TLS, no password; whoever comes in here may do everything (the test's own door)
-    password     no TLS, SASL/PLAIN; `worker` may do what it was granted, which is nothing at first
-    tls          TLS with a certificate that nobody knows
+anybody      no TLS, no password; whoever comes in here may do everything (the test's own door)
+password     no TLS, SASL/PLAIN; `worker` may do what it was granted, which is nothing at first
+tls          TLS with a certificate that nobody knows
 
-    with SecuredKafka() as kafka:
-        kafka.grant("worker", ResourceType.TOPIC, "orders.", AclOperation.READ)
+with SecuredKafka() as kafka:
+    kafka.grant("worker", ResourceType.TOPIC, "orders.", AclOperation.READ)
 """
 
 from __future__ import annotations
 
 import base64
+import datetime
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -26,9 +27,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     ResourcePatternType,
     ResourceType,
 )
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.support.children import ChildProcess, free_ports, own_directory, wait_until
-from tests.support.http_servers import authority
 from tests.support.jars import java, kafka_class_path
 from tests.support.kafka import ONE_NODE_SETTINGS, SHORT_LIVED_JVM, START_SECONDS_MAX, answers
 
@@ -94,3 +98,45 @@ def secured_kafka() -> Iterator[SecuredKafka]:
             yield kafka
         finally:
             child.kill()
+
+
+def _properties(kafka: SecuredKafka, controller_port: int, directory: Path) -> str:
+    controller = f"CONTROLLER://127.0.0.1:{controller_port}"
+    plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    keystore = directory / "broker.pem"
+    keystore.write_text(_certificate())
+    settings = ONE_NODE_SETTINGS | {
+        "listeners": f"ANYBODY://{kafka.anybody},PASSWORD://{kafka.password},TLS://{kafka.tls},{controller}",
+        "listener.security.protocol.map": "ANYBODY:PLAINTEXT,PASSWORD:SASL_PLAINTEXT,TLS:SSL,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "ANYBODY",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "log.dirs": str(directory / "data"),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+        "listener.name.password.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.password.plain.sasl.jaas.config": f'{plain} user_{USER}="{PASSWORD}";',
+        "listener.name.tls.ssl.keystore.type": "PEM",
+        "listener.name.tls.ssl.keystore.location": str(keystore),
+    }
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _certificate() -> str:
+    """A key and a certificate that it signed itself, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return (private + certificate.public_bytes(serialization.Encoding.PEM)).decode()

@@ -1,0 +1,306 @@
+"""`hakuna-processor dead-letters list|show|replay|discard|abandon|purge`: what was refused, and what is done about it.
+
+    filters.py    the filters of all of them            desk.py       the edges, and which topics are meant
+    counts.py     list                                  view.py       show
+    runs.py       replay, discard                       progress.py   what a person sees meanwhile
+
+Tables and JSON go to standard output, everything else to standard error. Exit codes are those of every command;
+`replay` ends with 1 when it stopped early, and says what is left.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from processor.cli.dead_letters.filters import Filters, filters
+from processor.cli.output import console, interruptible, output_option, print_json, table
+from processor.cli.settings import cluster_settings_or_exit, env_file
+
+if TYPE_CHECKING:
+    from processor.cli.dead_letters.desk import Desk
+
+_dry_run = click.option("--dry-run", is_flag=True, help="Says what it would do, and does nothing.")
+
+
+@click.group("dead-letters", short_help="lists, shows, replays and discards what was refused")
+def command() -> None:
+    """What was refused: find out why, send it again, put it aside.
+
+    \b
+    hakuna-processor dead-letters list
+    hakuna-processor dead-letters show hakuna.dead-letters/3/17
+    hakuna-processor dead-letters replay --reason location_unsupported --dry-run
+    """
+
+
+@command.command("list")
+@filters()
+@click.option("--all", "all_letters", is_flag=True, help="Resolved ones too.")
+@output_option
+@env_file
+def list_letters(filters: Filters, all_letters: bool, output: str, env_file: Path | None) -> None:
+    """Counts what is open, by topic, reason and error code, with its age."""
+    with closing(_desk(env_file)) as desk:
+        from processor.cli.dead_letters.counts import count, show_counts
+        from processor.cli.dead_letters.progress import counting
+        from processor.dead_letters.listing import Tally
+
+        topics, selection = filters.resolved(desk)
+        tally = Tally(selection)
+        with counting(desk, "letters"):
+            interruptible(lambda: count(desk, topics, tally, all_letters=all_letters))
+        show_counts(desk, tally, topics, all_letters=all_letters, output=output)
+
+
+@command.command("show")
+@filters(letters=1)
+@click.option("--show-personal-data", is_flag=True, help="Names and addresses, and payloads of other tools' letters.")
+@click.option("--timeline/--no-timeline", default=True, show_default=True, help="Everything known of its order.")
+@output_option
+@env_file
+def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str, env_file: Path | None) -> None:
+    """Shows one letter, decoded: the one at this place, or the first open one that the filters take."""
+    with closing(_desk(env_file)) as desk:
+        from processor.cli.dead_letters.progress import counting
+        from processor.cli.dead_letters.view import find_letter, letter_view, print_letter, print_letter_json
+
+        topics, selection = filters.resolved(desk)
+        with counting(desk, "letters"):
+            found = interruptible(lambda: find_letter(desk, topics, selection))
+        if found is None:
+            named = ", ".join(selection.letters)
+            raise click.ClickException(f"there is no letter {named}" if named else "no open letter fits these filters")
+        view = interruptible(lambda: letter_view(desk, found, plain=show_personal_data, timeline=timeline))
+        (print_letter_json if output == "json" else print_letter)(view)
+
+
+@command.command("replay")
+@filters(letters=-1)
+@click.option("--as-sent", "mode", flag_value="as-sent", help="The stored bytes (the default but for the outbox's).")
+@click.option("--rebuild", "mode", flag_value="rebuild", help="From today's state and code (the outbox's default).")
+@click.option(
+    "--edit",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A JSON merge patch for the selected letters, which are otherwise as sent.",
+)
+@_dry_run
+@click.option("--canary", type=click.IntRange(0), default=10, show_default=True, help="Letters that go first, alone.")
+@click.option(
+    "--stop-on-error-share",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Stops when more than this share comes back.",
+)
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Letters a second; at most half of the quota.")
+@click.option("--max-replays", type=click.IntRange(1), default=3, show_default=True, help="Of one and the same record.")
+@click.option("--wait-max", default="15m", show_default=True, help="Stops when nothing is heard for so long.")
+@output_option
+@env_file
+def replay(
+    filters: Filters,
+    mode: str | None,
+    edit: Path | None,
+    dry_run: bool,
+    canary: int,
+    stop_on_error_share: float,
+    rate: float | None,
+    max_replays: int,
+    wait_max: str,
+    output: str,
+    env_file: Path | None,
+) -> None:
+    """Sends letters again: says what it will do, sends a few, and goes on when enough of them were taken.
+
+    What waits behind a letter goes along with it. Stopped or killed, the same command goes on where it was.
+
+    \b
+    hakuna-processor dead-letters replay --reason location_unsupported --since 24h --canary 20 --rate 5
+    """
+    patch = _patch(edit)
+    if patch is not None and mode == "rebuild":
+        raise click.UsageError("--edit changes the stored bytes, so it does not go with --rebuild")
+    silence_s = _duration(wait_max, "--wait-max")
+    with closing(_desk(env_file)) as desk:
+        from processor.cli.dead_letters.runs import finish, refuse_resolved, run, stopped_early
+        from processor.dead_letters.campaign import Task
+        from processor.dead_letters.contents import as_sent
+        from processor.dead_letters.survey import Route
+
+        topics, selection = filters.resolved(desk)
+        desk.needs_resolutions()
+        rate_s, lowered = desk.rate_s(rate)
+        if lowered:
+            click.echo(f"{rate_s:g} letters a second: {lowered}", err=True)
+        given = filters.given("replay", *([f"--{mode}"] if mode else []), *(["--edit", str(edit)] if edit else []))
+        fields = [desk.field(topic) for topic in topics]
+        if mode == "rebuild" and any(field.route is not Route.OUTBOX for field in fields):
+            raise click.UsageError("a rebuild is for letters of the outbox: name it with --topic hakuna.dead-letters")
+        clients = desk.looking() if dry_run else desk.working()
+        refuse_resolved(desk, clients, selection)
+        reports = []
+        for field in fields:
+            rebuild = patch is None and mode != "as-sent" and field.route is Route.OUTBOX
+            content = desk.rebuild(clients) if rebuild else as_sent if patch is None else desk.edit(patch, field)
+            task = Task(
+                field=field,
+                given=given,
+                selection=selection,
+                by=desk.by,
+                tells=desk.tells(field),
+                groups=desk.groups(),
+                rebuild=rebuild,
+                edit=patch,
+                replays_max=max_replays,
+                canary=canary,
+                share_max=stop_on_error_share,
+                rate_s=rate_s,
+                silence_s_max=silence_s,
+            )
+            reports.append(run(desk, clients, task, content, dry_run=dry_run))
+            if stopped_early(reports[-1]):
+                break
+        finish(reports, output)
+
+
+@command.command("discard")
+@filters(letters=-1, reason_option="--letter-reason")
+@click.option("--reason", "text", required=True, metavar="TEXT", help="Why it needs nobody any more; kept on record.")
+@click.option("--everything", is_flag=True, help="Every open letter, without any filter.")
+@_dry_run
+@output_option
+@env_file
+def discard(filters: Filters, text: str, everything: bool, dry_run: bool, output: str, env_file: Path | None) -> None:
+    """Puts letters aside without sending them, on record. What waits behind them stays, unless it is selected too.
+
+    \b
+    hakuna-processor dead-letters discard hakuna.dead-letters/3/17 --reason "cancelled by hand in the console"
+    """
+    if not filters.any and not everything:
+        raise click.UsageError("name letters or a filter, or say --everything")
+    if not text.strip():
+        raise click.UsageError("--reason must say something: it is all that is left of the decision")
+    with closing(_desk(env_file)) as desk:
+        from processor.cli.dead_letters.runs import finish, refuse_resolved, run
+        from processor.dead_letters.campaign import Task
+
+        topics, selection = filters.resolved(desk)
+        desk.needs_resolutions()
+        clients = desk.looking() if dry_run else desk.working()
+        refuse_resolved(desk, clients, selection)
+        given = filters.given("discard", "--reason", text)
+        tasks = [
+            Task(
+                field=field,
+                given=given,
+                selection=selection,
+                by=desk.by,
+                tells=desk.tells(field),
+                groups=desk.groups(),
+                discard=text,
+            )
+            for field in map(desk.field, topics)
+        ]
+        finish([run(desk, clients, task, dry_run=dry_run) for task in tasks], output)
+
+
+@command.command("abandon")
+@click.option("--topic", required=True, metavar="TOPIC", help="The dead-letter topic.")
+@env_file
+def abandon(topic: str, env_file: Path | None) -> None:
+    """Gives an unfinished replay or discard up. What it sent stays sent; orders that it did not release stay held."""
+    with closing(_desk(env_file)) as desk:
+        import msgspec
+
+        from processor.dead_letters.campaign import note_run, unfinished
+        from processor.dead_letters.resolutions import RunState
+
+        (letters, *_), _ = desk.topics([topic])
+        desk.needs_resolutions()
+        clients, field = desk.working(), desk.field(letters)
+        run = unfinished(clients, field)
+        if run is None:
+            raise click.ClickException(f"nothing is unfinished on {letters}")
+        note_run(clients.ledger, field, msgspec.structs.replace(run, state=RunState.STOPPED))
+        click.echo(f"{run.replay_id} is given up", err=True)
+
+
+@command.command("purge")
+@click.option("--older-than", required=True, metavar="DURATION", help="Such as 90d, since the last failure.")
+@click.option("--topic", "topics", multiple=True, metavar="TOPIC", help="A dead-letter topic; all of ours without it.")
+@_dry_run
+@output_option
+@env_file
+def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, env_file: Path | None) -> None:
+    """Deletes what is resolved, up to the oldest letter that is open, and says what stays and why.
+
+    \b
+    hakuna-processor dead-letters purge --older-than 90d
+    """
+    age_ms = round(_duration(older_than, "--older-than") * 1000)
+    with closing(_desk(env_file)) as desk:
+        from processor.cli.dead_letters.progress import counting
+        from processor.dead_letters.campaign import Refused, unfinished
+        from processor.dead_letters.purge import Purge
+
+        chosen, _ = desk.topics(topics)
+        desk.needs_resolutions()
+        clients = desk.looking() if dry_run else desk.working()
+        purge = Purge(clients.reader, desk.offsets, desk.clock, desk.deletion(), desk.resolutions, clients.step)
+        cuts = []
+        with counting(desk, "letters"):
+            for topic in chosen:
+                run = unfinished(clients, desk.field(topic))
+                if run is not None:
+                    raise Refused(f"{run.replay_id} on {topic} is not finished, and needs its letters: finish it first")
+                found = purge.cuts(topic, desk.clock.now_ms() - age_ms)
+                cuts += found
+                if not dry_run:
+                    purge.delete(found)
+                    purge.forget(topic, clients.ledger)
+        if output == "json":
+            print_json({"dry_run": dry_run, "partitions": cuts})
+            return
+        rows = [
+            (f"{cut.topic}/{cut.partition}", f"{cut.deleted:,}", f"{cut.stays:,}", cut.because, cut.letter)
+            for cut in cuts
+        ]
+        columns = ["partition", "would be deleted" if dry_run else "deleted", "stays", "because it is", "from"]
+        console().print(table(columns, rows))
+
+
+def _desk(file: Path | None) -> Desk:
+    settings = cluster_settings_or_exit(file)
+    from processor.cli.dead_letters.desk import Desk
+    from processor.config import LogLevel
+    from processor.edges import logs
+
+    # On a terminal a person reads the bar and the sentences, and log lines would tear it apart.
+    logs.configure(settings.log_format, LogLevel.ERROR if sys.stderr.isatty() else settings.log_level)
+    return Desk(settings)
+
+
+def _patch(file: Path | None) -> dict[str, Any] | None:
+    if file is None:
+        return None
+    from processor.dead_letters.patch import parse_patch
+
+    try:
+        return parse_patch(file.read_bytes())
+    except ValueError as wrong:
+        raise click.BadParameter(f"{file}: {wrong}", param_hint="--edit") from wrong
+
+
+def _duration(text: str, option: str) -> float:
+    from processor.config import duration_s
+
+    try:
+        return duration_s(text)
+    except ValueError as wrong:
+        raise click.BadParameter(f"{text!r} is not {wrong}", param_hint=option) from wrong

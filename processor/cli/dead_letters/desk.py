@@ -1,0 +1,289 @@
+"""What the `dead-letters` commands work with: the edges, opened as they are needed, and the topics that are meant.
+
+One desk a command. `topics` turns what was given as `--topic` into the dead-letter topics to be read and the origins to
+be selected; `field` says where a topic's letters go and who tells what became of them.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any, Final
+
+import click
+
+from processor.config import Role, Settings
+from processor.dead_letters.campaign import Clients, Refused
+from processor.dead_letters.contents import Decode, Edit, Rebuild
+from processor.dead_letters.exclusive import Exclusive
+from processor.dead_letters.ledger import Ledger
+from processor.dead_letters.replay import Content
+from processor.dead_letters.survey import Field, Route
+from processor.edges.clock import SystemClock
+from processor.edges.kafka_admin import KafkaAdmin
+from processor.edges.kafka_consumer import Assignment, KafkaConsumer
+from processor.edges.kafka_purge import RecordDeletion
+from processor.edges.kafka_reader import KafkaReader
+from processor.edges.kafka_transaction import KafkaTransaction
+from processor.errors import Unusable
+from processor.hakuna import Api
+from processor.interfaces import Committed, Consumer
+from processor.records import EntryType, TopicPartition
+from processor.topics import ORDER_TOPICS, Topic
+
+LETTER_TOPICS: Final = tuple(topic for topic in Topic if topic.endswith(".dead-letters"))
+GROUP: Final = "hakuna-processor.dead-letters"
+"""The group that is the place of one command at a time, and the transactional ID that goes with it."""
+QUOTA_SHARE_MAX: Final = 0.5
+"""What a replay may take of the quota, whatever rate it is given: live traffic goes first."""
+QUOTA_SHARE: Final = 0.2
+RATE_S: Final = 50.0
+"""Letters a second, where there is no quota to go by."""
+
+
+class ClusterOffsets:
+    """`KafkaAdmin` as the reading of letters asks it. Mutable: `_partitions`, as they were when first asked for."""
+
+    def __init__(self, admin: KafkaAdmin) -> None:
+        self._admin = admin
+        self._partitions: dict[str, int | None] = {}
+
+    def partitions(self, topic: str) -> int | None:
+        if topic not in self._partitions:
+            state = self._admin.describe([topic])[topic] if topic else None
+            self._partitions[topic] = None if state is None else state.partitions
+        return self._partitions[topic]
+
+    def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return self._admin.beginnings(partitions)
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return self._admin.ends(partitions)
+
+    def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+        return self._admin.committed(group, partitions)
+
+
+class Desk:
+    """Mutable: `_open` closes the clients that were opened; `step` is told of every reading (a count on a terminal)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.client_id = re.sub(r"[^A-Za-z0-9._-]", "-", f"dead-letters-{_who()}-{os.getpid()}")
+        self.admin = KafkaAdmin(settings.librdkafka, client_id=self.client_id)
+        self.offsets = ClusterOffsets(self.admin)
+        self.step: Callable[[int], None] = lambda _records: None
+        self.resolutions = settings.topic(Topic.RESOLUTIONS)
+        self.by = _who()
+        self._exclusive: Exclusive | None = None
+        self._open: list[Callable[[], None]] = []
+
+    def close(self) -> None:
+        for close in reversed(self._open):
+            close()
+        self._open.clear()
+
+    # ---- which topics are meant -------------------------------------------------------------------------------------
+
+    def topics(self, given: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+        """The dead-letter topics, and the origins of the letters to be selected. Raises `Refused`."""
+        self.admin.brokers()  # one clear sentence where nobody answers
+        letters: dict[str, bool] = {}
+        origins: list[str] = []
+        for name in given:
+            bare = name.removeprefix(self.settings.topic_prefix)
+            if bare in LETTER_TOPICS:
+                letters[self.settings.topic(bare)] = True
+            elif bare in ORDER_TOPICS:
+                origins.append(self.settings.topic(bare))
+                letters[self.settings.topic(Topic.ORDER_DEAD_LETTERS)] = True
+            elif bare == Topic.OUTBOX:
+                letters[self.settings.topic(Topic.HAKUNA_DEAD_LETTERS)] = True
+            else:
+                letters[name] = True
+        if not given:
+            own = [self.settings.topic(topic) for topic in LETTER_TOPICS]
+            there = [name for name in own if self.offsets.partitions(name) is not None]
+            if not there:
+                raise Refused(f"none of these topics is there: {', '.join(own)}; make them with `topics create`")
+            return there, ()
+        for name in letters:
+            if self.offsets.partitions(name) is None:
+                raise Refused(f"there is no topic {name}")
+        return list(letters), tuple(origins)
+
+    def needs_resolutions(self) -> None:
+        """Raises `Refused` where nothing can be resolved."""
+        if self.offsets.partitions(self.resolutions) is None:
+            raise Refused(f"there is no topic {self.resolutions}; make it with `hakuna-processor topics create`")
+
+    def field(self, letters: str) -> Field:
+        settings = self.settings
+        if letters == settings.topic(Topic.HAKUNA_DEAD_LETTERS):
+            route = Route.OUTBOX
+        elif letters == settings.topic(Topic.ORDER_DEAD_LETTERS):
+            route = Route.SOURCE
+        else:
+            route = Route.FOREIGN
+        return Field(
+            letters=letters,
+            resolutions=self.resolutions,
+            holds=settings.topic(Topic.HOLDS),
+            deliveries=settings.topic(Topic.DELIVERIES),
+            changelog=settings.topic(Topic.CHANGELOG),
+            outbox=settings.topic(Topic.OUTBOX),
+            route=route,
+            ranks={settings.topic(topic): rank for rank, topic in enumerate(ORDER_TOPICS)},
+        )
+
+    def tells(self, field: Field) -> str | None:
+        """The topic that tells of what was taken."""
+        match field.route:
+            case Route.OUTBOX:
+                return field.deliveries
+            case Route.SOURCE:
+                return field.outbox
+            case Route.FOREIGN:
+                return None
+
+    def groups(self) -> dict[str, str]:
+        """Who finishes what stands in a topic that letters go back to."""
+        sources = {self.settings.topic(topic): self.settings.group(Role.TRANSFORM) for topic in ORDER_TOPICS}
+        return {**sources, self.settings.topic(Topic.OUTBOX): self.settings.group(Role.SEND)}
+
+    # ---- clients ----------------------------------------------------------------------------------------------------
+
+    def reader(self) -> KafkaReader:
+        reader = KafkaReader(
+            self.settings.librdkafka, group=self.settings.group_prefix + GROUP, client_id=self.client_id
+        )
+        self._open.append(reader.close)
+        return reader
+
+    def looking(self) -> Clients:
+        """Clients that can do nothing but look: a `--dry-run`'s."""
+        nobody = _Nobody()
+        reader = self.reader()
+        ledger = Ledger(nobody, reader, self.offsets, self.clock, self.resolutions, self.wait)  # type: ignore[arg-type]
+
+        def step(records: int) -> None:
+            self.step(records)
+
+        return Clients(reader, reader, self.offsets, ledger, self.clock, lambda: None, step)
+
+    def working(self) -> Clients:
+        """Clients that may write: the place is taken, the transactional ID is ours. Raises `Busy`, `Fatal`."""
+        group = self.settings.group_prefix + GROUP
+        kafka = {name: value for name, value in self.settings.librdkafka.items() if not name.startswith("group.")}
+
+        def join() -> Consumer:
+            return KafkaConsumer(kafka, group=group, assignment=Assignment.RANGE, client_id=self.client_id)
+
+        exclusive = self._exclusive = Exclusive(
+            self.admin, group, self.resolutions, self.client_id, self.clock, Random(), join
+        )
+        consumer = exclusive.take(self.wait)
+        self._open.append(exclusive.leave)
+        assert isinstance(consumer, KafkaConsumer)
+        transaction = KafkaTransaction(kafka, transactional_id=group, consumer=consumer, client_id=self.client_id)
+        self._open.append(transaction.close)
+        reader = self.reader()
+        ledger = Ledger(transaction, reader, self.offsets, self.clock, self.resolutions, self.wait)
+        ledger.open()
+
+        def step(records: int) -> None:
+            exclusive.keep()
+            self.step(records)
+
+        return Clients(reader, self.reader(), self.offsets, ledger, self.clock, exclusive.keep, step)
+
+    def deletion(self) -> RecordDeletion:
+        return RecordDeletion(self.settings.librdkafka, client_id=self.client_id)
+
+    def wait(self, seconds: float, why: str) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"waiting {why}", err=True)
+        until_s = self.clock.monotonic_s() + seconds
+        while (left_s := until_s - self.clock.monotonic_s()) > 0:
+            time.sleep(min(left_s, 0.1))
+
+    # ---- what is sent -----------------------------------------------------------------------------------------------
+
+    def decoders(self, what_for: str) -> Mapping[str, Decode]:
+        """By source topic. Raises `Unusable` without a registry."""
+        return self._registered(what_for)[0]
+
+    def rebuild(self, clients: Clients) -> Content:
+        decoders: Mapping[str, Decode] = {}
+        if self.settings.hakuna_api is Api.EVENTS:
+            decoders = self.decoders("a rebuild reads source records again; --as-sent needs none")
+        return Rebuild(
+            clients.reader,
+            clients.offsets,
+            clients.clock,
+            decoders,
+            clients.step,
+            fulfil_protection=self.settings.hakuna_fulfil_protection,
+        )
+
+    def edit(self, patch: dict[str, Any], field: Field) -> Content:
+        from processor.edges.avro_letters import AvroLetters
+
+        if field.route is not Route.SOURCE:
+            return Edit(patch, lambda _letter, _patch: b"", {}, entry_fault)
+        decoders, registry = self._registered("an edited event is written in its own schema")
+        return Edit(patch, AvroLetters(registry).edited, decoders, entry_fault)
+
+    def _registered(self, what_for: str) -> tuple[Mapping[str, Decode], Any]:
+        from processor.edges.registry import Registry
+        from processor.runtime import decoders
+
+        if not self.settings.registry_url:
+            raise Unusable([f"SCHEMA_REGISTRY_URL: not set; {what_for}"])
+        registry = Registry.at(self.settings)
+        return decoders(self.settings, registry), registry
+
+    def rate_s(self, given: float | None) -> tuple[float, str]:
+        """Letters a second, and why it is not what was given."""
+        quota = self.settings.hakuna_quota
+        if quota is None:
+            return given or RATE_S, ""
+        quota_s = quota.requests / quota.window_s
+        if given is None:
+            return quota_s * QUOTA_SHARE, ""
+        if given > quota_s * QUOTA_SHARE_MAX:
+            return quota_s * QUOTA_SHARE_MAX, f"half of the quota {quota}, since live traffic goes first"
+        return given, ""
+
+
+class _Nobody:
+    """Stands where a transaction would, in a command that only looks."""
+
+    record_bytes_max: Final = 0
+
+
+def entry_fault(entry_type: EntryType, body: bytes) -> str | None:
+    """What Hakuna's reference has against a payload."""
+    from processor.sandbox.hakuna_events import Events
+    from processor.sandbox.hakuna_feed import Feed
+    from processor.sandbox.hakuna_told import Refusal
+    from processor.sandbox.script import Script
+
+    script = Script()
+    told = Feed().read(b"[" + body + b"]", script) if entry_type is EntryType.ORDER else Events().read(body, script)
+    return "; ".join(told.problems) if isinstance(told, Refusal) else None
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user has no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,106 @@
+"""`dead-letters replay` and `discard`: says what will be done, does it under a bar, and reports."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any, Final
+
+import click
+import msgspec
+
+from processor.cli.dead_letters.desk import Desk
+from processor.cli.dead_letters.progress import Bar, counting
+from processor.cli.dead_letters.view import resolution_of
+from processor.cli.output import console, print_json, printable, table
+from processor.dead_letters.campaign import UNPACED_S, Campaign, Clients, Report, Summary, Task
+from processor.dead_letters.contents import as_sent
+from processor.dead_letters.replay import Content, Ending
+from processor.dead_letters.selection import Selection, iso, parse_letter
+
+LETTERS_NAMED: Final = 5
+"""Letters that stay, named one by one; JSON has more of them."""
+
+
+def refuse_resolved(desk: Desk, clients: Clients, selection: Selection) -> None:
+    """Letters that were named one by one and need nobody any more."""
+    found = []
+    for letter in selection.letters:
+        resolution = resolution_of(desk, clients.reader, parse_letter(letter))
+        if resolution is not None:
+            found.append(f"{letter} was {resolution.how} by {resolution.by} at {iso(resolution.at_ms)}")
+    if found:
+        raise click.ClickException("; ".join(found))
+
+
+def run(
+    desk: Desk, clients: Clients, task: Task, content: Content = as_sent, *, dry_run: bool
+) -> Report | Summary | None:
+    """One topic's letters. A summary where nothing was to be done but say so; None where nothing fits."""
+    done = "sent again" if task.discard is None else "put aside"
+    with closing(Campaign(task, clients, content)) as campaign:
+        with counting(desk, f"{task.field.letters}: letters"):
+            summary = campaign.begin()
+        if not campaign.has_work:
+            _say_stays(summary)
+            click.echo(f"{task.field.letters}: no open letter fits that could be {done}", err=True)
+            return summary if dry_run or summary.stays else None
+        _say(summary, done)
+        if dry_run:
+            return summary
+        with Bar() as bar:
+            return campaign.execute(bar.show, bar.stopped)
+
+
+def stopped_early(report: Report | Summary | None) -> bool:
+    return isinstance(report, Report) and report.ending != Ending.DONE.value
+
+
+def finish(reports: Sequence[Report | Summary | None], output: str) -> None:
+    """The reports on standard output. Exit 1 where one of them stopped early."""
+    told = [report for report in reports if report is not None]
+    if output == "json":
+        print_json(told)
+    else:
+        for report in told:
+            if isinstance(report, Report):
+                console().print(table(["", ""], _rows(report)))
+    if any(stopped_early(report) for report in told):
+        sys.exit(1)
+
+
+def _rows(report: Report) -> list[tuple[str, str]]:
+    values: dict[str, Any] = msgspec.to_builtins(report)
+    return [
+        (name.replace("_", " "), _counts(value) if isinstance(value, dict) else str(value))
+        for name, value in values.items()
+        if value or name in ("sent", "left")
+    ]
+
+
+def _counts(value: dict[str, int]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in value.items())
+
+
+def _say(summary: Summary, done: str) -> None:
+    words = [f"{summary.topic}: {summary.goes} letters of {summary.orders} orders will be {done}"]
+    if summary.of_which_follow:
+        words.append(f"{summary.of_which_follow} of them wait behind the selected ones")
+    if summary.rate_s < UNPACED_S:
+        words.append(f"{summary.seconds:g} s or more at {summary.rate_s:g} a second")
+    if summary.resumed:
+        words.insert(0, f"{summary.replay_id} goes on")
+    click.echo("; ".join(words), err=True)
+    for reason, count in summary.reasons.items():
+        click.echo(f"  {count:>8}  {printable(reason)}", err=True)
+    for why, count in summary.superseded.items():
+        click.echo(f"  {count:>8}  superseded: {why}", err=True)
+    _say_stays(summary)
+
+
+def _say_stays(summary: Summary) -> None:
+    for why, count in summary.stays.items():
+        click.echo(f"  {count:>8}  stay: {printable(why)}", err=True)
+    for letter in summary.letters[:LETTERS_NAMED]:
+        click.echo(f"            {printable(letter)}", err=True)

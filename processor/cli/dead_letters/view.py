@@ -1,0 +1,240 @@
+"""`dead-letters show`: one letter, decoded, with what was done about it and everything known of its order.
+
+What a letter says of a person is hidden unless it is asked for; a stranger's payload is hidden whole, since nobody here
+knows which of its texts are personal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from processor.cli.dead_letters.desk import Desk
+from processor.cli.output import console, print_json, printable, table
+from processor.dead_letters.families import Family, LetterFacts, letter_facts
+from processor.dead_letters.masking import HIDDEN, masked, masked_message, masked_whole
+from processor.dead_letters.reading import read
+from processor.dead_letters.resolutions import Resolution, Resolved, decode_resolution, resolution_key
+from processor.dead_letters.selection import Selection, iso, order_of, parse_letter
+from processor.dead_letters.survey import home
+from processor.errors import BadRecord, BrokerOutage, Fatal, RegistryOutage, StateCorrupt, Unusable
+from processor.interfaces import Reader
+from processor.records import HeaderName, Position, Record, TopicPartition
+from processor.topics import ORDER_TOPICS
+
+_AVRO_MAGIC: Final = (b"\x00", b"\x01")
+_SCHEMA_HEADER: Final = "__value_schema_id"
+_PLAIN_HEADERS: Final = frozenset({*(name.value for name in HeaderName), _SCHEMA_HEADER})
+_RAW_BYTES_MAX: Final = 2_000
+
+
+def find_letter(desk: Desk, topics: list[str], selection: Selection) -> Record | None:
+    """The letter that is named, resolved or not; else the first open one that is selected."""
+    reader = desk.reader()
+    for topic in topics:
+        for number in range(desk.offsets.partitions(topic) or 0):
+            where = TopicPartition(topic, number)
+            begin, end = desk.offsets.beginnings([where])[where], desk.offsets.ends([where])[where]
+            named = [place.offset for place in map(parse_letter, selection.letters) if place[:2] == where]
+            if selection.letters:
+                if not named:
+                    continue
+                begin, end = max(begin, min(named)), min(end, max(named) + 1)
+            resolved = Resolved() if named else _resolved(desk, reader, number)
+            for records in read(reader, desk.clock, where, begin, end, desk.step):
+                for record in records:
+                    if selection.takes(record, letter_facts(record)) and resolved.how(record.position) is None:
+                        return record
+    return None
+
+
+def resolution_of(desk: Desk, reader: Reader, letter: Position) -> Resolution | None:
+    """What was done about a letter; None: it is open."""
+    found: Resolution | None = None
+    key = resolution_key(letter)
+    for records in _resolutions(desk, reader, letter.partition):
+        for record in records:
+            if record.key == key:
+                found = None if record.value is None else decode_resolution(record.value)
+    return found
+
+
+def letter_view(desk: Desk, letter: Record, *, plain: bool, timeline: bool) -> dict[str, Any]:
+    """The letter as JSON has it."""
+    facts = letter_facts(letter)
+    resolution = resolution_of(desk, desk.reader(), letter.position)
+    view: dict[str, Any] = {
+        "letter": str(letter.position),
+        "order_id": order_of(letter),
+        "status": "open" if resolution is None else resolution.how.value,
+        "resolution": resolution,
+        "family": facts.family.value,
+        "from": None if facts.origin is None else str(facts.origin),
+        "timestamp": letter.timestamp_ms,
+        **_why(facts, plain),
+        "headers": _headers(letter, plain),
+        "value": _value(desk, letter, facts, plain),
+    }
+    if timeline:
+        view["timeline"], view["notes"] = _timeline(desk, letter, plain)
+    return view
+
+
+def print_letter(view: Mapping[str, Any]) -> None:
+    """The same for a person."""
+    resolution: Resolution | None = view["resolution"]
+    facts = [
+        (name, printable(str(view[name])))
+        for name in (
+            "letter", "order_id", "status", "family", "from", "stage", "reason", "message", "group", "delivery_count",
+            "http_status", "error_code",
+        )
+        if view.get(name) not in (None, "")
+    ]  # fmt: skip
+    facts += [("validation error", printable(error)) for error in view["validation_errors"]]
+    facts += [("first failed", iso(view["first_failed_at"])), ("last failed", iso(view["last_failed_at"]))]
+    if resolution is not None:
+        facts.append(
+            ("resolved", f"{resolution.how} by {resolution.by} at {iso(resolution.at_ms)} {resolution.reason}")
+        )
+    out = console()
+    out.print(table(["", ""], facts))
+    value = view["value"]
+    out.print(f"\n{value['format']}{': ' + printable(value['problem']) if value.get('problem') else ''}")
+    if value.get("content") is not None:
+        out.print(msgspec.json.format(msgspec.json.encode(value["content"]), indent=2).decode())
+    if view["headers"]:
+        out.print()
+        out.print(table(["header", "value"], [(one["name"], one["value"] or "") for one in view["headers"]]))
+    if view.get("timeline"):
+        from processor.timeline.lines import line
+
+        out.print()
+        out.print(table(["at", "what", ""], [line(happening) for happening in view["timeline"]]))
+    for note in view.get("notes", ()):
+        out.print(f"note: {note}")
+
+
+def print_letter_json(view: Mapping[str, Any]) -> None:
+    timeline = [
+        {"at": None if one.at_ms is None else iso(one.at_ms), "kind": one.kind, **one.facts}
+        for one in view.get("timeline", ())
+    ]
+    print_json({**view, **({"timeline": timeline} if "timeline" in view else {})})
+
+
+# ---- its parts ---------------------------------------------------------------------------------------------------
+
+
+def _why(facts: LetterFacts, plain: bool) -> dict[str, Any]:
+    def shown(text: str) -> str:
+        return text if plain else masked_message(text)
+
+    return {
+        "stage": facts.stage,
+        "reason": facts.reason,
+        "message": shown(facts.message),
+        "exception": facts.exception,
+        "group": facts.group,
+        "delivery_count": facts.delivery_count,
+        "first_failed_at": facts.first_failed_ms,
+        "last_failed_at": facts.last_failed_ms,
+        "http_status": facts.http_status,
+        "error_code": facts.error_code,
+        "validation_errors": [shown(error) for error in facts.validation_errors],
+    }
+
+
+def _headers(letter: Record, plain: bool) -> list[dict[str, str | None]]:
+    """Ours as they are; those that may quote a payload, and everybody else's, masked."""
+    shown: list[dict[str, str | None]] = []
+    for name, content in letter.headers:
+        text = None if content is None else _text(content)
+        if text is not None and not plain and name not in _PLAIN_HEADERS:
+            text = masked_message(text) if name.startswith(("__", "kafka_")) else HIDDEN
+        shown.append({"name": name, "value": text})
+    return shown
+
+
+def _value(desk: Desk, letter: Record, facts: LetterFacts, plain: bool) -> dict[str, Any]:
+    if letter.value is None:
+        return {"format": "no value: it erases its order", "content": None}
+    ours = facts.family is Family.PROCESSOR
+    framed = letter.value[:1] in _AVRO_MAGIC or any(name == _SCHEMA_HEADER for name, _ in letter.headers)
+    problem = ""
+    if framed:
+        decoded, problem = _avro(desk, letter)
+        if decoded is not None:
+            return {
+                "format": "avro",
+                "content": decoded if plain else masked(decoded) if ours else masked_whole(decoded),
+            }
+    try:
+        content = msgspec.json.decode(letter.value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        shown = _text(letter.value[:_RAW_BYTES_MAX]) if plain else HIDDEN
+        return {"format": f"{len(letter.value)} bytes", "content": shown, "problem": problem}
+    return {"format": "json", "content": content if plain else masked(content) if ours else masked_whole(content)}
+
+
+def _avro(desk: Desk, letter: Record) -> tuple[dict[str, Any] | None, str]:
+    if not desk.settings.registry_url:
+        return None, "SCHEMA_REGISTRY_URL is not set, so its Avro cannot be read"
+    from processor.edges.avro_letters import AvroLetters
+    from processor.edges.registry import Registry
+
+    try:
+        return AvroLetters(Registry.at(desk.settings)).fields(letter), ""
+    except (BadRecord, RegistryOutage) as bad:
+        return None, str(bad)
+
+
+def _timeline(desk: Desk, letter: Record, plain: bool) -> tuple[list[Any], list[str]]:
+    """Everything known of the letter's order; what cannot be had is a note, since the letter itself is there."""
+    from processor.timeline.gather import Asked, gather
+    from processor.timeline.story import tell
+
+    if letter.key is None:
+        return [], ["the letter has no key, so it belongs to no order"]
+    try:
+        found = gather(desk.settings, letter.key, Asked(), structlog.get_logger(__name__))
+        return tell(found, _fields(desk), personal=plain), list(found.notes)
+    except (BrokerOutage, Fatal, Unusable, StateCorrupt) as trouble:
+        return [], [f"the order's timeline cannot be had: {trouble}"]
+
+
+def _fields(desk: Desk) -> Mapping[Any, Any]:
+    if not desk.settings.registry_url:
+        return {}
+    from processor.edges.avro import AvroDecoder, reader_schema
+    from processor.edges.registry import Registry
+
+    registry = Registry.at(desk.settings)
+    return {topic: AvroDecoder(reader_schema(topic), registry).decode for topic in ORDER_TOPICS}
+
+
+def _resolved(desk: Desk, reader: Reader, number: int) -> Resolved:
+    resolved = Resolved()
+    for records in _resolutions(desk, reader, number):
+        resolved.take(records)
+    return resolved
+
+
+def _resolutions(desk: Desk, reader: Reader, number: int) -> Any:
+    homes = desk.offsets.partitions(desk.resolutions)
+    if homes is None:
+        return
+    where = TopicPartition(desk.resolutions, home(number, homes))
+    begin, end = desk.offsets.beginnings([where])[where], desk.offsets.ends([where])[where]
+    yield from read(reader, desk.clock, where, begin, end, lambda _count: None)
+
+
+def _text(content: bytes) -> str:
+    """A header or a value as far as it is a text; otherwise its bytes."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return "0x" + content.hex()

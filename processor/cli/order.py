@@ -1,0 +1,129 @@
+"""`hakuna-processor order ORDER_ID`: everything known of one order."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from processor.cli.brokers import asked_of_brokers
+from processor.cli.output import console, output_option, print_json, printable, table
+from processor.cli.settings import cluster_settings_or_exit, env_file
+
+if TYPE_CHECKING:
+    from processor.config import Settings
+    from processor.timeline.gather import Asked, Found
+    from processor.timeline.story import Happening
+
+
+@click.command("order", short_help="shows everything known of one order")
+@click.argument("order_id")
+@click.option("--since", help="Nothing older: a time such as 2026-05-09T03:00:00Z, or how long ago, such as 90m.")
+@click.option("--until", help="Nothing newer; the same forms.")
+@click.option("--full", is_flag=True, help="Read all that is kept, whatever it takes.")
+@click.option("--show-personal-data", is_flag=True, help="Show the customer's name, address, e-mail and phone.")
+@output_option
+@env_file
+def command(
+    order_id: str,
+    since: str | None,
+    until: str | None,
+    full: bool,
+    show_personal_data: bool,
+    output: str,
+    env_file: Path | None,
+) -> None:
+    """Shows everything known of one order, in time: its events and what each became and why, its entries, what was
+    answered, holds, dead letters and what was done about them, and its state now.
+
+    ORDER_ID is the records' key, byte for byte; `-` reads it from standard input. Exit 1 when nothing is known.
+
+    \b
+    hakuna-processor order ord-123
+    hakuna-processor order ord-123 --output json | jq '.timeline[] | select(.kind == "dead_letter")'
+    hakuna-processor order --since 2d --show-personal-data -- -an-id-with-a-dash
+    """
+    from processor.timeline.gather import Asked
+
+    asked = Asked(_moment(since, "--since"), _moment(until, "--until"), full)
+    settings = cluster_settings_or_exit(env_file)
+    key = _key(order_id)
+    found, happenings = asked_of_brokers(settings, lambda: _told(settings, key, asked, personal=show_personal_data))
+    shown = key.decode("utf-8", "backslashreplace")
+    if output == "json":
+        from processor.dead_letters.selection import iso
+
+        timeline = [
+            {"at": None if one.at_ms is None else iso(one.at_ms), "kind": one.kind.value, **one.facts}
+            for one in happenings
+        ]
+        print_json({"order_id": shown, "timeline": timeline})
+    elif happenings:
+        _show(happenings)
+    _note(settings, shown, found)
+    sys.exit(0 if happenings else 1)
+
+
+def _told(settings: Settings, key: bytes, asked: Asked, *, personal: bool) -> tuple[Found, Sequence[Happening]]:
+    from processor.edges.avro import AvroDecoder, reader_schema
+    from processor.edges.registry_http import RegistryHttp
+    from processor.preflight.heard import Heard
+    from processor.timeline.gather import gather
+    from processor.timeline.story import tell
+    from processor.topics import ORDER_TOPICS
+
+    found = gather(settings, key, asked, Heard())
+    if not settings.registry_url:
+        found.notes.append("what the source records say is not shown: SCHEMA_REGISTRY_URL is not set")
+        return found, tell(found, {}, personal=personal)
+    registry = RegistryHttp(settings.registry_url, settings.registry_auth)
+    try:
+        fields = {topic: AvroDecoder(reader_schema(topic), registry).decode for topic in ORDER_TOPICS}
+        return found, tell(found, fields, personal=personal)
+    finally:
+        registry.close()
+
+
+def _show(happenings: Sequence[Happening]) -> None:
+    from processor.timeline.lines import line
+
+    console().print(table(("time", "what", ""), (line(one) for one in happenings)))
+
+
+def _note(settings: Settings, shown: str, found: Found) -> None:
+    """What a reader should know of how the timeline came about, on standard error."""
+    from processor.dead_letters.selection import iso
+
+    if not found.anything:
+        looked = f"its place, partition {found.partition} of the topics {settings.topic_prefix}*"
+        click.echo(f"nothing is known of order {printable(shown, 100)} (looked in {looked})", err=True)
+    if not found.complete:
+        spans = ", ".join(
+            f"{iso(one.from_ms or 0)} to {'now' if one.until_ms is None else iso(one.until_ms)}" for one in found.spans
+        )
+        click.echo(f"only the time around what is known was searched ({spans}); --full reads all", err=True)
+    for text in found.notes:
+        click.echo(printable(text, 1000), err=True)
+
+
+def _key(order_id: str) -> bytes:
+    """Arguments are bytes that Python made text of; the other way round gives them back, valid UTF-8 or not."""
+    if order_id != "-":
+        return os.fsencode(order_id)
+    return sys.stdin.buffer.read().removesuffix(b"\n")
+
+
+def _moment(text: str | None, option: str) -> int | None:
+    if text is None:
+        return None
+    from processor.dead_letters.selection import parse_moment
+
+    try:
+        return parse_moment(text, int(time.time() * 1000))
+    except ValueError as wrong:
+        raise click.BadParameter(f"{printable(text)!r} is not {wrong}", param_hint=option) from wrong

@@ -1,0 +1,100 @@
+"""`hakuna-processor schemas check|register`: the schemas of the source topics, under `<topic>-value`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from processor.cli.output import console, interruptible, output_option, print_json, table
+from processor.cli.settings import UNUSABLE, env_file, settings_or_exit
+
+if TYPE_CHECKING:
+    from processor.config import Settings
+    from processor.schemas_plan import SchemaStep
+
+_STYLES: Final = {"register": "green", "leave": "dim", "refuse": "bold red"}
+
+
+@click.group("schemas", short_help="checks and registers the schemas")
+def command() -> None:
+    """Checks and registers the schemas of the source topics, each under its topic's name and `-value`."""
+
+
+@command.command("check")
+@output_option
+@env_file
+def check(output: str, env_file: Path | None) -> None:
+    """Says whether what is registered can be read, and what `schemas register` would do. Exit 1 where it would refuse.
+
+    \b
+    hakuna-processor schemas check
+    """
+    settings = _settings(env_file)
+    _end(interruptible(lambda: _steps(settings, register=False)), output)
+
+
+@command.command("register")
+@output_option
+@env_file
+def register(output: str, env_file: Path | None) -> None:
+    """Registers the schemas that are not there yet. Exit 1 where one does not go together with what is there: then
+    nothing is registered.
+
+    \b
+    hakuna-processor schemas register
+    """
+    settings = _settings(env_file)
+    _end(interruptible(lambda: _steps(settings, register=True)), output)
+
+
+def _steps(settings: Settings, *, register: bool) -> list[SchemaStep]:
+    from processor.edges.avro import reader_schema
+    from processor.edges.avro_compat import unreadable
+    from processor.edges.registry_http import RegistryHttp
+    from processor.schemas_plan import Registered, SchemaAction, schema_step
+    from processor.topics import ORDER_TOPICS
+
+    registry = RegistryHttp(settings.registry_url, settings.registry_auth)
+    try:
+        steps, schemas = [], {}
+        for topic in ORDER_TOPICS:
+            subject = f"{settings.topic(topic)}-value"
+            numbers = registry.versions(subject)
+            level = registry.level(subject)
+            asked = numbers if level.endswith("_TRANSITIVE") else numbers[-1:]
+            there = [version for number in asked if (version := registry.version(subject, number)) is not None]
+            schemas[subject] = reader_schema(topic)
+            known = [Registered(version.number, version.schema) for version in there]
+            steps.append(schema_step(subject, schemas[subject], known, level, unreadable))
+        if register and not any(step.action is SchemaAction.REFUSE for step in steps):
+            for step in steps:
+                if step.action is SchemaAction.REGISTER:
+                    registry.register(step.subject, schemas[step.subject])
+        return steps
+    finally:
+        registry.close()
+
+
+def _settings(file: Path | None) -> Settings:
+    settings = settings_or_exit(file, None)
+    if not settings.registry_url:
+        click.echo(
+            "1 problem with the settings:\n  SCHEMA_REGISTRY_URL: not set; such as http://registry:8081", err=True
+        )
+        sys.exit(UNUSABLE)
+    return settings
+
+
+def _end(steps: Sequence[SchemaStep], output: str) -> None:
+    if output == "json":
+        print_json(steps)
+    else:
+        from rich.text import Text
+
+        rows = [(Text(step.action.value, style=_STYLES[step.action]), step.subject, step.why) for step in steps]
+        console().print(table(("", "subject", "why"), rows))
+    sys.exit(1 if any(step.action == "refuse" for step in steps) else 0)

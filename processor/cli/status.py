@@ -1,0 +1,211 @@
+"""`hakuna-processor status`: the fleet, once or as a live page."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from processor.cli.output import console, interruptible, output_option, print_json, printable, table
+from processor.cli.settings import cluster_settings_or_exit, env_file
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from processor.config import Settings
+    from processor.fleet.brokers import Brokers
+    from processor.fleet.view import FleetView, PartitionView
+    from processor.fleet.workers import Worker
+
+_QUIET_SHOWN = "every partition has a worker, and nothing waits"
+
+
+@click.command("status", short_help="shows who has what, how far behind, and what blocks it")
+@click.option(
+    "--workers",
+    envvar="STATUS_WORKERS",
+    default="",
+    help="URLs of workers' metrics ports, separated by commas. A name with several addresses (a headless service) is "
+    "several workers.",
+)
+@click.option("--all", "everything", is_flag=True, help="Show partitions that are at their end, too.")
+@click.option("--watch", is_flag=True, help="A page that renews itself, until Ctrl-C.")
+@click.option("--interval", default="2s", show_default=True, help="How often, with --watch.")
+@output_option
+@env_file
+def command(workers: str, everything: bool, watch: bool, interval: str, output: str, env_file: Path | None) -> None:
+    """Shows who has which partitions, how far behind each is, what blocks it and since when, quota shares, circuits,
+    holds and restores. Asks the workers and the brokers; what does not answer is shown as such.
+
+    Exit 0 when all that was asked answers and is ready, 1 otherwise.
+
+    \b
+    hakuna-processor status
+    hakuna-processor status --watch --workers http://worker-0:9400,http://worker-1:9400
+    hakuna-processor status --workers http://hakuna-processor-send-headless:9400 --output json
+    """
+    from processor.config import duration_s, url
+
+    settings = cluster_settings_or_exit(env_file)
+    try:
+        urls = [url(part.strip()) for part in workers.split(",") if part.strip()]
+    except ValueError as wrong:
+        raise click.BadParameter(f"{printable(workers)!r} is not {wrong}", param_hint="--workers") from wrong
+    try:
+        interval_s = max(duration_s(interval), 0.2)
+    except ValueError as wrong:
+        raise click.BadParameter(f"{interval!r} is not {wrong}", param_hint="--interval") from wrong
+    if watch and output == "json":
+        raise click.UsageError("--watch is a page for people; leave it out, and ask as often as you like")
+    looking = _Looking(settings, urls)
+    if watch:
+        _watch(looking, interval_s, everything)
+    seen = interruptible(looking.look)
+    if output == "json":
+        print_json(seen.as_json())
+    else:
+        console().print(_page(seen, everything))
+    sys.exit(0 if seen.well else 1)
+
+
+class _Looking:
+    """Asks everybody at once. Mutable: `_brokers` are there once they have answered."""
+
+    def __init__(self, settings: Settings, urls: list[str]) -> None:
+        self._settings = settings
+        self._urls = urls
+        self._brokers: Brokers | None = None
+
+    def look(self) -> FleetView:
+        from concurrent.futures import ThreadPoolExecutor
+
+        from processor.fleet.view import view
+        from processor.fleet.workers import ask
+
+        with ThreadPoolExecutor(1) as pool:
+            workers = pool.submit(ask, self._urls)
+            behind, trouble = self._ask_brokers()
+            return view(workers.result(), behind, trouble, int(time.time() * 1000))
+
+    def _ask_brokers(self) -> tuple[Any, str | None]:
+        from processor.cli.brokers import no_broker
+        from processor.errors import BrokerOutage, Fatal
+        from processor.fleet.brokers import Brokers
+        from processor.preflight.heard import Heard
+
+        try:
+            if self._brokers is None:
+                self._brokers = Brokers(self._settings, Heard())
+            return self._brokers.ask(), None
+        except BrokerOutage as outage:
+            return [], no_broker(self._settings, str(outage))
+        except Fatal as refused:
+            return [], str(refused)
+
+
+def _watch(looking: _Looking, interval_s: float, everything: bool) -> None:
+    """Until Ctrl-C. On no terminal, each look is printed below the last."""
+    from rich.live import Live
+
+    screen = console()
+    with Live(console=screen, screen=screen.is_terminal, auto_refresh=False) as live:
+        while True:
+            seen = interruptible(looking.look)
+            live.update(_page(seen, everything), refresh=True)
+            time.sleep(interval_s)
+
+
+def _page(seen: FleetView, everything: bool) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Any] = []
+    if seen.trouble is not None:
+        parts += [Text(seen.trouble, style="bold red"), ""]
+    if seen.workers:
+        parts += [table(("worker", "roles", "partitions", "", ""), map(_worker, seen.workers)), ""]
+        destinations = [
+            _destination(worker.url, one)
+            for worker in seen.workers
+            for role in worker.roles
+            for one in role.get("destinations", [])
+        ]
+        if destinations:
+            columns = ("destination", "worker", "quota share", "circuit", "in flight", "paused until")
+            parts += [table(columns, destinations), ""]
+    shown = [one for one in seen.partitions if everything or not one.quiet]
+    if shown:
+        columns = ("role", "partition", "worker", "lag", "oldest", "blocked by")
+        parts.append(table(columns, (_partition(one, seen.at_ms) for one in shown)))
+    elif seen.partitions:
+        parts.append(Text(_QUIET_SHOWN))
+    return Group(*parts)
+
+
+def _worker(worker: Worker) -> tuple[object, ...]:
+    from rich.text import Text
+
+    roles = ", ".join(f"{role.get('role')} {role.get('life', '')}".strip() for role in worker.roles)
+    partitions = str(sum(len(role.get("partitions", [])) for role in worker.roles)) if worker.roles else ""
+    extras = [
+        f"{worker.gauges[name]} {words}"
+        for name, words in (
+            ("processor_held_orders", "held orders"),
+            ("processor_parked_events", "parked events"),
+            ("processor_restore_remaining_records", "records to restore"),
+        )
+        if worker.gauges.get(name)
+    ]
+    if worker.silent is not None:
+        state = Text(printable(worker.silent), style="bold red")
+    elif worker.unready:
+        state = Text(printable("; ".join(worker.unready)), style="yellow")
+    else:
+        state = Text("ready", style="green")
+    return worker.url, roles, partitions, ", ".join(extras), state
+
+
+def _destination(url: str, one: dict[str, Any]) -> tuple[str, ...]:
+    paused = one.get("paused_until")
+    share = one.get("quota_share")
+    return (
+        str(one.get("name")),
+        url,
+        "no quota" if share is None else str(share),
+        "key refused" if one.get("key_refused") else str(one.get("circuit")),
+        str(one.get("in_flight")),
+        "" if not isinstance(paused, int) else _clock(paused),
+    )
+
+
+def _partition(one: PartitionView, now_ms: int) -> tuple[object, ...]:
+    from rich.text import Text
+
+    blocked = "" if one.blocked_by is None else one.blocked_by
+    if one.blocked_since is not None:
+        blocked += f" (for {_age((now_ms - one.blocked_since) / 1000)})"
+    return (
+        one.role,
+        f"{one.topic}/{one.partition}",
+        Text("nobody", style="bold red") if one.worker is None else one.worker,
+        "" if one.lag is None else str(one.lag),
+        "" if not one.lag_seconds else _age(one.lag_seconds),
+        blocked,
+    )
+
+
+def _clock(at_ms: int) -> str:
+    from processor.dead_letters.selection import iso
+
+    return iso(at_ms)
+
+
+def _age(seconds: float) -> str:
+    """`850 ms`, `12 s`, `3 min`, `5 h`, `9 d`."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0) * 1000:.0f} ms"

@@ -1,0 +1,100 @@
+"""What a cluster allows this user: asked where the broker tells, tried where it does not, leaving nothing behind.
+
+Owned by `check`. Topics and groups are described with the operations that are allowed on them. Nothing tells of a
+transactional ID, so a producer is asked for, with a timeout above the broker's `transaction.max.timeout.ms`: the broker
+looks at the right first (TRANSACTIONAL_ID_AUTHORIZATION_FAILED), at the timeout next (INVALID_TRANSACTION_TIMEOUT), and
+only then remembers the ID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+import confluent_kafka as ck
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+
+from processor.edges.kafka_admin import ANSWER_S_MAX, KafkaAdmin
+from processor.edges.kafka_client import KafkaSettings, LibraryLog, error_of, merged
+
+_NEVER_GRANTED_MS: Final = 2_147_483_647
+"""Above every `transaction.max.timeout.ms` (15 min by default), and the most that librdkafka takes."""
+
+
+class Allowed(NamedTuple):
+    """`operations` by their Kafka names, None where the broker does not say; `refused` why it said nothing at all;
+    `members` of a group."""
+
+    operations: frozenset[str] | None
+    refused: str | None = None
+    members: int = 0
+
+
+def topic_rights(admin: KafkaAdmin, topics: Sequence[str]) -> Mapping[str, Allowed]:
+    """For each topic. One that does not exist says nothing."""
+    found: dict[str, Allowed] = {}
+    for name, future in admin.topics_soon(topics).items():
+        try:
+            found[name] = Allowed(_names(future.result(timeout=2 * ANSWER_S_MAX).authorized_operations))
+        except (KafkaException, FutureTimeout) as refused:
+            found[name] = Allowed(None, _why(refused))
+    return found
+
+
+def group_rights(admin: KafkaAdmin, group: str) -> Allowed:
+    """A group that does not exist yet is described all the same, rights included."""
+    try:
+        described = admin.group_soon(group).result(timeout=2 * ANSWER_S_MAX)
+    except (KafkaException, FutureTimeout) as refused:
+        if isinstance(refused, KafkaException) and error_of(refused).code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return Allowed(None)
+        return Allowed(None, _why(refused))
+    return Allowed(_names(described.authorized_operations), None, len(described.members))
+
+
+def may_write_transactions(settings: KafkaSettings, transactional_id: str) -> str | None:
+    """Why a producer of this ID would be refused; None where it would not."""
+    config: dict[str, Any] = merged(
+        {},
+        {name: value for name, value in settings.items() if not name.startswith(("group.", "message.timeout"))},
+        {
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": _NEVER_GRANTED_MS,
+            "client.id": "hakuna-processor-check",
+        },
+    )
+    config["error_cb"] = lambda _error: None
+    try:
+        ck.Producer(config, logger=LibraryLog(_Nothing())).init_transactions(ANSWER_S_MAX)
+    except KafkaException as refused:
+        error = error_of(refused)
+        if error.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+            return None
+        return error.str()
+    structlog.get_logger().warning(
+        "a transactional ID was granted a timeout of 24 days", transactional_id=transactional_id
+    )
+    return None
+
+
+class _Nothing:
+    """What librdkafka logs of a refusal that was meant to be."""
+
+    def debug(self, event: str, **facts: Any) -> None: ...
+
+    def info(self, event: str, **facts: Any) -> None: ...
+
+    def warning(self, event: str, **facts: Any) -> None: ...
+
+    def error(self, event: str, **facts: Any) -> None: ...
+
+
+def _names(operations: Iterable[Enum] | None) -> frozenset[str] | None:
+    return frozenset(operation.name for operation in operations) if operations else None
+
+
+def _why(refused: KafkaException | FutureTimeout) -> str:
+    return error_of(refused).str() if isinstance(refused, KafkaException) else "no broker answers"

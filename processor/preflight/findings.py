@@ -1,0 +1,64 @@
+"""What `check` finds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """SOUND: as it should be. NOTE: it works, and somebody should know. PROBLEM: a worker cannot do its work."""
+
+    SOUND = "sound"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+class Area(StrEnum):
+    """What a finding is about, in the order in which they are told."""
+
+    SETTINGS = "settings"
+    BROKERS = "brokers"
+    TOPICS = "topics"
+    GROUPS = "groups"
+    RIGHTS = "rights"
+    REGISTRY = "registry"
+    STATE = "state"
+    KEYS = "keys"
+    CLOCK = "clock"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`subject` is what it is about (a setting, a topic, an address), `what` how that is, `remedy` what to do about it
+    (empty where nothing needs to be done)."""
+
+    area: Area
+    subject: str
+    verdict: Verdict
+    what: str
+    remedy: str = ""
+
+
+def sound(area: Area, subject: str, what: str) -> Finding:
+    return Finding(area, subject, Verdict.SOUND, what)
+
+
+def note(area: Area, subject: str, what: str, remedy: str = "") -> Finding:
+    return Finding(area, subject, Verdict.NOTE, what, remedy)
+
+
+def problem(area: Area, subject: str, what: str, remedy: str) -> Finding:
+    assert remedy, f"a problem without a remedy: {subject}: {what}"
+    return Finding(area, subject, Verdict.PROBLEM, what, remedy)
+
+
+def problems(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.verdict is Verdict.PROBLEM]
+
+
+def split(text: str) -> tuple[str, str]:
+    """A complaint in the house's form, `what; remedy`, in its two parts."""
+    what, _, remedy = text.partition("; ")
+    return what, remedy or "set it to a value of that form"

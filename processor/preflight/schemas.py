@@ -1,0 +1,44 @@
+"""The registry, and whether what is registered there can be read: the same question as at transform's start."""
+
+from __future__ import annotations
+
+from processor.config import Settings
+from processor.edges.avro import reader_schema
+from processor.edges.avro_compat import unreadable
+from processor.edges.registry_http import RegistryHttp
+from processor.errors import RegistryOutage
+from processor.preflight.findings import Area, Finding, note, problem, sound, split
+from processor.topics import ORDER_TOPICS
+
+
+def check_schemas(settings: Settings) -> list[Finding]:
+    registry = RegistryHttp(settings.registry_url, settings.registry_auth)
+    try:
+        registry.subjects()
+        found = [sound(Area.REGISTRY, settings.registry_url, "answers")]
+        for topic in ORDER_TOPICS:
+            found.append(_subject(registry, f"{settings.topic(topic)}-value", reader_schema(topic)))
+    except RegistryOutage as outage:
+        what, remedy = split(str(outage))
+        if what == str(outage):
+            remedy = "correct SCHEMA_REGISTRY_URL, or let this machine through to it"
+        return [problem(Area.REGISTRY, settings.registry_url, what, remedy)]
+    finally:
+        registry.close()
+    return found
+
+
+def _subject(registry: RegistryHttp, subject: str, ours: str) -> Finding:
+    latest = registry.version(subject, "latest")
+    if latest is None:
+        what = "nothing is registered yet; producers do so, or `hakuna-processor schemas register`"
+        return note(Area.REGISTRY, subject, what)
+    why = unreadable(ours, latest.schema)
+    if why is None:
+        return sound(Area.REGISTRY, subject, f"version {latest.number} can be read")
+    return problem(
+        Area.REGISTRY,
+        subject,
+        f"version {latest.number} cannot be read with this worker's schema: {why}",
+        "deploy a version of this worker that can, or take the schema back",
+    )

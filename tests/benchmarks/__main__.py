@@ -1,0 +1,25 @@
+"""`python -m tests.benchmarks`: every bench, each beside its floor. Name one to run it alone."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.benchmarks import http_clients, send, transform
+
+BENCHES = {"transform": transform.main, "send": send.main}
+
+
+def main(arguments: list[str]) -> None:
+    if arguments and arguments[0] in BENCHES:
+        BENCHES[arguments[0]](arguments[1:])
+        return
+    if arguments and arguments[0] == "http":
+        sys.argv = [sys.argv[0], *arguments[1:]]
+        http_clients.main()
+        return
+    for bench in BENCHES.values():
+        bench(arguments)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,52 @@
+"""What the benches share: a run's figures, and what the system says of a process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from tests.support.processes import Worker
+
+
+class Run(NamedTuple):
+    """One side's figures: events, the seconds they took, CPU seconds of its process, its peak memory in bytes."""
+
+    events: int
+    seconds: float
+    cpu_seconds: float
+    rss_bytes: int
+
+    def line(self, name: str) -> str:
+        return (
+            f"{name:<12} {self.events / self.seconds:>9,.0f} events/s  "
+            f"{self.cpu_seconds / self.events * 1e6:>6.1f} µs CPU an event "
+            f"({self.cpu_seconds / self.events * 1000:.3f} CPU-s per 1,000)  {self.rss_bytes / 1e6:>5.0f} MB"
+        )
+
+
+def finished(worker: Worker, role: str) -> int:
+    """Records that a role has finished, by its own metrics."""
+    try:
+        lines = worker.get("/metrics").text.splitlines()
+    except httpx.TransportError:
+        return 0  # the port is not there yet
+    return round(
+        sum(
+            float(line.rsplit(" ", 1)[1])
+            for line in lines
+            if line.startswith("processor_records_total{") and f'role="{role}"' in line
+        )
+    )
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))

@@ -1,0 +1,223 @@
+"""send beside its floor, in one run: `python -m tests.benchmarks.send [--entries N] [--orders N] [--latency-ms N]`.
+
+The floor is the same HTTP client posting the same bodies to the same server from memory: no Kafka, no lanes, no
+receipts, no offsets, no metrics. The server is a minimal one of ours in a process of its own; with a latency it
+answers each request that much later, and then `orders / latency` is the ceiling, since an order has one request in
+flight. CPU is of the whole process, librdkafka's threads included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import multiprocessing
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import httptools
+import httpx
+import uvloop
+from confluent_kafka import Producer
+
+from processor.edges.http import LeanTransport
+from processor.edges.http_choice import tls_context
+from processor.edges.http_connection import HttpLimits
+from processor.edges.http_request import RequestTemplate
+from processor.topics import TOPICS, Topic
+from tests.benchmarks.measured import Run, cpu_s, finished, rss_bytes
+from tests.support.kafka import KafkaBroker
+from tests.support.processes import Worker
+from tests.support.topics import TopicSpace
+
+MODULE = "tests.benchmarks.send"
+PARTITIONS = 4
+IN_FLIGHT = 1024
+BODY_BYTES = 600
+WAIT_S_MAX = 600.0
+HEADERS = [
+    (b"Authorization", b"Bearer sk_test_bench"),
+    (b"Content-Type", b"application/json"),
+    (b"Hakuna-Version", b"v1.2"),
+    (b"User-Agent", b"hakuna-processor/bench"),
+]
+
+
+def body(number: int) -> bytes:
+    filling = "x" * (BODY_BYTES - 100)
+    return b'{"type":"order_cancelled","payload":{"order_id":"ord-%d","filling":"%b"}}' % (number, filling.encode())
+
+
+# ---- the server -----------------------------------------------------------------------------------------------------
+
+
+class Answering(asyncio.Protocol):
+    """Whole requests in, one prebuilt answer each, `latency_s` later. Mutable: its parser and transport."""
+
+    wire = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 23\r\n\r\n{"event_id":"evt-1234"}'
+
+    def __init__(self, latency_s: float) -> None:
+        self._latency_s = latency_s
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        if self._latency_s:
+            asyncio.get_running_loop().call_later(self._latency_s, self._answer)
+        else:
+            self._answer()
+
+    def _answer(self) -> None:
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._transport.write(self.wire)
+
+
+async def serve(latency_s: float) -> None:
+    server = await asyncio.get_running_loop().create_server(partial(Answering, latency_s), "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+@contextlib.contextmanager
+def server(latency_ms: int) -> Iterator[str]:
+    command = [sys.executable, "-m", MODULE, "--serve", "--latency-ms", str(latency_ms)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        yield f"http://127.0.0.1:{int(child.stdout.readline())}"
+    finally:
+        child.kill()
+        child.wait()
+
+
+# ---- the floor ------------------------------------------------------------------------------------------------------
+
+
+async def post_all(url: str, entries: int) -> None:
+    transport = LeanTransport(tls_context(), HttpLimits(connections_max=IN_FLIGHT))
+    template = RequestTemplate("POST", httpx.URL(f"{url}/events"), HEADERS)
+    numbers = iter(range(entries))
+
+    async def work() -> None:
+        for number in numbers:
+            request = template.build(body(number % 1000), [(b"Idempotency-Key", b'"events/bench/%d"' % number)])
+            response = await transport.handle_async_request(request)
+            assert response.status_code == 200
+
+    await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+    await transport.aclose()
+
+
+def floor(url: str, entries: int, answer: Any) -> None:
+    gc.set_threshold(50_000, 20, 100)
+    started_s, started_cpu = time.monotonic(), time.process_time()
+    uvloop.run(post_all(url, entries))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    answer.send(Run(entries, time.monotonic() - started_s, time.process_time() - started_cpu, usage.ru_maxrss * 1024))
+
+
+def run_floor(url: str, entries: int) -> Run:
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("spawn").Process(target=floor, args=(url, entries, theirs))
+    child.start()
+    run: Run = ours.recv()
+    child.join()
+    return run
+
+
+# ---- send -----------------------------------------------------------------------------------------------------------
+
+
+def fill(space: TopicSpace, entries: int, orders: int) -> None:
+    """An outbox as transform leaves it."""
+    for plan in TOPICS:
+        space.create(plan.topic, partitions=PARTITIONS, config=plan.config)
+    producer = Producer({"bootstrap.servers": space.bootstrap_servers, "linger.ms": 20, "compression.type": "lz4"})
+    now = b"%d" % (time.time() * 1000)
+    topic = space.name(Topic.OUTBOX)
+    for number in range(entries):
+        order = number % orders
+        headers = [
+            ("entry-id", b"events/bench/%d" % number),
+            ("entry-type", b"order_cancelled"),
+            ("source", b"bench/0/%d" % number),
+            ("occurred-at", now),
+        ]
+        while True:
+            try:
+                producer.produce(
+                    topic, body(order), b"ord-%d" % order, partition=order % PARTITIONS, headers=list(headers)
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(60) == 0
+
+
+def run_worker(space: TopicSpace, url: str, entries: int, environment: dict[str, str]) -> Run:
+    settings = space.environment | {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": "sk_test_bench"} | environment
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Worker("run", "--role", "send", environment=settings, directory=Path(directory), await_ready=False) as worker,
+    ):
+        deadline_s = time.monotonic() + WAIT_S_MAX
+        first: tuple[float, float, int] | None = None
+        done = 0
+        while time.monotonic() < deadline_s and done < entries:
+            done = finished(worker, "send")
+            if done and first is None:
+                first = (time.monotonic(), cpu_s(worker.pid), done)
+            time.sleep(0.1)
+        assert first is not None, worker.log_tail()
+        assert done >= entries, f"{done} of {entries} within {WAIT_S_MAX:.0f} s: {worker.log_tail()}"
+        run = Run(entries - first[2], time.monotonic() - first[0], cpu_s(worker.pid) - first[1], rss_bytes(worker.pid))
+        assert worker.terminate() == 0
+        return run
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--entries", type=int, default=100_000)
+    parser.add_argument("--orders", type=int, default=1000)
+    parser.add_argument("--latency-ms", type=int, default=0)
+    parser.add_argument("--env", action="append", default=[], help="NAME=VALUE for the worker")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.serve:
+        uvloop.run(serve(options.latency_ms / 1000))
+        return
+    environment = dict(item.split("=", 1) for item in options.env)
+    with server(options.latency_ms) as url, KafkaBroker() as broker:
+        print(
+            f"send, {options.entries:,} entries of {options.orders:,} orders, {options.latency_ms} ms latency",
+            flush=True,
+        )
+        of_floor = run_floor(url, options.entries)
+        print(of_floor.line("floor"), flush=True)
+        space = TopicSpace(broker.bootstrap_servers)
+        fill(space, options.entries, options.orders)
+        ours = run_worker(space, url, options.entries, environment)
+        print(ours.line("send"), flush=True)
+        rate = ours.events / ours.seconds
+        print(f"{'ratio':<12} {rate / (of_floor.events / of_floor.seconds):>9.0%} of the floor's rate", flush=True)
+        if options.latency_ms:
+            print(f"{'ceiling':<12} {rate * options.latency_ms / 1000 / options.orders:>9.0%} of orders / latency")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,78 @@
+"""The compose file, loaded by compose's own loader, and its settings by ours."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from processor.cli import main
+from processor.config import Role, load
+from processor.sandbox.script import SANDBOX_KEY
+from tests.deploy.tools import DEPLOY, run, tool
+
+LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+COMPILE_SECONDS_MAX = 280.0
+"""The first use fetches and compiles it: half a minute of one core, and cores may be shared."""
+COMPOSE = DEPLOY / "compose.yaml"
+TEXT = COMPOSE.read_text()
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == "hakuna-processor"}
+
+
+def load_by_compose(path: Path) -> tuple[int, str]:
+    go = tool("go", "install Go, 1.21 or later")
+    done = run([go, "run", LOADER, str(path)], timeout_s=COMPILE_SECONDS_MAX)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_composes_own_loader_takes_it_and_refuses_a_misspelt_key(tmp_path: Path) -> None:
+    code, said = load_by_compose(COMPOSE)
+    assert code == 0, said
+    misspelt = tmp_path / "compose.yaml"
+    misspelt.write_text(TEXT.replace("cap_drop:", "cap_dropp:"))
+    code, said = load_by_compose(misspelt)
+    assert code != 0
+    assert "cap_dropp" in said
+
+
+def test_what_is_mounted_is_there() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert not source.startswith(".") or (DEPLOY / source).exists(), source
+
+
+def test_nothing_listens_beyond_loopback() -> None:
+    for service in SERVICES.values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_of_ours_has_settings_and_a_command_that_work(name: str) -> None:
+    command: click.Command = main
+    arguments = list(OURS[name]["command"])
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), arguments.pop(0))
+        assert found is not None
+        command = found
+    parsed = command.make_context(name, arguments).params
+    load(OURS[name]["environment"], (Role(parsed["role"]),) if "role" in parsed else None)
+
+
+def test_the_worker_and_the_stand_in_agree_on_key_and_address() -> None:
+    environment = OURS["send"]["environment"]
+    assert environment["HAKUNA_API_KEY"] == SANDBOX_KEY
+    simulate = main.get_command(click.Context(main), "simulate")
+    assert simulate is not None
+    parsed = simulate.make_context("simulate", list(OURS["stand-ins"]["command"][1:])).params
+    assert environment["HAKUNA_BASE_URL"] == f"http://127.0.0.1:{parsed['hakuna_port']}"
+    assert OURS["stand-ins"]["network_mode"] == "service:send"
+
+
+def test_all_that_runs_is_scraped() -> None:
+    (scraped,) = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())["scrape_configs"]
+    (names,) = scraped["dns_sd_configs"]
+    assert set(names["names"]) == {name for name, service in OURS.items() if service["command"][0] == "run"}

@@ -1,0 +1,220 @@
+"""Each overlay builds, is valid by strict schemas, and says nothing that the code does not know."""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import click
+import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
+import pytest
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
+from cloudcoil.resources import Resource
+
+from processor.cli import main
+from processor.config import PREFIXES, Role, load
+from processor.runtime import _AFTER_DRAIN_S as AFTER_DRAIN_S
+from processor.sandbox.script import SANDBOX_KEY
+from tests.deploy import mirror
+from tests.deploy.manifests import OVERLAYS, Manifest, built, containers, of_kind, settings
+from tests.deploy.tools import DEPLOY
+
+KUBERNETES_VERSIONS = ("1.31", "1.34")
+"""The oldest that has every field used, and a recent one."""
+
+FOREIGN_KINDS: Mapping[str, type[Resource]] = {
+    "ScaledObject": ScaledObject,
+    "PodMonitor": PodMonitor,
+    "PrometheusRule": PrometheusRule,
+}
+"""Kinds that an operator brings. Their models ignore unknown keys, so a round trip is compared."""
+
+
+@cache
+def overlay(name: str) -> list[Manifest]:
+    return built(f"overlays/{name}")
+
+
+def paths(value: object, at: str = "") -> Iterator[str]:
+    """Every key of a tree, as a path; `a[].b` for what stands in lists."""
+    match value:
+        case dict():
+            for key, inner in value.items():
+                yield f"{at}.{key}"
+                yield from paths(inner, f"{at}.{key}")
+        case list():
+            for inner in value:
+                yield from paths(inner, f"{at}[]")
+
+
+def unknown_keys(manifest: Manifest) -> set[str]:
+    model = FOREIGN_KINDS[manifest["kind"]].model_validate(manifest)
+    back = json.loads(model.model_dump_json(by_alias=True, exclude_none=True))
+    return set(paths(manifest)) - set(paths(back))
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_built_in_kinds_are_valid_and_have_no_unknown_key(name: str, version: str) -> None:
+    checked = [one for one in overlay(name) if one["kind"] not in FOREIGN_KINDS]
+    assert len(checked) >= 10
+    for one in checked:
+        kubernetes_validate.validate(one, version, strict=True)
+
+
+def test_the_validation_would_refuse_an_unknown_key() -> None:
+    (pod_disruption_budget, *_) = of_kind(overlay("production"), "PodDisruptionBudget").values()
+    wrong = {**pod_disruption_budget, "spec": {**pod_disruption_budget["spec"], "maxUnavailible": 1}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, KUBERNETES_VERSIONS[0], strict=True)
+
+
+@pytest.mark.parametrize("kind", FOREIGN_KINDS)
+def test_operators_kinds_are_valid_and_have_no_unknown_key(kind: str) -> None:
+    found = of_kind(overlay("production"), kind)
+    assert found
+    for one in found.values():
+        assert unknown_keys(one) == set()
+
+
+def test_the_comparison_would_find_an_unknown_key() -> None:
+    (monitor,) = of_kind(overlay("production"), "PodMonitor").values()
+    assert unknown_keys({**monitor, "spec": {**monitor["spec"], "selektor": {}}}) == {".spec.selektor"}
+
+
+def test_the_operators_rules_are_the_rule_files() -> None:
+    assert mirror.MIRROR.read_text() == mirror.mirrored(), "run: python -m tests.deploy.mirror"
+
+
+# ---- what the manifests say is what the code knows ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_worker_starts_with_its_settings(name: str) -> None:
+    """As the worker itself would judge them, roles included: no unknown name, nothing missing but secrets."""
+    shared = settings(overlay(name))
+    for container in containers(overlay(name)):
+        arguments = container.spec["args"]
+        roles = (Role(arguments[arguments.index("--role") + 1]),) if "--role" in arguments else None
+        environment = shared | container.environment
+        assert all(key.startswith(PREFIXES) for key in environment)
+        load(environment, roles)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_command_is_one_of_ours(name: str) -> None:
+    for container in containers(overlay(name)):
+        command: click.Command = main
+        arguments = list(container.spec["args"])
+        while isinstance(command, click.Group):
+            found = command.get_command(click.Context(command), arguments.pop(0))
+            assert found is not None, container.spec["args"]
+            command = found
+        command.make_context(command.name, arguments)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_file_that_a_setting_names_is_mounted(name: str) -> None:
+    shared = settings(overlay(name))
+    for container in containers(overlay(name)):
+        named = [
+            value
+            for key, value in (shared | container.environment).items()
+            if key.endswith(("_FILE", "_LOCATION", "_DIR")) and value
+        ]
+        for path in named:
+            if "stand-ins" in container.spec["name"]:
+                continue
+            assert path.rpartition("/")[0] in container.mounts, f"{container.workload}: {path}"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_pod_has_longer_to_end_than_its_drain(name: str) -> None:
+    for container in containers(overlay(name)):
+        if "run" in container.spec["args"]:
+            drain_s = load(settings(overlay(name)), None).drain_s + AFTER_DRAIN_S
+            assert container.pod["terminationGracePeriodSeconds"] >= drain_s + 10
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_pod_of_ours_keeps_the_restricted_standard(name: str) -> None:
+    for container in containers(overlay(name)):
+        pod, spec = container.pod["securityContext"], container.spec["securityContext"]
+        assert pod["runAsNonRoot"]
+        assert pod["runAsUser"] != 0
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not spec["allowPrivilegeEscalation"]
+        assert spec["readOnlyRootFilesystem"]
+        assert spec["capabilities"] == {"drop": ["ALL"]}
+        assert not container.pod["automountServiceAccountToken"]
+        assert "memory" in container.spec["resources"]["limits"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_state_has_a_place_that_can_be_written(name: str) -> None:
+    for container in containers(overlay(name)):
+        if "run" in container.spec["args"]:
+            assert load({}, None).state_dir in container.mounts
+
+
+def test_a_user_is_the_images() -> None:
+    (user,) = {container.pod["securityContext"]["runAsUser"] for container in containers(overlay("production"))}
+    assert f"USER {user}:{user}\n" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_the_port_is_the_settings_default() -> None:
+    for container in containers(overlay("production")):
+        for port in container.spec.get("ports", []):
+            assert port == {"name": "metrics", "containerPort": load({}, None).metrics_port}
+
+
+def test_secrets_are_mounted_whole_and_may_be_missing() -> None:
+    for container in containers(overlay("production")):
+        assert not any("subPath" in mount for mount in container.spec.get("volumeMounts", []))
+        for volume in container.pod.get("volumes", []):
+            assert "secret" not in volume or volume["secret"]["optional"]
+
+
+def test_a_change_of_settings_is_a_rollout() -> None:
+    """The ConfigMap's name holds its contents' digest, and every pod refers to it by that name."""
+    manifests = overlay("production")
+    (name,) = (name for name in of_kind(manifests, "ConfigMap") if name.startswith("settings"))
+    assert name != "settings"
+    for container in containers(manifests):
+        assert {"configMapRef": {"name": name}} in container.spec["envFrom"]
+
+
+def test_the_autoscaler_asks_for_its_own_installation_and_waits() -> None:
+    manifests = overlay("production")
+    (namespace,) = of_kind(manifests, "Namespace")
+    scaled: dict[str, Any] = {name: one["spec"] for name, one in of_kind(manifests, "ScaledObject").items()}
+    assert set(scaled) == {"transform", "send"}
+    for name, spec in scaled.items():
+        (trigger,) = spec["triggers"]
+        query = f'max(processor:wanted_replicas{{role="{name}",namespace="{namespace}"}})'
+        assert trigger["metadata"]["query"] == query
+        assert (trigger["metricType"], trigger["metadata"]["threshold"]) == ("AverageValue", "1")
+        behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        assert behavior["scaleDown"]["stabilizationWindowSeconds"] >= 1800
+        workload = of_kind(manifests, spec["scaleTargetRef"]["kind"])[name]
+        assert "replicas" not in workload["spec"], "each apply would undo what the autoscaler did"
+
+
+def test_local_uses_the_stand_ins_key_and_address() -> None:
+    manifests = overlay("local")
+    (secret,) = of_kind(manifests, "Secret").values()
+    assert secret["data"]["api-key"] == b64encode(SANDBOX_KEY.encode()).decode()
+    (stand_ins,) = (one for one in containers(manifests) if one.spec["name"] == "stand-ins")
+    simulate = main.get_command(click.Context(main), "simulate")
+    assert simulate is not None
+    parsed = simulate.make_context("simulate", list(stand_ins.spec["args"][1:])).params
+    assert settings(manifests)["HAKUNA_BASE_URL"] == f"http://127.0.0.1:{parsed['hakuna_port']}"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_pod_of_ours_is_reached_by_a_policy(name: str) -> None:
+    policies = of_kind(overlay(name), "NetworkPolicy")
+    assert policies["all"]["spec"]["podSelector"] == {}
+    assert policies["all"]["spec"]["policyTypes"] == ["Ingress", "Egress"]

@@ -1,0 +1,98 @@
+"""`hakuna-processor demo` as its user runs it: with nothing, on a cluster, and interrupted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from tests.support.children import REPOSITORY, ChildProcess, free_ports, wait_until
+from tests.support.processes import OWN_PREFIXES
+
+SECONDS_MAX = 110.0  # by itself some 25 s; a busy machine takes its time
+INTERRUPTED = 130
+SMALL = ("--orders", "80", "--rate", "40", "--bad-share", "0.3", "--seed", "5")
+
+Demo = Callable[..., ChildProcess]
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    """Starts the demo; its temporary files go to `tmp_path`."""
+    with ExitStack() as running:
+
+        def start(*arguments: str, environment: Mapping[str, str] | None = None) -> ChildProcess:
+            outer = {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIXES)}
+            child = ChildProcess(
+                [sys.executable, "-m", "processor", "demo", *arguments],
+                log=tmp_path / "demo.log",
+                env=outer | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)} | dict(environment or {}),
+                cwd=tmp_path,
+            )
+            running.callback(child.kill)
+            return child
+
+        yield start
+
+
+def left_behind(directory: Path) -> list[Path]:
+    return list(directory.glob("hakuna-processor-demo-*"))
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that `pid` has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in children.split()]
+
+
+@pytest.mark.slow
+def test_it_runs_with_nothing_and_every_record_becomes_what_the_rules_say(demo: Demo, tmp_path: Path) -> None:
+    child = demo(*SMALL)
+    code = child.wait(SECONDS_MAX)
+    shown = child.log_tail()
+    assert code == 0, shown
+    assert "All as expected" in shown
+    assert "Next: " in shown
+    assert "dead letters" in shown
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_it_runs_on_a_real_cluster_and_leaves_nothing_there(demo: Demo, kafka: str) -> None:
+    child = demo(*SMALL, environment={"KAFKA_BOOTSTRAP_SERVERS": kafka})
+    code = child.wait(SECONDS_MAX)
+    assert code == 0, child.log_tail()
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 3})
+    assert [name for name in admin.list_topics(timeout=10).topics if name.startswith("demo-")] == []
+    groups = admin.list_consumer_groups().result(timeout=10).valid
+    assert [group.group_id for group in groups if group.group_id.startswith("demo-")] == []
+
+
+@pytest.mark.slow
+def test_interrupted_it_takes_its_workers_with_it(demo: Demo, tmp_path: Path) -> None:
+    child = demo("--orders", "5000")
+    wait_until(lambda: "feeding" in child.log_tail(), what="the demo", timeout_s=SECONDS_MAX, child=child)
+    started = workers_of(child.pid)
+    assert len(started) == 2
+    assert child.terminate(60) == INTERRUPTED
+    assert not any(Path(f"/proc/{pid}").exists() for pid in started)
+    assert left_behind(tmp_path) == []
+
+
+def test_brokers_that_do_not_answer_are_named(demo: Demo, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    child = demo(environment={"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"})
+    assert child.wait(60) == 1
+    assert "the demo's topics cannot be made" in child.log_tail()
+    assert left_behind(tmp_path) == []
+
+
+def test_a_misspelt_setting_is_named(demo: Demo) -> None:
+    child = demo(environment={"PROCESSOR_LOG_LEVLE": "DEBUG"})
+    assert child.wait(30) == 78
+    assert "PROCESSOR_LOG_LEVEL" in child.log_tail()
