@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from processor.cli.output import console, interruptible, output_option, print_json, printable, table
+from processor.cli.output import interruptible, output_option, print_json, printable, show, table
 from processor.cli.settings import UNUSABLE, env_file, environment
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ def command(role: str, try_key: bool | None, output: str, env_file: Path | None)
 def _show(found: Sequence[Finding], wrong: int) -> None:
     from rich.text import Text
 
-    screen = console()
     rows = []
     for finding in found:
         said = Text(printable(finding.what))
@@ -71,5 +70,5 @@ def _show(found: Sequence[Finding], wrong: int) -> None:
             said.append(f"\n→ {printable(finding.remedy)}", style="italic")
         verdict = Text(finding.verdict.value, style=_STYLES[finding.verdict])
         rows.append((verdict, finding.area.value, finding.subject, said))
-    screen.print(table(("", "area", "what", ""), rows))
+    show(table(("", "area", "what", ""), rows))
     click.echo("all is sound" if not wrong else f"{wrong} problem{'s' if wrong != 1 else ''}", err=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from processor.cli.brokers import asked_of_brokers
-from processor.cli.output import console, output_option, print_json, printable, table
+from processor.cli.output import output_option, print_json, printable, show, table
 from processor.cli.settings import cluster_settings_or_exit, env_file
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def command(
         ]
         print_json({"order_id": shown, "timeline": timeline})
     elif happenings:
-        _show(happenings)
+        _show(settings, happenings)
     _note(settings, shown, found)
     sys.exit(0 if happenings else 1)
 
@@ -82,17 +82,14 @@ def _told(settings: Settings, key: bytes, asked: Asked, *, personal: bool) -> tu
         found.notes.append("what the source records say is not shown: SCHEMA_REGISTRY_URL is not set")
         return found, tell(found, {}, personal=personal)
     registry = RegistryHttp(settings.registry_url, settings.registry_auth)
-    try:
-        fields = {topic: AvroDecoder(reader_schema(topic), registry).decode for topic in ORDER_TOPICS}
-        return found, tell(found, fields, personal=personal)
-    finally:
-        registry.close()
+    fields = {topic: AvroDecoder(reader_schema(topic), registry).decode for topic in ORDER_TOPICS}
+    return found, tell(found, fields, personal=personal)
 
 
-def _show(happenings: Sequence[Happening]) -> None:
+def _show(settings: Settings, happenings: Sequence[Happening]) -> None:
     from processor.timeline.lines import line
 
-    console().print(table(("time", "what", ""), (line(one) for one in happenings)))
+    show(table(("time", "what", ""), (line(one, settings.topic_prefix) for one in happenings)))
 
 
 def _note(settings: Settings, shown: str, found: Found) -> None:

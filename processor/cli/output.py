@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
-PIPE_COLUMNS: Final = 240
+PIPE_COLUMNS: Final = 10_000
 """The width of a table that goes into a pipe or a file: a line a row, for whoever greps in it."""
 TEXT_CHARS_MAX: Final = 500
 """The most of one foreign text in a table: an order ID may have a megabyte."""
@@ -54,6 +54,18 @@ def console() -> Console:
 
     width = None if sys.stdout.isatty() else PIPE_COLUMNS
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=False, width=width)
+
+
+def show(what: RenderableType) -> None:
+    """On standard output; into a pipe without the blanks that fill a table's lines."""
+    screen = console()
+    if screen.is_terminal:
+        screen.print(what)
+        return
+    with screen.capture() as captured:
+        screen.print(what)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from processor.cli.output import console, interruptible, output_option, print_json, table
+from processor.cli.output import interruptible, output_option, print_json, show, table
 from processor.cli.settings import UNUSABLE, env_file, settings_or_exit
 
 if TYPE_CHECKING:
@@ -59,24 +59,21 @@ def _steps(settings: Settings, *, register: bool) -> list[SchemaStep]:
     from processor.topics import ORDER_TOPICS
 
     registry = RegistryHttp(settings.registry_url, settings.registry_auth)
-    try:
-        steps, schemas = [], {}
-        for topic in ORDER_TOPICS:
-            subject = f"{settings.topic(topic)}-value"
-            numbers = registry.versions(subject)
-            level = registry.level(subject)
-            asked = numbers if level.endswith("_TRANSITIVE") else numbers[-1:]
-            there = [version for number in asked if (version := registry.version(subject, number)) is not None]
-            schemas[subject] = reader_schema(topic)
-            known = [Registered(version.number, version.schema) for version in there]
-            steps.append(schema_step(subject, schemas[subject], known, level, unreadable))
-        if register and not any(step.action is SchemaAction.REFUSE for step in steps):
-            for step in steps:
-                if step.action is SchemaAction.REGISTER:
-                    registry.register(step.subject, schemas[step.subject])
-        return steps
-    finally:
-        registry.close()
+    steps, schemas = [], {}
+    for topic in ORDER_TOPICS:
+        subject = f"{settings.topic(topic)}-value"
+        numbers = registry.versions(subject)
+        level = registry.level(subject)
+        asked = numbers if level.endswith("_TRANSITIVE") else numbers[-1:]
+        there = [version for number in asked if (version := registry.version(subject, number)) is not None]
+        schemas[subject] = reader_schema(topic)
+        known = [Registered(version.number, version.schema) for version in there]
+        steps.append(schema_step(subject, schemas[subject], known, level, unreadable))
+    if register and not any(step.action is SchemaAction.REFUSE for step in steps):
+        for step in steps:
+            if step.action is SchemaAction.REGISTER:
+                registry.register(step.subject, schemas[step.subject])
+    return steps
 
 
 def _settings(file: Path | None) -> Settings:
@@ -96,5 +93,5 @@ def _end(steps: Sequence[SchemaStep], output: str) -> None:
         from rich.text import Text
 
         rows = [(Text(step.action.value, style=_STYLES[step.action]), step.subject, step.why) for step in steps]
-        console().print(table(("", "subject", "why"), rows))
+        show(table(("", "subject", "why"), rows))
     sys.exit(1 if any(step.action == "refuse" for step in steps) else 0)

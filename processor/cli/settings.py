@@ -49,9 +49,11 @@ def cluster_settings_or_exit(file: Path | None) -> Settings:
 
 
 def environment(file: Path | None) -> dict[str, str]:
+    if file is None:
+        return dict(os.environ)
     from dotenv import dotenv_values
 
-    of_file = {name: value for name, value in dotenv_values(file).items() if value is not None} if file else {}
+    of_file = {name: value for name, value in dotenv_values(file).items() if value is not None}
     return {**of_file, **os.environ}
 
 

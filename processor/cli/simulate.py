@@ -190,8 +190,7 @@ def _run(simulation: Simulation, settings: Settings | None, plan: Shop) -> int:
 
 def _wrote(simulation: Simulation, settings: Settings, plan: Shop) -> bool:
     """Whether the shop could write its records; says so either way."""
-    from confluent_kafka import KafkaException
-
+    from processor.errors import Fatal
     from processor.errors import Outage as Unreachable
     from processor.sandbox.writer import OrderWriter, Written
 
@@ -206,7 +205,7 @@ def _wrote(simulation: Simulation, settings: Settings, plan: Shop) -> bool:
 
     try:
         records = simulation.write(writer, plan)
-    except (Unreachable, KafkaException) as failure:
+    except (Unreachable, Fatal) as failure:
         click.echo(f"The shop cannot write: {failure}", err=True)
         return False
     click.echo(f"The shop wrote {records} records. The stand-ins still answer.", err=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from processor.cli.output import console, interruptible, output_option, print_json, printable, table
+from processor.cli.output import console, interruptible, output_option, print_json, printable, show, table
 from processor.cli.settings import cluster_settings_or_exit, env_file
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def command(workers: str, everything: bool, watch: bool, interval: str, output: 
     if output == "json":
         print_json(seen.as_json())
     else:
-        console().print(_page(seen, everything))
+        show(_page(seen, everything))
     sys.exit(0 if seen.well else 1)
 
 
@@ -83,10 +83,9 @@ class _Looking:
         from concurrent.futures import ThreadPoolExecutor
 
         from processor.fleet.view import view
-        from processor.fleet.workers import ask
 
         with ThreadPoolExecutor(1) as pool:
-            workers = pool.submit(ask, self._urls)
+            workers = pool.submit(_ask_workers, self._urls)
             behind, trouble = self._ask_brokers()
             return view(workers.result(), behind, trouble, int(time.time() * 1000))
 
@@ -104,6 +103,14 @@ class _Looking:
             return [], no_broker(self._settings, str(outage))
         except Fatal as refused:
             return [], str(refused)
+
+
+def _ask_workers(urls: list[str]) -> list[Worker]:
+    if not urls:
+        return []
+    from processor.fleet.workers import ask
+
+    return ask(urls)
 
 
 def _watch(looking: _Looking, interval_s: float, everything: bool) -> None:

@@ -24,7 +24,7 @@ from processor.dead_letters.contents import as_sent, prepare
 from processor.dead_letters.ledger import Ledger, Write
 from processor.dead_letters.plan import Plan
 from processor.dead_letters.reading import Offsets, Step, read
-from processor.dead_letters.replay import Content, Ending, Orders, Progress, Replay, Tallied
+from processor.dead_letters.replay import Barrier, Content, Ending, Orders, Progress, Replay, Tallied
 from processor.dead_letters.resolutions import (
     RUN_PARTITION,
     How,
@@ -63,6 +63,7 @@ class Clients:
     follower: Reader
     offsets: Offsets
     ledger: Ledger
+    barrier: Barrier
     clock: Clock
     keep: Callable[[], None]
     step: Step
@@ -290,6 +291,7 @@ class Campaign:
             clients.offsets,
             clients.clock,
             self._content,
+            clients.barrier,
             clients.keep,
         )
         ending = replay.run(watch, stopped)

@@ -14,7 +14,6 @@ from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 
 import confluent_kafka as ck
-import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
     AclOperation,
@@ -81,7 +80,10 @@ class KafkaAdmin:
     """Questions to one cluster. May be used from any thread; `close` is not needed."""
 
     def __init__(self, settings: KafkaSettings, *, client_id: str, log: Log | None = None) -> None:
-        log = log or structlog.get_logger()
+        if log is None:
+            import structlog  # 0.2 s: a command that brings its own log does not need it
+
+            log = structlog.get_logger()
         self._complaints = Complaints(log)
         owned = {"client.id": client_id}
         config: dict[str, Any] = merged({}, settings, owned)

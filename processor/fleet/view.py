@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from processor.dead_letters.selection import iso
-from processor.fleet.brokers import Behind
-from processor.fleet.workers import Worker
 from processor.records import TopicPartition
+
+if TYPE_CHECKING:
+    from processor.fleet.brokers import Behind
+    from processor.fleet.workers import Worker
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from processor.edges.kafka_admin import KafkaAdmin, TopicState
 from processor.edges.kafka_rights import Allowed, group_rights, may_write_transactions, topic_rights
 from processor.errors import BrokerOutage, Fatal
 from processor.preflight import rights
-from processor.preflight.doors import explain
+from processor.preflight.doors import explain, nobody_home
 from processor.preflight.findings import Area, Finding, note, problem, sound, split
 from processor.preflight.heard import Heard
 from processor.records import TopicPartition
@@ -40,10 +40,12 @@ def check_cluster(
     settings: Settings, kafka: Mapping[str, str], admin: KafkaAdmin, heard: Heard, roles: Sequence[Role]
 ) -> list[Finding]:
     """`kafka` are the librdkafka settings that `admin` was made with."""
+    if nobody_home(settings.bootstrap_servers):
+        return no_brokers(settings, heard)
     try:
         count = admin.brokers()
-    except (BrokerOutage, Fatal) as outage:
-        return no_brokers(settings, heard, str(outage))
+    except (BrokerOutage, Fatal):
+        return no_brokers(settings, heard)
     brokers = "1 broker answers" if count == 1 else f"{count} brokers answer"
     found = [sound(Area.BROKERS, settings.bootstrap_servers, brokers)]
     names = sorted({settings.topic(topic) for role in roles for topic in NEEDED.get(role, ())})
@@ -62,14 +64,16 @@ def check_cluster(
     return found
 
 
-def no_brokers(settings: Settings, heard: Heard, outage: str) -> list[Finding]:
+def no_brokers(settings: Settings, heard: Heard) -> list[Finding]:
     """What stands at each address instead of a broker, and what the client has heard of it."""
     found = [
         problem(Area.BROKERS, address, what, remedy)
         for address, what, remedy in explain(settings.bootstrap_servers, settings.kafka)
     ]
-    said = heard.about("sasl", "ssl", "authentication", "certificate") or outage
-    return [*found, note(Area.BROKERS, settings.bootstrap_servers, f"the client says: {said}")]
+    said = heard.about("sasl", "ssl", "authentication", "certificate")
+    return (
+        found if said is None else [*found, note(Area.BROKERS, settings.bootstrap_servers, f"the client says: {said}")]
+    )
 
 
 # ---- topics ---------------------------------------------------------------------------------------------------------

@@ -61,4 +61,4 @@ def problems(findings: Iterable[Finding]) -> list[Finding]:
 def split(text: str) -> tuple[str, str]:
     """A complaint in the house's form, `what; remedy`, in its two parts."""
     what, _, remedy = text.partition("; ")
-    return what, remedy or "set it to a value of that form"
+    return what, remedy or ("write it in that form" if " is not " in what else "change one of them")

@@ -23,8 +23,6 @@ def check_schemas(settings: Settings) -> list[Finding]:
         if what == str(outage):
             remedy = "correct SCHEMA_REGISTRY_URL, or let this machine through to it"
         return [problem(Area.REGISTRY, settings.registry_url, what, remedy)]
-    finally:
-        registry.close()
     return found
 
 

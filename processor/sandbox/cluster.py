@@ -26,6 +26,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from processor.config import Settings
+from processor.edges.kafka_client import unusable
 from processor.errors import BrokerOutage
 from processor.sandbox.broker import PARTITIONS, EmbeddedBroker
 from processor.topics import ORDER_TOPICS, TOPICS
@@ -56,15 +57,18 @@ def cluster(settings: Settings, *, keep: bool) -> Iterator[Cluster]:
             yield Cluster("a broker inside this process", kafka, "")
         return
     prefix = f"demo-{uuid.uuid4().hex[:8]}."
-    admin = AdminClient({**settings.librdkafka, "log_level": 0})
-    refused = _create(admin, prefix)
     try:
-        if refused:
-            raise BrokerOutage(f"the demo's topics cannot be made: {refused[0]}")
+        admin = AdminClient({**settings.librdkafka, "log_level": 0})
+    except KafkaException as refused:
+        raise unusable(refused) from refused
+    missing = _create(admin, prefix)
+    try:
+        if missing:
+            raise BrokerOutage(f"the demo's topics cannot be made: {missing[0]}")
         yield Cluster(settings.bootstrap_servers, settings.librdkafka, prefix)
     finally:
         # Nothing to tidy up where no broker answered, and nobody wants to wait for it a second time.
-        if not keep and len(refused) < len(TOPICS):
+        if not keep and len(missing) < len(TOPICS):
             _delete(admin, settings, prefix)
 
 
@@ -74,13 +78,13 @@ def _create(admin: AdminClient, prefix: str) -> list[str]:
         NewTopic(prefix + plan.topic, num_partitions=PARTITIONS, replication_factor=-1, config=dict(plan.config))
         for plan in TOPICS
     ]
-    refused = []
+    missing = []
     for future in admin.create_topics(wanted, request_timeout=_ANSWER_S_MAX).values():
         try:
             future.result(timeout=_ANSWER_S_MAX)
         except (KafkaException, TimeoutError) as reason:
-            refused.append(str(reason) or "no answer")
-    return refused
+            missing.append(str(reason) or "no answer")
+    return missing
 
 
 def _delete(admin: AdminClient, settings: Settings, prefix: str) -> None:

@@ -23,7 +23,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fastavro import parse_schema, schemaless_writer
 
 from processor.edges.avro import reader_schema
-from processor.errors import BrokerOutage, RegistryOutage
+from processor.edges.kafka_client import error_of, unusable
+from processor.errors import BrokerOutage, Fatal, RegistryOutage
 from processor.records import Position
 from processor.sandbox.history import Step, Truncated, Value
 from processor.topics import ORDER_TOPICS, Topic
@@ -51,14 +52,14 @@ class OrderWriter:
         written: Written,
     ) -> None:
         """`kafka` are librdkafka's settings, `registry_url` one URL or several with commas, `registry_auth`
-        `user:password`. Registers the five schemas; raises `RegistryOutage`."""
+        `user:password`. Registers the five schemas. Raises `Unusable` or `RegistryOutage`."""
         self._prefix = topic_prefix
         self._written = written
-        self._producer = Producer(
-            {"linger.ms": 5, "enable.idempotence": True, "log_level": 0}
-            | dict(kafka)
-            | {"partitioner": "murmur2_random", "error_cb": self._complain}
-        )
+        config = {"linger.ms": 5, "enable.idempotence": True, "log_level": 0} | dict(kafka)
+        try:
+            self._producer = Producer(config | {"partitioner": "murmur2_random", "error_cb": self._complain})
+        except KafkaException as refused:
+            raise unusable(refused) from refused
         self._schemas: dict[Topic, tuple[bytes, Any]] = {}
         for topic in ORDER_TOPICS:
             text = reader_schema(topic)
@@ -69,8 +70,7 @@ class OrderWriter:
         self._complaint = "no broker answers"
 
     def write(self, step: Step) -> None:
-        """Hands one record over. Raises `BrokerOutage` when the brokers stay away, KafkaException when they
-        refuse it."""
+        """Hands one record over. Raises `BrokerOutage` when the brokers stay away, `Fatal` when they refuse it."""
         under_way = self._unacknowledged.get(step.key)
         if under_way is not None and under_way[0] is not step.topic:
             self.flush()
@@ -89,19 +89,21 @@ class OrderWriter:
             except BufferError:
                 # The local queue is full: wait for the brokers rather than grow.
                 self.flush()
+            except KafkaException as refused:
+                raise Fatal(f"a record cannot be written: {error_of(refused).str()}") from refused
         self.poll()
 
     def poll(self) -> None:
         """Takes what was acknowledged since."""
         self._producer.poll(0)
         if self._failure is not None:
-            raise KafkaException(self._failure)
+            raise Fatal(f"the brokers refuse a record: {self._failure.str()}")
 
     def flush(self) -> None:
         """Returns when every record is acknowledged. Raises as `write` does."""
         left = self._producer.flush(FLUSH_S_MAX)
         if self._failure is not None:
-            raise KafkaException(self._failure)
+            raise Fatal(f"the brokers refuse a record: {self._failure.str()}")
         if left:
             raise BrokerOutage(f"{left} records unacknowledged after {FLUSH_S_MAX:g} s: {self._complaint}")
 

@@ -18,10 +18,15 @@ Reading order:
     breaker.py       closed, open, half open: for a destination that is down, and for a key that is refused
     poison.py        5xx on one entry while others pass
     backoff.py       how long an entry waits by our own judgement
-    post.py          the seam to HTTP
+    gate.py          what holds a whole destination: its pause, its breaker, its key, its limit
+    endpoint.py      the seam to HTTP
     handover.py      where the two threads meet
     sender.py        the loop
     meter.py         what both tell whoever measures
+    outgoing.py      from an outbox record to an entry, or why not
+    assignments.py   the partitions that are ours
     takeover.py      from assigned to open: the committed map, the holds
+    effects.py       what an ending leaves on Kafka before its offset is finished (`written.py`: its form)
+    commits.py       what the group is told, and the claim to the slots of the quota (`note.py`: its form)
     role.py          the Kafka thread
 """

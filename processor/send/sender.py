@@ -80,8 +80,8 @@ for ever."""
 ARRAY_SERVER_ERRORS_MAX: Final = 3
 """5xx on one array, while others pass, before it is split."""
 ARRAY_FAILURES_MAX: Final = 10
-"""The same where there are no others: one order that crashes the server would hold those beside it for ever. A split is
-no verdict, and costs an array in an outage no more than a few requests."""
+"""The same where there are no others: one order that crashes the server would hold those beside it for ever.
+A split is no verdict, and costs an array in an outage no more than a few requests."""
 RETRY_S_MIN: Final = 0.05
 """A server that refuses and says `Retry-After: 0` would be asked as fast as it can refuse."""
 HELD_AT_ONCE_MAX: Final = 500
@@ -566,15 +566,15 @@ class Sender(Generic[EntryT]):
             return f"retry after {pending.attempts} attempts"
         return "its turn"
 
-    def excused(self) -> bool:
-        """Whether nothing is to be expected of us right now: all that is ready to go is held by something
-        known."""
-        now_s = self._clock.monotonic_s()
-        if now_s - self.ticked_s > STALLED_S:
+    def waits(self, pending: Pending[EntryT]) -> bool:
+        """Whether it is known what an unfinished entry waits for: a request, a time, the destination, the
+        quota."""
+        state = self._lanes.state(pending.order_id)
+        if state is None or self._clock.monotonic_s() - self.ticked_s > STALLED_S:
             return False
-        gate = self._gate
-        held = not gate.is_open or self.in_flight > 0 or (self._pace is not None and not self._pace.has_free)
-        return held or not self._lanes.has_more(now_s)
+        if state is not LaneState.READY or not self._gate.is_open or self.in_flight >= self._gate.limit:
+            return True
+        return self._pace is not None and not self._pace.has_free
 
     def held_orders(self, epoch: int) -> int:
         return self._holds.count(epoch)

@@ -8,77 +8,29 @@ The partition is paused until it is OPEN, and the group is polled all the while:
 seconds. A restore ends when the reader's position reaches the end that the topic had when it began: never by
 a count. From then on the holds are followed, so that a release works at once.
 
-Owned by the Kafka thread. Mutable: `Assignment` by whoever holds it there; `Takeover` as announced in it.
+Owned by the Kafka thread; mutable, as announced in `Takeover`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Final, Generic
 
 import structlog
 
 from processor.dead_letters.holds import Hold, decode_hold
 from processor.interfaces import Committed, Consumer, Reader
-from processor.records import OrderId, OutboxEntry, Position, Record, TopicPartition
+from processor.records import OrderId, Position, Record, TopicPartition
+from processor.send.assignments import Assignment, Phase
 from processor.send.destination import EntryT
 from processor.send.handover import Handover, HoldsRead
 from processor.send.note import Note, read_note
-from processor.send.offsets import OffsetMap, Range, decode_ranges
-from processor.send.pending import Pending
+from processor.send.offsets import OffsetMap, decode_ranges
 
 log = structlog.get_logger(__name__)
 
 READ_MAX: Final = 2_000
 """Records of one step: the group's poll must not wait for a million holds."""
-
-
-class Phase(Enum):
-    """The picture is in the module's docstring."""
-
-    ASSIGNED = "assigned"
-    RESTORING = "restoring"
-    OPEN = "open"
-
-
-class Mapped:
-    """A map on its way to the topic, and the offset that may be committed with it. Mutable: `durable` once it
-    is there."""
-
-    __slots__ = ("durable", "next_offset", "value")
-
-    def __init__(self, next_offset: int, value: bytes) -> None:
-        self.next_offset = next_offset
-        self.value = value
-        self.durable = False
-
-
-class Assignment:
-    """One assignment of one outbox partition, and what is taken of it.
-
-    `committed` is the last commit as the broker has it; `claim` is how many of its slots of the quota count
-    as in use, until that is settled (`role.py`); `entries` and `bytes` what is taken and unfinished; `dirty`
-    says that something has changed since the last commit; `mapped` is a map of finished offsets that outgrew
-    the commit.
-    """
-
-    __slots__ = ("assigned_s", "bytes", "claim", "committed", "dirty", "entries", "epoch", "finished_before", "mapped",
-                 "offsets", "phase", "where")  # fmt: skip
-
-    def __init__(self, where: TopicPartition, epoch: int, assigned_s: float) -> None:
-        self.where = where
-        self.epoch = epoch
-        self.assigned_s = assigned_s
-        self.phase = Phase.ASSIGNED
-        self.committed = Committed(None, "")
-        self.finished_before: list[Range] = []
-        self.offsets: OffsetMap[Pending[OutboxEntry] | Record] = OffsetMap(None, ())
-        self.claim: int | None = None
-        self.dirty = False
-        self.mapped: Mapped | None = None
-        self.entries = 0
-        self.bytes = 0
 
 
 class Takeover(Generic[EntryT]):

@@ -11,10 +11,11 @@ from processor.timeline.story import Happening, Kind
 _ITEMS_MAX: Final = 5
 
 
-def line(happening: Happening) -> tuple[str, str, str]:
-    """When, what, and in words."""
+def line(happening: Happening, prefix: str) -> tuple[str, str, str]:
+    """When, what, and in words. Every topic has the installation's `prefix`, so none is shown with it."""
     at = "" if happening.at_ms is None else iso(happening.at_ms)
-    return at, happening.kind.value.replace("_", " "), _words(happening.kind, happening.facts)
+    words = _words(happening.kind, happening.facts)
+    return at, happening.kind.value.replace("_", " "), words.replace(prefix, "") if prefix else words
 
 
 def _words(kind: Kind, facts: Mapping[str, Any]) -> str:

@@ -327,7 +327,7 @@ class World:
         worker.role.turn()
         if worker.task.done():
             worker.task.result()
-        self.entries_seen_max = max(self.entries_seen_max, worker.role._entries)
+        self.entries_seen_max = max(self.entries_seen_max, worker.role._assignments.entries)
 
     def stop(self, worker: Worker) -> None:
         """SIGTERM."""

@@ -17,7 +17,7 @@ FOREIGN = {
     "fastavro": ("edges", "sandbox"),
     "avro": ("edges",),
     "rocksdict": ("edges",),
-    "prometheus_client": ("edges",),
+    "prometheus_client": ("edges", "sandbox"),
     "httptools": ("edges", "sandbox"),
     "uvicorn": ("sandbox",),
 }
@@ -32,7 +32,7 @@ ARROWS = {
     "dead_letters": {"dead_letters", "hakuna", "transform"},
     "edges": {"edges", "transform", "send", "hakuna", "dead_letters"},
 }
-NOUNS = {"records", "errors", "interfaces", "config", "topics", "verdicts", "advice"}
+NOUNS = {"records", "errors", "interfaces", "config", "topics", "verdicts", "advice", "watch"}
 PURE = ("records", "errors", "hakuna", "verdicts", "advice", "transform/rules", "transform/units", "transform/merge")
 CLOCKS = {"time", "random", "datetime.now", "asyncio", "socket", "threading"}
 

@@ -76,7 +76,10 @@ def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str
             named = ", ".join(selection.letters)
             raise click.ClickException(f"there is no letter {named}" if named else "no open letter fits these filters")
         view = interruptible(lambda: letter_view(desk, found, plain=show_personal_data, timeline=timeline))
-        (print_letter_json if output == "json" else print_letter)(view)
+        if output == "json":
+            print_letter_json(view)
+        else:
+            print_letter(view, desk.settings.topic_prefix)
 
 
 @command.command("replay")

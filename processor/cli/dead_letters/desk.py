@@ -27,6 +27,7 @@ from processor.dead_letters.replay import Content
 from processor.dead_letters.survey import Field, Route
 from processor.edges.clock import SystemClock
 from processor.edges.kafka_admin import KafkaAdmin
+from processor.edges.kafka_barrier import KafkaBarrier
 from processor.edges.kafka_consumer import Assignment, KafkaConsumer
 from processor.edges.kafka_purge import RecordDeletion
 from processor.edges.kafka_reader import KafkaReader
@@ -176,7 +177,7 @@ class Desk:
         def step(records: int) -> None:
             self.step(records)
 
-        return Clients(reader, reader, self.offsets, ledger, self.clock, lambda: None, step)
+        return Clients(reader, reader, self.offsets, ledger, nobody, self.clock, lambda: None, step)  # type: ignore[arg-type]
 
     def working(self) -> Clients:
         """Clients that may write: the place is taken, the transactional ID is ours. Raises `Busy`, `Fatal`."""
@@ -194,6 +195,8 @@ class Desk:
         assert isinstance(consumer, KafkaConsumer)
         transaction = KafkaTransaction(kafka, transactional_id=group, consumer=consumer, client_id=self.client_id)
         self._open.append(transaction.close)
+        barrier = KafkaBarrier(kafka, transactional_id=f"{group}.barrier", client_id=self.client_id)
+        self._open.append(barrier.close)
         reader = self.reader()
         ledger = Ledger(transaction, reader, self.offsets, self.clock, self.resolutions, self.wait)
         ledger.open()
@@ -202,7 +205,7 @@ class Desk:
             exclusive.keep()
             self.step(records)
 
-        return Clients(reader, self.reader(), self.offsets, ledger, self.clock, exclusive.keep, step)
+        return Clients(reader, self.reader(), self.offsets, ledger, barrier, self.clock, exclusive.keep, step)
 
     def deletion(self) -> RecordDeletion:
         return RecordDeletion(self.settings.librdkafka, client_id=self.client_id)
@@ -264,7 +267,7 @@ class Desk:
 
 
 class _Nobody:
-    """Stands where a transaction would, in a command that only looks."""
+    """Stands where a transaction and a barrier would, in a command that only looks."""
 
     record_bytes_max: Final = 0
 

@@ -83,7 +83,7 @@ def letter_view(desk: Desk, letter: Record, *, plain: bool, timeline: bool) -> d
     return view
 
 
-def print_letter(view: Mapping[str, Any]) -> None:
+def print_letter(view: Mapping[str, Any], prefix: str) -> None:
     """The same for a person."""
     resolution: Resolution | None = view["resolution"]
     facts = [
@@ -113,7 +113,7 @@ def print_letter(view: Mapping[str, Any]) -> None:
         from processor.timeline.lines import line
 
         out.print()
-        out.print(table(["at", "what", ""], [line(happening) for happening in view["timeline"]]))
+        out.print(table(["at", "what", ""], [line(happening, prefix) for happening in view["timeline"]]))
     for note in view.get("notes", ()):
         out.print(f"note: {note}")
 

@@ -12,16 +12,16 @@ from confluent_kafka import Consumer, TopicPartition
 from fastavro import parse_schema, schemaless_reader
 
 from processor.edges.avro import reader_schema
-from processor.errors import RegistryOutage
+from processor.errors import Fatal, RegistryOutage, Unusable
 from processor.records import Position
 from processor.sandbox.broker import PARTITIONS, EmbeddedBroker
-from processor.sandbox.history import Step, Truncated
+from processor.sandbox.history import TRANSFORMED, Step, Truncated
 from processor.sandbox.loopback import Loopback
 from processor.sandbox.orders import Shop, shop
 from processor.sandbox.registry import RegistryApi
 from processor.sandbox.stand_in import StandIn
 from processor.sandbox.writer import OrderWriter, write_in_time
-from processor.topics import ORDER_TOPICS
+from processor.topics import ORDER_TOPICS, Topic
 
 PREFIX = "shop."
 
@@ -100,6 +100,23 @@ def test_records_arrive_as_they_were_planned(broker: EmbeddedBroker) -> None:
 def test_a_registry_that_is_not_there_is_an_outage(broker: EmbeddedBroker) -> None:
     with Loopback(StandIn(RegistryApi("user:secret"))) as loopback, pytest.raises(RegistryOutage, match="401"):
         OrderWriter({"bootstrap.servers": broker.bootstrap_servers}, loopback.url, written=lambda step, position: None)
+
+
+def test_settings_that_librdkafka_does_not_know_are_unusable() -> None:
+    with pytest.raises(Unusable, match=r"no\.such\.setting"):
+        OrderWriter({"no.such.setting": "1"}, "http://127.0.0.1:1", written=lambda step, position: None)
+
+
+def test_a_record_that_cannot_be_written_ends_the_writing(broker: EmbeddedBroker) -> None:
+    with Loopback(StandIn(RegistryApi())) as loopback:
+        writer = OrderWriter(
+            {"bootstrap.servers": broker.bootstrap_servers, "message.max.bytes": "1000"},
+            loopback.url,
+            topic_prefix=PREFIX,
+            written=lambda step, position: None,
+        )
+        with pytest.raises(Fatal, match="too large"):
+            writer.write(Step(Topic.PLACED, b"ord-1", b"x" * 2_000, 1, TRANSFORMED))
 
 
 def test_writing_stops_when_it_is_told_to(broker: EmbeddedBroker) -> None:

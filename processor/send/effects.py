@@ -1,0 +1,234 @@
+"""effects: what the endings of entries leave on Kafka, and the offsets that are finished when it is there.
+
+    ending ─► what it leaves (`written.py`) ─► produce ─► acknowledged ─► finish
+                                                 ▲            │
+                                                 └── refused ─┘  (again, after a second)
+
+    delivered     a receipt
+    refused       its letter, and the hold that it puts on its order
+    held          its letter; finished when that is there, and the hold that it waits behind
+    superseded    nothing: the newer entry stands in the outbox
+    undecodable   its letter
+
+Owned by the Kafka thread. Invariants: an offset is finished once, when the last of what it left is
+acknowledged; what Kafka refuses is written again until it is there, for as long as that takes; a dead letter
+that would be one of a flood is not written at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from functools import partial
+from itertools import repeat
+from typing import Final, assert_never
+
+import structlog
+
+from processor.dead_letters.flood import FloodGuard
+from processor.interfaces import Clock, Producer
+from processor.records import OutboxEntry, Outcome, Reason, Record, Stage, TopicPartition
+from processor.send import written
+from processor.send.assignments import Assignment, Assignments
+from processor.send.meter import Endings
+from processor.send.pending import Ended, Held, Pending, Superseded
+from processor.send.settings import SendSettings
+from processor.send.written import Write
+from processor.verdicts import Delivered, Rejected
+
+log = structlog.get_logger(__name__)
+
+RETRY_S: Final = 1.0
+"""The wait after a record that Kafka refused."""
+
+
+class Finishing:
+    """An offset on its way to being finished. Mutable: `awaited` counts the acknowledgements that are still
+    out."""
+
+    __slots__ = ("awaited", "epoch", "offset", "outcome", "reason", "size", "topic")
+
+    def __init__(self, record: Record, epoch: int, size: int, outcome: Outcome, reason: str | None) -> None:
+        self.topic = record.topic
+        self.offset = record.offset
+        self.epoch = epoch
+        self.size = size
+        self.outcome = outcome
+        self.reason = reason
+        self.awaited = 0
+
+
+class Effects:
+    """Mutable. `_writes` is what is to be produced, in order, each with what it finishes (a map of finished
+    offsets:
+    nothing); `_unheld` has by order ID what waits for that order's hold; `_records` and `_dead_letters` count
+    since the last telling; `flooded` is for good; `trouble` is what Kafka said when it last refused
+    something."""
+
+    def __init__(self, settings: SendSettings, producer: Producer, clock: Clock, assignments: Assignments) -> None:
+        self._topics = settings.topics
+        self._group = settings.group
+        self._producer = producer
+        self._clock = clock
+        self._assignments = assignments
+        self._guard = FloodGuard(settings.dead_letter_share_max)
+        self._writes: deque[tuple[Write, Finishing | None]] = deque()
+        self._unheld: dict[str, list[Finishing]] = {}
+        self._not_before_s = 0.0
+        self._records: Counter[tuple[str, Outcome]] = Counter()
+        self._dead_letters: Counter[tuple[str, Stage, str]] = Counter()
+        self.flooded = False
+        self.trouble: str | None = None
+        self.finished = 0
+        """Records finished since the start; a watch sees progress by it."""
+
+    # ---- from endings to writes ---------------------------------------------------------------------------
+
+    def settle(self, endings: list[Ended[OutboxEntry]]) -> None:
+        delivered = 0
+        for ended in endings:
+            if self._assignments.of(ended.pending.epoch) is None:
+                continue  # of an assignment that is over
+            if isinstance(ended.ending, Delivered):
+                delivered += 1
+            self._settle(ended)
+        if delivered:
+            self._guard.written(repeat(False, delivered))
+
+    def _settle(self, ended: Ended[OutboxEntry]) -> None:
+        topics = self._topics
+        pending = ended.pending
+        match ended.ending:
+            case Delivered() as delivered:
+                finishing = _finishing(pending, Outcome.DELIVERED, None)
+                self._write(written.receipt(ended, delivered, topics.deliveries), finishing)
+            case Superseded():
+                self._finish(_finishing(pending, Outcome.SUPERSEDED, None))
+            case Held():
+                finishing = _finishing(pending, Outcome.HELD, Reason.HELD)
+                if pending.order_id in self._unheld:
+                    finishing.awaited += 1
+                    self._unheld[pending.order_id].append(finishing)
+                self._write(written.held_letter(ended, topics.dead_letters, self._group), finishing)
+            case Rejected() as rejected:
+                if pending.replay_id is None and self._floods():
+                    return
+                finishing = _finishing(pending, Outcome.DEAD_LETTERED, rejected.reason)
+                self._write(written.refused_letter(ended, rejected, topics.dead_letters, self._group), finishing)
+                if topics.holds is not None and ended.hold is not None:
+                    self._unheld.setdefault(pending.order_id, [])
+                    self._write(written.hold(pending.record, ended.hold, topics.holds), finishing)
+            case _:
+                assert_never(ended.ending)
+
+    def undecodable(self, record: Record, fault: str, epoch: int, size: int) -> None:
+        """A record that is no entry. It belongs to no lane and holds no order: which one would be a guess."""
+        if self._floods():
+            return
+        finishing = Finishing(record, epoch, size, Outcome.DEAD_LETTERED, Reason.UNDECODABLE)
+        at_ms = self._clock.now_ms()
+        self._write(written.undecodable_letter(record, fault, at_ms, self._topics.dead_letters, self._group), finishing)
+
+    def map(self, assignment: Assignment, value: bytes) -> None:
+        """A map of finished offsets that outgrew its commit."""
+        partition = assignment.where.partition
+        self._writes.append((Write(self._topics.offsets, partition, b"%d" % partition, value, [], 0), None))
+
+    def _floods(self) -> bool:
+        """Whether another dead letter would be one too many."""
+        if not self.flooded:
+            share = self._guard.flooded_by([True])
+            if share is None:
+                self._guard.written([True])
+                return False
+            self.flooded = True
+            log.error(
+                "stopped by the flood guard: most of the last records would be dead letters, so a fault of ours or of "
+                "a producer; nothing is taken until a restart",
+                share=round(share, 3),
+            )
+        return True
+
+    def _write(self, write: Write, finishing: Finishing) -> None:
+        finishing.awaited += 1
+        self._writes.append((write, finishing))
+
+    # ---- from writes to finished offsets ------------------------------------------------------------------
+
+    def produce(self) -> None:
+        """As many as the client has room for, in order; and what was acknowledged since."""
+        writes = self._writes
+        if writes and self._clock.monotonic_s() >= self._not_before_s:
+            produce = self._producer.produce
+            for _ in range(len(writes)):
+                write, finishing = writes[0]
+                if not produce(*write, partial(self._acknowledged, write, finishing)):
+                    break
+                writes.popleft()
+        self._producer.poll()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something that the client has not taken yet."""
+        return bool(self._writes)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Waits for acknowledgements; whether all of them are there, and nothing waits to be written."""
+        self.produce()
+        return self._producer.flush(timeout_s) == 0 and not self._writes
+
+    def _acknowledged(self, write: Write, finishing: Finishing | None, error: str | None, _offset: int) -> None:
+        if finishing is None:
+            self._map_answered(write, error)
+        elif error is not None:
+            self._refused(write, error)
+            self._writes.append((write, finishing))
+        else:
+            self._arrived(finishing)
+            if write.topic == self._topics.holds and write.key is not None:
+                for waiting in self._unheld.pop(write.key.decode(), ()):
+                    self._arrived(waiting)
+
+    def _arrived(self, finishing: Finishing) -> None:
+        assert finishing.awaited > 0, "acknowledged twice"
+        finishing.awaited -= 1
+        if finishing.awaited == 0:
+            self._finish(finishing)
+
+    def _refused(self, write: Write, error: str) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._not_before_s:
+            log.error("Kafka refused a record: again", topic=write.topic, partition=write.partition, error=error)
+        self._not_before_s = now_s + RETRY_S
+        self.trouble = f"{write.topic} cannot be written: {error}"
+
+    def _map_answered(self, write: Write, error: str | None) -> None:
+        assignment = self._assignments.at(TopicPartition(self._topics.outbox, write.partition))
+        if assignment is None or assignment.mapped is None or assignment.mapped.value is not write.value:
+            return  # of an assignment that is over
+        if error is None:
+            assignment.mapped.durable = True
+        else:
+            self._refused(write, error)
+            assignment.mapped = None
+
+    def _finish(self, finishing: Finishing) -> None:
+        assignment = self._assignments.of(finishing.epoch)
+        if assignment is None:
+            return
+        assignment.finish(finishing.offset, finishing.size)
+        self._records[finishing.topic, finishing.outcome] += 1
+        if finishing.reason is not None:
+            self._dead_letters[finishing.topic, Stage.SEND, finishing.reason] += 1
+        self.finished += 1
+        self.trouble = None
+
+    def tell(self) -> Endings:
+        """What ended since the last telling."""
+        told = Endings(self._records, self._dead_letters)
+        self._records = Counter()
+        self._dead_letters = Counter()
+        return told
+
+
+def _finishing(pending: Pending[OutboxEntry], outcome: Outcome, reason: str | None) -> Finishing:
+    return Finishing(pending.record, pending.epoch, pending.size, outcome, reason)
