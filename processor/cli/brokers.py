@@ -18,9 +18,15 @@ T = TypeVar("T")
 def asked_of_brokers(settings: Settings, ask: Callable[[], T]) -> T:
     """What `ask` returns; where no broker answers, why not, and exit 1. Ctrl-C is heard while it waits."""
     from processor.errors import BrokerOutage
+    from processor.preflight.doors import nobody_home
+
+    def asked() -> T:
+        if nobody_home(settings.bootstrap_servers):
+            raise BrokerOutage("nobody takes a connection")
+        return ask()
 
     try:
-        return interruptible(ask)
+        return interruptible(asked)
     except BrokerOutage as outage:
         raise click.ClickException(no_broker(settings, str(outage))) from outage
 

@@ -114,5 +114,6 @@ def _wait(environment: dict[str, str], ports: list[int], console: Console) -> No
 
 
 def _stop_on_signals() -> None:
-    """SIGTERM ends the demo as Ctrl-C does: workers drained, topics removed."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """SIGTERM, and a terminal that is closed, end the demo as Ctrl-C does: workers drained, topics removed."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)

@@ -62,12 +62,12 @@ def command(workers: str, everything: bool, watch: bool, interval: str, output: 
         raise click.UsageError("--watch is a page for people; leave it out, and ask as often as you like")
     looking = _Looking(settings, urls)
     if watch:
-        _watch(looking, interval_s, everything)
+        _watch(looking, interval_s, settings.topic_prefix, everything=everything)
     seen = interruptible(looking.look)
     if output == "json":
         print_json(seen.as_json())
     else:
-        show(_page(seen, everything))
+        show(_page(seen, settings.topic_prefix, everything=everything))
     sys.exit(0 if seen.well else 1)
 
 
@@ -93,9 +93,12 @@ class _Looking:
         from processor.cli.brokers import no_broker
         from processor.errors import BrokerOutage, Fatal
         from processor.fleet.brokers import Brokers
+        from processor.preflight.doors import nobody_home
         from processor.preflight.heard import Heard
 
         try:
+            if nobody_home(self._settings.bootstrap_servers):
+                raise BrokerOutage("nobody takes a connection")
             if self._brokers is None:
                 self._brokers = Brokers(self._settings, Heard())
             return self._brokers.ask(), None
@@ -113,7 +116,7 @@ def _ask_workers(urls: list[str]) -> list[Worker]:
     return ask(urls)
 
 
-def _watch(looking: _Looking, interval_s: float, everything: bool) -> None:
+def _watch(looking: _Looking, interval_s: float, prefix: str, *, everything: bool) -> None:
     """Until Ctrl-C. On no terminal, each look is printed below the last."""
     from rich.live import Live
 
@@ -121,11 +124,11 @@ def _watch(looking: _Looking, interval_s: float, everything: bool) -> None:
     with Live(console=screen, screen=screen.is_terminal, auto_refresh=False) as live:
         while True:
             seen = interruptible(looking.look)
-            live.update(_page(seen, everything), refresh=True)
+            live.update(_page(seen, prefix, everything=everything), refresh=True)
             time.sleep(interval_s)
 
 
-def _page(seen: FleetView, everything: bool) -> Group:
+def _page(seen: FleetView, prefix: str, *, everything: bool) -> Group:
     from rich.console import Group
     from rich.text import Text
 
@@ -146,7 +149,7 @@ def _page(seen: FleetView, everything: bool) -> Group:
     shown = [one for one in seen.partitions if everything or not one.quiet]
     if shown:
         columns = ("role", "partition", "worker", "lag", "oldest", "blocked by")
-        parts.append(table(columns, (_partition(one, seen.at_ms) for one in shown)))
+        parts.append(table(columns, (_partition(one, seen.at_ms, prefix) for one in shown)))
     elif seen.partitions:
         parts.append(Text(_QUIET_SHOWN))
     return Group(*parts)
@@ -188,15 +191,16 @@ def _destination(url: str, one: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _partition(one: PartitionView, now_ms: int) -> tuple[object, ...]:
+def _partition(one: PartitionView, now_ms: int, prefix: str) -> tuple[object, ...]:
     from rich.text import Text
 
     blocked = "" if one.blocked_by is None else one.blocked_by
     if one.blocked_since is not None:
         blocked += f" (for {_age((now_ms - one.blocked_since) / 1000)})"
+    blocked = blocked.replace(prefix, "") if prefix else blocked
     return (
         one.role,
-        f"{one.topic}/{one.partition}",
+        f"{one.topic.removeprefix(prefix)}/{one.partition}",
         Text("nobody", style="bold red") if one.worker is None else one.worker,
         "" if one.lag is None else str(one.lag),
         "" if not one.lag_seconds else _age(one.lag_seconds),

@@ -12,7 +12,7 @@ from processor.dead_letters.copies import header_text
 from processor.dead_letters.families import Family, letter_facts
 from processor.dead_letters.patch import edited_json
 from processor.dead_letters.plan import Going, OrderKey, Plan
-from processor.dead_letters.reading import Offsets, Step, read_offsets
+from processor.dead_letters.reading import Offsets, Step, read, read_offsets
 from processor.dead_letters.rebuild import Unsendable, needs_source, rebuilt
 from processor.dead_letters.selection import parse_letter
 from processor.errors import BadRecord, StateCorrupt
@@ -35,9 +35,14 @@ def as_sent(letter: Record, going: Going, plan: Plan) -> bytes | Unsendable | No
     return letter.value
 
 
+AHEAD_RECORDS: Final = 1_000
+AHEAD_BYTES: Final = 16 * 1024 * 1024
+"""What is read along behind a source record: the next letter's is mostly among it, and a seek costs 50 ms."""
+
+
 class Rebuild:
-    """The payload from today's state and by today's code. Holds the clients it reads source records with, and how far
-    their topics reach (`_ends`, which only grows)."""
+    """The payload from today's state and by today's code. Mutable: `_ends`, how far the source topics reach, as far as
+    it was asked; `_window`, by partition, the records that were read last, from which offset and up to which."""
 
     def __init__(
         self,
@@ -56,6 +61,7 @@ class Rebuild:
         self._step = step
         self._fulfil_protection = fulfil_protection
         self._ends: dict[TopicPartition, int] = {}
+        self._window: dict[TopicPartition, tuple[int, int, dict[int, Record]]] = {}
 
     def __call__(self, letter: Record, going: Going, plan: Plan) -> bytes | Unsendable | None:
         if going.followed:
@@ -88,18 +94,37 @@ class Rebuild:
         where = TopicPartition(source.topic, source.partition)
         if self._ends.get(where, 0) <= source.offset:
             self._ends.update(self._offsets.ends([where]))
-        if self._ends[where] <= source.offset or self._offsets.beginnings([where])[where] > source.offset:
+        if self._ends[where] <= source.offset:
+            return Unsendable(SOURCE_GONE)
+        record = self._record(where, source.offset)
+        if record is None or record.value is None:
             return Unsendable(SOURCE_GONE)
         try:
-            found = list(read_offsets(self._reader, self._clock, where, [source.offset], self._step))
-        except StateCorrupt:
-            return Unsendable(SOURCE_GONE)  # deleted since we asked
-        if not found or found[0].value is None:
-            return Unsendable(SOURCE_GONE)
-        try:
-            return decode(found[0])
+            return decode(record)
         except BadRecord as bad:
             return Unsendable(f"its source record cannot be read any more: {bad}")
+
+    def _record(self, where: TopicPartition, offset: int) -> Record | None:
+        start, end, records = self._window.get(where, (0, 0, {}))
+        if not start <= offset < end:
+            if self._offsets.beginnings([where])[where] > offset:
+                return None
+            try:
+                start, end, records = self._window[where] = self._ahead(where, offset)
+            except StateCorrupt:  # deleted since we asked
+                return None
+        return records.get(offset)
+
+    def _ahead(self, where: TopicPartition, start: int) -> tuple[int, int, dict[int, Record]]:
+        end = min(start + AHEAD_RECORDS, self._ends[where])
+        records: dict[int, Record] = {}
+        size = 0
+        for batch in read(self._reader, self._clock, where, start, end, self._step):
+            records.update({record.offset: record for record in batch})
+            size += sum(len(record.value or b"") for record in batch)
+            if size > AHEAD_BYTES:
+                return start, batch[-1].offset + 1, records
+        return start, end, records
 
 
 class Edit:

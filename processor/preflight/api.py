@@ -54,9 +54,8 @@ def _read(source: KeySource, setting: str) -> str | Finding:
         return key_of(source, f"{setting}_FILE").current()
     except Unusable as unusable:
         (complaint,) = unusable.problems
-        return problem(
-            Area.KEYS, setting, complaint, "put the key, and nothing else, into that file, readable for this user"
-        )
+        name, _, what = complaint.partition(": ")
+        return problem(Area.KEYS, name, what, "put the key, and nothing else, into that file, readable for this user")
 
 
 def _not_tried(setting: str, quota: bool) -> Finding:

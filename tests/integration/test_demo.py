@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -74,12 +75,14 @@ def test_it_runs_on_a_real_cluster_and_leaves_nothing_there(demo: Demo, kafka: s
 
 
 @pytest.mark.slow
-def test_interrupted_it_takes_its_workers_with_it(demo: Demo, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_it_takes_its_workers_with_it(demo: Demo, tmp_path: Path, number: signal.Signals) -> None:
     child = demo("--orders", "5000")
     wait_until(lambda: "feeding" in child.log_tail(), what="the demo", timeout_s=SECONDS_MAX, child=child)
     started = workers_of(child.pid)
     assert len(started) == 2
-    assert child.terminate(60) == INTERRUPTED
+    child.signal(number)
+    assert child.wait(60) == INTERRUPTED
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)
     assert left_behind(tmp_path) == []
 

@@ -1,0 +1,149 @@
+"""What an answer means: the table, and that it is total."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.hakuna import answers
+from processor.records import Reason
+from processor.verdicts import (
+    NO_HEADERS,
+    Answer,
+    Delivered,
+    KeyRefused,
+    NoAnswer,
+    Rejected,
+    RetryLater,
+    RetryReason,
+    Verdict,
+)
+
+NOW_MS = 1_700_000_000_000
+
+
+def verdict(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Verdict:
+    return answers.verdict(Answer(status, headers or NO_HEADERS, body), NOW_MS)
+
+
+@pytest.mark.parametrize("status", range(100, 600))
+def test_every_status_has_the_verdict_of_the_table(status: int) -> None:
+    found = verdict(status)
+    if 200 <= status < 300:
+        assert found == Delivered(status)
+    elif status in (401, 403):
+        assert found == KeyRefused(status)
+    elif status in (408, 409, 425, 429) or status >= 500 or status < 200:
+        assert isinstance(found, RetryLater)
+        assert found.pauses_destination == (status == 429)
+        assert found.after_s is None
+    else:
+        assert isinstance(found, Rejected)
+        assert found.reason == f"http_{status}"
+        assert found.http_status == status
+
+
+@pytest.mark.parametrize("status", [0, 99, 600, 700, 999])
+def test_what_is_no_http_status_counts_as_a_connection_that_broke(status: int) -> None:
+    assert verdict(status) == RetryLater(RetryReason.CONNECTION, status)
+
+
+@pytest.mark.parametrize(("silence", "reason"), [(NoAnswer.TIMEOUT, "timeout"), (NoAnswer.CONNECTION, "connection")])
+def test_no_answer_is_retried_and_pauses_nobody_else(silence: NoAnswer, reason: str) -> None:
+    assert answers.verdict(silence, NOW_MS) == RetryLater(RetryReason(reason))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"no json", b"[]", b"null", b'{"event_id": 7}', b"\xff\xfe", b"{" * 5000, b'{"event_id": "x'],
+)
+def test_accepted_is_accepted_whatever_the_body(body: bytes) -> None:
+    assert verdict(200, body) == Delivered(200)
+
+
+def test_the_event_id_is_read_where_there_is_one() -> None:
+    assert verdict(201, b'{"event_id": "evt-1", "more": [1]}') == Delivered(201, "evt-1")
+
+
+ERROR = {"error_code": "invalid_request_parameters", "validation_errors": ["zip is missing", "currency is unknown"]}
+
+
+@pytest.mark.parametrize("body", [{"error": ERROR}, ERROR])
+def test_hakunas_error_is_read_with_and_without_its_outer_braces(body: dict[str, object]) -> None:
+    found = verdict(422, json.dumps(body).encode())
+    assert isinstance(found, Rejected)
+    assert found.reason == Reason.INVALID_REQUEST_PARAMETERS
+    assert found.error_code == "invalid_request_parameters"
+    assert found.validation_errors == ("zip is missing", "currency is unknown")
+    assert "zip" not in found.message
+
+
+def test_an_unknown_error_code_is_kept_and_is_no_reason() -> None:
+    found = verdict(400, b'{"error": {"error_code": "brand_new"}}')
+    assert isinstance(found, Rejected)
+    assert (found.reason, found.error_code) == ("http_400", "brand_new")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>Bad Gateway</html>",
+        b"",
+        b"null",
+        b'{"error": "text"}',
+        b'{"error": {"error_code": 5}}',
+        b'{"error": []}',
+    ],
+)
+def test_another_shape_of_body_gives_the_status_as_the_reason(body: bytes) -> None:
+    found = verdict(404, body)
+    assert isinstance(found, Rejected)
+    assert (found.reason, found.error_code) == ("http_404", None)
+
+
+def test_validation_errors_that_are_no_texts_are_written_as_json_and_bounded() -> None:
+    errors = [{"field": "zip"}, "x" * 10_000, *range(200)]
+    found = verdict(422, json.dumps({"error": {"error_code": "c", "validation_errors": errors}}).encode())
+    assert isinstance(found, Rejected)
+    assert found.validation_errors[0] == '{"field":"zip"}'
+    assert len(found.validation_errors) == 50
+    assert max(len(text) for text in found.validation_errors) == 500
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+def test_retry_after_pauses_the_destination_and_wins(status: int) -> None:
+    headers = {"retry-after": "7", "ratelimit": '"d";r=0;t=99'}
+    found = verdict(status, headers=headers)
+    assert isinstance(found, RetryLater)
+    assert (found.after_s, found.pauses_destination) == (7.0, True)
+
+
+def test_a_conflict_with_retry_after_speaks_of_its_own_entry_only() -> None:
+    found = verdict(409, headers={"retry-after": "7"})
+    assert found == RetryLater(RetryReason.IN_PROGRESS, 409, 7.0, False)
+
+
+def test_rate_limit_headers_win_over_our_own_backoff() -> None:
+    assert verdict(429, headers={"ratelimit": '"d";r=0;t=9'}) == RetryLater(RetryReason.THROTTLED, 429, 9.0, True)
+    found = verdict(503, headers={"x-ratelimit-remaining": "0", "x-ratelimit-reset": "9"})
+    assert found == RetryLater(RetryReason.SERVER_ERROR, 503, 9.0, False)
+
+
+def test_an_accepted_request_that_was_the_last_of_the_quota_pauses_a_minute_at_most() -> None:
+    assert verdict(200, headers={"ratelimit": '"d";r=0;t=9'}) == Delivered(200, None, 9.0)
+    assert verdict(200, headers={"ratelimit": '"d";r=0;t=900'}) == Delivered(200, None, 60.0)
+    assert verdict(200, headers={"ratelimit": '"d";r=1;t=9'}) == Delivered(200)
+
+
+@given(st.integers(100, 599), st.binary(max_size=200) | st.recursive(
+    st.none() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["error", "error_code", "validation_errors", "event_id"]), inner),
+).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_no_body_raises_and_no_reason_is_out_of_the_closed_set(status: int, body: bytes) -> None:
+    found = verdict(status, body)
+    if isinstance(found, Rejected):
+        assert found.reason in answers.ERROR_CODES or found.reason == f"http_{status}"

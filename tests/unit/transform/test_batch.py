@@ -1,0 +1,334 @@
+"""What each record becomes in a transaction, before anything is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from processor.dead_letters.letter import letter_head
+from processor.errors import BadRecord, Fatal, RegistryOutage, StateCorrupt
+from processor.hakuna import Api
+from processor.records import (
+    Headers,
+    IgnoredReason,
+    OrderEvent,
+    OrderId,
+    Outcome,
+    Position,
+    Reason,
+    Record,
+    Stage,
+    TopicPartition,
+)
+from processor.transform.batch import Batch, Decider, Plan
+from processor.transform.keyed_state import KeyedState
+from processor.transform.order_state import Standing, encode
+from tests.fakes.stores import DictStore
+from tests.unit.order_events import AT_MS, DAY_MS, NOW_MS, ORDER, fulfilled, placed, product
+from tests.unit.transform.histories import after, rules
+
+TOPIC = "orders.x"
+LIMIT = 1 << 20
+
+
+class Desk:
+    """A decider, a state and the batch that it fills. `events` are what records decode to, by value."""
+
+    def __init__(self, limit: int = LIMIT, api: Api = Api.EVENTS, letter_limit: int = LIMIT) -> None:
+        self.events: dict[bytes, OrderEvent | Exception] = {}
+        self.store = DictStore({})
+        self.state = KeyedState(3, self.store, "id")
+        self.batch = Batch()
+        self.offset = 0
+        self.decider = Decider(
+            Plan(
+                group="g",
+                outbox="outbox",
+                dead_letters="dead",
+                rules=rules(api),
+                decoders={TOPIC: self._decode},
+                entry_bytes_max=limit,
+                state_bytes_max=limit,
+                letter_bytes_max=letter_limit,
+            )
+        )
+
+    def _decode(self, record: Record) -> OrderEvent:
+        assert record.value is not None
+        event = self.events[record.value]
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+    def take(
+        self,
+        event: OrderEvent | Exception | None,
+        *,
+        key: bytes | None = ORDER.encode(),
+        headers: Headers | None = None,
+        size: int = 0,
+        now_ms: int = NOW_MS,
+    ) -> Record:
+        value = None if event is None else b"%d" % self.offset + b"." * size
+        if event is not None:
+            assert value is not None
+            self.events[value] = event
+        record = Record(TOPIC, 3, self.offset, AT_MS, key, value, headers or [])
+        self.offset += 1
+        self.decider.take(record, self.state, self.batch, now_ms)
+        return record
+
+    def commit(self) -> None:
+        """As the loop does after a transaction."""
+        has_changes = bool(self.state.changes())
+        self.state.commit(self.offset if has_changes else None, NOW_MS)
+        self.batch = Batch()
+
+    @property
+    def letters(self) -> list[str]:
+        heads = [letter_head(Record("dead", 3, 0, 0, *one[2:4], one.headers)) for one in self.batch.outgoing]
+        return [head.reason for head in heads if head is not None]
+
+    @property
+    def entries(self) -> int:
+        return sum(one.topic == "outbox" for one in self.batch.outgoing)
+
+
+def test_an_applied_event_is_an_outbox_record_a_state_and_an_offset() -> None:
+    desk = Desk()
+    record = desk.take(placed(product("l")))
+    (entry,) = desk.batch.outgoing
+    assert (entry.topic, entry.partition, entry.key) == ("outbox", 3, ORDER.encode())
+    assert desk.batch.next_offsets == {TopicPartition(TOPIC, 3): 1}
+    assert desk.batch.records == [record]
+    assert desk.batch.touched == {3: desk.state}
+    assert desk.batch.outcomes == {(TOPIC, Outcome.TRANSFORMED): 1}
+    assert desk.batch.dead == [False]
+
+
+def test_a_parked_event_is_state_alone_and_counts_when_it_leaves() -> None:
+    desk = Desk()
+    desk.take(fulfilled(("l", 1)))
+    assert desk.batch.outgoing == []
+    assert desk.batch.dead == []
+    assert not desk.batch.outcomes
+    desk.take(placed(product("l")))
+    assert desk.entries == 2
+    assert desk.batch.outcomes == {(TOPIC, Outcome.TRANSFORMED): 2}
+    assert desk.batch.dead == [False, False]
+
+
+def test_a_duplicate_is_counted_and_changes_nothing() -> None:
+    desk = Desk()
+    desk.take(placed(product("l")))
+    desk.commit()
+    desk.take(placed(product("l")))
+    assert desk.batch.outcomes == {(TOPIC, Outcome.DUPLICATE): 1}
+    assert desk.batch.ignored == {(TOPIC, IgnoredReason.DUPLICATE): 1}
+    assert (desk.batch.outgoing, desk.batch.touched) == ([], {})
+
+
+def test_a_record_that_cannot_be_decoded_is_a_dead_letter_with_its_bytes() -> None:
+    desk = Desk()
+    bad = BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no Avro")
+    bad.__cause__ = EOFError()
+    record = desk.take(bad, headers=[("trace", b"\xff"), ("trace", None)])
+    (letter,) = desk.batch.outgoing
+    assert (letter.topic, letter.partition, letter.key, letter.value) == ("dead", 3, record.key, record.value)
+    assert letter.timestamp_ms == AT_MS
+    assert letter.headers[:2] == record.headers
+    head = letter_head(Record("dead", 3, 0, 0, None, None, letter.headers))
+    assert head is not None
+    assert (head.origin, head.stage, head.reason) == (record.position, "decode", "undecodable")
+    assert (head.exception, head.message, head.group) == ("EOFError", "no Avro", "g")
+    assert desk.batch.dead_letters == {(TOPIC, Stage.DECODE, Reason.UNDECODABLE): 1}
+    assert desk.batch.dead == [True]
+
+
+@pytest.mark.parametrize("key", [None, b"", b"ord-2", b"\xff"])
+def test_a_key_that_is_not_the_order_id_is_a_mismatch(key: bytes | None) -> None:
+    desk = Desk()
+    desk.take(placed(product("l")), key=key)
+    assert desk.letters == [Reason.KEY_MISMATCH]
+    assert not desk.batch.touched
+
+
+def test_an_outage_of_the_registry_leaves_no_trace_of_its_record() -> None:
+    desk = Desk()
+    with pytest.raises(RegistryOutage):
+        desk.take(RegistryOutage("down"))
+    assert not desk.batch
+    assert not desk.batch.next_offsets
+
+
+def test_a_corrupt_store_leaves_no_trace_of_its_record() -> None:
+    desk = Desk()
+    desk.store.contents[b"o" + ORDER.encode()] = b"rubbish"
+    with pytest.raises(StateCorrupt):
+        desk.take(placed(product("l")))
+    assert not desk.batch
+
+
+# ---- erasure ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_null_value_erases_the_order_and_sends_nothing() -> None:
+    desk = Desk()
+    desk.take(placed(product("l")))
+    desk.commit()
+    desk.take(None)
+    assert list(desk.state.changes()) == [(ORDER.encode(), None)]
+    assert desk.batch.outgoing == []
+    assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASED): 1}
+
+
+def test_an_erasure_lets_parked_events_go_with_the_order() -> None:
+    desk = Desk()
+    desk.take(fulfilled(("l", 1)))
+    desk.commit()
+    desk.take(None)
+    assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASED): 2}
+    assert desk.state.get(ORDER) is None
+
+
+@pytest.mark.parametrize("key", [None, b"\xff", b"ord-2"])
+def test_an_erasure_of_nothing_known_is_only_counted(key: bytes | None) -> None:
+    """A key that is no text names no order, not even one whose ID is what a careless decoder would make of it."""
+    desk = Desk()
+    for order_id in ("", "\ufffd"):
+        desk.state.stage(OrderId(order_id), after(placed(product("l"))))
+    desk.commit()
+    desk.take(None, key=key)
+    assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASED): 1}
+    assert not desk.batch.touched
+
+
+# ---- what time does --------------------------------------------------------------------------------------------------
+
+
+def test_an_event_parked_for_too_long_is_a_dead_letter_of_its_own_record() -> None:
+    desk = Desk()
+    record = desk.take(fulfilled(("l", 1)))
+    desk.commit()
+    desk.decider.expire(ORDER, desk.state, desk.batch, NOW_MS + DAY_MS + 1)
+    (letter,) = desk.batch.outgoing
+    head = letter_head(Record("dead", 3, 0, 0, None, None, letter.headers))
+    assert head is not None
+    assert (head.reason, head.origin) == (Reason.ORDER_UNKNOWN, record.position)
+    assert (letter.key, letter.value) == (record.key, record.value)
+    assert desk.batch.records == [], "it was consumed when it was parked"
+    assert desk.state.get(ORDER) is None
+
+
+@pytest.mark.parametrize("then", [None, placed(product("l"))], ids=["erased", "placed"])
+def test_an_order_that_left_in_this_very_batch_is_not_expired_once_more(then: OrderEvent | None) -> None:
+    desk = Desk()
+    desk.take(fulfilled(("l", 1)))
+    desk.commit()
+    desk.take(then)
+    written = list(desk.batch.outgoing)
+    desk.decider.expire(ORDER, desk.state, desk.batch, NOW_MS + DAY_MS + 1)
+    assert desk.batch.outgoing == written
+
+
+def test_an_order_whose_retention_is_over_is_forgotten() -> None:
+    desk = Desk()
+    desk.take(placed(product("l")))
+    desk.commit()
+    desk.decider.forget(ORDER, desk.state, desk.batch)
+    assert bool(desk.batch)
+    assert list(desk.state.changes()) == [(ORDER.encode(), None)]
+
+
+# ---- too large -------------------------------------------------------------------------------------------------------
+
+
+def large_order(size: int) -> OrderEvent:
+    return placed(product("l" * size))
+
+
+def test_an_event_whose_request_cannot_be_written_is_too_large() -> None:
+    desk = Desk()
+    desk.take(large_order(LIMIT), size=LIMIT // 2)
+    assert desk.letters == [Reason.TOO_LARGE]
+    assert not desk.batch.touched
+
+
+def test_headers_count_as_much_as_the_value() -> None:
+    """They go onto the outbox record, and into the state of a parked event."""
+    for event in (placed(product("l")), fulfilled(("l", 1))):
+        desk = Desk(letter_limit=1 << 30)
+        desk.take(event, headers=[("blob", b"x" * LIMIT)])
+        assert desk.letters == [Reason.TOO_LARGE]
+
+
+def test_an_event_too_large_to_be_parked_safely_is_refused_while_it_is_alone() -> None:
+    desk = Desk()
+    desk.take(fulfilled(("l" * 60_000, 1)), size=LIMIT // 16)
+    assert desk.letters == [Reason.TOO_LARGE]
+
+
+def test_an_order_that_grows_event_by_event_stays_writable() -> None:
+    """No event of it is large. Were the last ones taken, no transaction with this order could ever be written."""
+    desk = Desk()
+    ident = "l" * 10_000
+    desk.take(placed(product(ident, 1000)), size=10_000)
+    for number in range(300):
+        desk.take(fulfilled((ident, 1), event_id=f"e{number}"), size=10_000)
+        if number % 50 == 49:
+            assert all(len(value or b"") <= LIMIT for _, value in desk.state.changes())
+            desk.commit()
+    known = desk.state.get(ORDER)
+    assert known is not None
+    assert known.order is not None
+    assert 60 < len(known.order.fulfilments) < 110
+    desk.take(fulfilled((ident, 1), event_id="once more"), size=10_000)
+    assert desk.letters == [Reason.TOO_LARGE]
+    assert len(encode(known)) <= LIMIT
+
+
+def test_a_snapshot_that_cannot_be_written_is_too_large_and_the_order_stays_as_it_was() -> None:
+    desk = Desk(api=Api.FEED)
+    ident = "l" * 10_000
+    desk.take(placed(product(ident, 1000)), size=10_000)
+    before = desk.state.get(ORDER)
+    assert desk.entries == 1
+    assert before is not None
+    assert before.standing is Standing.PLACED
+
+
+def test_a_dead_letter_that_no_topic_takes_ends_the_process() -> None:
+    desk = Desk(letter_limit=10_000)
+    with pytest.raises(Fatal, match="raise its max.message.bytes"):
+        desk.take(BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no Avro"), size=10_000)
+
+
+def test_a_batch_knows_about_how_large_it_is() -> None:
+    desk = Desk()
+    desk.take(placed(product("l" * 5_000)), size=1_000)
+    assert 6_000 < desk.batch.bytes < 13_000
+    desk.take(BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no Avro"), size=50_000)
+    assert desk.batch.bytes > 106_000
+
+
+# ---- the flood guard's facts -------------------------------------------------------------------------------------
+
+
+def test_a_replayed_record_that_is_refused_again_does_not_count_as_a_flood() -> None:
+    desk = Desk()
+    desk.take(BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no Avro"), headers=[("replay-id", b"r")])
+    assert desk.letters == [Reason.UNDECODABLE]
+    assert desk.batch.dead == []
+
+
+def test_a_letter_keeps_where_it_came_from_first() -> None:
+    """A dead letter that is replayed as it was and refused again."""
+    desk = Desk()
+    bad = BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no Avro")
+    desk.take(bad)
+    headers = desk.batch.outgoing[0].headers
+    desk.take(bad, headers=headers)
+    head = letter_head(Record("dead", 3, 0, 0, None, None, desk.batch.outgoing[1].headers))
+    assert head is not None
+    assert head.origin == Position(TOPIC, 3, 0)
+
+

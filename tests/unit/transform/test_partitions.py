@@ -1,0 +1,303 @@
+"""Which partition numbers a worker holds, and how each gets its state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from processor.errors import BrokerOutage, Fatal, StateCorrupt
+from processor.interfaces import Polled
+from processor.records import OrderId, Position, TopicPartition
+from processor.transform import partitions as module
+from processor.transform.order_state import encode
+from processor.transform.partitions import Partitions
+from tests.fakes.broker import FakeBroker
+from tests.fakes.kafka import FakeReader
+from tests.fakes.stores import Disk
+from tests.unit.order_events import placed, product
+from tests.unit.transform.histories import take
+
+TOPICS = ("placed", "fulfilled")
+CHANGELOG = "changelog"
+DAY_S = 86_400
+STATE = take(None, placed(product("l"))).state
+assert STATE is not None
+VALUE = encode(STATE)
+
+
+class World:
+    """A broker with a changelog, a disk, and the partitions of one worker on top of them."""
+
+    def __init__(self, partitions: int = 2) -> None:
+        self.broker = FakeBroker()
+        self.broker.create(CHANGELOG, partitions=partitions)
+        self.disk = Disk()
+        self.reader = FakeReader(self.broker, client_id="w")
+        self.held = self.worker()
+
+    def worker(self, reader: FakeReader | None = None, identity: str = "id") -> Partitions:
+        return Partitions(
+            TOPICS, CHANGELOG, identity, DAY_S * 1000, self.disk, reader or self.reader, self.broker.clock
+        )
+
+    def write(self, partition: int, *order_ids: str, value: bytes | None = VALUE) -> None:
+        for order_id in order_ids:
+            self.broker.append(CHANGELOG, partition, order_id.encode(), value)
+
+    def restored(self, *numbers: int) -> None:
+        self.held.assigned([where for number in numbers for where in sources(number)])
+        self.held.settle(self.held.gained)
+        while self.held.restoring:
+            self.held.restore()
+
+    def orders(self, number: int) -> list[str]:
+        return [key[1:].decode() for key, _ in self.held.held[number].state._store.scan(b"o", 99)]
+
+
+def sources(number: int) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for topic in TOPICS]
+
+
+def test_a_number_is_held_once_all_of_its_topics_are_here() -> None:
+    world = World()
+    world.held.assigned([TopicPartition("placed", 0), *sources(1)])
+    assert (world.held.gained, world.held.gathering) == ([1], [0])
+    assert world.held.incomplete == [TopicPartition("placed", 0)]
+    world.held.settle(world.held.gained)
+    assert world.held.gained == []
+    world.held.assigned([TopicPartition("fulfilled", 0)])
+    assert (world.held.gained, world.held.gathering) == ([0], [])
+
+
+def test_a_number_runs_when_its_store_has_reached_the_end_of_the_changelog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RESTORE_RECORDS_MAX", 3)
+    world = World()
+    world.write(0, "a", "b", "c", "d")
+    world.held.assigned(sources(0))
+    world.held.settle([0])
+    assert (world.held.running, world.held.held[0].restore_remaining) == ([], 4)
+    assert world.held.restore() == []
+    assert world.held.held[0].restore_remaining == 1
+    assert world.held.restore() == [0]
+    assert (world.held.running, world.held.restored, world.orders(0)) == ([0], 4, ["a", "b", "c", "d"])
+
+
+def test_a_restart_reads_only_the_tail() -> None:
+    world = World()
+    world.write(0, "a", "b")
+    world.restored(0)
+    world.held.unassigned(sources(0))
+    world.held.close()
+    world.write(0, "c")
+    world.held = world.worker()
+    world.restored(0)
+    assert (world.held.restored, world.orders(0)) == (1, ["a", "b", "c"])
+    assert world.disk.wiped == 0
+
+
+def test_what_comes_back_after_a_rebalance_reads_only_the_tail() -> None:
+    """The eager protocol takes everything away and gives it back: the store stays open meanwhile."""
+    world = World()
+    world.write(0, "a", "b")
+    world.restored(0, 1)
+    state = world.held.held[0].state
+    world.held.unassigned(sources(0) + sources(1))
+    world.write(0, "c")
+    world.restored(0)
+    assert world.held.held[0].state is state
+    assert world.held.restored == 3
+    assert world.held._kept == {}, "the store of what went elsewhere is closed"
+
+
+def test_staged_changes_of_a_revoked_number_are_forgotten() -> None:
+    world = World()
+    world.restored(0)
+    world.held.held[0].state.stage(OrderId("a"), STATE)
+    world.held.unassigned([TopicPartition("placed", 0)])
+    assert world.held.running == []
+    world.held.assigned([TopicPartition("placed", 0)])
+    world.held.settle(world.held.gained)
+    assert world.held.held[0].state.get(OrderId("a")) is None
+
+
+@pytest.mark.parametrize("how", ["empty", "foreign", "corrupt", "ahead", "behind the log"])
+def test_a_store_that_cannot_be_trusted_is_restored_from_the_beginning(how: str) -> None:
+    world = World()
+    world.write(0, "a", "b", "c")
+    world.restored(0)
+    world.held.close()
+    match how:
+        case "empty":
+            world.disk.partitions.clear()
+        case "foreign":
+            world.held = world.worker(identity="another")
+        case "corrupt":
+            world.disk.broken.add(0)
+        case "ahead":
+            world.broker.logs[TopicPartition(CHANGELOG, 0)].high_watermark = 2
+            del world.broker.logs[TopicPartition(CHANGELOG, 0)].entries[2:]
+        case "behind the log":
+            world.write(0, "d", "e")
+            world.broker.delete_before(CHANGELOG, 0, 4)
+    identity = "another" if how == "foreign" else "id"
+    world.held = world.worker(identity=identity)
+    world.restored(0)
+    wanted = {"ahead": ["a", "b"], "behind the log": ["e"]}.get(how, ["a", "b", "c"])
+    assert world.orders(0) == wanted
+    assert world.disk.wiped == (0 if how == "empty" else 1)
+
+
+def test_a_store_older_than_the_tombstones_of_the_changelog_is_restored_from_the_beginning() -> None:
+    """An order was erased while the worker was away, and compaction has let go of the tombstone since: the tail alone
+    would leave the order in the store for good."""
+    world = World()
+    world.write(0, "kept", "erased")
+    world.restored(0)
+    world.held.close()
+    world.write(0, "erased", value=None)
+    world.write(0, "new")
+    world.broker.compact(CHANGELOG)
+    log = world.broker.logs[TopicPartition(CHANGELOG, 0)]
+    log.entries = [entry for entry in log.entries if entry.record.value is not None]
+    world.broker.clock.advance(DAY_S * 0.6)
+    world.held = world.worker()
+    world.restored(0)
+    assert world.orders(0) == ["kept", "new"]
+
+
+def test_a_worker_that_was_idle_for_a_day_keeps_its_store() -> None:
+    """Nobody else has written while it held the partition: neither a rebalance nor a restart costs a restore."""
+    world = World()
+    world.write(0, "a")
+    world.restored(0)
+    world.broker.clock.advance(DAY_S)
+    world.held.unassigned(sources(0))
+    world.restored(0)
+    world.broker.clock.advance(DAY_S)
+    world.held.unassigned(sources(0))
+    world.held.close()
+    world.held = world.worker()
+    world.restored(0)
+    assert world.disk.wiped == 0
+
+
+def test_a_store_from_the_future_is_not_trusted_either() -> None:
+    world = World()
+    world.write(0, "a")
+    world.broker.clock.jump(10 * DAY_S)
+    world.restored(0)
+    world.held.close()
+    world.broker.clock.jump(-10 * DAY_S)
+    world.held = world.worker()
+    world.restored(0)
+    assert world.disk.wiped == 1
+
+
+def test_an_outage_leaves_everything_to_be_called_again() -> None:
+    world = World()
+    world.write(0, "a")
+    world.held.assigned(sources(0))
+    world.broker.down = True
+    with pytest.raises(BrokerOutage):
+        world.held.settle(world.held.gained)
+    assert world.held.gained == [0]
+    world.broker.down = False
+    world.restored(0)
+    assert world.orders(0) == ["a"]
+
+
+class TornReader(FakeReader):
+    """Reads ahead and then finds that one partition's position is gone, as a client with one queue for all does."""
+
+    torn: TopicPartition | None = TopicPartition(CHANGELOG, 1)
+
+    def poll(self, records_max: int, timeout_s: float) -> Polled:
+        polled = super().poll(records_max, timeout_s)
+        if self.torn is not None:
+            torn, self.torn = self.torn, None
+            raise StateCorrupt("the position is gone", torn)
+        return polled
+
+
+def test_what_was_read_in_the_poll_that_failed_is_read_again() -> None:
+    world = World()
+    world.write(0, "a", "b")
+    world.write(1, "c")
+    world.held = world.worker(TornReader(world.broker, client_id="w"))
+    world.held.assigned(sources(0) + sources(1))
+    world.held.settle([0, 1])
+    with pytest.raises(StateCorrupt) as corrupt:
+        world.held.restore()
+    world.held.wipe(1, corrupt.value)
+    while world.held.restoring:
+        world.held.restore()
+    assert (world.orders(0), world.orders(1)) == (["a", "b"], ["c"])
+
+
+def test_a_changelog_that_holds_rubbish_ends_the_process_instead_of_being_restored_for_ever() -> None:
+    world = World()
+    world.write(0, "a", value=b"rubbish")
+    world.write(1, "b")
+    world.held.assigned(sources(0) + sources(1))
+    world.held.settle([0, 1])
+    for _ in range(module.WIPES_MAX):
+        with pytest.raises(StateCorrupt) as corrupt:
+            world.held.restore()
+        assert corrupt.value.partition == TopicPartition(CHANGELOG, 0)
+        world.held.wipe(0, corrupt.value)
+    with pytest.raises(StateCorrupt) as corrupt:
+        world.held.restore()
+    with pytest.raises(Fatal, match="changelog/0 was restored 3 times in a row"):
+        world.held.wipe(0, corrupt.value)
+
+
+def test_a_batch_that_was_committed_proves_a_store() -> None:
+    world = World()
+    world.restored(0)
+    for _ in range(3 * module.WIPES_MAX):
+        world.held.wipe(0, StateCorrupt("a bad block"))
+        world.held.restore()
+        world.held.proven(0)
+    assert world.held.running == [0]
+
+
+def test_an_empty_store_that_cannot_be_opened_ends_the_process() -> None:
+    class Hopeless(Disk):
+        def wipe(self, partition: int) -> None: ...
+
+    world = World()
+    world.disk = Hopeless()
+    world.disk.broken.add(0)
+    world.held = world.worker()
+    world.held.assigned(sources(0))
+    with pytest.raises(Fatal, match="empty store of partition 0"):
+        world.held.settle([0])
+
+
+def test_a_wipe_in_an_outage_is_finished_later() -> None:
+    world = World()
+    world.write(0, "a")
+    world.restored(0)
+    world.broker.down = True
+    with pytest.raises(BrokerOutage):
+        world.held.wipe(0, StateCorrupt("a bad block"))
+    assert world.held.gained == [0]
+    world.broker.down = False
+    world.restored()
+    assert world.orders(0) == ["a"]
+
+
+def positions(reader: FakeReader, partitions: Sequence[TopicPartition]) -> list[Position]:
+    return [Position(*where, reader.position(where)) for where in partitions]
+
+
+def test_a_resync_reads_on_from_what_the_store_reflects() -> None:
+    world = World()
+    world.write(0, "a")
+    world.restored(0)
+    world.write(0, "b")  # of a transaction whose outcome nobody told us
+    world.held.begin_restore([0])
+    assert positions(world.reader, [TopicPartition(CHANGELOG, 0)]) == [Position(CHANGELOG, 0, 1)]
+    world.held.restore()
+    assert (world.held.running, world.orders(0)) == ([0], ["a", "b"])
