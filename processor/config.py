@@ -67,7 +67,6 @@ class Role(StrEnum):
 
     TRANSFORM = "transform"
     SEND = "send"
-    HAKO = "hako"
 
 
 class HakunaEnvironment(StrEnum):

@@ -85,6 +85,8 @@ class _Lazy(click.Group):
         """Turns what the project raises into one line and an exit code."""
         try:
             return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
         except Exception as raised:
             from processor.errors import ProcessorError, Unusable
 

@@ -129,7 +129,8 @@ class KafkaAdmin:
         }
 
     def _is_mock(self, topics: Sequence[str]) -> bool:
-        """Whether the cluster is the one of the demo: librdkafka's mock, which has no controller to be asked."""
+        """Whether the cluster is the one of the demo: librdkafka's mock, which has no controller to be
+        asked."""
         try:
             cluster = self._admin.list_topics(topics[0], timeout=ANSWER_S_MAX)
         except KafkaException as refused:
@@ -137,7 +138,8 @@ class KafkaAdmin:
         return str(cluster.cluster_id).startswith(_MOCK_CLUSTER)
 
     def _as_mocked(self, topics: Sequence[str]) -> Mapping[str, TopicState | None]:
-        """A mock cluster makes topics when they are asked for, and takes any configuration to be fulfilled."""
+        """A mock cluster makes topics when they are asked for, and takes any configuration to be
+        fulfilled."""
         found = {name: self._admin.list_topics(name, timeout=ANSWER_S_MAX).topics[name] for name in topics}
         return {
             name: TopicState(len(topic.partitions), 1, _MOCK_CONFIG, topic_id=name) for name, topic in found.items()

@@ -1,10 +1,12 @@
 """KafkaBarrier: keeps readers of committed records from what comes after a place, for some seconds.
 
-    put ─► one record a partition in a transaction that stays open ─► nothing behind it is read ─► lift: aborted, gone
+    put ─► one record a partition in a transaction that stays open ─► nothing behind it is read ─► lift:
+    aborted, gone
 
-Kafka shows a read_committed reader nothing past the oldest open transaction of a partition. A replay uses that to take
-an order's hold off with nothing of the order coming in between (`processor/dead_letters/replay.py`). The record is
-never readable. Should the process die in between, the broker ends the transaction when it times out: 4 to 14 s.
+Kafka shows a read_committed reader nothing past the oldest open transaction of a partition. A replay uses
+that to take an order's hold off with nothing of the order coming in between
+(`processor/dead_letters/replay.py`). The record is never readable. Should the process die in between, the
+broker ends the transaction when it times out: 4 to 14 s.
 
 Owned by the replay's thread.
 """

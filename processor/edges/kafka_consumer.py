@@ -15,7 +15,12 @@ Invariants:
 - A pause ends with the assignment that it was made in. librdkafka forgets it as well, but only in some
   protocols.
 
-Not chosen: commits in the background (`asynchronous=True`: nobody learns that one failed); `AIOConsumer` (its
+- No call waits for ever. librdkafka's own synchronous commit does: in flight when its coordinator goes away,
+  it is put back into the queue of a coordinator that nobody looks for, and its caller polls no more, so that
+  the session ends as well: alive, ready and idle. So a commit is sent, and then the coordinator is asked what
+  stands there, with a timeout.
+
+Not chosen: commits that nobody waits for (nobody learns that one failed); `AIOConsumer` (its
 pool can deadlock with a rebalance callback); static membership (a drain would not give its partitions up).
 """
 
@@ -24,6 +29,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Final, cast
 
@@ -56,6 +62,9 @@ from processor.records import Position, TopicPartition
 COMMIT_S_MAX: Final = 10.0  # below a fifth of `max.poll.interval.ms`, which a revocation has
 COMMITTED_S_MAX: Final = 5.0
 SEEK_S_MAX: Final = 5.0  # a partition whose committed offset is still being asked for cannot be sought in yet
+LEAVE_S_MAX: Final = 5.0  # until the revocation begins; how long it takes is the listener's
+REFUSALS_MAX: Final = 8
+REFUSED_S: Final = 0.25  # eight of these outlast what a coordinator needs to move, or a new epoch to reach us
 RETRY_S: Final = 0.05
 RECHECK_S: Final = 3.0  # how soon a recovery is noticed; each costs the broker two small requests
 ENDS_AGE_S_MAX: Final = 2.0  # of the lag that is shown
@@ -332,19 +341,41 @@ class KafkaConsumer:
             return
         parts = committable(offsets)
         deadline_s = time.monotonic() + COMMIT_S_MAX
-        while (error := self._commit_once(parts)) is not None:
-            if error.code() in _NO_LONGER_MEMBER:
-                raise Fenced(f"commit refused: {error.str()}")
-            if error.code() not in _COMMIT_AGAIN or time.monotonic() >= deadline_s:
-                raise BrokerOutage(f"commit: {error.str()}")
-            time.sleep(RETRY_S)
+        refusals = 0
+        while True:
+            self._send_commit(parts)
+            if self._is_committed(parts, offsets, deadline_s):
+                return
+            refusals += (
+                1  # or it waits inside librdkafka for a new coordinator: then it is sent twice, with one meaning
+            )
+            if refusals >= REFUSALS_MAX:
+                raise Fenced("the group does not take our commits: it has gone on without us")
+            time.sleep(REFUSED_S)
 
-    def _commit_once(self, parts: list[ck.TopicPartition]) -> KafkaError | None:
+    def _send_commit(self, parts: list[ck.TopicPartition]) -> None:
         try:
-            answer = self._consumer.commit(offsets=parts, asynchronous=False)
+            self._consumer.commit(offsets=parts, asynchronous=True)
         except KafkaException as refused:
-            return error_of(refused)
-        return next((part.error for part in answer if part.error is not None), None)
+            raise BrokerOutage(f"commit: {error_of(refused).str()}") from refused
+
+    def _is_committed(
+        self, parts: list[ck.TopicPartition], offsets: Mapping[TopicPartition, Committed], deadline_s: float
+    ) -> bool:
+        """Asks the coordinator what stands there. It gets both requests in order, so this is the answer to
+        the commit."""
+        asked = [ck.TopicPartition(part.topic, part.partition) for part in parts]
+        try:
+            answer = self._consumer.committed(asked, timeout=max(deadline_s - time.monotonic(), RETRY_S))
+        except KafkaException as refused:
+            raise BrokerOutage(f"commit: {error_of(refused).str()}") from refused
+        for part in answer:
+            if part.error is not None:
+                raise BrokerOutage(f"commit of {part.topic}/{part.partition}: {part.error.str()}")
+            stands = Committed(part.offset, part.metadata or "")
+            if stands != offsets[TopicPartition(part.topic, part.partition)]:
+                return False
+        return True
 
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         if self._ends_asked and all(future.done() for future in self._ends_asked.values()):
@@ -383,7 +414,16 @@ class KafkaConsumer:
             self._recheck = None
 
     def close(self) -> None:
-        """Leaves the group; `revoked` is called for what is still ours. Raises what it raises."""
+        """Leaves the group; `revoked` is called for what is still ours. Raises what it raises.
+
+        librdkafka's own `close` would call it too, but answers no question about committed offsets any more by then.
+        """
+        if self._assigned:
+            self._consumer.unsubscribe()
+            deadline_s = time.monotonic() + LEAVE_S_MAX
+            while self._assigned and time.monotonic() < deadline_s:
+                with suppress(KafkaException):  # a fatal error: there is nothing left to be told
+                    self._consumer.consume(1, RETRY_S)
         self._consumer.close()
         self._assigned.clear()
         if self._raised is not None:
@@ -454,24 +494,3 @@ _OF_A_TOPIC: Final = frozenset(
     }
 )
 _NOT_STARTED: Final = frozenset({KafkaError._STATE, KafkaError._PREV_IN_PROGRESS, KafkaError._IN_PROGRESS})
-_NO_LONGER_MEMBER: Final = frozenset(
-    {
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.FENCED_INSTANCE_ID,
-        KafkaError.FENCED_MEMBER_EPOCH,
-        KafkaError._ASSIGNMENT_LOST,
-    }
-)
-_COMMIT_AGAIN: Final = frozenset(
-    {
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.STALE_MEMBER_EPOCH,  # KIP-848: the next heartbeat brings the new epoch
-        KafkaError._TIMED_OUT,
-        KafkaError._TRANSPORT,
-        KafkaError._WAIT_COORD,
-    }
-)

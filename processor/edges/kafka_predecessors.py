@@ -2,13 +2,13 @@
 
     kill -9 ──► open transaction ──► the successor's reads of the committed offsets wait for it (up to 14 s)
                       ▲
-                      └── the committed metadata names who wrote last; a name that is no member any more is dead:
+                      └── the committed metadata names who wrote last; a name that is no member any more is
+                      dead:
                           taking its transactional ID over for a moment aborts what it left
 
-Owned by the transform thread. Fencing a worker that is alive would cost it a restart of its producer and nothing more
-(its group generation protects the data), so a wrong guess is cheap; it is made only for names that the group does not
-list.
-"""
+Owned by the transform thread. Fencing a worker that is alive would cost it a restart of its producer and
+nothing more (its group generation protects the data), so a wrong guess is cheap; it is made only for names
+that the group does not list."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Groups(Protocol):
 
 
 class Predecessors:
-    """Mutable: `_ended` what a dead worker had last committed of each partition when it was dealt with, so that a
-    rebalance does not do it again; a worker of that name that has lived since has committed more."""
+    """Mutable: `_ended` what a dead worker had last committed of each partition when it was dealt with, so
+    that a rebalance does not do it again; a worker of that name that has lived since has committed more."""
 
     def __init__(self, groups: Groups, group: str, worker: str, end: Callable[[str], None]) -> None:
         self._groups = groups

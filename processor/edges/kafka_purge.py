@@ -34,7 +34,8 @@ class RecordDeletion:
             raise unusable(refused) from refused
 
     def before(self, positions: Iterable[Position]) -> None:
-        """Deletes all records before these. Raises `Fatal` where one of the partitions refused; others may be done."""
+        """Deletes all records before these. Raises `Fatal` where one of the partitions refused; others may be
+        done."""
         asked = [ck.TopicPartition(*position) for position in positions]
         futures: dict[ck.TopicPartition, Future[Any]] = self._admin.delete_records(asked, request_timeout=ANSWER_S_MAX)
         refusals: list[str] = []

@@ -116,7 +116,8 @@ class KafkaReader:
         return Polled(records, dict(self._at_end))
 
     def _consume(self, records_max: int, timeout_s: float) -> list[Message]:
-        """What is there, or one that is waited for and what came with it: `consume` itself waits for all it may take."""
+        """What is there, or one that is waited for and what came with it: `consume` itself waits for all it
+        may take."""
         messages = cast("list[Message]", self._consumer.consume(records_max, 0))
         if not messages and timeout_s > 0:
             messages = cast("list[Message]", self._consumer.consume(1, timeout_s))
@@ -132,7 +133,7 @@ class KafkaReader:
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             where = TopicPartition(message.topic(), message.partition())
             raise StateCorrupt(
-                f"{where.topic}/{where.partition}: offset {self._positions.get(where)} is not in the log: {error.str()}",
+                f"offset {self._positions.get(where)} of {where} is not in the log: {error.str()}",
                 where,
             )
         else:

@@ -1,10 +1,10 @@
-"""What a cluster allows this user: asked where the broker tells, tried where it does not, leaving nothing behind.
+"""What a cluster allows this user: asked where the broker tells, tried where it does not, leaving nothing
+behind.
 
-Owned by `check`. Topics and groups are described with the operations that are allowed on them. Nothing tells of a
-transactional ID, so a producer is asked for, with a timeout above the broker's `transaction.max.timeout.ms`: the broker
-looks at the right first (TRANSACTIONAL_ID_AUTHORIZATION_FAILED), at the timeout next (INVALID_TRANSACTION_TIMEOUT), and
-only then remembers the ID.
-"""
+Owned by `check`. Topics and groups are described with the operations that are allowed on them. Nothing tells
+of a transactional ID, so a producer is asked for, with a timeout above the broker's
+`transaction.max.timeout.ms`: the broker looks at the right first (TRANSACTIONAL_ID_AUTHORIZATION_FAILED), at
+the timeout next (INVALID_TRANSACTION_TIMEOUT), and only then remembers the ID."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from processor.edges.kafka_admin import ANSWER_S_MAX, KafkaAdmin
 from processor.edges.kafka_client import KafkaSettings, LibraryLog, error_of, merged
 
 _NEVER_GRANTED_MS: Final = 2_000_000_000
-"""Above every `transaction.max.timeout.ms` (15 min by default); what librdkafka adds to it still fits 32 bits."""
+"""Above every `transaction.max.timeout.ms` (15 min by default); what librdkafka adds to it still fits 32
+bits."""
 
 
 class Allowed(NamedTuple):
-    """`operations` by their Kafka names, None where the broker does not say; `refused` why it said nothing at all;
-    `members` of a group."""
+    """`operations` by their Kafka names, None where the broker does not say; `refused` why it said nothing at
+    all; `members` of a group."""
 
     operations: frozenset[str] | None
     refused: str | None = None
@@ -73,7 +74,8 @@ def may_write_transactions(settings: KafkaSettings, transactional_id: str) -> st
         if error.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
             return None
         return error.str()
-    # A broker whose limit is above 23 days has let it in: the right is there, and it forgets the unused ID by itself.
+    # A broker whose limit is above 23 days has let it in: the right is there, and it forgets the unused ID by
+    # itself.
     return None
 
 

@@ -1,8 +1,8 @@
 """KafkaScan: finds the records of a key in parts of partitions, without making a record of every other one.
 
-Owned by the commands that look for one order, one thread. Kafka has no index by key; what bounds the work is how
-little is read (the caller's windows) and what a record costs that is not asked for: it is compared where librdkafka
-left it, and never becomes one of ours.
+Owned by the commands that look for one order, one thread. Kafka has no index by key; what bounds the work is
+how little is read (the caller's windows) and what a record costs that is not asked for: it is compared where
+librdkafka left it, and never becomes one of ours.
 
     find        all windows side by side, one after the other where several lie in one partition
     find_last   from the end backwards, in growing steps, up to the newest record of the key
@@ -46,7 +46,8 @@ _ANSWER_S_MAX: Final = 10.0
 
 _SCAN_DEFAULTS: Final[Mapping[str, Setting]] = {
     # As fast as it can, for a moment; bounded, since records of 16 MB may stand in there.
-    # What is fetched beyond a window is decoded for nothing: 8 MB a fetch made a window of ten records cost 0.5 s.
+    # What is fetched beyond a window is decoded for nothing: 8 MB a fetch made a window of ten records cost
+    # 0.5 s.
     "queued.min.messages": 20_000,
     "queued.max.messages.kbytes": 65_536,
     "fetch.message.max.bytes": 1024 * 1024,
@@ -103,8 +104,8 @@ class KafkaScan:
         return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
 
     def find(self, windows: Sequence[Window], keys: AbstractSet[bytes] | None) -> list[Record]:
-        """The records with one of these keys (None: all), in offset order per partition. Raises `BrokerOutage`,
-        `Fatal`."""
+        """The records with one of these keys (None: all), in offset order per partition. Raises
+        `BrokerOutage`, `Fatal`."""
         waiting: dict[TopicPartition, deque[Window]] = {}
         for window in sorted(windows):
             if window.start < window.end:
@@ -147,7 +148,7 @@ class KafkaScan:
     def close(self) -> None:
         self._consumer.close()
 
-    # ---- inside ---------------------------------------------------------------------------------------------------
+    # ---- inside ------------------------------------------------------------------------------------------
 
     def _consume(self) -> list[Message]:
         """What is there, or one that is waited for: `consume` itself waits for all that it may take."""

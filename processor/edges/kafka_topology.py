@@ -1,12 +1,14 @@
 """Whether a role's topics are still the ones that it started with.
 
-    every 30 s:  describe ─► (librdkafka's thread) ─► compare ─┬─ a partition more or less ─► Unusable, exit 78
-                                                               └─ another topic of the name ─► Fatal, exit 1, restart
+    every 30 s:  describe ─► (librdkafka's thread) ─► compare ─┬─ a partition more or less ─► Unusable, exit
+    78
+                                                               └─ another topic of the name ─► Fatal, exit 1,
+                                                               restart
 
-Owned by the transform thread, which asks once a second and never waits for an answer. With another number of partitions
-an order's events go to another partition than its state, and a partition that only one of five topics has is waited for
-without end: no worker may go on as if nothing had happened. A topic that was deleted and made anew is another log under
-the old offsets; a new process sees that and begins anew.
+Owned by the transform thread, which asks once a second and never waits for an answer. With another number of
+partitions an order's events go to another partition than its state, and a partition that only one of five
+topics has is waited for without end: no worker may go on as if nothing had happened. A topic that was deleted
+and made anew is another log under the old offsets; a new process sees that and begins anew.
 
 Not chosen: the partition counts of an assignment (a worker that holds other partitions would not see it); the
 consumer's own metadata (it tells of no topic ID).

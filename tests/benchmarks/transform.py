@@ -68,7 +68,7 @@ def floor(bootstrap: str, prefix: str, events: int, answer: Any) -> None:
     done, started_s, started_cpu = 0, 0.0, 0.0
     outbox, changelog = prefix + "floor.outbox", prefix + "floor.changelog"
     while done < events:
-        messages = consumer.consume(BATCH, 0.2)
+        messages: list[Any] = consumer.consume(BATCH, 0.2)
         if not messages:
             continue
         if not done:
@@ -79,7 +79,7 @@ def floor(bootstrap: str, prefix: str, events: int, answer: Any) -> None:
             topic, partition, key = message.topic(), message.partition(), message.key()
             value = message.value()
             if value is not None:
-                event = fastavro.schemaless_reader(BytesIO(value[5:]), topics[topic], None)
+                event: Any = fastavro.schemaless_reader(BytesIO(value[5:]), topics[topic], None)
                 known = orjson.loads(state[key]) if key in state else []
                 known.append(event["event_id"])
                 state[key] = orjson.dumps(known)
@@ -126,6 +126,7 @@ def run_worker(installation: Installation, events: int, environment: dict[str, s
     ):
         deadline_s = time.monotonic() + WAIT_S_MAX
         first: tuple[float, float, int] | None = None
+        done = 0
         while time.monotonic() < deadline_s:
             done = finished(worker, "transform")
             if done and first is None:

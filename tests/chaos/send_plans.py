@@ -62,6 +62,7 @@ def _script(plan: Plan, random: Random) -> Script:
             script.refused[entry_id(number)] = random.choice(CODES)
     if random.random() < 0.2:
         script.poisonous = frozenset({"poison"})
+        plan.entries_max = max(plan.entries_max, 60)  # else it fills its partition's share, and nobody can testify
         plan.entries += [(26.0 + number, 0, "poison") for number in range(5)]
     base_s = 1_000.0  # where a FakeClock begins
     for _ in range(random.choice((0, 0, 1, 2))):

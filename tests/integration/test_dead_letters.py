@@ -167,7 +167,7 @@ def test_two_hundred_refused_orders_with_followers_are_delivered_once_in_order_t
     out, err = second.communicate(timeout=60)
     assert second.returncode == 0, err
     (report,) = json.loads(out)
-    assert report["left"] == 0
+    assert report["left"] == 0, report
     assert not report["returned"]
     _, refused = third.communicate(timeout=60)
     assert third.returncode == 1, "two commands at once"

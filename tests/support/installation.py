@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 import httpx
@@ -74,17 +74,18 @@ class Installation:
         partition: int | None = None,
     ) -> None:
         """Queues one record; `flush` waits for all of them."""
-        place = {} if partition is None else {"partition": partition}
+        # confluent-kafka's stubs want None left out of headers' values, and an absent partition to be -1.
+        written = cast("list[tuple[str, str | bytes | None]]", headers or [])
         while True:
             try:
                 self._producer.produce(
                     self.space.name(topic),
                     key=key,
                     value=value,
+                    partition=-1 if partition is None else partition,
                     timestamp=timestamp_ms,
-                    headers=headers or [],
+                    headers=written,
                     on_delivery=self._delivered,
-                    **place,
                 )
                 return
             except BufferError:

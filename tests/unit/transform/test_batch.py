@@ -21,7 +21,7 @@ from processor.records import (
 )
 from processor.transform.batch import Batch, Decider, Plan
 from processor.transform.keyed_state import KeyedState
-from processor.transform.order_state import Standing, encode
+from processor.transform.order_state import encode
 from tests.fakes.stores import DictStore
 from tests.unit.order_events import AT_MS, DAY_MS, NOW_MS, ORDER, fulfilled, placed, product
 from tests.unit.transform.histories import after, rules
@@ -284,16 +284,6 @@ def test_an_order_that_grows_event_by_event_stays_writable() -> None:
     desk.take(fulfilled((ident, 1), event_id="once more"), size=10_000)
     assert desk.letters == [Reason.TOO_LARGE]
     assert len(encode(known)) <= LIMIT
-
-
-def test_a_snapshot_that_cannot_be_written_is_too_large_and_the_order_stays_as_it_was() -> None:
-    desk = Desk(api=Api.FEED)
-    ident = "l" * 10_000
-    desk.take(placed(product(ident, 1000)), size=10_000)
-    before = desk.state.get(ORDER)
-    assert desk.entries == 1
-    assert before is not None
-    assert before.standing is Standing.PLACED
 
 
 def test_a_dead_letter_that_no_topic_takes_ends_the_process() -> None:

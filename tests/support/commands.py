@@ -1,0 +1,103 @@
+"""A command as its user runs it, with nothing but an environment.
+
+    ask               in this process: the same code from the command line to the exit code, without a second of imports
+    run               in a process of its own, into pipes
+    run_on_terminal   in a process of its own, on a terminal, with Ctrl-C if wanted
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from click.testing import CliRunner
+
+from processor.cli import main
+from tests.support.children import REPOSITORY
+from tests.support.processes import OWN_PREFIXES
+
+SECONDS_MAX = 60.0
+CTRL_C = b"\x03"
+
+
+class Said(NamedTuple):
+    """What a command ended with, and said."""
+
+    code: int
+    out: str
+    err: str
+
+
+def ask(*arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> Said:
+    """In this process."""
+    outer: dict[str, str | None] = {name: None for name in os.environ if name.startswith(OWN_PREFIXES)}
+    done = CliRunner().invoke(main, arguments, input=stdin, env=outer | dict(environment or {}))
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Said(done.exit_code, done.stdout, done.stderr)
+
+
+def run(*arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> Said:
+    """Into pipes. A traceback is never an answer."""
+    done = subprocess.run(
+        command(*arguments), env=_environment(environment), input=stdin, capture_output=True, timeout=SECONDS_MAX
+    )
+    said = Said(done.returncode, done.stdout.decode(), done.stderr.decode())
+    assert "Traceback" not in said.err, said.err
+    return said
+
+
+class Screen(NamedTuple):
+    """What a command showed on a terminal, and how long after Ctrl-C it ended (from the start, without one)."""
+
+    code: int
+    text: str
+    seconds: float
+
+
+def run_on_terminal(
+    *arguments: str, columns: int, environment: Mapping[str, str] | None = None, interrupt_at: str | None = None
+) -> Screen:
+    """On a terminal of so many columns; with Ctrl-C as soon as it shows `interrupt_at` (empty: at once)."""
+    given = _environment(environment) | {"TERM": "xterm-256color"}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        program, *_ = started = command(*arguments)
+        os.execve(program, started, given)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    shown = b""
+    since = time.monotonic()
+    deadline = since + SECONDS_MAX
+    try:
+        while time.monotonic() < deadline:
+            if interrupt_at is not None and interrupt_at.encode() in shown:
+                os.write(terminal, CTRL_C)
+                interrupt_at, since = None, time.monotonic()
+            if select.select([terminal], [], [], 0.05)[0]:
+                try:
+                    shown += os.read(terminal, 65_536)
+                except OSError:  # the other end is closed
+                    break
+        _, status = os.waitpid(pid, 0)
+    finally:
+        os.close(terminal)
+    return Screen(os.waitstatus_to_exitcode(status), shown.decode(errors="replace"), time.monotonic() - since)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "processor", *arguments]
+
+
+def _environment(given: Mapping[str, str] | None) -> dict[str, str]:
+    """The developer's own, but for settings of ours."""
+    outer = {name: value for name, value in os.environ.items() if not name.startswith((*OWN_PREFIXES, "NO_COLOR"))}
+    return outer | {"PYTHONPATH": str(REPOSITORY)} | dict(given or {})

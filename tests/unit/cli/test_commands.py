@@ -1,0 +1,137 @@
+"""The command line as a whole: help, completion, exit codes, without anything behind it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from processor.cli import INTERRUPTED, main
+from processor.cli.output import interruptible, printable
+from processor.errors import BrokerOutage, Fatal, Unusable
+from tests.support.commands import command
+
+NAMES = ("run", "check", "topics", "schemas", "status", "order", "dead-letters", "simulate", "demo")
+
+
+def test_help_names_every_command() -> None:
+    said = CliRunner().invoke(main, ["--help"])
+    assert said.exit_code == 0
+    for name in NAMES:
+        assert f"  {name} " in said.output
+
+
+@pytest.mark.parametrize("name", ["check", "schemas check", "schemas register", "status", "order", "topics plan"])
+def test_each_command_shows_an_example(name: str) -> None:
+    said = CliRunner().invoke(main, [*name.split(), "--help"])
+    assert said.exit_code == 0
+    assert f"hakuna-processor {name}" in said.output
+
+
+@pytest.mark.parametrize("name", ["check", "schemas", "status", "order"])
+def test_help_imports_nothing_of_what_the_command_needs(name: str) -> None:
+    """What makes it fast: the figure itself depends on the machine."""
+    program = (
+        "import sys\n"
+        "from processor.cli import main\n"
+        f"try: main([{name!r}, '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'confluent_kafka', 'fastavro', 'httpx', 'rich', 'structlog', 'msgspec', 'dotenv'}\n"
+        "sys.exit(f'imported: {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_completion_knows_the_commands_without_loading_them() -> None:
+    environment = os.environ | {
+        "_HAKUNA_PROCESSOR_COMPLETE": "bash_complete",
+        "COMP_WORDS": "hakuna-processor o",
+        "COMP_CWORD": "1",
+    }
+    program = "from processor.cli import main; main(prog_name='hakuna-processor')"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "plain,order\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "says"),
+    [
+        (Unusable(["HAKUNA_API: 'soap' is not one of events, feed"]), 78, "1 problem with the settings"),
+        (BrokerOutage("no broker answers"), 1, "Error: no broker answers"),
+        (Fatal("not allowed to ask"), 1, "Error: not allowed to ask"),
+    ],
+)
+def test_what_the_project_raises_is_one_line_and_an_exit_code(
+    raised: Exception, code: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @click.command()
+    def failing() -> None:
+        raise raised
+
+    monkeypatch.setattr("processor.cli.order.command", failing)
+    said = CliRunner().invoke(main, ["order"])
+    assert said.exit_code == code
+    assert says in said.output
+
+
+def test_a_bug_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def failing() -> None:
+        raise AssertionError("an invariant")
+
+    monkeypatch.setattr("processor.cli.order.command", failing)
+    assert isinstance(CliRunner().invoke(main, ["order"]).exception, AssertionError)
+
+
+def test_ctrl_c_is_130_while_a_thread_of_ours_waits() -> None:
+    program = (
+        "import time, click, processor.cli.order\n"
+        "from processor.cli import main\n"
+        "from processor.cli.output import interruptible\n"
+        "@click.command()\n"
+        "def waits():\n"
+        "    print('waiting', flush=True)\n"
+        "    interruptible(lambda: time.sleep(60))\n"
+        "processor.cli.order.command = waits\n"
+        "main(['order'])\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"waiting\n"
+        started = time.monotonic()
+        child.send_signal(2)
+        _, err = child.communicate(timeout=30)
+    assert child.returncode == INTERRUPTED
+    assert b"Traceback" not in err
+    assert time.monotonic() - started < 5
+
+
+def test_a_pipe_that_closes_is_no_traceback() -> None:
+    with subprocess.Popen(command("--help"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.close()
+        assert child.stderr is not None
+        assert b"Traceback" not in child.stderr.read()
+
+
+def test_interruptible_hands_on_what_its_work_returns_and_raises() -> None:
+    assert interruptible(lambda: 7) == 7
+    with pytest.raises(BrokerOutage):
+        interruptible(_outage)
+
+
+def _outage() -> None:
+    raise BrokerOutage("gone")
+
+
+def test_a_terminal_is_told_nothing_that_it_would_obey() -> None:
+    assert printable("\x1b[31mred\x07\n") == "\\x1b[31mred\\x07\\n"
+    assert printable("Köln ☃") == "Köln ☃"
+    assert printable("\ud800") == "\\ud800"
+    assert printable("x" * 600) == "x" * 500 + "… (600 characters)"

@@ -1,0 +1,279 @@
+"""Lanes: FIFO per order, one under way per order, whatever is taken, finished, retried, split or withdrawn."""
+
+from __future__ import annotations
+
+from math import log2
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from processor.records import Record
+from processor.send.lanes import Lanes, LaneState, Parcel
+from processor.send.pending import Pending
+
+EPOCH = 1
+
+
+def pending(order: str, number: int, epoch: int = EPOCH, size: int = 10) -> Pending[int]:
+    record = Record("hakuna.outbox", 0, number, 0, order.encode(), b"{}", [])
+    return Pending(order, f"e{number}", number, record, epoch, size, 0, 0, None)
+
+
+def lanes(entries_max: int = 1, linger_s: float = 0.0, supersedes: bool = False, bytes_max: int = 1_000) -> Lanes[int]:
+    made: Lanes[int] = Lanes(entries_max, bytes_max, linger_s, supersedes)
+    made.open(EPOCH)
+    return made
+
+
+def taken(parcel: Parcel[int] | None) -> list[int]:
+    return [] if parcel is None else [entry.entry for entry in parcel.entries]
+
+
+def test_another_order_does_not_wait_for_one_that_is_under_way() -> None:
+    made = lanes()
+    for order, number in (("a", 1), ("a", 2), ("b", 3)):
+        made.push(pending(order, number), 0.0)
+    first, second = made.take(0.0), made.take(0.0)
+    assert (taken(first), taken(second)) == ([1], [3])
+    assert made.take(0.0) is None
+    assert first is not None
+    made.finish(first, 0.0, delivered=True)
+    assert taken(made.take(0.0)) == [2]
+
+
+def test_a_retry_waits_for_its_time_and_holds_its_own_lane_only() -> None:
+    made = lanes()
+    made.push(pending("a", 1), 0.0)
+    made.push(pending("a", 2), 0.0)
+    parcel = made.take(0.0)
+    assert parcel is not None
+    made.retry(parcel, due_s=5.0)
+    made.push(pending("b", 3), 0.0)
+    assert taken(made.take(0.0)) == [3]
+    assert made.take(4.9) is None
+    assert made.next_s() == 5.0
+    again = made.take(5.0)
+    assert again is parcel
+    assert taken(again) == [1]
+
+
+def test_a_probe_is_made_with_an_order_that_has_not_failed() -> None:
+    made = lanes()
+    made.push(pending("a", 1), 0.0)
+    parcel = made.take(0.0)
+    assert parcel is not None
+    made.retry(parcel, due_s=0.0)
+    made.push(pending("b", 2), 0.0)
+    assert taken(made.take(1.0, fresh_first=True)) == [2]
+    assert taken(made.take(1.0, fresh_first=True)) == [1]
+
+
+def test_a_newer_entry_takes_the_place_of_one_that_waits_also_for_a_retry() -> None:
+    made = lanes(entries_max=10, supersedes=True)
+    made.push(pending("a", 1), 0.0)
+    replaced = made.push(pending("a", 2), 0.0)
+    assert replaced is not None
+    assert replaced.entry == 1
+    parcel = made.take(0.0)
+    assert parcel is not None
+    assert made.push(pending("a", 3), 0.0) is None  # 2 is under way
+    assert [entry.entry for entry in made.retry(parcel, due_s=1.0)] == [2]
+    assert [old.entry for old in [made.push(pending("a", 4), 0.0)] if old] == [3]
+    assert taken(made.take(1.0)) == [4]
+
+
+def test_a_quiet_array_lingers_and_a_full_one_does_not() -> None:
+    made = lanes(entries_max=3, linger_s=0.2)
+    made.push(pending("a", 1), 0.0)
+    made.push(pending("b", 2), 0.1)
+    assert made.take(0.1) is None
+    assert made.next_s() == pytest.approx(0.2)
+    assert taken(made.take(0.2)) == [1, 2]
+    for number in range(3, 7):
+        made.push(pending(f"o{number}", number), 1.0)
+    assert taken(made.take(1.0)) == [3, 4, 5]
+
+
+def test_an_array_stays_below_its_bytes_unless_one_entry_alone_is_larger() -> None:
+    made = lanes(entries_max=10, bytes_max=25)
+    for number, size in enumerate((10, 10, 10, 99, 1)):
+        made.push(pending(f"o{number}", number, size=size), 0.0)
+    assert [taken(made.take(0.0)) for _ in range(4)] == [[0, 1], [2], [3], [4]]
+
+
+def isolate(made: Lanes[int], refused: set[int]) -> tuple[int, list[int], list[int]]:
+    """Requests after the first, entries delivered, entries refused alone."""
+    requests, delivered, alone = -1, [], []
+    while (parcel := made.take(0.0)) is not None:
+        requests += 1
+        entries = taken(parcel)
+        if not refused & set(entries):
+            delivered += entries
+            made.finish(parcel, 0.0, delivered=True)
+        elif len(entries) == 1:
+            alone += entries
+            made.finish(parcel, 0.0, delivered=False)
+        else:
+            made.split(parcel, 0.0)
+    return requests, delivered, alone
+
+
+@given(st.integers(2, 100), st.sets(st.integers(0, 99), min_size=1, max_size=12))
+def test_k_refused_of_n_are_found_with_at_most_2_k_log2_n_requests_more(n: int, picked: set[int]) -> None:
+    refused = {number % n for number in picked}
+    made = lanes(entries_max=n, bytes_max=10**9)
+    for number in range(n):
+        made.push(pending(f"o{number}", number), 0.0)
+    requests, delivered, alone = isolate(made, refused)
+    assert sorted(alone) == sorted(refused)
+    assert sorted(delivered) == sorted(set(range(n)) - refused)
+    assert requests <= 2 * len(refused) * log2(n)
+    assert len(made) == 0
+
+
+def test_the_second_half_is_released_when_the_partition_of_the_first_has_gone() -> None:
+    made = lanes(entries_max=4)
+    made.open(2)
+    for number in range(4):
+        made.push(pending(f"o{number}", number, epoch=2 if number < 2 else EPOCH), 0.0)
+    parcel = made.take(0.0)
+    assert parcel is not None
+    made.split(parcel, 0.0)
+    made.drop({2})
+    assert taken(made.take(0.0)) == [2, 3]
+
+
+def test_what_is_under_way_of_a_dropped_partition_does_not_come_back() -> None:
+    made = lanes()
+    made.push(pending("a", 1), 0.0)
+    parcel = made.take(0.0)
+    made.drop({EPOCH})
+    assert parcel is not None
+    made.open(2)
+    made.push(pending("a", 1, epoch=2), 0.0)
+    assert made.take(0.0) is None  # the old request is still under way
+    made.retry(parcel, due_s=0.0)
+    assert taken(made.take(0.0)) == [1]
+    assert len(made) == 1
+
+
+class AnyUse(RuleBasedStateMachine):
+    """Whatever happens in whatever sequence; the model is a list per order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries_max = 1
+        self.supersedes = False
+        self.now_s = 0.0
+        self.number = 0
+        self.epoch = EPOCH
+        self.lanes = self.made()
+        self.queued: dict[str, list[int]] = {}
+        self.out: list[Parcel[int]] = []
+
+    def made(self) -> Lanes[int]:
+        return lanes(self.entries_max, 0.0, self.supersedes)
+
+    @rule(order=st.sampled_from("abcdef"))
+    def push(self, order: str) -> None:
+        self.number += 1
+        replaced = self.lanes.push(pending(order, self.number, self.epoch), self.now_s)
+        queue = self.queued.setdefault(order, [])
+        if replaced is not None:
+            queue.remove(replaced.entry)
+        queue.append(self.number)
+
+    @rule(fresh_first=st.booleans())
+    def take(self, fresh_first: bool) -> None:
+        parcel = self.lanes.take(self.now_s, fresh_first)
+        if parcel is None:
+            return
+        under_way = {lane.order_id for other in self.out for lane in other.lanes}
+        orders = [entry.order_id for entry in parcel.entries]
+        assert len(orders) == len(set(orders))
+        assert not under_way & set(orders)
+        for entry in parcel.entries:
+            if entry.epoch == self.epoch:
+                assert self.queued[entry.order_id][0] == entry.entry
+        self.out.append(parcel)
+
+    @precondition(lambda self: self.out)
+    @rule(which=st.integers(0, 99), delivered=st.booleans())
+    def finish(self, which: int, delivered: bool) -> None:
+        parcel = self.out.pop(which % len(self.out))
+        for entry in parcel.entries:
+            if entry.epoch == self.epoch:
+                self.queued[entry.order_id].remove(entry.entry)
+        self.lanes.finish(parcel, self.now_s, delivered)
+
+    @precondition(lambda self: self.out)
+    @rule(which=st.integers(0, 99), after_s=st.floats(0, 3))
+    def retry(self, which: int, after_s: float) -> None:
+        self.replaced(self.lanes.retry(self.out.pop(which % len(self.out)), self.now_s + after_s))
+
+    @precondition(lambda self: any(len(parcel.entries) > 1 for parcel in self.out))
+    @rule()
+    def split(self) -> None:
+        parcel = next(parcel for parcel in self.out if len(parcel.entries) > 1)
+        self.out.remove(parcel)
+        self.replaced(self.lanes.split(parcel, self.now_s))
+
+    def replaced(self, entries: list[Pending[int]]) -> None:
+        for entry in entries:
+            assert self.supersedes
+            self.queued[entry.order_id].remove(entry.entry)
+
+    @rule()
+    def move(self) -> None:
+        """The partition goes and comes again; what is under way stays under way for now."""
+        self.lanes.drop({self.epoch})
+        self.epoch += 1
+        self.lanes.open(self.epoch)
+        self.queued = {}
+
+    @rule(seconds=st.floats(0, 2))
+    def wait(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        for order, queue in self.queued.items():
+            assert not queue or self.lanes.state(order) is not None
+            assert queue == sorted(queue)
+
+    def teardown(self) -> None:
+        """Everything can be brought to an end."""
+        for parcel in list(self.out):
+            self.finish(0, True)
+            del parcel
+        self.now_s += 10.0
+        for _ in range(1_000):
+            self.take(False)
+            if not self.out:
+                break
+            self.finish(0, True)
+        assert not any(self.queued.values())
+        assert self.lanes.next_s() is None
+        assert len(self.lanes) == 0
+        assert all(self.lanes.state(order) is not LaneState.READY for order in "abcdef")
+
+
+class AnyUseOfArrays(AnyUse):
+    def made(self) -> Lanes[int]:
+        self.entries_max = 4
+        return super().made()
+
+
+class AnyUseOfTheFeed(AnyUse):
+    def made(self) -> Lanes[int]:
+        self.entries_max, self.supersedes = 4, True
+        return super().made()
+
+
+TestAnyUse = AnyUse.TestCase
+TestAnyUseOfArrays = AnyUseOfArrays.TestCase
+TestAnyUseOfTheFeed = AnyUseOfTheFeed.TestCase
+for case in (TestAnyUse, TestAnyUseOfArrays, TestAnyUseOfTheFeed):
+    case.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,123 @@
+"""Avro's fields become order events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from processor.errors import BadRecord
+from processor.records import (
+    Address,
+    Customer,
+    LineItem,
+    LineItemsCancelled,
+    LineItemsFulfilled,
+    LineItemsRefunded,
+    Movement,
+    OrderCancelled,
+    OrderEvent,
+    OrderId,
+    OrderPlaced,
+    Protection,
+    Reason,
+    Stage,
+)
+from processor.topics import ORDER_TOPICS, Topic
+from processor.transform.decode import ORDER_EVENT
+
+PLACED: Mapping[str, Any] = {
+    "event_id": "e",
+    "order_id": "o",
+    "placed_at": 5,
+    "currency": "EUR",
+    "customer": {"first_name": "Max", "last_name": None, "email": "m@example.com", "phone": None},
+    "billing_address": {"address_line_1": "a", "address_line_2": None, "city": None, "zip": "1", "country": "DE"},
+    "line_items": [
+        {
+            "id": "l",
+            "quantity": 2,
+            "price_amount": 9,
+            "product_id": "p",
+            "product_title": "t",
+            "product_brand": "b",
+            "protection": None,
+        },
+        {
+            "id": "i",
+            "quantity": 2,
+            "price_amount": 1,
+            "product_id": "q",
+            "product_title": "u",
+            "product_brand": "Hakuna",
+            "protection": {"protects_line_item_id": "l", "offer_id": "of", "plan_id": None},
+        },
+    ],
+}
+O_ID = OrderId("o")
+
+
+def movements(at: str, *at_ms: int) -> Mapping[str, Any]:
+    items = [{"line_item_id": "l", "quantity": 1, at: ms} for ms in at_ms]
+    return {"event_id": "e", "order_id": "o", "items": items}
+
+
+@pytest.mark.parametrize(
+    ("topic", "fields", "event"),
+    [
+        (
+            Topic.PLACED,
+            PLACED,
+            OrderPlaced(
+                "e",
+                O_ID,
+                5,
+                "EUR",
+                Customer("Max", None, "m@example.com", None),
+                Address("a", None, None, "1", "DE"),
+                (
+                    LineItem("l", 2, 9, "p", "t", "b", None),
+                    LineItem("i", 2, 1, "q", "u", "Hakuna", Protection("l", "of", None)),
+                ),
+            ),
+        ),
+        (Topic.FULFILLED, movements("fulfilled_at", 1, 2), LineItemsFulfilled("e", O_ID, (_m := (Movement("l", 1, 1), Movement("l", 1, 2))))),
+        (Topic.REFUNDED, movements("refunded_at", 1, 2), LineItemsRefunded("e", O_ID, _m)),
+        (Topic.LINE_ITEMS_CANCELLED, movements("cancelled_at", 1, 2), LineItemsCancelled("e", O_ID, _m)),
+        (Topic.CANCELLED, {"event_id": "e", "order_id": "o", "cancelled_at": -3}, OrderCancelled("e", O_ID, -3)),
+    ],
+)
+def test_every_topic_has_its_event(topic: Topic, fields: Mapping[str, Any], event: OrderEvent) -> None:
+    assert ORDER_EVENT[topic](fields) == event
+
+
+def test_there_is_an_event_for_every_topic() -> None:
+    assert set(ORDER_EVENT) == set(ORDER_TOPICS)
+
+
+YEAR_1_MS, YEAR_9999_MS = -62_135_596_800_000, 253_402_300_799_999
+BEYOND = (YEAR_1_MS - 1, YEAR_9999_MS + 1, -(2**63), 2**63 - 1)
+
+
+@pytest.mark.parametrize("at_ms", [YEAR_1_MS, -1, 0, YEAR_9999_MS])
+def test_times_before_1970_and_in_year_9999_are_times(at_ms: int) -> None:
+    event = ORDER_EVENT[Topic.FULFILLED](movements("fulfilled_at", at_ms))
+    assert isinstance(event, LineItemsFulfilled)
+    assert event.items[0].at_ms == at_ms
+
+
+@pytest.mark.parametrize("at_ms", BEYOND)
+@pytest.mark.parametrize(
+    ("topic", "name"),
+    [(Topic.PLACED, "placed_at"), (Topic.REFUNDED, "refunded_at"), (Topic.CANCELLED, "cancelled_at")],
+)
+def test_a_time_that_no_calendar_has_makes_the_record_undecodable(topic: Topic, name: str, at_ms: int) -> None:
+    fields = {
+        Topic.PLACED: {**PLACED, "placed_at": at_ms},
+        Topic.REFUNDED: movements("refunded_at", 1, at_ms),
+        Topic.CANCELLED: {"event_id": "e", "order_id": "o", "cancelled_at": at_ms},
+    }[topic]
+    with pytest.raises(BadRecord, match=name) as bad:
+        ORDER_EVENT[topic](fields)
+    assert (bad.value.stage, bad.value.reason) == (Stage.DECODE, Reason.UNDECODABLE)

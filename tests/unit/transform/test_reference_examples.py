@@ -1,0 +1,217 @@
+"""The API documents' examples, exactly, from the bytes of a record to the bytes of the request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+from fastavro.schema import parse_schema
+
+from processor.edges.avro import reader_schema
+from processor.hakuna import Api
+from processor.records import Record
+from processor.runtime import decoder
+from processor.topics import Topic
+from processor.transform.batch import Batch, Decider, Plan
+from processor.transform.keyed_state import KeyedState
+from tests.fakes.stores import DictStore
+from tests.unit.order_events import NOW_MS
+from tests.unit.transform.histories import rules
+
+EXAMPLES = Path(__file__).parents[1] / "hakuna" / "examples"
+TOPICS = (Topic.PLACED, Topic.FULFILLED, Topic.REFUNDED, Topic.LINE_ITEMS_CANCELLED, Topic.CANCELLED)
+MOVED_MS = 1_645_447_874_158
+
+PLACED: Mapping[str, Any] = {
+    "event_id": "e-placed",
+    "order_id": "ord-123",
+    "placed_at": 1_645_315_200_000,
+    "currency": "EUR",
+    "customer": {
+        "first_name": "Max",
+        "last_name": "Mustermann",
+        "email": "max.mustermann@example.com",
+        "phone": None,
+    },
+    "billing_address": {
+        "address_line_1": "Musterstrasse",
+        "address_line_2": "1",
+        "city": "Musterstadt",
+        "zip": "123456",
+        "country": "DE",
+    },
+    "line_items": [
+        {
+            "id": "line-item-id-3311",
+            "quantity": 1,
+            "price_amount": 89_900,
+            "product_id": "prd-iphone14",
+            "product_title": "iPhone 14",
+            "product_brand": "Apple",
+            "protection": None,
+        },
+        {
+            "id": "line-item-id-3322",
+            "quantity": 1,
+            "price_amount": 8_499,
+            "product_id": "protection-item-id-323",
+            "product_title": "Hakuna.care protection",
+            "product_brand": "HAKUNA",
+            "protection": {"protects_line_item_id": "line-item-id-3311", "offer_id": None, "plan_id": None},
+        },
+        {
+            "id": "line-item-id-4411",
+            "quantity": 1,
+            "price_amount": 25_500,
+            "product_id": "prd-airpods-gen3",
+            "product_title": "Airpods 3rd Generation",
+            "product_brand": "Apple",
+            "protection": None,
+        },
+    ],
+}
+
+
+def moved(at: str, *line_item_ids: str, order_id: str = "ord-123", at_ms: int = MOVED_MS) -> dict[str, Any]:
+    items = [{"line_item_id": name, "quantity": 1, at: at_ms} for name in line_item_ids]
+    return {"event_id": f"e-{at}", "order_id": order_id, "items": items}
+
+
+class OneSchemaATopic:
+    """A registry whose schema IDs are the topics' places."""
+
+    def schema(self, schema_id: int | str) -> tuple[str, dict[str, str]] | None:
+        assert isinstance(schema_id, int)
+        return reader_schema(TOPICS[schema_id]), {}
+
+
+class Line:
+    """A partition's records on their way to the outbox."""
+
+    def __init__(self, api: Api, *, fulfil_protection: bool = True) -> None:
+        self.state = KeyedState(0, DictStore({}), "id")
+        self.batch = Batch()
+        self.offset = 0
+        self.decider = Decider(
+            Plan(
+                group="g",
+                outbox="outbox",
+                dead_letters="dead",
+                rules=rules(api, fulfil_protection=fulfil_protection),
+                decoders={topic: decoder(topic, OneSchemaATopic()) for topic in TOPICS},
+                entry_bytes_max=1 << 20,
+                state_bytes_max=1 << 20,
+                letter_bytes_max=1 << 20,
+            )
+        )
+
+    def take(self, topic: Topic, event: Mapping[str, Any]) -> bytes:
+        """The body of the request that this event becomes."""
+        out = BytesIO()
+        out.write(b"\x00" + TOPICS.index(topic).to_bytes(4, "big"))
+        fastavro.schemaless_writer(out, parse_schema(json.loads(reader_schema(topic))), event)
+        key = event["order_id"].encode()
+        self.decider.take(Record(topic, 0, self.offset, 0, key, out.getvalue(), []), self.state, self.batch, NOW_MS)
+        self.offset += 1
+        written = self.batch.outgoing[-1]
+        assert written.topic == "outbox", written.headers
+        assert written.value is not None
+        return written.value
+
+
+def example(name: str) -> bytes:
+    """An example as it stands in the documents, but for the white space."""
+    return json.dumps(json.loads((EXAMPLES / name).read_text()), separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("topic", "event", "name"),
+    [
+        (Topic.FULFILLED, moved("fulfilled_at", "line-item-id-3311", "line-item-id-4411"), "order_fulfillment_added"),
+        (
+            Topic.REFUNDED,
+            moved("refunded_at", "line-item-id-3311", "line-item-id-3322", "line-item-id-4411"),
+            "order_refund_added",
+        ),
+        (
+            Topic.LINE_ITEMS_CANCELLED,
+            moved("cancelled_at", "line-item-id-3311"),
+            "order_line_items_cancelled",
+        ),
+        (
+            Topic.CANCELLED,
+            {"event_id": "e-cancelled", "order_id": "ord-123", "cancelled_at": 1_645_369_200_000},
+            "order_cancelled",
+        ),
+    ],
+)
+def test_the_events_apis_examples(topic: Topic, event: Mapping[str, Any], name: str) -> None:
+    line = Line(Api.EVENTS, fulfil_protection=False)
+    assert line.take(Topic.PLACED, PLACED) == example("order_placed.json")
+    assert line.take(topic, event) == example(f"{name}.json")
+
+
+FEED_PLACED: Mapping[str, Any] = {
+    **PLACED,
+    "order_id": "ord-XYZ-123",
+    "placed_at": 1_669_377_053_593,
+    "customer": {
+        "first_name": "Max",
+        "last_name": "Mustermann",
+        "email": json.loads((EXAMPLES / "feed_placed.json").read_text())[0]["customer"]["email"],
+        "phone": "+491601234567",
+    },
+    "billing_address": {
+        "address_line_1": "Musterstrasse 1",
+        "address_line_2": None,
+        "city": "Musterstadt",
+        "zip": "123456",
+        "country": "DE",
+    },
+    "line_items": [
+        {
+            "id": "prd-1234",
+            "quantity": 1,
+            "price_amount": 10_000,
+            "product_id": "prd-1234",
+            "product_title": "Banana",
+            "product_brand": "Frutta",
+            "protection": None,
+        },
+        {
+            "id": "hak-ext-12",
+            "quantity": 1,
+            "price_amount": 1_200,
+            "product_id": "hak-ext-12",
+            "product_title": "1 year of warranty extension",
+            "product_brand": "hakuNa",
+            "protection": {"protects_line_item_id": "prd-1234", "offer_id": "off-12345", "plan_id": "pl-54132"},
+        },
+    ],
+}
+
+
+def fed(body: bytes) -> bytes:
+    return b"[" + body + b"]"
+
+
+def test_the_order_feeds_examples() -> None:
+    line = Line(Api.FEED)
+    ids = {"order_id": "ord-XYZ-123"}
+    assert fed(line.take(Topic.PLACED, FEED_PLACED)) == example("feed_placed.json")
+    shipped = moved("fulfilled_at", "prd-1234", at_ms=1_667_493_412_562, **ids)
+    assert fed(line.take(Topic.FULFILLED, shipped)) == example("feed_fulfilled.json")
+    refund = moved("refunded_at", "prd-1234", at_ms=1_667_493_419_345, **ids)
+    assert fed(line.take(Topic.REFUNDED, refund)) == example("feed_refunded.json")
+
+
+def test_the_order_feeds_example_of_a_cancelled_order() -> None:
+    line = Line(Api.FEED)
+    line.take(Topic.PLACED, FEED_PLACED)
+    off = {"event_id": "e-cancelled", "order_id": "ord-XYZ-123", "cancelled_at": 1_669_380_517_455}
+    assert fed(line.take(Topic.CANCELLED, off)) == example("feed_cancelled.json")
