@@ -44,7 +44,9 @@ class Rebalance(Protocol):
         """New partitions. Returns where to start reading those that shall not start at the committed offset."""
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Going to another worker: finish and commit within a fifth of `max.poll.interval.ms`."""
+        """Going to another worker: finish and commit within a fifth of `max.poll.interval.ms`.
+
+        One who polls too late may be told this where `lost` would be true: then no commit is taken any more."""
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
         """Gone already: another worker may have them. Commit nothing of them."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from processor.cli.settings import env_file, settings_or_exit
-from processor.config import duration_s
+from processor.cli.brokers import asked_of_brokers
+from processor.cli.output import output_option, print_json, show, table
+from processor.cli.settings import cluster_settings_or_exit, env_file
 
 if TYPE_CHECKING:
     from processor.config import Settings
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from processor.topics_plan import Step
 
 _SIGNS: Final = {"create": "+", "change": "~", "leave": " ", "refuse": "!"}
+_STYLES: Final = {"create": "green", "change": "yellow", "leave": "dim", "refuse": "bold red"}
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,7 +40,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Of new topics; -1 is the cluster's default.",
         ),
         click.option("--retention", help="Of topics that are deleted by age (such as 7d); dead letters are kept."),
-        click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
+        output_option,
     ):
         command = option(command)
     return command
@@ -59,9 +59,8 @@ def plan(env_file: Path | None, partitions: int, replication_factor: int, retent
     \b
     hakuna-processor topics plan --partitions 12
     """
-    steps, _ = _planned(env_file, partitions, retention)
-    _show(steps, output)
-    sys.exit(1 if any(step.action == "refuse" for step in steps) else 0)
+    _, steps, _ = _planned(env_file, partitions, retention)
+    _end(steps, output)
 
 
 @command.command("create")
@@ -72,60 +71,60 @@ def create(env_file: Path | None, partitions: int, replication_factor: int, rete
     \b
     hakuna-processor topics create --partitions 12 --replication-factor 3
     """
-    from processor.topics_plan import Action
-
-    steps, admin = _planned(env_file, partitions, retention)
-    refused = [step for step in steps if step.action is Action.REFUSE]
-    if not refused:
-        for step in steps:
-            match step.action:
-                case Action.CREATE:
-                    admin.create(
-                        step.topic, partitions=step.partitions, replicas=replication_factor, config=step.config
-                    )
-                case Action.CHANGE:
-                    admin.configure(step.topic, step.config)
-                case Action.LEAVE | Action.REFUSE:
-                    pass
-    _show(steps, output)
-    sys.exit(1 if refused else 0)
+    settings, steps, admin = _planned(env_file, partitions, retention)
+    if not any(step.action == "refuse" for step in steps):
+        asked_of_brokers(settings, lambda: _do(steps, admin, replication_factor))
+    _end(steps, output)
 
 
-def _planned(file: Path | None, partitions: int, retention: str | None) -> tuple[Sequence[Step], KafkaAdmin]:
-    settings = _settings(file)
-    from processor.edges import logs
+def _planned(file: Path | None, partitions: int, retention: str | None) -> tuple[Settings, Sequence[Step], KafkaAdmin]:
+    retention_ms = _retention_ms(retention)
+    settings = cluster_settings_or_exit(file)
     from processor.edges.kafka_admin import KafkaAdmin
-    from processor.errors import BrokerOutage, Fatal
+    from processor.preflight.heard import Heard
     from processor.topics import TOPICS
     from processor.topics_plan import plan
 
-    logs.configure(settings.log_format, settings.log_level)
-    admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-topics")
-    try:
-        retention_ms = None if retention is None else round(duration_s(retention) * 1000)
-    except ValueError as wrong:
-        raise click.BadParameter(f"{retention!r} is not {wrong}", param_hint="--retention") from wrong
-    try:
-        described = admin.describe([settings.topic_prefix + one.topic for one in TOPICS])
-    except (BrokerOutage, Fatal) as outage:
-        raise click.ClickException(f"{settings.bootstrap_servers}: {outage}") from outage
-    return plan(described, settings.topic_prefix, partitions=partitions, retention_ms=retention_ms), admin
+    admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-topics", log=Heard())
+    names = [settings.topic(one.topic) for one in TOPICS]
+    described = asked_of_brokers(settings, lambda: admin.describe(names))
+    return settings, plan(described, settings.topic_prefix, partitions=partitions, retention_ms=retention_ms), admin
 
 
-def _settings(file: Path | None) -> Settings:
-    settings = settings_or_exit(file, None)
-    if not settings.bootstrap_servers:
-        raise click.UsageError("KAFKA_BOOTSTRAP_SERVERS is not set; such as kafka-1:9092,kafka-2:9092")
-    return settings
+def _do(steps: Sequence[Step], admin: KafkaAdmin, replicas: int) -> None:
+    from processor.topics_plan import Action
 
-
-def _show(steps: Sequence[Step], output: str) -> None:
-    if output == "json":
-        click.echo(json.dumps([asdict(step) for step in steps]))
-        return
     for step in steps:
-        config = " ".join(f"{key}={value}" for key, value in step.config.items())
-        click.echo(
-            f"{_SIGNS[step.action]} {step.action:<7} {step.topic}  partitions={step.partitions} {config}".rstrip()
-        )
-        click.echo(f"          {step.why}")
+        match step.action:
+            case Action.CREATE:
+                admin.create(step.topic, partitions=step.partitions, replicas=replicas, config=step.config)
+            case Action.CHANGE:
+                admin.configure(step.topic, step.config)
+            case Action.LEAVE | Action.REFUSE:
+                pass
+
+
+def _retention_ms(text: str | None) -> int | None:
+    if text is None:
+        return None
+    from processor.config import duration_s
+
+    try:
+        return round(duration_s(text) * 1000)
+    except ValueError as wrong:
+        raise click.BadParameter(f"{text!r} is not {wrong}", param_hint="--retention") from wrong
+
+
+def _end(steps: Sequence[Step], output: str) -> NoReturn:
+    if output == "json":
+        print_json(steps)
+    else:
+        from rich.text import Text
+
+        rows = []
+        for step in steps:
+            config = "".join(f" {key}={value}" for key, value in step.config.items())
+            action = Text(f"{_SIGNS[step.action]} {step.action.value}", style=_STYLES[step.action])
+            rows.append((action, step.topic, str(step.partitions), f"{step.why}{';' if config else ''}{config}"))
+        show(table(("", "topic", "partitions", "why"), rows))
+    sys.exit(1 if any(step.action == "refuse" for step in steps) else 0)

@@ -5,19 +5,16 @@ Pure. Made by transform and send, read by the `dead-letters` commands.
     key, value, timestamp     the refused record's own, byte for byte
     headers                   the refused record's own in their order, without ours; then ours, each once
 
-    __dlq.errors.topic .partition .offset    where the record stood       first refusal   ┐ kept on a letter
-    that
+    __dlq.errors.topic .partition .offset    where the record stood       first refusal   ┐ kept on a letter that
     __dlq.errors.first.failed.at             epoch ms                     first refusal   ┘ is refused again
     __dlq.errors.group .stage .reason .message .exception .last.failed.at  last refusal
-    __dlq.errors.http.status .http.error.code .http.validation.errors      last refusal, where there was an
-    answer
+    __dlq.errors.http.status .http.error.code .http.validation.errors      last refusal, if there was an answer
     __dlq.errors.delivery.count              requests made for it, over all its refusals; 0 when held
 
 Invariants: no header of ours stands twice; origin and first time never change once written; a letter that is
 replayed and refused keeps everything else byte for byte; the message holds nothing of the customer's.
 
-Not chosen: headers of the last refusal kept from the one before (an HTTP status beside a `held` would
-mislead).
+Not chosen: headers of the last refusal kept from the one before (an HTTP status beside a `held` would mislead).
 """
 
 from __future__ import annotations

@@ -95,10 +95,10 @@ class KafkaAdmin:
 
     # ---- topics ------------------------------------------------------------------------------------------
 
-    def brokers(self) -> int:
+    def brokers(self, answer_s_max: float = ANSWER_S_MAX) -> int:
         """How many brokers there are. Raises `BrokerOutage` when none answers."""
         try:
-            return len(self._admin.list_topics(timeout=ANSWER_S_MAX).brokers)
+            return len(self._admin.list_topics(timeout=answer_s_max).brokers)
         except KafkaException as refused:
             raise self._outage(refused) from refused
 
@@ -290,6 +290,7 @@ class KafkaAdmin:
         error = error_of(refused)
         if error.code() in _NOT_ALLOWED:
             return Fatal(f"not allowed to ask: {error.str()}")
+        self._admin.poll(0)  # the error callback and the log are heard of in here alone
         complaint = self._complaints.text()
         return BrokerOutage(f"{error.str()} ({complaint})" if complaint else error.str())
 

@@ -119,6 +119,8 @@ class Complaints:
     def note(self, subject: str, error: KafkaError) -> None:
         if subject not in self._open:  # librdkafka repeats some of these every second
             self._log.warning("kafka.trouble", subject=subject, code=error.name(), detail=error.str())
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
+            return  # says less than what stands there already: why they are
         self._open[subject] = f"{error.name()}: {error.str()}"
 
     def clear(self, subject: str) -> None:

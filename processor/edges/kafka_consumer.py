@@ -244,7 +244,10 @@ class KafkaConsumer:
         if waiting:
             self._told(lambda: self._consumer.pause(_parts(waiting)))
 
-    def _on_revoke(self, _consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
+    def _on_revoke(self, consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
+        if not self._consumer.memberid():  # it was on its way to us for too long: the group is through without us
+            self._on_lost(consumer, parts)
+            return
         partitions = [TopicPartition(part.topic, part.partition) for part in parts]
         assert self._listener is not None
         listener = self._listener
@@ -339,6 +342,7 @@ class KafkaConsumer:
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         if not offsets:
             return
+        self._assert_member()
         parts = committable(offsets)
         deadline_s = time.monotonic() + COMMIT_S_MAX
         refusals = 0
@@ -390,9 +394,19 @@ class KafkaConsumer:
         return {partition: end for partition in partitions if (end := self._ends.get(partition)) is not None}
 
     def group_metadata(self) -> Any:
-        """Who we are in which generation: a transaction carries it, so that the broker refuses a member that
-        is out."""
-        return self._consumer.consumer_group_metadata()
+        """Who we are in which generation: a transaction carries it, so that the broker refuses a member that is out.
+
+        Raises `Fenced` when we know that ourselves. Then librdkafka has forgotten its member ID, and offsets
+        without one are taken from a transaction unseen: as those of a producer that knows no groups.
+        """
+        metadata = self._consumer.consumer_group_metadata()
+        # In this order: a new member ID cannot come before we are told `lost`, by the next poll.
+        self._assert_member()
+        return metadata
+
+    def _assert_member(self) -> None:
+        if not self._consumer.memberid():
+            raise Fenced("the group has gone on without us")
 
     # ---- standing ----------------------------------------------------------------------------------------
 

@@ -48,6 +48,8 @@ ORDERLY_END_S_MAX: Final = 5.0
 class Delivery(Protocol):
     """What confluent-kafka hands a delivery callback, as far as we look at it."""
 
+    def topic(self) -> str: ...
+
     def offset(self) -> int: ...
 
 

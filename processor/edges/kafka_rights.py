@@ -8,6 +8,7 @@ the timeout next (INVALID_TRANSACTION_TIMEOUT), and only then remembers the ID."
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from enum import Enum
@@ -22,6 +23,17 @@ from processor.edges.kafka_client import KafkaSettings, LibraryLog, error_of, me
 _NEVER_GRANTED_MS: Final = 2_000_000_000
 """Above every `transaction.max.timeout.ms` (15 min by default); what librdkafka adds to it still fits 32
 bits."""
+
+COORDINATOR_TRIES_MAX: Final = 20
+_COORDINATOR_S: Final = 0.25
+_NO_COORDINATOR_YET: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+"""A cluster whose first group this is makes its topic for offsets when it is asked: seconds, not a fault."""
 
 
 class Allowed(NamedTuple):
@@ -46,13 +58,19 @@ def topic_rights(admin: KafkaAdmin, topics: Sequence[str]) -> Mapping[str, Allow
 
 def group_rights(admin: KafkaAdmin, group: str) -> Allowed:
     """A group that does not exist yet is described all the same, rights included."""
-    try:
-        described = admin.group_soon(group).result(timeout=2 * ANSWER_S_MAX)
-    except (KafkaException, FutureTimeout) as refused:
-        if isinstance(refused, KafkaException) and error_of(refused).code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return Allowed(None)
-        return Allowed(None, _why(refused))
-    return Allowed(_names(described.authorized_operations), None, len(described.members))
+    for _ in range(COORDINATOR_TRIES_MAX):
+        try:
+            described = admin.group_soon(group).result(timeout=2 * ANSWER_S_MAX)
+        except (KafkaException, FutureTimeout) as refused:
+            code = error_of(refused).code() if isinstance(refused, KafkaException) else None
+            if code == KafkaError.GROUP_ID_NOT_FOUND:
+                return Allowed(None)
+            if code not in _NO_COORDINATOR_YET:
+                return Allowed(None, _why(refused))
+            time.sleep(_COORDINATOR_S)
+        else:
+            return Allowed(_names(described.authorized_operations), None, len(described.members))
+    return Allowed(None, "no broker coordinates the group")
 
 
 def may_write_transactions(settings: KafkaSettings, transactional_id: str) -> str | None:

@@ -56,8 +56,8 @@ from processor.records import Headers, TopicPartition
 TRANSACTION_TIMEOUT_MS: Final = 4_000  # see the module
 
 OPEN_S_MAX: Final = 5.0  # one try; whoever opens tries again
-COMMIT_S_MAX: Final = 8.0  # inside a fifth of `max.poll.interval.ms`, which a revocation has; twice the timeout above
-ABORT_S_MAX: Final = 3.0  # the rest of that fifth
+COMMIT_S_MAX: Final = 6.0  # inside a fifth of `max.poll.interval.ms`, which a revocation has; twice the timeout above
+ABORT_S_MAX: Final = 2.0  # the rest of that fifth
 QUEUE_S_MAX: Final = 4.0  # a queue that is full for as long as a transaction may last is a broker that is gone
 RETRY_S: Final = 0.05
 
@@ -73,8 +73,9 @@ class _State(Enum):
 
 class KafkaTransaction:
     """See the module. Mutable: `_state` and `_producer` (there in every state but CLOSED and SPENT, and in
-    CLOSED while an `open` is being retried); `_last_offsets`, what the open transaction's keyed records were
-    given so far."""
+    CLOSED while an `open` is being retried). Of the open transaction: `_last_offsets`, what its keyed records were
+    given so far; `_witnesses`, the topics whose first record reports its delivery, and `_undelivered`, the first
+    refusal that such a report told of: the commit itself only says that something was not delivered."""
 
     def __init__(
         self,
@@ -93,7 +94,8 @@ class KafkaTransaction:
         self._state = _State.CLOSED
         self._producer: ck.Producer | None = None
         self._last_offsets: dict[TopicPartition, int] = {}
-        self._keyed_error: str | None = None
+        self._witnesses: set[str] = set()
+        self._undelivered: str | None = None
 
     @property
     def record_bytes_max(self) -> int:
@@ -112,17 +114,21 @@ class KafkaTransaction:
         if error is None:
             self._state = _State.READY
             return
+        with suppress(KafkaException):
+            self._producer.poll(0)  # what a wrong password or CA is told through
         if error.fatal() or not error.retriable():
             self._discard(_State.CLOSED)
         if error.code() in _NOT_ALLOWED:
             raise Fatal(f"transactional ID {self.transactional_id}: {error.str()}")
-        raise BrokerOutage(_why(f"transactional ID {self.transactional_id}", error, self._complaints))
+        raise BrokerOutage(self._why(f"transactional ID {self.transactional_id}", error))
 
     def begin(self) -> None:
         assert self._state is not _State.BEGUN, "one transaction at a time"
         self.open()
         assert self._producer is not None
         self._last_offsets = {}
+        self._witnesses.clear()
+        self._undelivered = None
         try:
             self._producer.begin_transaction()
         except KafkaException as refused:  # fenced since the last one: the broker may tell at any time
@@ -142,9 +148,21 @@ class KafkaTransaction:
         timestamp_ms: int,
     ) -> None:
         producer = self._begun()
+        report: ck.cimpl.DeliveryCallback | None = None
+        if topic not in self._witnesses:
+            self._witnesses.add(topic)
+            report = cast("ck.cimpl.DeliveryCallback", self._reported)
         while True:
             try:
-                producer.produce(topic, value, key, partition, timestamp=timestamp_ms, headers=cast(Any, headers))
+                producer.produce(
+                    topic,
+                    value,
+                    key,
+                    partition,
+                    timestamp=timestamp_ms,
+                    headers=cast(Any, headers),
+                    on_delivery=report,
+                )
                 return
             except BufferError:
                 self._wait_for_room(producer)
@@ -171,7 +189,8 @@ class KafkaTransaction:
         where = TopicPartition(topic, partition)
 
         def last(error: KafkaError | None, message: Delivery) -> None:
-            if error is None:  # an error is the commit's to tell: it aborts the transaction
+            self._reported(error, message)
+            if error is None:
                 self._last_offsets[where] = message.offset()
 
         key, value = pairs[-1]
@@ -183,6 +202,10 @@ class KafkaTransaction:
                 self._wait_for_room(producer)
             except KafkaException as refused:
                 raise self._given_up(error_of(refused)) from refused
+
+    def _reported(self, error: KafkaError | None, message: Delivery) -> None:
+        if error is not None and self._undelivered is None:
+            self._undelivered = f"{message.topic()}: {error.name()}: {error.str()}"
 
     def _begun(self) -> ck.Producer:
         assert self._state is _State.BEGUN, f"no transaction is open: {self._state.name}"
@@ -209,7 +232,11 @@ class KafkaTransaction:
         deadline_s = time.monotonic() + COMMIT_S_MAX
         if offsets:
             parts = committable(offsets)
-            member = self._consumer.group_metadata()
+            try:
+                member = self._consumer.group_metadata()
+            except Fenced as out:
+                self._abort()
+                raise TransactionAborted(f"commit: {out}") from out
             error = _until(deadline_s, lambda left_s: producer.send_offsets_to_transaction(parts, member, left_s))
             if error is not None:
                 raise self._given_up(error)
@@ -219,10 +246,10 @@ class KafkaTransaction:
             return self._last_offsets
         if error.fatal() or not error.txn_requires_abort():
             self._discard(_State.SPENT)
-            raise OutcomeUnknown(_why("commit", error, self._complaints))
+            raise OutcomeUnknown(self._why("commit", error))
         if self._abort() is not None:
-            raise OutcomeUnknown(_why("commit, then abort", error, self._complaints))
-        raise TransactionAborted(_why("commit", error, self._complaints))
+            raise OutcomeUnknown(self._why("commit, then abort", error))
+        raise TransactionAborted(self._why("commit", error))
 
     def abort(self) -> None:
         if self._state is _State.BEGUN:
@@ -245,9 +272,9 @@ class KafkaTransaction:
         it or not."""
         if error.fatal() or self._complaints.fatal is not None:
             self._discard(_State.SPENT)
-            return Fenced(_why("transaction", error, self._complaints))
+            return Fenced(self._why("transaction", error))
         self._abort()
-        return TransactionAborted(_why("transaction", error, self._complaints))
+        return TransactionAborted(self._why("transaction", error))
 
     def _discard(self, state: _State) -> None:
         """Lets go of the client: nothing that it still holds shall be sent."""
@@ -255,6 +282,9 @@ class KafkaTransaction:
         producer, self._producer = self._producer, None
         if producer is not None:
             _dropped(producer)
+
+    def _why(self, what: str, error: KafkaError) -> str:
+        return _why(what, error, self._complaints) + (f" ({self._undelivered})" if self._undelivered else "")
 
     def close(self) -> None:
         if self._state is _State.BEGUN:

@@ -89,6 +89,9 @@ class Registry:
         except _BROKEN as broken:
             raise RegistryOutage(f"the schema registry does not answer: {broken}") from broken
 
+    def close(self) -> None:
+        self._client.close()
+
     def _references(self, schema: Schema) -> dict[str, str]:
         found: dict[str, str] = {}
         for reference in schema.references or []:

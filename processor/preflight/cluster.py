@@ -32,6 +32,8 @@ from processor.topics_plan import Action, plan
 
 CLOCK_S_MAX: Final = 60.0
 """How far records may be ahead of our clock before somebody should look: above what a network and a batch explain."""
+ANSWER_S_MAX: Final = 5.0
+"""For the first question: a broker that takes longer is not well."""
 _DEAD_LETTERS: Final = (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS)
 _PLANS: Final = {one.topic: one for one in TOPICS}
 
@@ -43,7 +45,7 @@ def check_cluster(
     if nobody_home(settings.bootstrap_servers):
         return no_brokers(settings, heard)
     try:
-        count = admin.brokers()
+        count = admin.brokers(ANSWER_S_MAX)
     except (BrokerOutage, Fatal):
         return no_brokers(settings, heard)
     brokers = "1 broker answers" if count == 1 else f"{count} brokers answer"
@@ -142,10 +144,15 @@ def _configuration(
 ) -> list[Finding]:
     """What `topics create` would mend. Of it, dead letters that are deleted by age are a loss; the rest is a choice
     that somebody may have made. The sources are the shops' own."""
-    own = [_PLANS[topic] for topic in names.values() if topic not in ORDER_TOPICS]
     found = []
-    for step in plan(there, settings.topic_prefix, partitions=1, only=own):
-        if step.action is not Action.CHANGE or step.topic in complained:
+    for name, topic in names.items():
+        if topic in ORDER_TOPICS or name in complained:
+            continue
+        # Alone, and with the partitions that it has: those were judged before.
+        (step,) = plan(
+            {name: there[name]}, settings.topic_prefix, partitions=there[name].partitions, only=[_PLANS[topic]]
+        )
+        if step.action is not Action.CHANGE:
             continue
         wanted = ", ".join(f"{key}={value}" for key, value in step.config.items())
         remedy = f"`hakuna-processor topics create` sets {wanted}"

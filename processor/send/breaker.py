@@ -1,7 +1,6 @@
 """Breaker: stops sending where it is no use, and finds out by itself when it is again.
 
-    CLOSED ──refused `trip_after` times in a row──► OPEN ──its time is over──► HALF_OPEN ──probe passed──►
-    CLOSED
+    CLOSED ──refused `trip_after` times in a row──► OPEN ──its time is over──► HALF_OPEN ──probe passed──► CLOSED
                                                       ▲                            │
                                                       └──── probe refused: longer ─┘
 

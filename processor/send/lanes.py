@@ -9,9 +9,8 @@ A parcel is what one request carries: one entry for the Events API, many for arr
 gives it back by `finish`, `retry` or `split`.
 
     split:  a refused parcel becomes two halves. The first goes; only when it has ended the second may go.
-    Where the first
-            was delivered, the fault is in the second, which is then split again without a request of its own.
-            So k refused of n cost at most 2·k·log2(n) requests more.
+            Where the first was delivered, the fault is in the second, which is then split again without a
+            request of its own. So k refused of n cost at most 2·k·log2(n) requests more.
 
 Owned by the event loop; pure but for the state announced in `Lanes`.
 
@@ -19,7 +18,8 @@ Invariants
 - one parcel at most holds an order ID: an order is never twice in one request, nor in two at once;
 - entries of an order leave in the order in which they came;
 - a lane that waits holds nothing but itself: no slot, no worker, no other lane (but for the parcel it is
-bound to); - with `supersedes` a lane has one entry at most beside the one under way, always the newest.
+  bound to);
+- with `supersedes` a lane has one entry at most beside the one under way, always the newest.
 
 Not chosen: a task per lane (thousands of them, 3 µs an entry); a priority queue over all entries (the heap is
 only for those that wait: an entry that goes at once never sees it).

@@ -1,7 +1,6 @@
 """Limit: how many requests at once, where no quota says so, found from latency and refusals alone.
 
-    SLOW_START ──latency rose──► LOOKING ──latency no longer falls──► GROWING ──latency rose, or it is time──►
-    LOOKING
+    SLOW_START ──latency rose──► LOOKING ──latency no longer falls──► GROWING ──latency rose, or in time──► LOOKING
      doubles                      cuts, and cuts again                  a little each round
 
 A server that does n requests at once answers at its best latency up to n, and later in proportion beyond it.

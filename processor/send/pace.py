@@ -7,9 +7,8 @@ window after the answer. Two requests in one slot thus reach the server more tha
 window ever sees more requests than there are slots, and the partitions' slots add up to the quota: whoever
 has the partitions has the slots.
 
-    a partition moves, cleanly:  the last owner leaves how many of its slots are in use; the new one counts as
-    many as
-                                 in use until one window after it was assigned
+    a partition moves, cleanly:  the last owner leaves how many of its slots are in use; the new one counts as many
+                                 as in use until one window after it was assigned
     without a word (kill -9):    all of them count as in use for so long
 
 Clocks of two machines are never compared, only trusted to run alike within `CLOCK_DRIFT`.

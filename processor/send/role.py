@@ -8,8 +8,7 @@
 whatever the API does.
 
     assigned  paused until its past is known (`takeover.py`), then open
-    revoked   nothing more is taken ─► what is in flight ends, or is given up at the deadline ─► what it
-    leaves is
+    revoked   nothing more is taken ─► what is in flight ends, or is given up at the deadline ─► what it leaves is
               acknowledged ─► commit, with the slots of the quota that are in use ─► gone
     lost      gone; whatever was in flight is somebody else's to send again
     stop      all partitions as if revoked, within the drain; then the group is left

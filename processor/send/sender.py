@@ -11,8 +11,7 @@ parcel wakes the next, so that nobody polls and a thousand parked workers cost n
     Delivered       end; a receipt is written                       its breaker closes
     Rejected        end, and hold their order; an array is split
     RetryLater      wait: what the server says, else our backoff    pauses if it says so; its breaker counts
-    KeyRefused      go back                                         the key is read again, and probed with
-    backoff
+    KeyRefused      go back                                         the key is read again, and probed with backoff
 
 Owned by the event loop. The Kafka thread speaks to it through the hand-over; `why`, `status` and
 `standstills` may be called from any thread: they only look.

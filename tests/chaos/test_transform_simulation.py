@@ -1,8 +1,8 @@
 """Seeded simulations of the transform loop: whatever happens to its workers, the outbox is what the rules say.
 
-    python -m pytest tests/chaos/test_transform_simulation.py                          some seeds, in seconds
-    TRANSFORM_SEEDS=1000 python -m pytest tests/chaos/test_transform_simulation.py     many
-    TRANSFORM_SEED=123 python -m pytest tests/chaos/test_transform_simulation.py       that one again
+python -m pytest tests/chaos/test_transform_simulation.py                          some seeds, in seconds
+TRANSFORM_SEEDS=1000 python -m pytest tests/chaos/test_transform_simulation.py     many
+TRANSFORM_SEED=123 python -m pytest tests/chaos/test_transform_simulation.py       that one again
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def test_every_record_has_its_one_effect_whatever_happens(seed: int, monkeypatch
     # So small that a shop of thirty orders meets them.
     monkeypatch.setattr(merge, "BUFFER_RECORDS_MAX", 12)
     monkeypatch.setattr(partitions, "RESTORE_RECORDS_MAX", 6)
+    world = World(seed)
     try:
         with structlog.testing.capture_logs():
-            world = World(seed)
             world.suffer(world.chance.choice((50, 300)))
             world.settle(parked=True)
             world.let_parked_events_expire()

@@ -1,8 +1,8 @@
-"""A small world for the transform loop: a broker, a shop's records, workers that come, die and hang, and what must hold.
+"""A small world for the transform loop: a broker, a shop, workers that come, die and hang, and what must hold.
 
     World(seed)  ─► records of a shop, written at once (or while it runs)
-       .suffer() ─► workers turn in any order; at any call of any client something may happen: the process dies, the call
-                    fails with or without effect, the group moves on, the clock jumps, another worker takes turns
+       .suffer() ─► workers turn in any order; at any call of any client something may happen: the process dies, the
+                    call fails with or without effect, the group moves on, the clock jumps, others take turns
        .settle() ─► no more strikes: all must come to its end within a bound (a stall is a failure)
        .check()  ─► loss, duplication, order per order ID, offsets, state = changelog, memory: each by itself
 
@@ -39,19 +39,19 @@ from processor.records import HeaderName, OrderEvent, OrderId, Reason, Record, S
 from processor.sandbox.history import Step, Truncated
 from processor.sandbox.orders import Shop, shop
 from processor.topics import ORDER_TOPICS, Topic
-from processor.transform import merge, order_state, rules
+from processor.transform import merge, order_state
 from processor.transform.batch import Plan
 from processor.transform.decode import ORDER_EVENT
 from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, Written
 from processor.transform.order_state import OrderState
-from processor.transform.outbox import outgoing
-from processor.transform.rules import Applied, Ignored, Parked, Refused, Rules, Taken
-from processor.transform.transformer import Transformer, TransformEdges, TransformPlan
+from processor.transform.rules import Rules
+from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.crash_points import Crash, Point
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
 from tests.fakes.stores import Disk
+from tests.support.transform_model import Model, difference
 
 GROUP: Final = "transform"
 SOURCES: Final = tuple(topic.value for topic in ORDER_TOPICS)
@@ -59,6 +59,15 @@ OUTPUTS: Final = (Topic.CHANGELOG.value, Topic.OUTBOX.value, Topic.ORDER_DEAD_LE
 DAY_S: Final = 86_400.0
 TURNS_MAX: Final = 4_000
 """Turns in which everything must be done once the strikes have ended: some minutes on the clock. More is a stall."""
+
+OFTEN: Final = {
+    "store.read": 0.2,
+    "store.write": 2.0,
+    "consumer.poll": 0.3,
+    "consumer.committed": 6.0,
+    "transaction.commit": 6.0,
+}
+"""Calls that come by the thousand are struck more seldom, those on which a batch turns more often."""
 
 RULES: Final = Rules(api=Api.EVENTS, orders=Orders.ALL, fulfil_protection=True, park_for_ms=int(DAY_S * 1000))
 
@@ -342,9 +351,7 @@ class World:
         # Trouble seldom comes alone: what is in order after one strike must be so after the second, too.
         now_s = self.clock.monotonic_s()
         share = 0.1 if now_s < self._burst_until_s else self.traits.strike_share
-        # Calls by the thousand are struck more seldom, those in which a batch is decided more often.
-        often = {"store.read": 0.2, "consumer.poll": 0.3, "store.write": 2.0, "transaction.commit": 6.0, "consumer.committed": 6.0}
-        if chance.random() >= share * often.get(point.call, 1.0):
+        if chance.random() >= share * OFTEN.get(point.call, 1.0):
             return None
         if now_s >= self._burst_until_s and chance.random() < 0.3:
             self._burst_until_s = now_s + 3.0
@@ -358,7 +365,7 @@ class World:
                 return chance.choice((BrokerOutage("struck"), Fenced("struck")))
             case "transaction.begin", False:
                 return chance.choice((BrokerOutage("struck"), Fenced("struck")))
-            case ("transaction.produce" | "transaction.produce_keyed"), False:
+            case (("transaction.produce" | "transaction.produce_keyed"), False):
                 return chance.choice((TransactionAborted("struck"), Fenced("struck")))
             case "transaction.commit", False:
                 return chance.choice((TransactionAborted("struck"), Fenced("struck"), OutcomeUnknown("struck")))
@@ -366,7 +373,7 @@ class World:
                 return OutcomeUnknown("struck")
             case "consumer.committed", False:
                 return BrokerOutage("struck")
-            case ("store.read" | "store.write"), False:
+            case (("store.read" | "store.write"), False):
                 return StateCorrupt("struck") if chance.random() < 0.3 else None
         return None
 
@@ -404,8 +411,8 @@ class World:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def settle(self, *, parked: bool) -> None:
-        """Everything answers again. Raises AssertionError where not all is done within TURNS_MAX turns. `parked`: events
-        may still wait for their order."""
+        """Everything answers again. Raises AssertionError where not all is done within TURNS_MAX turns. `parked`:
+        events may still wait for their order."""
         self.broker.points.spare()
         self._burst_until_s = 0.0
         self.broker.down, self._down_until_s = False, 0.0
@@ -444,73 +451,26 @@ class World:
     # ---- what must hold ----------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        model = Model(self)
+        model = model_of(self)
         check_nothing_is_lost_or_doubled(self, model)
         check_order_per_order_id(self, model)
         check_offsets(self)
         check_state_is_the_changelog(self, model)
 
 
-class Model:
-    """What the rules make of every record, partition by partition in the order of timestamps. `live`: in the order in
-    which an order's topics were read at last, which no model can know; then only what is independent of it is used."""
-
-    def __init__(self, world: World) -> None:
-        self.entries: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
-        """By order ID, source and body, in order."""
-        self.reasons: dict[str, str] = {}
-        """By source, why it is a dead letter."""
-        self.states: dict[OrderId, OrderState] = {}
-        self.counts: dict[str, int] = {}
-        for number in range(world.traits.partitions):
-            records = [
-                (record.timestamp_ms, rank, record.offset, record)
-                for rank, topic in enumerate(SOURCES)
-                for record in world.broker.records(topic, number)
-            ]
-            for *_, record in sorted(records, key=lambda each: each[:3]):
-                self._take(record)
-        for order_id, state in list(self.states.items()):
-            for parked in state.parked:
-                self.reasons[str(parked.origin.position)] = Reason.ORDER_UNKNOWN
-            if state.parked:
-                del self.states[order_id]
-
-    def _take(self, record: Record) -> None:
-        source = str(record.position)
-        if record.value is None:
-            self.states.pop(OrderId((record.key or b"").decode()), None)
-            return
-        try:
-            event = decoded(record)
-            if event.order_id.encode() != record.key:
-                raise BadRecord(Stage.TRANSFORM, Reason.KEY_MISMATCH, "key")
-        except BadRecord as bad:
-            self.reasons[source] = bad.reason
-            return
-        transition = rules.apply(self.states.get(event.order_id), Taken(event, record), RULES, 1)
-        if transition.state is None:
-            self.states.pop(event.order_id, None)
-        else:
-            self.states[event.order_id] = transition.state
-        for effect in transition.effects:
-            origin = str(effect.taken.origin.position)
-            match effect:
-                case Applied():
-                    value = outgoing(effect, Api.EVENTS, "outbox").value
-                    assert value is not None
-                    self.entries[event.order_id].append((origin, value))
-                case Refused(reason=reason):
-                    self.reasons[origin] = reason
-                case Ignored() | Parked():
-                    pass
+def model_of(world: World) -> Model:
+    model = Model(RULES, decoded, SOURCES)
+    for number in range(world.traits.partitions):
+        model.take(record for topic in SOURCES for record in world.broker.records(topic, number))
+    model.let_parked_events_expire()
+    return model
 
 
 def check_nothing_is_lost_or_doubled(world: World, model: Model) -> None:
     """Each source record has the one effect that the rules give it, and no other."""
     written = sorted(_header(record, HeaderName.SOURCE) for record in world.broker.records(Topic.OUTBOX.value))
     wanted = sorted(source for entries in model.entries.values() for source, _ in entries)
-    assert written == wanted, _difference("entries", written, wanted)
+    assert written == wanted, difference("entries", written, wanted)
     letters = []
     for record in world.broker.records(Topic.ORDER_DEAD_LETTERS.value):
         head = letter_head(record)
@@ -518,7 +478,7 @@ def check_nothing_is_lost_or_doubled(world: World, model: Model) -> None:
         letters.append((str(head.origin), head.reason))
         origin = world.broker.records(head.origin.topic, head.origin.partition)[head.origin.offset]
         assert (record.key, record.value, record.timestamp_ms) == (origin.key, origin.value, origin.timestamp_ms)
-    assert sorted(letters) == sorted(model.reasons.items()), _difference(
+    assert sorted(letters) == sorted(model.reasons.items()), difference(
         "dead letters", sorted(letters), sorted(model.reasons.items())
     )
 
@@ -609,10 +569,3 @@ def _latest(world: World) -> dict[bytes, bytes]:
 
 def _timeless(state: OrderState) -> tuple[Any, ...]:
     return state.standing, state.order, state.totals, state.event_ids
-
-
-def _difference(what: str, written: Sequence[Any], wanted: Sequence[Any]) -> str:
-    lost = [each for each in wanted if each not in written]
-    extra = [each for each in written if each not in wanted]
-    twice = sorted({each for each in written if written.count(each) > wanted.count(each)})
-    return f"{what}: lost {lost[:5]}, unwanted {extra[:5]}, more often than wanted {twice[:5]}"

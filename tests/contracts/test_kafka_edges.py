@@ -5,6 +5,7 @@ A `Cluster` makes clients of one kind. Tests wait for a condition by polling; on
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
@@ -12,6 +13,7 @@ from typing import Protocol
 import pytest
 
 from processor.edges.kafka_admin import KafkaAdmin
+from processor.edges.kafka_client import Setting
 from processor.edges.kafka_consumer import Assignment, KafkaConsumer
 from processor.edges.kafka_producer import KafkaProducer
 from processor.edges.kafka_reader import KafkaReader
@@ -34,7 +36,9 @@ class Cluster(Protocol):
 
     def name(self, name: str) -> str: ...
     def create(self, *topics: str, partitions: int = 1) -> None: ...
-    def consumer(self, group: str, client_id: str = "a", protocol: str = CLASSIC) -> Consumer: ...
+    def consumer(
+        self, group: str, client_id: str = "a", protocol: str = CLASSIC, patience_s: float = 60.0
+    ) -> Consumer: ...
     def reader(self) -> Reader: ...
     def producer(self) -> Producer: ...
     def transaction(self, transactional_id: str, consumer: Consumer) -> Transaction: ...
@@ -44,15 +48,14 @@ class Cluster(Protocol):
     ) -> Mapping[TopicPartition, Committed]: ...
     def members(self, group: str) -> Sequence[str]: ...
     def delete_before(self, topic: str, partition: int, offset: int) -> None: ...
-    def expel(self, consumer: Consumer) -> None: ...
     def seconds(self) -> float: ...
 
 
 class FakeCluster:
     """A `FakeBroker`, and time that passes by waiting."""
 
-    def __init__(self) -> None:
-        self.broker = FakeBroker()
+    def __init__(self, chance: random.Random | None = None) -> None:
+        self.broker = FakeBroker(chance=chance)
 
     def name(self, name: str) -> str:
         return name
@@ -60,8 +63,14 @@ class FakeCluster:
     def create(self, *topics: str, partitions: int = 1) -> None:
         self.broker.create(*topics, partitions=partitions)
 
-    def consumer(self, group: str, client_id: str = "a", protocol: str = CLASSIC) -> Consumer:
-        return FakeConsumer(self.broker, group=group, client_id=client_id, eager=protocol == CLASSIC)
+    def consumer(self, group: str, client_id: str = "a", protocol: str = CLASSIC, patience_s: float = 60.0) -> Consumer:
+        return FakeConsumer(
+            self.broker,
+            group=group,
+            client_id=client_id,
+            eager=protocol == CLASSIC,
+            poll_interval_s_max=patience_s,
+        )
 
     def reader(self) -> Reader:
         return FakeReader(self.broker, client_id="reader")
@@ -84,10 +93,6 @@ class FakeCluster:
 
     def delete_before(self, topic: str, partition: int, offset: int) -> None:
         self.broker.delete_before(topic, partition, offset)
-
-    def expel(self, consumer: Consumer) -> None:
-        assert isinstance(consumer, FakeConsumer)
-        self.broker.expel(consumer.client_id)
 
     def seconds(self) -> float:
         return self.broker.clock.monotonic_s()
@@ -112,9 +117,14 @@ class RealCluster:
     def create(self, *topics: str, partitions: int = 1) -> None:
         self._space.create(*(topic.removeprefix(self._space.prefix) for topic in topics), partitions=partitions)
 
-    def consumer(self, group: str, client_id: str = "a", protocol: str = CLASSIC) -> Consumer:
+    def consumer(self, group: str, client_id: str = "a", protocol: str = CLASSIC, patience_s: float = 60.0) -> Consumer:
+        settings: dict[str, Setting] = {**self._settings, "max.poll.interval.ms": int(patience_s * 1000)}
+        if protocol == NEW_PROTOCOL:
+            settings["group.protocol"] = "consumer"
+        else:
+            settings["session.timeout.ms"] = 6_000  # no more than the above, in every test
         consumer = KafkaConsumer(
-            self._settings | ({"group.protocol": "consumer"} if protocol == NEW_PROTOCOL else {}),
+            settings,
             group=group,
             assignment=Assignment.COOPERATIVE if protocol == COOPERATIVE else Assignment.RANGE,
             client_id=client_id,
@@ -155,9 +165,6 @@ class RealCluster:
         for future in self._space.admin.delete_records([Partition(topic, partition, offset)]).values():
             future.result(timeout=10)
 
-    def expel(self, consumer: Consumer) -> None:
-        pytest.skip("a real group cannot be told to throw a live member out")
-
     def seconds(self) -> float:
         return time.monotonic()
 
@@ -166,10 +173,10 @@ class RealCluster:
             close()
 
 
-@pytest.fixture(params=["fake", "topic_space"], ids=["fake", "kafka"])
+@pytest.fixture(params=["fake", "fake by chance", "topic_space"], ids=["fake", "chance", "kafka"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    if request.param == "fake":
-        yield FakeCluster()
+    if request.param != "topic_space":
+        yield FakeCluster(random.Random(1) if request.param == "fake by chance" else None)
         return
     real = RealCluster(request.getfixturevalue("topic_space"))
     yield real
@@ -593,21 +600,34 @@ def test_close_gives_the_partitions_up_and_leaves(cluster: Cluster) -> None:
     assert cluster.seconds() - started_s < 2.0
 
 
-def test_a_member_that_was_thrown_out_is_told_lost_and_cannot_commit(cluster: Cluster) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", [CLASSIC, NEW_PROTOCOL])
+def test_a_member_that_polls_too_late_is_told_lost_and_can_commit_in_no_way(cluster: Cluster, protocol: str) -> None:
     topic = cluster.name("in")
     cluster.create(topic)
     where = TopicPartition(topic, 0)
-    consumer, movements, reading = joined(cluster, [topic])
-    transaction = opened(cluster, "t", consumer)
-    cluster.expel(consumer)
+    late = cluster.consumer(cluster.name("g"), "late", protocol, patience_s=6.0)
+    movements = Movements()
+    late.subscribe([topic], movements)
+    reading = Reading(cluster, late.poll)
+    reading.until(lambda: bool(movements.owned))
+    transaction = opened(cluster, "t", late)
+    other, successor, other_reading = joined(cluster, [topic], client_id="other", protocol=protocol)
+    wait_until(cluster, lambda: successor.owned == {where}, other_reading.once)
+    other.commit({where: Committed(7, "other's")})
     with pytest.raises(Fenced):
-        consumer.commit({where: Committed(1, "")})
+        late.commit({where: Committed(1, "late")})
     transaction.begin()
-    transaction.produce(topic, 0, b"k", b"1", [], 0)
+    transaction.produce(topic, 0, b"k", b"late", [], 0)
     with pytest.raises(TransactionAborted):
-        transaction.commit({where: Committed(1, "")})
-    reading.until(lambda: movements.told[-2:] == [("lost", (where,)), ("assigned", (where,))])
-    consumer.commit({where: Committed(1, "")})
+        transaction.commit({where: Committed(1, "late")})
+    assert other.committed([where]) == {where: Committed(7, "other's")}
+    assert movements.owned == {where}, "it cannot know yet"
+    wait_until(cluster, lambda: movements.owned == set(), reading.once, other_reading.once)
+    assert ("lost", (where,)) in movements.told or protocol == NEW_PROTOCOL
+    other.close()
+    wait_until(cluster, lambda: movements.owned == {where}, reading.once)
+    late.commit({where: Committed(8, "late")})
 
 
 # ---- transactions --------------------------------------------------------------------------------------------

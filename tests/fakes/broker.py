@@ -137,6 +137,7 @@ class GroupMember:
     topics: tuple[str, ...]
     eager: bool
     seen_s: float
+    poll_interval_s_max: float = POLL_INTERVAL_S_MAX
     owned: set[TopicPartition] = field(default_factory=set)
     target: set[TopicPartition] | None = None  # to be told of with the next poll
     generation: int = -1
@@ -279,7 +280,7 @@ class FakeBroker:
                 silent_s = now_s - member.seen_s
                 if member.dead and silent_s >= SESSION_TIMEOUT_S:
                     self._remove(group, member)
-                elif not member.dead and silent_s >= POLL_INTERVAL_S_MAX:
+                elif not member.dead and silent_s >= member.poll_interval_s_max:
                     member.expelled = True
                     self._remove(group, member)
 

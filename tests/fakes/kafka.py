@@ -15,6 +15,7 @@ from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Acknowledged, Commit
 from processor.records import Headers, Position, Record, TopicPartition
 from processor.topics import RECORD_BYTES_MAX
 from tests.fakes.broker import (
+    POLL_INTERVAL_S_MAX,
     TRANSACTION_TIMEOUT_S,
     FakeBroker,
     Fate,
@@ -70,7 +71,15 @@ class _Fetcher:
 class FakeConsumer:
     """A member of a group. See `processor/edges/kafka_consumer.py` for the rules it keeps."""
 
-    def __init__(self, broker: FakeBroker, *, group: str, client_id: str, eager: bool = True) -> None:
+    def __init__(
+        self,
+        broker: FakeBroker,
+        *,
+        group: str,
+        client_id: str,
+        eager: bool = True,
+        poll_interval_s_max: float = POLL_INTERVAL_S_MAX,
+    ) -> None:
         self._broker = broker
         self.group_name = group
         self.client_id = client_id
@@ -80,7 +89,7 @@ class FakeConsumer:
         self._member: GroupMember | None = None
         self._pausing: set[TopicPartition] = set()
         self._closed = False
-        self.poll_interval_s_max = 60.0
+        self.poll_interval_s_max = poll_interval_s_max
 
     # ---- reading -----------------------------------------------------------------------------------------
 
@@ -121,7 +130,11 @@ class FakeConsumer:
             member = self._member = None
         if member is None:
             member = self._member = GroupMember(
-                self.client_id, self._topics, self._eager, self._broker.clock.monotonic_s()
+                self.client_id,
+                self._topics,
+                self._eager,
+                self._broker.clock.monotonic_s(),
+                self.poll_interval_s_max,
             )
             self._broker.join(self.group_name, member)
         member.seen_s = self._broker.clock.monotonic_s()

@@ -123,6 +123,12 @@ class Shop:
         return json.loads(out) if code == 0 and out.startswith(("{", "[")) else out + err
 
 
+def header_names(message: ck.Message) -> list[str]:
+    headers = message.headers() or []
+    assert isinstance(headers, list)
+    return [header[0] for header in headers]
+
+
 MakeShop = Callable[..., Shop]
 
 
@@ -139,7 +145,7 @@ def shop(topic_space: TopicSpace) -> Iterator[MakeShop]:
 def test_two_hundred_refused_orders_with_followers_are_delivered_once_in_order_though_the_command_is_killed(
     shop: MakeShop, start_worker: StartWorker
 ) -> None:
-    """And with live traffic for the same orders all the while, two commands at once, and a letter named twice."""
+    """And with live traffic for the same orders all the while."""
     with_shop = shop(partitions=2)
     start_worker("run", environment=with_shop.environment)
     orders = [f"ord-{number}" for number in range(200)]
@@ -159,20 +165,15 @@ def test_two_hundred_refused_orders_with_followers_are_delivered_once_in_order_t
     for order_id in orders[::10]:
         with_shop.fulfil(order_id, 2)
     with_shop.installation.flush()
-    third = with_shop.start("discard", "--everything", "--reason", "all of it")
     for order_id in orders[::10]:
         with_shop.fulfil(order_id, 3)
         time.sleep(0.05)
     with_shop.installation.flush()
     out, err = second.communicate(timeout=60)
     assert second.returncode == 0, err
-    (report,) = json.loads(out)
+    report = json.loads(out)[0]
     assert report["left"] == 0, report
     assert not report["returned"]
-    _, refused = third.communicate(timeout=60)
-    assert third.returncode == 1, "two commands at once"
-    assert "another one is at it: dead-letters-" in refused
-
     wait_until(lambda: with_shop.hakuna.record.summary(1)["accepted"] == 440, what="delivered", timeout_s=20)
     for number, order_id in enumerate(orders):
         live = ["2023-11-14T22:13:22.000Z", "2023-11-14T22:13:23.000Z"] if number % 10 == 0 else []
@@ -195,7 +196,8 @@ def test_a_letter_that_is_refused_five_times_has_one_set_of_headers_and_is_kept_
     with_shop.fulfil("ord-1", 1)
     with_shop.installation.flush()
     wait_until(lambda: with_shop.count(Topic.HAKUNA_DEAD_LETTERS) == 2, what="letters", timeout_s=30)
-    first, follower = with_shop.letters()
+    messages = with_shop.letters()
+    first, follower = messages[0], messages[1]
     for number in range(1, 4):
         told = with_shop.command("replay", "--output", "json", code=1)
         assert "too many came back" in told
@@ -204,10 +206,11 @@ def test_a_letter_that_is_refused_five_times_has_one_set_of_headers_and_is_kept_
     for _ in range(2):
         with_shop.command("replay", "--max-replays", "9", "--output", "json", code=1)
 
-    *_, last, last_follower = with_shop.letters()
+    messages = with_shop.letters()
+    last, last_follower = messages[-2], messages[-1]
     for before, after in ((first, last), (follower, last_follower)):
         assert (after.key(), after.value(), after.timestamp()) == (before.key(), before.value(), before.timestamp())
-        names = [name for name, _ in after.headers() or []]
+        names = header_names(after)
         assert len(names) == len(set(names))
         old, new = dict(before.headers() or []), dict(after.headers() or [])
         assert new.pop("replay-count") == b"5"
@@ -215,7 +218,7 @@ def test_a_letter_that_is_refused_five_times_has_one_set_of_headers_and_is_kept_
         assert new.pop("replay-of")
         changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
         assert changed <= {"__dlq.errors.delivery.count", "__dlq.errors.last.failed.at"}
-        assert [name for name in names if name in old] == [name for name, _ in before.headers() or []]
+        assert [name for name in names if name in old] == header_names(before)
     assert dict(last.headers() or [])[DELIVERY_COUNT] == b"6"
     assert with_shop.told("ord-1") == []
     assert with_shop.held() == {b"ord-1"}
@@ -259,7 +262,7 @@ def test_letters_of_a_source_go_back_through_transform_edited_and_held_orders_st
     assert "a field that its schema does not have" in with_shop.command("replay", "--edit", str(typo), code=1)
     assert not with_shop.space.records(Topic.RESOLUTIONS)
 
-    (report,) = with_shop.command("replay", *filters, "--edit", str(fit), "--output", "json")
+    report = with_shop.command("replay", *filters, "--edit", str(fit), "--output", "json")[0]
     assert report["accepted"] == 2
     wait_until(lambda: len(with_shop.told("ord-1")) == 2, what="the edited event", timeout_s=10)
     assert with_shop.told("ord-1") == ["order_placed", "2023-11-14T22:13:21.000Z"]
@@ -303,23 +306,31 @@ def test_a_terminal_shows_a_bar_and_ctrl_c_stops_where_the_same_command_goes_on(
     with_shop.installation.flush()
     wait_until(lambda: with_shop.count(Topic.HAKUNA_DEAD_LETTERS) == 40, what="letters", timeout_s=30)
     with_shop.script(refused_countries=frozenset())
-    arguments = ["replay", "--topic", "hakuna.dead-letters", "--rate", "10", "--canary", "5"]
-    screen, code = on_terminal(with_shop, arguments, until=b"replay ")
+    arguments = ["replay", "--topic", "hakuna.dead-letters", "--rate", "2", "--canary", "3"]
+    others: list[str] = []
+
+    def meanwhile() -> None:
+        others.append(with_shop.command("discard", "--everything", "--reason", "all of it", code=1))
+
+    screen, code = on_terminal(with_shop, arguments, b"replay ", meanwhile)
+    assert "another one is at it: dead-letters-" in others[0]
     assert code == 1
     assert b"40 letters of 40 orders will be sent again" in screen
     assert b"came back" in screen
     assert b"/40" in screen
     assert b"stopping on SIGINT: the same command goes on from here" in screen
     done = len(with_shop.space.records(Topic.RESOLUTIONS)) - 1
-    assert 5 <= done < 40
-    (report,) = with_shop.command(*arguments[:-4], "--rate", "1000", "--output", "json")
+    assert 3 <= done < 40
+    report = with_shop.command(*arguments[:-4], "--rate", "1000", "--output", "json")[0]
     assert report["sent"] == 40
     assert with_shop.hakuna.record.repeats == 0
     assert not with_shop.held()
 
 
-def on_terminal(with_shop: Shop, arguments: Sequence[str], *, until: bytes) -> tuple[bytes, int]:
-    """What a person sees; Ctrl-C once `until` is on the screen."""
+def on_terminal(
+    with_shop: Shop, arguments: Sequence[str], until: bytes, meanwhile: Callable[[], None]
+) -> tuple[bytes, int]:
+    """What a person sees; once `until` is on the screen something else is done, and then Ctrl-C typed."""
     pid, terminal = pty.fork()
     if pid == 0:
         environment = {**with_shop.environment_of_command(), "TERM": "xterm-256color", "COLUMNS": "120"}
@@ -340,6 +351,7 @@ def on_terminal(with_shop: Shop, arguments: Sequence[str], *, until: bytes) -> t
             screen += part
             if not asked and until in screen:
                 asked = True
+                meanwhile()
                 os.write(terminal, b"\x03")
         return screen, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except BaseException:
@@ -359,7 +371,7 @@ def write_letters(space: TopicSpace, topic: str, count: int, headers: Callable[[
             try:
                 producer.produce(
                     space.name(topic), key=f"ord-{number}", value=b'{"type":"order_placed"}' * 20,
-                    headers=headers(number), timestamp=PLACED_MS,
+                    headers=list[Any](headers(number)), timestamp=PLACED_MS,
                 )  # fmt: skip
                 break
             except BufferError:
@@ -379,11 +391,9 @@ def test_a_hundred_thousand_letters_are_listed_at_no_less_than_half_the_speed_of
     headers = letter_headers(record, refusal)
     write_letters(with_shop.space, Topic.HAKUNA_DEAD_LETTERS, 100_000, lambda _number: headers)
     raw_s = min(consume_all(with_shop.space, Topic.HAKUNA_DEAD_LETTERS) for _ in range(2))
-    best_s = float("inf")
-    for _ in range(2):
-        started = time.monotonic()
-        listed = with_shop.command("list", "--output", "json")
-        best_s = min(best_s, time.monotonic() - started)
+    started = time.monotonic()
+    listed = with_shop.command("list", "--output", "json")
+    best_s = time.monotonic() - started
     assert listed["letters"] == 100_000
     assert listed["counts"][0]["error_code"] == "location_unsupported"
     started = time.monotonic()
@@ -442,11 +452,11 @@ def test_letters_of_other_tools_are_listed_and_go_back_where_they_came_from(shop
     shown = with_shop.command("show", f"{name}/0/1", "--output", "json")
     assert shown["family"] == "spring"
     assert shown["from"] == f"{payments.decode()}/0/8"
-    (report,) = with_shop.command("replay", "--topic", name, "--canary", "0", "--output", "json")
+    report = with_shop.command("replay", "--topic", name, "--canary", "0", "--output", "json")[0]
     assert report["sent"] == 3
     assert report["stays"] == {"it does not say where it came from, or that topic is gone": 1}
     for record in with_shop.space.records("payments"):
-        assert [header for header, _ in record.headers() or []] == [
+        assert header_names(record) == [
             HeaderName.REPLAY_ID, HeaderName.REPLAY_COUNT, HeaderName.REPLAY_OF
         ]  # fmt: skip
 

@@ -1,8 +1,8 @@
 """A command as its user runs it, with nothing but an environment.
 
-    ask               in this process: the same code from the command line to the exit code, without a second of imports
-    run               in a process of its own, into pipes
-    run_on_terminal   in a process of its own, on a terminal, with Ctrl-C if wanted
+ask               in this process: the same code from the command line to the exit code, without a second of imports
+run               in a process of its own, into pipes
+run_on_terminal   in a process of its own, on a terminal, with Ctrl-C if wanted
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def kafka_class_path() -> str:
             ]
         )
 
-    return f"{_cached(f'kafka-{digest}', fetch)}/*"
+    return f"{cached(f'kafka-{digest}', fetch)}/*"
 
 
 def registry_home() -> Path:
@@ -66,10 +66,10 @@ def registry_home() -> Path:
             tar.extractall(into, filter="data")
         archive.unlink()
 
-    return _cached("apicurio-" + REGISTRY_ARTIFACT.split(":")[2], fetch)
+    return cached("apicurio-" + REGISTRY_ARTIFACT.split(":")[2], fetch)
 
 
-def _cached(name: str, fetch: Callable[[Path], None]) -> Path:
+def cached(name: str, fetch: Callable[[Path], None]) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hakuna-processor-tests"
     final = cache / name
     if final.is_dir():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import io
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -165,8 +167,8 @@ def test_reasons_of_the_loop_carry_the_name_of_the_role() -> None:
 
 def test_lag_without_progress_is_unready_and_ends_the_process_with_the_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
     dumped: list[bool] = []
-    monkeypatch.setattr(roles.faulthandler, "dump_traceback", lambda *_, **__: dumped.append(True))
-    monkeypatch.setattr(roles.sys, "stderr", io.StringIO())
+    monkeypatch.setattr(faulthandler, "dump_traceback", lambda *_, **__: dumped.append(True))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
     stage = Stage()
     stage.loop.work = {3: Work(17, 4)}
     stage.thread.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,7 +64,7 @@ _run = st.tuples(st.booleans(), st.integers(0, 700)).map(lambda run: [run[0]] * 
 def test_it_refuses_exactly_what_a_naive_count_refuses(
     before: list[list[bool]], batch: list[list[bool]], share: float
 ) -> None:
-    history, now = sum(before, []), sum(batch, [])
+    history, now = list(chain(*before)), list(chain(*batch))
     guard = FloodGuard(share)
     guard.written(history)
     everything = history + now

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import pytest
-from confluent_kafka.schema_registry import SchemaRegistryClient
 
+from processor.config import load
 from processor.edges.avro import reader_schema
 from processor.edges.registry import Registry
 from processor.errors import RegistryOutage
@@ -21,8 +22,10 @@ SCHEMA = reader_schema(Topic.CANCELLED)
 GUID_UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 
-def client(url: str) -> Registry:
-    return Registry(SchemaRegistryClient({"url": url, "timeout": 1, "max.retries": 0}))
+@contextmanager
+def client(url: str) -> Iterator[Registry]:
+    with closing(Registry.at(load({"SCHEMA_REGISTRY_URL": url}))) as registry:
+        yield registry
 
 
 @dataclass
@@ -50,8 +53,7 @@ def anyone(answers: Answers) -> Iterator[str]:
 def test_a_schema_is_found_by_number_and_by_guid() -> None:
     api = RegistryApi()
     known = api.register("orders.cancelled-value", SCHEMA)
-    with Loopback(StandIn(api)) as server:
-        registry = client(server.url)
+    with Loopback(StandIn(api)) as server, client(server.url) as registry:
         text, references = registry.schema(known.id) or ("", {})
         assert (text, references) == (known.text, {})
         assert registry.schema(known.guid) == (known.text, {})
@@ -63,19 +65,20 @@ def test_a_schema_is_found_by_number_and_by_guid() -> None:
 
 @pytest.mark.parametrize("fault", [Fault.SERVER_ERROR, Fault.UNAVAILABLE, Fault.TOO_MANY, Fault.RESET, Fault.PAGE])
 def test_a_registry_in_trouble_is_an_outage(fault: Fault) -> None:
-    with Loopback(StandIn(RegistryApi(), Script(shares={fault: 1.0}))) as server:
-        for ask in (lambda: client(server.url).schema(1), lambda: client(server.url).latest("s")):
+    with Loopback(StandIn(RegistryApi(), Script(shares={fault: 1.0}))) as server, client(server.url) as registry:
+        asked: list[Callable[[], object]] = [lambda: registry.schema(1), lambda: registry.latest("s")]
+        for ask in asked:
             with pytest.raises(RegistryOutage):
                 ask()
 
 
 def test_a_registry_that_is_not_there_or_does_not_know_us_is_an_outage() -> None:
-    with Loopback(StandIn(RegistryApi("user:password"))) as server:
-        with pytest.raises(RegistryOutage, match="401"):
-            client(server.url).schema(1)
+    with Loopback(StandIn(RegistryApi("user:password"))) as server, client(server.url) as registry:
         url = server.url
-    with pytest.raises(RegistryOutage, match="does not answer"):
-        client(url).schema(1)
+        with pytest.raises(RegistryOutage, match="401"):
+            registry.schema(1)
+    with client(url) as registry, pytest.raises(RegistryOutage, match="does not answer"):
+        registry.schema(1)
 
 
 @pytest.mark.parametrize(
@@ -101,14 +104,15 @@ def test_an_answer_of_another_shape_is_an_outage_and_no_verdict_on_a_record(
 ) -> None:
     answers.status, answers.body = status, body
     for schema_id in (1, GUID_UNKNOWN):
-        with pytest.raises(RegistryOutage):
-            client(anyone).schema(schema_id)
+        with client(anyone) as registry, pytest.raises(RegistryOutage):
+            registry.schema(schema_id)
 
 
 def test_only_the_registrys_own_word_makes_a_schema_unknown(answers: Answers, anyone: str) -> None:
     answers.status, answers.body = 404, b'{"error_code": 40403, "message": "Schema not found"}'
-    assert client(anyone).schema(1) is None
-    with pytest.raises(RegistryOutage):
-        client(anyone).latest("s")
-    answers.body = b'{"error_code": 40401, "message": "Subject not found"}'
-    assert client(anyone).latest("s") is None
+    with client(anyone) as registry:
+        assert registry.schema(1) is None
+        with pytest.raises(RegistryOutage):
+            registry.latest("s")
+        answers.body = b'{"error_code": 40401, "message": "Subject not found"}'
+        assert registry.latest("s") is None

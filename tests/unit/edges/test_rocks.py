@@ -161,8 +161,7 @@ def test_a_broken_store_is_corrupt_and_can_be_wiped(home: StateDirectory, tmp_pa
     assert callable(broken)
     broken(tmp_path / "worker-0/partition-7")
     with pytest.raises(StateCorrupt, match="partition-7"):
-        store = home.open(7)
-        store.scan(b"", 10)
+        home.open(7).scan(b"", 10)
     home.wipe(7)
     a_store(home).close()
 

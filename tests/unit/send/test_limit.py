@@ -30,7 +30,8 @@ def simulate(
     service: Callable[[float], float] = lambda now_s: 0.05,
     refused: Callable[[float], float] = lambda now_s: 0.0,
 ) -> list[tuple[float, list[int]]]:
-    """A server that does so many requests at once and lets the others queue; the limits, ten times a second."""
+    """A server that does so many requests at once and lets the others queue; the limits, ten times a
+    second."""
     random = Random(seed)
     clients = [Client(Limit(1_024, Random(seed + number)), at_s) for number, at_s in enumerate(joins_s)]
     queue: deque[tuple[Client, float]] = deque()
@@ -39,7 +40,7 @@ def simulate(
     history = []
     for tick in range(int(until_s * 10)):
         heapq.heappush(events, (tick / 10, number := number + 1, None, 0.0))
-    while events:
+    while events[0][0] < until_s:
         now_s, _, client, sent_s = heapq.heappop(events)
         if client is None:
             history.append((now_s, [each.limit.value for each in clients]))

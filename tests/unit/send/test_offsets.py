@@ -1,4 +1,5 @@
-"""The offset map: a commit stops before the oldest unfinished offset, and a restart skips exactly what is finished."""
+"""The offset map: a commit stops before the oldest unfinished offset, and a restart skips exactly what is
+finished."""
 
 from __future__ import annotations
 
@@ -72,8 +73,8 @@ def test_a_record_that_is_read_twice_is_taken_once() -> None:
 
 @given(st.integers(0, 2**20))
 def test_any_number_of_restarts_skips_exactly_what_was_finished(seed: int) -> None:
-    """Records with gaps, finished in any order, with a commit and a crash now and then: what is taken after it is what was
-    not finished at the commit, no more and no less."""
+    """Records with gaps, finished in any order, with a commit and a crash now and then: what is taken after
+    it is what was not finished at the commit, no more and no less."""
     random = Random(seed)
     log = sorted(random.sample(range(300), 150))
     committed, ranges = random.choice((None, 0)), list[Range]()

@@ -288,7 +288,7 @@ def test_an_order_that_grows_event_by_event_stays_writable() -> None:
 
 def test_a_dead_letter_that_no_topic_takes_ends_the_process() -> None:
     desk = Desk(letter_limit=10_000)
-    with pytest.raises(Fatal, match="raise its max.message.bytes"):
+    with pytest.raises(Fatal, match=r"raise its max\.message\.bytes"):
         desk.take(BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no Avro"), size=10_000)
 
 
@@ -320,5 +320,3 @@ def test_a_letter_keeps_where_it_came_from_first() -> None:
     head = letter_head(Record("dead", 3, 0, 0, None, None, desk.batch.outgoing[1].headers))
     assert head is not None
     assert head.origin == Position(TOPIC, 3, 0)
-
-

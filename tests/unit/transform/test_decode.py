@@ -56,6 +56,7 @@ PLACED: Mapping[str, Any] = {
     ],
 }
 O_ID = OrderId("o")
+MOVED = (Movement("l", 1, 1), Movement("l", 1, 2))
 
 
 def movements(at: str, *at_ms: int) -> Mapping[str, Any]:
@@ -82,9 +83,13 @@ def movements(at: str, *at_ms: int) -> Mapping[str, Any]:
                 ),
             ),
         ),
-        (Topic.FULFILLED, movements("fulfilled_at", 1, 2), LineItemsFulfilled("e", O_ID, (_m := (Movement("l", 1, 1), Movement("l", 1, 2))))),
-        (Topic.REFUNDED, movements("refunded_at", 1, 2), LineItemsRefunded("e", O_ID, _m)),
-        (Topic.LINE_ITEMS_CANCELLED, movements("cancelled_at", 1, 2), LineItemsCancelled("e", O_ID, _m)),
+        (
+            Topic.FULFILLED,
+            movements("fulfilled_at", 1, 2),
+            LineItemsFulfilled("e", O_ID, MOVED),
+        ),
+        (Topic.REFUNDED, movements("refunded_at", 1, 2), LineItemsRefunded("e", O_ID, MOVED)),
+        (Topic.LINE_ITEMS_CANCELLED, movements("cancelled_at", 1, 2), LineItemsCancelled("e", O_ID, MOVED)),
         (Topic.CANCELLED, {"event_id": "e", "order_id": "o", "cancelled_at": -3}, OrderCancelled("e", O_ID, -3)),
     ],
 )

@@ -124,7 +124,12 @@ def test_parked_orders_are_indexed_over_a_restart(store: Store) -> None:
 def test_the_restored_state_is_the_committed_one(store: Store) -> None:
     """The last record of a key counts; the position goes past what holds no record."""
     state = opened(store)
-    records = [changelog(0, "a", WAITING), changelog(2, "b", PLACED), changelog(3, "a", PLACED), changelog(4, "b", None)]
+    records = [
+        changelog(0, "a", WAITING),
+        changelog(2, "b", PLACED),
+        changelog(3, "a", PLACED),
+        changelog(4, "b", None),
+    ]
     state.restore(records, 9, NOW_MS)
     again = opened(store)
     assert (again.get(A), again.get(B), again.parked, again.next_offset) == (PLACED, None, {}, 9)

@@ -99,9 +99,7 @@ def test_a_record_takes_back_the_word_that_its_topic_is_at_its_end() -> None:
 
 def test_records_are_put_back_in_the_order_in_which_they_were_taken() -> None:
     made = merging()
-    made.offer(
-        [record("placed", 0, 1), record("placed", 1, 3), record("fulfilled", 0, 2)], ends(*TOPICS, at=2)
-    )
+    made.offer([record("placed", 0, 1), record("placed", 1, 3), record("fulfilled", 0, 2)], ends(*TOPICS, at=2))
     records = made.take(0, 1000, 0.0)
     made.put_back(records[1:])
     made.put_back(records[:1])
@@ -192,7 +190,7 @@ _timestamps = st.lists(st.lists(st.integers(0, 20), max_size=12), min_size=3, ma
 
 @given(_timestamps, st.integers(0, 2**32))
 def test_a_backlog_is_taken_in_one_order_however_it_is_fetched(timestamps: list[list[int]], seed: int) -> None:
-    """Of what the topics hold, the sequence is that of a merge sort of the topics as they stand; of each topic, its own."""
+    """The sequence is that of a merge sort of the topics as they stand at the broker."""
     logs = {
         topic: [record(topic, offset, ms) for offset, ms in enumerate(sorted(of_topic))]
         for topic, of_topic in zip(TOPICS, timestamps, strict=True)

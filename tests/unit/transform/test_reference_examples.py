@@ -12,10 +12,11 @@ import fastavro
 import pytest
 from fastavro.schema import parse_schema
 
+from processor.config import load
 from processor.edges.avro import reader_schema
 from processor.hakuna import Api
 from processor.records import Record
-from processor.runtime import decoder
+from processor.runtime import decoders
 from processor.topics import Topic
 from processor.transform.batch import Batch, Decider, Plan
 from processor.transform.keyed_state import KeyedState
@@ -103,7 +104,7 @@ class Line:
                 outbox="outbox",
                 dead_letters="dead",
                 rules=rules(api, fulfil_protection=fulfil_protection),
-                decoders={topic: decoder(topic, OneSchemaATopic()) for topic in TOPICS},
+                decoders=decoders(load({}), OneSchemaATopic()),
                 entry_bytes_max=1 << 20,
                 state_bytes_max=1 << 20,
                 letter_bytes_max=1 << 20,

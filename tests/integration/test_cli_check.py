@@ -1,0 +1,331 @@
+"""`check` and `schemas` on real brokers and a real registry: sound, wrong in ten ways, without rights, at the wrong
+door."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]  # exported, unsaid
+
+from processor.config import Role
+from processor.edges.avro import reader_schema
+from processor.sandbox.hakuna_api import HakunaApi
+from processor.sandbox.loopback import Loopback
+from processor.sandbox.script import SANDBOX_KEY, Script
+from processor.sandbox.stand_in import StandIn
+from processor.topics import NEEDED, TOPICS, Topic
+from tests.conftest import not_to_be_had
+from tests.support.children import Unavailable, free_ports
+from tests.support.commands import ask, run_on_terminal
+from tests.support.installation import Installation
+from tests.support.secured_kafka import SecuredKafka, secured_kafka
+from tests.support.topics import TopicSpace
+
+
+@pytest.fixture(scope="module")
+def hakuna() -> Iterator[StandIn]:
+    stand_in = StandIn(HakunaApi(), Script())
+    with Loopback(stand_in) as loopback:
+        HAKUNA["HAKUNA_BASE_URL"] = loopback.url
+        yield stand_in
+
+
+HAKUNA = {"HAKUNA_API_KEY": SANDBOX_KEY}
+
+
+def checked(environment: Mapping[str, str], *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    said = ask("check", "--output", "json", *arguments, environment=environment)
+    told = json.loads(said.out)
+    assert told["sound"] == (said.code == 0)
+    assert said.code == (78 if told["problems"] else 0)
+    findings: list[dict[str, Any]] = told["findings"]
+    assert all(one["remedy"] for one in findings if one["verdict"] == "problem")
+    return said.code, findings
+
+
+def problems(findings: list[dict[str, Any]]) -> dict[str, str]:
+    return {one["subject"]: one["what"] for one in findings if one["verdict"] == "problem"}
+
+
+# ---- sound -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_sound_installation_is_exit_0_and_nothing_is_left_behind(
+    topic_space: TopicSpace, schema_registry: str, hakuna: StandIn, tmp_path: Path
+) -> None:
+    installation = Installation(topic_space, schema_registry, partitions=2)
+    state = tmp_path / "state" / "deeper"
+    environment = installation.environment | HAKUNA | {"PROCESSOR_STATE_DIR": str(state)}
+    ends = {topic: topic_space.end_offsets(topic) for topic in Topic}
+    requests = hakuna.record.requests
+    code, findings = checked(environment)
+    assert problems(findings) == {}
+    assert code == 0
+    assert {one["area"] for one in findings} == {
+        "settings", "brokers", "topics", "groups", "rights", "registry", "state", "keys", "clock",
+    }  # fmt: skip
+    assert {topic: topic_space.end_offsets(topic) for topic in Topic} == ends
+    assert not state.parent.exists()
+    assert list(tmp_path.iterdir()) == []
+    groups = topic_space.admin.list_consumer_groups().result(timeout=10).valid
+    assert not [group for group in groups if group.group_id.startswith(topic_space.prefix)]
+    assert hakuna.record.requests == requests + 1
+    assert hakuna.record.statuses() == {"400": 1}, "a request that changes nothing"
+
+
+def test_a_quota_keeps_check_from_sending_a_request_that_would_not_count(
+    topic_space: TopicSpace, schema_registry: str, hakuna: StandIn, tmp_path: Path
+) -> None:
+    installation = Installation(topic_space, schema_registry)
+    environment = installation.environment | HAKUNA | {"PROCESSOR_STATE_DIR": str(tmp_path), "HAKUNA_QUOTA": "120/60s"}
+    hakuna.script = Script(revoked=True)
+    try:
+        _, findings = checked(environment, "--role", "send")
+        assert "HAKUNA_API_KEY" not in problems(findings)
+        assert [one["verdict"] for one in findings if one["subject"] == "HAKUNA_API_KEY"] == ["note"]
+        _, findings = checked(environment, "--role", "send", "--try-key")
+        assert "HTTP 401: the key is refused" in problems(findings)["HAKUNA_API_KEY"]
+    finally:
+        hakuna.script = Script()
+
+
+# ---- wrong -----------------------------------------------------------------------------------------------------------
+
+
+def test_ten_things_that_are_wrong_are_ten_problems(
+    topic_space: TopicSpace, schema_registry: str, hakuna: StandIn, tmp_path: Path
+) -> None:
+    for plan in TOPICS:
+        match plan.topic:
+            case Topic.OUTBOX:
+                continue  # 1: missing
+            case Topic.REFUNDED:
+                topic_space.create(plan.topic, partitions=3, config=plan.config)  # 2: partitions of its own
+            case Topic.CHANGELOG:
+                topic_space.create(plan.topic, partitions=2)  # 3: not compacted
+            case Topic.ORDER_DEAD_LETTERS:
+                topic_space.create(plan.topic, partitions=2)  # 4: deleted by age
+            case _:
+                topic_space.create(plan.topic, partitions=2, config=plan.config)
+    subject = f"{topic_space.name(Topic.PLACED)}-value"
+    broken = json.loads(reader_schema(Topic.PLACED))
+    broken["fields"] = [one for one in broken["fields"] if one["name"] != "currency"]  # 5: cannot be read
+    versions = f"{schema_registry}/subjects/{subject}/versions"
+    httpx.post(versions, json={"schema": json.dumps(broken)}, timeout=20).raise_for_status()
+    (tmp_path / "file").write_text("")
+    environment = topic_space.environment | HAKUNA | {
+        "SCHEMA_REGISTRY_URL": schema_registry,
+        "PROCESSOR_STATE_DIR": str(tmp_path / "file" / "state"),  # 6: below a file
+        "HAKUNA_API_KEY": "sk_of_somebody_else",  # 7: refused
+        "HAKUNA_QOUTA": "120/60s",  # 8: misspelt
+        "KAFKA_ISOLATION_LEVEL": "read_uncommitted",  # 9: owned
+        "PROCESSOR_PARK_FOR": "500d",  # 10: longer than the retention
+    }  # fmt: skip
+    _, findings = checked(environment)
+    assert {name.removeprefix(topic_space.prefix) for name in problems(findings)} == {
+        "hakuna.outbox",
+        "orders.refunded",
+        "hakuna.orders-changelog",
+        "orders.dead-letters",
+        "orders.placed-value",
+        f"PROCESSOR_STATE_DIR {tmp_path}/file/state",
+        "HAKUNA_API_KEY",
+        "HAKUNA_QOUTA",
+        "KAFKA_ISOLATION_LEVEL",
+        "PROCESSOR_PARK_FOR",
+    }
+    assert "currency" in problems(findings)[subject]
+    assert next(one["remedy"] for one in findings if one["subject"] == "HAKUNA_QOUTA") == "the nearest is HAKUNA_QUOTA"
+    for columns in (80, 200):
+        screen = run_on_terminal("check", columns=columns, environment=environment)
+        assert screen.code == 78
+        assert "10 problems" in screen.text
+        assert max(len(line) for line in screen.text.split("\r\n") if "\x1b" not in line) <= columns
+
+
+def test_a_quota_that_is_smaller_than_the_partitions_is_a_problem(
+    topic_space: TopicSpace, schema_registry: str, hakuna: StandIn, tmp_path: Path
+) -> None:
+    installation = Installation(topic_space, schema_registry, partitions=3)
+    environment = installation.environment | HAKUNA | {"PROCESSOR_STATE_DIR": str(tmp_path), "HAKUNA_QUOTA": "2/60s"}
+    _, findings = checked(environment, "--role", "send")
+    assert list(problems(findings)) == ["HAKUNA_QUOTA"]
+
+
+def test_brokers_registry_and_api_that_are_gone_are_told_at_once(tmp_path: Path) -> None:
+    kafka, registry, api = free_ports(3)
+    _, findings = checked(
+        {
+            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{kafka},no.such.host.invalid:9092",
+            "SCHEMA_REGISTRY_URL": f"http://127.0.0.1:{registry}",
+            "HAKUNA_API_KEY": "sk",
+            "HAKUNA_BASE_URL": f"http://127.0.0.1:{api}",
+            "PROCESSOR_STATE_DIR": str(tmp_path),
+        }
+    )
+    assert set(problems(findings)) == {
+        f"127.0.0.1:{kafka}",
+        "no.such.host.invalid:9092",
+        f"http://127.0.0.1:{registry}",
+        f"http://127.0.0.1:{api}/events",
+    }
+
+
+class Page(BaseHTTPRequestHandler):
+    """A proxy's login page, whatever is asked, from a machine whose clock is a day late."""
+
+    def do_GET(self) -> None:
+        body = b"<html>Please log in</html>"
+        self.send_response_only(200)
+        self.send_header("Date", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815  # the base class looks for this name
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+
+@pytest.fixture
+def page() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join(5)
+
+
+def test_a_page_in_the_registrys_place_and_a_late_clock_are_known_for_what_they_are(page: str, tmp_path: Path) -> None:
+    (kafka,) = free_ports(1)
+    _, findings = checked(
+        {
+            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{kafka}",
+            "SCHEMA_REGISTRY_URL": page,
+            "HAKUNA_API_KEY": "sk",
+            "HAKUNA_BASE_URL": page,
+            "PROCESSOR_STATE_DIR": str(tmp_path),
+        }
+    )
+    found = problems(findings)
+    assert "answers HTTP 200 with text/html" in found[page]
+    assert "behind this machine's" in found["127.0.0.1"]
+    said = ask("schemas", "check", environment={"SCHEMA_REGISTRY_URL": page})
+    assert said.code == 1
+    assert "answers HTTP 200 with text/html" in said.err
+
+
+# ---- without rights, and by the wrong door ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def secured() -> Iterator[SecuredKafka]:
+    try:
+        with secured_kafka() as kafka:
+            yield kafka
+    except Unavailable as reason:
+        not_to_be_had(reason)
+
+
+def test_rights_that_are_missing_are_named_until_all_are_there(
+    secured: SecuredKafka, schema_registry: str, tmp_path: Path
+) -> None:
+    space = TopicSpace(secured.anybody)
+    installation = Installation(space, schema_registry)
+    environment = installation.environment | secured.credentials | {"PROCESSOR_STATE_DIR": str(tmp_path)}
+    group = space.name("hakuna-processor.transform")
+    names = {space.name(topic) for topic in NEEDED[Role.TRANSFORM]}
+
+    _, findings = checked(environment, "--role", "transform")
+    assert set(problems(findings)) == names | {group, f"{group}.*"}
+    said = ask("order", "ord-1", environment=environment)
+    assert said.code == 78, "topics that may not be seen are not there"
+
+    secured.grant(ResourceType.TOPIC, space.prefix, AclOperation.READ, AclOperation.DESCRIBE_CONFIGS)
+    secured.grant(ResourceType.GROUP, space.prefix, AclOperation.READ)
+    _, findings = checked(environment, "--role", "transform")
+    assert problems(findings) == {
+        space.name(topic): "transform may not Write it"
+        for topic in (Topic.CHANGELOG, Topic.OUTBOX, Topic.ORDER_DEAD_LETTERS)
+    } | {f"{group}.*": problems(findings)[f"{group}.*"]}
+    assert "Transactional Id authorization failed" in problems(findings)[f"{group}.*"]
+
+    secured.grant(ResourceType.TOPIC, space.prefix, AclOperation.WRITE)
+    secured.grant(ResourceType.TRANSACTIONAL_ID, space.prefix, AclOperation.WRITE)
+    code, findings = checked(environment, "--role", "transform")
+    assert problems(findings) == {}
+    assert code == 0
+
+
+@pytest.mark.parametrize("command", [("check", "--role", "transform"), ("order", "ord-1")])
+def test_a_broker_that_asks_for_tls_is_known(secured: SecuredKafka, command: tuple[str, ...], tmp_path: Path) -> None:
+    said = ask(
+        *command,
+        environment={"KAFKA_BOOTSTRAP_SERVERS": secured.tls, "PROCESSOR_STATE_DIR": str(tmp_path)},
+    )
+    assert said.code in (1, 78)
+    text = " ".join((said.out + said.err).split())
+    assert f"{secured.tls} asks for TLS, and KAFKA_SECURITY_PROTOCOL is not set to use it" in text
+    assert "set KAFKA_SECURITY_PROTOCOL=SSL" in text
+
+
+def test_a_wrong_password_is_told(secured: SecuredKafka, tmp_path: Path) -> None:
+    environment = secured.credentials | {"KAFKA_SASL_PASSWORD": "wrong", "PROCESSOR_STATE_DIR": str(tmp_path)}
+    _, findings = checked(environment, "--role", "transform")
+    assert "does not answer as a broker that lets this client in" in problems(findings)[secured.password]
+    assert "correct KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD" in [one["remedy"] for one in findings]
+    assert any("uthentication" in one["what"] for one in findings if one["verdict"] == "note")
+
+
+# ---- schemas ---------------------------------------------------------------------------------------------------------
+
+
+def test_schemas_are_registered_once_and_left_afterwards(topic_space: TopicSpace, schema_registry: str) -> None:
+    environment = {"SCHEMA_REGISTRY_URL": schema_registry, "PROCESSOR_TOPIC_PREFIX": topic_space.prefix}
+    for arguments, actions in (
+        (("check",), {"register"}),
+        (("register",), {"register"}),
+        (("register",), {"leave"}),
+        (("check",), {"leave"}),
+    ):
+        said = ask("schemas", *arguments, "--output", "json", environment=environment)
+        assert said.code == 0
+        steps = json.loads(said.out)
+        assert {one["action"] for one in steps} == actions
+        assert len(steps) == 5
+        assert all(one["subject"].startswith(topic_space.prefix) and one["subject"].endswith("-value") for one in steps)
+
+
+def test_a_schema_that_does_not_go_together_is_refused_and_nothing_is_registered(
+    topic_space: TopicSpace, schema_registry: str
+) -> None:
+    environment = {"SCHEMA_REGISTRY_URL": schema_registry, "PROCESSOR_TOPIC_PREFIX": topic_space.prefix}
+    subject = f"{topic_space.name(Topic.CANCELLED)}-value"
+    other = json.loads(reader_schema(Topic.CANCELLED))
+    other["fields"] = [one for one in other["fields"] if one["name"] != "cancelled_at"]
+    httpx.post(
+        f"{schema_registry}/subjects/{subject}/versions", json={"schema": json.dumps(other)}, timeout=20
+    ).raise_for_status()
+    said = ask("schemas", "register", "--output", "json", environment=environment)
+    assert said.code == 1
+    (refused,) = [one for one in json.loads(said.out) if one["action"] == "refuse"]
+    assert refused["subject"] == subject
+    assert "cancelled_at" in refused["why"]
+    subjects = httpx.get(f"{schema_registry}/subjects", timeout=20).json()
+    assert [one for one in subjects if one.startswith(topic_space.prefix)] == [subject]
+
+
+def test_a_registry_that_is_not_set_is_said_to() -> None:
+    said = ask("schemas", "check")
+    assert said.code == 78
+    assert "SCHEMA_REGISTRY_URL: not set" in said.err

@@ -1,0 +1,661 @@
+"""The transform loop on the fake broker: what it does in each kind of trouble, one at a time.
+
+Whatever comes together is in `tests/chaos/test_transform_simulation.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+
+from processor.dead_letters.letter import letter_head
+from processor.errors import (
+    BrokerOutage,
+    Fenced,
+    OutcomeUnknown,
+    RegistryOutage,
+    StateCorrupt,
+    TransactionAborted,
+    Unusable,
+)
+from processor.hakuna import Api
+from processor.interfaces import Polled
+from processor.records import OrderEvent, Record, TopicPartition
+from processor.topics import ORDER_TOPICS, Topic
+from processor.transform import merge, transformer
+from processor.transform.batch import Plan
+from processor.transform.decode import ORDER_EVENT
+from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, Written
+from processor.transform.transformer import Standstill, TransformEdges, Transformer, TransformPlan
+from tests.fakes.broker import FakeBroker
+from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
+from tests.fakes.stores import Disk
+from tests.unit.transform.histories import rules
+
+SOURCES = tuple(topic.value for topic in ORDER_TOPICS)
+CHANGELOG, OUTBOX, DEAD = "changelog", "outbox", "dead"
+GROUP, WORKER = "g", "0123456789abcdef"
+HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
+
+
+class Meter:
+    def __init__(self) -> None:
+        self.outcomes: list[TransactionOutcome] = []
+        self.lags: list[SourceLag] = []
+        self.sizes: list[StateSize] = []
+        self.floods = 0
+
+    def flooded(self) -> None:
+        self.floods += 1
+
+    def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None:
+        self.outcomes.append(outcome)
+
+    def written(self, written: Written) -> None: ...
+
+    def lag(self, lags: list[SourceLag]) -> None:
+        self.lags = lags
+
+    def state(self, sizes: list[StateSize]) -> None:
+        self.sizes = sizes
+
+
+class Patience(FakeConsumer):
+    """Remembers how long each poll was willing to wait."""
+
+    waits: list[float]
+
+    def poll(self, records_max: int, timeout_s: float) -> Polled:
+        self.waits.append(timeout_s)
+        return super().poll(records_max, timeout_s)
+
+
+class World:
+    """One worker, and more on demand, with everything that a test may break."""
+
+    def __init__(self, partitions: int = 1, **plan: Any) -> None:
+        self.broker = FakeBroker()
+        self.clock = self.broker.clock
+        self.broker.create(*SOURCES, CHANGELOG, OUTBOX, DEAD, partitions=partitions)
+        self.partitions = partitions
+        self.disk = Disk()
+        self.meter = Meter()
+        self.schema_unknown: set[int] = set()
+        self.plan = plan
+        self.changed: Exception | None = None
+        self.loop = self.worker(WORKER, self.disk)
+        self.events = 0
+
+    def worker(self, name: str, disk: Disk, *, eager: bool = True) -> Transformer:
+        consumer = Patience(self.broker, group=GROUP, client_id=f"c-{name}", eager=eager)
+        consumer.waits = []
+        limits: dict[str, Any] = {
+            "batch_records_max": 1000,
+            "merge_wait_s": 30.0,
+            "retention_ms": int(400 * DAY_S * 1000),
+            "dead_letter_share_max": 1.0,
+        }
+        plan = TransformPlan(
+            topics=SOURCES,
+            changelog=CHANGELOG,
+            changelog_identity="id",
+            changelog_tombstones_ms=int(DAY_S * 1000),
+            worker=name,
+            decide=Plan(
+                group=GROUP,
+                outbox=OUTBOX,
+                dead_letters=DEAD,
+                rules=rules(Api.EVENTS, park_for_ms=int(DAY_S * 1000)),
+                decoders=dict.fromkeys(SOURCES, self._decode),
+                entry_bytes_max=1 << 26,
+                state_bytes_max=1 << 26,
+                letter_bytes_max=1 << 26,
+            ),
+            **(limits | self.plan),
+        )
+        edges = TransformEdges(
+            consumer=consumer,
+            reader=FakeReader(self.broker, client_id=f"c-{name}"),
+            transaction=FakeTransaction(self.broker, transactional_id=f"{GROUP}.{name}", consumer=consumer),
+            predecessors=self,
+            topology=self,
+            stores=disk,
+            clock=self.clock,
+            meter=self.meter,
+        )
+        made = Transformer(plan, edges)
+        made.start()
+        return made
+
+    def end_transactions(self, partitions: object) -> None: ...
+
+    def check(self) -> None:
+        if self.changed is not None:
+            raise self.changed
+
+    def _decode(self, record: Record) -> OrderEvent:
+        if record.partition in self.schema_unknown and record.value is not None and record.value.startswith(b" "):
+            raise RegistryOutage("the registry is down")
+        fields: Mapping[str, Any] = orjson.loads(record.value or b"")
+        return ORDER_EVENT[Topic(record.topic)](fields)
+
+    # ---- the shop ----------------------------------------------------------------------------------------------------
+
+    def place(self, order_id: str = "o", partition: int = 0, *, unread: bool = False, size: int = 0) -> None:
+        line = {
+            **dict.fromkeys(("product_id", "product_title", "product_brand"), "x"),
+            "id": "l",
+            "quantity": 1000,
+            "price_amount": 1,
+            "protection": None,
+        }
+        self.write(
+            Topic.PLACED,
+            order_id,
+            partition,
+            unread=unread,
+            placed_at=1,
+            currency="EUR",
+            customer=dict.fromkeys(("first_name", "last_name", "email", "phone"), "n" * size),
+            billing_address=dict.fromkeys(("address_line_1", "address_line_2", "city", "zip"), None)
+            | {"country": "DE"},
+            line_items=[line],
+        )
+
+    def fulfil(self, order_id: str = "o", partition: int = 0, quantity: int = 1) -> None:
+        items = [{"line_item_id": "l", "quantity": quantity, "fulfilled_at": 1}]
+        self.write(Topic.FULFILLED, order_id, partition, items=items)
+
+    def write(self, topic: Topic, order_id: str, partition: int, *, unread: bool = False, **fields: Any) -> None:
+        self.events += 1
+        value = orjson.dumps({"event_id": f"e{self.events}", "order_id": order_id, **fields})
+        self.broker.append(topic.value, partition, order_id.encode(), b" " + value if unread else value)
+        self.clock.advance(0.001)
+
+    # ---- the worker --------------------------------------------------------------------------------------------------
+
+    def turn(self, times: int = 1, *others: Transformer) -> None:
+        for _ in range(times):
+            for loop in (self.loop, *others):
+                loop.turn()
+
+    def run(self, seconds: float, *others: Transformer) -> None:
+        until_s = self.clock.monotonic_s() + seconds
+        while self.clock.monotonic_s() < until_s:
+            self.turn(1, *others)
+
+    def begun(self) -> None:
+        """Assigned, restored, and a first order taken, so that whatever happens next happens to a worker at work."""
+        for number in range(self.partitions):
+            self.place(f"first-{number}", number)
+        self.run(2.0)
+        assert self.loop.unready() == []
+
+    def entries(self, partition: int | None = None) -> list[str]:
+        return [(record.key or b"").decode() for record in self.broker.records(OUTBOX, partition)]
+
+    def letters(self) -> list[str]:
+        heads = [letter_head(record) for record in self.broker.records(DEAD)]
+        return [head.reason for head in heads if head is not None]
+
+    def committed(self, topic: Topic = Topic.PLACED, partition: int = 0) -> int | None:
+        where = TopicPartition(topic.value, partition)
+        return self.broker.committed(GROUP, [where])[where].next_offset
+
+
+# ---- transactions that come to nothing -------------------------------------------------------------------------------
+
+
+def test_an_aborted_batch_is_taken_again() -> None:
+    world = World()
+    world.begun()
+    world.place("a")
+    world.fulfil("a")
+    world.broker.points.fail("transaction.commit", TransactionAborted("timed out"))
+    world.turn(3)
+    assert world.loop.unready() == ["the last transaction was aborted: timed out"]
+    world.run(2.0)
+    assert world.entries() == ["first-0", "a", "a"]
+    assert world.loop.unready() == []
+    assert TransactionOutcome.ABORTED in world.meter.outcomes
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["not committed", "committed"])
+def test_a_commit_that_nobody_confirmed_is_resolved_by_asking(done: bool) -> None:
+    world = World()
+    world.begun()
+    world.place("a")
+    world.broker.points.fail("transaction.commit", OutcomeUnknown("no answer"), done=done)
+    world.run(3.0)
+    world.fulfil("a")
+    world.run(2.0)
+    assert world.entries() == ["first-0", "a", "a"]
+    assert world.committed() == 2
+    assert world.loop.unready() == []
+
+
+def test_an_outage_in_the_middle_of_a_resync_does_not_end_the_doubt() -> None:
+    """The producer is open again, and only then the brokers are away: what was dropped must still be read anew."""
+    world = World()
+    world.begun()
+    world.place("a")
+    world.broker.points.fail("transaction.commit", Fenced("somebody else"))
+    world.broker.points.fail("consumer.committed", BrokerOutage("away"), times=2)
+    world.run(5.0)
+    assert world.entries() == ["first-0", "a"]
+    assert world.loop.unready() == []
+
+
+def test_a_resync_resumes_what_was_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The merge begins anew and knows of no pause: left to itself, the partition would stay paused for ever."""
+    monkeypatch.setattr(merge, "BUFFER_RECORDS_MAX", 4)
+    world = World(batch_records_max=10)
+    world.begun()
+    world.broker.points.fail("transaction.begin", BrokerOutage("away"), times=2)
+    for number in range(30):
+        world.place(f"o{number}")
+    world.turn(3)
+    assert world.loop._merge.paused(0)
+    world.broker.points.fail("transaction.begin", Fenced("somebody else"))
+    world.run(10.0)
+    assert len(world.entries()) == 31
+
+
+def test_a_broker_that_is_away_at_the_begin_leaves_no_reason_behind() -> None:
+    world = World()
+    world.begun()
+    world.place("a")
+    world.broker.points.fail("transaction.begin", BrokerOutage("away"))
+    world.turn(3)
+    assert "away" in world.loop.unready()[0]
+    world.run(2.0)
+    assert (world.entries(), world.loop.unready()) == (["first-0", "a"], [])
+
+
+def test_a_worker_whose_aborted_work_went_elsewhere_is_ready_again() -> None:
+    world = World()
+    world.begun()
+    other = world.worker("f" * 16, Disk())
+    world.run(2.0, other)
+    world.place("a")
+    world.broker.points.fail("transaction.commit", TransactionAborted("rebalanced"))
+    world.turn(3)
+    assert world.loop.unready() == ["the last transaction was aborted: rebalanced"]
+    world.broker.rebalance(GROUP, {f"c-{'f' * 16}": [TopicPartition(topic, 0) for topic in SOURCES]})
+    world.run(5.0, other)
+    assert world.entries() == ["first-0", "a"]
+    assert world.loop._partitions.running == []
+    assert world.loop.unready() == []
+
+
+def test_batches_shrink_while_transactions_come_to_nothing_and_grow_again() -> None:
+    """What is too much for the broker in its time must not be tried again, as much, for ever."""
+    world = World(batch_records_max=400)
+    world.begun()
+    world.broker.points.fail("transaction.commit", TransactionAborted("too slow"), times=3)
+    for number in range(400):
+        world.fulfil(f"o{number}")
+    while world.meter.outcomes.count(TransactionOutcome.ABORTED) < 3:
+        world.turn()
+    assert world.loop._records_max == 50
+    world.run(5.0)
+    assert world.loop._records_max == 400
+    assert world.committed(Topic.FULFILLED) == 400
+
+
+def test_a_waiting_worker_does_not_spin() -> None:
+    world = World(batch_records_max=2)
+    world.begun()
+    for number in range(20):
+        world.place(f"o{number}")
+    world.turn(2)
+    world.broker.points.fail("transaction.open", BrokerOutage("away"), times=1000)
+    world.broker.points.fail("transaction.begin", Fenced("somebody else"))
+    world.turn(2)
+    consumer = world.loop._edges.consumer
+    assert isinstance(consumer, Patience)
+    consumer.waits.clear()
+    world.turn(50)
+    assert set(consumer.waits) == {0.05}
+
+
+# ---- moves -------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_was_thrown_out_cannot_write_even_when_it_only_sweeps() -> None:
+    """It has consumed nothing that the group would refuse: without an offset in it, its transaction would be taken, and
+    the parked event would be a dead letter twice."""
+    world = World()
+    world.begun()
+    world.fulfil("never-placed")
+    world.run(2.0)
+    other = world.worker("f" * 16, Disk())
+    world.clock.advance(2 * DAY_S)
+
+    def meanwhile(point: object) -> None:
+        world.broker.points.spare()
+        world.broker.expel(f"c-{WORKER}")
+        for _ in range(60):
+            other.turn()
+        assert world.letters() == ["order_unknown"]
+
+    def strike(point: Any) -> None:
+        if point.call == "transaction.begin" and point.client_id == f"c-{WORKER}":
+            meanwhile(point)
+
+    world.broker.points.decide = strike
+    world.broker.groups[GROUP].members[f"c-{WORKER}"].seen_s = world.clock.monotonic_s()
+    world.run(3.0)
+    assert world.letters() == ["order_unknown"]
+    world.run(5.0, other)
+    assert world.letters() == ["order_unknown"]
+
+
+def test_a_group_that_is_new_to_its_changelog_sweeps_nothing_before_it_has_an_offset() -> None:
+    world = World()
+    world.begun()
+    world.fulfil("never-placed")
+    world.run(2.0)
+    world.broker.groups[GROUP].committed.clear()
+    again = world.worker("f" * 16, Disk())
+    world.loop.stop()
+    world.loop = again
+    world.clock.advance(2 * DAY_S)
+    for where in world.broker.logs:
+        if where.topic in SOURCES:
+            world.broker.delete_before(where.topic, where.partition, 99)
+    world.run(3.0)
+    assert world.letters() == []
+    world.place("later")
+    world.run(3.0)
+    assert world.letters() == ["order_unknown"]
+
+
+def test_partitions_that_come_one_topic_after_the_other_are_read_from_their_offsets_once_whole() -> None:
+    world = World()
+    world.loop = world.worker("f" * 16, Disk(), eager=False)
+    first = {TopicPartition(topic, 0) for topic in SOURCES[:3]}
+    rest = {TopicPartition(topic, 0) for topic in SOURCES[3:]}
+    me = f"c-{'f' * 16}"
+    world.turn()
+    world.broker.rebalance(GROUP, {me: first})
+    world.run(1.0)
+    world.place("a")
+    world.run(3.0)
+    assert world.entries() == []
+    assert world.loop.unready() == ["partitions are here without all of their topics: partitions [0]"]
+    assert world.loop.progress()[1] is False, "it excuses no other partition"
+    world.broker.rebalance(GROUP, {me: first | rest})
+    world.run(3.0)
+    assert (world.entries(), world.loop.unready()) == (["a"], [])
+    world.fulfil("a")
+    world.turn()
+    world.broker.rebalance(GROUP, {me: first})
+    world.run(2.0)
+    world.fulfil("a")
+    world.run(2.0)
+    world.broker.rebalance(GROUP, {me: first | rest})
+    world.run(3.0)
+    assert world.entries() == ["a", "a", "a"]
+
+
+def test_a_worker_that_was_lost_says_so_until_it_is_back() -> None:
+    world = World()
+    world.begun()
+    other = world.worker("f" * 16, Disk())
+    world.run(2.0, other)
+    world.broker.expel(f"c-{WORKER}")
+    with structlog.testing.capture_logs():
+        world.loop.turn()
+    assert "joins it again" in world.loop.unready()[0]
+    world.run(5.0, other)
+    assert world.loop.unready() == []
+
+
+def test_it_is_not_ready_from_the_assignment_to_the_end_of_the_restore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processor.transform.partitions.RESTORE_RECORDS_MAX", 1)
+    world = World()
+    world.begun()
+    for number in range(5):
+        world.place(f"o{number}")
+    world.run(1.0)
+    world.loop.stop()
+    world.loop = world.worker("f" * 16, Disk())
+    seen: list[list[str]] = []
+    while not seen or world.loop.unready():
+        world.turn()
+        seen.append(world.loop.unready())
+    assert any("restoring 1 partitions" in (reasons or [""])[0] for reasons in seen)
+    assert [] not in seen[:-1], "ready, and then not"
+
+
+def test_restoring_is_progress() -> None:
+    world = World()
+    world.begun()
+    world.loop.stop()
+    world.loop = world.worker("f" * 16, Disk())
+    before = world.loop.progress()[0]
+    world.run(2.0)
+    (work,) = world.loop.progress()[0].values()
+    assert before == {}
+    assert work.done > 0
+
+
+def test_a_stop_closes_everything_although_leaving_the_group_fails() -> None:
+    world = World()
+    world.begun()
+    closed: list[str] = []
+    reader, transaction = world.loop._edges.reader, world.loop._edges.transaction
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patched:
+        patched.setattr(reader, "close", lambda: closed.append("reader"))
+        patched.setattr(transaction, "close", lambda: closed.append("transaction"))
+
+        def fail() -> None:
+            raise StateCorrupt("in a callback")
+
+        patched.setattr(world.loop._edges.consumer, "close", fail)
+        with pytest.raises(StateCorrupt):
+            world.loop.stop()
+    assert closed == ["transaction", "reader"]
+
+
+# ---- stores that break -----------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_breaks_after_the_commit_is_restored_and_nothing_is_written_twice() -> None:
+    world = World()
+    world.begun()
+    world.place("a")
+    broken = iter([StateCorrupt("a bad block")])
+
+    def strike(how: str) -> None:
+        if how == "write":
+            world.disk.touched = lambda _how: None
+            raise next(broken)
+
+    world.disk.touched = strike
+    world.run(2.0)
+    world.fulfil("a")
+    world.run(2.0)
+    assert world.entries() == ["first-0", "a", "a"]
+    assert world.disk.wiped == 1
+
+
+def test_a_store_that_breaks_while_a_batch_is_decided_costs_a_restore() -> None:
+    world = World(partitions=2)
+    world.begun()
+    world.place("a", 0)
+    world.place("b", 1)
+    world.fulfil("a", 0)
+    world.disk.partitions[1][b"ob"] = b"rubbish"
+    world.run(3.0)
+    assert sorted(world.entries()) == ["a", "a", "b", "first-0", "first-1"]
+    assert world.disk.wiped == 1
+
+
+# ---- the registry ----------------------------------------------------------------------------------------------------
+
+
+def test_what_needs_an_unknown_schema_waits_and_the_other_partitions_go_on() -> None:
+    world = World(partitions=2)
+    world.begun()
+    world.schema_unknown = {0}
+    world.place("waits", 0, unread=True)
+    world.fulfil("waits", 0)
+    world.place("goes-on", 1)
+    with structlog.testing.capture_logs() as logs:
+        world.run(5.0)
+        world.place("goes-on-too", 1)
+        world.run(5.0)
+    assert world.entries(1) == ["first-1", "goes-on", "goes-on-too"]
+    assert world.entries(0) == ["first-0"]
+    assert world.loop.unready() == ["the schema registry does not answer: the registry is down"]
+    said = [entry for entry in logs if entry["event"] == "standing still"]
+    assert len(said) == 1, "said once, and not with every batch of the others"
+    world.schema_unknown = set()
+    world.run(3.0)
+    assert world.entries(0) == ["first-0", "waits", "waits"]
+    assert (world.letters(), world.loop.unready()) == ([], [])
+
+
+# ---- the flood guard -------------------------------------------------------------------------------------------------
+
+
+def test_a_flood_stops_the_role_before_anything_of_it_is_written() -> None:
+    world = World(dead_letter_share_max=0.5)
+    world.begun()
+    for _ in range(600):
+        world.broker.append(
+            Topic.FULFILLED.value, 0, b"astray", orjson.dumps({"event_id": "e", "order_id": "o", "items": []})
+        )
+    for number in range(400):
+        world.place(f"o{number}")
+    before = world.committed()
+    world.run(5.0)
+    assert world.letters() == []
+    assert world.committed() == before
+    (reason,) = world.loop.unready()
+    assert "60% of the last 1,000 records" in reason
+    assert "600" in reason
+    assert sum(lag.records for lag in world.meter.lags) == 1000, "what it holds back is still to be done"
+    assert world.loop.progress()[1] is True
+    assert world.meter.floods == 1
+    world.run(30.0)
+    assert world.letters() == []
+
+
+# ---- time ------------------------------------------------------------------------------------------------------------
+
+
+def test_orders_are_forgotten_when_their_retention_is_over() -> None:
+    world = World(retention_ms=int(10 * DAY_S * 1000))
+    world.begun()
+    world.clock.advance(11 * DAY_S)
+    world.place("new")
+    world.run(4.0)
+    assert [key for key in world.disk.partitions[0] if key.startswith(b"o")] == [b"onew"]
+    assert world.broker.records(CHANGELOG)[-1].value is None
+
+
+def test_an_order_that_is_touched_in_the_very_batch_of_the_sweep_is_not_forgotten() -> None:
+    world = World(retention_ms=int(10 * DAY_S * 1000))
+    world.begun()
+    world.clock.advance(11 * DAY_S)
+    world.fulfil("first-0")
+    world.run(4.0)
+    assert b"ofirst-0" in world.disk.partitions[0]
+    assert world.entries() == ["first-0", "first-0"]
+
+
+def test_events_that_wait_leave_as_dead_letters_although_the_retention_is_shorter() -> None:
+    world = World(retention_ms=int(HOUR_S * 1000))
+    world.begun()
+    world.fulfil("never-placed")
+    world.run(2.0)
+    world.clock.advance(2 * HOUR_S)
+    world.run(3.0)
+    assert world.letters() == []
+    world.clock.advance(DAY_S)
+    world.run(3.0)
+    assert world.letters() == ["order_unknown"]
+
+
+def test_an_order_that_is_erased_in_the_very_batch_of_the_sweep_is_erased_and_no_more() -> None:
+    world = World()
+    world.begun()
+    world.fulfil("never-placed")
+    world.run(2.0)
+    world.clock.advance(2 * DAY_S)
+    world.broker.append(Topic.PLACED.value, 0, b"never-placed", None)
+    world.run(3.0)
+    assert world.letters() == []
+    assert not [key for key in world.disk.partitions[0] if b"never" in key]
+
+
+# ---- bounds and what is seen -------------------------------------------------------------------------------------
+
+
+def test_a_batch_ends_when_it_is_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformer, "BATCH_BYTES_MAX", 50_000)
+    world = World()
+    world.begun()
+    before = len(world.meter.outcomes)
+    for number in range(40):
+        world.place(f"o{number}", size=2_500)
+    world.run(2.0)
+    assert len(world.entries()) == 41
+    assert len(world.meter.outcomes) - before >= 12
+
+
+def test_lag_is_what_is_unfinished_and_how_old_it_is() -> None:
+    world = World()
+    world.begun()
+    assert {(lag.records, lag.seconds) for lag in world.meter.lags} == {(0, 0.0)}
+    world.broker.points.fail("transaction.begin", BrokerOutage("away"), times=20)
+    world.place("a")
+    world.place("b")
+    world.run(10.0)
+    (lag,) = [lag for lag in world.meter.lags if lag.records]
+    assert (lag.topic, lag.records) == (Topic.PLACED.value, 2)
+    assert 8.0 < lag.seconds < 11.0
+    (status,) = [status for status in world.loop.status if status.lag]
+    assert (status.position, status.committed) == (3, 1)
+    assert status.blocked_by is not None
+    assert "away" in status.blocked_by
+    assert status.blocked_since is not None
+
+
+def test_a_topic_that_is_waited_for_is_said_and_so_is_going_on_without_it() -> None:
+    world = World()
+    world.begun()
+    world.broker.denied.add(Topic.PLACED.value)  # there is more, and it does not come
+    world.place("a")
+    world.loop._edges.consumer.resume([TopicPartition(Topic.PLACED.value, 0)])
+    world.loop._merge.inputs(0)[0].at_end = False
+    world.fulfil("first-0")
+    world.run(3.0)
+    (status,) = [status for status in world.loop.status if status.topic == Topic.FULFILLED]
+    assert status.blocked_by == "merge: orders.placed has more at the broker"
+    assert world.entries() == ["first-0"]
+    with structlog.testing.capture_logs() as logs:
+        world.run(30.0)
+    assert world.entries() == ["first-0", "first-0"]
+    (said,) = [entry for entry in logs if "going on without" in entry["event"]]
+    assert (said["partition"], said["topics"], said["log_level"]) == (0, ["orders.placed"], "warning")
+
+
+def test_topics_that_changed_end_the_role() -> None:
+    world = World()
+    world.begun()
+    world.changed = Unusable(["orders.placed had 1 partitions"])
+    with pytest.raises(Unusable):
+        world.run(2.0)
+
+
+def test_every_reason_is_a_word_for_people() -> None:
+    assert all(standstill.value.islower() for standstill in Standstill)
