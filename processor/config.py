@@ -248,16 +248,12 @@ class Settings:
     bootstrap_servers: str = setting(
         "KAFKA_BOOTSTRAP_SERVERS", host_port, "", "host:port,…", "The Kafka brokers to ask first"
     )
-    registry_url: str = setting(
-        "SCHEMA_REGISTRY_URL", urls, "", "URL", "The schema registry (Confluent's API)"
-    )
+    registry_url: str = setting("SCHEMA_REGISTRY_URL", urls, "", "URL", "The schema registry (Confluent's API)")
     registry_auth: str = setting(
         "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO", str, "", "user:password", "Basic auth for the registry"
     )
 
-    hakuna_api: Api = setting(
-        "HAKUNA_API", one_of(Api), "events", "events | feed", "Which of Hakuna's APIs is spoken"
-    )
+    hakuna_api: Api = setting("HAKUNA_API", one_of(Api), "events", "events | feed", "Which of Hakuna's APIs is spoken")
     hakuna_environment: HakunaEnvironment = setting(
         "HAKUNA_ENVIRONMENT",
         one_of(HakunaEnvironment),
@@ -293,9 +289,7 @@ class Settings:
         "Events API: fulfil protection with its product",
     )
 
-    hako_base_url: str = setting(
-        "HAKO_BASE_URL", url, "https://api.withhako.com/v0", "URL", "Hako's base URL"
-    )
+    hako_base_url: str = setting("HAKO_BASE_URL", url, "https://api.withhako.com/v0", "URL", "Hako's base URL")
     hako_key_value: str = setting("HAKO_API_KEY", api_key, "", "text", "Hako's API key")
     hako_key_file: str = setting(
         "HAKO_API_KEY_FILE", str, "", "path", "A file with Hako's API key, read again when it changes"
@@ -513,9 +507,7 @@ def _librdkafka(given: dict[str, str], problems: list[str]) -> dict[str, str]:
         value = given.pop(name)
         key = name.removeprefix("KAFKA_").lower().replace("_", ".")
         if key in KAFKA_OWNED:
-            problems.append(
-                f"{name}: {key} belongs to the processor, since a guarantee rests on it; leave it out"
-            )
+            problems.append(f"{name}: {key} belongs to the processor, since a guarantee rests on it; leave it out")
         else:
             passed[key] = value
     return passed
@@ -543,7 +535,7 @@ def _relations(settings: Settings, roles: tuple[Role, ...] | None, broken: set[s
         need(
             settings.park_for_s < settings.order_retention_s,
             "PROCESSOR_PARK_FOR",
-            "must be shorter than PROCESSOR_ORDER_RETENTION, or an order would be forgotten with events that wait for it",
+            "must be shorter than PROCESSOR_ORDER_RETENTION, or an order would be forgotten while events wait for it",
         )
     if roles is None:
         return problems
@@ -553,9 +545,7 @@ def _relations(settings: Settings, roles: tuple[Role, ...] | None, broken: set[s
         "not set; such as kafka-1:9092,kafka-2:9092",
     )
     if not roles:
-        problems.append(
-            "SCHEMA_REGISTRY_URL, HAKUNA_API_KEY: neither is set, so no role is configured to run"
-        )
+        problems.append("SCHEMA_REGISTRY_URL, HAKUNA_API_KEY: neither is set, so no role is configured to run")
     if Role.TRANSFORM in roles:
         need(
             bool(settings.registry_url),

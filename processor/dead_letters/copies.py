@@ -1,6 +1,7 @@
 """copies: the record that a letter becomes when it is sent again. Pure.
 
-    key, timestamp, headers    the letter's, as they are; the time is the original's, since transform merges by it
+    key, timestamp, headers    the letter's, as they are; the time is the original's, since transform merges by it, and
+                               now only where the topic would soon delete the copy for its age, maybe unread
     value                      the letter's, or what a rebuild or an edit made of it
     replay-id, replay-count    which replay it was, and how often this record was replayed, from 1
     replay-of                  the letter's place: whatever becomes of the copy names it
@@ -19,6 +20,8 @@ from processor.dead_letters.families import LetterFacts, headers_to_send
 from processor.records import HeaderName, Headers, Position, Record, TopicPartition
 
 _REPLAY: Final = frozenset({HeaderName.REPLAY_ID.value, HeaderName.REPLAY_COUNT.value, HeaderName.REPLAY_OF.value})
+NOW: Final = 0
+"""A timestamp that producers read as now."""
 _CHANGED: Final = "~"
 _DIGEST_CHARS: Final = 12
 
@@ -34,8 +37,15 @@ class Copy(NamedTuple):
     timestamp_ms: int
 
 
-def copy_of(letter: Record, facts: LetterFacts, target: TopicPartition, replay_id: str, value: bytes | None) -> Copy:
-    """`value` is what is sent: the letter's own, or another."""
+def copy_of(
+    letter: Record,
+    facts: LetterFacts,
+    target: TopicPartition,
+    replay_id: str,
+    value: bytes | None,
+    older_than_ms: int | None = None,
+) -> Copy:
+    """`value` is what is sent: the letter's own, or another. What is from before `older_than_ms` is dated now."""
     headers = [header for header in headers_to_send(facts.family, letter.headers) if header[0] not in _REPLAY]
     entry_id = header_text(letter, HeaderName.ENTRY_ID)
     if value != letter.value and entry_id is not None and value is not None:
@@ -46,7 +56,10 @@ def copy_of(letter: Record, facts: LetterFacts, target: TopicPartition, replay_i
         (HeaderName.REPLAY_COUNT.value, b"%d" % (replays_of(letter) + 1)),
         (HeaderName.REPLAY_OF.value, str(letter.position).encode()),
     ]
-    return Copy(target.topic, target.partition, letter.key, value, headers, max(letter.timestamp_ms, 0))
+    timestamp_ms = max(letter.timestamp_ms, 0)
+    if older_than_ms is not None and timestamp_ms < older_than_ms:
+        timestamp_ms = NOW
+    return Copy(target.topic, target.partition, letter.key, value, headers, timestamp_ms)
 
 
 def entry_id_for(entry_id: str, value: bytes) -> str:

@@ -29,6 +29,9 @@ class Offsets(Protocol):
     def partitions(self, topic: str) -> int | None:
         """None where there is no such topic. As it was when it was first asked for."""
 
+    def retention_ms(self, topic: str) -> int | None:
+        """How old a record of it may become; None: as old as it likes."""
+
     def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]: ...
 
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:

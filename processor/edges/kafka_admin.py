@@ -108,12 +108,12 @@ class KafkaAdmin:
         if self._is_mock(topics):
             return self._as_mocked(topics)
         described = self.topics_soon(topics)
-        there = {name: found for name in topics if (found := self._topic(described[name])) is not None}
+        there = {name: found for name in topics if (found := self._topic(name, described[name])) is not None}
         if not there:
             return dict.fromkeys(topics)
         resources = {ConfigResource(ResourceType.TOPIC, name): name for name in there}
         configs = {
-            resources[resource]: self._answer(future)
+            resources[resource]: self._answer(future, f"the settings of {resource.name} (DescribeConfigs)")
             for resource, future in self._admin.describe_configs(list(resources), request_timeout=ANSWER_S_MAX).items()
         }
         return {
@@ -177,15 +177,15 @@ class KafkaAdmin:
             TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=ANSWER_S_MAX
         )
 
-    def _topic(self, future: Future[TopicDescription]) -> TopicDescription | None:
+    def _topic(self, name: str, future: Future[TopicDescription]) -> TopicDescription | None:
         try:
             return future.result(timeout=2 * ANSWER_S_MAX)
         except KafkaException as refused:
             if error_of(refused).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
-            raise self._outage(refused) from refused
+            raise self._outage(refused, f"{name} (Describe)") from refused
         except FutureTimeout as silence:
-            raise BrokerOutage("no answer about topics") from silence
+            raise BrokerOutage(f"no answer about {name}") from silence
 
     # ---- offsets -----------------------------------------------------------------------------------------
 
@@ -278,18 +278,19 @@ class KafkaAdmin:
 
     # ---- answers -----------------------------------------------------------------------------------------
 
-    def _answer(self, future: Future[T]) -> T:
+    def _answer(self, future: Future[T], about: str = "") -> T:
         try:
             return future.result(timeout=2 * ANSWER_S_MAX)  # librdkafka ends the request itself, well before
         except KafkaException as refused:
-            raise self._outage(refused) from refused
+            raise self._outage(refused, about) from refused
         except FutureTimeout as silence:
             raise BrokerOutage("no broker answers") from silence
 
-    def _outage(self, refused: KafkaException) -> BrokerOutage | Fatal:
+    def _outage(self, refused: KafkaException, about: str = "") -> BrokerOutage | Fatal:
+        """`about` is what was asked about, for whoever has to grant the right to it."""
         error = error_of(refused)
         if error.code() in _NOT_ALLOWED:
-            return Fatal(f"not allowed to ask: {error.str()}")
+            return Fatal(f"not allowed to ask{f' about {about}' if about else ''}: {error.str()}")
         self._admin.poll(0)  # the error callback and the log are heard of in here alone
         complaint = self._complaints.text()
         return BrokerOutage(f"{error.str()} ({complaint})" if complaint else error.str())

@@ -27,11 +27,14 @@ def plan_of(seed: int) -> Plan:
         del number
         if random.random() < 0.4:
             plan.blows.append(Blow(random.uniform(1, 30), what))
+    if random.random() < 0.3:  # killed as soon as it has taken over: what it found must not be what its heir finds
+        stop_s = random.uniform(2, 20)
+        plan.blows += [Blow(stop_s, "stop"), Blow(stop_s + random.uniform(0.3, 1.5), "kill")]
     if random.random() < 0.2:
         down_s = random.uniform(1, 20)
         plan.blows += [Blow(down_s, "broker_down"), Blow(down_s + random.uniform(0.5, 6), "broker_up")]
     if random.random() < 0.4:
-        window_s = random.choice((1.0, 2.0, 5.0))
+        window_s = random.choice((1.0, 5.0, 20.0))
         plan.quota = Quota(random.randint(plan.partitions, 40), window_s)
         plan.done_within_s = 3600.0
     _fill(plan, random)

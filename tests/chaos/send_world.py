@@ -160,6 +160,7 @@ class Plan:
     in_flight_max: int = 16
     entries_max: int = 60
     poison_after_s: float = 5.0
+    dead_letter_share_max: float = 1.0
     done_within_s: float = 600.0
     turn_s: tuple[float, float] = (0.02, 0.3)
 
@@ -198,7 +199,7 @@ class World:
             for worker in self.alive():
                 self.stop(worker)
         finally:
-            self._close()
+            self.close()
 
     def _live(self) -> None:
         entries = list(enumerate(self.plan.entries))
@@ -218,6 +219,14 @@ class World:
                 if self.is_done():
                     return
                 self.testify()
+
+    def pass_time(self, seconds: float) -> None:
+        """For tests that do by hand what `run` does by plan."""
+        until_s = self.now_s() + seconds
+        while self.now_s() < until_s:
+            for worker in self.alive():
+                self.turn(worker)
+            self.loop.run_for(0.05)
 
     def testify(self) -> None:
         """While a poisonous order is on trial, others must go by: they prove that it is no outage."""
@@ -308,7 +317,7 @@ class World:
                 topics=topics if plan.feed else TOPICS,
                 group=GROUP,
                 entry_types=destination.entry_types,
-                dead_letter_share_max=1.0,
+                dead_letter_share_max=plan.dead_letter_share_max,
                 entries_max=plan.entries_max,
                 poll_records_max=20,
                 poll_s_max=0.0,
@@ -361,7 +370,7 @@ class World:
             self.broker.open_transaction("somebody", 60.0).touched.add(TopicPartition(TOPICS.outbox, partition))
             self.broker.take_over("somebody")
 
-    def _close(self) -> None:
+    def close(self) -> None:
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
         self.loop.run_for(0.0)

@@ -20,11 +20,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 
 from processor.config import Role
 from processor.preflight.rights import TRANSACTIONAL, needed
+from processor.records import Headers
 from processor.sandbox.hakuna_api import HakunaApi
 from processor.sandbox.loopback import Loopback
 from processor.sandbox.orders import Shop, shop
 from processor.sandbox.script import SANDBOX_KEY
 from processor.sandbox.stand_in import StandIn
+from processor.topics import Topic
 from tests.conftest import StartWorker, not_to_be_had
 from tests.deploy.test_runbook import table
 from tests.support.children import Unavailable, wait_until
@@ -34,6 +36,8 @@ from tests.support.secured_kafka import USER, SecuredKafka, secured_kafka
 from tests.support.topics import TopicSpace
 
 SAID_SECONDS_MAX = 45.0
+REFUSAL = re.compile(r"not allowed|AUTHORIZATION_FAILED|authorization failed|not authorized", re.IGNORECASE)
+ENTRY: Headers = [("entry-id", b"e-1"), ("entry-type", b"order_cancelled"), ("source", b"a/0/0"), ("occurred-at", b"1")]
 KINDS = {
     "topic": ResourceType.TOPIC,
     "group": ResourceType.GROUP,
@@ -61,17 +65,20 @@ class Right(NamedTuple):
         return AclBinding(KINDS[self.kind], name, whole, f"User:{USER}", "*", operation, AclPermissionType.ALLOW)
 
 
-RIGHTS = [
-    Right(Role(role), kind, name, operation)
+ROWS = [
+    [Right(Role(role), kind, name, operation) for name in re.findall(r"`([^`]*)`", names)]
     for role, kind, names, operations in table("Rights")
-    for name in re.findall(r"`([^`]*)`", names)
     for operation in operations.split(", ")
 ]
+"""One row of the table and operation each: what is granted, and taken away, together."""
+RIGHTS = [right for row in ROWS for right in row]
 TAKEN = [
-    next(right for right in RIGHTS if (right.role, right.kind, right.operation) == one)
-    for one in dict.fromkeys((right.role, right.kind, right.operation) for right in RIGHTS)
+    next(row for row in ROWS if (row[0].role, row[0].kind, row[0].operation) == sort)
+    for sort in dict.fromkeys((right.role, right.kind, right.operation) for right in RIGHTS)
 ]
-"""One right of each sort and role: what is said is the same for its siblings."""
+"""One of each sort and role: what is said is the same for its siblings."""
+NAMED = {"topic": "", "group": "GROUP_AUTHORIZATION_FAILED", "transactional ID": "transactional"}
+"""How a refusal names what it is about; a topic's by its name."""
 
 
 def test_the_table_is_what_check_asks_for() -> None:
@@ -86,11 +93,10 @@ def test_the_table_is_what_check_asks_for() -> None:
 
 
 class Guarded(NamedTuple):
-    """A broker with an authoriser, an installation on it, and an API."""
+    """A broker with an authoriser, and an installation on it with an API."""
 
     kafka: SecuredKafka
     installation: Installation
-    hakuna: StandIn
     settings: dict[str, str]
 
     @property
@@ -111,7 +117,8 @@ class Guarded(NamedTuple):
         )
         for future in admin.delete_acls([every]).values():
             future.result(timeout=30)
-        for future in admin.create_acls([right.binding(self.prefix) for right in rights]).values():
+        bindings = list({right.binding(self.prefix): None for right in rights})
+        for future in admin.create_acls(bindings).values():
             future.result(timeout=30)
 
 
@@ -122,13 +129,9 @@ def guarded(schema_registry: str) -> Iterator[Guarded]:
             installation = Installation(TopicSpace(kafka.anybody), schema_registry, partitions=1)
             hakuna = {"HAKUNA_BASE_URL": api.url, "HAKUNA_API_KEY": SANDBOX_KEY}
             settings = {**installation.environment, **kafka.credentials, **hakuna}
-            yield Guarded(kafka, installation, StandIn(HakunaApi()), settings)
+            yield Guarded(kafka, installation, settings)
     except Unavailable as reason:
         not_to_be_had(reason)
-
-
-def of(role: Role) -> list[Right]:
-    return [right for right in RIGHTS if right.role is role]
 
 
 @pytest.mark.kafka
@@ -163,17 +166,26 @@ def said(worker: Worker) -> str:
 
 @pytest.mark.kafka
 @pytest.mark.slow
-@pytest.mark.parametrize("right", TAKEN, ids=lambda right: f"{right.role}-{right.kind}-{right.operation}")
-def test_a_worker_says_what_it_lacks(right: Right, guarded: Guarded, start_worker: StartWorker) -> None:
-    guarded.allow([other for other in of(right.role) if other != right])
+@pytest.mark.parametrize("taken", TAKEN, ids=lambda row: f"{row[0].role}-{row[0].kind}-{row[0].operation}")
+def test_a_worker_says_what_it_lacks(taken: list[Right], guarded: Guarded, start_worker: StartWorker) -> None:
+    right = taken[0]
+    guarded.allow([other for other in RIGHTS if other.role is right.role and other not in taken])
     worker = start_worker("run", "--role", right.role.value, environment=guarded.settings, await_ready=False)
     start_ms = round(time.time() * 1000) - 60_000
     guarded.installation.play(shop(Shop(orders=5, rate=10, bad_share=0, seed=time.time_ns(), start_ms=start_ms)))
-    refusal = re.compile(r"not allowed|AUTHORIZATION_FAILED|authorization failed|not authorized", re.IGNORECASE)
+    guarded.installation.write(Topic.OUTBOX, b"ord-1", b"{}", headers=ENTRY)
+    guarded.installation.flush()
     wait_until(
-        lambda: bool(refusal.search(said(worker))),
+        lambda: refused(said(worker), taken, guarded.prefix),
         what=f"A word about {right.operation} on {right.name}",
         timeout_s=SAID_SECONDS_MAX,
     )
     if worker.running:
         assert not worker.ready()
+
+
+def refused(text: str, taken: list[Right], prefix: str) -> bool:
+    about = NAMED[taken[0].kind] in text and (
+        taken[0].kind != "topic" or any(prefix + right.name in text for right in taken)
+    )
+    return about and REFUSAL.search(text) is not None

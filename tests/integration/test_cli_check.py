@@ -174,7 +174,7 @@ def test_brokers_registry_and_api_that_are_gone_are_told_at_once(tmp_path: Path)
         f"127.0.0.1:{kafka}",
         "no.such.host.invalid:9092",
         f"http://127.0.0.1:{registry}",
-        f"http://127.0.0.1:{api}/events",
+        f"http://127.0.0.1:{api}",
     }
 
 

@@ -50,8 +50,9 @@ def by_source(messages: Sequence[Message], name: str) -> Mapping[str, Message]:
 def test_every_record_ends_as_the_rules_say(
     topic_space: TopicSpace, schema_registry: str, start_worker: StartWorker
 ) -> None:
-    """2,000 orders with bad events, an API with 3 % faults: every accepted request is the outbox's, in order and without
-    overlap; every bad record is a dead letter with its reason and bytes; lag ends at 0; SIGTERM ends both with 0."""
+    """2,000 orders with bad events, an API with 3 % faults: every accepted request is the outbox's, in order and
+    without overlap; every bad record is a dead letter with its reason and bytes; lag ends at 0; SIGTERM ends both
+    with 0."""
     installation = Installation(topic_space, schema_registry, partitions=4)
     start_ms = round(time.time() * 1000) - 600_000
     steps = installation.play(shop(Shop(orders=ORDERS, rate=10, bad_share=0.05, seed=11, start_ms=start_ms)))

@@ -37,6 +37,7 @@ class Installation:
             {
                 "bootstrap.servers": space.bootstrap_servers,
                 "partitioner": "murmur2_random",
+                "message.max.bytes": 16_000_000,
                 "linger.ms": 5,
                 "acks": "all",
             }
@@ -55,6 +56,11 @@ class Installation:
         answer.raise_for_status()
         schema_id: int = answer.json()["id"]
         return schema_id
+
+    def use(self, topic: Topic, schema: str) -> None:
+        """From now on events of the topic are written with this schema."""
+        self.schema_ids[topic] = self.register(topic, schema)
+        self.schemas[topic] = parse_schema(json.loads(schema))
 
     def encode(self, topic: Topic, event: Mapping[str, Any]) -> bytes:
         """Confluent's wire format: 00, schema ID, Avro."""

@@ -15,7 +15,14 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin has it too, but not for type checkers
 
 READ_SECONDS_MAX = 30.0  # a reader that gets nothing fails the test, not the whole run
@@ -59,6 +66,20 @@ class TopicSpace:
         while not names <= self._led_topics():
             assert time.monotonic() < deadline, f"no leader for {names - self._led_topics()} within 30 s"
             time.sleep(0.02)
+
+    def configure(self, *topics: str, config: Mapping[str, str]) -> None:
+        """Changes settings of `topics` (names without the prefix); others stay."""
+        changes = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
+        ]
+        wanted = [ConfigResource(ResourceType.TOPIC, self.name(topic), incremental_configs=changes) for topic in topics]
+        for answer in self.admin.incremental_alter_configs(wanted).values():
+            answer.result(timeout=30)
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Gives `topic` more partitions."""
+        name = self.name(topic)
+        self.admin.create_partitions([NewPartitions(name, partitions)])[name].result(timeout=30)
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """High watermark by partition: also past what a transaction still keeps from `read_committed`

@@ -79,9 +79,7 @@ def test_imports_point_one_way(package: str) -> None:
 
 def test_transform_and_send_meet_in_the_outbox_alone() -> None:
     for package, other in (("transform", "send"), ("send", "transform")):
-        assert not [
-            path for path in modules(package) if any(f"processor.{other}" in name for name in imported(path))
-        ]
+        assert not [path for path in modules(package) if any(f"processor.{other}" in name for name in imported(path))]
 
 
 @pytest.mark.parametrize("module", PURE)

@@ -26,7 +26,7 @@ from processor.dead_letters.ledger import Ledger
 from processor.dead_letters.replay import Content
 from processor.dead_letters.survey import Field, Route
 from processor.edges.clock import SystemClock
-from processor.edges.kafka_admin import KafkaAdmin
+from processor.edges.kafka_admin import KafkaAdmin, TopicState
 from processor.edges.kafka_barrier import KafkaBarrier
 from processor.edges.kafka_consumer import Assignment, KafkaConsumer
 from processor.edges.kafka_purge import RecordDeletion
@@ -49,17 +49,27 @@ RATE_S: Final = 50.0
 
 
 class ClusterOffsets:
-    """`KafkaAdmin` as the reading of letters asks it. Mutable: `_partitions`, as they were when first asked for."""
+    """`KafkaAdmin` as the reading of letters asks it. Mutable: `_topics`, as they were when first asked for."""
 
     def __init__(self, admin: KafkaAdmin) -> None:
         self._admin = admin
-        self._partitions: dict[str, int | None] = {}
+        self._topics: dict[str, TopicState | None] = {}
 
     def partitions(self, topic: str) -> int | None:
-        if topic not in self._partitions:
-            state = self._admin.describe([topic])[topic] if topic else None
-            self._partitions[topic] = None if state is None else state.partitions
-        return self._partitions[topic]
+        state = self._state(topic)
+        return None if state is None else state.partitions
+
+    def retention_ms(self, topic: str) -> int | None:
+        state = self._state(topic)
+        if state is None or "delete" not in state.config.get("cleanup.policy", "delete"):
+            return None
+        retention_ms = int(state.config.get("retention.ms", "-1"))
+        return retention_ms if retention_ms >= 0 else None
+
+    def _state(self, topic: str) -> TopicState | None:
+        if topic not in self._topics:
+            self._topics[topic] = self._admin.describe([topic])[topic] if topic else None
+        return self._topics[topic]
 
     def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         return self._admin.beginnings(partitions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.dead_letters.copies import copy_of, entry_id_for, replay_of, replays_of
+from processor.dead_letters.copies import NOW, copy_of, entry_id_for, replay_of, replays_of
 from processor.dead_letters.families import Family, headers_to_send, letter_facts
 from processor.dead_letters.letter import Refusal, letter_headers
 from processor.records import Headers, Position, Record, Stage, TopicPartition
@@ -153,3 +153,10 @@ def test_another_tools_headers_are_taken_off_what_goes_back_to_it() -> None:
     letter = record(connect())
     copy = copy_of(letter, letter_facts(letter), TopicPartition("payments", 2), "r", b"v")
     assert [name for name, _ in copy.headers] == ["shop", "replay-id", "replay-count", "replay-of"]
+
+
+def test_a_copy_keeps_its_time_unless_its_topic_would_soon_delete_it_for_that() -> None:
+    letter = record([])
+    target = TopicPartition("payments", 2)
+    assert copy_of(letter, letter_facts(letter), target, "r", b"v", AT_MS).timestamp_ms == AT_MS
+    assert copy_of(letter, letter_facts(letter), target, "r", b"v", AT_MS + 1).timestamp_ms == NOW

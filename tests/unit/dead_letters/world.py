@@ -56,6 +56,9 @@ class FakeOffsets:
     def partitions(self, topic: str) -> int | None:
         return len(self._broker.partitions(topic)) or None
 
+    def retention_ms(self, topic: str) -> int | None:
+        return None
+
     def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         return self._broker.beginnings(partitions)
 

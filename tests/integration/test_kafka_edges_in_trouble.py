@@ -1,0 +1,269 @@
+"""The Kafka edges on a broker that dies, freezes or refuses: every call ends in time, and the work goes on by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import pytest
+from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]  # exported all the same
+
+from processor.edges.kafka_admin import KafkaAdmin
+from processor.edges.kafka_client import KafkaSettings
+from processor.edges.kafka_consumer import Assignment, KafkaConsumer
+from processor.edges.kafka_producer import KafkaProducer
+from processor.edges.kafka_reader import KafkaReader
+from processor.edges.kafka_transaction import KafkaTransaction
+from processor.errors import BrokerOutage, Fatal, Fenced, TransactionAborted
+from processor.interfaces import Committed
+from processor.records import Position, Record, TopicPartition
+from tests.support.children import Unavailable
+from tests.support.kafka import KafkaBroker
+from tests.support.secured_kafka import SecuredKafka, secured_kafka
+
+T = TypeVar("T")
+
+SOURCE, OUT, CHANGELOG = "source", "out", "changelog"
+USER_TOPIC = ResourceType.TOPIC
+REVOCATION_S_MAX = 12.0  # a fifth of `max.poll.interval.ms`: what a call may take at most, whatever the broker does
+
+
+class Worker:
+    """The smallest worker that is exactly once: reads SOURCE, copies to OUT and CHANGELOG, commits, starts again where
+    the group stands after anything else. `slowest_s` is the longest that any call took."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.consumer = KafkaConsumer(settings, group="copy", assignment=Assignment.RANGE, client_id="copy-1")
+        self.transaction = KafkaTransaction(
+            settings, transactional_id="copy-1", consumer=self.consumer, client_id="copy-1"
+        )
+        self.owned: set[TopicPartition] = set()
+        self.positions_doubtful = False
+        self.commits = 0
+        self.slowest_s = 0.0
+        self.before_commit: Callable[[], None] = lambda: None
+        self.consumer.subscribe([SOURCE], self)
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self.owned |= set(partitions)
+        return {}
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        self.owned -= set(partitions)
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        self.owned -= set(partitions)
+
+    def once(self) -> None:
+        try:
+            if self.positions_doubtful:
+                self._timed(self._go_back)
+            records = self._timed(lambda: self.consumer.poll(100, 0.1)).records
+            if records:
+                self.positions_doubtful = True
+                self._copy(records)
+                self.positions_doubtful = False
+                self.commits += 1
+        except (TransactionAborted, Fenced, BrokerOutage):
+            pass  # `positions_doubtful` says what is to be done
+
+    def _copy(self, records: Sequence[Record]) -> None:
+        self._timed(self.transaction.begin)
+        for record in records:
+            self.transaction.produce(OUT, record.partition, record.key, record.value, [], 0)
+        self.transaction.produce_keyed(CHANGELOG, 0, [(record.key or b"", record.value) for record in records])
+        offsets = {
+            TopicPartition(record.topic, record.partition): Committed(record.offset + 1, "copy-1") for record in records
+        }
+        self.before_commit()
+        self._timed(lambda: self.transaction.commit(offsets))
+
+    def _go_back(self) -> None:
+        owned = sorted(self.owned)
+        stands = self.consumer.committed(owned)
+        self.consumer.seek(Position(*where, stands[where].next_offset or 0) for where in owned)
+        self.positions_doubtful = False
+
+    def _timed(self, call: Callable[[], T]) -> T:
+        started_s = time.monotonic()
+        try:
+            return call()
+        finally:
+            self.slowest_s = max(self.slowest_s, time.monotonic() - started_s)
+
+    def until(self, condition: Callable[[], bool], seconds_max: float) -> float:
+        started_s = time.monotonic()
+        while not condition():
+            assert time.monotonic() - started_s < seconds_max, f"not within {seconds_max} s: {self.consumer.trouble()}"
+            self.once()
+        return time.monotonic() - started_s
+
+    def close(self) -> None:
+        self.transaction.close()
+        self.consumer.close()
+
+
+def made(bootstrap_servers: str) -> KafkaSettings:
+    settings: KafkaSettings = {"bootstrap.servers": bootstrap_servers}
+    admin = KafkaAdmin(settings, client_id="test")
+    for topic in (SOURCE, OUT, CHANGELOG):
+        admin.create(topic, partitions=2, replicas=1, config={})
+    return settings
+
+
+def write(settings: KafkaSettings, first: int, count: int) -> None:
+    producer = KafkaProducer(settings, client_id="shop")
+    refused: list[str] = []
+    for number in range(first, first + count):
+        value = b"%d" % number
+        producer.produce(
+            SOURCE, number % 2, value, value, [], 0, lambda error, _offset: refused.append(error) if error else None
+        )
+    assert producer.flush(30.0) == 0
+    assert refused == []
+    producer.close()
+
+
+def committed_values(settings: KafkaSettings, topic: str) -> list[bytes | None]:
+    reader = KafkaReader(settings, group="test", client_id="test")
+    partitions = [TopicPartition(topic, partition) for partition in range(2)]
+    ends = reader.ends(partitions)
+    reader.assign(Position(*where, 0) for where in partitions)
+    values: list[bytes | None] = []
+    deadline_s = time.monotonic() + 30.0
+    while any(reader.position(where) < end for where, end in ends.items()):
+        assert time.monotonic() < deadline_s, "the copies are not readable"
+        values += [record.value for record in reader.poll(1_000, 0.2).records]
+    reader.close()
+    return values
+
+
+def in_order(values: Sequence[bytes | None]) -> list[int]:
+    return sorted(int(value or b"-1") for value in values)
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("struck", ["with a transaction open", "at the commit", "idle"])
+def test_a_worker_that_lives_through_a_broker_restart_goes_on_by_itself(kafka_broker: KafkaBroker, struck: str) -> None:
+    """The first design of this hung here: alive, ready and idle, its transaction open."""
+    settings = made(kafka_broker.bootstrap_servers)
+    worker = Worker(settings)
+    write(settings, 0, 200)
+    if struck == "idle":
+        worker.until(lambda: worker.commits >= 2, 60.0)
+        kafka_broker.kill()
+    else:
+
+        def strike() -> None:
+            if struck == "with a transaction open":
+                worker.transaction._begun().flush(5.0)  # its records are in the log, and hold the readers up
+            worker.before_commit = lambda: None
+            kafka_broker.kill()
+
+        worker.before_commit = strike
+        worker.until(lambda: worker.positions_doubtful, 60.0)
+    for _ in range(20):  # it works on while nobody answers
+        worker.once()
+    assert worker.consumer.trouble() is not None
+    kafka_broker.start()
+    write(settings, 200, 200)
+    worker.until(lambda: len(committed_values(settings, OUT)) >= 400, 60.0)
+    worker.until(lambda: worker.consumer.trouble() is None, 30.0)
+    assert in_order(committed_values(settings, OUT)) == list(range(400))
+    assert in_order(committed_values(settings, CHANGELOG)) == list(range(400))
+    assert worker.slowest_s < REVOCATION_S_MAX
+    worker.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_broker_that_freezes_stops_no_call_for_longer_than_a_revocation_may_take(kafka_broker: KafkaBroker) -> None:
+    """librdkafka's own synchronous commit never returns from this."""
+    settings = made(kafka_broker.bootstrap_servers)
+    worker = Worker(settings)
+    write(settings, 0, 100)
+    worker.until(lambda: worker.commits >= 1, 60.0)
+    where = TopicPartition(SOURCE, 0)
+    os.kill(kafka_broker.pid, signal.SIGSTOP)
+    try:
+        for call in (
+            lambda: worker.consumer.commit({where: Committed(1, "")}),
+            lambda: worker.consumer.committed([where]),
+        ):
+            started_s = time.monotonic()
+            with pytest.raises((BrokerOutage, Fenced)):
+                call()
+            assert time.monotonic() - started_s < REVOCATION_S_MAX
+    finally:
+        os.kill(kafka_broker.pid, signal.SIGCONT)
+    worker.positions_doubtful = True
+    write(settings, 100, 100)
+    worker.until(lambda: len(committed_values(settings, OUT)) >= 200, 60.0)
+    assert in_order(committed_values(settings, OUT)) == list(range(200))
+    worker.close()
+
+
+# ---- refused ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guarded() -> Iterator[SecuredKafka]:
+    try:
+        with secured_kafka() as kafka:
+            yield kafka
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+def credentials(kafka: SecuredKafka, **other: str) -> dict[str, str]:
+    """As settings of librdkafka."""
+    known = {name.removeprefix("KAFKA_").replace("_", ".").lower(): v for name, v in kafka.credentials.items()}
+    return known | {name.replace("_", "."): value for name, value in other.items()}
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_a_client_that_is_refused_says_so_until_it_is_let_in_and_then_works_without_help(
+    guarded: SecuredKafka,
+) -> None:
+    inside = made(guarded.anybody)
+    write(inside, 0, 10)
+    settings = credentials(guarded)
+    worker = Worker(settings)
+
+    def complains_of(*words: str) -> bool:
+        return all(word in (worker.consumer.trouble() or "") for word in words)
+
+    worker.until(lambda: complains_of("GROUP_AUTHORIZATION_FAILED", "TOPIC_AUTHORIZATION_FAILED"), 20.0)
+    guarded.grant(USER_TOPIC, SOURCE, AclOperation.READ)
+    worker.until(lambda: complains_of("GROUP_AUTHORIZATION_FAILED") and not complains_of("TOPIC"), 20.0)
+    guarded.grant(ResourceType.GROUP, "copy", AclOperation.READ)
+    with pytest.raises(Fatal, match="copy-1"):  # no right to the transactional ID: a person must act
+        worker.until(lambda: False, 20.0)
+    guarded.grant(ResourceType.TRANSACTIONAL_ID, "copy-1", AclOperation.WRITE)
+    guarded.grant(USER_TOPIC, CHANGELOG, AclOperation.WRITE)
+    worker.until(lambda: worker.consumer.trouble() is None, 20.0)
+    worker.transaction.open()
+    worker.transaction.begin()
+    worker.transaction.produce(OUT, 0, b"k", b"v", [], 0)
+    with pytest.raises(TransactionAborted, match=f"{OUT}: TOPIC_AUTHORIZATION_FAILED"):
+        worker.transaction.commit({})
+    guarded.grant(USER_TOPIC, OUT, AclOperation.WRITE)
+    worker.until(lambda: len(committed_values(inside, OUT)) >= 10, 30.0)
+    assert in_order(committed_values(inside, OUT)) == list(range(10))
+    worker.close()
+
+
+@pytest.mark.kafka
+def test_a_wrong_password_is_named(guarded: SecuredKafka) -> None:
+    worker = Worker(credentials(guarded, sasl_password="wrong"))
+    worker.until(lambda: "_AUTHENTICATION" in (worker.consumer.trouble() or ""), 20.0)
+    with pytest.raises(BrokerOutage, match="_AUTHENTICATION"):
+        worker.transaction.open()
+    worker.close()

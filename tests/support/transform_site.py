@@ -1,0 +1,192 @@
+"""An installation with transform workers at work, for tests: what was written, what came of it, how far they are."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+from confluent_kafka import Message
+
+from processor.config import load
+from processor.dead_letters.letter import LetterHead, letter_head
+from processor.edges.avro import reader_schema
+from processor.hakuna import Api, Orders
+from processor.records import HeaderName, Headers, Record
+from processor.runtime import decoders
+from processor.sandbox.history import Step
+from processor.topics import ORDER_TOPICS, Topic
+from processor.transform.rules import Rules
+from tests.support.installation import Installation
+from tests.support.processes import Worker
+from tests.support.topics import TopicSpace
+from tests.support.transform_model import Model
+
+GROUP = "hakuna-processor.transform"
+DONE_SECONDS_MAX = 90.0
+RULES = Rules(api=Api.EVENTS, orders=Orders.ALL, fulfil_protection=True, park_for_ms=86_400_000)
+
+
+class Site:
+    """`with Site(…) as site:` has the topics and the schemas; workers are started by name, each with its own directory,
+    and end with it."""
+
+    def __init__(self, bootstrap_servers: str, registry_url: str, directory: Path, *, partitions: int) -> None:
+        self.space = TopicSpace(bootstrap_servers)
+        self.installation = Installation(self.space, registry_url, partitions=partitions)
+        self.partitions = partitions
+        self.directory = directory
+        self.sources = [self.space.name(topic) for topic in ORDER_TOPICS]
+        self.steps: list[Step] = []
+        """What a generated shop did, where a test had one."""
+        self._sources_read: list[Record] = []
+        self._workers = ExitStack()
+        self._last: Worker | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._workers.close()
+        self.space.delete()
+
+    @property
+    def running(self) -> Worker:
+        """The worker of the usual name."""
+        assert self._last is not None, "no worker was started"
+        return self._last
+
+    def worker(
+        self, name: str = "worker", settings: Mapping[str, str] | None = None, *, await_ready: bool = True
+    ) -> Worker:
+        """A transform worker; the same name again is a restart on the same state."""
+        worker = self._workers.enter_context(
+            Worker(
+                "run",
+                "--role",
+                "transform",
+                environment={**self.installation.environment, **(settings or {})},
+                directory=self.directory / name,
+                await_ready=await_ready,
+            )
+        )
+        if name == "worker":
+            self._last = worker
+        return worker
+
+    # ---- how far it is -----------------------------------------------------------------------------------------------
+
+    def wait_done(self, timeout_s: float = DONE_SECONDS_MAX) -> None:
+        """Until the group has committed the end of every source."""
+        self.wait(lambda: not self.left(), "everything is consumed", timeout_s)
+
+    def left(self) -> dict[str, int]:
+        """Records by source partition that nobody has consumed."""
+        committed = self.space.committed(GROUP)
+        behind: dict[str, int] = {}
+        for topic in ORDER_TOPICS:
+            for partition, end in self.space.end_offsets(topic).items():
+                known = committed.get((topic, partition))
+                done = 0 if known is None else known.offset
+                if done < end:
+                    behind[f"{topic}/{partition}"] = end - done
+        return behind
+
+    def until(self, ready: Callable[[], object], timeout_s: float = DONE_SECONDS_MAX) -> None:
+        """As `wait`, and asks no broker."""
+        deadline_s = time.monotonic() + timeout_s
+        while not ready():
+            assert time.monotonic() < deadline_s, f"not within {timeout_s} s"
+            time.sleep(0.1)
+
+    def wait(self, ready: Callable[[], object], what: str, timeout_s: float = DONE_SECONDS_MAX) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while not ready():
+            assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {what}; left: {self.left()}"
+            time.sleep(0.1)
+
+    # ---- what came of it ---------------------------------------------------------------------------------------------
+
+    def records(self, topic: Topic) -> list[Record]:
+        """As a read_committed reader sees them, partition by partition, each in order."""
+        return [_record(message) for message in self.space.records(topic)]
+
+    def source_records(self) -> list[Record]:
+        """All of them, read once: a test that writes more after that asks `records`."""
+        if not self._sources_read:
+            self._sources_read = [record for topic in ORDER_TOPICS for record in self.records(topic)]
+        return self._sources_read
+
+    def entries(self) -> Mapping[str, list[tuple[str, bytes]]]:
+        """By order ID, in order: source and body of each outbox record."""
+        found: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
+        for record in self.records(Topic.OUTBOX):
+            assert record.key is not None
+            assert record.value is not None
+            source = dict(record.headers)[HeaderName.SOURCE]
+            assert source is not None
+            found[record.key.decode()].append((source.decode(), record.value))
+        return found
+
+    def letters(self) -> list[tuple[LetterHead, Record]]:
+        return [(_head(record), record) for record in self.records(Topic.ORDER_DEAD_LETTERS)]
+
+    def letter_reasons(self) -> dict[str, str]:
+        """By source, why it is a dead letter; one that is there twice is a fault."""
+        letters = self.letters()
+        reasons = {str(head.origin): head.reason for head, _ in letters}
+        assert len(reasons) == len(letters), "a dead letter twice"
+        return reasons
+
+    def model(self) -> Model:
+        """What the rules make of all that stands in the source topics."""
+        settings = load({"PROCESSOR_TOPIC_PREFIX": self.space.prefix})
+        known = {schema_id: reader_schema(topic) for topic, schema_id in self.installation.schema_ids.items()}
+        decode = decoders(settings, _Known(known))
+        model = Model(RULES, lambda record: decode[record.topic](record), self.sources)
+        by_number: dict[int, list[Record]] = defaultdict(list)
+        for record in self.source_records():
+            by_number[record.partition].append(record)
+        for number in sorted(by_number):
+            model.take(by_number[number])
+        return model
+
+    def logs(self, name: str = "worker") -> Iterator[str]:
+        """The lines that the workers of this name have logged."""
+        yield from (self.directory / name / "worker.log").read_text().splitlines()
+
+
+class _Known:
+    """The schemas that the installation has registered; every other ID is unknown."""
+
+    def __init__(self, schemas: Mapping[int, str]) -> None:
+        self._schemas = schemas
+
+    def schema(self, schema_id: int | str) -> tuple[str, dict[str, str]] | None:
+        found = self._schemas.get(schema_id) if isinstance(schema_id, int) else None
+        return None if found is None else (found, {})
+
+
+def _head(record: Record) -> LetterHead:
+    head = letter_head(record)
+    assert head is not None, record
+    return head
+
+
+def _record(message: Message) -> Record:
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    headers = cast(Headers, message.headers() or [])
+    return Record(topic, partition, offset, message.timestamp()[1], message.key(), message.value(), headers)
+
+
+def sorted_sources(entries: Iterable[list[tuple[str, bytes]]]) -> list[str]:
+    return sorted(source for of_order in entries for source, _ in of_order)
