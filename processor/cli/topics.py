@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from processor.edges.kafka_admin import KafkaAdmin
     from processor.topics_plan import Step
 
+_VISIBLE_S_MAX: Final = 10.0
 _SIGNS: Final = {"create": "+", "change": "~", "leave": " ", "refuse": "!"}
 _STYLES: Final = {"create": "green", "change": "yellow", "leave": "dim", "refuse": "bold red"}
 
@@ -92,6 +94,7 @@ def _planned(file: Path | None, partitions: int, retention: str | None) -> tuple
 
 
 def _do(steps: Sequence[Step], admin: KafkaAdmin, replicas: int) -> None:
+    """Returns when every broker that is asked knows of the new topics, so that whoever comes next finds them."""
     from processor.topics_plan import Action
 
     for step in steps:
@@ -102,6 +105,10 @@ def _do(steps: Sequence[Step], admin: KafkaAdmin, replicas: int) -> None:
                 admin.configure(step.topic, step.config)
             case Action.LEAVE | Action.REFUSE:
                 pass
+    created = [step.topic for step in steps if step.action is Action.CREATE]
+    until_s = time.monotonic() + _VISIBLE_S_MAX
+    while created and None in admin.describe(created).values() and time.monotonic() < until_s:
+        time.sleep(0.1)
 
 
 def _retention_ms(text: str | None) -> int | None:

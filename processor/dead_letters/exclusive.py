@@ -26,8 +26,10 @@ from processor.errors import BrokerOutage, Fatal, ProcessorError
 from processor.interfaces import Clock, Consumer
 from processor.records import TopicPartition
 
-GONE_S_MAX: Final = 12.0
-"""How long one that was killed may still be listed: its session, which is 8 s, and its group's last rebalance."""
+SESSION_MS: Final = 6_000
+"""The shortest session that brokers allow: a killed command holds the next one up for no longer."""
+GONE_S_MAX: Final = 9.0
+"""How long one that was killed may still be listed: its session, and what the broker takes to notice."""
 JOIN_S_MAX: Final = 30.0
 _TRIES: Final = 4
 _LOOK_S: Final = 0.5

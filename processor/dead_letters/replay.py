@@ -380,7 +380,7 @@ class Replay:
         target = target_of(letter, facts, orders.field, self._offsets)
         assert target is not None, "a letter without a target was let go"
         retention_ms = self._offsets.retention_ms(target.topic)
-        # Kafka deletes by a record's own time, within minutes where it is past: half of it is left for a sender's night.
+        # Kafka deletes by a record's own time, within minutes once it is past: half of it is left for the sender.
         too_old_ms = None if retention_ms is None else self._clock.now_ms() - retention_ms // 2
         copy = Write(*copy_of(letter, facts, target, orders.replay_id, value, too_old_ms))
         if not self._ledger.fits(copy):

@@ -414,11 +414,12 @@ class KafkaConsumer:
         return self._complaints.text()
 
     def _look_for_recovery(self, topics_read: set[str]) -> None:
-        """A complaint ends when records of its topic arrive, or when the broker, asked again, says what it
-        should."""
+        """A complaint ends when records of its topic arrive, or when the broker, asked again, says what it should.
+
+        Records do not prove a connection: they may have been fetched long before they are taken.
+        """
         for topic in topics_read:
             self._complaints.clear(topic)
-            self._complaints.clear(CONNECTION)
         now_s = time.monotonic()
         if self._recheck is None:
             if now_s - self._recheck_s >= RECHECK_S:

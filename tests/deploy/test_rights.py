@@ -4,7 +4,7 @@ lacks when one is taken away."""
 import re
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import httpx
 import pytest
@@ -108,10 +108,10 @@ class Guarded(NamedTuple):
         admin = AdminClient({"bootstrap.servers": self.kafka.anybody, "log_level": 3})
         every = AclBindingFilter(
             ResourceType.ANY,
-            None,
+            cast("str", None),  # any; the stub does not know
             ResourcePatternType.ANY,
             f"User:{USER}",
-            None,
+            cast("str", None),
             AclOperation.ANY,
             AclPermissionType.ANY,
         )

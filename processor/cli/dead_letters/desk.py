@@ -21,7 +21,7 @@ import click
 from processor.config import Role, Settings
 from processor.dead_letters.campaign import Clients, Refused
 from processor.dead_letters.contents import Decode, Edit, Rebuild
-from processor.dead_letters.exclusive import Exclusive
+from processor.dead_letters.exclusive import SESSION_MS, Exclusive
 from processor.dead_letters.ledger import Ledger
 from processor.dead_letters.replay import Content
 from processor.dead_letters.survey import Field, Route
@@ -194,8 +194,10 @@ class Desk:
         group = self.settings.group_prefix + GROUP
         kafka = {name: value for name, value in self.settings.librdkafka.items() if not name.startswith("group.")}
 
+        place = {**kafka, "session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": SESSION_MS // 5}
+
         def join() -> Consumer:
-            return KafkaConsumer(kafka, group=group, assignment=Assignment.RANGE, client_id=self.client_id)
+            return KafkaConsumer(place, group=group, assignment=Assignment.RANGE, client_id=self.client_id)
 
         exclusive = self._exclusive = Exclusive(
             self.admin, group, self.resolutions, self.client_id, self.clock, Random(), join
