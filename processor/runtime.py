@@ -334,7 +334,7 @@ def _send(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
                 outbox=outbox,
                 deliveries=settings.topic(Topic.DELIVERIES),
                 dead_letters=settings.topic(Topic.HAKUNA_DEAD_LETTERS),
-                holds=settings.topic(Topic.HOLDS),
+                holds=settings.topic(Topic.HOLDS) if settings.hakuna_api is Api.EVENTS else None,
                 offsets=settings.topic(Topic.SEND_OFFSETS),
             ),
             group=group,

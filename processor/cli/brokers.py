@@ -18,24 +18,23 @@ T = TypeVar("T")
 def asked_of_brokers(settings: Settings, ask: Callable[[], T]) -> T:
     """What `ask` returns; where no broker answers, why not, and exit 1. Ctrl-C is heard while it waits."""
     from processor.errors import BrokerOutage
-    from processor.preflight.doors import nobody_home
 
     def asked() -> T:
-        if nobody_home(settings.bootstrap_servers):
-            raise BrokerOutage("nobody takes a connection")
+        at_the_door(settings)
         return ask()
 
     try:
         return interruptible(asked)
     except BrokerOutage as outage:
-        raise click.ClickException(no_broker(settings, str(outage))) from outage
+        raise click.ClickException(str(outage)) from outage
 
 
-def no_broker(settings: Settings, outage: str) -> str:
-    """Only called when nobody answered: it looks at the addresses with a greeting that brokers log as an error."""
-    from processor.preflight.doors import explain
+def at_the_door(settings: Settings) -> None:
+    """Raises `BrokerOutage` where no address has a broker that can be spoken to: within seconds, with the reason."""
+    from processor.errors import BrokerOutage
+    from processor.preflight.doors import closed
 
-    lines = [
-        f"{address} {what}; {remedy}" for address, what, remedy in explain(settings.bootstrap_servers, settings.kafka)
-    ]
-    return "\n  ".join([f"no broker answers: {outage}", *lines])
+    doors = closed(settings.bootstrap_servers, settings.kafka)
+    if doors:
+        lines = [f"{address} {what}; {remedy}" for address, what, remedy in doors]
+        raise BrokerOutage("\n  ".join(["no broker answers:", *lines]))

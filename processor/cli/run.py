@@ -29,8 +29,7 @@ def command(role: str, env_file: Path | None) -> None:
     hakuna-processor run --role transform
     hakuna-processor run --role send --env-file worker.env
     """
-    syntax = settings_or_exit(env_file, None)
-    roles = syntax.configured_roles() if role == _ALL else (Role(role),)
+    roles = settings_or_exit(env_file, None).configured_roles() if role == _ALL else (Role(role),)
     settings = settings_or_exit(env_file, roles)
 
     # After the settings, so that a misspelt one is named at once.

@@ -90,21 +90,17 @@ class _Looking:
             return view(workers.result(), behind, trouble, int(time.time() * 1000))
 
     def _ask_brokers(self) -> tuple[Any, str | None]:
-        from processor.cli.brokers import no_broker
+        from processor.cli.brokers import at_the_door
         from processor.errors import BrokerOutage, Fatal
         from processor.fleet.brokers import Brokers
-        from processor.preflight.doors import nobody_home
         from processor.preflight.heard import Heard
 
         try:
-            if nobody_home(self._settings.bootstrap_servers):
-                raise BrokerOutage("nobody takes a connection")
             if self._brokers is None:
+                at_the_door(self._settings)
                 self._brokers = Brokers(self._settings, Heard())
             return self._brokers.ask(), None
-        except BrokerOutage as outage:
-            return [], no_broker(self._settings, str(outage))
-        except Fatal as refused:
+        except (BrokerOutage, Fatal) as refused:
             return [], str(refused)
 
 

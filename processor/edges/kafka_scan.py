@@ -42,8 +42,9 @@ STEP_RECORDS: Final = 25_000
 STEP_GROWTH: Final = 4
 _CONSUME_MAX: Final = 10_000
 _WAIT_S: Final = 0.05
-_ANSWER_S_MAX: Final = 5.0
-"""For the first question: where brokers take a connection and then say nothing, somebody waits for a reason."""
+ANSWER_TRIES_MAX: Final = 10
+"""Of a second each, for the first question; what will not change ends it at once."""
+_NOT_LET_IN: Final = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL")
 
 _SCAN_DEFAULTS: Final[Mapping[str, Setting]] = {
     # As fast as it can, for a moment; bounded, since records of 16 MB may stand in there.
@@ -98,11 +99,17 @@ class KafkaScan:
 
     def partitions(self) -> Mapping[str, int]:
         """How many partitions each topic of the cluster has that we may see. Raises `BrokerOutage`."""
-        try:
-            topics = self._consumer.list_topics(timeout=_ANSWER_S_MAX).topics
-        except KafkaException as refused:
-            raise self._outage(error_of(refused).str()) from refused
-        return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+        for tries in range(ANSWER_TRIES_MAX):
+            try:
+                topics = self._consumer.list_topics(timeout=1.0).topics
+            except KafkaException as refused:
+                self._consumer.poll(0)  # the error callback is heard of in here alone
+                told = self._complaints.text() or ""
+                if tries == ANSWER_TRIES_MAX - 1 or any(code in told for code in _NOT_LET_IN):
+                    raise self._outage(error_of(refused).str()) from refused
+            else:
+                return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+        raise AssertionError("the last try returns or raises")
 
     def find(self, windows: Sequence[Window], keys: AbstractSet[bytes] | None) -> list[Record]:
         """The records with one of these keys (None: all), in offset order per partition. Raises

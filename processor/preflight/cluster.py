@@ -1,6 +1,6 @@
 """Brokers, topics, groups, and what this user may do with them: asked, and tried where asking does not tell.
 
-    brokers    metadata; where nobody answers, what stands behind each address (`doors.py`)
+    brokers    metadata; before them, what stands behind each address (`doors.py`)
     topics     there, partitions, configuration: the same rules as at a worker's start (`topics.py`)
     groups     who is in them
     rights     topics and groups: the broker says what this user may do with each
@@ -22,7 +22,7 @@ from processor.edges.kafka_admin import KafkaAdmin, TopicState
 from processor.edges.kafka_rights import Allowed, group_rights, may_write_transactions, topic_rights
 from processor.errors import BrokerOutage, Fatal
 from processor.preflight import rights
-from processor.preflight.doors import explain, nobody_home
+from processor.preflight.doors import closed, let_in_by_none
 from processor.preflight.findings import Area, Finding, note, problem, sound, split
 from processor.preflight.heard import Heard
 from processor.records import TopicPartition
@@ -32,8 +32,9 @@ from processor.topics_plan import Action, plan
 
 CLOCK_S_MAX: Final = 60.0
 """How far records may be ahead of our clock before somebody should look: above what a network and a batch explain."""
-ANSWER_S_MAX: Final = 5.0
-"""For the first question: a broker that takes longer is not well."""
+ANSWER_TRIES_MAX: Final = 10
+"""Of a second each, for the first question."""
+_NOT_LET_IN: Final = ("sasl", "ssl", "authentication", "certificate")
 _DEAD_LETTERS: Final = (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS)
 _PLANS: Final = {one.topic: one for one in TOPICS}
 
@@ -42,12 +43,13 @@ def check_cluster(
     settings: Settings, kafka: Mapping[str, str], admin: KafkaAdmin, heard: Heard, roles: Sequence[Role]
 ) -> list[Finding]:
     """`kafka` are the librdkafka settings that `admin` was made with."""
-    if nobody_home(settings.bootstrap_servers):
-        return no_brokers(settings, heard)
-    try:
-        count = admin.brokers(ANSWER_S_MAX)
-    except (BrokerOutage, Fatal):
-        return no_brokers(settings, heard)
+    count = 0
+    doors = closed(settings.bootstrap_servers, settings.kafka)
+    if not doors:
+        count = _brokers(admin, heard)
+        doors = [] if count else [let_in_by_none(settings.bootstrap_servers, settings.kafka)]
+    if doors:
+        return _no_brokers(settings, heard, doors)
     brokers = "1 broker answers" if count == 1 else f"{count} brokers answer"
     found = [sound(Area.BROKERS, settings.bootstrap_servers, brokers)]
     names = sorted({settings.topic(topic) for role in roles for topic in NEEDED.get(role, ())})
@@ -66,13 +68,21 @@ def check_cluster(
     return found
 
 
-def no_brokers(settings: Settings, heard: Heard) -> list[Finding]:
+def _brokers(admin: KafkaAdmin, heard: Heard) -> int:
+    """How many there are; 0 where none answers, without waiting on once it is known why."""
+    for _ in range(ANSWER_TRIES_MAX):
+        try:
+            return admin.brokers(1.0)
+        except (BrokerOutage, Fatal):
+            if heard.about(*_NOT_LET_IN) is not None:
+                return 0
+    return 0
+
+
+def _no_brokers(settings: Settings, heard: Heard, doors: Sequence[tuple[str, str, str]]) -> list[Finding]:
     """What stands at each address instead of a broker, and what the client has heard of it."""
-    found = [
-        problem(Area.BROKERS, address, what, remedy)
-        for address, what, remedy in explain(settings.bootstrap_servers, settings.kafka)
-    ]
-    said = heard.about("sasl", "ssl", "authentication", "certificate")
+    found = [problem(Area.BROKERS, address, what, remedy) for address, what, remedy in doors]
+    said = heard.about(*_NOT_LET_IN)
     return (
         found if said is None else [*found, note(Area.BROKERS, settings.bootstrap_servers, f"the client says: {said}")]
     )

@@ -1,15 +1,16 @@
-"""What stands behind an address at which no broker answers: a name that is none, nobody, somebody who wants TLS.
+"""What stands behind an address: a broker, or a name that is none, nobody, silence, somebody who wants TLS.
 
-librdkafka says that it was disconnected, whatever the reason. So where it got no answer, the address is looked at with
-plain sockets: a TLS listener answers a TLS greeting, and nothing else does. Never done to brokers that answer: one of
-them would log the greeting as a malformed request.
+librdkafka says that it was disconnected, whatever the reason, and only after ten seconds. So each address is looked at
+first, with a plain socket and the one question that every broker answers to everybody (ApiVersions), or with a TLS
+greeting where TLS is set. That takes milliseconds, and no broker minds it.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -18,17 +19,27 @@ LOOK_S_MAX: Final = 3.0
 ADDRESSES_MAX: Final = 10
 """Of a long list of brokers, the first ones tell enough."""
 _KAFKA_PORT: Final = 9092
+_CLIENT: Final = b"hakuna-processor"
+_CORRELATION: Final = b"hkna"
+_BODY: Final = struct.pack(">hh", 18, 0) + _CORRELATION + struct.pack(">h", len(_CLIENT)) + _CLIENT
+_API_VERSIONS: Final = struct.pack(">i", len(_BODY)) + _BODY
+"""ApiVersions, version 0 (KIP-35): key, version, correlation, client; asked before any password."""
+_ANSWER_BYTES: Final = 8
+"""Its answer's length and correlation; the rest is not read."""
+_TLS_ALERT: Final = b"\x15\x03"
 
 
 class Behind(StrEnum):
-    """What is found behind an address."""
+    """What is found behind an address. BROKER: it answers as a broker does, or shakes hands where TLS is set."""
 
+    BROKER = "broker"
     NO_ADDRESS = "no address"
     NO_NAME = "no name"
     NOBODY = "nobody"
     SILENCE = "silence"
     TLS = "tls"
     NO_TLS = "no tls"
+    STRANGER = "stranger"
 
 
 class Door(NamedTuple):
@@ -36,63 +47,81 @@ class Door(NamedTuple):
 
     address: str
     behind: Behind
-    detail: str
+    detail: str = ""
 
 
-def explain(bootstrap_servers: str, kafka: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """For each address: itself, what is wrong there, what to do. `kafka` are librdkafka's settings."""
-    protocol = kafka.get("security.protocol", "plaintext").lower()
+def closed(bootstrap_servers: str, kafka: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Why no broker can be spoken to: for each address itself, what is wrong there, what to do. Empty where at least
+    one broker answers. `kafka` are librdkafka's settings."""
+    protocol = _protocol(kafka)
     addresses = [address.strip() for address in bootstrap_servers.split(",")][:ADDRESSES_MAX]
     with ThreadPoolExecutor(len(addresses)) as pool:
-        return [(door.address, *_told(door, protocol)) for door in pool.map(look, addresses)]
+        doors = list(pool.map(lambda address: look(address, tls=_is_tls(protocol)), addresses))
+    if any(door.behind is Behind.BROKER for door in doors):
+        return []
+    return [(door.address, *_told(door.behind, door.detail, protocol)) for door in doors]
 
 
-def nobody_home(bootstrap_servers: str) -> bool:
-    """Whether none of the addresses takes a connection: then there is no need to let a client find that out in ten
-    seconds. Says nothing to who does."""
-    with ThreadPoolExecutor(ADDRESSES_MAX) as pool:
-        tried = pool.map(_takes_connections, bootstrap_servers.split(","))
-        return not any(tried)
+def let_in_by_none(bootstrap_servers: str, kafka: Mapping[str, str]) -> tuple[str, str, str]:
+    """The same where brokers answer, but not this client: what is left is who it says it is."""
+    protocol = _protocol(kafka)
+    return bootstrap_servers, *_told(Behind.BROKER, "", protocol)
 
 
-def _takes_connections(address: str) -> bool:
-    try:
-        socket.create_connection(_parted(address.strip()), timeout=LOOK_S_MAX).close()
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def look(address: str) -> Door:
+def look(address: str, *, tls: bool) -> Door:
     """Waits at most twice LOOK_S_MAX."""
     try:
         place = _parted(address)
     except ValueError:
-        return Door(address, Behind.NO_ADDRESS, "")
+        return Door(address, Behind.NO_ADDRESS)
     try:
-        with socket.create_connection(place, timeout=LOOK_S_MAX) as connection:
-            return Door(address, Behind.TLS if _speaks_tls(connection) else Behind.NO_TLS, "")
+        if tls:
+            return Door(address, Behind.BROKER if _speaks_tls(place) else Behind.NO_TLS)
+        return Door(address, _answers(place))
     except socket.gaierror as unknown:
         return Door(address, Behind.NO_NAME, unknown.strerror or "")
     except TimeoutError:
-        return Door(address, Behind.SILENCE, "")
+        return Door(address, Behind.SILENCE)
     except OSError as refused:
         return Door(address, Behind.NOBODY, refused.strerror or str(refused))
 
 
-def _speaks_tls(connection: socket.socket) -> bool:
+def _answers(place: tuple[str, int]) -> Behind:
+    """Raises OSError where there is no connection."""
+    with socket.create_connection(place, timeout=LOOK_S_MAX) as connection:
+        try:
+            connection.sendall(_API_VERSIONS)
+            answer = connection.recv(_ANSWER_BYTES, socket.MSG_WAITALL)
+        except TimeoutError:
+            return Behind.STRANGER
+        except OSError:
+            answer = b""
+    if answer[4:] == _CORRELATION:
+        return Behind.BROKER
+    if answer.startswith(_TLS_ALERT):
+        return Behind.TLS
+    try:
+        # Some close without the alert.
+        return Behind.TLS if _speaks_tls(place) else Behind.STRANGER
+    except OSError:
+        return Behind.STRANGER
+
+
+def _speaks_tls(place: tuple[str, int]) -> bool:
+    """Raises OSError where there is no connection."""
     # Whose certificate it is does not matter here: nothing is sent but the greeting.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    try:
-        with context.wrap_socket(connection):
-            return True
-    except ssl.SSLError as refused:
-        # An alert is TLS too (it wants our certificate, or another version); an end or other bytes are not.
-        return "ALERT" in (refused.reason or "")
-    except OSError:
-        return False
+    with socket.create_connection(place, timeout=LOOK_S_MAX) as connection:
+        try:
+            with context.wrap_socket(connection):
+                return True
+        except ssl.SSLError as refused:
+            # An alert is TLS too (it wants our certificate, or another version); an end or other bytes are not.
+            return "ALERT" in (refused.reason or "")
+        except OSError:
+            return False
 
 
 def _parted(address: str) -> tuple[str, int]:
@@ -108,46 +137,58 @@ def _parted(address: str) -> tuple[str, int]:
     return host, number
 
 
-def _told(door: Door, protocol: str) -> tuple[str, str]:
+def _protocol(kafka: Mapping[str, str]) -> str:
+    return kafka.get("security.protocol", "plaintext").lower()
+
+
+def _is_tls(protocol: str) -> bool:
+    return protocol in ("ssl", "sasl_ssl")
+
+
+def _told(behind: Behind, detail: str, protocol: str) -> tuple[str, str]:
     """What is wrong there, and what to do."""
-    tls = protocol in ("ssl", "sasl_ssl")
     sasl = protocol.startswith("sasl")
-    match door.behind:
+    match behind:
         case Behind.NO_ADDRESS:
             return "is no address", "write brokers as host:port, separated by commas"
         case Behind.NO_NAME:
-            return f"is a name that cannot be resolved: {door.detail}", "correct the name, or the DNS of this network"
+            return f"is a name that cannot be resolved: {detail}", "correct the name, or the DNS of this network"
         case Behind.NOBODY:
-            return f"cannot be connected to: {door.detail}", "start the broker, or correct host and port"
+            return f"cannot be connected to: {detail}", "start the broker, or correct host and port"
         case Behind.SILENCE:
             return (
                 f"gives no sign of life for {LOOK_S_MAX:g} s",
                 "let this machine through to it (firewall, network policy), or correct host and port",
             )
-        case Behind.TLS if not tls:
+        case Behind.TLS:
+            is_set = "is not set to use it" if protocol == "plaintext" else f"is {protocol.upper()}"
             wanted = "SASL_SSL" if sasl else "SSL (SASL_SSL if it asks for a password)"
             return (
-                "asks for TLS, and KAFKA_SECURITY_PROTOCOL "
-                + (f"is {protocol}" if protocol != "plaintext" else "is not set to use it"),
+                f"asks for TLS, and KAFKA_SECURITY_PROTOCOL {is_set}",
                 f"set KAFKA_SECURITY_PROTOCOL={wanted}, and KAFKA_SSL_CA_LOCATION where its certificate is your own",
             )
-        case Behind.NO_TLS if tls:
+        case Behind.NO_TLS:
             return (
                 "does not speak TLS, and KAFKA_SECURITY_PROTOCOL asks for it",
                 f"set KAFKA_SECURITY_PROTOCOL={'SASL_PLAINTEXT' if sasl else 'PLAINTEXT'}, or use its port for TLS",
             )
-        case Behind.TLS:
-            return (
-                "speaks TLS, but this client and it do not agree",
-                "set KAFKA_SSL_CA_LOCATION to the authority of its certificate; where it wants a client's certificate, "
-                "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION too"
-                + ("; correct KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD" if sasl else ""),
-            )
-        case Behind.NO_TLS:
-            return (
-                "takes connections, but does not answer as a broker that lets this client in",
-                "correct KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD"
-                if sasl
-                else "if it asks for a password, set KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT, KAFKA_SASL_MECHANISM, "
-                "_USERNAME and _PASSWORD; else correct host and port",
-            )
+        case Behind.STRANGER:
+            return "takes connections, but does not answer as a broker", "correct host and port"
+        case Behind.BROKER:
+            return "answers, but does not let this client in", "; ".join(_credentials(protocol, sasl=sasl))
+
+
+def _credentials(protocol: str, *, sasl: bool) -> Iterator[str]:
+    if _is_tls(protocol):
+        yield (
+            "set KAFKA_SSL_CA_LOCATION to the authority of its certificate (where it wants a client's certificate, "
+            "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION too)"
+        )
+    if sasl:
+        yield "correct KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+    else:
+        wanted = "SASL_SSL" if _is_tls(protocol) else "SASL_PLAINTEXT"
+        yield (
+            f"if it asks for a password, set KAFKA_SECURITY_PROTOCOL={wanted}, KAFKA_SASL_MECHANISM, "
+            "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+        )

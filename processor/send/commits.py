@@ -47,6 +47,12 @@ class Commits:
         if assignment.claim is None:
             self._pace(assignment, None)
 
+    def claims(self, assignments: Iterable[Assignment]) -> bool:
+        """Whether a claim can be made: the sooner it is, the sooner something is sent."""
+        return any(
+            assignment.claim is not None and assignment.offsets.next_offset is not None for assignment in assignments
+        )
+
     def commit(self, assignments: Iterable[Assignment]) -> str | None:
         """Those that have something new to say. Returns why it was refused."""
         offsets = {}

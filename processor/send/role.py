@@ -126,6 +126,7 @@ class SendRole:
         self._released: dict[int, int | None] = {}
         self._take_over_at_s = 0.0
         self._commit_at_s = 0.0
+        self._claim_at_s = 0.0
         self._observe_at_s = 0.0
         self._trouble: str | None = None
         self._unready: tuple[str, ...] = ("no assignment yet",)
@@ -149,9 +150,10 @@ class SendRole:
         self._settle()
         self._open(now_s)
         self._brake()
-        if now_s >= self._commit_at_s:
-            self._commit_at_s = now_s + self._settings.commit_s
+        if now_s >= self._commit_at_s or (now_s >= self._claim_at_s and self._commits.claims(self._assignments)):
             self._trouble = self._commits.commit(self._assignments)
+            self._commit_at_s = now_s + self._settings.commit_s
+            self._claim_at_s = now_s + (0.0 if self._trouble is None else RETRY_S)
         if now_s >= self._observe_at_s:
             self._observe_at_s = now_s + OBSERVE_S
             self._observe()
@@ -260,10 +262,8 @@ class SendRole:
             return
         for assignment in opened:
             self._commits.opened(assignment)
-        if opened:
-            self._commit_at_s = now_s  # a claim comes before the first request
-            if not self._halted:
-                self._consumer.resume([assignment.where for assignment in opened])
+        if opened and not self._halted:
+            self._consumer.resume([assignment.where for assignment in opened])
 
     def _brake(self) -> None:
         """Pauses what is full and resumes what is half empty again. Pausing is dear, so nothing is done in

@@ -2,7 +2,7 @@
 
     mmdebstrap ──► base.tar (kept in the user's cache) ──► localhost/base ──buildah bud──► localhost/hakuna-processor
 
-Owned by the session fixtures in `conftest.py`. Needs root and apt's `buildah podman runc mmdebstrap`; `Unavailable`
+Owned by the session fixtures in `conftest.py`. Needs root and what TOOLS lists, from apt; `Unavailable`
 says what is missing. Containers share the host's network: a machine of CI need not be able to make another.
 """
 
@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.children import REPOSITORY, ChildProcess, Unavailable, own_directory, wait_until
+from tests.support.children import REPOSITORY, Unavailable, own_directory
 from tests.support.jars import cached
 
-TOOLS = ("buildah", "podman", "runc", "mmdebstrap")
+TOOLS = ("buildah", "podman", "runc", "catatonit", "mmdebstrap")
 BASE = "localhost/base"
 IMAGE = "localhost/hakuna-processor"
 PACKAGES = ("python3-minimal", "python3-venv", "python3-pip", "ca-certificates")
@@ -117,26 +117,6 @@ class Engine:
             ["podman", "logs", name], env=self._env, capture_output=True, text=True, check=False, timeout=30
         )
         return done.stdout + done.stderr
-
-    @contextmanager
-    def docker_socket(self) -> Iterator[Mapping[str, str]]:
-        """Docker's API on a socket: the environment by which testcontainers finds it."""
-        socket = self.directory / "docker.sock"
-        service = ChildProcess(
-            ["podman", "system", "service", "--time=0", f"unix://{socket}"],
-            log=self.directory / "service.log",
-            env=self._env,
-        )
-        try:
-            wait_until(socket.exists, what="podman's service", timeout_s=30, child=service)
-            yield {
-                "DOCKER_HOST": f"unix://{socket}",
-                "TESTCONTAINERS_CONNECTION_MODE": "docker_host",
-                "TESTCONTAINERS_RYUK_DISABLED": "true",
-                "TC_HOST": "127.0.0.1",
-            }
-        finally:
-            service.kill()
 
 
 @contextmanager

@@ -267,7 +267,9 @@ def test_rights_that_are_missing_are_named_until_all_are_there(
     assert code == 0
 
 
-@pytest.mark.parametrize("command", [("check", "--role", "transform"), ("order", "ord-1")])
+@pytest.mark.parametrize(
+    "command", [("check", "--role", "transform"), ("order", "ord-1"), ("status",), ("topics", "plan")]
+)
 def test_a_broker_that_asks_for_tls_is_known(secured: SecuredKafka, command: tuple[str, ...], tmp_path: Path) -> None:
     said = ask(
         *command,
@@ -282,8 +284,10 @@ def test_a_broker_that_asks_for_tls_is_known(secured: SecuredKafka, command: tup
 def test_a_wrong_password_is_told(secured: SecuredKafka, tmp_path: Path) -> None:
     environment = secured.credentials | {"KAFKA_SASL_PASSWORD": "wrong", "PROCESSOR_STATE_DIR": str(tmp_path)}
     _, findings = checked(environment, "--role", "transform")
-    assert "does not answer as a broker that lets this client in" in problems(findings)[secured.password]
-    assert "correct KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD" in [one["remedy"] for one in findings]
+    told = {one["subject"]: one["what"] for one in findings if one["area"] == "brokers" and one["verdict"] == "problem"}
+    assert told == {secured.password: "answers, but does not let this client in"}
+    remedies = [one["remedy"] for one in findings]
+    assert "correct KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD" in remedies
     assert any("uthentication" in one["what"] for one in findings if one["verdict"] == "note")
 
 

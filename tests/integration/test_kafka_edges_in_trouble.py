@@ -1,4 +1,4 @@
-"""The Kafka edges on a broker that dies, freezes or refuses: every call ends in time, and the work goes on by itself."""
+"""The Kafka edges on a broker that dies, freezes or refuses: every call ends in time, the work goes on by itself."""
 
 from __future__ import annotations
 

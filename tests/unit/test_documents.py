@@ -1,4 +1,4 @@
-"""The README's tables say what the code says: settings, metrics, files, functions, and the tests behind each guarantee."""
+"""The README's tables say what the code says: settings, metrics, files, functions and the tests of each guarantee."""
 
 from __future__ import annotations
 

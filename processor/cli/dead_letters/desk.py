@@ -28,6 +28,7 @@ from processor.dead_letters.survey import Field, Route
 from processor.edges.clock import SystemClock
 from processor.edges.kafka_admin import KafkaAdmin, TopicState
 from processor.edges.kafka_barrier import KafkaBarrier
+from processor.edges.kafka_client import KafkaSettings
 from processor.edges.kafka_consumer import Assignment, KafkaConsumer
 from processor.edges.kafka_purge import RecordDeletion
 from processor.edges.kafka_reader import KafkaReader
@@ -194,7 +195,7 @@ class Desk:
         group = self.settings.group_prefix + GROUP
         kafka = {name: value for name, value in self.settings.librdkafka.items() if not name.startswith("group.")}
 
-        place = {**kafka, "session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": SESSION_MS // 5}
+        place: KafkaSettings = {**kafka, "session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": SESSION_MS // 5}
 
         def join() -> Consumer:
             return KafkaConsumer(place, group=group, assignment=Assignment.RANGE, client_id=self.client_id)

@@ -31,6 +31,7 @@ from processor.dead_letters.letter import Refusal, letter_headers
 from processor.dead_letters.replay import Content
 from processor.dead_letters.selection import EVERYTHING, Selection
 from processor.dead_letters.survey import Field, Route
+from processor.errors import ProcessorError
 from processor.interfaces import Committed
 from processor.records import EntryId, Headers, OrderId, Record, Stage, TopicPartition
 from processor.topics import ORDER_TOPICS, Topic
@@ -308,6 +309,9 @@ class World:
         try:
             campaign.begin()
             report = campaign.execute(lambda _progress: None, lambda: False)
+        except ProcessorError:
+            exclusive.leave()
+            raise
         finally:
             campaign.close()
         self.held_again += report.held_again_orders

@@ -16,10 +16,10 @@ from processor.records import EntryId, OrderId, Reason
 from processor.send.handover import Halt, HoldsRead, Lost, Withdrawn
 from processor.send.pending import Held, Superseded
 from processor.verdicts import Delivered, Rejected
-from tests.unit.send.loop_side import LoopSide, Seen, answers, by_entry
+from tests.unit.send.loop_side import Answered, LoopSide, Seen, answers, by_entry
 
-REFUSED = (422, {}, b'{"error": {"error_code": "product_unsupported"}}')
-DECLINED = (422, {}, b'{"error": {"error_code": "cancel_decline"}}')
+REFUSED: Answered = (422, {}, b'{"error": {"error_code": "product_unsupported"}}')
+DECLINED: Answered = (422, {}, b'{"error": {"error_code": "cancel_decline"}}')
 
 
 @pytest.fixture

@@ -1,0 +1,138 @@
+"""The seam to HTTP: whatever a transport raises or answers, there is an `Answer` or the reason why there is
+none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+
+from processor.edges.http_request import RequestTemplate
+from processor.send.destination import Request
+from processor.send.endpoint import Endpoint, no_answer
+from processor.verdicts import BODY_BYTES_MAX, Answer, NoAnswer
+from tests.fakes.clock import FakeClock
+
+REQUEST: Request = ("POST", "/events", b"{}", ((b"Idempotency-Key", b'"e1"'),))
+
+
+class Wire(httpx.AsyncBaseTransport):
+    def __init__(self, answer: Callable[[httpx.Request], httpx.Response]) -> None:
+        self._answer = answer
+        self.requests: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        return self._answer(request)
+
+
+class Stream(httpx.AsyncByteStream):
+    """Chunks without end, and whether it was closed; after `fail_after` of them the connection breaks."""
+
+    def __init__(self, fail_after: int | None = None) -> None:
+        self.fail_after = fail_after
+        self.given = 0
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            if self.given == self.fail_after:
+                raise httpx.ReadError("reset")
+            self.given += 1
+            yield b"x" * 1_000
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def post(wire: Wire, clock: FakeClock | None = None) -> tuple[Answer | NoAnswer, Endpoint]:
+    endpoint = Endpoint(wire, RequestTemplate, "http://api.test/v1", 5.0, clock or FakeClock())
+    endpoint.use(((b"Authorization", b"Bearer k"), (b"Content-Type", b"application/json")))
+    return asyncio.run(endpoint.post(REQUEST)), endpoint
+
+
+def exceptions() -> list[type[Exception]]:
+    """Every exception that httpx exports."""
+    found = [getattr(httpx, name) for name in httpx.__all__]
+    return sorted((one for one in found if isinstance(one, type) and issubclass(one, Exception)), key=str)
+
+
+@pytest.mark.parametrize("kind", exceptions())
+def test_every_exception_of_httpx_is_a_reason(kind: type[Exception]) -> None:
+    reason = no_answer(kind.__new__(kind))
+    assert reason is (NoAnswer.TIMEOUT if issubclass(kind, httpx.TimeoutException) else NoAnswer.CONNECTION)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("x"), ConnectionResetError(), TimeoutError(), asyncio.IncompleteReadError(b"", 1)]
+)
+def test_what_an_odd_transport_may_raise(error: Exception) -> None:
+    expected = NoAnswer.TIMEOUT if isinstance(error, TimeoutError) else NoAnswer.CONNECTION
+    assert no_answer(error) is (None if isinstance(error, EOFError) else expected)
+
+
+def test_a_mistake_of_ours_is_none() -> None:
+    assert no_answer(ZeroDivisionError()) is None
+    with pytest.raises(ZeroDivisionError):
+        post(Wire(lambda request: httpx.Response(1 // 0)))
+
+
+def test_a_request_goes_out_with_the_common_headers_and_its_own() -> None:
+    wire = Wire(lambda request: httpx.Response(200))
+    post(wire)
+    (request,) = wire.requests
+    assert (request.method, str(request.url)) == ("POST", "http://api.test/v1/events")
+    assert request.headers["Authorization"] == "Bearer k"
+    assert request.headers["Idempotency-Key"] == '"e1"'
+    assert request.headers["Content-Length"] == "2"
+    assert request.extensions["timeout"]["total"] == 5.0
+
+
+def test_another_key_is_used_from_the_next_request_on() -> None:
+    wire = Wire(lambda request: httpx.Response(200))
+    _, endpoint = post(wire)
+    endpoint.use(((b"Authorization", b"Bearer other"),))
+    asyncio.run(endpoint.post(REQUEST))
+    assert [request.headers["Authorization"] for request in wire.requests] == ["Bearer k", "Bearer other"]
+
+
+def test_of_an_endless_body_64_kib_are_read_and_the_connection_is_let_go() -> None:
+    stream = Stream()
+    answer, _ = post(Wire(lambda request: httpx.Response(200, stream=stream)))
+    assert isinstance(answer, Answer)
+    assert len(answer.body) == BODY_BYTES_MAX
+    assert stream.given <= BODY_BYTES_MAX // 1_000 + 1
+    assert stream.closed
+
+
+def test_a_body_that_breaks_off_is_no_answer() -> None:
+    answer, endpoint = post(Wire(lambda request: httpx.Response(200, stream=Stream(fail_after=3))))
+    assert answer is NoAnswer.CONNECTION
+    assert endpoint.trouble == "ReadError: reset"
+
+
+def test_only_advice_is_kept_of_the_headers() -> None:
+    headers = {"Retry-After": "3", "Server": "nginx", "Set-Cookie": "a=b", "X-RateLimit-Reset": "9"}
+    answer, _ = post(Wire(lambda request: httpx.Response(503, headers=headers)))
+    assert answer == Answer(503, {"retry-after": "3", "x-ratelimit-reset": "9"}, b"")
+
+
+def test_advice_on_accepted_requests_is_read_now_and_then_and_on_refusals_always() -> None:
+    clock = FakeClock()
+    status = 200
+    headers = {"RateLimit": '"d";r=0;t=9'}
+    _, endpoint = post(Wire(lambda request: httpx.Response(status, headers=headers)), clock)
+
+    def read() -> bool:
+        answer = asyncio.run(endpoint.post(REQUEST))
+        assert isinstance(answer, Answer)
+        return bool(answer.headers)
+
+    assert not read()
+    clock.advance(0.05)
+    assert read()
+    status = 429
+    assert read()
+    assert read()
