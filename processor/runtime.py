@@ -166,6 +166,7 @@ def _transform(settings: Settings, clock: SystemClock, restores: Restores) -> Lo
     registry = Client.at(settings)
     _readable(settings, registry)
     changelog = settings.topic(Topic.CHANGELOG)
+    USEFUL_REPLICAS.labels(Role.TRANSFORM).set(described[changelog].partitions)  # a partition has one worker
     # From here on nothing is waited for: a directory that was claimed stays claimed until the process ends.
     stores = StateDirectory(Path(settings.state_dir), settings.state_cache_bytes, settings.state_write_buffer_bytes)
     client_id = f"hakuna-processor-transform-{stores.worker}"

@@ -26,7 +26,7 @@ import structlog
 
 from processor.dead_letters.flood import FloodGuard
 from processor.interfaces import Clock, Producer
-from processor.records import OutboxEntry, Outcome, Reason, Record, Stage, TopicPartition
+from processor.records import HeaderName, OutboxEntry, Outcome, Reason, Record, Stage, TopicPartition
 from processor.send import written
 from processor.send.assignments import Assignment, Assignments
 from processor.send.meter import Endings
@@ -110,7 +110,7 @@ class Effects:
                     self._unheld[pending.order_id].append(finishing)
                 self._write(written.held_letter(ended, topics.dead_letters, self._group), finishing)
             case Rejected() as rejected:
-                if pending.replay_id is None and self._floods():
+                if not _is_replayed(pending) and self._floods():
                     return
                 finishing = _finishing(pending, Outcome.DEAD_LETTERED, rejected.reason)
                 self._write(written.refused_letter(ended, rejected, topics.dead_letters, self._group), finishing)
@@ -232,3 +232,8 @@ class Effects:
 
 def _finishing(pending: Pending[OutboxEntry], outcome: Outcome, reason: str | None) -> Finishing:
     return Finishing(pending.record, pending.epoch, pending.size, outcome, reason)
+
+
+def _is_replayed(pending: Pending[OutboxEntry]) -> bool:
+    """Whether an operator's replay brought this entry, straight or through transform: no flood is made of those."""
+    return pending.replay_id is not None or any(name == HeaderName.REPLAY_OF for name, _ in pending.record.headers)

@@ -124,10 +124,10 @@ class Transformer:
 
     Mutable: `_standstills` why nothing is taken and since when, `_opened` whether the transactional ID is ours,
     `_in_doubt` whether everything in memory has to be dropped before the next batch, `_late` the numbers whose topics
-    did not come in one assignment, `_committed` the next offsets that the group has of ours, `_records_max` how many
-    records the next batch may have, `_hungry` whether it could have had more, `_not_before_s` when it may be tried,
-    `_sweep_from` where the retention sweep goes on, `_unreadable` numbers that wait for a schema, `_gone_without` those
-    of which it was said that a topic is given up.
+    did not come in one assignment, `_joined` whether the group has given us an assignment, `_committed` the next
+    offsets that the group has of ours, `_records_max` how many records the next batch may have, `_hungry` whether it
+    could have had more, `_not_before_s` when it may be tried, `_sweep_from` where the retention sweep goes on,
+    `_unreadable` numbers that wait for a schema, `_gone_without` those of which it was said that a topic is given up.
     """
 
     def __init__(self, plan: TransformPlan, edges: TransformEdges) -> None:
@@ -151,6 +151,7 @@ class Transformer:
         self._unreadable: set[int] = set()
         self._gone_without: set[int] = set()
         self._in_doubt = False
+        self._joined = False
         self._late: set[int] = set()
         self._not_before_s = 0.0
         self._sweep_at_s = 0.0
@@ -202,7 +203,10 @@ class Transformer:
     def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         log.info("assigned", partitions=_named(partitions))
         self._partitions.assigned(partitions)
-        self._go_on(Standstill.ASSIGNMENT)
+        self._joined = True
+        if partitions:
+            # Until `_settle` has seen to them: a probe may ask in between, and they are not restored yet.
+            self._stand(Standstill.ASSIGNMENT, "partitions are being taken over")
         at_once = set(partitions)
         for number in {partition.partition for partition in partitions}:
             sources = self._partitions.sources(number)
@@ -222,6 +226,7 @@ class Transformer:
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
         log.warning("lost", partitions=_named(partitions))
         self._give_up(partitions)
+        self._joined = False
         self._stand(Standstill.ASSIGNMENT, "the group has gone on without this worker, which joins it again")
 
     def _give_up(self, partitions: Sequence[TopicPartition]) -> None:
@@ -314,6 +319,8 @@ class Transformer:
             self._wait(Standstill.RESTORE, str(outage))
             return False
         self._go_on(Standstill.RESTORE)
+        if self._joined:
+            self._go_on(Standstill.ASSIGNMENT)
         return True
 
     # ---- decide ------------------------------------------------------------------------------------------------------
@@ -558,7 +565,7 @@ class Transformer:
             SourceStatus(
                 lag.topic,
                 lag.partition,
-                one.polled_next,
+                self._position(one),
                 self._committed.get(one.partition),
                 lag.records,
                 *self._blocked(one, lag, now_s, now_ms),
@@ -586,10 +593,13 @@ class Transformer:
             done=done + (held.restore_position if held is not None else 0),
         )
 
+    def _position(self, one: Input) -> int:
+        """The next offset to be read: before the first word of a poll, where the group left off."""
+        return max(one.polled_next, self._committed.get(one.partition, 0))
+
     def _lag(self, one: Input, ends: Mapping[TopicPartition, int], now_ms: int) -> SourceLag:
         end = one.polled_next if one.at_end else ends.get(one.partition, one.polled_next)
-        read = max(one.polled_next, self._committed.get(one.partition, 0))
-        records = len(one.records) + max(0, end - read)
+        records = len(one.records) + max(0, end - self._position(one))
         oldest_ms = one.records[0].timestamp_ms if one.records else None
         if records and (oldest_ms is None or oldest_ms < 0):
             # Known to be there and not read yet: as old as the last one that was, which it came after.

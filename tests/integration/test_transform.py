@@ -128,7 +128,9 @@ def test_a_state_directory_that_is_empty_foreign_or_corrupt_is_restored(done: Si
     for file in (home / "partition-2").glob("*"):
         file.write_bytes(b"\xde\xad\xbe\xef" * 100)
     before = done.entries()
-    done.installation.play([step for step in done.steps if step.expected.outcome is Outcome.TRANSFORMED][:300])
+    erased = {step.key for step in done.steps if step.value is None}
+    taken = [step for step in done.steps if step.expected.outcome is Outcome.TRANSFORMED and step.key not in erased]
+    done.installation.play(taken[:300])
     done.worker()
     wiped = [json.loads(line) for line in done.logs() if "state wiped" in line]
     assert sorted(line["partition"] for line in wiped) == [1, 2], wiped

@@ -433,6 +433,31 @@ def test_it_is_not_ready_from_the_assignment_to_the_end_of_the_restore(monkeypat
     assert [] not in seen[:-1], "ready, and then not"
 
 
+def test_a_probe_between_the_assignment_and_the_restore_is_told_that_it_is_not_ready() -> None:
+    """It may ask in the middle of a turn, while the loop asks the broker what the group has committed."""
+    world = World()
+    seen: list[list[str]] = []
+
+    def probe(point: Any) -> None:
+        if point.call == "consumer.committed":
+            seen.append(world.loop.unready())
+
+    world.broker.points.decide = probe
+    world.begun()
+    assert seen == [["no assignment yet: partitions are being taken over"]]
+
+
+def test_the_position_is_where_the_group_left_off_until_something_is_read() -> None:
+    world = World()
+    world.begun()
+    world.loop.stop()
+    world.broker.denied.add(Topic.PLACED.value)
+    world.loop = world.worker("f" * 16, Disk())
+    world.run(2.0)
+    (placed,) = [one for one in world.loop.status if one.topic == Topic.PLACED]
+    assert (placed.position, placed.committed, placed.lag) == (1, 1, 0)
+
+
 def test_restoring_is_progress() -> None:
     world = World()
     world.begun()
