@@ -356,7 +356,7 @@ class World:
         worker.task.cancel()
         self.loop.run_for(0.0)
 
-    def append(self, number: int, partition: int, order_id: str) -> None:
+    def append(self, number: int, partition: int, order_id: str, extra: Headers | None = None) -> None:
         body = msgspec.json.encode({"order": order_id, "entry": entry_id(number)})
         kind = EntryType.ORDER if self.plan.feed else EntryType.ORDER_PLACED
         headers: Headers = [
@@ -364,6 +364,7 @@ class World:
             ("entry-type", kind.value.encode()),
             ("source", f"orders.placed/{partition}/{number}".encode()),
             ("occurred-at", b"%d" % self.clock.now_ms()),
+            *(extra or []),
         ]
         self.broker.append(TOPICS.outbox, partition, order_id.encode(), body, headers)
         if self.random.random() < 0.2:  # a transaction's marker takes an offset

@@ -40,11 +40,11 @@ def worlds() -> Iterator[Any]:
         world.close()
 
 
-def fill(world: World, *orders: str) -> None:
+def fill(world: World, *orders: str, extra: Headers | None = None) -> None:
     for order in orders:
         number = len(world.plan.entries)
         world.plan.entries.append((0.0, 0, order))
-        world.append(number, 0, order)
+        world.append(number, 0, order, extra)
 
 
 def committed(world: World) -> Committed:
@@ -190,6 +190,20 @@ def test_a_flood_of_dead_letters_stops_the_role_before_it_is_written(worlds: Any
     assert len(world.api.calls) == calls
     assert not world.is_done()
     assert worker.role.progress()[1]
+
+
+@pytest.mark.parametrize("header", ["replay-id", "replay-of"])
+def test_a_replay_that_is_refused_whole_is_no_flood(worlds: Any, header: str) -> None:
+    """Straight from the dead letters (`replay-id`), or through transform (`replay-of`)."""
+    refused = {entry_id(number): "product_unsupported" for number in range(2_000)}
+    world = worlds(
+        script=Script(latency_s=(0.001, 0.002), refused=refused), dead_letter_share_max=0.5, entries_max=5_000
+    )
+    fill(world, *[f"o{number}" for number in range(1_500)], extra=[(header, b"1")])
+    worker = world.join()
+    world.pass_time(30.0)
+    assert not any("flood guard" in reason for reason in worker.role.unready())
+    assert len(letters(world)) == 1_500
 
 
 # ---- takeovers --------------------------------------------------------------------------------------------
