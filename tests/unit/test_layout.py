@@ -28,7 +28,6 @@ ARROWS = {
     "transform": {"transform", "hakuna", "dead_letters"},
     "send": {"send", "hakuna", "dead_letters"},
     "hakuna": {"hakuna"},
-    "hako": {"hako"},
     "dead_letters": {"dead_letters", "hakuna", "transform"},
     "edges": {"edges", "transform", "send", "hakuna", "dead_letters"},
 }
