@@ -38,6 +38,7 @@ from processor.edges.http_connection import HttpLimits
 from processor.edges.http_request import RequestTemplate
 from processor.edges.kafka_admin import KafkaAdmin, TopicState
 from processor.edges.kafka_consumer import Assignment, KafkaConsumer
+from processor.edges.kafka_groups import KafkaGroups
 from processor.edges.kafka_predecessors import Predecessors
 from processor.edges.kafka_producer import KafkaProducer
 from processor.edges.kafka_reader import KafkaReader
@@ -184,7 +185,7 @@ def _transform(settings: Settings, clock: SystemClock, restores: Restores) -> Lo
         reader=KafkaReader(kafka, group=group, client_id=client_id),
         transaction=transaction,
         predecessors=Predecessors(
-            admin,
+            KafkaGroups(kafka, client_id=client_id),
             group,
             stores.worker,
             lambda worker: abort_left_behind(kafka, f"{group}.{worker}", client_id=client_id),

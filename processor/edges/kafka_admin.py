@@ -1,9 +1,13 @@
-"""What is asked of a cluster rather than read from it: topics, offsets, groups, rights.
+"""What is asked of a cluster rather than read from it: topics, logs, members, rights.
 
 Owned by the commands (`check`, `topics`), the start-up checks and, for their lag and their standing, the
 consumers. Every question is bounded in time and raises `BrokerOutage` when it is not answered. The `…_soon`
 forms do not wait: they return futures that librdkafka's own thread completes, so a consumer's loop can ask
-without standing still."""
+without standing still.
+
+A question that was not answered is the last one of its client: librdkafka's admin client (2.16) does not get over a
+restart of a broker. It asks with the leader's old epoch, and is refused for a quarter of an hour, until its metadata
+are that old (and it keeps a group's coordinator for good: `kafka_groups.py`)."""
 
 from __future__ import annotations
 
@@ -39,7 +43,6 @@ from processor.edges.kafka_client import (
     unusable,
 )
 from processor.errors import BrokerOutage, Fatal
-from processor.interfaces import Committed
 from processor.records import TopicPartition
 
 ANSWER_S_MAX: Final = 10.0  # a question to a cluster that is down must not hold a start or a command up for ever
@@ -77,21 +80,31 @@ class Member(NamedTuple):
 
 
 class KafkaAdmin:
-    """Questions to one cluster. May be used from any thread; `close` is not needed."""
+    """Questions to one cluster, from any thread; `close` is not needed. Mutable: `_admin`, see the module."""
 
     def __init__(self, settings: KafkaSettings, *, client_id: str, log: Log | None = None) -> None:
         if log is None:
             import structlog  # 0.2 s: a command that brings its own log does not need it
 
             log = structlog.get_logger()
+        self._log = log
+        self._settings = settings
+        self._client_id = client_id
         self._complaints = Complaints(log)
-        owned = {"client.id": client_id}
-        config: dict[str, Any] = merged({}, settings, owned)
+        self._admin = self._new()
+
+    def _new(self) -> AdminClient:
+        config: dict[str, Any] = merged({}, self._settings, {"client.id": self._client_id})
         config["error_cb"] = self._complaints.on_error
         try:
-            self._admin = AdminClient(config, logger=LibraryLog(log))
+            return AdminClient(config, logger=LibraryLog(self._log))
         except KafkaException as refused:
             raise unusable(refused) from refused
+
+    def went_wrong(self, raised: BaseException) -> None:
+        """To be told what a `…_soon` ended with. Goes on with a new client, unless a right is missing."""
+        if not (isinstance(raised, KafkaException) and error_of(raised).code() in NOT_ALLOWED):
+            self._admin = self._new()
 
     # ---- topics ------------------------------------------------------------------------------------------
 
@@ -157,6 +170,7 @@ class KafkaAdmin:
                 return False
             raise self._outage(refused) from refused
         except FutureTimeout as silence:
+            self.went_wrong(silence)
             raise BrokerOutage(f"no answer about the new topic {topic}") from silence
         return True
 
@@ -171,10 +185,12 @@ class KafkaAdmin:
         )
         self._answer(self._admin.incremental_alter_configs([resource], request_timeout=ANSWER_S_MAX)[resource])
 
-    def topics_soon(self, topics: Sequence[str]) -> Mapping[str, Future[TopicDescription]]:
+    def topics_soon(
+        self, topics: Sequence[str], timeout_s: float = ANSWER_S_MAX
+    ) -> Mapping[str, Future[TopicDescription]]:
         """Descriptions with our rights among them."""
         return self._admin.describe_topics(
-            TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=ANSWER_S_MAX
+            TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=timeout_s
         )
 
     def _topic(self, name: str, future: Future[TopicDescription]) -> TopicDescription | None:
@@ -185,6 +201,7 @@ class KafkaAdmin:
                 return None
             raise self._outage(refused, f"{name} (Describe)") from refused
         except FutureTimeout as silence:
+            self.went_wrong(silence)
             raise BrokerOutage(f"no answer about {name}") from silence
 
     # ---- offsets -----------------------------------------------------------------------------------------
@@ -229,29 +246,9 @@ class KafkaAdmin:
 
     # ---- groups ------------------------------------------------------------------------------------------
 
-    def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
-        """What `group` committed last, **not** waiting for a transaction that is still open on top of it.
-
-        A consumer's own `committed` waits for that, and so would a new owner whose predecessor died with its
-        transaction open: here it learns who that was, and can end the transaction (`abort_left_behind`).
-        """
-        if not partitions:
-            return {}
-        asked = ck.ConsumerGroupTopicPartitions(group, [ck.TopicPartition(*partition) for partition in partitions])
-        future: Future[ck.ConsumerGroupTopicPartitions] = self._admin.list_consumer_group_offsets(
-            [asked], require_stable=False, request_timeout=ANSWER_S_MAX
-        )[group]
-        answer = self._answer(future).topic_partitions or []
-        found: dict[TopicPartition, Committed] = {}
-        for offset in answer:
-            if offset.error is not None:
-                raise BrokerOutage(f"committed offset of {offset.topic}/{offset.partition}: {offset.error}")
-            next_offset = offset.offset if offset.offset >= 0 else None
-            found[TopicPartition(offset.topic, offset.partition)] = Committed(next_offset, offset.metadata or "")
-        return found
-
     def members(self, group: str) -> Sequence[Member]:
-        """Who is in `group` now; nobody where there is no such group."""
+        """Who is in `group` now; nobody where there is no such group. For a client made for this one question
+        (`kafka_groups.py`)."""
         future = self.group_soon(group)
         try:
             described = future.result(timeout=2 * ANSWER_S_MAX)
@@ -260,6 +257,7 @@ class KafkaAdmin:
                 return ()
             raise self._outage(refused) from refused
         except FutureTimeout as silence:
+            self.went_wrong(silence)
             raise BrokerOutage(f"no answer about the group {group}") from silence
         return [
             Member(
@@ -284,19 +282,21 @@ class KafkaAdmin:
         except KafkaException as refused:
             raise self._outage(refused, about) from refused
         except FutureTimeout as silence:
+            self.went_wrong(silence)
             raise BrokerOutage("no broker answers") from silence
 
     def _outage(self, refused: KafkaException, about: str = "") -> BrokerOutage | Fatal:
         """`about` is what was asked about, for whoever has to grant the right to it."""
         error = error_of(refused)
-        if error.code() in _NOT_ALLOWED:
+        if error.code() in NOT_ALLOWED:
             return Fatal(f"not allowed to ask{f' about {about}' if about else ''}: {error.str()}")
         self._admin.poll(0)  # the error callback and the log are heard of in here alone
         complaint = self._complaints.text()
+        self.went_wrong(refused)
         return BrokerOutage(f"{error.str()} ({complaint})" if complaint else error.str())
 
 
-_NOT_ALLOWED: Final = frozenset(
+NOT_ALLOWED: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,

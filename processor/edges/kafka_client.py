@@ -8,6 +8,7 @@ looks idle."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -60,19 +61,43 @@ def unusable(raised: KafkaException) -> Unusable:
     return Unusable([f"Kafka settings: {error_of(raised).str()}"])
 
 
+REPEAT_S: Final = 10.0
+KINDS_MAX: Final = 200  # kinds hold broker names and topics: many, but not without end
+KIND_CHARACTERS: Final = 60  # the thread and the broker, not the milliseconds that follow
+
+
+class Repeats:
+    """Which sayings have been heard of late. While a broker is down each client says so with every attempt to connect;
+    one of a kind in ten seconds tells as much. Mutable: `_last_s`, when something of a kind was said last."""
+
+    def __init__(self) -> None:
+        self._last_s: dict[str, float] = {}
+
+    def heard(self, kind: str) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._last_s.get(kind, -REPEAT_S) < REPEAT_S:
+            return True
+        if len(self._last_s) >= KINDS_MAX:
+            self._last_s.clear()
+        self._last_s[kind] = now_s
+        return False
+
+
 class LibraryLog:
     """What librdkafka logs, as facts. It has the one method that confluent-kafka calls on a `logger`."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._repeats = Repeats()
 
     def log(self, level: int, _template: str, facility: str, client: str, text: str) -> None:
         if facility == "CONFWARN":  # one set of settings serves consumers and producers: each warns of the other's
             return
+        if self._repeats.heard(facility + text[:KIND_CHARACTERS]):
+            return
         facts = {"facility": facility, "client": client, "detail": text}
         if level >= 30:
-            # Not an error of ours to act on: what matters comes as a complaint, an exception or a delivery
-            # report.
+            # Not an error of ours to act on: what matters comes as a complaint, an exception or a delivery report.
             self._log.warning("kafka.library", **facts)
         elif level >= 20:
             self._log.info("kafka.library", **facts)
@@ -105,6 +130,8 @@ class Complaints:
         self._log = log
         self._open: dict[str, str] = {}
         self.fatal: str | None = None
+        self.suspicious = False
+        self._repeats = Repeats()
 
     def on_error(self, error: KafkaError) -> None:
         """librdkafka's error callback: the only place where a wrong password or CA is told of."""
@@ -114,7 +141,9 @@ class Complaints:
         elif error.code() in _CONNECTION_LOST:
             self.note(CONNECTION, error)
         else:
-            self._log.info("kafka.error", code=error.name(), detail=error.str())
+            self.suspicious = True
+            if not self._repeats.heard(error.name() + error.str()[:KIND_CHARACTERS]):
+                self._log.info("kafka.error", code=error.name(), detail=error.str())
 
     def note(self, subject: str, error: KafkaError) -> None:
         if subject not in self._open:  # librdkafka repeats some of these every second
@@ -126,6 +155,12 @@ class Complaints:
     def clear(self, subject: str) -> None:
         if self._open.pop(subject, None) is not None:
             self._log.info("kafka.recovered", subject=subject)
+
+    def forgive(self) -> None:
+        """What was complained of so far is over: the client has just been answered."""
+        self.suspicious = False
+        for subject in self.subjects:
+            self.clear(subject)
 
     @property
     def subjects(self) -> tuple[str, ...]:

@@ -145,6 +145,8 @@ class KafkaConsumer:
         except KafkaException as refused:
             raise unusable(refused) from refused
         self._admin = KafkaAdmin(settings, client_id=client_id, log=log)
+        # For questions about the group: an admin client that is kept does not follow a coordinator (`kafka_groups.py`).
+        self._fresh_admin: Callable[[], KafkaAdmin] = lambda: KafkaAdmin(settings, client_id=client_id, log=log)
         self._topics: tuple[str, ...] = ()
         self._listener: Rebalance | None = None
         self._assigned: set[TopicPartition] = set()
@@ -185,7 +187,7 @@ class KafkaConsumer:
             self._refused(message)
         if self._complaints.fatal is not None:
             raise Fatal(self._complaints.fatal)
-        if self._complaints.subjects:
+        if self._complaints.subjects or self._complaints.suspicious:
             self._look_for_recovery({record.topic for record in records})
         return Polled(records, dict(self._at_end))
 
@@ -255,6 +257,7 @@ class KafkaConsumer:
         self._gone(partitions, parts)
 
     def _on_lost(self, _consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
+        self._complaints.suspicious = True
         partitions = [TopicPartition(part.topic, part.partition) for part in parts]
         assert self._listener is not None
         listener = self._listener
@@ -330,6 +333,7 @@ class KafkaConsumer:
         try:
             answer = self._consumer.committed(_parts(partitions), timeout=COMMITTED_S_MAX)
         except KafkaException as refused:
+            self._complaints.suspicious = True
             raise BrokerOutage(f"committed offsets: {error_of(refused).str()}") from refused
         found: dict[TopicPartition, Committed] = {}
         for part in answer:
@@ -372,6 +376,7 @@ class KafkaConsumer:
         try:
             answer = self._consumer.committed(asked, timeout=max(deadline_s - time.monotonic(), RETRY_S))
         except KafkaException as refused:
+            self._complaints.suspicious = True
             raise BrokerOutage(f"commit: {error_of(refused).str()}") from refused
         for part in answer:
             if part.error is not None:
@@ -383,10 +388,14 @@ class KafkaConsumer:
 
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         if self._ends_asked and all(future.done() for future in self._ends_asked.values()):
+            raised: BaseException | None = None
             for partition, future in self._ends_asked.items():
+                raised = future.exception() or raised
                 if future.exception() is None and partition in self._assigned:
                     self._ends[partition] = int(future.result().offset)
             self._ends_asked = {}
+            if raised is not None:
+                self._admin.went_wrong(raised)
         now_s = time.monotonic()
         if not self._ends_asked and partitions and now_s - self._ends_asked_s >= ENDS_AGE_S_MAX:
             self._ends_asked_s = now_s
@@ -424,7 +433,8 @@ class KafkaConsumer:
         if self._recheck is None:
             if now_s - self._recheck_s >= RECHECK_S:
                 self._recheck_s = now_s
-                self._recheck = _Recheck(self._admin, self._topics, self._group, self._complaints)
+                admin = self._fresh_admin() if "group" in self._complaints.subjects else self._admin
+                self._recheck = _Recheck(admin, self._topics, self._group, self._complaints)
         elif self._recheck.done():
             self._recheck = None
 
@@ -447,11 +457,12 @@ class KafkaConsumer:
 
 
 class _Recheck:
-    """One round of asking the broker whether what it refused is allowed by now."""
+    """One round of asking the cluster whether it answers, and allows by now what it refused."""
 
     def __init__(self, admin: KafkaAdmin, topics: Sequence[str], group: str, complaints: Complaints) -> None:
+        self._admin = admin  # kept for as long as its answers are waited for
         self._complaints = complaints
-        self._topics: Mapping[str, Future[TopicDescription]] = admin.topics_soon(topics)
+        self._topics: Mapping[str, Future[TopicDescription]] = admin.topics_soon(topics, RECHECK_S)
         self._group: Future[ConsumerGroupDescription] | None = (
             admin.group_soon(group) if "group" in complaints.subjects else None
         )
@@ -461,15 +472,25 @@ class _Recheck:
         asked: list[Future[Any]] = [*self._topics.values(), *([self._group] if self._group else [])]
         if not all(future.done() for future in asked):
             return False
+        answered = False
+        silence: KafkaException | None = None
         for topic, future in self._topics.items():
             raised = future.exception()
             if raised is None:
-                self._complaints.clear(CONNECTION)
+                answered = True
                 if may_read(future.result().authorized_operations):
                     self._complaints.clear(topic)
             elif isinstance(raised, KafkaException) and error_of(raised).code() in _OF_A_TOPIC:
-                self._complaints.clear(CONNECTION)
+                answered = True
                 self._complaints.note(topic, error_of(raised))
+            elif isinstance(raised, KafkaException):
+                silence = raised
+        if answered:
+            self._complaints.suspicious = False
+            self._complaints.clear(CONNECTION)
+        elif silence is not None:
+            self._complaints.note(CONNECTION, error_of(silence))
+            self._admin.went_wrong(silence)
         group = self._group
         if group is not None and group.exception() is None and may_read(group.result().authorized_operations):
             self._complaints.clear("group")

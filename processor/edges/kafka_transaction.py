@@ -29,9 +29,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from enum import Enum, auto
-from typing import Any, Final, cast
+from threading import Thread
+from typing import Any, Final, Protocol, cast
 
 import confluent_kafka as ck
 import structlog
@@ -47,7 +50,7 @@ from processor.edges.kafka_client import (
     merged,
     unusable,
 )
-from processor.edges.kafka_consumer import KafkaConsumer, committable
+from processor.edges.kafka_consumer import committable
 from processor.edges.kafka_producer import PRODUCER_DEFAULTS, Delivery
 from processor.errors import BrokerOutage, Fatal, Fenced, OutcomeUnknown, TransactionAborted
 from processor.interfaces import Committed
@@ -58,6 +61,8 @@ TRANSACTION_TIMEOUT_MS: Final = 4_000  # see the module
 OPEN_S_MAX: Final = 5.0  # one try; whoever opens tries again
 COMMIT_S_MAX: Final = 6.0  # inside a fifth of `max.poll.interval.ms`, which a revocation has; twice the timeout above
 ABORT_S_MAX: Final = 2.0  # the rest of that fifth
+STUCK_S_MAX: Final = 2.0  # how much later than its own bound a call may come back before its client is given up
+LEFT_BEHIND_MAX: Final = 5  # a stuck client keeps its threads and some MB until a broker's state changes
 QUEUE_S_MAX: Final = 4.0  # a queue that is full for as long as a transaction may last is a broker that is gone
 RETRY_S: Final = 0.05
 
@@ -71,18 +76,26 @@ class _State(Enum):
     SPENT = auto()
 
 
+class Membership(Protocol):
+    """Who commits: the consumer whose offsets go into the transaction."""
+
+    def group_metadata(self) -> Any:
+        """As librdkafka wants it. Raises `Fenced` when the group has gone on without us."""
+
+
 class KafkaTransaction:
     """See the module. Mutable: `_state` and `_producer` (there in every state but CLOSED and SPENT, and in
-    CLOSED while an `open` is being retried). Of the open transaction: `_last_offsets`, what its keyed records were
-    given so far; `_witnesses`, the topics whose first record reports its delivery, and `_undelivered`, the first
-    refusal that such a report told of: the commit itself only says that something was not delivered."""
+    CLOSED while an `open` is being retried). Of the open transaction: `_last_offsets`, what its keyed records
+    were given so far; `_witnesses`, the topics whose first record reports its delivery, and `_undelivered`,
+    the first refusal that such a report told of: the commit itself only says that something was not
+    delivered. `_left_behind` counts the clients that got stuck."""
 
     def __init__(
         self,
         settings: KafkaSettings,
         *,
         transactional_id: str,
-        consumer: KafkaConsumer,
+        consumer: Membership,
         client_id: str,
         log: Log | None = None,
     ) -> None:
@@ -96,6 +109,7 @@ class KafkaTransaction:
         self._last_offsets: dict[TopicPartition, int] = {}
         self._witnesses: set[str] = set()
         self._undelivered: str | None = None
+        self._left_behind = 0
 
     @property
     def record_bytes_max(self) -> int:
@@ -111,11 +125,12 @@ class KafkaTransaction:
             self._complaints = Complaints(self._log)
             self._producer = _producer(self._config, self._complaints, self._log)
         error = _until(time.monotonic() + OPEN_S_MAX, self._producer.init_transactions)
-        if error is None:
-            self._state = _State.READY
-            return
         with suppress(KafkaException):
             self._producer.poll(0)  # what a wrong password or CA is told through
+        if error is None:
+            self._complaints.forgive()
+            self._state = _State.READY
+            return
         if error.fatal() or not error.retriable():
             self._discard(_State.CLOSED)
         if error.code() in _NOT_ALLOWED:
@@ -124,6 +139,7 @@ class KafkaTransaction:
 
     def begin(self) -> None:
         assert self._state is not _State.BEGUN, "one transaction at a time"
+        self._leave_a_shaken_client()
         self.open()
         assert self._producer is not None
         self._last_offsets = {}
@@ -135,6 +151,17 @@ class KafkaTransaction:
             self._discard(_State.SPENT)
             raise Fenced(error_of(refused).str()) from refused
         self._state = _State.BEGUN
+
+    def _leave_a_shaken_client(self) -> None:
+        """A client that lost a broker since it was opened is replaced before it is trusted with a
+        transaction: most of those that got stuck in `_send_offsets` had lived through a restart, idle."""
+        if self._state is not _State.READY:
+            return
+        assert self._producer is not None
+        with suppress(KafkaException):  # fenced: `begin_transaction` says so
+            self._producer.poll(0)
+        if self._complaints.suspicious or self._complaints.subjects:
+            self._discard(_State.SPENT)
 
     # ---- producing ---------------------------------------------------------------------------------------
 
@@ -231,13 +258,12 @@ class KafkaTransaction:
         producer = self._begun()
         deadline_s = time.monotonic() + COMMIT_S_MAX
         if offsets:
-            parts = committable(offsets)
             try:
                 member = self._consumer.group_metadata()
             except Fenced as out:
                 self._abort()
                 raise TransactionAborted(f"commit: {out}") from out
-            error = _until(deadline_s, lambda left_s: producer.send_offsets_to_transaction(parts, member, left_s))
+            error = self._send_offsets(producer, committable(offsets), member, deadline_s)
             if error is not None:
                 raise self._given_up(error)
         error = _until(deadline_s, producer.commit_transaction)
@@ -250,6 +276,37 @@ class KafkaTransaction:
         if self._abort() is not None:
             raise OutcomeUnknown(self._why("commit, then abort", error))
         raise TransactionAborted(self._why("commit", error))
+
+    def _send_offsets(
+        self, producer: ck.Producer, parts: list[ck.TopicPartition], member: Any, deadline_s: float
+    ) -> KafkaError | None:
+        """Adds the offsets, in a thread of its own, which is left behind if it does not come back.
+
+        This one call of the API has no timeout inside librdkafka (2.16: a coordinator request's deadline is
+        set and never looked at). When a restarted broker does not know the group's coordinator yet,
+        librdkafka waits for the state of a broker to change, which it does not, and the caller waits for
+        ever, its transaction open."""
+        answer: Future[KafkaError | None] = Future()
+
+        def send() -> None:
+            try:
+                answer.set_result(
+                    _until(deadline_s, lambda left_s: producer.send_offsets_to_transaction(parts, member, left_s))
+                )
+            except BaseException as raised:
+                answer.set_exception(raised)
+
+        Thread(target=send, name="send-offsets", daemon=True).start()
+        try:
+            return answer.result(timeout=max(deadline_s - time.monotonic(), 0.0) + STUCK_S_MAX)
+        except FutureTimeout as stuck:
+            self._state = _State.SPENT
+            self._producer = None  # never to be touched again: every call of it would wait behind the stuck one
+            self._left_behind += 1
+            self._log.warning("kafka.client_stuck", call="send_offsets_to_transaction", clients=self._left_behind)
+            if self._left_behind >= LEFT_BEHIND_MAX:
+                raise Fatal(f"{self._left_behind} Kafka clients are stuck") from stuck
+            raise TransactionAborted("commit: the offsets could not be sent, and the client is stuck") from stuck
 
     def abort(self) -> None:
         if self._state is _State.BEGUN:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from processor.config import Role, Settings
 from processor.edges.kafka_admin import KafkaAdmin
 from processor.edges.kafka_client import Log
+from processor.edges.kafka_groups import KafkaGroups
 from processor.edges.kafka_scan import KafkaScan, Window
 from processor.records import TopicPartition
 from processor.topics import ORDER_TOPICS, Topic
@@ -44,6 +45,7 @@ class Brokers:
         kafka = settings.librdkafka
         self._settings = settings
         self._admin = KafkaAdmin(kafka, client_id=_CLIENT_ID, log=log)
+        self._groups = KafkaGroups(kafka, client_id=_CLIENT_ID, log=log)
         self._scan = KafkaScan(kafka, group=settings.group(Role.TRANSFORM), client_id=_CLIENT_ID, log=log)
 
     def ask(self) -> list[Behind]:
@@ -62,10 +64,10 @@ class Brokers:
 
     def _role(self, role: Role, partitions: Sequence[TopicPartition]) -> list[Behind]:
         group = self._settings.group(role)
-        committed = {where: one.next_offset for where, one in self._admin.committed(group, partitions).items()}
+        committed = {where: one.next_offset for where, one in self._groups.committed(group, partitions).items()}
         beginnings, ends = self._admin.beginnings(partitions), self._admin.ends(partitions)
         starts = {where: max(committed.get(where) or 0, beginnings[where]) for where in partitions}
-        members = {where: member.client_id for member in self._admin.members(group) for where in member.partitions}
+        members = {where: member.client_id for member in self._groups.members(group) for where in member.partitions}
         looks = [
             Window(*where, start, min(start + _LOOK_RECORDS, ends[where]))
             for where, start in starts.items()

@@ -20,6 +20,7 @@ from processor.config import Role, Settings
 from processor.dead_letters.resolutions import resolution_key
 from processor.edges.kafka_admin import KafkaAdmin
 from processor.edges.kafka_client import Log
+from processor.edges.kafka_groups import KafkaGroups
 from processor.edges.kafka_scan import KafkaScan, Window
 from processor.errors import BrokerOutage, Fatal, StateCorrupt, Unusable
 from processor.records import Record, TopicPartition
@@ -78,7 +79,9 @@ def gather(settings: Settings, key: bytes, asked: Asked, log: Log) -> Found:
     kafka = settings.librdkafka
     scan = KafkaScan(kafka, group=settings.group(Role.TRANSFORM), client_id=_CLIENT_ID, log=log)
     try:
-        return _Gathering(settings, KafkaAdmin(kafka, client_id=_CLIENT_ID, log=log), scan, asked).of(key)
+        admin = KafkaAdmin(kafka, client_id=_CLIENT_ID, log=log)
+        groups = KafkaGroups(kafka, client_id=_CLIENT_ID, log=log)
+        return _Gathering(settings, admin, groups, scan, asked).of(key)
     finally:
         scan.close()
 
@@ -86,9 +89,12 @@ def gather(settings: Settings, key: bytes, asked: Asked, log: Log) -> Found:
 class _Gathering:
     """One order's search. Mutable: `_spans` are the offsets that each partition holds, asked for once."""
 
-    def __init__(self, settings: Settings, admin: KafkaAdmin, scan: KafkaScan, asked: Asked) -> None:
+    def __init__(
+        self, settings: Settings, admin: KafkaAdmin, groups: KafkaGroups, scan: KafkaScan, asked: Asked
+    ) -> None:
         self._settings = settings
         self._admin = admin
+        self._groups = groups
         self._scan = scan
         self._asked = asked
         self._counts = scan.partitions()
@@ -215,7 +221,7 @@ class _Gathering:
 
     def _committed(self, role: Role, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]:
         try:
-            answer = self._admin.committed(self._settings.group(role), partitions)
+            answer = self._groups.committed(self._settings.group(role), partitions)
         except (Fatal, BrokerOutage):
             # Who may read the topics need not be allowed to ask about the groups: that much stays unknown.
             return {}

@@ -299,6 +299,8 @@ class Transformer:
 
     def _settle(self) -> bool:
         """Brings new partition numbers up. False while the broker does not answer; others are not taken either then."""
+        if Standstill.RESTORE in self._standstills and self._edges.clock.monotonic_s() < self._not_before_s:
+            return False
         try:
             late = sorted(self._late & self._partitions.whole)
             if late:

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import pytest
 
-from processor.edges.kafka_admin import KafkaAdmin
 from processor.edges.kafka_client import Setting
 from processor.edges.kafka_consumer import Assignment, KafkaConsumer
+from processor.edges.kafka_groups import KafkaGroups
 from processor.edges.kafka_producer import KafkaProducer
 from processor.edges.kafka_reader import KafkaReader
 from processor.edges.kafka_transaction import KafkaTransaction, abort_left_behind
@@ -107,7 +107,7 @@ class RealCluster:
     def __init__(self, space: TopicSpace) -> None:
         self._space = space
         self._settings = {"bootstrap.servers": space.bootstrap_servers}
-        self._admin = KafkaAdmin(self._settings, client_id="admin")
+        self._questions = KafkaGroups(self._settings, client_id="admin")
         self._close: list[Callable[[], None]] = []
         self._groups: dict[int, str] = {}
 
@@ -154,10 +154,10 @@ class RealCluster:
         abort_left_behind(self._settings, transactional_id, client_id="successor")
 
     def committed_so_far(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
-        return self._admin.committed(group, partitions)
+        return self._questions.committed(group, partitions)
 
     def members(self, group: str) -> Sequence[str]:
-        return [member.client_id for member in self._admin.members(group)]
+        return [member.client_id for member in self._questions.members(group)]
 
     def delete_before(self, topic: str, partition: int, offset: int) -> None:
         from confluent_kafka import TopicPartition as Partition

@@ -22,7 +22,6 @@ from processor.topics import ORDER_TOPICS, Topic
 from tests.conftest import StartWorker
 from tests.support.children import free_ports
 from tests.support.installation import Installation
-from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
 from tests.support.transform_model import difference
@@ -383,7 +382,7 @@ def test_a_registry_that_is_down_is_waited_for_at_start_and_later(kafka: str, tm
     with registry, Site(kafka, registry.url, tmp_path, partitions=1) as site:
         registry.stop()
         worker = site.worker(await_ready=False)
-        site.wait(lambda: _answers(worker) and "registry" in str(reasons_of(worker)), "it says what it waits for")
+        site.wait(lambda: site.answers(worker) and "registry" in str(reasons_of(worker)), "it says what it waits for")
         registry.start()
         worker.wait_ready()
         desk = Desk(site)
@@ -404,31 +403,6 @@ def test_a_registry_that_is_down_is_waited_for_at_start_and_later(kafka: str, tm
         assert site.letters() == []
 
 
-def _answers(worker: Worker) -> bool:
-    try:
-        return worker.get("/livez").is_success
-    except Exception:  # not listening yet
-        return False
-
-
-def test_a_broker_that_is_down_at_start_is_waited_for(
-    kafka_broker: KafkaBroker, schema_registry: str, tmp_path: Path
-) -> None:
-    with Site(kafka_broker.bootstrap_servers, schema_registry, tmp_path, partitions=1) as site:
-        kafka_broker.stop()
-        worker = site.worker(await_ready=False)
-        site.until(lambda: _answers(worker) and bool(reasons_of(worker)))
-        time.sleep(1.0)
-        assert worker.running
-        assert not worker.ready()
-        kafka_broker.start()
-        worker.wait_ready()
-        desk = Desk(site)
-        desk.place("a")
-        desk.done()
-        assert len(site.entries()["a"]) == 1
-
-
 # ---- the flood guard -------------------------------------------------------------------------------------------------
 
 
@@ -441,7 +415,7 @@ def test_a_flood_stops_the_role_before_it_writes_and_leaves_it_up_and_unready(
             desk.write(Topic.FULFILLED, b"k%d" % number, b"no avro")
         site.installation.flush()
         worker = site.worker(await_ready=False)
-        site.wait(lambda: _answers(worker) and "flood guard" in str(reasons_of(worker)), "the guard stops it")
+        site.wait(lambda: site.answers(worker) and "flood guard" in str(reasons_of(worker)), "the guard stops it")
         time.sleep(1.0)
         assert site.letters() == []
         assert site.left() == {"orders.fulfilled/0": 1_500}

@@ -9,7 +9,6 @@ from typing import Self
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -87,6 +86,11 @@ class TopicSpace:
         with _Reader(self.bootstrap_servers, "read_uncommitted") as reader:
             return reader.end_offsets(self.name(topic))
 
+    def stable_offsets(self, topic: str) -> dict[int, int]:
+        """Last stable offset by partition: how far a `read_committed` reader may read now."""
+        with _Reader(self.bootstrap_servers, "read_committed") as reader:
+            return reader.end_offsets(self.name(topic))
+
     def records(self, topic: str, *, isolation: str = "read_committed") -> list[Message]:
         """Every record of `topic` from its beginning to its present high watermark, partition by partition,
         each in order.
@@ -99,11 +103,31 @@ class TopicSpace:
             return reader.read(self.name(topic), ends)
 
     def committed(self, group: str, *topics: str) -> dict[tuple[str, int], TopicPartition]:
-        """What `group` (without the prefix) has committed, by topic (without the prefix) and partition."""
-        answer = self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self.name(group))])
-        positions = answer[self.name(group)].result(timeout=30).topic_partitions
-        by_partition = {(p.topic.removeprefix(self.prefix), p.partition): p for p in positions}
-        return {key: position for key, position in by_partition.items() if not topics or key[0] in topics}
+        """What `group` (without the prefix) has committed, by topic (without the prefix) and partition.
+
+        Asked by a consumer that never joins: an admin client does not get over a restart of the coordinator.
+        """
+        metadata = self.admin.list_topics(timeout=10).topics
+        asked = [
+            TopicPartition(name, partition)
+            for name, topic in metadata.items()
+            if name.startswith(self.prefix) and (not topics or name.removeprefix(self.prefix) in topics)
+            for partition in topic.partitions
+        ]
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "group.id": self.name(group),
+                "enable.auto.commit": False,
+                "isolation.level": "read_uncommitted",
+                "log_level": 3,
+            }
+        )
+        try:
+            positions = consumer.committed(asked, timeout=30)
+        finally:
+            consumer.close()
+        return {(p.topic.removeprefix(self.prefix), p.partition): p for p in positions if p.offset >= 0}
 
     def delete(self) -> None:
         """Topics and groups with this prefix. A group whose killed members still count is left to the
@@ -118,10 +142,11 @@ class TopicSpace:
 
     def _delete_groups(self) -> bool:
         """Whether some are left that still have members."""
-        listing = self.admin.list_consumer_groups().result(timeout=10)
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 3})
+        listing = admin.list_consumer_groups().result(timeout=10)
         groups = [group.group_id for group in listing.valid if group.group_id.startswith(self.prefix)]
         left = False
-        for future in (self.admin.delete_consumer_groups(groups) if groups else {}).values():
+        for future in (admin.delete_consumer_groups(groups) if groups else {}).values():
             try:
                 future.result(timeout=10)
             except KafkaException as refused:

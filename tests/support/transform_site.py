@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
-from confluent_kafka import Message
+import httpx
+from confluent_kafka import KafkaException, Message
 
 from processor.config import load
 from processor.dead_letters.letter import LetterHead, letter_head
@@ -110,6 +111,46 @@ class Site:
         while not ready():
             assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {what}; left: {self.left()}"
             time.sleep(0.1)
+
+    def consumed(self) -> int:
+        """Records of all sources that the group has consumed; as far as is known while no broker answers."""
+        try:
+            committed = self.space.committed(GROUP)
+        except KafkaException:
+            return 0
+        return sum(max(0, position.offset) for position in committed.values())
+
+    def behind(self) -> int:
+        """Records that nobody has consumed; a great many while no broker answers."""
+        try:
+            return sum(self.left().values())
+        except (KafkaException, AssertionError):
+            return 1_000_000
+
+    @staticmethod
+    def answers(worker: Worker) -> bool:
+        """Whether its endpoints are served yet."""
+        try:
+            return worker.get("/livez").is_success
+        except httpx.TransportError:
+            return False
+
+    # ---- what is written --------------------------------------------------------------------------------------------
+
+    def place(self, order_id: str, partition: int) -> None:
+        """Queues an order of one line item, now."""
+        line = dict.fromkeys(("product_id", "product_title", "product_brand"), "x")
+        event = {
+            "event_id": f"placed-{order_id}",
+            "order_id": order_id,
+            "placed_at": 1,
+            "currency": "EUR",
+            "customer": dict.fromkeys(("first_name", "last_name", "email", "phone")),
+            "billing_address": {"country": "DE"},
+            "line_items": [{**line, "id": "l", "quantity": 1, "price_amount": 1, "protection": None}],
+        }
+        value = self.installation.encode(Topic.PLACED, event)
+        self.installation.write(Topic.PLACED, order_id.encode(), value, partition=partition)
 
     # ---- what came of it ---------------------------------------------------------------------------------------------
 

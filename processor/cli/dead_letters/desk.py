@@ -30,6 +30,7 @@ from processor.edges.kafka_admin import KafkaAdmin, TopicState
 from processor.edges.kafka_barrier import KafkaBarrier
 from processor.edges.kafka_client import KafkaSettings
 from processor.edges.kafka_consumer import Assignment, KafkaConsumer
+from processor.edges.kafka_groups import KafkaGroups
 from processor.edges.kafka_purge import RecordDeletion
 from processor.edges.kafka_reader import KafkaReader
 from processor.edges.kafka_transaction import KafkaTransaction
@@ -50,10 +51,11 @@ RATE_S: Final = 50.0
 
 
 class ClusterOffsets:
-    """`KafkaAdmin` as the reading of letters asks it. Mutable: `_topics`, as they were when first asked for."""
+    """The cluster as the reading of letters asks it. Mutable: `_topics`, as they were when first asked for."""
 
-    def __init__(self, admin: KafkaAdmin) -> None:
+    def __init__(self, admin: KafkaAdmin, groups: KafkaGroups) -> None:
         self._admin = admin
+        self._groups = groups
         self._topics: dict[str, TopicState | None] = {}
 
     def partitions(self, topic: str) -> int | None:
@@ -79,7 +81,7 @@ class ClusterOffsets:
         return self._admin.ends(partitions)
 
     def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
-        return self._admin.committed(group, partitions)
+        return self._groups.committed(group, partitions)
 
 
 class Desk:
@@ -90,7 +92,8 @@ class Desk:
         self.clock = SystemClock()
         self.client_id = re.sub(r"[^A-Za-z0-9._-]", "-", f"dead-letters-{_who()}-{os.getpid()}")
         self.admin = KafkaAdmin(settings.librdkafka, client_id=self.client_id)
-        self.offsets = ClusterOffsets(self.admin)
+        self._members = KafkaGroups(settings.librdkafka, client_id=self.client_id)
+        self.offsets = ClusterOffsets(self.admin, self._members)
         self.step: Callable[[int], None] = lambda _records: None
         self.resolutions = settings.topic(Topic.RESOLUTIONS)
         self.by = _who()
@@ -201,7 +204,7 @@ class Desk:
             return KafkaConsumer(place, group=group, assignment=Assignment.RANGE, client_id=self.client_id)
 
         exclusive = self._exclusive = Exclusive(
-            self.admin, group, self.resolutions, self.client_id, self.clock, Random(), join
+            self._members, group, self.resolutions, self.client_id, self.clock, Random(), join
         )
         consumer = exclusive.take(self.wait)
         self._open.append(exclusive.leave)

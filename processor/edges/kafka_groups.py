@@ -1,0 +1,107 @@
+"""What is asked of consumer groups from outside: what was committed, and who is a member.
+
+Used by whoever takes partitions over (transform), by the commands and by a replay that runs for hours. The questions
+are not put to a `KafkaAdmin` that is kept, because librdkafka's admin client does not get over a restart of a group's
+coordinator (2.16):
+
+- it keeps the coordinator that it once found, and every later question about the group runs into its timeout, for good;
+- "not the coordinator" as the answer to its question about offsets is a null pointer (librdkafka #5040): the process is
+  gone.
+
+So each question is put by a client that is made for it and gone after it, some 65 ms: offsets by a consumer that never
+joins, members by an admin client.
+
+Not chosen: a question that is answered by silence and left at that (a dead worker's open transaction would then hold
+its successor up for 14 s, after each broker restart and without a word).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+import confluent_kafka as ck
+from confluent_kafka import KafkaException
+
+from processor.edges.kafka_admin import NOT_ALLOWED, KafkaAdmin, Member
+from processor.edges.kafka_client import Complaints, KafkaSettings, LibraryLog, Log, error_of, merged, unusable
+from processor.errors import BrokerOutage, Fatal
+from processor.interfaces import Committed
+from processor.records import TopicPartition
+
+COMMITTED_S_MAX: Final = 5.0
+"""The longest wait for offsets, in which a worker's own group is not polled; far below `max.poll.interval.ms`."""
+
+
+class KafkaGroups:
+    """See the module. It holds no connection, and may be used from any thread."""
+
+    def __init__(self, settings: KafkaSettings, *, client_id: str, log: Log | None = None) -> None:
+        if log is None:
+            import structlog  # 0.2 s: a command that brings its own log does not need it
+
+            log = structlog.get_logger()
+        self._settings = settings
+        self._client_id = client_id
+        self._log = log
+
+    def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+        """What `group` committed last, **not** waiting for a transaction that is still open on top of it.
+
+        A member's own `committed` waits for that, and so would a new owner whose predecessor died with its transaction
+        open: here it learns who that was, and can end the transaction (`abort_left_behind`). Raises `BrokerOutage`, and
+        `Fatal` where the right to ask is missing.
+        """
+        if not partitions:
+            return {}
+        complaints = Complaints(self._log)
+        consumer = self._consumer(group, complaints)
+        answer: list[ck.TopicPartition] = []
+        try:
+            answer = consumer.committed([ck.TopicPartition(*partition) for partition in partitions], COMMITTED_S_MAX)
+            refused = next((part.error for part in answer if part.error is not None), None)
+        except KafkaException as raised:
+            refused = error_of(raised)
+            with suppress(KafkaException):
+                consumer.poll(0)  # the error callback and the log are heard of in here alone
+        finally:
+            consumer.close()
+        if refused is not None:
+            raise _refusal(f"the offsets of {group}", refused, complaints.text())
+        return {
+            TopicPartition(part.topic, part.partition): Committed(
+                part.offset if part.offset >= 0 else None, part.metadata or ""
+            )
+            for part in answer
+        }
+
+    def members(self, group: str) -> Sequence[Member]:
+        """Who is in `group` now; nobody where there is no such group. Raises `BrokerOutage`, `Fatal`."""
+        return KafkaAdmin(self._settings, client_id=self._client_id, log=self._log).members(group)
+
+    def _consumer(self, group: str, complaints: Complaints) -> ck.Consumer:
+        config = merged(
+            {},
+            # The group protocol is for members, and this one never joins.
+            {name: value for name, value in self._settings.items() if not name.startswith("group.")},
+            {
+                "client.id": self._client_id,
+                "group.id": group,
+                "enable.auto.commit": False,
+                # Not waiting for a transaction that is still open on top of them: it is why we ask.
+                "isolation.level": "read_uncommitted",
+                "allow.auto.create.topics": False,
+            },
+        )
+        config["error_cb"] = complaints.on_error
+        try:
+            return ck.Consumer(config, logger=LibraryLog(self._log))
+        except KafkaException as refused:
+            raise unusable(refused) from refused
+
+
+def _refusal(about: str, error: ck.KafkaError, complaint: str | None) -> BrokerOutage | Fatal:
+    if error.code() in NOT_ALLOWED:
+        return Fatal(f"not allowed to ask about {about} (Describe): {error.str()}")
+    return BrokerOutage(f"{about}: {error.str()}{f' ({complaint})' if complaint else ''}")
