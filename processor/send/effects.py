@@ -22,6 +22,7 @@ from functools import partial
 from itertools import repeat
 from typing import Final, assert_never
 
+import msgspec
 import structlog
 
 from processor.dead_letters.flood import FloodGuard
@@ -41,20 +42,15 @@ RETRY_S: Final = 1.0
 """The wait after a record that Kafka refused."""
 
 
-class Finishing:
-    """An offset on its way to being finished. Mutable: `awaited` counts the acknowledgements that are still
-    out."""
+class Finishing(msgspec.Struct, gc=False):
+    """A record on its way to being finished. Mutable: `awaited` counts the acknowledgements that are still out."""
 
-    __slots__ = ("awaited", "epoch", "offset", "outcome", "reason", "size", "topic")
-
-    def __init__(self, record: Record, epoch: int, size: int, outcome: Outcome, reason: str | None) -> None:
-        self.topic = record.topic
-        self.offset = record.offset
-        self.epoch = epoch
-        self.size = size
-        self.outcome = outcome
-        self.reason = reason
-        self.awaited = 0
+    record: Record
+    epoch: int
+    size: int
+    outcome: Outcome
+    reason: str | None
+    awaited: int = 0
 
 
 class Effects:
@@ -161,7 +157,16 @@ class Effects:
             produce = self._producer.produce
             for _ in range(len(writes)):
                 write, finishing = writes[0]
-                if not produce(*write, partial(self._acknowledged, write, finishing)):
+                acknowledged = partial(self._acknowledged, write, finishing)
+                if not produce(
+                    write.topic,
+                    write.partition,
+                    write.key,
+                    write.value,
+                    write.headers,
+                    write.timestamp_ms,
+                    acknowledged,
+                ):
                     break
                 writes.popleft()
         self._producer.poll()
@@ -184,7 +189,7 @@ class Effects:
             self._writes.append((write, finishing))
         else:
             self._arrived(finishing)
-            if write.topic == self._topics.holds and write.key is not None:
+            if self._unheld and write.topic == self._topics.holds and write.key is not None:
                 for waiting in self._unheld.pop(write.key.decode(), ()):
                     self._arrived(waiting)
 
@@ -215,10 +220,11 @@ class Effects:
         assignment = self._assignments.of(finishing.epoch)
         if assignment is None:
             return
-        assignment.finish(finishing.offset, finishing.size)
-        self._records[finishing.topic, finishing.outcome] += 1
+        assignment.finish(finishing.record.offset, finishing.size)
+        topic = finishing.record.topic
+        self._records[topic, finishing.outcome] += 1
         if finishing.reason is not None:
-            self._dead_letters[finishing.topic, Stage.SEND, finishing.reason] += 1
+            self._dead_letters[topic, Stage.SEND, finishing.reason] += 1
         self.finished += 1
         self.trouble = None
 

@@ -6,7 +6,7 @@ held one its letter. A superseded one leaves nothing: the newer entry that repla
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -17,7 +17,7 @@ from processor.send.pending import Ended
 from processor.verdicts import Delivered, Rejected
 
 
-class Write(NamedTuple):
+class Write(msgspec.Struct, frozen=True, gc=False):
     """A record to be produced, in the partition of the outbox record that it tells of. `timestamp_ms` 0 means
     now."""
 
