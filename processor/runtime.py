@@ -54,10 +54,12 @@ from processor.records import OrderEvent, OutboxEntry, Record
 from processor.roles import Loop, RoleThread
 from processor.send.endpoint import Endpoint
 from processor.send.handover import Handover
+from processor.send.intake import OutboxIntake
 from processor.send.pace import quota_problem, useful_replicas
 from processor.send.role import SendEdges, SendRole
 from processor.send.sender import Sender
 from processor.send.settings import SenderSettings, SendSettings, SendTopics
+from processor.send.takeover import HoldsPast
 from processor.topics import NEEDED, ORDER_TOPICS, Topic, missing, problems
 from processor.transform.batch import Decode, Plan
 from processor.transform.decode import ORDER_EVENT
@@ -330,17 +332,17 @@ def _send(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
         Random(),
         meter,
     )
+    holds = settings.topic(Topic.HOLDS) if settings.hakuna_api is Api.EVENTS else None
     role = SendRole(
         SendSettings(
             topics=SendTopics(
-                outbox=outbox,
-                deliveries=settings.topic(Topic.DELIVERIES),
+                sources=(outbox,),
+                receipts=settings.topic(Topic.DELIVERIES),
                 dead_letters=settings.topic(Topic.HAKUNA_DEAD_LETTERS),
-                holds=settings.topic(Topic.HOLDS) if settings.hakuna_api is Api.EVENTS else None,
+                holds=holds,
                 offsets=settings.topic(Topic.SEND_OFFSETS),
             ),
             group=group,
-            entry_types=destination.entry_types,
             dead_letter_share_max=settings.dead_letter_share_max,
             drain_s_max=settings.drain_s,
         ),
@@ -353,6 +355,8 @@ def _send(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
         ),
         handover,
         sender,
+        OutboxIntake(destination.entry_types),
+        None if holds is None else HoldsPast(holds),
     )
     return SendLoop(role, sender, transport)
 
@@ -380,7 +384,9 @@ class SendLoop:
     Mutable: `_failure` is what ended the event loop before it was told to.
     """
 
-    def __init__(self, role: SendRole, sender: Sender[OutboxEntry], transport: httpx.AsyncBaseTransport) -> None:
+    def __init__(
+        self, role: SendRole[OutboxEntry], sender: Sender[OutboxEntry], transport: httpx.AsyncBaseTransport
+    ) -> None:
         self._role = role
         self._sender = sender
         self._transport = transport
