@@ -154,9 +154,10 @@ class Sender(Generic[EntryT]):
         self._clock = clock
         self._random = random
         self._meter = meter
-        self._lanes: Gatherer[EntryT] = gatherer or Lanes(
-            destination.parcel_entries_max, destination.parcel_bytes_max, destination.linger_s, destination.supersedes
-        )
+        if gatherer is None:
+            entries_max, bytes_max = destination.parcel_entries_max, destination.parcel_bytes_max
+            gatherer = Lanes(entries_max, bytes_max, destination.linger_s, destination.supersedes)
+        self._lanes = gatherer
         self._gate = Gate(destination.name, settings, key, random)
         self._pace = None if settings.quota is None else Pace(settings.quota, settings.partitions_total)
         self._witness = Witness()
