@@ -67,6 +67,7 @@ class Role(StrEnum):
 
     TRANSFORM = "transform"
     SEND = "send"
+    HAKO = "hako"
 
 
 class HakunaEnvironment(StrEnum):
@@ -362,7 +363,7 @@ class Settings:
         duration_s,
         "24h",
         "duration",
-        "How long an event waits for its order to be placed",
+        "How long an event waits for its order to be placed, and a level for its item and warehouse",
     )
     order_retention_s: float = setting(
         "PROCESSOR_ORDER_RETENTION",
@@ -401,6 +402,20 @@ class Settings:
         "200",
         "ms",
         "How long a quiet feed waits to fill a request",
+    )
+    hako_batch_max: int = setting(
+        "PROCESSOR_HAKO_BATCH_MAX",
+        whole(1, 10_000),
+        "500",
+        "objects",
+        "The most objects in one request to Hako",
+    )
+    hako_batch_bytes_max: int = setting(
+        "PROCESSOR_HAKO_BATCH_BYTES_MAX",
+        whole(1024, 1 << 27),
+        "90000",
+        "bytes",
+        "The most bytes of such a request",
     )
     poison_after_s: float = setting(
         "PROCESSOR_POISON_AFTER",
@@ -463,6 +478,8 @@ class Settings:
             roles.append(Role.TRANSFORM)
         if self.hakuna_key is not None:
             roles.append(Role.SEND)
+        if self.hako_key is not None:
+            roles.append(Role.HAKO)
         return tuple(roles)
 
 
@@ -545,12 +562,13 @@ def _relations(settings: Settings, roles: tuple[Role, ...] | None, broken: set[s
         "not set; such as kafka-1:9092,kafka-2:9092",
     )
     if not roles:
-        problems.append("SCHEMA_REGISTRY_URL, HAKUNA_API_KEY: neither is set, so no role is configured to run")
-    if Role.TRANSFORM in roles:
+        problems.append("SCHEMA_REGISTRY_URL, HAKUNA_API_KEY, HAKO_API_KEY: none is set, so no role is configured")
+    if Role.TRANSFORM in roles or Role.HAKO in roles:
+        reader = Role.TRANSFORM if Role.TRANSFORM in roles else Role.HAKO
         need(
             bool(settings.registry_url),
             "SCHEMA_REGISTRY_URL",
-            "not set; transform needs the writers' schemas",
+            f"not set; {reader} needs the writers' schemas",
         )
     if Role.SEND in roles:
         need(
@@ -558,6 +576,13 @@ def _relations(settings: Settings, roles: tuple[Role, ...] | None, broken: set[s
             "HAKUNA_API_KEY",
             "not set; send needs it, or HAKUNA_API_KEY_FILE with the path of a file that holds it",
         )
+    if Role.HAKO in roles:
+        need(
+            settings.hako_key is not None,
+            "HAKO_API_KEY",
+            "not set; hako needs it, or HAKO_API_KEY_FILE with the path of a file that holds it",
+        )
+        need(settings.hako_quota is not None, "HAKO_QUOTA", "a quota such as 120/60s is needed: Hako allows no more")
     return problems
 
 

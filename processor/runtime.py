@@ -2,7 +2,7 @@
 
     settings ─► edges ─► one RoleThread a role ─► SIGTERM or SIGINT ─► drain ─► exit code
 
-Reading order: `run` (a process's life), then `_transform` and `_send` (what each role is made of).
+Reading order: `run` (a process's life), then `_transform`, `_send` and `_hako` (what each role is made of).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, Generic, assert_never
 
 import httpx
 import structlog
@@ -48,17 +48,26 @@ from processor.edges.keys import key_of
 from processor.edges.metrics import BUILD_INFO, USEFUL_REPLICAS, PrometheusSendMeter, PrometheusTransformMeter, Restores
 from processor.edges.rocks import StateDirectory
 from processor.errors import BrokerOutage, Fatal, Unusable
+from processor.hako.changes import Change, Table
+from processor.hako.destination import Hako
 from processor.hakuna import Api
 from processor.hakuna.destination import HakunaEvents, HakunaFeed
 from processor.records import OrderEvent, OutboxEntry, Record
 from processor.roles import Loop, RoleThread
+from processor.send.destination import EntryT
 from processor.send.endpoint import Endpoint
 from processor.send.handover import Handover
+from processor.send.intake import OutboxIntake
 from processor.send.pace import quota_problem, useful_replicas
 from processor.send.role import SendEdges, SendRole
 from processor.send.sender import Sender
 from processor.send.settings import SenderSettings, SendSettings, SendTopics
-from processor.topics import NEEDED, ORDER_TOPICS, Topic, missing, problems
+from processor.send.takeover import HoldsPast
+from processor.stock.gathering import Gathering
+from processor.stock.intake import Decode as Fields
+from processor.stock.intake import Intake
+from processor.stock.sent import SentObjects, SentPast
+from processor.topics import NEEDED, ORDER_TOPICS, STOCK_TOPICS, Topic, missing, problems
 from processor.transform.batch import Decode, Plan
 from processor.transform.decode import ORDER_EVENT
 from processor.transform.rules import Rules
@@ -73,6 +82,18 @@ log = structlog.get_logger(__name__)
 HOLDS_STORE: Final = 0
 """The one store of a send worker; it holds the holds of all its partitions."""
 FILES_MAX: Final = 65_536
+HAKO_IN_FLIGHT_MAX: Final = 8
+"""Requests to Hako at once: two a second are allowed, and none of them takes long."""
+HAKO_LINGER_S_MAX: Final = 5.0
+"""How long a change waits for others to fill its array where the quota is small."""
+HAKO_KEYS_MAX: Final = 4_000_000
+HAKO_BYTES_MAX: Final = 512 * 1024 * 1024
+"""Changes that wait, one a key, and what will be sent of them. A catalogue beyond that is read as it is sent."""
+TABLES: Final = {
+    Topic.LEVELS: Table.INVENTORY,
+    Topic.ITEMS: Table.ITEMS,
+    Topic.WAREHOUSES: Table.WAREHOUSES,
+}
 _AFTER_DRAIN_S: Final = 2.0
 """What a role may take beyond its drain to close its clients."""
 
@@ -82,7 +103,7 @@ def run(settings: Settings, roles: tuple[Role, ...]) -> int:
     clock = SystemClock()
     over = threading.Event()
     restores = Restores()
-    builders = {Role.TRANSFORM: _transform, Role.SEND: _send}
+    builders = {Role.TRANSFORM: _transform, Role.SEND: _send, Role.HAKO: _hako}
     threads = [RoleThread(role, partial(builders[role], settings, clock, restores), clock, over.set) for role in roles]
     BUILD_INFO.labels(*_build()).set(1)
     _open_files()
@@ -265,10 +286,10 @@ def _decoder(topic: Topic, registry: Schemas) -> Decode:
     return decode
 
 
-def _readable(settings: Settings, registry: Registry) -> None:
+def _readable(settings: Settings, registry: Registry, topics: Iterable[Topic] = ORDER_TOPICS) -> None:
     """Raises `Unusable` where a topic's newest schema cannot be read with ours, `RegistryOutage` without an answer."""
     wrong: list[str] = []
-    for topic in ORDER_TOPICS:
+    for topic in topics:
         subject = f"{settings.topic(topic)}-value"
         latest = registry.latest(subject)
         why = None if latest is None else unreadable(reader_schema(topic), latest)
@@ -330,17 +351,17 @@ def _send(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
         Random(),
         meter,
     )
+    holds = settings.topic(Topic.HOLDS) if settings.hakuna_api is Api.EVENTS else None
     role = SendRole(
         SendSettings(
             topics=SendTopics(
-                outbox=outbox,
-                deliveries=settings.topic(Topic.DELIVERIES),
+                sources=(outbox,),
+                receipts=settings.topic(Topic.DELIVERIES),
                 dead_letters=settings.topic(Topic.HAKUNA_DEAD_LETTERS),
-                holds=settings.topic(Topic.HOLDS) if settings.hakuna_api is Api.EVENTS else None,
+                holds=holds,
                 offsets=settings.topic(Topic.SEND_OFFSETS),
             ),
             group=group,
-            entry_types=destination.entry_types,
             dead_letter_share_max=settings.dead_letter_share_max,
             drain_s_max=settings.drain_s,
         ),
@@ -353,6 +374,8 @@ def _send(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
         ),
         handover,
         sender,
+        OutboxIntake(destination.entry_types),
+        None if holds is None else HoldsPast(holds),
     )
     return SendLoop(role, sender, transport)
 
@@ -374,13 +397,113 @@ def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
             assert_never(settings.hakuna_api)
 
 
-class SendLoop:
-    """The send role's two threads as one: its own thread turns the Kafka side, another runs the event loop.
+# ---- hako ----------------------------------------------------------------------------------------------------------
+
+
+def _hako(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
+    """The hako role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
+    from processor.edges.registry import Registry as Client
+
+    kafka = settings.librdkafka
+    group = settings.group(Role.HAKO)
+    described = _topics(settings, Role.HAKO, KafkaAdmin(kafka, client_id="hakuna-processor-hako-start"))
+    sources = tuple(settings.topic(topic) for topic in STOCK_TOPICS)
+    partitions = described[sources[0]].partitions
+    quota = settings.hako_quota
+    assert quota is not None, "hako was started without a quota"
+    assert settings.hako_key is not None, "hako was started without a key"
+    problem = quota_problem(quota, partitions, "HAKO_QUOTA")
+    if problem is not None:
+        raise Unusable([problem])
+    USEFUL_REPLICAS.labels(Role.HAKO).set(useful_replicas(quota, partitions, HAKO_IN_FLIGHT_MAX))
+    key = key_of(settings.hako_key, "HAKO_API_KEY_FILE")
+    registry = Client.at(settings)
+    _readable(settings, registry, STOCK_TOPICS)
+    stores = StateDirectory(
+        Path(settings.state_dir) / Role.HAKO, settings.state_cache_bytes, settings.state_write_buffer_bytes
+    )
+    stores.wipe(HOLDS_STORE)  # what was sent is read again, for the partitions that are ours then
+    client_id = f"hakuna-processor-hako-{stores.worker}"
+    destination = Hako(
+        user_agent=f"hakuna-processor/{_build()[0]}",
+        parcel_entries_max=settings.hako_batch_max,
+        parcel_bytes_max=settings.hako_batch_bytes_max,
+        linger_s=min(HAKO_LINGER_S_MAX, 2 * quota.window_s / quota.requests),
+        park_for_ms=round(settings.park_for_s * 1000),
+    )
+    meter = PrometheusSendMeter(Role.HAKO, restores)
+    handover: Handover[Change] = Handover()
+    transport = transport_for(
+        httpx.URL(settings.hako_base_url),
+        Implementation(settings.http_transport),
+        HttpLimits(connections_max=HAKO_IN_FLIGHT_MAX, total_s_max=settings.request_timeout_s),
+    )
+    memory = SentObjects(stores.open(HOLDS_STORE))
+    sender = Sender(
+        SenderSettings(
+            base_url=settings.hako_base_url,
+            quota=quota,
+            partitions_total=partitions,
+            in_flight_max=min(HAKO_IN_FLIGHT_MAX, settings.in_flight_max),
+            request_s_max=settings.request_timeout_s,
+            poison_after_s=settings.poison_after_s,
+        ),
+        destination,
+        Endpoint(transport, RequestTemplate, settings.hako_base_url, settings.request_timeout_s, clock),
+        key,
+        memory,
+        handover,
+        clock,
+        Random(),
+        meter,
+        Gathering(memory, destination.parcel_entries_max, destination.parcel_bytes_max, destination.linger_s),
+    )
+    sent = settings.topic(Topic.HAKO_SENT)
+    role = SendRole(
+        SendSettings(
+            topics=SendTopics(
+                sources=sources,
+                receipts=sent,
+                dead_letters=settings.topic(Topic.HAKO_DEAD_LETTERS),
+                holds=None,
+                offsets=None,
+            ),
+            group=group,
+            dead_letter_share_max=settings.dead_letter_share_max,
+            entries_max=HAKO_KEYS_MAX,
+            bytes_max=HAKO_BYTES_MAX,
+            drain_s_max=settings.drain_s,
+        ),
+        SendEdges(
+            # Range: partition N of the three belongs to one worker, as the quota's shares and `hako.sent` have it.
+            consumer=KafkaConsumer(kafka, group=group, assignment=Assignment.RANGE, client_id=client_id),
+            producer=KafkaProducer(kafka, client_id=client_id),
+            reader=KafkaReader(kafka, group=group, client_id=client_id),
+            clock=clock,
+            meter=meter,
+        ),
+        handover,
+        sender,
+        Intake({settings.topic(topic): (table, _fields(topic, registry)) for topic, table in TABLES.items()}),
+        SentPast(sent, {table.value: settings.topic(topic) for topic, table in TABLES.items()}),
+    )
+    return SendLoop(role, sender, transport)
+
+
+def _fields(topic: Topic, registry: Schemas) -> Fields:
+    return AvroDecoder(reader_schema(topic), registry).decode
+
+
+# ---- what sends, as its thread sees it -----------------------------------------------------------------------------
+
+
+class SendLoop(Generic[EntryT]):
+    """A sending role's two threads as one: its own thread turns the Kafka side, another runs the event loop.
 
     Mutable: `_failure` is what ended the event loop before it was told to.
     """
 
-    def __init__(self, role: SendRole, sender: Sender[OutboxEntry], transport: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, role: SendRole[EntryT], sender: Sender[EntryT], transport: httpx.AsyncBaseTransport) -> None:
         self._role = role
         self._sender = sender
         self._transport = transport

@@ -38,6 +38,11 @@ class Topic(StrEnum):
     HOLDS = "hakuna.holds"
     SEND_OFFSETS = "hakuna.send-offsets"
     RESOLUTIONS = "hakuna.dead-letter-resolutions"
+    ITEMS = "catalog.items"
+    WAREHOUSES = "catalog.warehouses"
+    LEVELS = "inventory.levels"
+    HAKO_SENT = "hako.sent"
+    HAKO_DEAD_LETTERS = "hako.dead-letters"
 
 
 ORDER_TOPICS: Final = (
@@ -48,6 +53,12 @@ ORDER_TOPICS: Final = (
     Topic.CANCELLED,
 )
 """The sources of transform. Their order here is the order in which equal timestamps are taken."""
+
+
+STOCK_TOPICS: Final = (Topic.LEVELS, Topic.ITEMS, Topic.WAREHOUSES)
+"""The sources of hako. The first shares the quota out."""
+
+DEAD_LETTER_TOPICS: Final = (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS, Topic.HAKO_DEAD_LETTERS)
 
 
 class TopicPlan(NamedTuple):
@@ -67,6 +78,9 @@ _DEAD_LETTERS: Final = {
     # its partition for ever.
     "message.timestamp.after.max.ms": str(2**63 - 1),
 }
+
+_SNAPSHOTS: Final = {"cleanup.policy": "compact"}
+"""Made so; a shop's own that deletes by age is as good while every object is told of again before that."""
 
 TOPICS: Final = (
     TopicPlan(Topic.PLACED, {"retention.ms": str(7 * DAY_MS)}, "source: an order as it was placed"),
@@ -90,11 +104,17 @@ TOPICS: Final = (
     TopicPlan(Topic.HOLDS, _COMPACTED, "orders that wait behind a refusal"),
     TopicPlan(Topic.SEND_OFFSETS, _COMPACTED, "finished offsets that outgrow the commit metadata"),
     TopicPlan(Topic.RESOLUTIONS, _COMPACTED, "which dead letters are replayed, discarded or superseded"),
+    TopicPlan(Topic.ITEMS, _SNAPSHOTS, "source: items as they are"),
+    TopicPlan(Topic.WAREHOUSES, _SNAPSHOTS, "source: warehouses as they are"),
+    TopicPlan(Topic.LEVELS, _SNAPSHOTS, "source: how many of an item are in a warehouse"),
+    TopicPlan(Topic.HAKO_SENT, _COMPACTED, "what Hako has accepted of each object"),
+    TopicPlan(Topic.HAKO_DEAD_LETTERS, _DEAD_LETTERS, "objects refused; timestamps are the originals"),
 )
 
 NEEDED: Final[Mapping[Role, tuple[Topic, ...]]] = {
     Role.TRANSFORM: (*ORDER_TOPICS, Topic.CHANGELOG, Topic.OUTBOX, Topic.ORDER_DEAD_LETTERS),
     Role.SEND: (Topic.OUTBOX, Topic.DELIVERIES, Topic.HAKUNA_DEAD_LETTERS, Topic.HOLDS, Topic.SEND_OFFSETS),
+    Role.HAKO: (*STOCK_TOPICS, Topic.HAKO_SENT, Topic.HAKO_DEAD_LETTERS),
 }
 """The topics that a role cannot work without; all of them have the partition count of the first."""
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from processor.topics import ORDER_TOPICS, TOPICS, TopicAsItIs, TopicPlan
+from processor.config import Role
+from processor.topics import NEEDED, ORDER_TOPICS, STOCK_TOPICS, TOPICS, Topic, TopicAsItIs, TopicPlan
 
 _AT_LEAST: Final = frozenset({"retention.ms", "max.message.bytes"})
 """Settings of which more is good enough."""
@@ -47,11 +48,24 @@ def plan(
     retention_ms: int | None = None,
     only: Iterable[TopicPlan] = TOPICS,
 ) -> list[Step]:
-    """`partitions` counts where no source topic is there yet; others follow the sources that are. `retention_ms`
-    overrides that of the topics that are deleted by age, dead letters excepted."""
-    existing = {state.partitions for topic in ORDER_TOPICS if (state := described.get(prefix + topic)) is not None}
-    count = max(existing) if existing else partitions
-    return [_step(one, prefix, described.get(prefix + one.topic), count, retention_ms) for one in only]
+    """`partitions` counts where no source topic is there yet; others follow the sources that are: orders and stock each
+    by themselves. `retention_ms` overrides that of the topics that are deleted by age, dead letters excepted."""
+
+    def count(sources: Iterable[Topic]) -> int:
+        there = (described.get(prefix + topic) for topic in sources)
+        return max((state.partitions for state in there if state is not None), default=partitions)
+
+    of_orders, of_stock = count(ORDER_TOPICS), count(STOCK_TOPICS)
+    return [
+        _step(
+            one,
+            prefix,
+            described.get(prefix + one.topic),
+            of_stock if one.topic in NEEDED[Role.HAKO] else of_orders,
+            retention_ms,
+        )
+        for one in only
+    ]
 
 
 def _step(wanted: TopicPlan, prefix: str, there: TopicAsItIs | None, partitions: int, retention_ms: int | None) -> Step:

@@ -85,6 +85,14 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     validation_errors: tuple[str, ...] = ()
 
 
+class Otherwise(msgspec.Struct, frozen=True, gc=False):
+    """Refused as it was sent, and to be sent in another way: what a destination makes of a refusal, never of an
+    answer by itself. How is the destination's own business, and its entries say it."""
+
+
+OTHERWISE: Final = Otherwise()
+
+
 class KeyRefused(msgspec.Struct, frozen=True, gc=False):
     """The key is refused, and with it everything that is sent with it."""
 

@@ -21,7 +21,7 @@ _STYLES: Final = {"sound": "green", "note": "yellow", "problem": "bold red"}
 @click.command("check", short_help="finds everything that would keep a worker from working")
 @click.option(
     "--role",
-    type=click.Choice(["transform", "send", "all"]),
+    type=click.Choice(["transform", "send", "hako", "all"]),
     default="all",
     show_default=True,
     help="For which role; `all` checks those that are configured.",

@@ -19,7 +19,7 @@ _ALL = "all"
     type=click.Choice([*(known.value for known in Role), _ALL]),
     default=_ALL,
     show_default=True,
-    help="Which role; `all` runs those that are configured (transform: a registry, send: a key).",
+    help="Which role; `all` runs those that are configured (transform: a registry, send and hako: a key of their API).",
 )
 @env_file
 def command(role: str, env_file: Path | None) -> None:
@@ -28,6 +28,7 @@ def command(role: str, env_file: Path | None) -> None:
     \b
     hakuna-processor run --role transform
     hakuna-processor run --role send --env-file worker.env
+    hakuna-processor run --role hako
     """
     roles = settings_or_exit(env_file, None).configured_roles() if role == _ALL else (Role(role),)
     settings = settings_or_exit(env_file, roles)

@@ -56,11 +56,11 @@ def _steps(settings: Settings, *, register: bool) -> list[SchemaStep]:
     from processor.edges.avro_compat import unreadable
     from processor.edges.registry_http import RegistryHttp
     from processor.schemas_plan import Registered, SchemaAction, schema_step
-    from processor.topics import ORDER_TOPICS
+    from processor.topics import ORDER_TOPICS, STOCK_TOPICS
 
     registry = RegistryHttp(settings.registry_url, settings.registry_auth)
     steps, schemas = [], {}
-    for topic in ORDER_TOPICS:
+    for topic in (*ORDER_TOPICS, *STOCK_TOPICS):
         subject = f"{settings.topic(topic)}-value"
         numbers = registry.versions(subject)
         level = registry.level(subject)

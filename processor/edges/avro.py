@@ -4,8 +4,8 @@
             01 | GUID, 16 bytes               | Avro          the newer framing, in the value …
     header: __value_schema_id = 00 + ID or 01 + GUID           … or in a header, the value then being Avro alone
 
-Owned by the transform thread. Where the writer's schema is the same as ours, resolution is skipped (19 → 15 µs a
-record here); logical types are stripped, so that times stay the integers that were sent.
+Owned by the thread of the role that reads. Where the writer's schema is the same as ours, resolution is skipped
+(19 → 15 µs a record here); logical types are stripped, so that times stay the integers that were sent.
 
 Not chosen: confluent-kafka's AvroDeserializer, which costs three times as much and refuses values of under 6 bytes
 that are framed by a header.
@@ -42,6 +42,9 @@ _READER_FILES: Final = {
     Topic.REFUNDED: "line_items_refunded.avsc",
     Topic.LINE_ITEMS_CANCELLED: "line_items_cancelled.avsc",
     Topic.CANCELLED: "order_cancelled.avsc",
+    Topic.ITEMS: "item_changed.avsc",
+    Topic.WAREHOUSES: "warehouse_changed.avsc",
+    Topic.LEVELS: "inventory_level_changed.avsc",
 }
 
 

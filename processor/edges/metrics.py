@@ -103,6 +103,12 @@ HELD_ORDERS: Final = Gauge(
     "processor_held_orders", "Orders that wait behind a refusal of one of their entries", ["partition"]
 )
 
+OLDEST_UNSENT: Final = Gauge(
+    "processor_oldest_unsent_seconds",
+    "Since when the newest value of some object has not been sent, 0 when all are",
+    ["destination"],
+)
+
 FLOOD_STOPPED: Final = Gauge(
     "processor_flood_stopped", "1 since the flood guard stopped the role, until a restart", ["role"]
 )
@@ -222,6 +228,8 @@ class PrometheusSendMeter:
             QUOTA_SHARE.labels(destination).set(gauges.quota_share)
         CIRCUIT.labels(destination).set(_CIRCUIT[gauges.circuit])
         KEY_REFUSED.labels(destination).set(gauges.key_refused)
+        if self._role is Role.HAKO:
+            OLDEST_UNSENT.labels(destination).set(gauges.oldest_unsent_s or 0.0)
 
     def loop_lag(self, seconds: float) -> None:
         LOOP_LAG.observe(seconds)
@@ -231,16 +239,22 @@ class PrometheusSendMeter:
             RECORDS.labels(self._role, topic, outcome).inc(count)
         for (topic, stage, reason), count in endings.dead_letters.items():
             DEAD_LETTERS.labels(topic, stage, reason).inc(count)
+        for (topic, ignored), count in endings.ignored.items():
+            IGNORED.labels(topic, ignored).inc(count)
 
     def lag(self, lags: Sequence[PartitionLag]) -> None:
         self._lags.show(lags)
-        now = {lag.partition for lag in lags}
+        # Only orders are held; and partition N of several sources is restored once.
+        now = {lag.partition for lag in lags} if self._role is Role.SEND else set()
         for gone in self._held - now:
             HELD_ORDERS.remove(str(gone))
         self._held = now
+        remaining: dict[int, int] = {}
         for lag in lags:
-            HELD_ORDERS.labels(lag.partition).set(lag.held_orders)
-        self._restores.show(self._role, {lag.partition: lag.restore_remaining for lag in lags})
+            if self._role is Role.SEND:
+                HELD_ORDERS.labels(lag.partition).set(lag.held_orders)
+            remaining[lag.partition] = max(remaining.get(lag.partition, 0), lag.restore_remaining)
+        self._restores.show(self._role, remaining)
 
     def flooded(self) -> None:
         FLOOD_STOPPED.labels(self._role).set(1)

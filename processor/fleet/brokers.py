@@ -15,13 +15,17 @@ from processor.edges.kafka_client import Log
 from processor.edges.kafka_groups import KafkaGroups
 from processor.edges.kafka_scan import KafkaScan, Window
 from processor.records import TopicPartition
-from processor.topics import ORDER_TOPICS, Topic
+from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
 
 _CLIENT_ID: Final = "hakuna-processor-status"
 _LOOK_RECORDS: Final = 20
 """Past the committed offset there may be transaction markers; the first record stands within so many."""
 
-SOURCES: Final[Mapping[Role, tuple[Topic, ...]]] = {Role.TRANSFORM: ORDER_TOPICS, Role.SEND: (Topic.OUTBOX,)}
+SOURCES: Final[Mapping[Role, tuple[Topic, ...]]] = {
+    Role.TRANSFORM: ORDER_TOPICS,
+    Role.SEND: (Topic.OUTBOX,),
+    Role.HAKO: STOCK_TOPICS,
+}
 """What each role consumes."""
 
 

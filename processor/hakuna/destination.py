@@ -18,7 +18,7 @@ from typing import Final
 
 from processor.hakuna import answers, feed
 from processor.records import EntryType, OutboxEntry, Reason
-from processor.verdicts import Answer, NoAnswer, Verdict
+from processor.verdicts import Answer, NoAnswer, Rejected, Verdict
 
 _RawHeaders = Sequence[tuple[bytes, bytes]]
 _Request = tuple[str, str, bytes, _RawHeaders]
@@ -55,6 +55,10 @@ class HakunaEvents:
     def verdict(self, answer: Answer | NoAnswer, now_ms: int) -> Verdict:
         return answers.verdict(answer, now_ms)
 
+    def reconsidered(self, entries: Sequence[OutboxEntry], rejected: Rejected, now_ms: int) -> Rejected:
+        """An event is told in one way."""
+        return rejected
+
     def holds(self, reason: str) -> bool:
         """`cancel_decline` is an answer, not a fault: the order goes on."""
         return reason != Reason.CANCEL_DECLINE
@@ -90,6 +94,10 @@ class HakunaFeed:
 
     def verdict(self, answer: Answer | NoAnswer, now_ms: int) -> Verdict:
         return answers.verdict(answer, now_ms)
+
+    def reconsidered(self, entries: Sequence[OutboxEntry], rejected: Rejected, now_ms: int) -> Rejected:
+        """An order is told in one way."""
+        return rejected
 
     def holds(self, reason: str) -> bool:
         """A newer snapshot is whole by itself, and is tried."""

@@ -1,23 +1,25 @@
 """An API, its key and its clock.
 
-Hakuna has no request that only looks at a key. A request that changes nothing there is: an empty object (the Order
-feed: an empty array), which names no order and is refused after the key has been looked at, so that 401 and 403 mean a
-bad key and any other 4xx a good one. It is a request all the same: it counts in the API's quota and not in the worker's
-pace, so it is left out where a quota is set, unless it is asked for; then only the connection is tried.
+No API has a request that only looks at a key. A request that changes nothing there is: an empty object (the Order feed
+and Hako: an empty array), which names nothing and is refused after the key has been looked at, so that 401 and 403 mean
+a bad key and any other 4xx a good one. It is a request all the same: it counts in the API's quota and not in the
+worker's pace, so it is left out where a quota is set, unless it is asked for; then only the connection is tried.
 
 The answer's `Date` tells that machine's clock, to a second.
 """
 
 from __future__ import annotations
 
+import base64
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Final, NamedTuple
 
 import httpx
 
-from processor.config import Settings
+from processor.config import KeySource, Settings
 from processor.edges.clock import SystemClock
 from processor.edges.http_choice import tls_context
 from processor.edges.keys import key_of
@@ -42,7 +44,19 @@ class Place(NamedTuple):
 def check_hakuna(settings: Settings, *, try_key: bool | None) -> list[Finding]:
     """`try_key` None: where no quota is set."""
     place = Place("HAKUNA_API_KEY", "HAKUNA_BASE_URL, HAKUNA_ENVIRONMENT", settings.hakuna_url)
-    source = settings.hakuna_key
+    tries = settings.hakuna_quota is None if try_key is None else try_key
+    return _check(place, settings.hakuna_key, partial(_hakuna, settings), tries=tries)
+
+
+def check_hako(settings: Settings, *, try_key: bool | None) -> list[Finding]:
+    """`try_key` None: not, for Hako always has a quota."""
+    place = Place("HAKO_API_KEY", "HAKO_BASE_URL", settings.hako_base_url)
+    return _check(place, settings.hako_key, partial(_hako, settings), tries=bool(try_key))
+
+
+def _check(
+    place: Place, source: KeySource | None, request: Callable[[str], httpx.Request], *, tries: bool
+) -> list[Finding]:
     if source is None:
         return []  # complained of with the settings
     try:
@@ -52,13 +66,22 @@ def check_hakuna(settings: Settings, *, try_key: bool | None) -> list[Finding]:
         name, _, what = complaint.partition(": ")
         remedy = "put the key, and nothing else, into that file, readable for this user"
         return [problem(Area.KEYS, name, what, remedy)]
-    if settings.hakuna_quota is None if try_key is None else try_key:
-        return _try(place, _request(settings, key))
+    if tries:
+        return _try(place, request(key))
     why = "not tried: the request would not be counted in the quota; a wrong key shows with the first one"
     return [*_reach(place), note(Area.KEYS, place.key_setting, why, "--try-key tries it")]
 
 
-def _request(settings: Settings, key: str) -> httpx.Request:
+def _hako(settings: Settings, key: str) -> httpx.Request:
+    """An update of nothing: an empty array, where one or more objects are needed."""
+    headers = {
+        "Authorization": f"Basic {base64.b64encode(f'{key}:'.encode()).decode()}",
+        "Content-Type": "application/json",
+    }
+    return httpx.Request("PUT", f"{settings.hako_base_url}/items", content=b"[]", headers=headers)
+
+
+def _hakuna(settings: Settings, key: str) -> httpx.Request:
     path, body = ("/events", b"{}") if settings.hakuna_api is Api.EVENTS else ("/feeds/order", b"[]")
     headers = {
         "Authorization": f"Bearer {key}",

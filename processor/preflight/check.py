@@ -3,7 +3,7 @@
 settings ──► what is usable of them ─┬─► cluster   ┐
                                      ├─► schemas   ├─► findings, in the areas' order
                                      ├─► disk      │
-                                     └─► api       ┘
+                                     └─► apis      ┘
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from processor.config import Role, Settings
-from processor.preflight.api import check_hakuna
+from processor.preflight.api import check_hako, check_hakuna
 from processor.preflight.cluster import check_cluster
 from processor.preflight.disk import check_disk
 from processor.preflight.findings import Area, Finding
@@ -31,10 +31,12 @@ def check(environment: Mapping[str, str], roles: tuple[Role, ...] | None, *, try
     settings, found = usable(environment, roles)
     chosen = settings.configured_roles() if roles is None else roles
     tasks: list[Callable[[], list[Finding]]] = [partial(_cluster, settings, chosen), partial(check_disk, settings)]
-    if Role.TRANSFORM in chosen and settings.registry_url:
-        tasks.append(partial(check_schemas, settings))
+    if {Role.TRANSFORM, Role.HAKO} & set(chosen) and settings.registry_url:
+        tasks.append(partial(check_schemas, settings, chosen))
     if Role.SEND in chosen:
         tasks.append(partial(check_hakuna, settings, try_key=try_key))
+    if Role.HAKO in chosen:
+        tasks.append(partial(check_hako, settings, try_key=try_key))
     with ThreadPoolExecutor(len(tasks)) as pool:
         for part in pool.map(lambda task: task(), tasks):
             found += part

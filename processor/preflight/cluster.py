@@ -27,7 +27,7 @@ from processor.preflight.findings import Area, Finding, note, problem, sound, sp
 from processor.preflight.heard import Heard
 from processor.records import TopicPartition
 from processor.send.pace import quota_problem
-from processor.topics import KEEP, NEEDED, ORDER_TOPICS, TOPICS, Topic, problems
+from processor.topics import DEAD_LETTER_TOPICS, KEEP, NEEDED, ORDER_TOPICS, STOCK_TOPICS, TOPICS, Topic, problems
 from processor.topics_plan import Action, plan
 
 CLOCK_S_MAX: Final = 60.0
@@ -35,7 +35,7 @@ CLOCK_S_MAX: Final = 60.0
 ANSWER_TRIES_MAX: Final = 10
 """Of a second each, for the first question."""
 _NOT_LET_IN: Final = ("sasl", "ssl", "authentication", "certificate")
-_DEAD_LETTERS: Final = (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS)
+_SOURCES: Final = (*ORDER_TOPICS, *STOCK_TOPICS)
 _PLANS: Final = {one.topic: one for one in TOPICS}
 
 
@@ -156,7 +156,7 @@ def _configuration(
     that somebody may have made. The sources are the shops' own."""
     found = []
     for name, topic in names.items():
-        if topic in ORDER_TOPICS or name in complained:
+        if topic in _SOURCES or name in complained:
             continue
         # Alone, and with the partitions that it has: those were judged before.
         (step,) = plan(
@@ -166,7 +166,7 @@ def _configuration(
             continue
         wanted = ", ".join(f"{key}={value}" for key, value in step.config.items())
         remedy = f"`hakuna-processor topics create` sets {wanted}"
-        lost = names[step.topic] in _DEAD_LETTERS and step.config.get("retention.ms") == KEEP
+        lost = names[step.topic] in DEAD_LETTER_TOPICS and step.config.get("retention.ms") == KEEP
         what = (
             f"{step.why}: dead letters carry their records' old timestamps, and would be deleted by age"
             if lost
@@ -224,14 +224,20 @@ def _transactions(settings: Settings, kafka: Mapping[str, str], role: Role) -> l
 
 
 def _quota(settings: Settings, roles: Sequence[Role], described: Mapping[str, TopicState | None]) -> list[Finding]:
-    outbox = described.get(settings.topic(Topic.OUTBOX))
-    if Role.SEND not in roles or settings.hakuna_quota is None or outbox is None:
-        return []
-    complaint = quota_problem(settings.hakuna_quota, outbox.partitions, "HAKUNA_QUOTA")
-    if complaint is None:
-        return []
-    what, remedy = split(complaint.removeprefix("HAKUNA_QUOTA: "))
-    return [problem(Area.SETTINGS, "HAKUNA_QUOTA", what, remedy)]
+    quotas = (
+        (Role.SEND, settings.hakuna_quota, "HAKUNA_QUOTA", Topic.OUTBOX),
+        (Role.HAKO, settings.hako_quota, "HAKO_QUOTA", STOCK_TOPICS[0]),
+    )
+    found = []
+    for role, quota, setting, topic in quotas:
+        state = described.get(settings.topic(topic))
+        if role not in roles or quota is None or state is None:
+            continue
+        complaint = quota_problem(quota, state.partitions, setting)
+        if complaint is not None:
+            what, remedy = split(complaint.removeprefix(f"{setting}: "))
+            found.append(problem(Area.SETTINGS, setting, what, remedy))
+    return found
 
 
 def _clock(settings: Settings, admin: KafkaAdmin, described: Mapping[str, TopicState | None]) -> list[Finding]:
@@ -239,7 +245,7 @@ def _clock(settings: Settings, admin: KafkaAdmin, described: Mapping[str, TopicS
     can be seen is whether there are records from the future."""
     partitions = [
         TopicPartition(name, number)
-        for name in (settings.topic(topic) for topic in ORDER_TOPICS)
+        for name in (settings.topic(topic) for topic in _SOURCES)
         if (state := described.get(name)) is not None
         for number in range(state.partitions)
     ]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from processor.config import Role
-from processor.topics import NEEDED, ORDER_TOPICS, Topic
+from processor.topics import NEEDED, ORDER_TOPICS, STOCK_TOPICS, Topic
 
 READ: Final = "READ"
 WRITE: Final = "WRITE"
@@ -19,10 +19,12 @@ DESCRIBE_CONFIGS: Final = "DESCRIBE_CONFIGS"
 _READS: Final[Mapping[Role, frozenset[Topic]]] = {
     Role.TRANSFORM: frozenset({*ORDER_TOPICS, Topic.CHANGELOG}),
     Role.SEND: frozenset({Topic.OUTBOX, Topic.HOLDS, Topic.SEND_OFFSETS}),
+    Role.HAKO: frozenset({*STOCK_TOPICS, Topic.HAKO_SENT}),
 }
 _WRITES: Final[Mapping[Role, frozenset[Topic]]] = {
     Role.TRANSFORM: frozenset({Topic.CHANGELOG, Topic.OUTBOX, Topic.ORDER_DEAD_LETTERS}),
     Role.SEND: frozenset({Topic.DELIVERIES, Topic.HAKUNA_DEAD_LETTERS, Topic.HOLDS, Topic.SEND_OFFSETS}),
+    Role.HAKO: frozenset({Topic.HAKO_SENT, Topic.HAKO_DEAD_LETTERS}),
 }
 TRANSACTIONAL: Final = frozenset({Role.TRANSFORM})
 """Roles that write in transactions, and so need Write on their transactional IDs."""

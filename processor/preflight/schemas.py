@@ -1,22 +1,29 @@
-"""The registry, and whether what is registered there can be read: the same question as at transform's start."""
+"""The registry, and whether what is registered there can be read: the same question as at a worker's start."""
 
 from __future__ import annotations
 
-from processor.config import Settings
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from processor.config import Role, Settings
 from processor.edges.avro import reader_schema
 from processor.edges.avro_compat import unreadable
 from processor.edges.registry_http import RegistryHttp
 from processor.errors import RegistryOutage
 from processor.preflight.findings import Area, Finding, note, problem, sound, split
-from processor.topics import ORDER_TOPICS
+from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
+
+_SOURCES: Final[Mapping[Role, tuple[Topic, ...]]] = {Role.TRANSFORM: ORDER_TOPICS, Role.HAKO: STOCK_TOPICS}
+"""What is written with a schema."""
 
 
-def check_schemas(settings: Settings) -> list[Finding]:
+def check_schemas(settings: Settings, roles: Sequence[Role]) -> list[Finding]:
+    """Of the sources of these roles."""
     registry = RegistryHttp(settings.registry_url, settings.registry_auth)
     try:
         registry.subjects()
         found = [sound(Area.REGISTRY, settings.registry_url, "answers")]
-        for topic in ORDER_TOPICS:
+        for topic in [topic for role in roles for topic in _SOURCES.get(role, ())]:
             found.append(_subject(registry, f"{settings.topic(topic)}-value", reader_schema(topic)))
     except RegistryOutage as outage:
         what, remedy = split(str(outage))

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from typing import Generic
 
 from processor.interfaces import Committed
-from processor.records import OutboxEntry, Record, TopicPartition
+from processor.records import Record, TopicPartition
+from processor.send.destination import EntryT
 from processor.send.offsets import OffsetMap, Range
 from processor.send.pending import Pending
 
@@ -38,7 +40,7 @@ class Mapped:
         self.durable = False
 
 
-class Assignment:
+class Assignment(Generic[EntryT]):
     """One assignment of one partition.
 
     `committed` is the last commit as the broker has it; `claim` is how many of its slots of the quota count
@@ -70,7 +72,7 @@ class Assignment:
         self.phase = Phase.ASSIGNED
         self.committed = Committed(None, "")
         self.finished_before: list[Range] = []
-        self.offsets: OffsetMap[Pending[OutboxEntry] | Record] = OffsetMap(None, ())
+        self.offsets: OffsetMap[Pending[EntryT] | Record] = OffsetMap(None, ())
         self.claim: int | None = None
         self.dirty = False
         self.mapped: Mapped | None = None
@@ -92,32 +94,32 @@ class Assignment:
         self.dirty = True
 
 
-class Assignments:
+class Assignments(Generic[EntryT]):
     """Those that are ours now, by partition and by epoch."""
 
     def __init__(self) -> None:
-        self._by_partition: dict[TopicPartition, Assignment] = {}
-        self._by_epoch: dict[int, Assignment] = {}
+        self._by_partition: dict[TopicPartition, Assignment[EntryT]] = {}
+        self._by_epoch: dict[int, Assignment[EntryT]] = {}
         self._epochs = 0
 
-    def begin(self, where: TopicPartition, now_s: float) -> Assignment:
+    def begin(self, where: TopicPartition, now_s: float) -> Assignment[EntryT]:
         assert where not in self._by_partition, f"{where} assigned twice"
         self._epochs += 1
-        assignment = Assignment(where, self._epochs, now_s)
+        assignment: Assignment[EntryT] = Assignment(where, self._epochs, now_s)
         self._by_partition[where] = self._by_epoch[assignment.epoch] = assignment
         return assignment
 
-    def end(self, assignment: Assignment) -> None:
+    def end(self, assignment: Assignment[EntryT]) -> None:
         del self._by_partition[assignment.where]
         del self._by_epoch[assignment.epoch]
 
-    def at(self, where: TopicPartition) -> Assignment | None:
+    def at(self, where: TopicPartition) -> Assignment[EntryT] | None:
         return self._by_partition.get(where)
 
-    def of(self, epoch: int) -> Assignment | None:
+    def of(self, epoch: int) -> Assignment[EntryT] | None:
         return self._by_epoch.get(epoch)
 
-    def __iter__(self) -> Iterator[Assignment]:
+    def __iter__(self) -> Iterator[Assignment[EntryT]]:
         return iter(self._by_partition.values())
 
     def __len__(self) -> int:

@@ -14,18 +14,20 @@ Owned by the Kafka thread; no state of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, Generic
 
 import structlog
 
 from processor.errors import BrokerOutage, Fenced
 from processor.interfaces import Committed, Consumer
-from processor.records import OutboxEntry, TopicPartition
+from processor.records import TopicPartition
 from processor.send.assignments import Assignment, Mapped, Phase
+from processor.send.destination import EntryT
 from processor.send.effects import Effects
 from processor.send.handover import Handover, Paced
 from processor.send.note import Note, write_note
-from processor.send.offsets import encode_ranges
+from processor.send.offsets import Range, encode_ranges
+from processor.send.settings import SendTopics
 
 log = structlog.get_logger(__name__)
 
@@ -33,27 +35,30 @@ MAP_FLUSH_S: Final = 1.0
 """What a partition that leaves may wait for its map to be acknowledged."""
 
 
-class Commits:
+class Commits(Generic[EntryT]):
     """See the module."""
 
-    def __init__(self, consumer: Consumer, effects: Effects, handover: Handover[OutboxEntry]) -> None:
+    def __init__(
+        self, consumer: Consumer, effects: Effects[EntryT], handover: Handover[EntryT], topics: SendTopics
+    ) -> None:
         self._consumer = consumer
         self._effects = effects
         self._handover = handover
+        self._topics = topics
 
-    def opened(self, assignment: Assignment) -> None:
+    def opened(self, assignment: Assignment[EntryT]) -> None:
         """Its last owner's commit is known. Without a mark, all slots count as in use; else they are claimed
         first."""
         if assignment.claim is None:
             self._pace(assignment, None)
 
-    def claims(self, assignments: Iterable[Assignment]) -> bool:
+    def claims(self, assignments: Iterable[Assignment[EntryT]]) -> bool:
         """Whether a claim can be made: the sooner it is, the sooner something is sent."""
         return any(
             assignment.claim is not None and assignment.offsets.next_offset is not None for assignment in assignments
         )
 
-    def commit(self, assignments: Iterable[Assignment]) -> str | None:
+    def commit(self, assignments: Iterable[Assignment[EntryT]]) -> str | None:
         """Those that have something new to say. Returns why it was refused."""
         offsets = {}
         for assignment in assignments:
@@ -69,7 +74,7 @@ class Commits:
                     assignment.claim = None
         return refused
 
-    def leave(self, assignments: Iterable[Assignment], used: Mapping[int, int | None]) -> None:
+    def leave(self, assignments: Iterable[Assignment[EntryT]], used: Mapping[int, int | None]) -> None:
         """The last commit of those that go to another worker; `used` by epoch, None where a bucket was never
         opened."""
         offsets = {}
@@ -81,7 +86,7 @@ class Commits:
                     offsets[assignment] = committed
         self._commit(offsets)
 
-    def _commit(self, offsets: Mapping[Assignment, Committed]) -> str | None:
+    def _commit(self, offsets: Mapping[Assignment[EntryT], Committed]) -> str | None:
         if not offsets:
             return None
         told: dict[TopicPartition, Committed] = {assignment.where: offset for assignment, offset in offsets.items()}
@@ -97,7 +102,7 @@ class Commits:
             assignment.committed = committed
         return None
 
-    def _regular(self, assignment: Assignment) -> Committed | None:
+    def _regular(self, assignment: Assignment[EntryT]) -> Committed | None:
         """What may be committed of it now; a map that outgrows it goes to its topic first, and is committed
         later."""
         next_offset = assignment.offsets.next_offset
@@ -109,7 +114,7 @@ class Commits:
                 return None
             assignment.mapped = None
             return Committed(mapped.next_offset, _in_topic(None))
-        finished = assignment.offsets.finished()
+        finished = self._finished(assignment)
         note = write_note(Note(None, finished))
         if note is not None:
             assignment.dirty = False
@@ -118,11 +123,11 @@ class Commits:
         self._effects.map(assignment, assignment.mapped.value)
         return None
 
-    def _leaving(self, assignment: Assignment, left: int | None) -> Committed | None:
+    def _leaving(self, assignment: Assignment[EntryT], left: int | None) -> Committed | None:
         next_offset = assignment.offsets.next_offset
         if next_offset is None:
             return None
-        finished = assignment.offsets.finished()
+        finished = self._finished(assignment)
         note = write_note(Note(left, finished))
         if note is not None:
             return Committed(next_offset, note)
@@ -131,7 +136,14 @@ class Commits:
         self._effects.flush(MAP_FLUSH_S)
         return Committed(next_offset, _in_topic(left)) if mapped.durable else None
 
-    def _pace(self, assignment: Assignment, used: int | None) -> None:
+    def _finished(self, assignment: Assignment[EntryT]) -> list[Range]:
+        """What is finished beyond the offset, where it has to be told: a destination that knows what it has sent of
+        each key finds out by itself."""
+        return [] if self._topics.offsets is None else assignment.offsets.finished()
+
+    def _pace(self, assignment: Assignment[EntryT], used: int | None) -> None:
+        if assignment.where.topic != self._topics.sources[0]:
+            return  # the first source shares the quota out
         self._handover.give(Paced(assignment.epoch, assignment.where.partition, used, assignment.assigned_s))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from processor.verdicts import Answer, NoAnswer, Verdict
+from processor.verdicts import Answer, Delivered, NoAnswer, Otherwise, Rejected, Verdict
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -50,9 +50,14 @@ class Destination(Protocol[EntryContra]):
         """What all requests have in common, the authorization among it."""
 
     def request(self, entries: Sequence[EntryContra]) -> Request:
-        """The same entries make the same request, however often."""
+        """The same entries make the same request, however often, unless they were reconsidered in between."""
 
     def verdict(self, answer: Answer | NoAnswer, now_ms: int) -> Verdict: ...
+
+    def reconsidered(
+        self, entries: Sequence[EntryContra], rejected: Rejected, now_ms: int
+    ) -> Rejected | Delivered | Otherwise:
+        """What a refusal means for these entries. `Otherwise`: they say themselves how they are to be sent next."""
 
     def holds(self, reason: str) -> bool:
         """Whether a refusal for this reason makes the order's later entries wait."""

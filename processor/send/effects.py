@@ -8,7 +8,8 @@
     refused       its letter, and the hold that it puts on its order
     held          its letter; finished when that is there, and the hold that it waits behind
     superseded    nothing: the newer entry stands in the outbox
-    undecodable   its letter
+    ignored       nothing
+    unreadable    its letter
 
 Owned by the Kafka thread. Invariants: an offset is finished once, when the last of what it left is
 acknowledged; what Kafka refuses is written again until it is there, for as long as that takes; a dead letter
@@ -20,18 +21,21 @@ from __future__ import annotations
 from collections import Counter, deque
 from functools import partial
 from itertools import repeat
-from typing import Final, assert_never
+from typing import Any, Final, Generic, assert_never
 
 import msgspec
 import structlog
 
 from processor.dead_letters.flood import FloodGuard
+from processor.errors import BadRecord
 from processor.interfaces import Clock, Producer
-from processor.records import HeaderName, OutboxEntry, Outcome, Reason, Record, Stage, TopicPartition
+from processor.records import HeaderName, IgnoredReason, Outcome, Reason, Record, Stage, TopicPartition
 from processor.send import written
 from processor.send.assignments import Assignment, Assignments
+from processor.send.destination import EntryT
+from processor.send.intake import Intake
 from processor.send.meter import Endings
-from processor.send.pending import Ended, Held, Pending, Superseded
+from processor.send.pending import Ended, Held, Ignored, Pending, Superseded
 from processor.send.settings import SendSettings
 from processor.send.written import Write
 from processor.verdicts import Delivered, Rejected
@@ -50,17 +54,26 @@ class Finishing(msgspec.Struct, gc=False):
     size: int
     outcome: Outcome
     reason: str | None
+    stage: Stage = Stage.SEND
     awaited: int = 0
 
 
-class Effects:
+class Effects(Generic[EntryT]):
     """Mutable. `_writes` is what is to be produced, in order, each with what it finishes (a map of finished
     offsets:
     nothing); `_unheld` has by order ID what waits for that order's hold; `_records` and `_dead_letters` count
     since the last telling; `flooded` is for good; `trouble` is what Kafka said when it last refused
     something."""
 
-    def __init__(self, settings: SendSettings, producer: Producer, clock: Clock, assignments: Assignments) -> None:
+    def __init__(
+        self,
+        settings: SendSettings,
+        producer: Producer,
+        clock: Clock,
+        assignments: Assignments[EntryT],
+        intake: Intake[EntryT],
+    ) -> None:
+        self._intake = intake
         self._topics = settings.topics
         self._group = settings.group
         self._producer = producer
@@ -72,6 +85,7 @@ class Effects:
         self._not_before_s = 0.0
         self._records: Counter[tuple[str, Outcome]] = Counter()
         self._dead_letters: Counter[tuple[str, Stage, str]] = Counter()
+        self._ignored: Counter[tuple[str, IgnoredReason]] = Counter()
         self.flooded = False
         self.trouble: str | None = None
         self.finished = 0
@@ -79,7 +93,7 @@ class Effects:
 
     # ---- from endings to writes ---------------------------------------------------------------------------
 
-    def settle(self, endings: list[Ended[OutboxEntry]]) -> None:
+    def settle(self, endings: list[Ended[EntryT]]) -> None:
         delivered = 0
         for ended in endings:
             if self._assignments.of(ended.pending.epoch) is None:
@@ -90,15 +104,18 @@ class Effects:
         if delivered:
             self._guard.written(repeat(False, delivered))
 
-    def _settle(self, ended: Ended[OutboxEntry]) -> None:
+    def _settle(self, ended: Ended[EntryT]) -> None:
         topics = self._topics
         pending = ended.pending
         match ended.ending:
             case Delivered() as delivered:
                 finishing = _finishing(pending, Outcome.DELIVERED, None)
-                self._write(written.receipt(ended, delivered, topics.deliveries), finishing)
+                self._write(self._intake.receipt(ended, delivered, topics.receipts), finishing)
             case Superseded():
                 self._finish(_finishing(pending, Outcome.SUPERSEDED, None))
+            case Ignored(reason):
+                self._ignored[pending.record.topic, reason] += 1
+                self._finish(_finishing(pending, Outcome.IGNORED, None))
             case Held():
                 finishing = _finishing(pending, Outcome.HELD, Reason.HELD)
                 if pending.order_id in self._unheld:
@@ -116,16 +133,17 @@ class Effects:
             case _:
                 assert_never(ended.ending)
 
-    def undecodable(self, record: Record, fault: str, epoch: int, size: int) -> None:
+    def unreadable(self, record: Record, bad: BadRecord, epoch: int, size: int) -> None:
         """A record that is no entry. It belongs to no lane and holds no order: which one would be a guess."""
         if self._floods():
             return
-        finishing = Finishing(record, epoch, size, Outcome.DEAD_LETTERED, Reason.UNDECODABLE)
+        finishing = Finishing(record, epoch, size, Outcome.DEAD_LETTERED, bad.reason, bad.stage)
         at_ms = self._clock.now_ms()
-        self._write(written.undecodable_letter(record, fault, at_ms, self._topics.dead_letters, self._group), finishing)
+        self._write(written.unreadable_letter(record, bad, at_ms, self._topics.dead_letters, self._group), finishing)
 
-    def map(self, assignment: Assignment, value: bytes) -> None:
+    def map(self, assignment: Assignment[EntryT], value: bytes) -> None:
         """A map of finished offsets that outgrew its commit."""
+        assert self._topics.offsets is not None, "a map where none is kept"
         partition = assignment.where.partition
         self._writes.append((Write(self._topics.offsets, partition, b"%d" % partition, value, [], 0), None))
 
@@ -207,7 +225,7 @@ class Effects:
         self.trouble = f"{write.topic} cannot be written: {error}"
 
     def _map_answered(self, write: Write, error: str | None) -> None:
-        assignment = self._assignments.at(TopicPartition(self._topics.outbox, write.partition))
+        assignment = self._assignments.at(TopicPartition(self._topics.sources[0], write.partition))
         if assignment is None or assignment.mapped is None or assignment.mapped.value is not write.value:
             return  # of an assignment that is over
         if error is None:
@@ -224,22 +242,23 @@ class Effects:
         topic = finishing.record.topic
         self._records[topic, finishing.outcome] += 1
         if finishing.reason is not None:
-            self._dead_letters[topic, Stage.SEND, finishing.reason] += 1
+            self._dead_letters[topic, finishing.stage, finishing.reason] += 1
         self.finished += 1
         self.trouble = None
 
     def tell(self) -> Endings:
         """What ended since the last telling."""
-        told = Endings(self._records, self._dead_letters)
+        told = Endings(self._records, self._dead_letters, self._ignored)
         self._records = Counter()
+        self._ignored = Counter()
         self._dead_letters = Counter()
         return told
 
 
-def _finishing(pending: Pending[OutboxEntry], outcome: Outcome, reason: str | None) -> Finishing:
+def _finishing(pending: Pending[Any], outcome: Outcome, reason: str | None) -> Finishing:
     return Finishing(pending.record, pending.epoch, pending.size, outcome, reason)
 
 
-def _is_replayed(pending: Pending[OutboxEntry]) -> bool:
+def _is_replayed(pending: Pending[Any]) -> bool:
     """Whether an operator's replay brought this entry, straight or through transform: no flood is made of those."""
     return pending.replay_id is not None or any(name == HeaderName.REPLAY_OF for name, _ in pending.record.headers)

@@ -19,9 +19,8 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol
 
-from processor.dead_letters.holds import Hold
 from processor.records import OrderId
 from processor.send.destination import EntryT
 from processor.send.pending import Ended, Pending
@@ -46,11 +45,11 @@ class Assigned(NamedTuple):
     partition: int
 
 
-class HoldsRead(NamedTuple):
-    """Records of the holds topic in their order; None is a tombstone."""
+class PastRead(NamedTuple):
+    """Records of the topic that remembers (the holds) in their order; None is a tombstone."""
 
     epoch: int
-    holds: list[tuple[OrderId, Hold | None]]
+    past: list[tuple[OrderId, Any]]
 
 
 class Paced(NamedTuple):
@@ -149,5 +148,5 @@ class Handover(Generic[EntryT]):
             self._receive(self._messages.popleft())
 
 
-Message = list[Pending[EntryT]] | Assigned | HoldsRead | Paced | Withdrawn | Lost | Halt | Stop
+Message = list[Pending[EntryT]] | Assigned | PastRead | Paced | Withdrawn | Lost | Halt | Stop
 """What the Kafka thread tells the loop; a list is entries, in offset order per partition."""

@@ -230,6 +230,11 @@ class Lanes(Generic[EntryT]):
         self._halve(parcel, now_s)
         return replaced
 
+    def withdraw(self, order_id: str) -> Pending[EntryT] | None:
+        """Takes the entry of a superseding lane that waits out of it. What is left of the lane goes by and by."""
+        lane = self._lanes.get(order_id)
+        return lane.queue.pop() if lane is not None and lane.queue else None
+
     def drop(self, epochs: Collection[int]) -> None:
         """These assignments have ended: their entries leave, those under way as soon as they come back."""
         self._epochs.difference_update(epochs)
@@ -242,6 +247,15 @@ class Lanes(Generic[EntryT]):
     def __len__(self) -> int:
         """Orders that have an entry here."""
         return len(self._lanes)
+
+    def queued(self, order_id: str) -> Pending[EntryT] | None:
+        """The next entry of a lane that is not under way."""
+        lane = self._lanes.get(order_id)
+        return lane.queue[0] if lane is not None and lane.queue else None
+
+    def oldest_s(self) -> float | None:
+        """Since when the oldest entry is unsent; None where that is not kept (the lag tells it, record by record)."""
+        return None
 
     def state(self, order_id: str) -> LaneState | None:
         lane = self._lanes.get(order_id)

@@ -7,9 +7,9 @@ thread. `processor/edges/metrics.py` turns them into Prometheus metrics; a test 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from processor.records import Outcome, Stage
+from processor.records import IgnoredReason, Outcome, Stage
 from processor.send.breaker import BreakerState
 from processor.verdicts import RetryReason
 
@@ -36,6 +36,8 @@ class Gauges(NamedTuple):
     quota_share: int | None
     circuit: BreakerState
     key_refused: bool
+    oldest_unsent_s: float | None = None
+    """The age of the oldest entry that is unsent; None where the gatherer does not keep it."""
 
 
 class RequestMeter(Protocol):
@@ -61,11 +63,15 @@ class PartitionLag(NamedTuple):
     restore_remaining: int
 
 
+NONE_IGNORED: Final[Mapping[tuple[str, IgnoredReason], int]] = {}
+
+
 class Endings(NamedTuple):
     """Records that ended since the last telling, each once, after the broker's acknowledgement."""
 
     records: Mapping[tuple[str, Outcome], int]
     dead_letters: Mapping[tuple[str, Stage, str], int]
+    ignored: Mapping[tuple[str, IgnoredReason], int] = NONE_IGNORED
 
 
 class RecordMeter(Protocol):

@@ -11,7 +11,7 @@ from typing import Generic
 import msgspec
 
 from processor.dead_letters.holds import Hold
-from processor.records import Record
+from processor.records import IgnoredReason, Record
 from processor.send.destination import EntryT
 from processor.verdicts import Delivered, Rejected
 
@@ -49,9 +49,17 @@ class Superseded(msgspec.Struct, frozen=True, gc=False):
     """A newer entry of its order has taken its place."""
 
 
-SUPERSEDED = Superseded()
+class Ignored(msgspec.Struct, frozen=True, gc=False):
+    """Nothing needs to be done about it."""
 
-Ending = Delivered | Rejected | Held | Superseded
+    reason: IgnoredReason
+
+
+SUPERSEDED = Superseded()
+STALE = Ignored(IgnoredReason.STALE)
+"""Older than what was sent of its order, or the same."""
+
+Ending = Delivered | Rejected | Held | Superseded | Ignored
 
 
 class Ended(msgspec.Struct, Generic[EntryT], frozen=True, gc=False):

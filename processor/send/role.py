@@ -26,22 +26,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol
 
 import structlog
 
-from processor.errors import BrokerOutage, Unusable
+from processor.errors import BadRecord, BrokerOutage, RegistryOutage, Unusable
 from processor.interfaces import Clock, Consumer, Producer, Reader
-from processor.records import OutboxEntry, Record, TopicPartition
+from processor.records import Position, Record, TopicPartition
 from processor.send.assignments import Assignment, Assignments, Phase
 from processor.send.commits import Commits
+from processor.send.destination import EntryT
 from processor.send.effects import Effects
 from processor.send.handover import Assigned, Halt, Handover, Lost, Released, Stop, Withdrawn
+from processor.send.intake import ENTRY_OVERHEAD_BYTES, Intake
 from processor.send.meter import PartitionLag, RecordMeter
-from processor.send.outgoing import read_entry
 from processor.send.pending import Ended, Pending
 from processor.send.settings import SendSettings
-from processor.send.takeover import Takeover
+from processor.send.takeover import Past, Takeover
 from processor.watch import Work
 
 log = structlog.get_logger(__name__)
@@ -54,19 +55,18 @@ COLLECT_MAX: Final = 5_000
 WAIT_S: Final = 0.05
 FLUSH_S_MAX: Final = 1.0
 """What a revoke may take beyond its deadline for acknowledgements."""
-ENTRY_OVERHEAD_BYTES: Final = 1_000
-"""What an entry takes in memory beside its value: headers, lane, record."""
+NO_WORK: Final = Work(0, 0)
 PARTITION_SHARE: Final = 4
 """One partition may fill a quarter of what is taken: a long lane behind a slow order must not stop the
 others."""
 
 
-class Loop(Protocol):
+class Loop(Protocol[EntryT]):
     """What is asked of the event loop's side without waiting (`Sender`)."""
 
-    def why(self, pending: Pending[OutboxEntry]) -> str: ...
+    def why(self, pending: Pending[EntryT]) -> str: ...
 
-    def waits(self, pending: Pending[OutboxEntry]) -> bool: ...
+    def waits(self, pending: Pending[EntryT]) -> bool: ...
 
     def standstills(self) -> list[str]: ...
 
@@ -98,15 +98,25 @@ class PartitionStatus:
     blocked_since: int | None
 
 
-class SendRole:
+class SendRole(Generic[EntryT]):
     """The Kafka thread. `turn` and the rebalance's calls are made by one thread; `status`, `unready` and
     `progress` may be asked from others (what they read is replaced whole).
 
     Mutable. `_released` is what the loop said of withdrawn epochs; `_braked` are paused for being full;
-    `_halted` says that nothing is taken any more; `_trouble` is what the group did not answer.
+    `_halted` says that nothing is taken any more; `_trouble` is what the group did not answer,
+    `_registry` what the schema registry did not.
     """
 
-    def __init__(self, settings: SendSettings, edges: SendEdges, handover: Handover[OutboxEntry], loop: Loop) -> None:
+    def __init__(
+        self,
+        settings: SendSettings,
+        edges: SendEdges,
+        handover: Handover[EntryT],
+        loop: Loop[EntryT],
+        intake: Intake[EntryT],
+        past: Past | None,
+    ) -> None:
+        self._intake = intake
         self._settings = settings
         self._consumer = edges.consumer
         self._producer = edges.producer
@@ -116,10 +126,10 @@ class SendRole:
         self._handover = handover
         self._loop = loop
         topics = settings.topics
-        self._assignments = Assignments()
-        self._takeover = Takeover(edges.consumer, edges.reader, topics.holds, topics.offsets, handover)
-        self._effects = Effects(settings, edges.producer, edges.clock, self._assignments)
-        self._commits = Commits(edges.consumer, self._effects, handover)
+        self._assignments: Assignments[EntryT] = Assignments()
+        self._takeover = Takeover(edges.consumer, edges.reader, past, topics.offsets, handover)
+        self._effects = Effects(settings, edges.producer, edges.clock, self._assignments, intake)
+        self._commits = Commits(edges.consumer, self._effects, handover, topics)
         self._greeted = False
         self._halted = False
         self._braked: set[TopicPartition] = set()
@@ -129,6 +139,7 @@ class SendRole:
         self._claim_at_s = 0.0
         self._observe_at_s = 0.0
         self._trouble: str | None = None
+        self._registry: str | None = None
         self._unready: tuple[str, ...] = ("no assignment yet",)
         self._work: Mapping[int, Work] = {}
         self.status: tuple[PartitionStatus, ...] = ()
@@ -137,7 +148,7 @@ class SendRole:
 
     def start(self) -> None:
         self._handover.turned(self._clock.monotonic_s())
-        self._consumer.subscribe([self._settings.topics.outbox], self)
+        self._consumer.subscribe(list(self._settings.topics.sources), self)
 
     def turn(self) -> None:
         """One round. Raises `Fatal` and `Unusable`; everything else is dealt with here."""
@@ -145,8 +156,8 @@ class SendRole:
         polled = self._consumer.poll(self._settings.poll_records_max, timeout_s)
         now_s = self._clock.monotonic_s()
         self._handover.turned(now_s)
-        self._take(polled.records)
-        self._reached(polled.at_end)
+        if self._take(polled.records):
+            self._reached(polled.at_end)
         self._settle()
         self._open(now_s)
         self._brake()
@@ -171,61 +182,62 @@ class SendRole:
 
     # ---- take: from records to entries --------------------------------------------------------------------
 
-    def _take(self, records: Sequence[Record]) -> None:
-        entries: list[Pending[OutboxEntry]] = []
+    def _take(self, records: Sequence[Record]) -> bool:
+        """Whether all of them could be read: else the ends that came with them are not reached."""
+        entries: list[Pending[EntryT]] = []
         taken_ms = self._clock.now_ms()
-        assignment: Assignment | None = None
-        partition = -1
-        for record in records:
-            if record.partition != partition:
-                partition = record.partition
-                assignment = self._assignments.at(TopicPartition(record.topic, partition))
+        assignment: Assignment[EntryT] | None = None
+        where: tuple[str, int] | None = None
+        for number, record in enumerate(records):
+            if where is None or record.partition != where[1] or record.topic != where[0]:
+                where = record.topic, record.partition
+                assignment = self._assignments.at(TopicPartition(*where))
             if assignment is None or assignment.phase is not Phase.OPEN:
                 continue  # revoked or lost since it was fetched
-            pending = self._taken(record, assignment, taken_ms)
+            try:
+                pending = self._taken(record, assignment, taken_ms)
+            except RegistryOutage as outage:
+                self._again(records[number:], str(outage))
+                break
             if pending is not None:
                 entries.append(pending)
+        else:
+            if records and self._registry is not None:
+                log.info("the schema registry answers again")
+                self._registry = None
         if entries:
             self._handover.give(entries)
+        return self._registry is None
 
-    def _taken(self, record: Record, assignment: Assignment, taken_ms: int) -> Pending[OutboxEntry] | None:
+    def _taken(self, record: Record, assignment: Assignment[EntryT], taken_ms: int) -> Pending[EntryT] | None:
         """The entry of a record, if it is one and is unfinished."""
-        read = read_entry(record)
-        size = ENTRY_OVERHEAD_BYTES + (0 if record.value is None else len(record.value))
-        if isinstance(read, str):
+        pending = self._intake.pending(record, assignment.epoch, taken_ms)
+        if isinstance(pending, BadRecord):
             if assignment.offsets.take(record.offset, record):
+                size = ENTRY_OVERHEAD_BYTES + (0 if record.value is None else len(record.value))
                 assignment.took(size)
-                self._effects.undecodable(record, read, assignment.epoch, size)
+                self._effects.unreadable(record, pending, assignment.epoch, size)
             return None
-        entry, replay_id = read
-        pending = Pending(
-            entry.order_id,
-            entry.entry_id,
-            entry,
-            record,
-            assignment.epoch,
-            size,
-            entry.occurred_at_ms,
-            taken_ms,
-            replay_id,
-        )
         if not assignment.offsets.take(record.offset, pending):
             return None
-        if entry.entry_type not in self._settings.entry_types:
-            self._refuse_kind(record, entry)
-        assignment.took(size)
+        foreign = self._intake.foreign(pending.entry)
+        if foreign is not None:
+            self._handover.give(Halt())
+            raise Unusable([f"{record.position}: {foreign}"])
+        assignment.took(pending.size)
         return pending
 
-    def _refuse_kind(self, record: Record, entry: OutboxEntry) -> None:
-        self._handover.give(Halt())
-        wanted = ", ".join(sorted(self._settings.entry_types))
-        raise Unusable(
-            [
-                f"{record.position}: the outbox holds an entry of type {entry.entry_type.value}, and this worker sends "
-                f"{wanted}: HAKUNA_API was changed before the outbox was empty; drain it with workers of the old kind "
-                "(the old HAKUNA_API) first"
-            ]
-        )
+    def _again(self, records: Sequence[Record], why: str) -> None:
+        """These cannot be read now, and nobody else's can: they are fetched again."""
+        if self._registry is None:
+            log.warning("waiting for the schema registry", why=why)
+        self._registry = why
+        starts: dict[TopicPartition, int] = {}
+        for record in records:
+            if self._assignments.at(where := TopicPartition(record.topic, record.partition)) is not None:
+                starts.setdefault(where, record.offset)
+        self._consumer.seek(Position(*where, offset) for where, offset in starts.items())
+        self._handover.wait(RETRY_S)
 
     def _reached(self, at_end: Mapping[TopicPartition, int]) -> None:
         for where, end in at_end.items():
@@ -236,7 +248,7 @@ class SendRole:
 
     def _settle(self) -> None:
         """What the loop has reported since, and what Kafka has acknowledged."""
-        endings: list[Ended[OutboxEntry]] = []
+        endings: list[Ended[EntryT]] = []
         for report in self._handover.collect(COLLECT_MAX):
             if isinstance(report, Released):
                 self._released.update({epoch: report.used.get(epoch) for epoch in report.epochs})
@@ -319,10 +331,10 @@ class SendRole:
             self._handover.give(Lost(frozenset(assignment.epoch for assignment in gone)))
             self._forget(gone)
 
-    def _ours(self, partitions: Sequence[TopicPartition]) -> list[Assignment]:
+    def _ours(self, partitions: Sequence[TopicPartition]) -> list[Assignment[EntryT]]:
         return [assignment for where in partitions if (assignment := self._assignments.at(where)) is not None]
 
-    def _withdraw(self, leaving: list[Assignment], patience_s: float) -> None:
+    def _withdraw(self, leaving: list[Assignment[EntryT]], patience_s: float) -> None:
         """To another worker. Finishes inside the call, under one deadline."""
         if not leaving:
             return
@@ -343,7 +355,7 @@ class SendRole:
         self._commits.leave(leaving, {epoch: self._released.pop(epoch, None) for epoch in epochs})
         self._forget(leaving)
 
-    def _forget(self, gone: list[Assignment]) -> None:
+    def _forget(self, gone: list[Assignment[EntryT]]) -> None:
         for assignment in gone:
             self._takeover.forget(assignment)
             self._braked.discard(assignment.where)
@@ -354,7 +366,8 @@ class SendRole:
     def _observe(self) -> None:
         now_ms = self._clock.now_ms()
         ends = self._consumer.ends([assignment.where for assignment in self._assignments])
-        lags, statuses, work = [], [], {}
+        lags, statuses = [], []
+        work: dict[int, Work] = {}
         for assignment in self._assignments:
             where = assignment.where
             position = assignment.offsets.position
@@ -369,22 +382,25 @@ class SendRole:
             committed = assignment.committed.next_offset
             statuses.append(PartitionStatus(*where, position, committed, records, *self._blocked(oldest)))
             excused = isinstance(oldest, Pending) and self._loop.waits(oldest)
+            lag, done = work.get(where.partition, NO_WORK)
             if assignment.phase is Phase.OPEN:
-                work[where.partition] = Work(0 if excused else records, assignment.done + (position or 0))
+                work[where.partition] = Work(
+                    lag + (0 if excused else records), done + assignment.done + (position or 0)
+                )
             else:
-                work[where.partition] = Work(1, remaining)
+                work[where.partition] = Work(lag + 1, done + remaining)
         self.status = tuple(statuses)
         self._work = work
         self._unready = tuple(self._reasons())
         self._meter.lag(lags)
         self._meter.endings(self._effects.tell())
 
-    def _blocked(self, oldest: Pending[OutboxEntry] | Record | None) -> tuple[str | None, int | None]:
+    def _blocked(self, oldest: Pending[EntryT] | Record | None) -> tuple[str | None, int | None]:
         """The entry that holds a commit and why, and since when."""
         if oldest is None:
             return None, None
         if isinstance(oldest, Record):
-            return f"{oldest.position} is undecodable: its dead letter is not acknowledged", None
+            return f"{oldest.position} is unreadable: its dead letter is not acknowledged", None
         since_ms = oldest.taken_ms if oldest.first_failed_ms is None else oldest.first_failed_ms
         return f"{oldest.entry_id}: {self._loop.why(oldest)}", since_ms
 
@@ -401,7 +417,13 @@ class SendRole:
         return reasons + self._troubles()
 
     def _troubles(self) -> list[str]:
-        troubles = (self._consumer.trouble(), self._reader.trouble(), self._effects.trouble, self._trouble)
+        troubles = (
+            self._consumer.trouble(),
+            self._reader.trouble(),
+            self._effects.trouble,
+            self._trouble,
+            self._registry,
+        )
         return [trouble for trouble in troubles if trouble is not None]
 
     @property

@@ -37,7 +37,7 @@ from typing import Final, Generic, assert_never
 
 import structlog
 
-from processor.dead_letters.holds import Hold, Holds
+from processor.dead_letters.holds import Hold
 from processor.interfaces import Clock
 from processor.records import EntryId, OrderId, Reason, http_reason
 from processor.send.backoff import backoff_s
@@ -45,11 +45,12 @@ from processor.send.breaker import Admission
 from processor.send.destination import Destination, EntryT, Key
 from processor.send.endpoint import Endpoint
 from processor.send.gate import Gate
-from processor.send.handover import Assigned, Halt, Handover, HoldsRead, Lost, Message, Paced, Released, Stop, Withdrawn
+from processor.send.gatherer import Gatherer, Memory
+from processor.send.handover import Assigned, Halt, Handover, Lost, Message, Paced, PastRead, Released, Stop, Withdrawn
 from processor.send.lanes import Lanes, LaneState, Parcel
 from processor.send.meter import Gauges, RequestMeter
 from processor.send.pace import Bucket, Pace
-from processor.send.pending import SUPERSEDED, Ended, Ending, Held, Pending
+from processor.send.pending import STALE, SUPERSEDED, Ended, Ending, Held, Pending
 from processor.send.poison import FRESH_TIMES, Suspicion, Witness
 from processor.send.settings import SenderSettings
 from processor.send.tally import Tally
@@ -58,6 +59,7 @@ from processor.verdicts import (
     Delivered,
     KeyRefused,
     NoAnswer,
+    Otherwise,
     Rejected,
     RetryLater,
     RetryReason,
@@ -136,12 +138,14 @@ class Sender(Generic[EntryT]):
         destination: Destination[EntryT],
         endpoint: Endpoint,
         key: Key,
-        holds: Holds,
+        holds: Memory,
         handover: Handover[EntryT],
         clock: Clock,
         random: Random,
         meter: RequestMeter,
+        gatherer: Gatherer[EntryT] | None = None,
     ) -> None:
+        """`gatherer`: what holds the entries that wait, where that is more than lanes."""
         self._settings = settings
         self._destination = destination
         self._endpoint = endpoint
@@ -150,9 +154,10 @@ class Sender(Generic[EntryT]):
         self._clock = clock
         self._random = random
         self._meter = meter
-        self._lanes: Lanes[EntryT] = Lanes(
-            destination.parcel_entries_max, destination.parcel_bytes_max, destination.linger_s, destination.supersedes
-        )
+        if gatherer is None:
+            entries_max, bytes_max = destination.parcel_entries_max, destination.parcel_bytes_max
+            gatherer = Lanes(entries_max, bytes_max, destination.linger_s, destination.supersedes)
+        self._lanes = gatherer
         self._gate = Gate(destination.name, settings, key, random)
         self._pace = None if settings.quota is None else Pace(settings.quota, settings.partitions_total)
         self._witness = Witness()
@@ -283,12 +288,16 @@ class Sender(Generic[EntryT]):
             self._gate.heard(verdict, order_id, flight.key, flight.probe, seconds, self.in_flight, now_s)
             if key != self._gate.key:
                 self._endpoint.use(self._destination.headers(self._gate.current_key()))
-            self._judge(flight.parcel, verdict, now_s, now_ms)
+            if type(verdict) is Rejected:
+                entries = [pending.entry for pending in flight.parcel.entries]
+                self._judge(flight.parcel, self._destination.reconsidered(entries, verdict, now_ms), now_s, now_ms)
+            else:
+                self._judge(flight.parcel, verdict, now_s, now_ms)
         self.in_flight -= 1
         if self._withdrawn:
             self._release(now_s)
 
-    def _judge(self, parcel: Parcel[EntryT], verdict: Verdict, now_s: float, now_ms: int) -> None:
+    def _judge(self, parcel: Parcel[EntryT], verdict: Verdict | Otherwise, now_s: float, now_ms: int) -> None:
         """What becomes of the entries."""
         match verdict:
             case Delivered():
@@ -301,7 +310,7 @@ class Sender(Generic[EntryT]):
                 self._reject(parcel, verdict, now_s, now_ms)
             case RetryLater():
                 self._retry(parcel, verdict, now_s, now_ms)
-            case KeyRefused():
+            case KeyRefused() | Otherwise():
                 self._put_back(parcel, now_s, now_ms)
             case _:
                 assert_never(verdict)
@@ -399,10 +408,10 @@ class Sender(Generic[EntryT]):
                 self._partitions[epoch] = partition
                 self._lanes.open(epoch)
                 self._holds.open(epoch)
-            case HoldsRead(epoch, holds):
+            case PastRead(epoch, past):
                 if epoch in self._partitions:
-                    for order_id, hold in holds:
-                        self._holds.read(epoch, order_id, hold)
+                    for order_id, what in past:
+                        self._holds.read(epoch, order_id, what)
             case Paced(epoch, partition, used, assigned_s):
                 if self._pace is not None and epoch in self._partitions:
                     self._pace.open(epoch, partition, used, assigned_s)
@@ -428,7 +437,7 @@ class Sender(Generic[EntryT]):
             if pending.epoch in self._partitions:
                 replaced = self._lanes.push(pending, now_s)
                 if replaced is not None:
-                    self._end(replaced, SUPERSEDED, self._clock.now_ms())
+                    self._end(replaced, STALE if replaced is pending else SUPERSEDED, self._clock.now_ms())
         self._wake()
 
     def _give_up(self, epochs: frozenset[int]) -> None:
@@ -517,9 +526,12 @@ class Sender(Generic[EntryT]):
     def _tell(self) -> None:
         gate = self._gate
         share = None if self._pace is None else self._pace.share
+        oldest_s = self._lanes.oldest_s()
+        if oldest_s is not None:
+            oldest_s = self._clock.monotonic_s() - oldest_s
         self._meter.requests(self._destination.name, self._tally.tell())
         self._meter.gauges(
-            self._destination.name, Gauges(self.in_flight, gate.limit, share, gate.circuit, gate.key_refused)
+            self._destination.name, Gauges(self.in_flight, gate.limit, share, gate.circuit, gate.key_refused, oldest_s)
         )
 
     # ---- what others may ask ------------------------------------------------------------------------------

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from processor.config import Quota
-from processor.records import EntryType
 
 
 @dataclass(frozen=True, slots=True)
 class SendTopics:
-    """Whole names, with the installation's prefix. All have as many partitions as the outbox."""
+    """Whole names, with the installation's prefix. All have as many partitions as the first source, by which the quota
+    is shared out; partition N of the others goes wherever partition N of it goes."""
 
-    outbox: str
-    deliveries: str
+    sources: tuple[str, ...]
+    receipts: str
+    """Where an accepted entry leaves its record: `hakuna.deliveries`, `hako.sent`."""
     dead_letters: str
     holds: str | None
-    """None where a refusal holds nothing (the feed)."""
-    offsets: str
+    """None where a refusal holds nothing (the feed, Hako)."""
+    offsets: str | None
+    """None where what is finished beyond a committed offset need not be kept (Hako)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +50,6 @@ class SendSettings:
 
     topics: SendTopics
     group: str
-    entry_types: frozenset[EntryType]
-    """What the destination takes. Entries of another kind mean that `HAKUNA_API` was changed over a full
-    outbox."""
     dead_letter_share_max: float = 0.5
     entries_max: int = 20_000
     """Entries taken and not finished. They are what a crash makes us read again, and what fills memory."""

@@ -14,7 +14,7 @@ Owned by the Kafka thread; mutable, as announced in `Takeover`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Generic
+from typing import Any, Final, Generic, Protocol
 
 import structlog
 
@@ -23,7 +23,7 @@ from processor.interfaces import Committed, Consumer, Reader
 from processor.records import OrderId, Position, Record, TopicPartition
 from processor.send.assignments import Assignment, Phase
 from processor.send.destination import EntryT
-from processor.send.handover import Handover, HoldsRead
+from processor.send.handover import Handover, PastRead
 from processor.send.note import Note, read_note
 from processor.send.offsets import OffsetMap, decode_ranges
 
@@ -33,41 +33,80 @@ READ_MAX: Final = 2_000
 """Records of one step: the group's poll must not wait for a million holds."""
 
 
+class Past(Protocol):
+    """The compacted topic that remembers what a destination's entries have come to, and how it is read."""
+
+    @property
+    def topic(self) -> str: ...
+
+    @property
+    def followed(self) -> bool:
+        """Whether others write to it while a partition is ours."""
+
+    def read(self, record: Record) -> tuple[str, Any] | None:
+        """What it says of which order; None where the record is none of ours."""
+
+    def concerns(self, source: str, order_id: str) -> bool:
+        """Whether that order's entries come from that topic."""
+
+
+class HoldsPast:
+    """The holds, as `Past`."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.followed = True
+
+    def read(self, record: Record) -> tuple[str, Hold | None] | None:
+        return _hold(record)
+
+    def concerns(self, source: str, order_id: str) -> bool:
+        return True
+
+
 class Takeover(Generic[EntryT]):
-    """All assignments on their way to OPEN, and the holds of those that are.
+    """All assignments on their way to OPEN, and the past of those that are.
 
     Mutable. `_ends` are the ends that a restore reads to, by partition of another topic; `_following` the
-    assignments by their partition of the holds.
+    assignments by their partition of the past (those of several sources have one past together).
     """
 
     def __init__(
-        self, consumer: Consumer, reader: Reader, holds: str | None, offsets: str, handover: Handover[EntryT]
+        self,
+        consumer: Consumer,
+        reader: Reader,
+        past: Past | None,
+        offsets: str | None,
+        handover: Handover[EntryT],
     ) -> None:
         self._consumer = consumer
         self._reader = reader
-        self._holds = holds
+        self._past = past
         self._offsets = offsets
         self._handover = handover
-        self._underway: dict[int, Assignment] = {}
+        self._underway: dict[int, Assignment[EntryT]] = {}
         self._ends: dict[TopicPartition, int] = {}
-        self._following: dict[TopicPartition, Assignment] = {}
+        self._following: dict[TopicPartition, list[Assignment[EntryT]]] = {}
 
-    def begin(self, assignment: Assignment) -> None:
+    def begin(self, assignment: Assignment[EntryT]) -> None:
         assert assignment.phase is Phase.ASSIGNED
         self._underway[assignment.epoch] = assignment
 
-    def forget(self, assignment: Assignment) -> None:
+    def forget(self, assignment: Assignment[EntryT]) -> None:
         self._underway.pop(assignment.epoch, None)
-        read = [where for where in self._topics(assignment.where.partition) if where in self._ends]
-        followed = [where for where, other in self._following.items() if other is assignment]
-        for where in read:
-            del self._ends[where]
-        for where in followed:
-            del self._following[where]
-        if read or followed:
-            self._reader.unassign({*read, *followed})
+        for where in self._topics(assignment.where.partition):
+            followers = self._following.get(where)
+            if followers is not None and assignment in followers:
+                followers.remove(assignment)
+                if followers:
+                    continue  # of another source, and not over
+                del self._following[where]
+            elif where not in self._ends:
+                continue
+            self._ends.pop(where, None)
+            self._reader.unassign([where])
 
-    def step(self) -> list[Assignment]:
+    def step(self) -> list[Assignment[EntryT]]:
         """A bounded step for all of them. Returns those that may be opened now. Raises `BrokerOutage`: again,
         later."""
         asked = [assignment for assignment in self._underway.values() if assignment.phase is Phase.ASSIGNED]
@@ -84,7 +123,7 @@ class Takeover(Generic[EntryT]):
             self._open(assignment)
         return ready
 
-    def remaining(self, assignment: Assignment) -> int:
+    def remaining(self, assignment: Assignment[EntryT]) -> int:
         """Records still to be read before it is open, about."""
         return sum(
             max(self._ends[where] - self._reader.position(where), 0)
@@ -92,17 +131,18 @@ class Takeover(Generic[EntryT]):
             if where in self._ends
         )
 
-    def _ask(self, asked: list[Assignment]) -> None:
+    def _ask(self, asked: list[Assignment[EntryT]]) -> None:
         """What the group knows of them, and from where to where the rest has to be read."""
         committed = self._consumer.committed([assignment.where for assignment in asked])
         notes = {assignment.epoch: self._note(assignment, committed) for assignment in asked}
-        wanted = []
+        asking = set()
         for assignment in asked:
             partition = assignment.where.partition
-            if self._holds is not None:
-                wanted.append(TopicPartition(self._holds, partition))
-            if notes[assignment.epoch].finished is None:
-                wanted.append(TopicPartition(self._offsets, partition))
+            if self._past is not None:
+                asking.add(TopicPartition(self._past.topic, partition))
+            if self._offsets is not None and notes[assignment.epoch].finished is None:
+                asking.add(TopicPartition(self._offsets, partition))
+        wanted = sorted(asking)
         beginnings = self._reader.beginnings(wanted)
         ends = self._reader.ends(wanted)
         self._reader.assign(Position(*where, beginnings[where]) for where in wanted)
@@ -113,10 +153,11 @@ class Takeover(Generic[EntryT]):
             assignment.finished_before = note.finished or []
             assignment.claim = 0 if assignment.committed.next_offset is None else note.used
             assignment.phase = Phase.RESTORING
-            if self._holds is not None:
-                self._following[TopicPartition(self._holds, assignment.where.partition)] = assignment
+            if self._past is not None:
+                past = TopicPartition(self._past.topic, assignment.where.partition)
+                self._following.setdefault(past, []).append(assignment)
 
-    def _note(self, assignment: Assignment, committed: Mapping[TopicPartition, Committed]) -> Note:
+    def _note(self, assignment: Assignment[EntryT], committed: Mapping[TopicPartition, Committed]) -> Note:
         metadata = committed[assignment.where].metadata
         note = read_note(metadata)
         if note is None:
@@ -129,18 +170,21 @@ class Takeover(Generic[EntryT]):
         return note
 
     def _read(self) -> None:
-        """What has been written to the holds since the last step, and to the maps."""
-        holds: dict[int, list[tuple[OrderId, Hold | None]]] = {}
+        """What has been written to the past since the last step, and to the maps."""
+        changes: dict[int, list[tuple[OrderId, Any]]] = {}
         for record in self._reader.poll(READ_MAX, 0.0).records:
             where = TopicPartition(record.topic, record.partition)
             if record.topic == self._offsets:
                 self._read_map(record)
-            elif where in self._following:
-                read = _hold(record)
-                if read is not None:
-                    holds.setdefault(self._following[where].epoch, []).append(read)
-        for epoch, changes in holds.items():
-            self._handover.give(HoldsRead(epoch, changes))
+            elif self._past is not None and where in self._following:
+                read = self._past.read(record)
+                if read is None:
+                    continue
+                for assignment in self._following[where]:
+                    if self._past.concerns(assignment.where.topic, read[0]):
+                        changes.setdefault(assignment.epoch, []).append((OrderId(read[0]), read[1]))
+        for epoch, past in changes.items():
+            self._handover.give(PastRead(epoch, past))
 
     def _read_map(self, record: Record) -> None:
         """The newest one counts."""
@@ -152,19 +196,24 @@ class Takeover(Generic[EntryT]):
                     finished = []
                 assignment.finished_before = finished
 
-    def _open(self, assignment: Assignment) -> None:
+    def _open(self, assignment: Assignment[EntryT]) -> None:
         del self._underway[assignment.epoch]
         for where in self._topics(assignment.where.partition):
-            if self._ends.pop(where, None) is not None and where not in self._following:
+            restored = self._ends.pop(where, None) is not None
+            followers = self._following.get(where)
+            if followers is not None and self._past is not None and not self._past.followed:
+                followers.remove(assignment)
+                if not followers:
+                    del self._following[where]
+                    restored = True
+            if restored and where not in self._following:
                 self._reader.unassign([where])
         assignment.offsets = OffsetMap(assignment.committed.next_offset, assignment.finished_before)
         assignment.phase = Phase.OPEN
 
     def _topics(self, partition: int) -> list[TopicPartition]:
-        found = [TopicPartition(self._offsets, partition)]
-        if self._holds is not None:
-            found.append(TopicPartition(self._holds, partition))
-        return found
+        topics = (self._offsets, None if self._past is None else self._past.topic)
+        return [TopicPartition(topic, partition) for topic in topics if topic is not None]
 
 
 def _hold(record: Record) -> tuple[OrderId, Hold | None] | None:

@@ -6,12 +6,13 @@ held one its letter. A superseded one leaves nothing: the newer entry that repla
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from processor.dead_letters.holds import Hold, encode_hold
 from processor.dead_letters.letter import Refusal, letter_headers
+from processor.errors import BadRecord
 from processor.records import EntryType, Headers, OutboxEntry, Reason, Record, Stage
 from processor.send.pending import Ended
 from processor.verdicts import Delivered, Rejected
@@ -62,7 +63,7 @@ def receipt(ended: Ended[OutboxEntry], delivered: Delivered, topic: str) -> Writ
     return Write(topic, record.partition, record.key, _JSON.encode(value), [], 0)
 
 
-def refused_letter(ended: Ended[OutboxEntry], rejected: Rejected, topic: str, group: str) -> Write:
+def refused_letter(ended: Ended[Any], rejected: Rejected, topic: str, group: str) -> Write:
     refusal = Refusal(
         stage=Stage.SEND,
         reason=rejected.reason,
@@ -78,7 +79,7 @@ def refused_letter(ended: Ended[OutboxEntry], rejected: Rejected, topic: str, gr
     return letter(ended.pending.record, refusal, topic)
 
 
-def held_letter(ended: Ended[OutboxEntry], topic: str, group: str) -> Write:
+def held_letter(ended: Ended[Any], topic: str, group: str) -> Write:
     refusal = Refusal(
         stage=Stage.SEND,
         reason=Reason.HELD,
@@ -89,8 +90,8 @@ def held_letter(ended: Ended[OutboxEntry], topic: str, group: str) -> Write:
     return letter(ended.pending.record, refusal, topic)
 
 
-def undecodable_letter(record: Record, message: str, at_ms: int, topic: str, group: str) -> Write:
-    refusal = Refusal(stage=Stage.SEND, reason=Reason.UNDECODABLE, message=message, group=group, failed_ms=at_ms)
+def unreadable_letter(record: Record, bad: BadRecord, at_ms: int, topic: str, group: str) -> Write:
+    refusal = Refusal(stage=bad.stage, reason=bad.reason, message=str(bad), group=group, failed_ms=at_ms)
     return letter(record, refusal, topic)
 
 

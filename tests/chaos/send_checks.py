@@ -68,7 +68,7 @@ def loss(world: World) -> list[str]:
     accepted = {entry for call in world.api.calls if call.accepted for entry in call.entry_ids}
     letters = _letters(world)
     receipts = {
-        msgspec.json.decode(record.value or b"")["entry_id"] for record in world.broker.records(TOPICS.deliveries)
+        msgspec.json.decode(record.value or b"")["entry_id"] for record in world.broker.records(TOPICS.receipts)
     }
     for order_id, numbers in _outbox(world).items():
         for position, number in enumerate(numbers):

@@ -25,17 +25,21 @@ from processor.hakuna.destination import HakunaEvents, HakunaFeed
 from processor.records import EntryType, Headers, OutboxEntry, TopicPartition
 from processor.send.endpoint import Endpoint
 from processor.send.handover import Handover
+from processor.send.intake import OutboxIntake
 from processor.send.meter import Endings, Gauges, PartitionLag, Requests
 from processor.send.role import SendEdges, SendRole
 from processor.send.sender import Sender
 from processor.send.settings import SenderSettings, SendSettings, SendTopics
+from processor.send.takeover import HoldsPast
 from tests.chaos.send_api import Script, ScriptedApi
 from tests.chaos.virtual_loop import VirtualLoop, VirtualSignal
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader
 
-TOPICS = SendTopics("hakuna.outbox", "hakuna.deliveries", "hakuna.dead-letters", "hakuna.holds", "hakuna.send-offsets")
+TOPICS = SendTopics(
+    ("hakuna.outbox",), "hakuna.deliveries", "hakuna.dead-letters", "hakuna.holds", "hakuna.send-offsets"
+)
 GROUP = "hakuna-processor.send"
 BASE_URL = "http://api.test"
 
@@ -124,7 +128,7 @@ class Worker:
     """One process. `ended_s` and `how`: when it was killed, thrown out or stopped."""
 
     name: str
-    role: SendRole
+    role: SendRole[OutboxEntry]
     sender: Sender[OutboxEntry]
     handover: Handover[OutboxEntry]
     task: asyncio.Task[None]
@@ -179,7 +183,7 @@ class World:
         self.start_s = self.clock.monotonic_s()
         self.loop = VirtualLoop(self.clock)
         self.broker = FakeBroker(self.clock, chance=Random(plan.seed + 1))
-        for topic in (TOPICS.outbox, TOPICS.deliveries, TOPICS.dead_letters, TOPICS.holds, TOPICS.offsets):
+        for topic in ("hakuna.outbox", TOPICS.receipts, TOPICS.dead_letters, "hakuna.holds", "hakuna.send-offsets"):
             assert topic is not None
             self.broker.create(topic, partitions=plan.partitions)
         self.api = ScriptedApi(self.loop, plan.script, Random(plan.seed + 2))
@@ -248,7 +252,7 @@ class World:
     def is_done(self) -> bool:
         """Whether everything in the outbox is finished and committed."""
         committed = self.broker.group(GROUP).committed
-        for where in self.broker.partitions(TOPICS.outbox):
+        for where in self.broker.partitions(TOPICS.sources[0]):
             known = committed.get(where)
             if self.broker.logs[where].high_watermark > 0 and (
                 known is None or known.next_offset != self.broker.logs[where].high_watermark
@@ -312,12 +316,15 @@ class World:
             clock=self.clock,
             meter=meter,
         )
-        topics = SendTopics(TOPICS.outbox, TOPICS.deliveries, TOPICS.dead_letters, None, TOPICS.offsets)
+        topics = (
+            TOPICS
+            if not plan.feed
+            else SendTopics(TOPICS.sources, TOPICS.receipts, TOPICS.dead_letters, None, TOPICS.offsets)
+        )
         role = SendRole(
             SendSettings(
-                topics=topics if plan.feed else TOPICS,
+                topics=topics,
                 group=GROUP,
-                entry_types=destination.entry_types,
                 dead_letter_share_max=plan.dead_letter_share_max,
                 entries_max=plan.entries_max,
                 poll_records_max=20,
@@ -327,6 +334,8 @@ class World:
             edges,
             handover,
             sender,
+            OutboxIntake(destination.entry_types),
+            None if topics.holds is None else HoldsPast(topics.holds),
         )
         worker = Worker(name, role, sender, handover, self.loop.spawn(sender.run()), meter, key)
         self.workers.append(worker)
@@ -366,10 +375,10 @@ class World:
             ("occurred-at", b"%d" % self.clock.now_ms()),
             *(extra or []),
         ]
-        self.broker.append(TOPICS.outbox, partition, order_id.encode(), body, headers)
+        self.broker.append(TOPICS.sources[0], partition, order_id.encode(), body, headers)
         if self.random.random() < 0.2:  # a transaction's marker takes an offset
             self.broker.take_over("somebody")
-            self.broker.open_transaction("somebody", 60.0).touched.add(TopicPartition(TOPICS.outbox, partition))
+            self.broker.open_transaction("somebody", 60.0).touched.add(TopicPartition(TOPICS.sources[0], partition))
             self.broker.take_over("somebody")
 
     def close(self) -> None:

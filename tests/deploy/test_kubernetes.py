@@ -204,13 +204,18 @@ def test_the_autoscaler_asks_for_its_own_installation_and_waits() -> None:
 
 def test_local_uses_the_stand_ins_key_and_address() -> None:
     manifests = overlay("local")
-    (secret,) = of_kind(manifests, "Secret").values()
-    assert secret["data"]["api-key"] == b64encode(SANDBOX_KEY.encode()).decode()
-    (stand_ins,) = (one for one in containers(manifests) if one.spec["name"] == "stand-ins")
+    secrets = of_kind(manifests, "Secret").values()
+    assert {secret["data"]["api-key"] for secret in secrets} == {b64encode(SANDBOX_KEY.encode()).decode()}
+    assert len(secrets) == 2
     simulate = main.get_command(click.Context(main), "simulate")
     assert simulate is not None
-    parsed = simulate.make_context("simulate", list(stand_ins.spec["args"][1:])).params
-    assert settings(manifests)["HAKUNA_BASE_URL"] == f"http://127.0.0.1:{parsed['hakuna_port']}"
+    by_name = {one.spec["name"]: one for one in containers(manifests)}
+    for name, setting, port, path in (
+        ("stand-ins", "HAKUNA_BASE_URL", "hakuna_port", ""),
+        ("hako-stand-in", "HAKO_BASE_URL", "hako_port", "/v0"),
+    ):
+        parsed = simulate.make_context("simulate", list(by_name[name].spec["args"][1:])).params
+        assert settings(manifests)[setting] == f"http://127.0.0.1:{parsed[port]}{path}"
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 from processor.config import Role
 from processor.preflight.rights import TRANSACTIONAL, needed
 from processor.records import Headers
+from processor.sandbox.hako_api import HakoApi
 from processor.sandbox.hakuna_api import HakunaApi
 from processor.sandbox.loopback import Loopback
 from processor.sandbox.orders import Shop, shop
@@ -82,7 +83,7 @@ NAMED = {"topic": "", "group": "GROUP_AUTHORIZATION_FAILED", "transactional ID":
 
 
 def test_the_table_is_what_check_asks_for() -> None:
-    for role in (Role.TRANSFORM, Role.SEND):
+    for role in Role:
         told: dict[str, set[str]] = {}
         for right in RIGHTS:
             if right.role is role and right.kind == "topic":
@@ -125,10 +126,15 @@ class Guarded(NamedTuple):
 @pytest.fixture(scope="module")
 def guarded(schema_registry: str) -> Iterator[Guarded]:
     try:
-        with secured_kafka() as kafka, Loopback(StandIn(HakunaApi())) as api:
+        with (
+            secured_kafka() as kafka,
+            Loopback(StandIn(HakunaApi())) as api,
+            Loopback(StandIn(HakoApi())) as hako_api,
+        ):
             installation = Installation(TopicSpace(kafka.anybody), schema_registry, partitions=1)
             hakuna = {"HAKUNA_BASE_URL": api.url, "HAKUNA_API_KEY": SANDBOX_KEY}
-            settings = {**installation.environment, **kafka.credentials, **hakuna}
+            hako = {"HAKO_BASE_URL": f"{hako_api.url}/v0", "HAKO_API_KEY": SANDBOX_KEY}
+            settings = {**installation.environment, **kafka.credentials, **hakuna, **hako}
             yield Guarded(kafka, installation, settings)
     except Unavailable as reason:
         not_to_be_had(reason)
@@ -138,11 +144,12 @@ def guarded(schema_registry: str) -> Iterator[Guarded]:
 @pytest.mark.slow
 def test_the_roles_work_with_exactly_these(guarded: Guarded, start_worker: StartWorker) -> None:
     guarded.allow(RIGHTS)
-    for role in (Role.TRANSFORM, Role.SEND):
+    for role in Role:
         start_worker("run", "--role", role.value, environment=guarded.settings, name=role.value)
     start_ms = round(time.time() * 1000) - 60_000
     steps = guarded.installation.play(shop(Shop(orders=20, rate=10, bad_share=0.3, seed=3, start_ms=start_ms)))
     assert steps
+    stock(guarded.installation)
     space = guarded.installation.space
     wait_until(
         lambda: (
@@ -154,6 +161,17 @@ def test_the_roles_work_with_exactly_these(guarded: Guarded, start_worker: Start
         timeout_s=60,
     )
     assert space.records("orders.dead-letters")
+    wait_until(lambda: len(space.records("hako.sent")) > 0, what="an item at Hako", timeout_s=60)
+    assert space.records("hako.dead-letters")
+
+
+def stock(installation: Installation) -> None:
+    """An item, and a deletion of nothing that has a name."""
+    sku = f"sku-{time.time_ns()}"
+    item = {"sku": sku, "name": None, "expires": None, "price": 1}
+    installation.write(Topic.ITEMS, sku.encode(), installation.encode(Topic.ITEMS, item))
+    installation.write(Topic.LEVELS, b"no-slash", None)
+    installation.flush()
 
 
 def said(worker: Worker) -> str:
@@ -174,7 +192,7 @@ def test_a_worker_says_what_it_lacks(taken: list[Right], guarded: Guarded, start
     start_ms = round(time.time() * 1000) - 60_000
     guarded.installation.play(shop(Shop(orders=5, rate=10, bad_share=0, seed=time.time_ns(), start_ms=start_ms)))
     guarded.installation.write(Topic.OUTBOX, b"ord-1", b"{}", headers=ENTRY)
-    guarded.installation.flush()
+    stock(guarded.installation)
     wait_until(
         lambda: refused(said(worker), taken, guarded.prefix),
         what=f"A word about {right.operation} on {right.name}",

@@ -16,10 +16,11 @@ from fastavro.schema import parse_schema
 from processor.edges.avro import reader_schema
 from processor.records import Headers
 from processor.sandbox.history import Step, Truncated
-from processor.topics import ORDER_TOPICS, TOPICS, Topic
+from processor.topics import ORDER_TOPICS, STOCK_TOPICS, TOPICS, Topic
 from tests.support.topics import TopicSpace
 
 FLUSH_SECONDS_MAX = 60.0
+SOURCES = (*ORDER_TOPICS, *STOCK_TOPICS)
 
 
 class Installation:
@@ -33,8 +34,10 @@ class Installation:
             # Tests write old timestamps, and a broker that looks for what is too old does so in the midst of a test.
             kept = {"retention.ms": "-1"} if plan.topic in ORDER_TOPICS else {}
             space.create(plan.topic, partitions=partitions, config={**plan.config, **kept})
-        self.schemas = {topic: parse_schema(_schema(topic)) for topic in ORDER_TOPICS}
-        self.schema_ids = {topic: self.register(topic, reader_schema(topic)) for topic in ORDER_TOPICS}
+        self.schemas = {topic: parse_schema(_schema(topic)) for topic in SOURCES}
+        self.schema_ids = {
+            topic: self.register(topic, reader_schema(topic)) for topic in (*ORDER_TOPICS, *STOCK_TOPICS)
+        }
         self._producer = Producer(
             {
                 "bootstrap.servers": space.bootstrap_servers,

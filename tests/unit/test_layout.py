@@ -27,12 +27,27 @@ ARROWS = {
     # What a package may import of ours, beside the nouns that all may.
     "transform": {"transform", "hakuna", "dead_letters"},
     "send": {"send", "hakuna", "dead_letters"},
+    "stock": {"stock", "send", "hako", "dead_letters"},
     "hakuna": {"hakuna"},
+    "hako": {"hako"},
     "dead_letters": {"dead_letters", "hakuna", "transform"},
     "edges": {"edges", "transform", "send", "hakuna", "dead_letters"},
 }
 NOUNS = {"records", "errors", "interfaces", "config", "topics", "verdicts", "advice", "watch"}
-PURE = ("records", "errors", "hakuna", "verdicts", "advice", "transform/rules", "transform/units", "transform/merge")
+KAFKA = {"Record", "Headers", "Position", "TopicPartition"}
+"""What knows of Kafka among the nouns."""
+PURE = (
+    "records",
+    "errors",
+    "hakuna",
+    "hako",
+    "stock/gathering",
+    "verdicts",
+    "advice",
+    "transform/rules",
+    "transform/units",
+    "transform/merge",
+)
 CLOCKS = {"time", "random", "datetime.now", "asyncio", "socket", "threading"}
 
 
@@ -85,6 +100,12 @@ def test_transform_and_send_meet_in_the_outbox_alone() -> None:
 def test_pure_modules_import_no_clock_no_chance_and_no_io(module: str) -> None:
     for path in modules(module):
         assert not CLOCKS & set(imported(path)), path
+
+
+def test_what_hako_wants_knows_no_word_of_kafka() -> None:
+    for path in modules("hako"):
+        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        assert not KAFKA & names, path
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -38,7 +38,7 @@ from processor.errors import Unusable
 from processor.hakuna import Api
 from processor.interfaces import Committed, Consumer
 from processor.records import EntryType, TopicPartition
-from processor.topics import ORDER_TOPICS, Topic
+from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
 
 LETTER_TOPICS: Final = tuple(topic for topic in Topic if topic.endswith(".dead-letters"))
 GROUP: Final = "hakuna-processor.dead-letters"
@@ -121,6 +121,9 @@ class Desk:
                 letters[self.settings.topic(Topic.ORDER_DEAD_LETTERS)] = True
             elif bare == Topic.OUTBOX:
                 letters[self.settings.topic(Topic.HAKUNA_DEAD_LETTERS)] = True
+            elif bare in STOCK_TOPICS:
+                origins.append(self.settings.topic(bare))
+                letters[self.settings.topic(Topic.HAKO_DEAD_LETTERS)] = True
             else:
                 letters[name] = True
         if not given:
@@ -171,7 +174,8 @@ class Desk:
     def groups(self) -> dict[str, str]:
         """Who finishes what stands in a topic that letters go back to."""
         sources = {self.settings.topic(topic): self.settings.group(Role.TRANSFORM) for topic in ORDER_TOPICS}
-        return {**sources, self.settings.topic(Topic.OUTBOX): self.settings.group(Role.SEND)}
+        stock = {self.settings.topic(topic): self.settings.group(Role.HAKO) for topic in STOCK_TOPICS}
+        return {**sources, **stock, self.settings.topic(Topic.OUTBOX): self.settings.group(Role.SEND)}
 
     # ---- clients ----------------------------------------------------------------------------------------------------
 

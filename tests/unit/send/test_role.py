@@ -69,7 +69,7 @@ def test_a_delivery_leaves_a_receipt_and_a_finished_offset(worlds: Any) -> None:
     fill(world, "a")
     world.join()
     world.pass_time(3.0)
-    (record,) = world.broker.records(TOPICS.deliveries)
+    (record,) = world.broker.records(TOPICS.receipts)
     receipt = msgspec.json.decode(record.value)
     assert record.key == b"a"
     assert receipt.pop("delivered_at") > 0
@@ -123,7 +123,7 @@ def test_a_record_that_is_no_entry_is_a_letter_and_the_next_goes_on(
 ) -> None:
     world = worlds()
     good: Headers = [("entry-id", b"e"), ("entry-type", b"order_placed"), ("occurred-at", b"1")]
-    world.broker.append(TOPICS.outbox, 0, b"a", value, good if headers is None else headers)
+    world.broker.append(TOPICS.sources[0], 0, b"a", value, good if headers is None else headers)
     fill(world, "a")
     world.join()
     world.pass_time(3.0)
@@ -148,7 +148,7 @@ def test_an_offset_is_not_finished_before_its_receipt_is_written(worlds: Any) ->
     world = worlds()
     fill(world, "a", "b")
     worker = world.join()
-    world.broker.denied.add(TOPICS.deliveries)
+    world.broker.denied.add(TOPICS.receipts)
     world.pass_time(5.0)
     assert len(accepted(world)) == 2
     assert committed(world).next_offset == 0
@@ -427,7 +427,7 @@ def test_a_drain_finishes_what_is_in_flight_and_takes_nothing_more(worlds: Any) 
     in_flight = [call.entry_ids[0] for call in world.api.calls]
     world.stop(worker)
     assert accepted(world) == in_flight
-    assert len(world.broker.records(TOPICS.deliveries)) == len(in_flight)
+    assert len(world.broker.records(TOPICS.receipts)) == len(in_flight)
     world.join()
     world.pass_time(10.0)
     assert sorted(accepted(world)) == sorted(entry_id(number) for number in range(6))

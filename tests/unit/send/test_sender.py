@@ -13,7 +13,7 @@ import pytest
 from processor.config import Quota
 from processor.dead_letters.holds import Hold
 from processor.records import EntryId, OrderId, Reason
-from processor.send.handover import Halt, HoldsRead, Lost, Withdrawn
+from processor.send.handover import Halt, Lost, PastRead, Withdrawn
 from processor.send.pending import Held, Superseded
 from processor.verdicts import Delivered, Rejected
 from tests.unit.send.loop_side import Answered, LoopSide, Seen, answers, by_entry
@@ -173,7 +173,7 @@ def test_a_released_order_goes_on_at_once_and_a_replay_passes_its_hold(sides: An
     assert side.ended["e2"] == Delivered(200)
     assert side.ended["e3"] == Held("e1")
     hold = side.endings[0].hold
-    side.handover.give(HoldsRead(1, [(OrderId("a"), hold), (OrderId("a"), None)]))
+    side.handover.give(PastRead(1, [(OrderId("a"), hold), (OrderId("a"), None)]))
     side.give("a")
     side.run_for(1.0)
     assert side.ended["e4"] == Delivered(200)

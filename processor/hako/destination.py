@@ -1,0 +1,58 @@
+"""Hako as the sender needs it: a path, a method, a body, credentials, and what an answer means. Pure.
+
+Hako's reference sets no size for an array. Objects go by the hundreds, for there are but 120 requests a minute, and
+below the 100 kB that a web framework's body parser usually takes.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from processor.hako import answers
+from processor.hako.changes import Change, array
+from processor.verdicts import Answer, Delivered, NoAnswer, Otherwise, Rejected, Verdict
+
+_RawHeaders = Sequence[tuple[bytes, bytes]]
+_Request = tuple[str, str, bytes, _RawHeaders]
+
+
+@dataclass(frozen=True, slots=True)
+class Hako:
+    """`park_for_ms` is how long a level may wait for its item or warehouse."""
+
+    user_agent: str
+    parcel_entries_max: int
+    parcel_bytes_max: int
+    linger_s: float
+    park_for_ms: int
+    name: str = "hako"
+    error_codes: frozenset[str] = frozenset()
+    supersedes: bool = True
+
+    def headers(self, key: str) -> _RawHeaders:
+        """The key is the user name; there is no password."""
+        return (
+            (b"Authorization", b"Basic " + base64.b64encode(key.encode("ascii") + b":")),
+            (b"Content-Type", b"application/json"),
+            (b"Accept", b"application/json"),
+            (b"User-Agent", self.user_agent.encode("ascii")),
+        )
+
+    def request(self, entries: Sequence[Change]) -> _Request:
+        first = entries[0]
+        assert all(change.table is first.table and change.verb is first.verb for change in entries), "a mixed array"
+        return first.verb.value, f"/{first.table.value}", array([change.body() for change in entries]), ()
+
+    def verdict(self, answer: Answer | NoAnswer, now_ms: int) -> Verdict:
+        return answers.verdict(answer, now_ms)
+
+    def reconsidered(
+        self, entries: Sequence[Change], rejected: Rejected, now_ms: int
+    ) -> Rejected | Delivered | Otherwise:
+        return answers.reconsidered(entries, rejected, now_ms, self.park_for_ms)
+
+    def holds(self, reason: str) -> bool:
+        """The next value of an object is whole by itself, and is tried."""
+        return False

@@ -1,0 +1,72 @@
+"""intake: what a role makes of the records that it reads, and what an accepted entry leaves; the outbox's is here.
+
+The Kafka thread of every role that sends is the same (`role.py`); what its topics hold is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final, Protocol
+
+from processor.errors import BadRecord
+from processor.records import EntryType, OutboxEntry, Reason, Record, Stage
+from processor.send import written
+from processor.send.destination import EntryT
+from processor.send.outgoing import read_entry
+from processor.send.pending import Ended, Pending
+from processor.send.written import Write
+from processor.verdicts import Delivered
+
+ENTRY_OVERHEAD_BYTES: Final = 1_000
+"""What an entry takes in memory beside its value: headers, lane, record."""
+
+
+class Intake(Protocol[EntryT]):
+    """One kind of entries."""
+
+    def pending(self, record: Record, epoch: int, taken_ms: int) -> Pending[EntryT] | BadRecord:
+        """The entry of a record, or why it is none. Raises `RegistryOutage`: later."""
+
+    def foreign(self, entry: EntryT) -> str | None:
+        """Why this destination cannot be sent this entry, ever: a setting was changed. None where it can."""
+
+    def receipt(self, ended: Ended[EntryT], delivered: Delivered, topic: str) -> Write:
+        """What an accepted entry leaves."""
+
+
+class OutboxIntake:
+    """The outbox's. `entry_types` are what the destination takes: others mean that `HAKUNA_API` was changed over a
+    full outbox."""
+
+    def __init__(self, entry_types: Collection[EntryType]) -> None:
+        self._entry_types = entry_types
+
+    def pending(self, record: Record, epoch: int, taken_ms: int) -> Pending[OutboxEntry] | BadRecord:
+        read = read_entry(record)
+        if isinstance(read, str):
+            return BadRecord(Stage.SEND, Reason.UNDECODABLE, read)
+        entry, replay_id = read
+        return Pending(
+            entry.order_id,
+            entry.entry_id,
+            entry,
+            record,
+            epoch,
+            ENTRY_OVERHEAD_BYTES + len(entry.body),
+            entry.occurred_at_ms,
+            taken_ms,
+            replay_id,
+        )
+
+    def foreign(self, entry: OutboxEntry) -> str | None:
+        if entry.entry_type in self._entry_types:
+            return None
+        wanted = ", ".join(sorted(self._entry_types))
+        return (
+            f"the outbox holds an entry of type {entry.entry_type.value}, and this worker sends "
+            f"{wanted}: HAKUNA_API was changed before the outbox was empty; drain it with workers of the old kind "
+            "(the old HAKUNA_API) first"
+        )
+
+    def receipt(self, ended: Ended[OutboxEntry], delivered: Delivered, topic: str) -> Write:
+        return written.receipt(ended, delivered, topic)

@@ -1,0 +1,8 @@
+"""stock: the hako role's own part of sending, beside the parts in `processor/send/` that every destination shares.
+
+catalog.items, catalog.warehouses, inventory.levels
+    ─► intake.py     a record as a change, or why it is none
+    ─► gathering.py  the newest change of each object, in arrays, in the order in which Hako can take them
+    ─► (send: quota, requests, verdicts, retries, splitting, dead letters, commits)
+    ─► sent.py       what was accepted of each object: the compacted topic `hako.sent`, read again after a move
+"""

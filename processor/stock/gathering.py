@@ -1,0 +1,423 @@
+"""The gathering: the newest change of each object, in as few requests as the quota needs, in the order that Hako takes.
+
+    push ──► one lane a key, in the lanes of its kind ──take──► an array of one kind ──finish──► gone, or the next
+              ▲      │                                                    │
+              │      └─ BEHIND: an object that it names is being          ├─ retry, split: as all lanes
+              │         created or deleted; placed when that has ended    │
+              └──────── PARKED: Hako does not know what it names ◄────────┘  (until that is told, or a time)
+
+A kind is a table and a verb, for an array has one path and one method; kinds go by the age of what waits first in
+them. A lane of a key holds its newest change, and one more while that is under way, so memory is that of the keys.
+
+    known here (accepted before, `Known`)    PUT         not known    POST         no value    DELETE
+    a level whose item or warehouse is being created or deleted     waits behind it
+    an item or a warehouse that is to be deleted    goes when no deletion of a level waits, or after BARRIER_S
+    a level that Hako refused for what it names     is parked: woken when this worker tells Hako of that object, tried
+                                                    again by time, in arrays of such alone, lest they spoil the others'
+
+Owned by the event loop; pure but for the state announced in `Gathering`.
+
+Invariants
+- a key is in one place: the lanes of one kind, behind a parent, or parked; never twice in flight (lanes' own);
+- a change that is not newer than what was sent, is being sent or waits, is given back and never sent;
+- the lanes under a kind hold entries of that table alone, and an array has one verb.
+
+Not chosen: to ask Hako what it has (a request for each answer, of 120 a minute); to wait for the catalogue before the
+first level (whose end is never known: it changes all day); waiting in Hako's answer order across workers (that would
+be coordination, and a level that comes early is simply told so).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from heapq import heappop, heappush
+from typing import Final, NamedTuple, Protocol
+
+from processor.hako.changes import Change, Sent, Table, Verb
+from processor.send.lanes import Lanes, LaneState, Parcel
+from processor.send.pending import Pending
+
+BARRIER_S: Final = 30.0
+"""How long the deletion of an item or a warehouse waits for deletions of levels: they may come without end."""
+TRIAL_EVERY: Final = 10
+"""One request in so many may try parked levels again while others wait: they may be refused for a day."""
+TRIAL_FIRST_S: Final = 1.0
+TRIAL_S_MAX: Final = 300.0
+"""Parked levels are tried again at most this seldom, for another worker may tell Hako of what they name."""
+
+
+class Known(Protocol):
+    """What Hako has accepted of each object."""
+
+    def sent(self, epoch: int, key: str) -> Sent | None: ...
+
+    def accepted(self, epoch: int, key: str, sent: Sent | None) -> None:
+        """None: it is deleted."""
+
+
+class Kind(NamedTuple):
+    """What an array is of. `trial`: levels that were refused for what they name."""
+
+    table: Table
+    verb: Verb
+    trial: bool = False
+
+
+class Behind(NamedTuple):
+    """It waits for an object that is being created or deleted."""
+
+    parent: str
+
+
+class Parked(NamedTuple):
+    """It waits for an object that Hako does not know, until it is tried again."""
+
+    due_s: float
+
+
+TRIAL: Final = Kind(Table.INVENTORY, Verb.POST, True)
+KINDS: Final = (*(Kind(table, verb) for table in Table for verb in Verb), TRIAL)
+_LEVELS_GOING: Final = Kind(Table.INVENTORY, Verb.DELETE)
+
+
+class Gathering:
+    """All changes of a worker that wait.
+
+    Mutable. `_place` has every key that has a change here; `_counts` how many are in each kind; `_flying` the changes
+    under way; `_since` since when each key has something unsent, the oldest first, about; `_behind` by parent and
+    `_parked` by key are changes outside of the lanes, `_due` a heap of (due, key) with some that have left, `_waiters`
+    the parked keys by what they name; `_taken` counts parcels.
+    """
+
+    def __init__(self, known: Known, parcel_entries_max: int, parcel_bytes_max: int, linger_s: float) -> None:
+        self._known = known
+        self._lanes: dict[Kind, Lanes[Change]] = {
+            kind: Lanes(parcel_entries_max, parcel_bytes_max, linger_s, supersedes=True) for kind in KINDS
+        }
+        self._place: dict[str, Kind | Behind | Parked] = {}
+        self._counts: Counter[Kind] = Counter()
+        self._flying: dict[str, Change] = {}
+        self._since: dict[str, float] = {}
+        self._behind: dict[str, dict[str, Pending[Change]]] = {}
+        self._parked: dict[str, Pending[Change]] = {}
+        self._due: list[tuple[float, str]] = []
+        self._waiters: dict[str, set[str]] = {}
+        self._epochs: set[int] = set()
+        self._taken = 0
+
+    # ---- in -----------------------------------------------------------------------------------------------
+
+    def open(self, epoch: int) -> None:
+        self._epochs.add(epoch)
+        for lanes in self._lanes.values():
+            lanes.open(epoch)
+
+    def push(self, pending: Pending[Change], now_s: float) -> Pending[Change] | None:
+        """A new change. Returns the one that it takes the place of: itself, where it is not newer than others."""
+        assert pending.epoch in self._epochs, "a change of a partition that has gone"
+        key, change = pending.order_id, pending.entry
+        sent = self._known.sent(pending.epoch, key)
+        if sent is not None and not change.is_newer(sent.rank, sent.occurred_at_ms):
+            return pending
+        flying = self._flying.get(key)
+        if flying is not None and not change.is_newer(flying.rank, flying.occurred_at_ms):
+            return pending
+        before = self._waiting(key)
+        if before is not None and not change.is_newer(before.entry.rank, before.entry.occurred_at_ms):
+            return pending
+        self._since.setdefault(key, now_s)
+        if flying is not None:
+            place = self._place[key]
+            assert isinstance(place, Kind), "under way outside of the lanes"
+            return self._lanes[place].push(pending, now_s)  # placed when what is under way comes back
+        place = self._destined(pending)
+        if before is not None and self._place[key] != place:
+            self._withdraw(key)
+        self._put(pending, now_s, place)
+        return before
+
+    # ---- out ----------------------------------------------------------------------------------------------
+
+    def take(self, now_s: float, fresh_first: bool = False) -> Parcel[Change] | None:
+        """The next array: the kind whose first change has waited the longest."""
+        self._unpark(now_s)
+        for kind in self._in_turn():
+            if self._barred(kind, now_s):
+                continue
+            parcel = self._lanes[kind].take(now_s, fresh_first)
+            if parcel is not None:
+                self._taken += 1
+                self._fly(parcel)
+                return parcel
+        return None
+
+    def next_s(self) -> float | None:
+        times = [self._next_s(kind) for kind in KINDS]
+        if self._due:
+            times.append(self._due[0][0])
+        return min((time for time in times if time is not None), default=None)
+
+    def has_more(self, now_s: float) -> bool:
+        next_s = self.next_s()
+        return next_s is not None and next_s <= now_s
+
+    def _in_turn(self) -> list[Kind]:
+        waiting = [(next_s, kind) for kind in KINDS if (next_s := self._lanes[kind].next_s()) is not None]
+        trial_first = self._taken % TRIAL_EVERY == 0
+        waiting.sort(key=lambda one: ((one[1] is TRIAL) is not trial_first, one[0]))
+        return [kind for _, kind in waiting]
+
+    def _next_s(self, kind: Kind) -> float | None:
+        next_s = self._lanes[kind].next_s()
+        return next_s if next_s is None or not self._waits_for_levels(kind) else next_s + BARRIER_S
+
+    def _barred(self, kind: Kind, now_s: float) -> bool:
+        next_s = self._next_s(kind)
+        return next_s is None or next_s > now_s
+
+    def _waits_for_levels(self, kind: Kind) -> bool:
+        return kind.verb is Verb.DELETE and kind.table is not Table.INVENTORY and self._counts[_LEVELS_GOING] > 0
+
+    def _fly(self, parcel: Parcel[Change]) -> None:
+        """One verb for all: a newer change may have joined those that were refused with another one."""
+        first = parcel.entries[0].entry
+        for pending in parcel.entries:
+            change = pending.entry
+            change.verb, change.refused = first.verb, first.refused
+            self._flying[pending.order_id] = change
+
+    # ---- back ---------------------------------------------------------------------------------------------
+
+    def finish(self, parcel: Parcel[Change], now_s: float, delivered: bool) -> None:
+        ended = parcel.entries
+        lanes = self._lanes[self._kind_of(parcel)]
+        if delivered:
+            for pending in ended:
+                self._accepted(pending)
+        lanes.finish(parcel, now_s, delivered)
+        for pending in ended:
+            key = pending.order_id
+            del self._flying[key]
+            self._since.pop(key, None)
+            self._go_on(lanes, key, now_s)
+        for pending in ended:
+            if pending.entry.table is not Table.INVENTORY:
+                self._parent_ended(pending.entry, now_s, delivered)
+
+    def retry(self, parcel: Parcel[Change], due_s: float) -> list[Pending[Change]]:
+        back = parcel.entries
+        lanes = self._lanes[self._kind_of(parcel)]
+        if any(pending.entry.waits for pending in back):
+            return self._park_all(parcel, lanes, due_s)
+        replaced = lanes.retry(parcel, due_s)
+        self._come_back(back, lanes, due_s)
+        return replaced
+
+    def split(self, parcel: Parcel[Change], now_s: float) -> list[Pending[Change]]:
+        back = parcel.entries
+        lanes = self._lanes[self._kind_of(parcel)]
+        replaced = lanes.split(parcel, now_s)
+        self._come_back(back, lanes, now_s)
+        return replaced
+
+    def drop(self, epochs: Collection[int]) -> None:
+        self._epochs.difference_update(epochs)
+        for lanes in self._lanes.values():
+            lanes.drop(epochs)
+        for key in list(self._place):
+            waiting = self._waiting(key)
+            if waiting is not None and waiting.epoch not in epochs:
+                continue
+            if waiting is not None:
+                self._withdraw(key)
+            if key not in self._flying:
+                self._forget(key)
+        for parent in [parent for parent in self._behind if parent not in self._place]:
+            self._release(parent, 0.0)
+
+    # ---- what is there ------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Keys that have a change here."""
+        return len(self._place)
+
+    def state(self, order_id: str) -> LaneState | None:
+        place = self._place.get(order_id)
+        if isinstance(place, Kind):
+            return self._lanes[place].state(order_id)
+        return None if place is None else LaneState.WAITING
+
+    def oldest_s(self) -> float | None:
+        """Since when the oldest unsent key is unsent."""
+        return next(iter(self._since.values()), None)
+
+    # ---- places -------------------------------------------------------------------------------------------
+
+    def _kind(self, pending: Pending[Change]) -> Kind:
+        change = pending.entry
+        if change.fields is None:
+            verb = Verb.DELETE
+        elif self._known.sent(pending.epoch, pending.order_id) is not None:
+            verb = Verb.PUT
+        else:
+            verb = Verb.POST
+        trial = change.trials > 0 and verb is Verb.POST
+        return TRIAL if trial else Kind(change.table, verb)
+
+    def _destined(self, pending: Pending[Change]) -> Kind | Behind:
+        """The lanes of its kind, or behind an object that it names and that is being created or deleted."""
+        kind = self._kind(pending)
+        change = pending.entry
+        if change.table is Table.INVENTORY and kind.verb is not Verb.DELETE:
+            for parent in change.parents:
+                place = self._place.get(parent)
+                if isinstance(place, Kind) and place.verb is not Verb.PUT:
+                    return Behind(parent)
+        return kind
+
+    def _put(self, pending: Pending[Change], now_s: float, place: Kind | Behind | None = None) -> None:
+        """A change that is nowhere, or takes the place of the one that waits there."""
+        place = self._destined(pending) if place is None else place
+        key, change = pending.order_id, pending.entry
+        change.verb, change.refused, change.waits = self._kind(pending).verb, None, False
+        self._set(key, place)
+        if isinstance(place, Behind):
+            self._behind.setdefault(place.parent, {})[key] = pending
+        else:
+            self._lanes[place].push(pending, now_s)
+
+    def _set(self, key: str, place: Kind | Behind | Parked) -> None:
+        before = self._place.get(key)
+        if isinstance(before, Kind):
+            self._counts[before] -= 1
+        self._place[key] = place
+        if isinstance(place, Kind):
+            self._counts[place] += 1
+
+    def _forget(self, key: str) -> None:
+        """It has no change here any more."""
+        place = self._place.pop(key)
+        if isinstance(place, Kind):
+            self._counts[place] -= 1
+        self._since.pop(key, None)
+
+    def _waiting(self, key: str) -> Pending[Change] | None:
+        """The change of this key that is not under way."""
+        match self._place.get(key):
+            case Kind() as kind:
+                return self._lanes[kind].queued(key)
+            case Behind(parent):
+                return self._behind[parent][key]
+            case Parked():
+                return self._parked[key]
+            case None:
+                return None
+
+    def _withdraw(self, key: str) -> None:
+        """Takes the change that waits out of its place."""
+        match self._place[key]:
+            case Kind() as kind:
+                self._lanes[kind].withdraw(key)
+            case Behind(parent):
+                del self._behind[parent][key]
+                if not self._behind[parent]:
+                    del self._behind[parent]
+            case Parked():
+                self._leave_parked(key)
+
+    def _kind_of(self, parcel: Parcel[Change]) -> Kind:
+        kind = self._place[parcel.entries[0].order_id]
+        assert isinstance(kind, Kind), "under way outside of the lanes"
+        return kind
+
+    # ---- what an ending moves -----------------------------------------------------------------------------
+
+    def _accepted(self, pending: Pending[Change]) -> None:
+        change = pending.entry
+        gone = change.fields is None
+        sent = None if gone else Sent(change.rank, change.occurred_at_ms)
+        self._known.accepted(pending.epoch, pending.order_id, sent)
+
+    def _go_on(self, lanes: Lanes[Change], key: str, now_s: float) -> None:
+        """The newer change of a key whose last one has left its lane."""
+        newer = lanes.withdraw(key)
+        if newer is None:
+            self._forget(key)
+        else:
+            self._since.setdefault(key, now_s)
+            self._put(newer, now_s)
+
+    def _come_back(self, back: list[Pending[Change]], lanes: Lanes[Change], now_s: float) -> None:
+        """A parcel is in its lanes again; what has become of another kind meanwhile leaves them."""
+        for pending in back:
+            key = pending.order_id
+            del self._flying[key]
+            queued = lanes.queued(key)
+            if queued is None:  # its partition has gone
+                self._forget(key)
+                self._release(key, now_s)
+            elif queued is not pending:
+                if self._kind(queued) == self._place[key]:
+                    queued.entry.verb = self._kind(queued).verb
+                else:
+                    self._go_on(lanes, key, now_s)
+
+    def _parent_ended(self, parent: Change, now_s: float, delivered: bool) -> None:
+        self._release(parent.key, now_s)
+        if not delivered or parent.fields is None:
+            return
+        for key in list(self._waiters.get(parent.key, ())):
+            pending = self._leave_parked(key)
+            pending.entry.trials = 0
+            self._put(pending, now_s)
+
+    def _release(self, parent: str, now_s: float) -> None:
+        """Those that waited behind it."""
+        for pending in self._behind.pop(parent, {}).values():
+            self._put(pending, now_s)
+
+    # ---- parked -------------------------------------------------------------------------------------------
+
+    def _park_all(self, parcel: Parcel[Change], lanes: Lanes[Change], now_s: float) -> list[Pending[Change]]:
+        back = parcel.entries
+        replaced = []
+        lanes.finish(parcel, now_s, delivered=False)
+        for pending in back:
+            key = pending.order_id
+            del self._flying[key]
+            newer = lanes.withdraw(key)
+            if newer is not None:
+                if pending.epoch in self._epochs:
+                    replaced.append(pending)
+                self._put(newer, now_s)
+            elif pending.epoch in self._epochs:
+                self._park(pending, now_s)
+            else:
+                self._forget(key)
+        return replaced
+
+    def _park(self, pending: Pending[Change], now_s: float) -> None:
+        key, change = pending.order_id, pending.entry
+        due_s = now_s + min(TRIAL_FIRST_S * 2 ** min(change.trials - 1, 16), TRIAL_S_MAX)
+        self._set(key, Parked(due_s))
+        self._parked[key] = pending
+        heappush(self._due, (due_s, key))
+        for parent in change.parents:
+            self._waiters.setdefault(parent, set()).add(key)
+
+    def _leave_parked(self, key: str) -> Pending[Change]:
+        pending = self._parked.pop(key)
+        for parent in pending.entry.parents:
+            waiters = self._waiters[parent]
+            waiters.discard(key)
+            if not waiters:
+                del self._waiters[parent]
+        return pending
+
+    def _unpark(self, now_s: float) -> None:
+        """Those whose time has come are tried again."""
+        while self._due and (self._due[0][0] <= now_s or self._place.get(self._due[0][1]) != Parked(self._due[0][0])):
+            due_s, key = heappop(self._due)
+            if self._place.get(key) == Parked(due_s):
+                self._put(self._leave_parked(key), now_s)

@@ -1,0 +1,235 @@
+"""The hako role on a real Kafka and a real registry, against a stand-in that is as strict as the reference: what Hako
+holds in the end is what the topics say last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from processor.config import Quota
+from processor.sandbox.hako_api import HakoApi
+from processor.sandbox.loopback import Loopback
+from processor.sandbox.script import SANDBOX_KEY, Latency, Script
+from processor.sandbox.stand_in import StandIn
+from processor.topics import STOCK_TOPICS, Topic
+from tests.conftest import StartWorker
+from tests.integration.test_whole_path import headers, lag
+from tests.support.installation import Installation
+from tests.support.processes import Worker
+from tests.support.topics import TopicSpace
+
+QUOTA = Quota(20, 2.0)
+FINISH_SECONDS_MAX = 60.0
+Tables = Mapping[str, list[dict[str, Any]]]
+
+
+class Stock:
+    """A shop's catalogue and what is in its warehouses: writes each change, and remembers the last. `last` has by topic
+    and key what stands in Hako's table then."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._occurred_at = 1_700_000_000_000
+        self.last: dict[Topic, dict[str, dict[str, Any]]] = {topic: {} for topic in STOCK_TOPICS}
+
+    def item(self, sku: str, name: str, price: int) -> None:
+        self._write(Topic.ITEMS, sku, {"sku": sku, "name": name, "expires": 1_800_000_000_999, "price": price})
+        self.last[Topic.ITEMS][sku] = {"sku": sku, "name": name, "expires": 1_800_000_000, "price": price}
+
+    def warehouse(self, warehouse: str, name: str) -> None:
+        self._write(Topic.WAREHOUSES, warehouse, {"warehouse_id": warehouse, "name": name})
+        self.last[Topic.WAREHOUSES][warehouse] = {"warehouseID": warehouse, "name": name}
+
+    def level(self, warehouse: str, sku: str, quantity: int) -> None:
+        self._occurred_at += 1
+        self._level(warehouse, sku, quantity, self._occurred_at)
+        self.last[Topic.LEVELS][f"{warehouse}/{sku}"] = {"sku": sku, "warehouseID": warehouse, "quantity": quantity}
+
+    def late_level(self, warehouse: str, sku: str) -> None:
+        """A count from long ago: ignored."""
+        self._level(warehouse, sku, -1, 5)
+
+    def delete(self, topic: Topic, key: str) -> None:
+        self._installation.write(topic, key.encode(), None)
+        self.last[topic].pop(key, None)
+
+    def _level(self, warehouse: str, sku: str, quantity: int, at_ms: int) -> None:
+        said = {"sku": sku, "warehouse_id": warehouse, "quantity": quantity, "occurred_at": at_ms}
+        self._write(Topic.LEVELS, f"{warehouse}/{sku}", said)
+
+    def _write(self, topic: Topic, key: str, said: Mapping[str, Any]) -> None:
+        self._installation.write(topic, key.encode(), self._installation.encode(topic, said))
+
+    @property
+    def tables(self) -> Tables:
+        topics = {"items": Topic.ITEMS, "warehouses": Topic.WAREHOUSES, "inventory": Topic.LEVELS}
+        key_of: dict[str, Callable[[dict[str, Any]], tuple[str, ...]]] = {
+            "items": lambda row: (row["sku"],),
+            "warehouses": lambda row: (row["warehouseID"],),
+            "inventory": lambda row: (row["warehouseID"], row["sku"]),
+        }
+        return {table: sorted(self.last[topic].values(), key=key_of[table]) for table, topic in topics.items()}
+
+
+def wait_until_done(*workers: Worker) -> None:
+    deadline_s = time.monotonic() + FINISH_SECONDS_MAX
+    calm = 0
+    while calm < 4:
+        assert time.monotonic() < deadline_s, [worker.get("/status").text for worker in workers]
+        try:
+            calm = 0 if any(lag(worker) for worker in workers) else calm + 1
+        except httpx.TransportError:
+            calm = 0
+        time.sleep(0.5)
+
+
+def settings_of(installation: Installation, url: str) -> dict[str, str]:
+    return installation.environment | {
+        "HAKO_BASE_URL": f"{url}/v0",
+        "HAKO_API_KEY": SANDBOX_KEY,
+        "HAKO_QUOTA": str(QUOTA),
+        "PROCESSOR_PARK_FOR": "5s",
+        "KAFKA_SESSION_TIMEOUT_MS": "6000",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_tables_are_the_last_values_of_the_topics(
+    topic_space: TopicSpace, schema_registry: str, start_worker: StartWorker
+) -> None:
+    """Creates, updates, deletes and re-creates, with two workers, a restart and a kill -9: Hako has the last value of
+    each key, nothing is a dead letter, and no window has more requests than the quota."""
+    installation = Installation(topic_space, schema_registry, partitions=2)
+    stock = Stock(installation)
+    chance = Random(3)
+    skus = [f"sku-{number}/é" for number in range(40)]
+    warehouses = ["north", "south"]
+    hako = StandIn(HakoApi(), Script(key=SANDBOX_KEY, quota=QUOTA, latency=Latency(median_ms=20)))
+
+    def update(times: int) -> None:
+        for _ in range(times):
+            stock.level(chance.choice(warehouses), chance.choice(skus), chance.randint(-5, 10**9))
+            sku = chance.choice(skus)
+            stock.item(sku, f"{sku} {chance.random()}", chance.randint(0, 9999))
+        installation.flush()
+
+    with Loopback(hako) as api:
+        settings = settings_of(installation, api.url)
+
+        def start(name: str, await_ready: bool = True) -> Worker:
+            return start_worker("run", "--role", "hako", environment=settings, name=name, await_ready=await_ready)
+
+        for warehouse in warehouses:
+            for sku in skus:
+                stock.level(warehouse, sku, chance.randint(0, 99))
+        for sku in skus:
+            stock.item(sku, sku, 1)
+        for warehouse in warehouses:
+            stock.warehouse(warehouse, warehouse.title())
+        installation.flush()
+        first, second = start("first"), start("second")
+        update(500)
+        wait_until_done(first, second)
+        assert hako.api.contents() == stock.tables
+
+        for sku in skus[:10]:
+            stock.delete(Topic.ITEMS, sku)
+            for warehouse in warehouses:
+                stock.delete(Topic.LEVELS, f"{warehouse}/{sku}")
+        del skus[:10]
+        installation.flush()
+        assert first.terminate() == 0
+        update(500)
+        first = start("first", await_ready=False)
+        update(500)
+        second.kill()
+        second = start("second", await_ready=False)
+        for number in range(5):
+            stock.item(f"sku-{number}/é", "again", 7)
+            for warehouse in warehouses:
+                stock.level(warehouse, f"sku-{number}/é", number)
+                stock.late_level(warehouse, f"sku-{number}/é")
+        update(200)
+        first.wait_ready()
+        second.wait_ready()
+        wait_until_done(first, second)
+        assert hako.api.contents() == stock.tables
+        requests = hako.record.requests
+        assert first.terminate() == 0
+        first = start("first")
+        wait_until_done(first, second)
+        assert hako.record.requests == requests, "an unchanged topic is not sent again"
+        assert {first.terminate(), second.terminate()} == {0}
+
+    assert topic_space.records(Topic.HAKO_DEAD_LETTERS) == []
+    assert hako.record.most_in(QUOTA.window_s) <= QUOTA.requests
+    assert "429" not in hako.record.statuses()
+    assert hako.record.mistakes() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_what_is_refused_is_alone_in_the_dead_letters_and_what_comes_early_waits(
+    topic_space: TopicSpace, schema_registry: str, start_worker: StartWorker
+) -> None:
+    """One refused item of a hundred; a level before its item; a level of an item that never comes; a key without a
+    slash, one of another object, a value that is no Avro, a quantity that JSON cannot hold: each ends as it should, and
+    the newest of all others is there."""
+    installation = Installation(topic_space, schema_registry, partitions=1)
+    stock = Stock(installation)
+    hako = StandIn(HakoApi(), Script(key=SANDBOX_KEY, quota=QUOTA, refused_skus=frozenset({"sku-37"})))
+    for number in range(100):
+        stock.item(f"sku-{number}", "x", number)
+    stock.warehouse("w", "W")
+    del stock.last[Topic.ITEMS]["sku-37"]
+    stock.level("w", "early", 5)
+    stock.level("w", "never", 6)
+    del stock.last[Topic.LEVELS]["w/never"]
+    bad = {
+        b"no-slash": installation.encode(Topic.LEVELS, _level("w", "sku-1", 1)),
+        b"w/other": installation.encode(Topic.LEVELS, _level("w", "sku-1", 1)),
+        b"w/garbled": b"no avro",
+        b"w/huge": installation.encode(Topic.LEVELS, _level("w", "huge", 2**60)),
+    }
+    for key, value in bad.items():
+        installation.write(Topic.LEVELS, key, value, headers=[("trace", b"1")])
+    installation.flush()
+    with Loopback(hako) as api:
+        settings = settings_of(installation, api.url)
+        worker = start_worker("run", "--role", "hako", environment=settings)
+        time.sleep(3.0)
+        stock.item("early", "Early", 1)
+        installation.flush()
+        wait_until_done(worker)
+        status = worker.get("/status").json()
+        metrics = worker.get("/metrics").text
+        assert worker.terminate() == 0
+
+    assert hako.api.contents() == stock.tables
+    letters = {cast(bytes, letter.key()): headers(letter) for letter in topic_space.records(Topic.HAKO_DEAD_LETTERS)}
+    reasons = {key: found["__dlq.errors.reason"].decode() for key, found in letters.items()}
+    assert reasons == {
+        b"sku-37": "http_400",
+        b"w/never": "http_404",
+        b"no-slash": "key_mismatch",
+        b"w/other": "key_mismatch",
+        b"w/garbled": "undecodable",
+        b"w/huge": "quantity_exceeded",
+    }
+    assert letters[b"no-slash"]["trace"] == b"1"
+    assert b"sku-37" in letters[b"sku-37"]["__dlq.errors.http.validation.errors"]
+    assert [one["name"] for one in status["destinations"]] == ["hako"]
+    assert {one["topic"] for one in status["partitions"]} == {topic_space.name(topic) for topic in STOCK_TOPICS}
+    assert 'processor_requests_total{destination="hako",status="200"}' in metrics
+    assert 'processor_oldest_unsent_seconds{destination="hako"} 0.0' in metrics
+    assert hako.record.most_in(QUOTA.window_s) <= QUOTA.requests
+
+
+def _level(warehouse: str, sku: str, quantity: int) -> dict[str, Any]:
+    return {"sku": sku, "warehouse_id": warehouse, "quantity": quantity, "occurred_at": 1}
