@@ -199,7 +199,7 @@ def test_a_worker_says_what_it_lacks(taken: list[Right], guarded: Guarded, start
         timeout_s=SAID_SECONDS_MAX,
     )
     if worker.running:
-        assert not worker.ready()
+        wait_until(lambda: not worker.ready(), what="/readyz that says so too", timeout_s=10)
 
 
 def refused(text: str, taken: list[Right], prefix: str) -> bool:
