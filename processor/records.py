@@ -229,16 +229,14 @@ class EntryType(StrEnum):
 class OutboxEntry(msgspec.Struct, frozen=True, gc=False):
     """An intended request, durable in the outbox until it is answered.
 
-    `position` is its place in the outbox, `body` the JSON that goes out, `occurred_at_ms` the source record's
-    timestamp, `headers` every header of the outbox record as it stands there.
+    `body` is the JSON that goes out, `occurred_at_ms` the source record's timestamp, `headers` every header of the
+    outbox record as it stands there.
     """
 
     order_id: OrderId
     entry_id: EntryId
     entry_type: EntryType
     body: bytes
-    position: Position
-    source: str
     occurred_at_ms: int
     headers: Headers
 

@@ -359,6 +359,7 @@ def _send(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
                 dead_letters=settings.topic(Topic.HAKUNA_DEAD_LETTERS),
                 holds=holds,
                 offsets=settings.topic(Topic.SEND_OFFSETS),
+                resolutions=settings.topic(Topic.RESOLUTIONS) if settings.hakuna_api is Api.FEED else None,
             ),
             group=group,
             dead_letter_share_max=settings.dead_letter_share_max,

@@ -28,6 +28,9 @@ from processor.dead_letters.offset_set import OffsetSet
 from processor.dead_letters.selection import Selection
 from processor.records import Position, Record, TopicPartition
 
+NEWER_DELIVERED: Final = "a newer snapshot of its order was delivered"
+"""Why a snapshot's letter is superseded."""
+
 
 class How(StrEnum):
     """What was done about a letter; the transitions are drawn above."""

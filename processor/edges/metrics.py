@@ -15,6 +15,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from processor.config import Role
+from processor.edges.bulk_histogram import BulkHistogram
 from processor.send.breaker import BreakerState
 from processor.send.meter import Endings, Gauges, PartitionLag, Requests
 from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, Written
@@ -63,11 +64,11 @@ USEFUL_REPLICAS: Final = Gauge(
 BUILD_INFO: Final = Gauge("processor_build_info", "Always 1; the labels say what runs", ["version", "revision"])
 
 REQUESTS: Final = Counter("processor_requests_total", "Requests by what came back", ["destination", "status"])
-REQUEST_SECONDS: Final = Histogram(
+REQUEST_SECONDS: Final = BulkHistogram(
     "processor_request_duration_seconds",
     "From the first byte sent to the answer",
     ["destination", "status"],
-    buckets=_REQUEST_S,
+    bounds=_REQUEST_S,
 )
 ERROR_CODES: Final = Counter(
     "processor_error_codes_total",
@@ -75,11 +76,11 @@ ERROR_CODES: Final = Counter(
     ["destination", "error_code"],
 )
 RETRIES: Final = Counter("processor_retries_total", "Requests that will be made again", ["destination", "reason"])
-DELIVERY_SECONDS: Final = Histogram(
+DELIVERY_SECONDS: Final = BulkHistogram(
     "processor_delivery_latency_seconds",
     "From the source record's timestamp to the 2xx",
     ["destination"],
-    buckets=_DELIVERY_S,
+    bounds=_DELIVERY_S,
 )
 IN_FLIGHT: Final = Gauge("processor_in_flight_requests", "Requests without an answer yet", ["destination"])
 LIMIT: Final = Gauge("processor_concurrency_limit", "Requests that may be in flight at once now", ["destination"])
@@ -212,16 +213,12 @@ class PrometheusSendMeter:
     def requests(self, destination: str, requests: Requests) -> None:
         for status, durations_s in requests.durations_s.items():
             REQUESTS.labels(destination, status).inc(len(durations_s))
-            histogram = REQUEST_SECONDS.labels(destination, status)
-            for duration_s in durations_s:
-                histogram.observe(duration_s)
+            REQUEST_SECONDS.observe(durations_s, destination, status)
         for code, count in requests.error_codes.items():
             ERROR_CODES.labels(destination, code).inc(count)
         for reason, count in requests.retries.items():
             RETRIES.labels(destination, reason).inc(count)
-        histogram = DELIVERY_SECONDS.labels(destination)
-        for latency_s in requests.latencies_s:
-            histogram.observe(latency_s)
+        DELIVERY_SECONDS.observe(requests.latencies_s, destination)
         QUOTA_WAIT.labels(destination).inc(requests.quota_wait_s)
 
     def gauges(self, destination: str, gauges: Gauges) -> None:

@@ -118,7 +118,7 @@ def _quoted(text: str) -> bytes:
     """A structured-field string (RFC 9651, 3.3.3); `text` is printable ASCII."""
     if "\\" in text or '"' in text:
         text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return b'"%b"' % text.encode("ascii")
+    return f'"{text}"'.encode("ascii")
 
 
 def _traceparent(entry: OutboxEntry) -> bytes | None:

@@ -23,12 +23,13 @@ from functools import partial
 from itertools import repeat
 from typing import Any, Final, Generic, assert_never
 
+import msgspec
 import structlog
 
 from processor.dead_letters.flood import FloodGuard
 from processor.errors import BadRecord
 from processor.interfaces import Clock, Producer
-from processor.records import HeaderName, IgnoredReason, Outcome, Reason, Record, Stage, TopicPartition
+from processor.records import HeaderName, IgnoredReason, Outcome, Position, Reason, Record, Stage, TopicPartition
 from processor.send import written
 from processor.send.assignments import Assignment, Assignments
 from processor.send.destination import EntryT
@@ -41,39 +42,41 @@ from processor.verdicts import Delivered, Rejected
 
 log = structlog.get_logger(__name__)
 
+LETTERS_MAX: Final = 100_000
+"""Orders whose letters are remembered: a flood that was let through must not fill memory."""
 RETRY_S: Final = 1.0
 """The wait after a record that Kafka refused."""
 
 
-class Finishing:
-    """An offset on its way to being finished. Mutable: `awaited` counts the acknowledgements that are still
-    out."""
+class SnapshotLetter(msgspec.Struct, gc=False):
+    """A refused snapshot's letter. Mutable: `offset` once Kafka has told it, `superseded_ms` once a newer snapshot of
+    the order was accepted; either may come first."""
 
-    __slots__ = ("awaited", "epoch", "offset", "outcome", "reason", "size", "stage", "topic")
+    partition: int
+    order_id: str
+    offset: int | None = None
+    superseded_ms: int | None = None
 
-    def __init__(
-        self,
-        record: Record,
-        epoch: int,
-        size: int,
-        outcome: Outcome,
-        reason: str | None,
-        stage: Stage = Stage.SEND,
-    ) -> None:
-        self.topic = record.topic
-        self.offset = record.offset
-        self.epoch = epoch
-        self.size = size
-        self.outcome = outcome
-        self.reason = reason
-        self.stage = stage
-        self.awaited = 0
+
+class Finishing(msgspec.Struct, gc=False):
+    """A record on its way to being finished. Mutable: `awaited` counts the acknowledgements that are still out."""
+
+    record: Record
+    epoch: int
+    size: int
+    outcome: Outcome
+    reason: str | None
+    stage: Stage = Stage.SEND
+    awaited: int = 0
+    letter: SnapshotLetter | None = None
 
 
 class Effects(Generic[EntryT]):
     """Mutable. `_writes` is what is to be produced, in order, each with what it finishes (a map of finished
     offsets:
-    nothing); `_unheld` has by order ID what waits for that order's hold; `_records` and `_dead_letters` count
+    nothing); `_unheld` has by order ID what waits for that order's hold; `_letters` has by order ID the letters that
+    its next accepted snapshot supersedes, as far as they were written since the start (a replay finds out about
+    older ones by itself); `_records` and `_dead_letters` count
     since the last telling; `flooded` is for good; `trouble` is what Kafka said when it last refused
     something."""
 
@@ -94,6 +97,7 @@ class Effects(Generic[EntryT]):
         self._guard = FloodGuard(settings.dead_letter_share_max)
         self._writes: deque[tuple[Write, Finishing | None]] = deque()
         self._unheld: dict[str, list[Finishing]] = {}
+        self._letters: dict[str, list[SnapshotLetter]] = {}
         self._not_before_s = 0.0
         self._records: Counter[tuple[str, Outcome]] = Counter()
         self._dead_letters: Counter[tuple[str, Stage, str]] = Counter()
@@ -122,6 +126,8 @@ class Effects(Generic[EntryT]):
         match ended.ending:
             case Delivered() as delivered:
                 finishing = _finishing(pending, Outcome.DELIVERED, None)
+                if self._letters:
+                    self._supersede(pending, ended.at_ms)
                 self._write(self._intake.receipt(ended, delivered, topics.receipts), finishing)
             case Superseded():
                 self._finish(_finishing(pending, Outcome.SUPERSEDED, None))
@@ -138,6 +144,8 @@ class Effects(Generic[EntryT]):
                 if not _is_replayed(pending) and self._floods():
                     return
                 finishing = _finishing(pending, Outcome.DEAD_LETTERED, rejected.reason)
+                if topics.resolutions is not None:
+                    finishing.letter = self._snapshot_letter(pending)
                 self._write(written.refused_letter(ended, rejected, topics.dead_letters, self._group), finishing)
                 if topics.holds is not None and ended.hold is not None:
                     self._unheld.setdefault(pending.order_id, [])
@@ -158,6 +166,32 @@ class Effects(Generic[EntryT]):
         assert self._topics.offsets is not None, "a map where none is kept"
         partition = assignment.where.partition
         self._writes.append((Write(self._topics.offsets, partition, b"%d" % partition, value, [], 0), None))
+
+    # ---- a snapshot's letter, and the snapshot that makes it needless ---------------------------------------
+
+    def _snapshot_letter(self, pending: Pending[EntryT]) -> SnapshotLetter:
+        letter = SnapshotLetter(pending.record.partition, pending.order_id)
+        if len(self._letters) >= LETTERS_MAX:
+            del self._letters[next(iter(self._letters))]
+        self._letters.setdefault(pending.order_id, []).append(letter)
+        return letter
+
+    def _supersede(self, pending: Pending[EntryT], at_ms: int) -> None:
+        """A snapshot of this order was accepted. What a replay sent it has marked itself."""
+        letters = self._letters.pop(pending.order_id, ())
+        if pending.replay_id is None:
+            for letter in letters:
+                letter.superseded_ms = at_ms
+                self._mark(letter)
+
+    def _mark(self, letter: SnapshotLetter) -> None:
+        resolutions = self._topics.resolutions
+        if resolutions is None or letter.offset is None or letter.superseded_ms is None:
+            return
+        where = Position(self._topics.dead_letters, letter.partition, letter.offset)
+        self._writes.append((written.superseded(where, letter.order_id, letter.superseded_ms, resolutions), None))
+
+    # ---- the flood guard --------------------------------------------------------------------------------------
 
     def _floods(self) -> bool:
         """Whether another dead letter would be one too many."""
@@ -187,7 +221,16 @@ class Effects(Generic[EntryT]):
             produce = self._producer.produce
             for _ in range(len(writes)):
                 write, finishing = writes[0]
-                if not produce(*write, partial(self._acknowledged, write, finishing)):
+                acknowledged = partial(self._acknowledged, write, finishing)
+                if not produce(
+                    write.topic,
+                    write.partition,
+                    write.key,
+                    write.value,
+                    write.headers,
+                    write.timestamp_ms,
+                    acknowledged,
+                ):
                     break
                 writes.popleft()
         self._producer.poll()
@@ -202,15 +245,21 @@ class Effects(Generic[EntryT]):
         self.produce()
         return self._producer.flush(timeout_s) == 0 and not self._writes
 
-    def _acknowledged(self, write: Write, finishing: Finishing | None, error: str | None, _offset: int) -> None:
+    def _acknowledged(self, write: Write, finishing: Finishing | None, error: str | None, offset: int) -> None:
         if finishing is None:
-            self._map_answered(write, error)
+            if write.topic == self._topics.offsets:
+                self._map_answered(write, error)
+            elif error is not None:  # nothing is lost: the next replay finds out by itself, and marks it
+                log.warning("a letter could not be marked superseded", letter=write.key, error=error)
         elif error is not None:
             self._refused(write, error)
             self._writes.append((write, finishing))
         else:
+            if finishing.letter is not None:
+                finishing.letter.offset = offset
+                self._mark(finishing.letter)
             self._arrived(finishing)
-            if write.topic == self._topics.holds and write.key is not None:
+            if self._unheld and write.topic == self._topics.holds and write.key is not None:
                 for waiting in self._unheld.pop(write.key.decode(), ()):
                     self._arrived(waiting)
 
@@ -241,10 +290,11 @@ class Effects(Generic[EntryT]):
         assignment = self._assignments.of(finishing.epoch)
         if assignment is None:
             return
-        assignment.finish(finishing.offset, finishing.size)
-        self._records[finishing.topic, finishing.outcome] += 1
+        assignment.finish(finishing.record.offset, finishing.size)
+        topic = finishing.record.topic
+        self._records[topic, finishing.outcome] += 1
         if finishing.reason is not None:
-            self._dead_letters[finishing.topic, finishing.stage, finishing.reason] += 1
+            self._dead_letters[topic, finishing.stage, finishing.reason] += 1
         self.finished += 1
         self.trouble = None
 

@@ -63,7 +63,7 @@ class OutboxIntake:
             return None
         wanted = ", ".join(sorted(self._entry_types))
         return (
-            f"{entry.position}: the outbox holds an entry of type {entry.entry_type.value}, and this worker sends "
+            f"the outbox holds an entry of type {entry.entry_type.value}, and this worker sends "
             f"{wanted}: HAKUNA_API was changed before the outbox was empty; drain it with workers of the old kind "
             "(the old HAKUNA_API) first"
         )

@@ -42,6 +42,9 @@ LOOK_AGAIN_S: Final = 0.5
 """After a look that found nothing of our doing: the server may have changed in its midst."""
 REFUSED_SHARE: Final = 0.1
 REFUSED_CUT: Final = 0.7
+OWN_S: Final = 0.01
+"""A latency below this says nothing about the server: with a thousand answers waiting in our own loop, each of them
+looks this slow. Without it, beside a server next door, our own queue would be cut down to one request at once."""
 OUTLIER: Final = 4.0
 """A latency counts as at most this many times the best: one hanging request is no queue."""
 
@@ -111,7 +114,7 @@ class Limit:
         elif self._best_s == 0.0:
             self._best_s = latency_s
             self._change(self.value * 2, now_s)
-        elif latency_s > self._best_s * RISE + noise_s:
+        elif latency_s > max(self._best_s * RISE + noise_s, OWN_S):
             self._look(latency_s, max(self._best_s / latency_s, 0.5), now_s)
         elif self._state is LimitState.SLOW_START and self.value < self._maximum:
             self._change(self.value * 2, now_s)

@@ -31,7 +31,6 @@ def read_entry(record: Record) -> tuple[OutboxEntry, str | None] | str:
     headers = dict(record.headers)
     entry_id = headers.get("entry-id")
     entry_type = _TYPES.get(headers.get("entry-type"))
-    source = headers.get("source")
     replay_id = headers.get("replay-id")
     body = record.value
     if record.key is None:
@@ -54,8 +53,6 @@ def read_entry(record: Record) -> tuple[OutboxEntry, str | None] | str:
             EntryId(text),
             entry_type,
             body,
-            record.position,
-            "" if source is None else source.decode(),
             occurred_at_ms,
             record.headers,
         )

@@ -220,7 +220,7 @@ class SendRole(Generic[EntryT]):
         foreign = self._intake.foreign(pending.entry)
         if foreign is not None:
             self._handover.give(Halt())
-            raise Unusable([foreign])
+            raise Unusable([f"{record.position}: {foreign}"])
         assignment.took(pending.size)
         return pending
 

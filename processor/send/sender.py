@@ -194,19 +194,17 @@ class Sender(Generic[EntryT]):
                 await self._park()
                 continue
             self._flights[number] = flight
-            answer = await self._post(flight)
+            request = self._destination.request([pending.entry for pending in flight.parcel.entries])
+            answer: Answer | NoAnswer
+            try:
+                answer = await self._endpoint.post(request)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if flight.given_up is None or task is None or task.uncancel() > 0:
+                    raise
+                answer = NoAnswer.TIMEOUT
             self._flights[number] = None
             self._finish(flight, answer)
-
-    async def _post(self, flight: Flight[EntryT]) -> Answer | NoAnswer:
-        request = self._destination.request([pending.entry for pending in flight.parcel.entries])
-        try:
-            return await self._endpoint.post(request)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if flight.given_up is None or task is None or task.uncancel() > 0:
-                raise
-            return NoAnswer.TIMEOUT
 
     # ---- take: may anything go, and what ------------------------------------------------------------------
 

@@ -20,6 +20,9 @@ class SendTopics:
     """None where a refusal holds nothing (the feed, Hako)."""
     offsets: str | None
     """None where what is finished beyond a committed offset need not be kept (Hako)."""
+    resolutions: str | None = None
+    """Where a letter is marked superseded when a newer snapshot of its order is accepted; None where entries are no
+    snapshots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

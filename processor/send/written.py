@@ -6,19 +6,20 @@ held one its letter. A superseded one leaves nothing: the newer entry that repla
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from processor.dead_letters.holds import Hold, encode_hold
 from processor.dead_letters.letter import Refusal, letter_headers
+from processor.dead_letters.resolutions import NEWER_DELIVERED, How, Resolution, encode_resolution, resolution_key
 from processor.errors import BadRecord
-from processor.records import EntryType, Headers, OutboxEntry, Reason, Record, Stage
+from processor.records import EntryType, Headers, OutboxEntry, Position, Reason, Record, Stage
 from processor.send.pending import Ended
 from processor.verdicts import Delivered, Rejected
 
 
-class Write(NamedTuple):
+class Write(msgspec.Struct, frozen=True, gc=False):
     """A record to be produced, in the partition of the outbox record that it tells of. `timestamp_ms` 0 means
     now."""
 
@@ -93,6 +94,12 @@ def held_letter(ended: Ended[Any], topic: str, group: str) -> Write:
 def unreadable_letter(record: Record, bad: BadRecord, at_ms: int, topic: str, group: str) -> Write:
     refusal = Refusal(stage=bad.stage, reason=bad.reason, message=str(bad), group=group, failed_ms=at_ms)
     return letter(record, refusal, topic)
+
+
+def superseded(letter: Position, order_id: str, at_ms: int, topic: str) -> Write:
+    """The resolution of a snapshot's letter, once a newer snapshot of its order was accepted."""
+    resolution = Resolution(how=How.SUPERSEDED, at_ms=at_ms, by="send", reason=NEWER_DELIVERED, order_id=order_id)
+    return Write(topic, letter.partition, resolution_key(letter), encode_resolution(resolution), [], 0)
 
 
 def letter(record: Record, refusal: Refusal, topic: str) -> Write:

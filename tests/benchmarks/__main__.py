@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import http_clients, send, transform
+from tests.benchmarks import feed, http_clients, send, transform
 
-BENCHES = {"transform": transform.main, "send": send.main}
+BENCHES = {"transform": transform.main, "send": send.main, "feed": feed.main}
 
 
 def main(arguments: list[str]) -> None:

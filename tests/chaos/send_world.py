@@ -40,6 +40,7 @@ from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader
 TOPICS = SendTopics(
     ("hakuna.outbox",), "hakuna.deliveries", "hakuna.dead-letters", "hakuna.holds", "hakuna.send-offsets"
 )
+RESOLUTIONS = "hakuna.dead-letter-resolutions"
 GROUP = "hakuna-processor.send"
 BASE_URL = "http://api.test"
 
@@ -183,7 +184,14 @@ class World:
         self.start_s = self.clock.monotonic_s()
         self.loop = VirtualLoop(self.clock)
         self.broker = FakeBroker(self.clock, chance=Random(plan.seed + 1))
-        for topic in ("hakuna.outbox", TOPICS.receipts, TOPICS.dead_letters, "hakuna.holds", "hakuna.send-offsets"):
+        for topic in (
+            "hakuna.outbox",
+            TOPICS.receipts,
+            TOPICS.dead_letters,
+            "hakuna.holds",
+            "hakuna.send-offsets",
+            RESOLUTIONS,
+        ):
             assert topic is not None
             self.broker.create(topic, partitions=plan.partitions)
         self.api = ScriptedApi(self.loop, plan.script, Random(plan.seed + 2))
@@ -319,7 +327,7 @@ class World:
         topics = (
             TOPICS
             if not plan.feed
-            else SendTopics(TOPICS.sources, TOPICS.receipts, TOPICS.dead_letters, None, TOPICS.offsets)
+            else SendTopics(TOPICS.sources, TOPICS.receipts, TOPICS.dead_letters, None, TOPICS.offsets, RESOLUTIONS)
         )
         role = SendRole(
             SendSettings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from processor.hakuna.destination import HakunaEvents, HakunaFeed
-from processor.records import EntryId, EntryType, Headers, OrderId, OutboxEntry, Position, Reason
+from processor.records import EntryId, EntryType, Headers, OrderId, OutboxEntry, Reason
 
 EVENTS = HakunaEvents("v1.2", "hakuna-processor/1")
 FEED = HakunaFeed("v1.2", "hakuna-processor/1", 100, 1_000_000, 0.2)
@@ -15,8 +15,7 @@ TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 def entry(number: int = 1, entry_id: str | None = None, headers: Headers | None = None) -> OutboxEntry:
     name = EntryId(entry_id or f"events/orders.placed/0/{number}")
     body = b'{"n":%d}' % number
-    position = Position("hakuna.outbox", 0, number)
-    return OutboxEntry(OrderId("a"), name, EntryType.ORDER_PLACED, body, position, "s", 1, headers or [])
+    return OutboxEntry(OrderId("a"), name, EntryType.ORDER_PLACED, body, 1, headers or [])
 
 
 def own(request: tuple[str, str, bytes, object]) -> dict[bytes, bytes]:

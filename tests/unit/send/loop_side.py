@@ -21,7 +21,7 @@ from processor.config import Quota
 from processor.dead_letters.holds import Holds
 from processor.edges.http_request import RequestTemplate
 from processor.hakuna.destination import HakunaEvents, HakunaFeed
-from processor.records import EntryId, EntryType, OrderId, OutboxEntry, Position, Record
+from processor.records import EntryId, EntryType, OrderId, OutboxEntry, Record
 from processor.send.endpoint import Endpoint
 from processor.send.handover import Assigned, Handover, Paced, Released, Stop
 from processor.send.pending import Ended, Ending, Pending
@@ -144,7 +144,7 @@ class LoopSide:
         kind = EntryType.ORDER if self.feed else EntryType.ORDER_PLACED
         now_ms = self.clock.now_ms()
         record = Record("hakuna.outbox", 0, self._number, now_ms, order.encode(), body, [])
-        entry = OutboxEntry(OrderId(order), entry_id, kind, body, Position("hakuna.outbox", 0, 1), "s", now_ms, [])
+        entry = OutboxEntry(OrderId(order), entry_id, kind, body, now_ms, [])
         return Pending(order, entry_id, entry, record, epoch, len(body), now_ms, now_ms, replay_id)
 
     def run_for(self, seconds: float) -> None:

@@ -112,6 +112,16 @@ def test_a_limit_that_is_not_used_does_not_grow() -> None:
     assert limit.value == 16
 
 
+def test_what_our_own_loop_takes_is_not_laid_to_the_server() -> None:
+    """Beside a server that answers at once, a latency in proportion to the limit is our own queue."""
+    limit = Limit(1_024, Random(1), initial=16)
+    now_s = 0.0
+    for _ in range(5_000):
+        now_s += 0.0001
+        limit.answered(limit.value * 0.00005, limit.value, now_s)
+    assert limit.value >= 100
+
+
 def test_it_never_leaves_its_bounds() -> None:
     random = Random(1)
     limit = Limit(8, random)

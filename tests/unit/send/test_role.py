@@ -13,13 +13,14 @@ import pytest
 from processor.config import Quota
 from processor.dead_letters.holds import decode_hold
 from processor.dead_letters.letter import LetterHead, letter_head
+from processor.dead_letters.resolutions import decode_resolution
 from processor.errors import BrokerOutage, Unusable
 from processor.interfaces import Committed
 from processor.records import Headers, Reason, TopicPartition
 from processor.send.handover import Paced
 from processor.send.note import Note, write_note
 from tests.chaos.send_api import Script, Spell
-from tests.chaos.send_world import GROUP, TOPICS, Plan, Worker, World, entry_id
+from tests.chaos.send_world import GROUP, RESOLUTIONS, TOPICS, Plan, Worker, World, entry_id
 
 P0 = TopicPartition("hakuna.outbox", 0)
 BEGIN_S = 1_000.0  # where a FakeClock begins
@@ -190,6 +191,59 @@ def test_a_flood_of_dead_letters_stops_the_role_before_it_is_written(worlds: Any
     assert len(world.api.calls) == calls
     assert not world.is_done()
     assert worker.role.progress()[1]
+
+
+def superseded(world: World) -> list[tuple[bytes | None, str]]:
+    found = []
+    for record in world.broker.records(RESOLUTIONS):
+        resolution = decode_resolution(record.value or b"")
+        assert resolution is not None
+        found.append((record.key, resolution.how.value))
+    return found
+
+
+def test_a_refused_snapshots_letter_is_superseded_once_a_newer_one_is_accepted(worlds: Any) -> None:
+    world = worlds(feed=True, script=Script(refused={entry_id(0): "product_unsupported"}))
+    fill(world, "a", "b")
+    world.join()
+    world.pass_time(3.0)
+    assert [letter.reason for letter in letters(world)] == ["product_unsupported"]
+    assert superseded(world) == []
+    fill(world, "b", "a")
+    world.pass_time(3.0)
+    assert superseded(world) == [(b"hakuna.dead-letters/0/0", "superseded")]
+    fill(world, "a")
+    world.pass_time(3.0)
+    assert len(superseded(world)) == 1
+    assert world.is_done()
+
+
+def test_a_letter_that_kafka_acknowledges_after_the_newer_snapshot_went_is_superseded_too(worlds: Any) -> None:
+    world = worlds(feed=True, script=Script(refused={entry_id(0): "product_unsupported"}))
+    fill(world, "a")
+    world.join()
+    world.broker.denied.add(TOPICS.dead_letters)
+    world.pass_time(3.0)
+    fill(world, "a")
+    world.pass_time(3.0)
+    assert accepted(world) == [entry_id(1)]
+    assert superseded(world) == []
+    world.broker.denied.clear()
+    world.pass_time(3.0)
+    assert superseded(world) == [(b"hakuna.dead-letters/0/0", "superseded")]
+    assert world.is_done()
+
+
+def test_what_a_replay_delivers_marks_no_letter_which_the_replay_itself_has_done(worlds: Any) -> None:
+    world = worlds(feed=True, script=Script(refused={entry_id(0): "product_unsupported"}))
+    fill(world, "a")
+    world.join()
+    world.pass_time(3.0)
+    fill(world, "a", extra=[("replay-id", b"r1")])
+    world.pass_time(3.0)
+    assert len(accepted(world)) == 1
+    assert superseded(world) == []
+    assert world.is_done()
 
 
 @pytest.mark.parametrize("header", ["replay-id", "replay-of"])
