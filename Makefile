@@ -14,7 +14,7 @@ help: ## this list
 
 env: $(ENV_STAMP) ## the Python environment, in .venv, from the lock
 
-demo: $(ENV_STAMP) ## the processor at work, with a broker and a stand-in for Hakuna inside
+demo: $(ENV_STAMP) ## the processor at work, with a broker and stand-ins for the APIs inside
 	@$(BIN)/hakuna-processor demo
 
 test: $(ENV_STAMP) ## every test, on a real Kafka

@@ -417,6 +417,13 @@ class Settings:
         "bytes",
         "The most bytes of such a request",
     )
+    hako_keys_max: int = setting(
+        "PROCESSOR_HAKO_KEYS_MAX",
+        whole(1000, 100_000_000),
+        "1000000",
+        "objects",
+        "The most objects that wait to be told to Hako, 2.5 kB each; beyond it the topics are read as they are sent",
+    )
     poison_after_s: float = setting(
         "PROCESSOR_POISON_AFTER",
         duration_s,

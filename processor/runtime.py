@@ -86,9 +86,8 @@ HAKO_IN_FLIGHT_MAX: Final = 8
 """Requests to Hako at once: two a second are allowed, and none of them takes long."""
 HAKO_LINGER_S_MAX: Final = 5.0
 """How long a change waits for others to fill its array where the quota is small."""
-HAKO_KEYS_MAX: Final = 4_000_000
 HAKO_BYTES_MAX: Final = 512 * 1024 * 1024
-"""Changes that wait, one a key, and what will be sent of them. A catalogue beyond that is read as it is sent."""
+"""What will be sent of the changes that wait: a million names of a kilobyte each would be a gigabyte."""
 TABLES: Final = {
     Topic.LEVELS: Table.INVENTORY,
     Topic.ITEMS: Table.ITEMS,
@@ -471,8 +470,9 @@ def _hako(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
             ),
             group=group,
             dead_letter_share_max=settings.dead_letter_share_max,
-            entries_max=HAKO_KEYS_MAX,
+            entries_max=settings.hako_keys_max,
             bytes_max=HAKO_BYTES_MAX,
+            partition_share=1,  # what is slow holds its own key and one change of it
             drain_s_max=settings.drain_s,
         ),
         SendEdges(

@@ -26,9 +26,10 @@ _COMMANDS: Final = {
     "schemas": "checks and registers the schemas",
     "status": "shows who has what, how far behind, and what blocks it",
     "order": "shows everything known of one order",
+    "sku": "shows everything known of one SKU",
     "dead-letters": "lists, shows, replays and discards what was refused",
     "simulate": "runs stand-ins for Hakuna and Hako on loopback",
-    "demo": "shows the whole path at work, with a broker and a stand-in for Hakuna inside",
+    "demo": "shows the whole path at work, with a broker and stand-ins for the APIs inside",
 }
 
 INTERRUPTED: Final = 130

@@ -24,6 +24,8 @@ _SHOWN: Final = (
     "SCHEMA_REGISTRY_URL",
     "HAKUNA_BASE_URL",
     "HAKUNA_API_KEY",
+    "HAKO_BASE_URL",
+    "HAKO_API_KEY",
     "PROCESSOR_TOPIC_PREFIX",
     "PROCESSOR_GROUP_PREFIX",
 )
@@ -40,7 +42,7 @@ _SHOWN: Final = (
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C, and topics where they are.")
 @env_file
 def command(orders: int, rate: float, bad_share: float, seed: int, keep: bool, env_file: Path | None) -> None:
-    """Runs the real transform and send roles between a shop and a stand-in for Hakuna that checks every request.
+    """Runs the real roles between a shop and stand-ins for Hakuna and Hako that check every request.
 
     Needs nothing: the broker is inside, and so is the schema registry. With KAFKA_BOOTSTRAP_SERVERS (and
     SCHEMA_REGISTRY_URL) it is the same demo on that cluster, under a prefix of its own that is removed at the end.
@@ -83,7 +85,9 @@ def _demo(settings: Settings, plan: Callable[[int], Shop], console: Console, *, 
 
     began_s = time.monotonic()
     with demo(settings, keep=keep) as running:
-        console.print(f"transform and send, on {running.where.where}, with a stand-in for Hakuna", highlight=False)
+        console.print(
+            f"transform, send and hako, on {running.where.where}, with stand-ins for Hakuna and Hako", highlight=False
+        )
         with live.Screen(console) as screen:
             report = running.run(plan, screen.show, began_s)
         console.print(live.summary(report))

@@ -59,8 +59,10 @@ class Brokers:
         for role, topics in SOURCES.items():
             names = [self._settings.topic(topic) for topic in topics]
             partitions = [TopicPartition(name, number) for name in names for number in range(counts.get(name, 0))]
-            if partitions:
-                found += self._role(role, partitions)
+            of_role = self._role(role, partitions) if partitions else []
+            unused = all(one.committed is None and one.member is None for one in of_role)
+            if role is not Role.HAKO or not unused or self._settings.hako_key is not None:
+                found += of_role  # topics of Hako's alone do not make an installation that wants it
         return found
 
     def close(self) -> None:

@@ -1,9 +1,10 @@
-"""The demo: the real roles in processes of their own, between a shop and a stand-in for Hakuna that checks
-every request.
+"""The demo: the real roles in processes of their own, between a shop and stand-ins for Hakuna and Hako that
+check every request.
 
     shop ──► orders.* ──► transform ──► hakuna.outbox ──► send ──► stand-in (429, 503, resets, refusals)
               │              └──► orders.dead-letters       └──► hakuna.dead-letters
               └── each record with what must become of it ──► compared at the end, record by record
+         └──► catalog.*, inventory.levels ──► hako ──► stand-in for Hako; its tables are compared at the end
 
       STARTING ──workers ready──► FEEDING ──all is written──► FINISHING ──all is finished──► DONE
          │                           │                            │
@@ -26,12 +27,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from processor.config import Role, Settings
+from processor.config import Quota, Role, Settings
 from processor.edges.kafka_reader import KafkaReader
 from processor.records import Outcome, Position, Record, TopicPartition
 from processor.sandbox import workers
 from processor.sandbox.broker import PARTITIONS
 from processor.sandbox.cluster import Cluster, cluster
+from processor.sandbox.hako_api import HakoApi
 from processor.sandbox.hakuna_api import HakunaApi
 from processor.sandbox.history import Step
 from processor.sandbox.judgement import dead_letters, differences, expected_letters
@@ -41,12 +43,14 @@ from processor.sandbox.record import Record as Seen
 from processor.sandbox.registry import RegistryApi
 from processor.sandbox.script import Fault, Latency, Script
 from processor.sandbox.stand_in import StandIn
+from processor.sandbox.stock import Stock, stock
 from processor.sandbox.watch import Scraper, Sight
 from processor.sandbox.writer import OrderWriter, write_in_time
-from processor.topics import Topic
+from processor.topics import DEAD_LETTER_TOPICS, ORDER_TOPICS, STOCK_TOPICS
 
-ROLES: Final = (Role.TRANSFORM, Role.SEND)
-LETTERS: Final = (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS)
+ROLES: Final = (Role.TRANSFORM, Role.SEND, Role.HAKO)
+LETTERS: Final = DEAD_LETTER_TOPICS
+STOCK_SEED: Final = 7
 
 START_S_MAX: Final = 60.0
 FINISH_S_MAX: Final = 60.0
@@ -67,6 +71,10 @@ SCRIPT: Final = Script(
     refused_products=frozenset({REFUSED_PRODUCT}),
 )
 """A day like any other, a little worse."""
+
+
+HAKO_SCRIPT: Final = Script(latency=Latency(median_ms=40, p99_ms=200), quota=Quota(120, 60.0))
+"""As its reference says: no more than 120 requests a minute."""
 
 
 class Phase(StrEnum):
@@ -121,11 +129,17 @@ class Demo:
     """
 
     def __init__(
-        self, where: Cluster, registry: tuple[str, str], hakuna: StandIn, hakuna_url: str, directory: Path
+        self,
+        where: Cluster,
+        registry: tuple[str, str],
+        hakuna: tuple[StandIn, str],
+        hako: tuple[StandIn, str],
+        directory: Path,
     ) -> None:
+        """The stand-ins each with its URL."""
         self.where = where
-        self.hakuna = hakuna
-        self.hakuna_url = hakuna_url
+        self.hakuna, self.hakuna_url = hakuna
+        self.hako, self.hako_url = hako
         self.directory = directory
         self.logs_wanted = False
         self.registry_url, self._registry_auth = registry
@@ -141,6 +155,8 @@ class Demo:
             "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO": self._registry_auth,
             "HAKUNA_BASE_URL": self.hakuna_url,
             "HAKUNA_API_KEY": self.hakuna.script.key,
+            "HAKO_BASE_URL": f"{self.hako_url}/v0",
+            "HAKO_API_KEY": self.hako.script.key,
             "PROCESSOR_TOPIC_PREFIX": self.where.prefix,
             "PROCESSOR_GROUP_PREFIX": self.where.prefix,
             "PROCESSOR_PARK_FOR": _PARK_FOR,
@@ -150,7 +166,9 @@ class Demo:
         """Feeds a shop's orders (`plan` is given the time of the first, epoch ms) and waits until all are
         finished."""
         wrong = self._await_ready(show, began_s)
-        feed = _Feed(self._writer, plan(int(time.time() * 1000)))
+        now_ms = int(time.time() * 1000)
+        goods = stock(STOCK_SEED, now_ms)
+        feed = _Feed(self._writer, plan(now_ms), goods)
         sight = Sight(time.monotonic())
         if not wrong:
             feed.start()
@@ -159,7 +177,10 @@ class Demo:
             finally:
                 feed.stop()
         letters = {} if wrong else dead_letters(self._letters())
-        wrong = wrong or differences(feed.written, letters, self.hakuna.record)
+        wrong = wrong or [
+            *differences(feed.written, letters, self.hakuna.record),
+            *_stock_differences(self.hako, goods),
+        ]
         self.logs_wanted = bool(wrong)
         return Report(
             orders=feed.plan.orders,
@@ -201,7 +222,7 @@ class Demo:
             if feed.ended and fed_s is None:
                 fed_s = now_s
             wrong = feed.problems() or self._ended()
-            done = feed.ended and _finished(sight, feed.written)
+            done = feed.ended and _finished(sight, feed.written, len(feed.goods.steps))
             if not done and fed_s is not None and now_s - fed_s > FINISH_S_MAX:
                 wrong = wrong or [f"not finished {FINISH_S_MAX:g} s after the last record was written"]
             phase = _phase(bool(wrong), done, feed.ended)
@@ -223,11 +244,12 @@ class Demo:
             self.registry_url,
             registry_auth=self._registry_auth,
             topic_prefix=self.where.prefix,
+            topics=(*ORDER_TOPICS, *STOCK_TOPICS),
             written=written,
         )
 
     def _letters(self) -> list[Record]:
-        """Both dead-letter topics, whole."""
+        """The dead-letter topics, whole."""
         reader = KafkaReader(
             self.where.kafka, group=f"{self.where.prefix}hakuna-processor.demo", client_id="hakuna-processor-demo"
         )
@@ -258,10 +280,12 @@ def demo(settings: Settings, *, keep: bool) -> Iterator[Demo]:
         where = up.enter_context(cluster(settings, keep=keep))
         hakuna = StandIn(HakunaApi(), SCRIPT)
         hakuna_url = up.enter_context(Loopback(hakuna)).url
+        hako = StandIn(HakoApi(), HAKO_SCRIPT)
+        hako_url = up.enter_context(Loopback(hako)).url
         registry = (settings.registry_url, settings.registry_auth)
         if not settings.registry_url:
             registry = (up.enter_context(Loopback(StandIn(RegistryApi()))).url, "")
-        running = Demo(where, registry, hakuna, hakuna_url, directory)
+        running = Demo(where, registry, (hakuna, hakuna_url), (hako, hako_url), directory)
         up.callback(workers.drain, running.workers)
         yield running
         if running.logs_wanted:
@@ -274,8 +298,11 @@ class _Feed:
     Mutable: `written` grows, on that thread; `ended` and `_failure` are set once, at its end.
     """
 
-    def __init__(self, writer: Callable[[Callable[[Step, Position], None]], OrderWriter], plan: Shop) -> None:
+    def __init__(
+        self, writer: Callable[[Callable[[Step, Position], None]], OrderWriter], plan: Shop, goods: Stock
+    ) -> None:
         self.plan = plan
+        self.goods = goods
         self.written: dict[Position, Step] = {}
         self.ended = False
         self._failure: BaseException | None = None
@@ -296,6 +323,8 @@ class _Feed:
     def _run(self) -> None:
         try:
             writer = self._writer(self._note)
+            for step in self.goods.steps:
+                writer.write(step)
             write_in_time(writer, shop(self.plan), lambda: int(time.time() * 1000), self._stop.is_set)
         except BaseException as failure:
             self._failure = failure
@@ -303,17 +332,33 @@ class _Feed:
             self.ended = True
 
     def _note(self, step: Step, position: Position) -> None:
-        self.written[position] = step
+        if step.topic not in STOCK_TOPICS:  # those are compared as a whole, in Hako's tables
+            self.written[position] = step
 
 
-def _finished(sight: Sight, written: Mapping[Position, Step]) -> bool:
-    """Whether each record has ended at transform, and each entry made of one at send."""
+def _finished(sight: Sight, written: Mapping[Position, Step], stocked: int) -> bool:
+    """Whether each record has ended at transform or hako, and each entry made of one at send."""
     entries = sum(1 for step in written.values() if step.expected.outcome is Outcome.TRANSFORMED)
     return (
         sight.sum("processor_records_total", role=Role.TRANSFORM.value) >= len(written)
         and sight.sum("processor_records_total", role=Role.SEND.value) >= entries
+        and sight.sum("processor_records_total", role=Role.HAKO.value) >= stocked
         and sight.sum("processor_consumer_lag_records") == 0
     )
+
+
+def _stock_differences(hako: StandIn, goods: Stock) -> list[str]:
+    """Whether Hako holds what was said last, and was asked no more often than it allows."""
+    assert hako.script.quota is not None, "Hako has a quota"
+    held = hako.api.contents()
+    assert isinstance(held, dict), "three tables"
+    wrong = [
+        f"Hako's {table} are not what was said last" for table in goods.tables if held[table] != goods.tables[table]
+    ]
+    most = hako.record.most_in(hako.script.quota.window_s)
+    if most > hako.script.quota.requests:
+        wrong.append(f"Hako was asked {most} times in a window of {hako.script.quota}")
+    return wrong + [f"Hako: {mistake}" for mistake in hako.record.mistakes()]
 
 
 def _phase(wrong: bool, done: bool, fed: bool) -> Phase:

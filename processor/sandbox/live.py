@@ -117,8 +117,8 @@ def ending(report: Report) -> str:
     """The last lines, when all went well."""
     return (
         f"All as expected: {len(report.written):,} records ended as the rules say; {report.seen.requests:,} requests\n"
-        "were as the reference wants them, never two in flight for one order; both\n"
-        "workers drained with exit 0, without a restart.\n\n"
+        "were as the reference wants them, never two in flight for one order; Hako\n"
+        "holds what was said of the stock last; all workers drained with exit 0, without a restart.\n\n"
         "Next: the same on your own cluster, left running to look around\n"
         "  KAFKA_BOOTSTRAP_SERVERS=localhost:9092 hakuna-processor demo --keep"
     )

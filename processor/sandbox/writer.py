@@ -49,10 +49,11 @@ class OrderWriter:
         *,
         registry_auth: str = "",
         topic_prefix: str = "",
+        topics: Iterable[Topic] = ORDER_TOPICS,
         written: Written,
     ) -> None:
         """`kafka` are librdkafka's settings, `registry_url` one URL or several with commas, `registry_auth`
-        `user:password`. Registers the five schemas. Raises `Unusable` or `RegistryOutage`."""
+        `user:password`. Registers the schemas of `topics`. Raises `Unusable` or `RegistryOutage`."""
         self._prefix = topic_prefix
         self._written = written
         config = {"linger.ms": 5, "enable.idempotence": True, "log_level": 0} | dict(kafka)
@@ -61,7 +62,7 @@ class OrderWriter:
         except KafkaException as refused:
             raise unusable(refused) from refused
         self._schemas: dict[Topic, tuple[bytes, Any]] = {}
-        for topic in ORDER_TOPICS:
+        for topic in topics:
             text = reader_schema(topic)
             schema_id = _registered(registry_url, registry_auth, f"{topic_prefix}{topic}-value", text)
             self._schemas[topic] = (b"\x00" + schema_id.to_bytes(4, "big"), parse_schema(orjson.loads(text)))

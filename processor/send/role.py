@@ -56,9 +56,6 @@ WAIT_S: Final = 0.05
 FLUSH_S_MAX: Final = 1.0
 """What a revoke may take beyond its deadline for acknowledgements."""
 NO_WORK: Final = Work(0, 0)
-PARTITION_SHARE: Final = 4
-"""One partition may fill a quarter of what is taken: a long lane behind a slow order must not stop the
-others."""
 
 
 class Loop(Protocol[EntryT]):
@@ -282,7 +279,7 @@ class SendRole(Generic[EntryT]):
         between."""
         entries_max, bytes_max = self._settings.entries_max, self._settings.bytes_max
         entries, size = self._assignments.entries, self._assignments.bytes
-        share = max(min(PARTITION_SHARE, len(self._assignments)), 1)
+        share = max(min(self._settings.partition_share, len(self._assignments)), 1)
         full = entries >= entries_max or size >= bytes_max
         pausing = [
             each.where

@@ -58,6 +58,8 @@ class SendSettings:
     """Entries taken and not finished. They are what a crash makes us read again, and what fills memory."""
     bytes_max: int = 64 * 1024 * 1024
     """Their values together: 20,000 orders of a megabyte would be 20 GB."""
+    partition_share: int = 4
+    """One partition may fill a quarter of what is taken: a long lane behind a slow order must not stop the others."""
     poll_records_max: int = 2_000
     """Records of one turn. More, and acknowledged receipts would wait for it."""
     poll_s_max: float = 0.05

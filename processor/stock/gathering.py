@@ -14,6 +14,7 @@ them. A lane of a key holds its newest change, and one more while that is under 
     an item or a warehouse that is to be deleted    goes when no deletion of a level waits, or after BARRIER_S
     a level that Hako refused for what it names     is parked: woken when this worker tells Hako of that object, tried
                                                     again by time, in arrays of such alone, lest they spoil the others'
+    a deletion of what was never told from here     goes alone with its like: Hako may have it from somebody else
 
 Owned by the event loop; pure but for the state announced in `Gathering`.
 
@@ -57,7 +58,8 @@ class Known(Protocol):
 
 
 class Kind(NamedTuple):
-    """What an array is of. `trial`: levels that were refused for what they name."""
+    """What an array is of. `trial`: likely to be refused, so that it must not spoil the arrays of others: levels that
+    were refused for what they name, deletions of what we have never told Hako of."""
 
     table: Table
     verb: Verb
@@ -77,8 +79,12 @@ class Parked(NamedTuple):
 
 
 TRIAL: Final = Kind(Table.INVENTORY, Verb.POST, True)
-KINDS: Final = (*(Kind(table, verb) for table in Table for verb in Verb), TRIAL)
-_LEVELS_GOING: Final = Kind(Table.INVENTORY, Verb.DELETE)
+KINDS: Final = (
+    *(Kind(table, verb) for table in Table for verb in Verb),
+    *(Kind(table, Verb.DELETE, True) for table in Table),
+    TRIAL,
+)
+_LEVELS_GOING: Final = (Kind(Table.INVENTORY, Verb.DELETE), Kind(Table.INVENTORY, Verb.DELETE, True))
 
 
 class Gathering:
@@ -165,7 +171,7 @@ class Gathering:
     def _in_turn(self) -> list[Kind]:
         waiting = [(next_s, kind) for kind in KINDS if (next_s := self._lanes[kind].next_s()) is not None]
         trial_first = self._taken % TRIAL_EVERY == 0
-        waiting.sort(key=lambda one: ((one[1] is TRIAL) is not trial_first, one[0]))
+        waiting.sort(key=lambda one: (one[1].trial is not trial_first, one[0]))
         return [kind for _, kind in waiting]
 
     def _next_s(self, kind: Kind) -> float | None:
@@ -177,7 +183,11 @@ class Gathering:
         return next_s is None or next_s > now_s
 
     def _waits_for_levels(self, kind: Kind) -> bool:
-        return kind.verb is Verb.DELETE and kind.table is not Table.INVENTORY and self._counts[_LEVELS_GOING] > 0
+        return (
+            kind.verb is Verb.DELETE
+            and kind.table is not Table.INVENTORY
+            and any(self._counts[kind] > 0 for kind in _LEVELS_GOING)
+        )
 
     def _fly(self, parcel: Parcel[Change]) -> None:
         """One verb for all: a newer change may have joined those that were refused with another one."""
@@ -256,14 +266,12 @@ class Gathering:
 
     def _kind(self, pending: Pending[Change]) -> Kind:
         change = pending.entry
+        known = self._known.sent(pending.epoch, pending.order_id) is not None
         if change.fields is None:
-            verb = Verb.DELETE
-        elif self._known.sent(pending.epoch, pending.order_id) is not None:
-            verb = Verb.PUT
-        else:
-            verb = Verb.POST
-        trial = change.trials > 0 and verb is Verb.POST
-        return TRIAL if trial else Kind(change.table, verb)
+            return Kind(change.table, Verb.DELETE, trial=not known)
+        if known:
+            return Kind(change.table, Verb.PUT)
+        return TRIAL if change.trials > 0 else Kind(change.table, Verb.POST)
 
     def _destined(self, pending: Pending[Change]) -> Kind | Behind:
         """The lanes of its kind, or behind an object that it names and that is being created or deleted."""

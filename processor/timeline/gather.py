@@ -27,12 +27,13 @@ from processor.records import Record, TopicPartition
 from processor.timeline import windows
 from processor.timeline.partitioner import PARTITIONERS, candidates
 from processor.timeline.windows import Span
-from processor.topics import ORDER_TOPICS, Topic
+from processor.topics import NEEDED, ORDER_TOPICS, Topic
 from processor.transform import order_state
 from processor.transform.order_state import OrderState
 
 _CLIENT_ID: Final = "hakuna-processor-order"
 _LETTERS: Final = (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS)
+_TOPICS: Final = tuple(topic for topic in Topic if topic not in NEEDED[Role.HAKO])
 _LATEST: Final = (Topic.CHANGELOG, Topic.HOLDS)
 _IN_TIME: Final = (*ORDER_TOPICS, Topic.OUTBOX, Topic.DELIVERIES, *_LETTERS)
 _SAMPLE_RECORDS: Final = 20
@@ -99,7 +100,7 @@ class _Gathering:
         self._asked = asked
         self._counts = scan.partitions()
         self._kept: dict[TopicPartition, tuple[int, int]] = {}
-        if not any(settings.topic(topic) in self._counts for topic in Topic):
+        if not any(settings.topic(topic) in self._counts for topic in _TOPICS):
             raise Unusable(
                 [
                     f"PROCESSOR_TOPIC_PREFIX: no topic of ours begins with {settings.topic_prefix!r} on these brokers"
@@ -110,7 +111,7 @@ class _Gathering:
             )
 
     def of(self, key: bytes) -> Found:
-        count = max((self._counts.get(self._settings.topic(topic), 0) for topic in Topic), default=0)
+        count = max((self._counts.get(self._settings.topic(topic), 0) for topic in _TOPICS), default=0)
         likely = PARTITIONERS[0](key, count)
         found = self._in_partition(key, likely)
         if found.anything or count == 1:
@@ -129,9 +130,9 @@ class _Gathering:
     def _in_partition(self, key: bytes, number: int) -> Found:
         found = Found(key, number)
         where = {
-            topic: TopicPartition(self._settings.topic(topic), number) for topic in Topic if self._has(topic, number)
+            topic: TopicPartition(self._settings.topic(topic), number) for topic in _TOPICS if self._has(topic, number)
         }
-        absent = [self._settings.topic(topic) for topic in Topic if topic not in where]
+        absent = [self._settings.topic(topic) for topic in _TOPICS if topic not in where]
         if absent:
             found.notes.append(f"not there, and so not searched: {', '.join(absent)}")
         self._ask_kept(list(where.values()))

@@ -2,7 +2,7 @@
 
 transform    the same events as `transform.py`, each of which becomes a snapshot of its whole order
 send         arrays of snapshots; the floor posts the same arrays with the same client, without Kafka
-supersede    orders change at 10, 50, 90 and 200 % of what the quota lets through: how many snapshots a newer one replaced
+supersede    orders change at 10, 50, 90 and 200 % of what the quota lets through: how many a newer one replaced
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def guarded(schema_registry: str) -> Iterator[Guarded]:
         ):
             installation = Installation(TopicSpace(kafka.anybody), schema_registry, partitions=1)
             hakuna = {"HAKUNA_BASE_URL": api.url, "HAKUNA_API_KEY": SANDBOX_KEY}
-            hako = {"HAKO_BASE_URL": f"{hako_api.url}/v0", "HAKO_API_KEY": SANDBOX_KEY}
+            hako = {"HAKO_BASE_URL": f"{hako_api.url}/v0", "HAKO_API_KEY": SANDBOX_KEY, "HAKO_QUOTA": "20/1s"}
             settings = {**installation.environment, **kafka.credentials, **hakuna, **hako}
             yield Guarded(kafka, installation, settings)
     except Unavailable as reason:
@@ -199,7 +199,7 @@ def test_a_worker_says_what_it_lacks(taken: list[Right], guarded: Guarded, start
         timeout_s=SAID_SECONDS_MAX,
     )
     if worker.running:
-        assert not worker.ready()
+        wait_until(lambda: not worker.ready(), what="/readyz that says so too", timeout_s=10)
 
 
 def refused(text: str, taken: list[Right], prefix: str) -> bool:

@@ -306,7 +306,7 @@ def test_schemas_are_registered_once_and_left_afterwards(topic_space: TopicSpace
         assert said.code == 0
         steps = json.loads(said.out)
         assert {one["action"] for one in steps} == actions
-        assert len(steps) == 5
+        assert len(steps) == 8
         assert all(one["subject"].startswith(topic_space.prefix) and one["subject"].endswith("-value") for one in steps)
 
 

@@ -80,7 +80,7 @@ def test_interrupted_it_takes_its_workers_with_it(demo: Demo, tmp_path: Path, nu
     child = demo("--orders", "5000")
     wait_until(lambda: "feeding" in child.log_tail(), what="the demo", timeout_s=SECONDS_MAX, child=child)
     started = workers_of(child.pid)
-    assert len(started) == 2
+    assert len(started) == 3
     child.signal(number)
     assert child.wait(60) == INTERRUPTED
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)

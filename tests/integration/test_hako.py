@@ -3,6 +3,7 @@ holds in the end is what the topics say last."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from random import Random
@@ -19,6 +20,7 @@ from processor.sandbox.stand_in import StandIn
 from processor.topics import STOCK_TOPICS, Topic
 from tests.conftest import StartWorker
 from tests.integration.test_whole_path import headers, lag
+from tests.support.commands import ask
 from tests.support.installation import Installation
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
@@ -209,10 +211,48 @@ def test_what_is_refused_is_alone_in_the_dead_letters_and_what_comes_early_waits
         wait_until_done(worker)
         status = worker.get("/status").json()
         metrics = worker.get("/metrics").text
+        told = json.loads(ask("sku", "sku-37", "--output", "json", environment=settings).out)
+        came = json.loads(ask("sku", "early", "--output", "json", environment=settings).out)
+        counts = ask("dead-letters", "list", "--topic", "hako.dead-letters", environment=settings)
+        assert "http_404" in counts.out, counts
+        assert hako.api.contents() == stock.tables
+
+        hako.script = Script(key=SANDBOX_KEY, quota=QUOTA)
+        stock.item("sku-37", "newer", 370)
+        installation.flush()
+        wait_until_done(worker)
+        stock.item("never", "after all", 1)
+        installation.flush()
+        replayed = ask(
+            "dead-letters",
+            "replay",
+            "--topic",
+            "hako.dead-letters",
+            "--reason",
+            "http_400",
+            "--reason",
+            "http_404",
+            "--output",
+            "json",
+            environment=settings,
+        )
+        assert replayed.code == 0, replayed
+        stock.last[Topic.LEVELS]["w/never"] = {"sku": "never", "warehouseID": "w", "quantity": 6}
+        wait_until_done(worker)
+        ignored = worker.get("/metrics").text
         assert worker.terminate() == 0
 
+    assert [(one["kind"], one.get("became")) for one in told["timeline"]] == [
+        ("event", "dead_lettered"),
+        ("dead_letter", None),
+    ]
+    assert [one.get("became") for one in came["timeline"]] == ["delivered", "delivered", None, None]
+    assert f'topic="{topic_space.name(Topic.ITEMS)}"' in next(
+        line for line in ignored.splitlines() if line.startswith("processor_ignored_total{") and "stale" in line
+    )
     assert hako.api.contents() == stock.tables
     letters = {cast(bytes, letter.key()): headers(letter) for letter in topic_space.records(Topic.HAKO_DEAD_LETTERS)}
+    assert len(letters) == 6
     reasons = {key: found["__dlq.errors.reason"].decode() for key, found in letters.items()}
     assert reasons == {
         b"sku-37": "http_400",

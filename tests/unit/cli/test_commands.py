@@ -16,7 +16,7 @@ from processor.cli.output import interruptible, printable
 from processor.errors import BrokerOutage, Fatal, Unusable
 from tests.support.commands import command
 
-NAMES = ("run", "check", "topics", "schemas", "status", "order", "dead-letters", "simulate", "demo")
+NAMES = ("run", "check", "topics", "schemas", "status", "order", "sku", "dead-letters", "simulate", "demo")
 
 
 def test_help_names_every_command() -> None:
@@ -26,7 +26,9 @@ def test_help_names_every_command() -> None:
         assert f"  {name} " in said.output
 
 
-@pytest.mark.parametrize("name", ["check", "schemas check", "schemas register", "status", "order", "topics plan"])
+@pytest.mark.parametrize(
+    "name", ["check", "schemas check", "schemas register", "status", "order", "sku", "topics plan"]
+)
 def test_each_command_shows_an_example(name: str) -> None:
     said = CliRunner().invoke(main, [*name.split(), "--help"])
     assert said.exit_code == 0

@@ -217,7 +217,7 @@ class Side:
         return Answer(200, {}, b"[]")
 
     def last(self) -> dict[str, tuple[int, dict[str, Any] | None]]:
-        """The newest change of each key, as the contract has it, with its offset."""
+        """The newest change of each key, by its own time where both have one, with its offset."""
         newest: dict[str, tuple[int, dict[str, Any] | None]] = {}
         for offset, (key, said) in enumerate(self.log):
             before = newest.get(key)

@@ -88,6 +88,21 @@ def test_a_deletion_of_what_is_gone_is_what_was_wanted() -> None:
     assert not side.unfinished
 
 
+def test_deletions_of_what_was_never_told_spoil_no_others() -> None:
+    side = stocked(entries_max=100)
+    for number in range(50):
+        side.say(f"items/{number}", {"name": str(number)})
+    side.step()
+    side.requests.clear()
+    for number in range(50):
+        side.say(f"items/{number}", None)
+        side.say(f"items/never-{number % 4}", None)
+    side.settle()
+    assert side.requests.count(("DELETE", "items", 50)) == 1
+    assert len(side.requests) <= 9
+    assert not side.dead
+
+
 def test_items_and_warehouses_go_before_the_levels_that_name_them() -> None:
     side = Side()
     side.say("items/a", {"name": "A"})

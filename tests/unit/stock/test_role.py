@@ -1,0 +1,210 @@
+"""The shared Kafka thread with Hako's intake: what is read, what an outage of the registry costs, what moves leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from processor.dead_letters.letter import letter_head
+from processor.errors import RegistryOutage
+from processor.hako.changes import Change, Table
+from processor.interfaces import Committed
+from processor.records import Outcome, Record, TopicPartition
+from processor.send.handover import Assigned, Handover, Paced, PastRead
+from processor.send.pending import STALE, Ended, Pending
+from processor.send.role import SendEdges, SendRole
+from processor.send.settings import SendSettings, SendTopics
+from processor.stock.intake import Intake
+from processor.stock.sent import SentPast
+from processor.verdicts import Delivered
+from tests.chaos.send_world import RecordingMeter
+from tests.fakes.broker import FakeBroker
+from tests.fakes.clock import FakeClock
+from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader
+
+LEVELS, ITEMS, WAREHOUSES = "inventory.levels", "catalog.items", "catalog.warehouses"
+GROUP = "hakuna-processor.hako"
+
+
+class Tick:
+    """A signal that makes time pass instead of waiting."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+
+    def is_set(self) -> bool:
+        return False
+
+    def set(self) -> None: ...
+
+    def clear(self) -> None: ...
+
+    def wait(self, timeout: float) -> object:
+        self._clock.advance(timeout)
+        return None
+
+
+class Quiet:
+    """The event loop's side, of which nothing is asked here."""
+
+    def why(self, pending: Pending[Change]) -> str:
+        return "its turn"
+
+    def waits(self, pending: Pending[Change]) -> bool:
+        return False
+
+    def standstills(self) -> list[str]:
+        return []
+
+    def held_orders(self, epoch: int) -> int:
+        return 0
+
+
+class Side:
+    """A role of one worker on a fake broker; `messages` is what its event loop was told."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.broker = FakeBroker(self.clock, chance=Random(1))
+        self.broker.chance = None
+        for topic in (LEVELS, ITEMS, WAREHOUSES, "hako.sent", "hako.dead-letters"):
+            self.broker.create(topic, partitions=1)
+        self.down = False
+        self.meter = RecordingMeter()
+
+    def start(self) -> None:
+        self.handover: Handover[Change] = Handover(Tick(self.clock))
+        decode = self._decode
+        intake = Intake(
+            {
+                LEVELS: (Table.INVENTORY, decode),
+                ITEMS: (Table.ITEMS, decode),
+                WAREHOUSES: (Table.WAREHOUSES, decode),
+            }
+        )
+        topics = SendTopics((LEVELS, ITEMS, WAREHOUSES), "hako.sent", "hako.dead-letters", None, None)
+        self.role: SendRole[Change] = SendRole(
+            SendSettings(topics=topics, group=GROUP, poll_records_max=3, poll_s_max=0.0),
+            SendEdges(
+                consumer=FakeConsumer(self.broker, group=GROUP, client_id="a", eager=True),
+                producer=FakeProducer(self.broker, client_id="a", queue_max=40),
+                reader=FakeReader(self.broker, client_id="a"),
+                clock=self.clock,
+                meter=self.meter,
+            ),
+            self.handover,
+            Quiet(),
+            intake,
+            SentPast("hako.sent", {"inventory": LEVELS, "items": ITEMS, "warehouses": WAREHOUSES}),
+        )
+        self.role.start()
+
+    def _decode(self, record: Record) -> dict[str, Any]:
+        if self.down and record.topic == LEVELS:
+            raise RegistryOutage("the registry does not answer")
+        return msgspec.json.decode(record.value or b"", type=dict[str, Any])
+
+    def level(self, sku: str, quantity: int) -> None:
+        said = {"sku": sku, "warehouse_id": "w", "quantity": quantity, "occurred_at": quantity}
+        self.broker.append(LEVELS, 0, f"w/{sku}".encode(), msgspec.json.encode(said), [])
+
+    def item(self, sku: str) -> None:
+        said = {"sku": sku, "name": sku, "expires": None, "price": None}
+        self.broker.append(ITEMS, 0, sku.encode(), msgspec.json.encode(said), [])
+
+    def turn(self, times: int = 10) -> None:
+        for _ in range(times):
+            self.role.turn()
+            self.clock.advance(0.5)
+
+    @property
+    def messages(self) -> list[Any]:
+        return list(self.handover._messages)
+
+    @property
+    def taken(self) -> list[Pending[Change]]:
+        return [pending for message in self.messages if isinstance(message, list) for pending in message]
+
+    def committed(self, topic: str) -> Committed:
+        return self.broker.group(GROUP).committed[TopicPartition(topic, 0)]
+
+
+@pytest.fixture
+def side() -> Iterator[Side]:
+    made = Side()
+    yield made
+    made.role.stop()
+
+
+def test_an_outage_of_the_registry_loses_nothing_and_holds_the_rest(side: Side) -> None:
+    side.start()
+    side.turn()
+    side.down = True
+    for number in range(7):
+        side.level("a", number)
+    side.item("a")
+    side.turn()
+    assert any("registry" in reason for reason in side.role.unready())
+    assert [pending for pending in side.taken if pending.entry.table is Table.INVENTORY] == []
+    side.down = False
+    side.turn()
+    levels = [pending.record.offset for pending in side.taken if pending.entry.table is Table.INVENTORY]
+    assert levels == list(range(7))
+    assert [pending.order_id for pending in side.taken if pending.entry.table is Table.ITEMS] == ["items/a"]
+    assert side.role.unready() == []
+
+
+def test_an_accepted_change_stands_on_hako_sent_before_its_offset_is_finished(side: Side) -> None:
+    side.start()
+    side.item("a")
+    side.turn()
+    (pending,) = side.taken
+    assert side.committed(ITEMS).next_offset == 0
+    side.handover.report(Ended(pending, Delivered(200), side.clock.now_ms()))
+    side.turn()
+    (record,) = side.broker.records("hako.sent")
+    assert record.key == b"items/a"
+    assert msgspec.json.decode(record.value or b"")["object"] == {"sku": "a", "name": "a"}
+    assert side.committed(ITEMS) == Committed(1, "v1")
+    assert side.meter.ended == {Outcome.DELIVERED: 1}
+
+
+def test_a_stale_change_is_counted_as_ignored_and_finished(side: Side) -> None:
+    side.start()
+    side.level("a", 1)
+    side.turn()
+    (pending,) = side.taken
+    side.handover.report(Ended(pending, STALE, side.clock.now_ms()))
+    side.turn()
+    assert side.committed(LEVELS) == Committed(1, "v1")
+    assert side.meter.ended == {Outcome.IGNORED: 1}
+
+
+def test_a_takeover_reads_what_was_sent_for_the_topic_that_it_came_from(side: Side) -> None:
+    value = b'{"rank":4,"occurred_at":9,"verb":"PUT","status":200,"attempts":1,"sent_at":1,"entry_id":"e"}'
+    side.broker.append("hako.sent", 0, b"inventory/w/a", value, [])
+    side.broker.append("hako.sent", 0, b"items/a", None, [])
+    side.start()
+    side.turn()
+    assigned = [message.epoch for message in side.messages if isinstance(message, Assigned)]
+    past = {message.epoch: message.past for message in side.messages if isinstance(message, PastRead)}
+    paced = [message for message in side.messages if isinstance(message, Paced)]
+    assert len(assigned) == 3
+    assert len(paced) == 1, "the first source shares the quota out"
+    assert past[paced[0].epoch][0][0] == "inventory/w/a"
+    assert sorted(len(read) for read in past.values()) == [1, 1]
+
+
+def test_a_key_that_names_nothing_is_a_dead_letter(side: Side) -> None:
+    side.start()
+    side.broker.append(LEVELS, 0, b"no-slash", None, [("trace", b"1")])
+    side.turn()
+    (record,) = side.broker.records("hako.dead-letters")
+    letter = letter_head(record)
+    assert letter is not None
+    assert (letter.reason, letter.stage, record.key, record.value) == ("key_mismatch", "transform", b"no-slash", None)
+    assert side.committed(LEVELS).next_offset == 1
