@@ -66,6 +66,7 @@ LEAVE_S_MAX: Final = 5.0  # until the revocation begins; how long it takes is th
 REFUSALS_MAX: Final = 8
 REFUSED_S: Final = 0.25  # eight of these outlast what a coordinator needs to move, or a new epoch to reach us
 RETRY_S: Final = 0.05
+IDLE_S: Final = 10.0  # two heartbeats of a default broker (`group.consumer.heartbeat.interval.ms`)
 RECHECK_S: Final = 3.0  # how soon a recovery is noticed; each costs the broker two small requests
 ENDS_AGE_S_MAX: Final = 2.0  # of the lag that is shown
 
@@ -106,7 +107,7 @@ class KafkaConsumer:
     `_assigned`: what is ours now, and `_paused` (a part of it, or of what `assigned` is being told of).
     `_at_end`: the partitions at their end, with it; a part of `_assigned`.
     `_revoked`: what went since the current poll began. `_raised`: what a callback raised, `_kept`: the
-    messages that came with it."""
+    messages that came with it. `_waiting_since_s`: since when no assignment was heard of."""
 
     def __init__(
         self,
@@ -122,6 +123,7 @@ class KafkaConsumer:
         self._log = log
         self._complaints = Complaints(log)
         incremental_protocol = settings.get("group.protocol") == "consumer"
+        self._incremental_protocol = incremental_protocol
         self._incremental = incremental_protocol or assignment is Assignment.COOPERATIVE
         config = merged(
             {**CONSUMER_DEFAULTS, **({} if incremental_protocol else CLASSIC_DEFAULTS)},
@@ -159,6 +161,7 @@ class KafkaConsumer:
         self._ends_asked: Mapping[TopicPartition, Future[ListOffsetsResultInfo]] = {}
         self._ends_asked_s = -ENDS_AGE_S_MAX
         self._recheck: _Recheck | None = None
+        self._waiting_since_s: float | None = None
         self._recheck_s = 0.0
 
     # ---- reading -----------------------------------------------------------------------------------------
@@ -168,6 +171,7 @@ class KafkaConsumer:
         assert self._listener is None, "subscribed already"
         self._topics = tuple(topics)
         self._listener = rebalance
+        self._waiting_since_s = time.monotonic()
         self._consumer.subscribe(list(topics), self._on_assign, self._on_revoke, self._on_lost)
 
     def poll(self, records_max: int, timeout_s: float) -> Polled:
@@ -189,6 +193,8 @@ class KafkaConsumer:
             raise Fatal(self._complaints.fatal)
         if self._complaints.subjects or self._complaints.suspicious:
             self._look_for_recovery({record.topic for record in records})
+        elif self._waiting_since_s is not None:
+            self._look_for_idleness(self._waiting_since_s)
         return Polled(records, dict(self._at_end))
 
     def _consume(self, records_max: int, timeout_s: float) -> list[Message]:
@@ -232,6 +238,7 @@ class KafkaConsumer:
         partitions = [TopicPartition(part.topic, part.partition) for part in parts]
         assert self._listener is not None
         listener = self._listener
+        self._waiting_since_s = None
         starts = self._told(lambda: listener.assigned(partitions)) or {}
         for part in parts:
             start = starts.get(TopicPartition(part.topic, part.partition))
@@ -258,6 +265,7 @@ class KafkaConsumer:
 
     def _on_lost(self, _consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
         self._complaints.suspicious = True
+        self._waiting_since_s = time.monotonic()
         partitions = [TopicPartition(part.topic, part.partition) for part in parts]
         assert self._listener is not None
         listener = self._listener
@@ -437,6 +445,15 @@ class KafkaConsumer:
                 self._recheck = _Recheck(admin, self._topics, self._group, self._complaints)
         elif self._recheck.done():
             self._recheck = None
+
+    def _look_for_idleness(self, since_s: float) -> None:
+        """The incremental protocol tells a member that gets nothing just that: nothing, by no callback and in no
+        statistics. Whoever is let in has what there is for it after a heartbeat; so who heard of no trouble and of no
+        partition for two of them is a member without any."""
+        if self._incremental_protocol and time.monotonic() - since_s > IDLE_S:
+            self._waiting_since_s = None
+            assert self._listener is not None
+            self._listener.assigned([])
 
     def close(self) -> None:
         """Leaves the group; `revoked` is called for what is still ours. Raises what it raises.

@@ -237,10 +237,12 @@ class Reading:
         return [record.value for record in self.records]
 
 
-def wait_until(cluster: Cluster, condition: Callable[[], bool], *steps: Callable[[], object]) -> None:
-    deadline_s = cluster.seconds() + WAIT_S_MAX
+def wait_until(
+    cluster: Cluster, condition: Callable[[], bool], *steps: Callable[[], object], seconds_max: float = WAIT_S_MAX
+) -> None:
+    deadline_s = cluster.seconds() + seconds_max
     while not condition():
-        assert cluster.seconds() < deadline_s, f"not within {WAIT_S_MAX} s"
+        assert cluster.seconds() < deadline_s, f"not within {seconds_max} s"
         for step in steps:
             step()
 
@@ -600,6 +602,20 @@ def test_close_gives_the_partitions_up_and_leaves(cluster: Cluster) -> None:
     assert cluster.seconds() - started_s < 2.0
 
 
+@pytest.mark.parametrize("protocol", [CLASSIC, COOPERATIVE, NEW_PROTOCOL])
+def test_a_member_that_gets_nothing_is_told_so(cluster: Cluster, protocol: str) -> None:
+    """Else a worker more than there are partitions would never be ready."""
+    topic = cluster.name("in")
+    cluster.create(topic)
+    _, first, reading = joined(cluster, [topic], protocol=protocol)
+    other = cluster.consumer(cluster.name("g"), "b", protocol)
+    second = Movements()
+    other.subscribe([topic], second)
+    wait_until(cluster, lambda: bool(second.told), reading.once, Reading(cluster, other.poll).once)
+    wait_until(cluster, lambda: len(first.owned | second.owned) == 1, reading.once, Reading(cluster, other.poll).once)
+    assert not first.owned & second.owned
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", [CLASSIC, NEW_PROTOCOL])
 def test_a_member_that_polls_too_late_is_told_lost_and_can_commit_in_no_way(cluster: Cluster, protocol: str) -> None:
@@ -613,7 +629,8 @@ def test_a_member_that_polls_too_late_is_told_lost_and_can_commit_in_no_way(clus
     reading.until(lambda: bool(movements.owned))
     transaction = opened(cluster, "t", late)
     other, successor, other_reading = joined(cluster, [topic], client_id="other", protocol=protocol)
-    wait_until(cluster, lambda: successor.owned == {where}, other_reading.once)
+    # Should the leave of the late one be lost, a broker gives it up after `group.consumer.session.timeout.ms`, 45 s.
+    wait_until(cluster, lambda: successor.owned == {where}, other_reading.once, seconds_max=60.0)
     other.commit({where: Committed(7, "other's")})
     with pytest.raises(Fenced):
         late.commit({where: Committed(1, "late")})

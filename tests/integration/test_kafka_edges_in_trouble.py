@@ -262,12 +262,13 @@ def test_a_broker_that_freezes_stops_no_call_for_longer_than_a_revocation_may_ta
     settings = made(kafka_broker.bootstrap_servers)
     worker = Worker(settings)
     write(settings, 0, 100)
-    worker.until(lambda: worker.commits >= 1, 60.0)
+    worker.until(lambda: copied(settings)() >= 100, 60.0)
     where = TopicPartition(SOURCE, 0)
+    (stands,) = worker.consumer.committed([where]).values()
     os.kill(kafka_broker.pid, signal.SIGSTOP)
     try:
         for call in (
-            lambda: worker.consumer.commit({where: Committed(1, "")}),
+            lambda: worker.consumer.commit({where: stands}),  # which the broker may find in its socket when it wakes
             lambda: worker.consumer.committed([where]),
         ):
             started_s = time.monotonic()
