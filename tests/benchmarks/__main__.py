@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import feed, http_clients, memory, send, transform
+from tests.benchmarks import feed, hako, http_clients, memory, send, transform
 
-BENCHES = {"transform": transform.main, "send": send.main, "feed": feed.main, "memory": memory.main}
+BENCHES = {"transform": transform.main, "send": send.main, "feed": feed.main, "memory": memory.main, "hako": hako.main}
 
 
 def main(arguments: list[str]) -> None:
