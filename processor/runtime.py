@@ -37,6 +37,7 @@ from processor.edges.http_choice import Implementation, transport_for
 from processor.edges.http_connection import HttpLimits
 from processor.edges.http_request import RequestTemplate
 from processor.edges.kafka_admin import KafkaAdmin, TopicState
+from processor.edges.kafka_client import KafkaSettings
 from processor.edges.kafka_consumer import Assignment, KafkaConsumer
 from processor.edges.kafka_groups import KafkaGroups
 from processor.edges.kafka_predecessors import Predecessors
@@ -365,13 +366,7 @@ def _send(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
             dead_letter_share_max=settings.dead_letter_share_max,
             drain_s_max=settings.drain_s,
         ),
-        SendEdges(
-            consumer=KafkaConsumer(kafka, group=group, assignment=Assignment.COOPERATIVE, client_id=client_id),
-            producer=KafkaProducer(kafka, client_id=client_id),
-            reader=KafkaReader(kafka, group=group, client_id=client_id),
-            clock=clock,
-            meter=meter,
-        ),
+        _send_edges(kafka, group, Assignment.COOPERATIVE, client_id, clock, meter),
         handover,
         sender,
         OutboxIntake(destination.entry_types),
@@ -475,14 +470,8 @@ def _hako(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
             partition_share=1,  # what is slow holds its own key and one change of it
             drain_s_max=settings.drain_s,
         ),
-        SendEdges(
-            # Range: partition N of the three belongs to one worker, as the quota's shares and `hako.sent` have it.
-            consumer=KafkaConsumer(kafka, group=group, assignment=Assignment.RANGE, client_id=client_id),
-            producer=KafkaProducer(kafka, client_id=client_id),
-            reader=KafkaReader(kafka, group=group, client_id=client_id),
-            clock=clock,
-            meter=meter,
-        ),
+        # Range: partition N of the three belongs to one worker, as the quota's shares and `hako.sent` have it.
+        _send_edges(kafka, group, Assignment.RANGE, client_id, clock, meter),
         handover,
         sender,
         Intake({settings.topic(topic): (table, _fields(topic, registry)) for topic, table in TABLES.items()}),
@@ -496,6 +485,23 @@ def _fields(topic: Topic, registry: Schemas) -> Fields:
 
 
 # ---- what sends, as its thread sees it -----------------------------------------------------------------------------
+
+
+def _send_edges(
+    kafka: KafkaSettings,
+    group: str,
+    assignment: Assignment,
+    client_id: str,
+    clock: SystemClock,
+    meter: PrometheusSendMeter,
+) -> SendEdges:
+    return SendEdges(
+        consumer=KafkaConsumer(kafka, group=group, assignment=assignment, client_id=client_id),
+        producer=KafkaProducer(kafka, client_id=client_id),
+        reader=KafkaReader(kafka, group=group, client_id=client_id),
+        clock=clock,
+        meter=meter,
+    )
 
 
 class SendLoop(Generic[EntryT]):

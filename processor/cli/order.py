@@ -56,12 +56,7 @@ def command(
     found, happenings = asked_of_brokers(settings, lambda: _told(settings, key, asked, personal=show_personal_data))
     shown = key.decode("utf-8", "backslashreplace")
     if output == "json":
-        from processor.dead_letters.selection import iso
-
-        timeline = [
-            {"at": None if one.at_ms is None else iso(one.at_ms), "kind": one.kind.value, **one.facts}
-            for one in happenings
-        ]
+        timeline = [one.as_json() for one in happenings]
         print_json({"order_id": shown, "timeline": timeline})
     elif happenings:
         _show(settings, happenings)

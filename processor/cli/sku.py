@@ -39,10 +39,7 @@ def command(sku: str, output: str, env_file: Path | None) -> None:
     found, happenings = asked_of_brokers(settings, lambda: _told(settings, key))
     shown = key.decode("utf-8", "backslashreplace")
     if output == "json":
-        timeline = [
-            {"at": None if one.at_ms is None else iso(one.at_ms), "kind": one.kind.value, **one.facts}
-            for one in happenings
-        ]
+        timeline = [one.as_json() for one in happenings]
         print_json({"sku": shown, "timeline": timeline})
     elif happenings:
         from processor.timeline.sku import sku_line

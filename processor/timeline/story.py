@@ -75,6 +75,10 @@ class Happening:
     kind: Kind
     facts: Mapping[str, Any]
 
+    def as_json(self) -> dict[str, Any]:
+        """As the commands print it, in plain values."""
+        return {"at": None if self.at_ms is None else iso(self.at_ms), "kind": self.kind.value, **self.facts}
+
 
 _EVENTS: Final[Mapping[Topic, str]] = {
     Topic.PLACED: "order_placed",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import multiprocessing
 import tempfile
 import time
 from pathlib import Path
@@ -26,7 +25,7 @@ from processor.edges.http_request import RequestTemplate
 from processor.hakuna import feed as hakuna_feed
 from processor.topics import TOPICS, Topic
 from tests.benchmarks import send, transform
-from tests.benchmarks.measured import Run, finished
+from tests.benchmarks.measured import Run, finished, in_a_process
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
@@ -67,15 +66,6 @@ def floor(url: str, snapshots: int, answer: Any) -> None:
     started_s, started_cpu = time.monotonic(), time.process_time()
     uvloop.run(post_arrays(url, snapshots))
     answer.send(Run(snapshots, time.monotonic() - started_s, time.process_time() - started_cpu, 0))
-
-
-def run_floor(url: str, snapshots: int) -> Run:
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("spawn").Process(target=floor, args=(url, snapshots, theirs))
-    child.start()
-    run: Run = ours.recv()
-    child.join()
-    return run
 
 
 class Outbox:
@@ -152,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
     transform.main(["--env", "HAKUNA_API=feed"])
     with send.server(0) as url, KafkaBroker() as broker:
         print(f"feed: send, {options.snapshots:,} snapshots in arrays of {ARRAY}", flush=True)
-        of_floor = run_floor(url, options.snapshots)
+        of_floor = in_a_process(floor, url, options.snapshots)
         print(of_floor.line("floor"), flush=True)
         space = TopicSpace(broker.bootstrap_servers)
         outbox = Outbox(space)

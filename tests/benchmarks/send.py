@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import multiprocessing
 import resource
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from processor.edges.http_choice import tls_context
 from processor.edges.http_connection import HttpLimits
 from processor.edges.http_request import RequestTemplate
 from processor.topics import TOPICS, Topic
-from tests.benchmarks.measured import Run, cpu_s, finished, rss_bytes
+from tests.benchmarks.measured import Run, cpu_s, finished, in_a_process, rss_bytes
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
@@ -131,15 +130,6 @@ def floor(url: str, entries: int, answer: Any) -> None:
     answer.send(Run(entries, time.monotonic() - started_s, time.process_time() - started_cpu, usage.ru_maxrss * 1024))
 
 
-def run_floor(url: str, entries: int) -> Run:
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("spawn").Process(target=floor, args=(url, entries, theirs))
-    child.start()
-    run: Run = ours.recv()
-    child.join()
-    return run
-
-
 # ---- send -----------------------------------------------------------------------------------------------------------
 
 
@@ -207,7 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
             f"send, {options.entries:,} entries of {options.orders:,} orders, {options.latency_ms} ms latency",
             flush=True,
         )
-        of_floor = run_floor(url, options.entries)
+        of_floor = in_a_process(floor, url, options.entries)
         print(of_floor.line("floor"), flush=True)
         space = TopicSpace(broker.bootstrap_servers)
         fill(space, options.entries, options.orders)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import resource
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from processor.sandbox.orders import Shop, shop
 from processor.sandbox.registry import RegistryApi
 from processor.sandbox.stand_in import StandIn
 from processor.topics import ORDER_TOPICS, Topic
-from tests.benchmarks.measured import Run, cpu_s, finished, rss_bytes
+from tests.benchmarks.measured import Run, cpu_s, finished, in_a_process, rss_bytes
 from tests.support.installation import Installation
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
@@ -102,14 +101,7 @@ def _bare(topic: Topic) -> str:
 
 def run_floor(installation: Installation, events: int) -> Run:
     installation.space.create("floor.outbox", "floor.changelog", partitions=PARTITIONS)
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("spawn").Process(
-        target=floor, args=(installation.space.bootstrap_servers, installation.space.prefix, events, theirs)
-    )
-    child.start()
-    run: Run = ours.recv()
-    child.join()
-    return run
+    return in_a_process(floor, installation.space.bootstrap_servers, installation.space.prefix, events)
 
 
 def run_worker(installation: Installation, events: int, environment: dict[str, str]) -> Run:
