@@ -109,6 +109,12 @@ OLDEST_UNSENT: Final = Gauge(
     ["destination"],
 )
 
+UNSENT_OBJECTS: Final = Gauge(
+    "processor_unsent_objects",
+    "Objects whose newest value has not been sent, by what they wait for",
+    ["destination", "waits_for"],
+)
+
 FLOOD_STOPPED: Final = Gauge(
     "processor_flood_stopped", "1 since the flood guard stopped the role, until a restart", ["role"]
 )
@@ -230,6 +236,8 @@ class PrometheusSendMeter:
         KEY_REFUSED.labels(destination).set(gauges.key_refused)
         if self._role is Role.HAKO:
             OLDEST_UNSENT.labels(destination).set(gauges.oldest_unsent_s or 0.0)
+        for waits_for, count in gauges.waits.items():
+            UNSENT_OBJECTS.labels(destination, waits_for).set(count)
 
     def loop_lag(self, seconds: float) -> None:
         LOOP_LAG.observe(seconds)

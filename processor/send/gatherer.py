@@ -6,13 +6,14 @@ partition is taken over: Hakuna's holds, what Hako has accepted.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from processor.dead_letters.holds import Hold
 from processor.records import OrderId
 from processor.send.destination import EntryT
 from processor.send.lanes import LaneState, Parcel
+from processor.send.meter import WaitsFor
 from processor.send.pending import Pending
 
 
@@ -41,6 +42,8 @@ class Gatherer(Protocol[EntryT]):
     def state(self, order_id: str) -> LaneState | None: ...
 
     def oldest_s(self) -> float | None: ...
+
+    def waits(self) -> Mapping[WaitsFor, int]: ...
 
 
 class Memory(Protocol):

@@ -28,12 +28,13 @@ only for those that wait: an entry that goes at once never sees it).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import Enum
 from heapq import heappop, heappush
 from typing import Generic
 
 from processor.send.destination import EntryT
+from processor.send.meter import WaitsFor
 from processor.send.pending import Pending
 from processor.send.poison import Suspicion
 
@@ -256,6 +257,10 @@ class Lanes(Generic[EntryT]):
     def oldest_s(self) -> float | None:
         """Since when the oldest entry is unsent; None where that is not kept (the lag tells it, record by record)."""
         return None
+
+    def waits(self) -> Mapping[WaitsFor, int]:
+        """Objects by what they wait for; empty where that is not kept."""
+        return {}
 
     def state(self, order_id: str) -> LaneState | None:
         lane = self._lanes.get(order_id)

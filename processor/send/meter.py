@@ -7,6 +7,7 @@ thread. `processor/edges/metrics.py` turns them into Prometheus metrics; a test 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
 from processor.records import IgnoredReason, Outcome, Stage
@@ -28,6 +29,20 @@ class Requests(NamedTuple):
     """How long something was ready and only the quota held it."""
 
 
+class WaitsFor(StrEnum):
+    """What an object with something unsent waits for (`processor_unsent_objects`)."""
+
+    TURN = "turn"
+    """Its turn: the quota, another attempt, or the answer to the request that it is in."""
+    PARENT = "parent"
+    """An object that it names and that is being created or deleted."""
+    UNKNOWN = "unknown"
+    """An object that it names and that the API does not know."""
+
+
+NONE_WAITS: Final[Mapping[WaitsFor, int]] = {}
+
+
 class Gauges(NamedTuple):
     """How a destination stands now. `quota_share` is None without a quota."""
 
@@ -38,6 +53,8 @@ class Gauges(NamedTuple):
     key_refused: bool
     oldest_unsent_s: float | None = None
     """The age of the oldest entry that is unsent; None where the gatherer does not keep it."""
+    waits: Mapping[WaitsFor, int] = NONE_WAITS
+    """Empty where the gatherer does not keep it."""
 
 
 class RequestMeter(Protocol):

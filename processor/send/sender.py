@@ -531,7 +531,8 @@ class Sender(Generic[EntryT]):
             oldest_s = self._clock.monotonic_s() - oldest_s
         self._meter.requests(self._destination.name, self._tally.tell())
         self._meter.gauges(
-            self._destination.name, Gauges(self.in_flight, gate.limit, share, gate.circuit, gate.key_refused, oldest_s)
+            self._destination.name,
+            Gauges(self.in_flight, gate.limit, share, gate.circuit, gate.key_refused, oldest_s, self._lanes.waits()),
         )
 
     # ---- what others may ask ------------------------------------------------------------------------------

@@ -31,12 +31,13 @@ be coordination, and a level that comes early is simply told so).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from heapq import heappop, heappush
 from typing import Final, NamedTuple, Protocol
 
 from processor.hako.changes import Change, Sent, Table, Verb
 from processor.send.lanes import Lanes, LaneState, Parcel
+from processor.send.meter import WaitsFor
 from processor.send.pending import Pending
 
 BARRIER_S: Final = 30.0
@@ -261,6 +262,15 @@ class Gathering:
     def oldest_s(self) -> float | None:
         """Since when the oldest unsent key is unsent."""
         return next(iter(self._since.values()), None)
+
+    def waits(self) -> Mapping[WaitsFor, int]:
+        """Objects with something unsent, by what they wait for; what is under way counts as in line."""
+        behind = sum(map(len, self._behind.values()))
+        return {
+            WaitsFor.TURN: len(self._place) - behind - len(self._parked),
+            WaitsFor.PARENT: behind,
+            WaitsFor.UNKNOWN: len(self._parked),
+        }
 
     # ---- places -------------------------------------------------------------------------------------------
 

@@ -268,6 +268,7 @@ def test_what_is_refused_is_alone_in_the_dead_letters_and_what_comes_early_waits
     assert {one["topic"] for one in status["partitions"]} == {topic_space.name(topic) for topic in STOCK_TOPICS}
     assert 'processor_requests_total{destination="hako",status="200"}' in metrics
     assert 'processor_oldest_unsent_seconds{destination="hako"} 0.0' in metrics
+    assert 'processor_unsent_objects{destination="hako",waits_for="unknown"} 0.0' in metrics
     assert hako.record.most_in(QUOTA.window_s) <= QUOTA.requests
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
+from processor.send.meter import WaitsFor
 from processor.verdicts import Answer, NoAnswer
 from tests.unit.stock.hako_side import Side
 
@@ -209,6 +210,18 @@ def test_the_age_of_the_oldest_unsent_key_is_known() -> None:
     assert side.gathering.oldest_s() == said_s
     side.step()
     assert side.gathering.oldest_s() is None
+
+
+def test_what_waits_is_counted_by_what_it_waits_for() -> None:
+    side = stocked()
+    side.say("inventory/w/unheard-of", level(1))
+    while not side.gathering.waits()[WaitsFor.UNKNOWN]:
+        side.step()
+    side.say("items/b", {"name": "B"})
+    side.say("inventory/w/b", level(1))
+    side.say("inventory/w/a", level(1))
+    assert side.gathering.waits() == {WaitsFor.TURN: 2, WaitsFor.PARENT: 1, WaitsFor.UNKNOWN: 1}
+    assert sum(side.gathering.waits().values()) == len(side.gathering)
 
 
 def test_fifty_thousand_changes_take_the_memory_of_their_keys() -> None:
