@@ -105,7 +105,7 @@ HELD_ORDERS: Final = Gauge(
 
 OLDEST_UNSENT: Final = Gauge(
     "processor_oldest_unsent_seconds",
-    "Since when the newest value of some object has not been sent, 0 when all are",
+    "How long the newest value of some object could have been sent and was not, 0 when none is left",
     ["destination"],
 )
 

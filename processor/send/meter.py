@@ -52,7 +52,7 @@ class Gauges(NamedTuple):
     circuit: BreakerState
     key_refused: bool
     oldest_unsent_s: float | None = None
-    """The age of the oldest entry that is unsent; None where the gatherer does not keep it."""
+    """How long the oldest entry that is unsent could have been sent; None where the gatherer does not keep it."""
     waits: Mapping[WaitsFor, int] = NONE_WAITS
     """Empty where the gatherer does not keep it."""
 

@@ -92,9 +92,9 @@ class Gathering:
     """All changes of a worker that wait.
 
     Mutable. `_place` has every key that has a change here; `_counts` how many are in each kind; `_flying` the changes
-    under way; `_since` since when each key has something unsent, the oldest first, about; `_behind` by parent and
-    `_parked` by key are changes outside of the lanes, `_due` a heap of (due, key) with some that have left, `_waiters`
-    the parked keys by what they name; `_taken` counts parcels.
+    under way; `_since` since when each key has something unsent that may go, the oldest first, about; `_behind` by
+    parent and `_parked` by key are changes outside of the lanes, `_due` a heap of (due, key) with some that have left,
+    `_waiters` the parked keys by what they name; `_taken` counts parcels.
     """
 
     def __init__(self, known: Known, parcel_entries_max: int, parcel_bytes_max: int, linger_s: float) -> None:
@@ -260,7 +260,7 @@ class Gathering:
         return None if place is None else LaneState.WAITING
 
     def oldest_s(self) -> float | None:
-        """Since when the oldest unsent key is unsent."""
+        """Since when the oldest unsent key could have been sent: one that is parked could not."""
         return next(iter(self._since.values()), None)
 
     def waits(self) -> Mapping[WaitsFor, int]:
@@ -388,6 +388,7 @@ class Gathering:
         for key in list(self._waiters.get(parent.key, ())):
             pending = self._leave_parked(key)
             pending.entry.trials = 0
+            self._since.setdefault(key, now_s)
             self._put(pending, now_s)
 
     def _release(self, parent: str, now_s: float) -> None:
@@ -420,6 +421,7 @@ class Gathering:
         due_s = now_s + min(TRIAL_FIRST_S * 2 ** min(change.trials - 1, 16), TRIAL_S_MAX)
         self._set(key, Parked(due_s))
         self._parked[key] = pending
+        self._since.pop(key, None)
         heappush(self._due, (due_s, key))
         for parent in change.parents:
             self._waiters.setdefault(parent, set()).add(key)
@@ -438,4 +440,5 @@ class Gathering:
         while self._due and (self._due[0][0] <= now_s or self._place.get(self._due[0][1]) != Parked(self._due[0][0])):
             due_s, key = heappop(self._due)
             if self._place.get(key) == Parked(due_s):
+                self._since.setdefault(key, now_s)
                 self._put(self._leave_parked(key), now_s)

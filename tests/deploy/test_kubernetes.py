@@ -190,7 +190,7 @@ def test_the_autoscaler_asks_for_its_own_installation_and_waits() -> None:
     manifests = overlay("production")
     (namespace,) = of_kind(manifests, "Namespace")
     scaled: dict[str, Any] = {name: one["spec"] for name, one in of_kind(manifests, "ScaledObject").items()}
-    assert set(scaled) == {"transform", "send"}
+    assert set(scaled) == {"transform", "send", "hako"}
     for name, spec in scaled.items():
         (trigger,) = spec["triggers"]
         query = f'max(processor:wanted_replicas{{role="{name}",namespace="{namespace}"}})'

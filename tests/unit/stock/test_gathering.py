@@ -224,6 +224,19 @@ def test_what_waits_is_counted_by_what_it_waits_for() -> None:
     assert sum(side.gathering.waits().values()) == len(side.gathering)
 
 
+def test_a_level_of_what_hako_does_not_know_makes_nothing_old() -> None:
+    side = stocked()
+    side.say("inventory/w/unheard-of", level(1))
+    while not side.gathering.waits()[WaitsFor.UNKNOWN]:
+        side.step()
+    assert side.gathering.oldest_s() is None
+    side.now_s += 50
+    side.say("items/unheard-of", {"name": "Heard of"})
+    assert side.gathering.oldest_s() == side.now_s
+    side.settle()
+    assert side.gathering.oldest_s() is None
+
+
 def test_fifty_thousand_changes_take_the_memory_of_their_keys() -> None:
     side = stocked()
     for number in range(5_000):
