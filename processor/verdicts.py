@@ -67,12 +67,13 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 
 class RetryLater(msgspec.Struct, frozen=True, gc=False):
     """Not now. `after_s` is the server's word (None: our own backoff); `pauses_destination`: it speaks of
-    everyone."""
+    everyone; `at_last` is what its body says, should there be no later answer."""
 
     reason: RetryReason
     status: int | None = None
     after_s: float | None = None
     pauses_destination: bool = False
+    at_last: Rejected | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):

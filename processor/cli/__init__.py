@@ -2,8 +2,8 @@
 
 `hakuna-processor COMMAND --help` must answer in an instant, so nothing is imported before the command is known.
 
-Exit codes, the same for every command: 0 done, and all is well; 1 it could not be done, or what was asked about is not
-well; 2 the command line makes no sense; 78 the settings (or what they point at) cannot work; 130 interrupted.
+Exit codes, the same for every command: 0 done, and all is well; 1 it could not be done, what was asked about is not
+well, or the command line makes no sense; 78 the settings (or what they point at) cannot work; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class _Lazy(click.Group):
             sys.exit(super().main(args, prog_name, complete_var, False, **extra))
         except click.ClickException as refused:
             refused.show()
-            sys.exit(refused.exit_code)
+            sys.exit(1)  # click has 2 for its usage errors
         except click.Abort:
             # Not `sys.exit`: a thread of ours may wait inside librdkafka for another ten seconds.
             sys.stdout.flush()

@@ -130,7 +130,7 @@ def letter_headers(record: Record, refusal: Refusal) -> Headers:
         headers.append((HTTP_STATUS, b"%d" % refusal.http_status))
     if refusal.error_code is not None:
         headers.append((HTTP_ERROR_CODE, _utf8(refusal.error_code)))
-    if refusal.validation_errors:
+    if refusal.validation_errors or refusal.http_status is not None:  # an answer without any: an empty array
         errors = [_utf8(error).decode() for error in refusal.validation_errors]
         headers.append((HTTP_VALIDATION_ERRORS, msgspec.json.encode(errors)))
     return headers

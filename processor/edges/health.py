@@ -5,7 +5,7 @@ do not: that is when somebody asks. Reads what the roles publish and changes not
 
     /livez    200 while every role's loop makes its rounds; 503 with the name of the one that does not
     /readyz   200 when every role is assigned, restored and accepted; 503 with every reason why not
-    /status   JSON: one object a role (role, partitions, destinations); with one role, that object itself
+    /status   JSON: role, partitions, destinations; of several roles in one process all of them, and each under `roles`
     /metrics  Prometheus text or OpenMetrics, as the Accept header asks
 """
 
@@ -85,8 +85,7 @@ class HealthServer:
                 return self._verdict(start, [why for role in self._roles for why in role.unready()])
             case "/status":
                 of_roles = [role.status() for role in self._roles]
-                body = of_roles[0] if len(of_roles) == 1 else {"roles": of_roles}
-                return self._send(start, "200 OK", _JSON, json.dumps(body).encode())
+                return self._send(start, "200 OK", _JSON, json.dumps(_as_one(of_roles)).encode())
             case _:
                 known = "/metrics, /livez, /readyz and /status are served here"
                 return self._send(start, "404 Not Found", "text/plain; charset=utf-8", known.encode())
@@ -100,3 +99,15 @@ class HealthServer:
     def _send(start: Callable[..., Any], status: str, content_type: str, body: bytes) -> Iterable[bytes]:
         start(status, [("Content-Type", content_type), ("Content-Length", str(len(body)))])
         return [body]
+
+
+def _as_one(of_roles: list[dict[str, Any]]) -> dict[str, Any]:
+    """The body of `/status`: a reader of one role's partitions finds them wherever the role runs."""
+    if len(of_roles) == 1:
+        return of_roles[0]
+    return {
+        "role": "all",
+        "partitions": [partition for role in of_roles for partition in role["partitions"]],
+        "destinations": [destination for role in of_roles for destination in role["destinations"]],
+        "roles": of_roles,
+    }

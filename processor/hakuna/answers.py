@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from processor.records import Reason, http_reason
 from processor.verdicts import (
@@ -22,6 +23,8 @@ from processor.verdicts import (
     Delivered,
     NoAnswer,
     Rejected,
+    RetryLater,
+    RetryReason,
     Verdict,
     pause_after_success,
     unless_final,
@@ -68,6 +71,9 @@ def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
     if isinstance(answer, Answer) and 200 <= answer.status < 300:
         return Delivered(answer.status, _event_id(answer.body), pause_after_success(answer.headers, now_ms))
     undecided = unless_final(answer, now_ms)
+    if isinstance(undecided, RetryLater) and undecided.reason is RetryReason.IN_PROGRESS:
+        assert isinstance(answer, Answer), "a conflict is an answer"
+        return replace(undecided, at_last=_rejected(answer))
     if undecided is not None:
         return undecided
     assert isinstance(answer, Answer)

@@ -339,7 +339,7 @@ class Sender(Generic[EntryT]):
                 pending.first_failed_ms = now_ms
         match verdict.reason:
             case RetryReason.IN_PROGRESS:
-                final = self._still_in_progress(parcel)
+                final = self._still_in_progress(parcel, verdict)
             case RetryReason.SERVER_ERROR:
                 self._count_fresh(parcel)
                 final = self._poisonous(parcel, verdict, now_s)
@@ -359,14 +359,18 @@ class Sender(Generic[EntryT]):
             after_s = backoff_s(parcel.failures, settings.backoff_first_s, settings.backoff_s_max, self._random)
         self._put_back(parcel, now_s + max(after_s, RETRY_S_MIN), now_ms)
 
-    def _still_in_progress(self, parcel: Parcel[EntryT]) -> Rejected | None:
+    def _still_in_progress(self, parcel: Parcel[EntryT], verdict: RetryLater) -> Rejected | None:
         for pending in parcel.entries:
             pending.in_progress += 1
         if max(pending.in_progress for pending in parcel.entries) < IN_PROGRESS_MAX:
             return None
         for pending in parcel.entries:
             pending.in_progress = 0
-        return Rejected(http_reason(409), f"HTTP 409 {IN_PROGRESS_MAX} times: still in progress", 409)
+        message = f"HTTP 409 {IN_PROGRESS_MAX} times: still in progress"
+        said = verdict.at_last
+        if said is None:
+            return Rejected(http_reason(409), message, 409)
+        return Rejected(said.reason, message, 409, said.error_code, said.validation_errors)
 
     def _count_fresh(self, parcel: Parcel[EntryT]) -> None:
         self._witness.failed += sum(pending.attempts <= FRESH_TIMES for pending in parcel.entries)

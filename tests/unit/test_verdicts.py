@@ -123,7 +123,9 @@ def test_retry_after_pauses_the_destination_and_wins(status: int) -> None:
 
 def test_a_conflict_with_retry_after_speaks_of_its_own_entry_only() -> None:
     found = verdict(409, headers={"retry-after": "7"})
-    assert found == RetryLater(RetryReason.IN_PROGRESS, 409, 7.0, False)
+    assert isinstance(found, RetryLater)
+    assert (found.reason, found.status, found.after_s) == (RetryReason.IN_PROGRESS, 409, 7.0)
+    assert not found.pauses_destination
 
 
 def test_rate_limit_headers_win_over_our_own_backoff() -> None:

@@ -82,6 +82,13 @@ def test_what_the_project_raises_is_one_line_and_an_exit_code(
     assert says in said.output
 
 
+@pytest.mark.parametrize("line", [["run", "--role", "nobody"], ["frobnicate"], ["order"], ["--nonsense"]])
+def test_a_command_line_that_makes_no_sense_is_1(line: list[str]) -> None:
+    said = CliRunner().invoke(main, line)
+    assert said.exit_code == 1
+    assert "Error: " in said.output
+
+
 def test_a_bug_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     @click.command()
     def failing() -> None:

@@ -45,6 +45,12 @@ def head(headers: Headers) -> LetterHead:
     return found
 
 
+def test_an_answer_without_validation_errors_is_an_empty_array_and_no_answer_is_no_header() -> None:
+    answered = dict(letter_headers(record([]), refusal(http_status=422, error_code="product_unsupported")))
+    assert answered["__dlq.errors.http.validation.errors"] == b"[]"
+    assert "__dlq.errors.http.validation.errors" not in dict(letter_headers(record([]), refusal()))
+
+
 @given(ANY_HEADERS, ANY_REFUSAL)
 def test_a_letter_says_what_it_was_told_and_keeps_all_other_headers(headers: Headers, told: Refusal) -> None:
     written = letter_headers(record(headers), told)

@@ -68,6 +68,18 @@ def test_the_status_of_one_role_is_its_object(url: str) -> None:
     assert httpx.get(f"{url}/status").json()["role"] == "transform"
 
 
+def test_the_status_of_several_roles_is_all_of_them_and_each(role: Published) -> None:
+    send = Published()
+    send.status = lambda: {"role": "send", "partitions": [{"topic": "o"}], "destinations": [{"name": "h"}]}  # type: ignore[method-assign]  # another role's
+    server = HealthServer(0, [role, send], CollectorRegistry())
+    try:
+        said = httpx.get(f"http://127.0.0.1:{server.port}/status").json()
+    finally:
+        server.close()
+    assert (said["role"], said["partitions"], said["destinations"]) == ("all", [{"topic": "o"}], [{"name": "h"}])
+    assert [one["role"] for one in said["roles"]] == ["transform", "send"]
+
+
 def test_metrics_speak_prometheus_and_openmetrics(url: str) -> None:
     assert "orders_total 3.0" in httpx.get(f"{url}/metrics").text
     answer = httpx.get(f"{url}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})

@@ -205,6 +205,16 @@ def test_409_is_retried_and_rejected_after_ten(sides: Any) -> None:
     assert side.ended["e1"].reason == "http_409"
 
 
+def test_the_tenth_409_is_rejected_with_the_code_that_it_carries(sides: Any) -> None:
+    side = sides(lambda seen: (409, {}, b'{"error": {"error_code": "cancel_decline", "validation_errors": ["late"]}}'))
+    side.give("a", "a")
+    side.run_for(300.0)
+    last = side.ended["e1"]
+    assert (last.reason, last.http_status, last.error_code) == ("cancel_decline", 409, "cancel_decline")
+    assert last.validation_errors == ("late",)
+    assert side.ended["e2"].reason == "cancel_decline", "an answer, not a fault: nothing waits behind it"
+
+
 def test_a_redirect_is_never_followed(sides: Any) -> None:
     side = sides(answers((302, {"Location": "http://elsewhere.test/"})))
     side.give("a")
