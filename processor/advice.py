@@ -5,6 +5,7 @@ is heard of before it is broken.
 
     Retry-After (seconds, or a date)                          RFC 9110, 10.2.3
       else RateLimit, with RateLimit-Policy                   draft-ietf-httpapi-ratelimit-headers-10
+      else RateLimit: limit=…, remaining=…, reset=…           draft 7
       else RateLimit-Remaining and -Reset                     drafts 0 to 6
       else X-RateLimit-Remaining and -Reset                   custom: a number of seconds, or an epoch (s or
       ms)
@@ -53,6 +54,7 @@ _ITEM: Final = re.compile(
     r"""\s*(?:"((?:[^"\\]|\\.)*)"|([A-Za-z*][^\s;,="]*))\s*((?:;[^;,"]*(?:"[^"]*"[^;,"]*)?)*)(?:,|$)"""
 )
 _PARAMETER: Final = re.compile(r";\s*([a-z*][a-z0-9_.*-]*)\s*=\s*(\d{1,15})\s*(?=;|$)")
+_MEMBER: Final = re.compile(r"(?:^|,)\s*(remaining|reset)\s*=\s*(\d{1,15})\s*(?=[,;]|$)")
 _EPOCH_S_MIN: Final = 1_000_000_000
 _EPOCH_MS_MIN: Final = 1_000_000_000_000
 
@@ -81,6 +83,8 @@ def quota_reset_s(headers: Mapping[str, str], now_ms: int, refused: bool) -> flo
     `refused`: the answer was a refusal for being too many, so that a missing remainder means none.
     """
     said = _draft_10(headers)
+    if said is None:
+        said = _draft_7(headers, refused)
     if said is not None:
         return said
     for prefix in ("ratelimit-", "x-ratelimit-"):
@@ -113,6 +117,15 @@ def _draft_10(headers: Mapping[str, str]) -> float | None:
             if wait is not None:
                 waits.append(wait)
     return _bounded(float(max(waits))) if waits else None
+
+
+def _draft_7(headers: Mapping[str, str], refused: bool) -> float | None:
+    """One header for what were three: a dictionary where draft 10 has a list."""
+    members = {name: int(value) for name, value in _MEMBER.findall(_read(headers, "ratelimit") or "")}
+    reset = members.get("reset")
+    if reset is None or members.get("remaining", 0 if refused else 1) != 0:
+        return None
+    return _bounded(float(reset))
 
 
 def _items(text: str) -> dict[str, dict[str, int]]:
