@@ -176,6 +176,13 @@ def share(text: str) -> float:
     return value
 
 
+def some_share(text: str) -> float:
+    value = share(text)
+    if value == 0:
+        raise ValueError("a share above 0, up to 1")
+    return value
+
+
 def seconds(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
@@ -430,6 +437,13 @@ class Settings:
         "5m",
         "duration",
         "How long one entry must be answered 5xx, while others pass, to be a dead letter",
+    )
+    replay_share_max: float = setting(
+        "PROCESSOR_REPLAY_SHARE_MAX",
+        some_share,
+        "0.5",
+        "share",
+        "What replays of dead letters may take of the quota; live traffic goes first even so",
     )
     dead_letter_share_max: float = setting(
         "PROCESSOR_DEAD_LETTER_SHARE_MAX",

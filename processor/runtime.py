@@ -341,6 +341,7 @@ def _send(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
             in_flight_max=settings.in_flight_max,
             request_s_max=settings.request_timeout_s,
             poison_after_s=settings.poison_after_s,
+            replay_share_max=settings.replay_share_max,
         ),
         destination,
         Endpoint(transport, RequestTemplate, settings.hakuna_url, settings.request_timeout_s, clock),

@@ -20,6 +20,7 @@ Reading order:
     backoff.py       how long an entry waits by our own judgement
     gate.py          what holds a whole destination: its pause, its breaker, its key, its limit
     endpoint.py      the seam to HTTP
+    replay_share.py  what replays may take of it: live traffic goes first
     handover.py      where the two threads meet
     sender.py        the loop
     meter.py         what both tell whoever measures

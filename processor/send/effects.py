@@ -29,7 +29,7 @@ import structlog
 from processor.dead_letters.flood import FloodGuard
 from processor.errors import BadRecord
 from processor.interfaces import Clock, Producer
-from processor.records import HeaderName, IgnoredReason, Outcome, Position, Reason, Record, Stage, TopicPartition
+from processor.records import IgnoredReason, Outcome, Position, Reason, Record, Stage, TopicPartition
 from processor.send import written
 from processor.send.assignments import Assignment, Assignments
 from processor.send.destination import EntryT
@@ -141,7 +141,8 @@ class Effects(Generic[EntryT]):
                     self._unheld[pending.order_id].append(finishing)
                 self._write(written.held_letter(ended, topics.dead_letters, self._group), finishing)
             case Rejected() as rejected:
-                if not _is_replayed(pending) and self._floods():
+                # No flood is made of what an operator brings again.
+                if pending.replay_id is None and not pending.replayed and self._floods():
                     return
                 finishing = _finishing(pending, Outcome.DEAD_LETTERED, rejected.reason)
                 if topics.resolutions is not None:
@@ -309,8 +310,3 @@ class Effects(Generic[EntryT]):
 
 def _finishing(pending: Pending[Any], outcome: Outcome, reason: str | None) -> Finishing:
     return Finishing(pending.record, pending.epoch, pending.size, outcome, reason)
-
-
-def _is_replayed(pending: Pending[Any]) -> bool:
-    """Whether an operator's replay brought this entry, straight or through transform: no flood is made of those."""
-    return pending.replay_id is not None or any(name == HeaderName.REPLAY_OF for name, _ in pending.record.headers)

@@ -45,7 +45,7 @@ class OutboxIntake:
         read = read_entry(record)
         if isinstance(read, str):
             return BadRecord(Stage.SEND, Reason.UNDECODABLE, read)
-        entry, replay_id = read
+        entry, replay_id, replayed = read
         return Pending(
             entry.order_id,
             entry.entry_id,
@@ -56,6 +56,7 @@ class OutboxIntake:
             entry.occurred_at_ms,
             taken_ms,
             replay_id,
+            replayed,
         )
 
     def foreign(self, entry: OutboxEntry) -> str | None:

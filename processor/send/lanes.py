@@ -5,6 +5,8 @@
                │                │  └─split─┐
                └── (due: take) ─┴── WAITING ◄┘   retry: until a time; split: until its turn
 
+    READY is YIELDING where a replay's entry is the next: it goes when no live one can, within its share.
+
 A parcel is what one request carries: one entry for the Events API, many for arrays. Whoever takes a parcel
 gives it back by `finish`, `retry` or `split`.
 
@@ -19,7 +21,9 @@ Invariants
 - entries of an order leave in the order in which they came;
 - a lane that waits holds nothing but itself: no slot, no worker, no other lane (but for the parcel it is
   bound to);
-- with `supersedes` a lane has one entry at most beside the one under way, always the newest.
+- with `supersedes` a lane has one entry at most beside the one under way, always the newest, and never a replay's in
+  the place of a live one;
+- a parcel is live or a replay's: those of a replay are likely to be refused again, and would spoil an array of others.
 
 Not chosen: a task per lane (thousands of them, 3 µs an entry); a priority queue over all entries (the heap is
 only for those that wait: an entry that goes at once never sees it).
@@ -37,63 +41,90 @@ from processor.send.destination import EntryT
 from processor.send.meter import WaitsFor
 from processor.send.pending import Pending
 from processor.send.poison import Suspicion
+from processor.send.replay_share import ReplayShare
 
 
 class LaneState(Enum):
     """Where a lane is; the picture is in the module's docstring."""
 
     READY = "ready"
+    YIELDING = "yielding"
     UNDER_WAY = "under_way"
     WAITING = "waiting"
 
 
 class Lane(Generic[EntryT]):
-    """The entries of one order that are not under way, oldest first. Mutable, by `Lanes` alone."""
+    """The entries of one order that are not under way, oldest first. Mutable, by `Lanes` alone. `replayed`: what was
+    taken last for an array is a replay's."""
 
-    __slots__ = ("order_id", "queue", "ready_s", "state")
+    __slots__ = ("order_id", "queue", "ready_s", "replayed", "state")
 
     def __init__(self, order_id: str, ready_s: float) -> None:
         self.order_id = order_id
         self.queue: deque[Pending[EntryT]] = deque()
         self.state = LaneState.READY
         self.ready_s = ready_s
+        self.replayed = False
 
 
 class Parcel(Generic[EntryT]):
     """What one request carries: an entry from each of `lanes`. Mutable: the sender counts on it what it was
     answered.
 
-    `second` is the half that waits for this one to end.
+    `second` is the half that waits for this one to end; `replayed`: it is a replay's.
     """
 
-    __slots__ = ("entries", "failures", "lanes", "second", "suspicion")
+    __slots__ = ("entries", "failures", "lanes", "replayed", "second", "suspicion")
 
-    def __init__(self, lanes: list[Lane[EntryT]], entries: list[Pending[EntryT]]) -> None:
+    def __init__(self, lanes: list[Lane[EntryT]], entries: list[Pending[EntryT]], replayed: bool) -> None:
         self.lanes = lanes
         self.entries = entries
+        self.replayed = replayed
         self.failures = 0
         self.suspicion: Suspicion | None = None
         self.second: Parcel[EntryT] | None = None
 
 
+class Queue(Generic[EntryT]):
+    """What waits to be taken: live traffic, or replays. Mutable, by `Lanes` alone.
+
+    `ready` are the lanes in READY or YIELDING, in the order in which they became so, and some that have been emptied
+    since; `waiting` a heap of (due, number, parcel), whose lanes are WAITING, as are those of the second halves behind
+    them.
+    """
+
+    __slots__ = ("ready", "waiting")
+
+    def __init__(self) -> None:
+        self.ready: deque[Lane[EntryT]] = deque()
+        self.waiting: list[tuple[float, int, Parcel[EntryT]]] = []
+
+
 class Lanes(Generic[EntryT]):
     """All lanes of a worker.
 
-    Mutable. `_lanes` has every order that has an entry here; `_ready` the lanes in READY, in the order in
-    which they became so, and some that have been emptied since; `_waiting` a heap of (due, number, parcel),
-    whose lanes are WAITING, as are those of the second halves behind them; `_epochs` the assignments whose
-    entries are wanted.
+    Mutable. `_lanes` has every order that has an entry here; `_live` and `_replays` what waits of them; `_epochs` the
+    assignments whose entries are wanted.
     """
 
-    def __init__(self, parcel_entries_max: int, parcel_bytes_max: int, linger_s: float, supersedes: bool) -> None:
+    def __init__(
+        self,
+        parcel_entries_max: int,
+        parcel_bytes_max: int,
+        linger_s: float,
+        supersedes: bool,
+        share: ReplayShare | None = None,
+    ) -> None:
+        """`share` is what replays may take; None: nobody tells them from live traffic."""
         assert parcel_entries_max >= 1
         self._entries_max = parcel_entries_max
         self._bytes_max = parcel_bytes_max
         self._linger_s = linger_s
         self._supersedes = supersedes
         self._lanes: dict[str, Lane[EntryT]] = {}
-        self._ready: deque[Lane[EntryT]] = deque()
-        self._waiting: list[tuple[float, int, Parcel[EntryT]]] = []
+        self._share = share
+        self._live: Queue[EntryT] = Queue()
+        self._replays: Queue[EntryT] = Queue()
         self._numbered = 0
         self._epochs: set[int] = set()
 
@@ -111,51 +142,74 @@ class Lanes(Generic[EntryT]):
         if lane is None:
             lane = self._lanes[pending.order_id] = Lane(pending.order_id, now_s)
             lane.queue.append(pending)
-            self._ready.append(lane)
+            if pending.replayed:
+                self._make_ready(lane, now_s)
+            else:
+                self._live.ready.append(lane)
             return None
         queue = lane.queue
-        if self._supersedes and queue:
-            assert len(queue) == 1, "a superseding lane holds one entry"
-            replaced = queue[0]
-            queue[0] = pending
-            return replaced
+        if self._supersedes and (queue or pending.replayed):
+            return self._supersede(lane, pending)
         queue.append(pending)
         return None
 
     # ---- out ----------------------------------------------------------------------------------------------
 
     def take(self, now_s: float, fresh_first: bool = False) -> Parcel[EntryT] | None:
-        """The next parcel. Those that have waited go first, unless `fresh_first`: a probe is better made with
-        an entry that has not failed before."""
-        if fresh_first:
-            return self._take_ready(now_s) or self._take_due(now_s)
-        if self._waiting and self._waiting[0][0] <= now_s:
-            return self._take_due(now_s) or self._take_ready(now_s)
-        return self._take_ready(now_s)
+        """The next parcel: a live one if there is any, else a replay's within its share. Those that have waited go
+        first, unless `fresh_first`: a probe is better made with an entry that has not failed before."""
+        parcel = self._take(self._live, now_s, fresh_first)
+        if parcel is None and self._may_replay(now_s):
+            return self._take(self._replays, now_s, fresh_first)
+        return parcel
 
     def next_s(self) -> float | None:
         """When there will be something to take, if nothing else happens; a time that is past: now."""
-        due_s = self._waiting[0][0] if self._waiting else None
-        while self._ready and not self._ready[0].queue:
-            self._forget(self._ready.popleft())
-        if not self._ready:
-            return due_s
-        full = len(self._ready) >= self._entries_max
-        ready_s = self._ready[0].ready_s + (0.0 if full else self._linger_s)
-        return ready_s if due_s is None else min(ready_s, due_s)
+        live_s = self._next_s(self._live)
+        if self._share is None or not (self._replays.ready or self._replays.waiting):
+            return live_s
+        replays_s, free_s = self._next_s(self._replays), self._share.next_s()
+        if replays_s is None or free_s is None:
+            return live_s
+        return max(replays_s, free_s) if live_s is None else min(live_s, max(replays_s, free_s))
 
     def has_more(self, now_s: float) -> bool:
         """Whether another `take` is worth trying."""
-        return bool(self._ready) or (bool(self._waiting) and self._waiting[0][0] <= now_s)
+        live = self._live
+        return bool(live.ready or (live.waiting and live.waiting[0][0] <= now_s)) or self._may_replay(now_s)
 
-    def _take_due(self, now_s: float) -> Parcel[EntryT] | None:
-        while self._waiting and self._waiting[0][0] <= now_s:
-            parcel = heappop(self._waiting)[2]
+    def _may_replay(self, now_s: float) -> bool:
+        """Whether there are replays, and their share is not used up."""
+        replays = self._replays
+        return bool(replays.ready or replays.waiting) and self._share is not None and self._share.is_free(now_s)
+
+    def _take(self, queue: Queue[EntryT], now_s: float, fresh_first: bool) -> Parcel[EntryT] | None:
+        if fresh_first:
+            return self._take_ready(queue, now_s) or self._take_due(queue, now_s)
+        if queue.waiting and queue.waiting[0][0] <= now_s:
+            return self._take_due(queue, now_s) or self._take_ready(queue, now_s)
+        return self._take_ready(queue, now_s)
+
+    def _next_s(self, queue: Queue[EntryT]) -> float | None:
+        ready = queue.ready
+        due_s = queue.waiting[0][0] if queue.waiting else None
+        while ready and not ready[0].queue:
+            self._forget(ready.popleft())
+        if not ready:
+            return due_s
+        full = len(ready) >= self._entries_max
+        ready_s = ready[0].ready_s + (0.0 if full else self._linger_s)
+        return ready_s if due_s is None else min(ready_s, due_s)
+
+    def _take_due(self, queue: Queue[EntryT], now_s: float) -> Parcel[EntryT] | None:
+        while queue.waiting and queue.waiting[0][0] <= now_s:
+            parcel = heappop(queue.waiting)[2]
             filled = []
             for lane in parcel.lanes:
                 assert lane.state is LaneState.WAITING, "a lane of a waiting parcel is elsewhere"
                 if lane.queue:
                     lane.state = LaneState.UNDER_WAY
+                    lane.replayed = lane.queue[0].replayed
                     parcel.entries.append(lane.queue.popleft())
                     filled.append(lane)
                 else:  # its partition has gone
@@ -166,25 +220,25 @@ class Lanes(Generic[EntryT]):
             self._release_second(parcel, now_s, first_passed=False)
         return None
 
-    def _take_ready(self, now_s: float) -> Parcel[EntryT] | None:
-        ready = self._ready
+    def _take_ready(self, queue: Queue[EntryT], now_s: float) -> Parcel[EntryT] | None:
+        ready = queue.ready
         if self._entries_max == 1:
             while ready:
                 lane = ready.popleft()
                 if lane.queue:
                     lane.state = LaneState.UNDER_WAY
-                    return Parcel([lane], [lane.queue.popleft()])
+                    return Parcel([lane], [lane.queue.popleft()], queue is self._replays)
                 self._forget(lane)
             return None
-        return self._gather(now_s)
+        return self._gather(queue, now_s)
 
-    def _gather(self, now_s: float) -> Parcel[EntryT] | None:
-        ready = self._ready
+    def _gather(self, queue: Queue[EntryT], now_s: float) -> Parcel[EntryT] | None:
+        ready = queue.ready
         while ready and not ready[0].queue:
             self._forget(ready.popleft())
         if not ready or (len(ready) < self._entries_max and now_s < ready[0].ready_s + self._linger_s):
             return None
-        parcel: Parcel[EntryT] = Parcel([], [])
+        parcel: Parcel[EntryT] = Parcel([], [], queue is self._replays)
         size = 0
         while ready and len(parcel.entries) < self._entries_max:
             lane = ready[0]
@@ -193,6 +247,7 @@ class Lanes(Generic[EntryT]):
                 if parcel.entries and size > self._bytes_max:
                     break
                 lane.state = LaneState.UNDER_WAY
+                lane.replayed = parcel.replayed
                 parcel.lanes.append(lane)
                 parcel.entries.append(lane.queue.popleft())
             else:
@@ -207,9 +262,7 @@ class Lanes(Generic[EntryT]):
         for lane in parcel.lanes:
             assert lane.state is LaneState.UNDER_WAY, "finished twice"
             if lane.queue:
-                lane.state = LaneState.READY
-                lane.ready_s = now_s
-                self._ready.append(lane)
+                self._make_ready(lane, now_s)
             else:
                 del self._lanes[lane.order_id]
         if parcel.second is not None:
@@ -268,6 +321,33 @@ class Lanes(Generic[EntryT]):
 
     # ---- within -------------------------------------------------------------------------------------------
 
+    def _make_ready(self, lane: Lane[EntryT], now_s: float) -> None:
+        lane.ready_s = now_s
+        if lane.queue[0].replayed and self._share is not None:
+            lane.state = LaneState.YIELDING
+            self._replays.ready.append(lane)
+        else:
+            lane.state = LaneState.READY
+            self._live.ready.append(lane)
+
+    def _supersede(self, lane: Lane[EntryT], pending: Pending[EntryT]) -> Pending[EntryT] | None:
+        """A snapshot for a lane that may have one. The newer stays; of a live one and a replay's the live one, since
+        what a replay tells is older. Returns the other."""
+        queue = lane.queue
+        assert len(queue) < 2, "a superseding lane holds one entry"
+        before = queue[0] if queue else None
+        if pending.replayed:
+            is_live = lane.state is LaneState.UNDER_WAY and not lane.replayed if before is None else not before.replayed
+            if is_live:
+                return pending
+        if before is not None:
+            queue.clear()
+        queue.append(pending)
+        if lane.state is LaneState.YIELDING and not pending.replayed:
+            self._replays.ready.remove(lane)
+            self._make_ready(lane, lane.ready_s)
+        return before
+
     def _put_back(self, parcel: Parcel[EntryT]) -> list[Pending[EntryT]]:
         replaced = []
         for lane, pending in zip(parcel.lanes, parcel.entries, strict=True):
@@ -284,12 +364,13 @@ class Lanes(Generic[EntryT]):
 
     def _wait(self, parcel: Parcel[EntryT], due_s: float) -> None:
         self._numbered += 1
-        heappush(self._waiting, (due_s, self._numbered, parcel))
+        queue = self._replays if parcel.replayed else self._live
+        heappush(queue.waiting, (due_s, self._numbered, parcel))
 
     def _halve(self, parcel: Parcel[EntryT], now_s: float) -> None:
         middle = len(parcel.lanes) // 2
-        first: Parcel[EntryT] = Parcel(parcel.lanes[:middle], [])
-        first.second = Parcel(parcel.lanes[middle:], [])
+        first: Parcel[EntryT] = Parcel(parcel.lanes[:middle], [], parcel.replayed)
+        first.second = Parcel(parcel.lanes[middle:], [], parcel.replayed)
         self._wait(first, now_s)
 
     def _release_second(self, first: Parcel[EntryT], now_s: float, first_passed: bool) -> None:

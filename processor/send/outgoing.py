@@ -26,8 +26,9 @@ _BODY: Final = msgspec.json.Decoder(_Object)
 _TYPES: Final[dict[bytes | None, EntryType]] = {entry_type.value.encode(): entry_type for entry_type in EntryType}
 
 
-def read_entry(record: Record) -> tuple[OutboxEntry, str | None] | str:
-    """The entry and the replay that it belongs to; else what is wrong with the record."""
+def read_entry(record: Record) -> tuple[OutboxEntry, str | None, bool] | str:
+    """The entry, the replay that it belongs to, and whether one brought it at all (through transform it has lost the
+    ID); else what is wrong with the record."""
     headers = dict(record.headers)
     entry_id = headers.get("entry-id")
     entry_type = _TYPES.get(headers.get("entry-type"))
@@ -65,4 +66,4 @@ def read_entry(record: Record) -> tuple[OutboxEntry, str | None] | str:
         return "header occurred-at is missing or no time"
     if not text.isprintable():
         return "header entry-id is not printable"
-    return entry, replay
+    return entry, replay, replay is not None or "replay-of" in headers

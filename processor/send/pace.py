@@ -83,7 +83,7 @@ class Pace:
         assert quota_problem(quota, partitions_total, "quota") is None
         self._quota = quota
         self._partitions_total = partitions_total
-        self._rest_s = quota.window_s * (1 + CLOCK_DRIFT) + GRANULARITY_S
+        self.rest_s = quota.window_s * (1 + CLOCK_DRIFT) + GRANULARITY_S
         self._buckets: dict[int, Bucket] = {}
         self._resting: list[tuple[float, int, Bucket]] = []
         self._numbered = 0
@@ -101,7 +101,7 @@ class Pace:
         used = bucket.slots if used is None else min(used, bucket.slots)
         for _ in range(used):
             bucket.in_use += 1
-            self._rest(bucket, assigned_s + self._rest_s)
+            self._rest(bucket, assigned_s + self.rest_s)
         self._free += [bucket] * (bucket.slots - used)
 
     def close(self, epoch: int, now_s: float) -> int | None:
@@ -138,7 +138,7 @@ class Pace:
     def answered(self, bucket: Bucket, now_s: float) -> None:
         """The request in this slot has ended, one way or the other."""
         if bucket.ours:
-            self._rest(bucket, now_s + self._rest_s)
+            self._rest(bucket, now_s + self.rest_s)
 
     def next_s(self) -> float | None:
         """When a slot comes back; None while all that are in use are under way."""

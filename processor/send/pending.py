@@ -21,7 +21,8 @@ class Pending(msgspec.Struct, Generic[EntryT], gc=False):
 
     `order_id` names its lane; `epoch` the assignment of its partition; `size` its bytes in memory, about.
     `attempts` are requests that were answered or given up; a pause or a refused key is no answer to it and
-    uses up none.
+    uses up none. `replay_id` is the replay's that it may pass its order's hold with; `replayed`: an operator's replay
+    brought it, straight or through transform.
     """
 
     order_id: str
@@ -33,6 +34,7 @@ class Pending(msgspec.Struct, Generic[EntryT], gc=False):
     occurred_at_ms: int
     taken_ms: int
     replay_id: str | None
+    replayed: bool = False
 
     attempts: int = 0
     in_progress: int = 0

@@ -52,6 +52,7 @@ from processor.send.meter import Gauges, RequestMeter
 from processor.send.pace import Bucket, Pace
 from processor.send.pending import STALE, SUPERSEDED, Ended, Ending, Held, Pending
 from processor.send.poison import FRESH_TIMES, Suspicion, Witness
+from processor.send.replay_share import ReplayShare
 from processor.send.settings import SenderSettings
 from processor.send.tally import Tally
 from processor.verdicts import (
@@ -154,12 +155,14 @@ class Sender(Generic[EntryT]):
         self._clock = clock
         self._random = random
         self._meter = meter
-        if gatherer is None:
-            entries_max, bytes_max = destination.parcel_entries_max, destination.parcel_bytes_max
-            gatherer = Lanes(entries_max, bytes_max, destination.linger_s, destination.supersedes)
-        self._lanes = gatherer
         self._gate = Gate(destination.name, settings, key, random)
         self._pace = None if settings.quota is None else Pace(settings.quota, settings.partitions_total)
+        rest_s = 0.0 if self._pace is None else self._pace.rest_s
+        self._replays = ReplayShare(settings.replay_share_max, self._slots, rest_s)
+        if gatherer is None:
+            entries_max, bytes_max = destination.parcel_entries_max, destination.parcel_bytes_max
+            gatherer = Lanes(entries_max, bytes_max, destination.linger_s, destination.supersedes, self._replays)
+        self._lanes = gatherer
         self._witness = Witness()
         self._tally = Tally()
 
@@ -233,6 +236,8 @@ class Sender(Generic[EntryT]):
             self._tally.waits_no_more(now_s)
         if admission is Admission.PROBE:
             gate.probe()
+        if parcel.replayed:
+            self._replays.taken()
         self.in_flight += 1
         if self._parked and self.in_flight < gate.limit and self._lanes.has_more(now_s):
             self._wake()
@@ -266,6 +271,10 @@ class Sender(Generic[EntryT]):
         else:
             self._wake_at(due_s, now_s)
 
+    def _slots(self) -> int:
+        """Requests a window that are this worker's; without a quota, at once."""
+        return self._gate.limit if self._pace is None else self._pace.share
+
     # ---- finish: what an answer changes -------------------------------------------------------------------
 
     def _finish(self, flight: Flight[EntryT], answer: Answer | NoAnswer) -> None:
@@ -275,6 +284,8 @@ class Sender(Generic[EntryT]):
         if flight.bucket is not None:
             assert self._pace is not None
             self._pace.answered(flight.bucket, now_s)
+        if flight.parcel.replayed:
+            self._replays.answered(now_s)
         for pending in flight.parcel.entries:
             pending.attempts += 1
         if flight.given_up is GivenUp.WITHDRAWN:
@@ -578,6 +589,8 @@ class Sender(Generic[EntryT]):
             return f"the destination is held, circuit {gate.circuit.value}"
         if state is LaneState.WAITING:
             return f"retry after {pending.attempts} attempts"
+        if state is LaneState.YIELDING:
+            return "a replay's turn: live traffic goes first, and a replay has its share of the quota"
         return "its turn"
 
     def waits(self, pending: Pending[EntryT]) -> bool:
@@ -586,7 +599,10 @@ class Sender(Generic[EntryT]):
         state = self._lanes.state(pending.order_id)
         if state is None or self._clock.monotonic_s() - self.ticked_s > STALLED_S:
             return False
-        if state is not LaneState.READY or not self._gate.is_open or self.in_flight >= self._gate.limit:
+        if state is LaneState.YIELDING and not self._replays.has_free:
+            return True
+        at_its_turn = state is LaneState.READY or state is LaneState.YIELDING
+        if not at_its_turn or not self._gate.is_open or self.in_flight >= self._gate.limit:
             return True
         return self._pace is not None and not self._pace.has_free
 

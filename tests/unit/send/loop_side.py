@@ -145,7 +145,7 @@ class LoopSide:
         now_ms = self.clock.now_ms()
         record = Record("hakuna.outbox", 0, self._number, now_ms, order.encode(), body, [])
         entry = OutboxEntry(OrderId(order), entry_id, kind, body, now_ms, [])
-        return Pending(order, entry_id, entry, record, epoch, len(body), now_ms, now_ms, replay_id)
+        return Pending(order, entry_id, entry, record, epoch, len(body), now_ms, now_ms, replay_id, bool(replay_id))
 
     def run_for(self, seconds: float) -> None:
         """In steps, with a Kafka thread that comes round unless it is `silent`."""

@@ -13,17 +13,24 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from processor.records import Record
 from processor.send.lanes import Lanes, LaneState, Parcel
 from processor.send.pending import Pending
+from processor.send.replay_share import ReplayShare
 
 EPOCH = 1
 
 
-def pending(order: str, number: int, epoch: int = EPOCH, size: int = 10) -> Pending[int]:
+def pending(order: str, number: int, epoch: int = EPOCH, size: int = 10, replayed: bool = False) -> Pending[int]:
     record = Record("hakuna.outbox", 0, number, 0, order.encode(), b"{}", [])
-    return Pending(order, f"e{number}", number, record, epoch, size, 0, 0, None)
+    return Pending(order, f"e{number}", number, record, epoch, size, 0, 0, None, replayed)
 
 
-def lanes(entries_max: int = 1, linger_s: float = 0.0, supersedes: bool = False, bytes_max: int = 1_000) -> Lanes[int]:
-    made: Lanes[int] = Lanes(entries_max, bytes_max, linger_s, supersedes)
+def lanes(
+    entries_max: int = 1,
+    linger_s: float = 0.0,
+    supersedes: bool = False,
+    bytes_max: int = 1_000,
+    share: ReplayShare | None = None,
+) -> Lanes[int]:
+    made: Lanes[int] = Lanes(entries_max, bytes_max, linger_s, supersedes, share)
     made.open(EPOCH)
     return made
 
@@ -83,6 +90,62 @@ def test_a_newer_entry_takes_the_place_of_one_that_waits_also_for_a_retry() -> N
     assert [entry.entry for entry in made.retry(parcel, due_s=1.0)] == [2]
     assert [old.entry for old in [made.push(pending("a", 4), 0.0)] if old] == [3]
     assert taken(made.take(1.0)) == [4]
+
+
+def test_what_is_live_goes_before_a_replay_and_a_replay_waits_for_its_share() -> None:
+    share = ReplayShare(0.5, lambda: 2, 10.0)
+    made = lanes(share=share)
+    for order, number in (("a", 1), ("b", 2), ("c", 3)):
+        made.push(pending(order, number, replayed=number < 3), 0.0)
+    made.push(pending("a", 4), 0.0)  # behind the replay of its order, in its place
+    assert taken(made.take(0.0)) == [3]
+    assert made.state("a") is LaneState.YIELDING
+    first = made.take(0.0)
+    assert taken(first) == [1]
+    share.taken()
+    assert made.take(0.0) is None
+    assert not made.has_more(0.0)
+    assert made.next_s() is None
+    assert first is not None
+    share.answered(1.0)
+    made.finish(first, 1.0, delivered=True)
+    assert taken(made.take(1.0)) == [4]
+    assert made.take(1.0) is None
+    assert made.next_s() == 11.0
+    assert taken(made.take(11.0)) == [2]
+
+
+def test_a_replay_that_is_tried_again_goes_behind_what_is_live_too() -> None:
+    made = lanes(share=ReplayShare(0.5, lambda: 2, 0.0))
+    made.push(pending("a", 1, replayed=True), 0.0)
+    parcel = made.take(0.0)
+    assert parcel is not None
+    made.retry(parcel, due_s=1.0)
+    made.push(pending("b", 2), 0.0)
+    assert [taken(made.take(2.0)) for _ in range(3)] == [[2], [1], []]
+
+
+def test_replays_have_arrays_of_their_own() -> None:
+    made = lanes(entries_max=10, share=ReplayShare(0.5, lambda: 4, 0.0))
+    for number in range(6):
+        made.push(pending(f"o{number}", number, replayed=number % 2 == 1), 0.0)
+    assert [taken(made.take(0.0)) for _ in range(3)] == [[0, 2, 4], [1, 3, 5], []]
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_a_replayed_snapshot_gives_way_to_a_live_one_of_its_order_whichever_came_first(under_way: bool) -> None:
+    made = lanes(entries_max=10, supersedes=True, share=ReplayShare(0.5, lambda: 4, 0.0))
+    live, replay = pending("a", 1), pending("a", 2, replayed=True)
+    made.push(live, 0.0)
+    if under_way:
+        assert taken(made.take(0.0)) == [1]
+    assert made.push(replay, 0.0) is replay
+    other, newer = pending("b", 3, replayed=True), pending("b", 4)
+    made.push(other, 0.0)
+    assert made.push(newer, 0.0) is other
+    assert made.state("b") is LaneState.READY
+    assert taken(made.take(0.0)) == ([4] if under_way else [1, 4])
+    assert made.take(0.0) is None
 
 
 def test_a_quiet_array_lingers_and_a_full_one_does_not() -> None:
@@ -170,21 +233,22 @@ class AnyUse(RuleBasedStateMachine):
         self.now_s = 0.0
         self.number = 0
         self.epoch = EPOCH
+        self.share = ReplayShare(0.5, lambda: 4, 1.0)
         self.lanes = self.made()
         self.queued: dict[str, list[int]] = {}
         self.out: list[Parcel[int]] = []
 
     def made(self) -> Lanes[int]:
-        return lanes(self.entries_max, 0.0, self.supersedes)
+        return lanes(self.entries_max, 0.0, self.supersedes, share=self.share)
 
-    @rule(order=st.sampled_from("abcdef"))
-    def push(self, order: str) -> None:
+    @rule(order=st.sampled_from("abcdef"), replayed=st.booleans())
+    def push(self, order: str, replayed: bool) -> None:
         self.number += 1
-        replaced = self.lanes.push(pending(order, self.number, self.epoch), self.now_s)
+        replaced = self.lanes.push(pending(order, self.number, self.epoch, replayed=replayed), self.now_s)
         queue = self.queued.setdefault(order, [])
+        queue.append(self.number)
         if replaced is not None:
             queue.remove(replaced.entry)
-        queue.append(self.number)
 
     @rule(fresh_first=st.booleans())
     def take(self, fresh_first: bool) -> None:
@@ -192,6 +256,9 @@ class AnyUse(RuleBasedStateMachine):
         if parcel is None:
             return
         under_way = {lane.order_id for other in self.out for lane in other.lanes}
+        if parcel.replayed:
+            self.share.taken()
+            assert not any(self.lanes.state(order) is LaneState.READY and queue for order, queue in self.queued.items())
         orders = [entry.order_id for entry in parcel.entries]
         assert len(orders) == len(set(orders))
         assert not under_way & set(orders)
@@ -203,7 +270,7 @@ class AnyUse(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 99), delivered=st.booleans())
     def finish(self, which: int, delivered: bool) -> None:
-        parcel = self.out.pop(which % len(self.out))
+        parcel = self.back(which)
         for entry in parcel.entries:
             if entry.epoch == self.epoch:
                 self.queued[entry.order_id].remove(entry.entry)
@@ -212,14 +279,19 @@ class AnyUse(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 99), after_s=st.floats(0, 3))
     def retry(self, which: int, after_s: float) -> None:
-        self.replaced(self.lanes.retry(self.out.pop(which % len(self.out)), self.now_s + after_s))
+        self.replaced(self.lanes.retry(self.back(which), self.now_s + after_s))
+
+    def back(self, which: int) -> Parcel[int]:
+        parcel = self.out.pop(which % len(self.out))
+        if parcel.replayed:
+            self.share.answered(self.now_s)
+        return parcel
 
     @precondition(lambda self: any(len(parcel.entries) > 1 for parcel in self.out))
     @rule()
     def split(self) -> None:
-        parcel = next(parcel for parcel in self.out if len(parcel.entries) > 1)
-        self.out.remove(parcel)
-        self.replaced(self.lanes.split(parcel, self.now_s))
+        which = next(place for place, parcel in enumerate(self.out) if len(parcel.entries) > 1)
+        self.replaced(self.lanes.split(self.back(which), self.now_s))
 
     def replaced(self, entries: list[Pending[int]]) -> None:
         for entry in entries:
@@ -251,6 +323,7 @@ class AnyUse(RuleBasedStateMachine):
             del parcel
         self.now_s += 10.0
         for _ in range(1_000):
+            self.now_s += 1.0
             self.take(False)
             if not self.out:
                 break

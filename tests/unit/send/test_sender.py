@@ -433,6 +433,53 @@ def test_the_quota_lets_no_more_through_and_says_how_long_it_was_waited_for(side
     assert side.meter.quota_wait_s == pytest.approx(20.0, abs=1.0)
 
 
+def test_a_replay_leaves_live_traffic_its_part_of_the_quota_in_every_window_and_gives_way_to_it(sides: Any) -> None:
+    side = sides(answers(), quota=Quota(10, 10.0))
+    replayed = side.give(*[f"r{number}" for number in range(40)], replay_id="r1")
+    side.run_for(5.0)
+    assert len(side.api.seen) == 5  # though nothing live wants the others
+    assert side.sender.why(replayed[-1]).startswith("a replay's turn")
+    assert side.sender.waits(replayed[-1])
+    side.give(*[f"l{number}" for number in range(5)])
+    side.run_for(0.5)
+    assert side.entries()[5:] == [f"e{number}" for number in range(41, 46)]
+    side.give(*[f"m{number}" for number in range(30)])
+    side.run_for(20.0)
+    sent = side.entries()
+    assert len(sent) == 30
+    assert set(sent[10:]) <= {f"e{number}" for number in range(46, 76)}  # live traffic needs all of it now
+    side.run_for(130.0)
+    assert sorted(side.ended, key=lambda entry: int(entry[1:])) == [f"e{number}" for number in range(1, 76)]
+    at_s = [seen.at_s for seen in side.api.seen if seen.orders[0].startswith("r")]
+    assert all(sum(first_s <= second_s < first_s + 10.0 for second_s in at_s) <= 5 for first_s in at_s)
+
+
+def test_without_a_quota_a_replay_has_half_of_the_requests_at_once(sides: Any) -> None:
+    side = sides(answers(), in_flight_max=4)
+    side.api.latency_s = 1.0
+    side.give(*[f"r{number}" for number in range(6)], replay_id="r1")
+    side.run_for(0.5)
+    side.give("l0", "l1", "l2")
+    side.run_for(0.25)
+    assert side.entries() == ["e1", "e2", "e7", "e8"]
+    side.run_for(4.0)
+    assert side.entries()[4] == "e9"
+    assert len(side.ended) == 9
+
+
+def test_the_orders_of_a_replay_are_split_within_its_share(sides: Any) -> None:
+    side = sides(by_entry({"e2": REFUSED}), feed=True, quota=Quota(4, 10.0))
+    side.give(*"abcd", replay_id="r1")
+    side.run_for(5.0)
+    assert side.entries() == ["e1", "e2", "e3", "e4", "e1", "e2"]
+    side.give("x")
+    side.run_for(1.0)
+    assert side.entries()[-1] == "e5"
+    side.run_for(40.0)
+    assert side.ended["e4"] == Delivered(200)
+    assert type(side.ended["e2"]) is Rejected
+
+
 def test_a_transport_that_hangs_in_spite_of_its_timeouts_is_given_up(sides: Any) -> None:
     hangs = True
 
