@@ -431,6 +431,13 @@ class Settings:
         "objects",
         "The most objects that wait to be told to Hako, 2.5 kB each; beyond it the topics are read as they are sent",
     )
+    hako_catch_up_s: float = setting(
+        "PROCESSOR_HAKO_CATCH_UP",
+        duration_s,
+        "10m",
+        "duration",
+        "How long hako may read its topics to their ends after an assignment, before it sends anything",
+    )
     poison_after_s: float = setting(
         "PROCESSOR_POISON_AFTER",
         duration_s,

@@ -468,6 +468,7 @@ def _hako(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
             dead_letter_share_max=settings.dead_letter_share_max,
             entries_max=settings.hako_keys_max,
             bytes_max=HAKO_BYTES_MAX,
+            catch_up_s_max=settings.hako_catch_up_s,
             partition_share=1,  # what is slow holds its own key and one change of it
             drain_s_max=settings.drain_s,
         ),

@@ -27,6 +27,7 @@ Reading order:
     outgoing.py      from an outbox record to an entry, or why not
     assignments.py   the partitions that are ours
     takeover.py      from assigned to open: the committed map, the holds
+    catch_up.py      Hako's: what is there is read before anything is sent
     effects.py       what an ending leaves on Kafka before its offset is finished (`written.py`: its form)
     commits.py       what the group is told, and the claim to the slots of the quota (`note.py`: its form)
     role.py          the Kafka thread

@@ -43,10 +43,10 @@ class Mapped:
 class Assignment(Generic[EntryT]):
     """One assignment of one partition.
 
-    `committed` is the last commit as the broker has it; `claim` is how many of its slots of the quota count
-    as in use, until that is settled (`commits.py`); `dirty` says that something has changed since the last
-    commit; `mapped` is a map of finished offsets that outgrew it; `entries` and `bytes` are taken and
-    unfinished, `done` counts the finished.
+    `end` is where its source ended when it was assigned, once that is known; `committed` is the last commit as the
+    broker has it; `claim` is how many of its slots of the quota count as in use, until that is settled
+    (`commits.py`); `dirty` says that something has changed since the last commit; `mapped` is a map of finished
+    offsets that outgrew it; `entries` and `bytes` are taken and unfinished, `done` counts the finished.
     """
 
     __slots__ = (
@@ -56,6 +56,7 @@ class Assignment(Generic[EntryT]):
         "committed",
         "dirty",
         "done",
+        "end",
         "entries",
         "epoch",
         "finished_before",
@@ -70,6 +71,7 @@ class Assignment(Generic[EntryT]):
         self.epoch = epoch
         self.assigned_s = assigned_s
         self.phase = Phase.ASSIGNED
+        self.end: int | None = None
         self.committed = Committed(None, "")
         self.finished_before: list[Range] = []
         self.offsets: OffsetMap[Pending[EntryT] | Record] = OffsetMap(None, ())

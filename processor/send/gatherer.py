@@ -39,6 +39,9 @@ class Gatherer(Protocol[EntryT]):
 
     def drop(self, epochs: Collection[int]) -> None: ...
 
+    def caught_up(self, epochs: Collection[int]) -> None:
+        """What stood in the sources when these were assigned has been pushed."""
+
     def state(self, order_id: str) -> LaneState | None: ...
 
     def oldest_s(self) -> float | None: ...

@@ -9,8 +9,8 @@ each. So neither can grow while the other side stands still.
 
 Mutable: `_messages` and `_reports` are appended by one side and popped by the other (a deque's ends are safe
 for that); `_called` is set by the Kafka thread before it calls the loop and reset by the loop before it pops,
-so that no message is left behind; `turned_s` is when the Kafka thread last came round, by the monotonic
-clock.
+so that no message is left behind; `_given` and `_received` count entries, one side each; `turned_s` is when the
+Kafka thread last came round, by the monotonic clock.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ class Paced(NamedTuple):
     assigned_s: float
 
 
+class CaughtUp(NamedTuple):
+    """What stood in these partitions when they were assigned has been read."""
+
+    epochs: frozenset[int]
+
+
 class Withdrawn(NamedTuple):
     """These go to another worker: let what is in flight end, until `deadline_s`; then report `Released`."""
 
@@ -99,12 +105,15 @@ class Handover(Generic[EntryT]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._receive: Callable[[Message[EntryT]], None] | None = None
         self._called = False
+        self._given = self._received = 0
         self._reported: Signal = threading.Event() if reported is None else reported
         self.turned_s = 0.0
 
     # ---- the Kafka thread's side --------------------------------------------------------------------------
 
     def give(self, message: Message[EntryT]) -> None:
+        if type(message) is list:
+            self._given += len(message)
         self._messages.append(message)
         loop = self._loop
         if loop is not None and not self._called:
@@ -117,6 +126,11 @@ class Handover(Generic[EntryT]):
     def collect(self, at_most: int) -> list[Ended[EntryT] | Released]:
         reports = self._reports
         return [reports.popleft() for _ in range(min(at_most, len(reports)))]
+
+    @property
+    def undelivered(self) -> int:
+        """Entries that the loop has not come to yet."""
+        return self._given - self._received
 
     def wait(self, timeout_s: float) -> None:
         """Until there is a report, at most so long."""
@@ -144,9 +158,12 @@ class Handover(Generic[EntryT]):
     def _deliver(self) -> None:
         self._called = False
         assert self._receive is not None
-        while self._messages:
-            self._receive(self._messages.popleft())
+        for _ in range(len(self._messages)):  # no more than are there: the loop has timers too
+            message = self._messages.popleft()
+            if type(message) is list:
+                self._received += len(message)
+            self._receive(message)
 
 
-Message = list[Pending[EntryT]] | Assigned | PastRead | Paced | Withdrawn | Lost | Halt | Stop
+Message = list[Pending[EntryT]] | Assigned | PastRead | Paced | CaughtUp | Withdrawn | Lost | Halt | Stop
 """What the Kafka thread tells the loop; a list is entries, in offset order per partition."""

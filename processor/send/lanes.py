@@ -296,6 +296,9 @@ class Lanes(Generic[EntryT]):
             if any(pending.epoch in epochs for pending in lane.queue):
                 lane.queue = deque(pending for pending in lane.queue if pending.epoch not in epochs)
 
+    def caught_up(self, epochs: Collection[int]) -> None:
+        """Nothing waits for it: entries leave while others are still being read."""
+
     # ---- what is there ------------------------------------------------------------------------------------
 
     def __len__(self) -> int:

@@ -7,7 +7,8 @@
 `turn` is the loop on one screen; the role's thread repeats it. HTTP happens elsewhere, so the group is polled
 whatever the API does.
 
-    assigned  paused until its past is known (`takeover.py`), then open
+    assigned  paused until its past is known (`takeover.py`), then open; Hako's are read to their ends (`catch_up.py`)
+              before anything is sent
     revoked   nothing more is taken ─► what is in flight ends, or is given up at the deadline ─► what it leaves is
               acknowledged ─► commit, with the slots of the quota that are in use ─► gone
     lost      gone; whatever was in flight is somebody else's to send again
@@ -34,10 +35,11 @@ from processor.errors import BadRecord, BrokerOutage, RegistryOutage, Unusable
 from processor.interfaces import Clock, Consumer, Producer, Reader
 from processor.records import Position, Record, TopicPartition
 from processor.send.assignments import Assignment, Assignments, Phase
+from processor.send.catch_up import CatchUp
 from processor.send.commits import Commits
 from processor.send.destination import EntryT
 from processor.send.effects import Effects
-from processor.send.handover import Assigned, Halt, Handover, Lost, Released, Stop, Withdrawn
+from processor.send.handover import Assigned, CaughtUp, Halt, Handover, Lost, Released, Stop, Withdrawn
 from processor.send.intake import ENTRY_OVERHEAD_BYTES, Intake
 from processor.send.meter import PartitionLag, RecordMeter
 from processor.send.pending import Ended, Pending
@@ -52,6 +54,9 @@ RETRY_S: Final = 1.0
 """The wait after a question that no broker answered; the group is polled on."""
 COLLECT_MAX: Final = 5_000
 """Reports settled in one turn: the next poll must not wait for a million held entries."""
+UNDELIVERED_MAX: Final = 5_000
+"""Entries on their way to the loop. What is read faster than it takes them would fill memory with values that newer
+ones replace."""
 WAIT_S: Final = 0.05
 FLUSH_S_MAX: Final = 1.0
 """What a revoke may take beyond its deadline for acknowledgements."""
@@ -125,6 +130,7 @@ class SendRole(Generic[EntryT]):
         topics = settings.topics
         self._assignments: Assignments[EntryT] = Assignments()
         self._takeover = Takeover(edges.consumer, edges.reader, past, topics.offsets, handover)
+        self._catch_up: CatchUp[EntryT] = CatchUp(settings.catch_up_s_max)
         self._effects = Effects(settings, edges.producer, edges.clock, self._assignments, intake)
         self._commits = Commits(edges.consumer, self._effects, handover, topics)
         self._greeted = False
@@ -153,11 +159,14 @@ class SendRole(Generic[EntryT]):
         polled = self._consumer.poll(self._settings.poll_records_max, timeout_s)
         now_s = self._clock.monotonic_s()
         self._handover.turned(now_s)
-        if self._take(polled.records):
-            self._reached(polled.at_end)
+        at_end = polled.at_end if self._take(polled.records) else {}
+        self._reached(at_end)
         self._settle()
         self._open(now_s)
         self._brake()
+        self._read_on(now_s, at_end)
+        if self._handover.undelivered >= UNDELIVERED_MAX:
+            self._handover.wait(WAIT_S)
         if now_s >= self._commit_at_s or (now_s >= self._claim_at_s and self._commits.claims(self._assignments)):
             self._trouble = self._commits.commit(self._assignments)
             self._commit_at_s = now_s + self._settings.commit_s
@@ -304,6 +313,13 @@ class SendRole(Generic[EntryT]):
             self._braked.difference_update(resuming)
             self._consumer.resume(resuming)
 
+    def _read_on(self, now_s: float, at_end: Mapping[TopicPartition, int]) -> None:
+        """Says which partitions have been read to where they ended when they were assigned."""
+        if len(self._catch_up):
+            ended = self._catch_up.step(now_s, at_end, self._braked)
+            if ended:
+                self._handover.give(CaughtUp(ended))
+
     # ---- moves --------------------------------------------------------------------------------------------
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
@@ -314,6 +330,7 @@ class SendRole(Generic[EntryT]):
             assignment = self._assignments.begin(where, now_s)
             self._handover.give(Assigned(assignment.epoch, where.partition))
             self._takeover.begin(assignment)
+            self._catch_up.begin(assignment)
         return {}
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -355,6 +372,7 @@ class SendRole(Generic[EntryT]):
     def _forget(self, gone: list[Assignment[EntryT]]) -> None:
         for assignment in gone:
             self._takeover.forget(assignment)
+            self._catch_up.forget(assignment)
             self._braked.discard(assignment.where)
             self._assignments.end(assignment)
 
@@ -374,7 +392,7 @@ class SendRole(Generic[EntryT]):
             oldest = assignment.offsets.oldest()
             record = oldest.record if isinstance(oldest, Pending) else oldest
             seconds = 0.0 if record is None else max(now_ms - record.timestamp_ms, 0) / 1000
-            remaining = self._takeover.remaining(assignment)
+            remaining = self._takeover.remaining(assignment) + self._catch_up.remaining(assignment)
             lags.append(PartitionLag(*where, records, seconds, self._loop.held_orders(assignment.epoch), remaining))
             committed = assignment.committed.next_offset
             statuses.append(PartitionStatus(*where, position, committed, records, *self._blocked(oldest)))
@@ -399,7 +417,8 @@ class SendRole(Generic[EntryT]):
         if isinstance(oldest, Record):
             return f"{oldest.position} is unreadable: its dead letter is not acknowledged", None
         since_ms = oldest.taken_ms if oldest.first_failed_ms is None else oldest.first_failed_ms
-        return f"{oldest.entry_id}: {self._loop.why(oldest)}", since_ms
+        why = self._loop.why(oldest) if not len(self._catch_up) else "the topics are read to their ends first"
+        return f"{oldest.entry_id}: {why}", since_ms
 
     def _reasons(self) -> list[str]:
         reasons = []
@@ -411,6 +430,9 @@ class SendRole(Generic[EntryT]):
         if restoring:
             remaining = sum(self._takeover.remaining(assignment) for assignment in restoring)
             reasons.append(f"taking over {len(restoring)} partitions: {remaining} records still to be read")
+        if len(self._catch_up):
+            remaining = sum(self._catch_up.remaining(assignment) for assignment in self._assignments)
+            reasons.append(f"reading {len(self._catch_up)} partitions to their ends first: {remaining} records")
         return reasons + self._troubles()
 
     def _troubles(self) -> list[str]:

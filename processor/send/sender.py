@@ -46,7 +46,19 @@ from processor.send.destination import Destination, EntryT, Key
 from processor.send.endpoint import Endpoint
 from processor.send.gate import Gate
 from processor.send.gatherer import Gatherer, Memory
-from processor.send.handover import Assigned, Halt, Handover, Lost, Message, Paced, PastRead, Released, Stop, Withdrawn
+from processor.send.handover import (
+    Assigned,
+    CaughtUp,
+    Halt,
+    Handover,
+    Lost,
+    Message,
+    Paced,
+    PastRead,
+    Released,
+    Stop,
+    Withdrawn,
+)
 from processor.send.lanes import Lanes, LaneState, Parcel
 from processor.send.meter import Gauges, RequestMeter
 from processor.send.pace import Bucket, Pace
@@ -431,6 +443,9 @@ class Sender(Generic[EntryT]):
                 if self._pace is not None and epoch in self._partitions:
                     self._pace.open(epoch, partition, used, assigned_s)
                     self._wake()
+            case CaughtUp(epochs):
+                self._lanes.caught_up(epochs)
+                self._wake()
             case Withdrawn(epochs, deadline_s):
                 self._lanes.drop(epochs)
                 self._withdrawn.append(message)

@@ -66,6 +66,9 @@ class SendSettings:
     """Records of one turn. More, and acknowledged receipts would wait for it."""
     poll_s_max: float = 0.05
     """The longest wait for records; endings wait for it in a quiet hour."""
+    catch_up_s_max: float | None = None
+    """How long what stands in the sources at an assignment may be read before anything of it is sent; None: not at all.
+    Without a bound, a partition that cannot be read to its end would hold all keys for ever."""
     commit_s: float = 1.0
     """What was answered since the last commit is sent again after a crash."""
     revoke_s_max: float = 3.5

@@ -144,11 +144,12 @@ class Takeover(Generic[EntryT]):
                 asking.add(TopicPartition(self._offsets, partition))
         wanted = sorted(asking)
         beginnings = self._reader.beginnings(wanted)
-        ends = self._reader.ends(wanted)
+        ends = self._reader.ends([*wanted, *(assignment.where for assignment in asked)])
         self._reader.assign(Position(*where, beginnings[where]) for where in wanted)
-        self._ends.update(ends)
+        self._ends.update({where: ends[where] for where in wanted})
         for assignment in asked:
             note = notes[assignment.epoch]
+            assignment.end = ends[assignment.where]
             assignment.committed = committed[assignment.where]
             assignment.finished_before = note.finished or []
             assignment.claim = 0 if assignment.committed.next_offset is None else note.used

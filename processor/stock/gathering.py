@@ -6,14 +6,14 @@
               │         created or deleted; placed when that has ended    │
               └──────── PARKED: Hako does not know what it names ◄────────┘  (until that is told, or a time)
 
-A kind is a table and a verb, for an array has one path and one method; kinds go by the age of what waits first in
-them. A lane of a key holds its newest change, and one more while that is under way, so memory is that of the keys.
+A lane of a key holds its newest change, and one more while that is under way, so memory is that of the keys. Nothing is
+taken while what stands in the topics at an assignment is still being pushed: each key is told once then.
 
     known here (accepted before, `Known`)    PUT         not known    POST         no value    DELETE
     a level whose item or warehouse is being created or deleted     waits behind it
-    an item or a warehouse that is to be deleted    goes when no deletion of a level waits, or after BARRIER_S
+    an item or a warehouse that is to be deleted    goes when no deletion of a level waits (`kinds.py`)
     a level that Hako refused for what it names     is parked: woken when this worker tells Hako of that object, tried
-                                                    again by time, in arrays of such alone, lest they spoil the others'
+                                                    again by time (`parked.py`), in arrays of such alone
     a deletion of what was never told from here     goes alone with its like: Hako may have it from somebody else
 
 Owned by the event loop; pure but for the state announced in `Gathering`.
@@ -30,23 +30,15 @@ be coordination, and a level that comes early is simply told so).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
-from heapq import heappop, heappush
 from typing import Final, NamedTuple, Protocol
 
 from processor.hako.changes import Change, Sent, Table, Verb
 from processor.send.lanes import Lanes, LaneState, Parcel
 from processor.send.meter import WaitsFor
 from processor.send.pending import Pending
-
-BARRIER_S: Final = 30.0
-"""How long the deletion of an item or a warehouse waits for deletions of levels: they may come without end."""
-TRIAL_EVERY: Final = 10
-"""One request in so many may try parked levels again while others wait: they may be refused for a day."""
-TRIAL_FIRST_S: Final = 1.0
-TRIAL_S_MAX: Final = 300.0
-"""Parked levels are tried again at most this seldom, for another worker may tell Hako of what they name."""
+from processor.stock.kinds import KINDS, TRIAL, Kind, Kinds
+from processor.stock.parked import ParkedLevels
 
 
 class Known(Protocol):
@@ -58,15 +50,6 @@ class Known(Protocol):
         """None: it is deleted."""
 
 
-class Kind(NamedTuple):
-    """What an array is of. `trial`: likely to be refused, so that it must not spoil the arrays of others: levels that
-    were refused for what they name, deletions of what we have never told Hako of."""
-
-    table: Table
-    verb: Verb
-    trial: bool = False
-
-
 class Behind(NamedTuple):
     """It waits for an object that is being created or deleted."""
 
@@ -76,49 +59,44 @@ class Behind(NamedTuple):
 class Parked(NamedTuple):
     """It waits for an object that Hako does not know, until it is tried again."""
 
-    due_s: float
 
-
-TRIAL: Final = Kind(Table.INVENTORY, Verb.POST, True)
-KINDS: Final = (
-    *(Kind(table, verb) for table in Table for verb in Verb),
-    *(Kind(table, Verb.DELETE, True) for table in Table),
-    TRIAL,
+PARKED: Final = Parked()
+_PARENTS_MOVING: Final = tuple(
+    kind for kind in KINDS if kind.table is not Table.INVENTORY and kind.verb in (Verb.POST, Verb.DELETE)
 )
-_LEVELS_GOING: Final = (Kind(Table.INVENTORY, Verb.DELETE), Kind(Table.INVENTORY, Verb.DELETE, True))
 
 
 class Gathering:
     """All changes of a worker that wait.
 
-    Mutable. `_place` has every key that has a change here; `_counts` how many are in each kind; `_flying` the changes
-    under way; `_since` since when each key has something unsent that may go, the oldest first, about; `_behind` by
-    parent and `_parked` by key are changes outside of the lanes, `_due` a heap of (due, key) with some that have left,
-    `_waiters` the parked keys by what they name; `_taken` counts parcels.
+    Mutable. `_place` has every key that has a change here; `_flying` the changes under way; `_since` since when each
+    key has something unsent that may go, the oldest first, about; `_behind` by parent and `_parked` are changes outside of the
+    lanes; `_epochs` the assignments whose changes are wanted, `_reading` those of which more comes before any is sent.
     """
 
     def __init__(self, known: Known, parcel_entries_max: int, parcel_bytes_max: int, linger_s: float) -> None:
         self._known = known
-        self._lanes: dict[Kind, Lanes[Change]] = {
-            kind: Lanes(parcel_entries_max, parcel_bytes_max, linger_s, supersedes=True) for kind in KINDS
-        }
+        self._kinds = Kinds(parcel_entries_max, parcel_bytes_max, linger_s)
         self._place: dict[str, Kind | Behind | Parked] = {}
-        self._counts: Counter[Kind] = Counter()
         self._flying: dict[str, Change] = {}
         self._since: dict[str, float] = {}
         self._behind: dict[str, dict[str, Pending[Change]]] = {}
-        self._parked: dict[str, Pending[Change]] = {}
-        self._due: list[tuple[float, str]] = []
-        self._waiters: dict[str, set[str]] = {}
+        self._parked = ParkedLevels()
         self._epochs: set[int] = set()
-        self._taken = 0
+        self._reading: set[int] = set()
 
     # ---- in -----------------------------------------------------------------------------------------------
 
     def open(self, epoch: int) -> None:
         self._epochs.add(epoch)
-        for lanes in self._lanes.values():
-            lanes.open(epoch)
+        self._reading.add(epoch)
+        self._kinds.open(epoch)
+
+    def caught_up(self, epochs: Collection[int]) -> None:
+        """What stood in the topics when these were assigned has been pushed."""
+        if self._reading and self._reading <= set(epochs):
+            self._step_behind()
+        self._reading.difference_update(epochs)
 
     def push(self, pending: Pending[Change], now_s: float) -> Pending[Change] | None:
         """A new change. Returns the one that it takes the place of: itself, where it is not newer than others."""
@@ -137,7 +115,7 @@ class Gathering:
         if flying is not None:
             place = self._place[key]
             assert isinstance(place, Kind), "under way outside of the lanes"
-            return self._lanes[place].push(pending, now_s)  # placed when what is under way comes back
+            return self._kinds[place].push(pending, now_s)  # placed when what is under way comes back
         place = self._destined(pending)
         if before is not None and self._place[key] != place:
             self._withdraw(key)
@@ -147,48 +125,25 @@ class Gathering:
     # ---- out ----------------------------------------------------------------------------------------------
 
     def take(self, now_s: float, fresh_first: bool = False) -> Parcel[Change] | None:
-        """The next array: the kind whose first change has waited the longest."""
-        self._unpark(now_s)
-        for kind in self._in_turn():
-            if self._barred(kind, now_s):
-                continue
-            parcel = self._lanes[kind].take(now_s, fresh_first)
-            if parcel is not None:
-                self._taken += 1
-                self._fly(parcel)
-                return parcel
-        return None
+        """The next array."""
+        if self._reading:
+            return None
+        for pending in self._parked.due(now_s):
+            self._unpark(pending, now_s)
+        parcel = self._kinds.take(now_s, fresh_first)
+        if parcel is not None:
+            self._fly(parcel)
+        return parcel
 
     def next_s(self) -> float | None:
-        times = [self._next_s(kind) for kind in KINDS]
-        if self._due:
-            times.append(self._due[0][0])
+        if self._reading:
+            return None
+        times = (self._kinds.next_s(), self._parked.next_s())
         return min((time for time in times if time is not None), default=None)
 
     def has_more(self, now_s: float) -> bool:
         next_s = self.next_s()
         return next_s is not None and next_s <= now_s
-
-    def _in_turn(self) -> list[Kind]:
-        waiting = [(next_s, kind) for kind in KINDS if (next_s := self._lanes[kind].next_s()) is not None]
-        trial_first = self._taken % TRIAL_EVERY == 0
-        waiting.sort(key=lambda one: (one[1].trial is not trial_first, one[0]))
-        return [kind for _, kind in waiting]
-
-    def _next_s(self, kind: Kind) -> float | None:
-        next_s = self._lanes[kind].next_s()
-        return next_s if next_s is None or not self._waits_for_levels(kind) else next_s + BARRIER_S
-
-    def _barred(self, kind: Kind, now_s: float) -> bool:
-        next_s = self._next_s(kind)
-        return next_s is None or next_s > now_s
-
-    def _waits_for_levels(self, kind: Kind) -> bool:
-        return (
-            kind.verb is Verb.DELETE
-            and kind.table is not Table.INVENTORY
-            and any(self._counts[kind] > 0 for kind in _LEVELS_GOING)
-        )
 
     def _fly(self, parcel: Parcel[Change]) -> None:
         """One verb for all: a newer change may have joined those that were refused with another one."""
@@ -202,7 +157,7 @@ class Gathering:
 
     def finish(self, parcel: Parcel[Change], now_s: float, delivered: bool) -> None:
         ended = parcel.entries
-        lanes = self._lanes[self._kind_of(parcel)]
+        lanes = self._kinds[self._kind_of(parcel)]
         if delivered:
             for pending in ended:
                 self._accepted(pending)
@@ -218,7 +173,7 @@ class Gathering:
 
     def retry(self, parcel: Parcel[Change], due_s: float) -> list[Pending[Change]]:
         back = parcel.entries
-        lanes = self._lanes[self._kind_of(parcel)]
+        lanes = self._kinds[self._kind_of(parcel)]
         if any(pending.entry.waits for pending in back):
             return self._park_all(parcel, lanes, due_s)
         replaced = lanes.retry(parcel, due_s)
@@ -227,15 +182,15 @@ class Gathering:
 
     def split(self, parcel: Parcel[Change], now_s: float) -> list[Pending[Change]]:
         back = parcel.entries
-        lanes = self._lanes[self._kind_of(parcel)]
+        lanes = self._kinds[self._kind_of(parcel)]
         replaced = lanes.split(parcel, now_s)
         self._come_back(back, lanes, now_s)
         return replaced
 
     def drop(self, epochs: Collection[int]) -> None:
         self._epochs.difference_update(epochs)
-        for lanes in self._lanes.values():
-            lanes.drop(epochs)
+        self._reading.difference_update(epochs)
+        self._kinds.drop(epochs)
         for key in list(self._place):
             waiting = self._waiting(key)
             if waiting is not None and waiting.epoch not in epochs:
@@ -255,8 +210,8 @@ class Gathering:
 
     def state(self, order_id: str) -> LaneState | None:
         place = self._place.get(order_id)
-        if isinstance(place, Kind):
-            return self._lanes[place].state(order_id)
+        if isinstance(place, Kind) and not self._reading:
+            return self._kinds[place].state(order_id)
         return None if place is None else LaneState.WAITING
 
     def oldest_s(self) -> float | None:
@@ -303,28 +258,41 @@ class Gathering:
         if isinstance(place, Behind):
             self._behind.setdefault(place.parent, {})[key] = pending
         else:
-            self._lanes[place].push(pending, now_s)
+            self._kinds[place].push(pending, now_s)
+
+    def _step_behind(self) -> None:
+        """Levels that were read before the items and warehouses that they name go behind them."""
+        if not self._kinds.any_in(_PARENTS_MOVING):
+            return
+        for key, place in list(self._place.items()):
+            if isinstance(place, Kind) and place.table is Table.INVENTORY and key not in self._flying:
+                pending = self._kinds[place].queued(key)
+                assert pending is not None, "neither waits nor is under way"
+                destined = self._destined(pending)
+                if destined != place:
+                    self._withdraw(key)
+                    self._put(pending, 0.0, destined)
 
     def _set(self, key: str, place: Kind | Behind | Parked) -> None:
         before = self._place.get(key)
         if isinstance(before, Kind):
-            self._counts[before] -= 1
+            self._kinds.left(before)
         self._place[key] = place
         if isinstance(place, Kind):
-            self._counts[place] += 1
+            self._kinds.entered(place)
 
     def _forget(self, key: str) -> None:
         """It has no change here any more."""
         place = self._place.pop(key)
         if isinstance(place, Kind):
-            self._counts[place] -= 1
+            self._kinds.left(place)
         self._since.pop(key, None)
 
     def _waiting(self, key: str) -> Pending[Change] | None:
         """The change of this key that is not under way."""
         match self._place.get(key):
             case Kind() as kind:
-                return self._lanes[kind].queued(key)
+                return self._kinds[kind].queued(key)
             case Behind(parent):
                 return self._behind[parent][key]
             case Parked():
@@ -336,13 +304,13 @@ class Gathering:
         """Takes the change that waits out of its place."""
         match self._place[key]:
             case Kind() as kind:
-                self._lanes[kind].withdraw(key)
+                self._kinds[kind].withdraw(key)
             case Behind(parent):
                 del self._behind[parent][key]
                 if not self._behind[parent]:
                     del self._behind[parent]
             case Parked():
-                self._leave_parked(key)
+                self._parked.leave(key)
 
     def _kind_of(self, parcel: Parcel[Change]) -> Kind:
         kind = self._place[parcel.entries[0].order_id]
@@ -385,11 +353,13 @@ class Gathering:
         self._release(parent.key, now_s)
         if not delivered or parent.fields is None:
             return
-        for key in list(self._waiters.get(parent.key, ())):
-            pending = self._leave_parked(key)
+        for pending in self._parked.naming(parent.key):
             pending.entry.trials = 0
-            self._since.setdefault(key, now_s)
-            self._put(pending, now_s)
+            self._unpark(pending, now_s)
+
+    def _unpark(self, pending: Pending[Change], now_s: float) -> None:
+        self._since.setdefault(pending.order_id, now_s)
+        self._put(pending, now_s)
 
     def _release(self, parent: str, now_s: float) -> None:
         """Those that waited behind it."""
@@ -411,34 +381,9 @@ class Gathering:
                     replaced.append(pending)
                 self._put(newer, now_s)
             elif pending.epoch in self._epochs:
-                self._park(pending, now_s)
+                self._since.pop(key, None)
+                self._set(key, PARKED)
+                self._parked.park(pending, now_s)
             else:
                 self._forget(key)
         return replaced
-
-    def _park(self, pending: Pending[Change], now_s: float) -> None:
-        key, change = pending.order_id, pending.entry
-        due_s = now_s + min(TRIAL_FIRST_S * 2 ** min(change.trials - 1, 16), TRIAL_S_MAX)
-        self._set(key, Parked(due_s))
-        self._parked[key] = pending
-        self._since.pop(key, None)
-        heappush(self._due, (due_s, key))
-        for parent in change.parents:
-            self._waiters.setdefault(parent, set()).add(key)
-
-    def _leave_parked(self, key: str) -> Pending[Change]:
-        pending = self._parked.pop(key)
-        for parent in pending.entry.parents:
-            waiters = self._waiters[parent]
-            waiters.discard(key)
-            if not waiters:
-                del self._waiters[parent]
-        return pending
-
-    def _unpark(self, now_s: float) -> None:
-        """Those whose time has come are tried again."""
-        while self._due and (self._due[0][0] <= now_s or self._place.get(self._due[0][1]) != Parked(self._due[0][0])):
-            due_s, key = heappop(self._due)
-            if self._place.get(key) == Parked(due_s):
-                self._since.setdefault(key, now_s)
-                self._put(self._leave_parked(key), now_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, cast
@@ -173,6 +174,34 @@ def test_the_tables_are_the_last_values_of_the_topics(
     assert hako.record.most_in(QUOTA.window_s) <= QUOTA.requests
     assert "429" not in hako.record.statuses()
     assert hako.record.mistakes() == []
+
+
+@pytest.mark.timeout(120)
+def test_a_first_run_on_a_full_topic_tells_each_object_once(
+    topic_space: TopicSpace, schema_registry: str, start_worker: StartWorker
+) -> None:
+    """Twenty changes of each level stand there, before the items that they name: each object is told once, its newest
+    value, in as many requests as full arrays need."""
+    installation = Installation(topic_space, schema_registry, partitions=2)
+    stock = Stock(installation)
+    skus = [f"sku-{number}" for number in range(500)]
+    for number in range(20):
+        for sku in skus:
+            stock.level("north", sku, number)
+            stock.level("south", sku, -number)
+    for sku in skus:
+        stock.item(sku, sku, 1)
+    stock.warehouse("north", "North")
+    stock.warehouse("south", "South")
+    installation.flush()
+    hako = StandIn(HakoApi(), Script(key=SANDBOX_KEY, quota=QUOTA))
+    with Loopback(hako) as api:
+        worker = start_worker("run", "--role", "hako", environment=settings_of(installation, api.url))
+        wait_until_done(worker)
+        assert worker.terminate() == 0
+    assert hako.api.contents() == stock.tables
+    assert Counter(len(hako.record.history(subject)) for subject in hako.record.subjects()) == {1: 1502}
+    assert hako.record.requests == hako.record.statuses()["200"] <= 9
 
 
 @pytest.mark.slow

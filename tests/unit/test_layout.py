@@ -42,6 +42,8 @@ PURE = (
     "hakuna",
     "hako",
     "stock/gathering",
+    "stock/kinds",
+    "stock/parked",
     "verdicts",
     "advice",
     "transform/rules",

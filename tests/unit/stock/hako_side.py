@@ -3,6 +3,7 @@
     side = Side()
     side.say("items/a", {"name": "A"})      a change is written to the log and read
     side.step(), side.settle()              requests go and are answered, until nothing is left
+    side.catch_up()                         with `caught_up=False`: nothing goes before, as after an assignment
     side.restart()                          everything in memory is gone; what is unfinished is read again
     side.tables                             what Hako has
 
@@ -48,7 +49,8 @@ def value_of(table: Table, name: str, said: dict[str, Any]) -> dict[str, Any]:
 class Side:
     """See the module. Mutable: all of it."""
 
-    def __init__(self, entries_max: int = 4, park_for_ms: int = PARK_FOR_MS) -> None:
+    def __init__(self, entries_max: int = 4, park_for_ms: int = PARK_FOR_MS, caught_up: bool = True) -> None:
+        self.caught_up = caught_up
         self.hako = Hako("test", entries_max, 100_000, 0.5, park_for_ms)
         self.fate: Fate = lambda _method, _path, _body: None
         self.lost = False
@@ -63,6 +65,10 @@ class Side:
         self.now_s = 1000.0
         self._build()
 
+    def catch_up(self) -> None:
+        """All that stood in the log has been read."""
+        self.gathering.caught_up({EPOCH})
+
     def _build(self) -> None:
         self.memory = SentObjects(DictStore({}))
         self.memory.open(EPOCH)
@@ -73,6 +79,8 @@ class Side:
             self.memory.accepted(EPOCH, read[0], read[1])
         self.gathering = Gathering(self.memory, self.hako.parcel_entries_max, 100_000, self.hako.linger_s)
         self.gathering.open(EPOCH)
+        if self.caught_up:
+            self.catch_up()
         self.in_flight = []
 
     @property
@@ -148,6 +156,7 @@ class Side:
     def settle(self, hours: float = 1.0) -> None:
         """Nothing befalls requests any more; all that can end ends."""
         self.fate = lambda _method, _path, _body: None
+        self.catch_up()
         while self.in_flight:
             self.answer()
         until_s = self.now_s + hours * 3600

@@ -7,7 +7,9 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
+from processor.send.lanes import LaneState
 from processor.send.meter import WaitsFor
+from processor.stock.kinds import KINDS
 from processor.verdicts import Answer, NoAnswer
 from tests.unit.stock.hako_side import Side
 
@@ -178,6 +180,51 @@ def test_a_first_run_sends_each_key_once_in_full_arrays() -> None:
     assert sorted(side.requests) == [*[("POST", "items", 50)] * 4, ("POST", "warehouses", 1)]
 
 
+def test_nothing_goes_while_the_topics_are_being_read_and_then_each_key_goes_once() -> None:
+    side = Side(entries_max=50, caught_up=False)
+    side.say("warehouses/w", {"name": "W"})
+    for number in range(300):
+        side.say(f"items/{number % 100}", {"name": str(number)})
+        side.say(f"inventory/w/{number % 100}", level(number, number))
+        side.step()
+    assert side.requests == []
+    assert side.gathering.next_s() is None
+    assert side.gathering.state("items/5") is LaneState.WAITING
+    side.catch_up()
+    side.settle()
+    assert sorted(side.requests) == [
+        *[("POST", "inventory", 50)] * 2,
+        *[("POST", "items", 50)] * 2,
+        ("POST", "warehouses", 1),
+    ]
+
+
+def test_levels_that_were_read_before_their_items_go_after_them() -> None:
+    side = Side(entries_max=50, caught_up=False)
+    for number in range(100):
+        side.say(f"inventory/w/{number}", level(number))
+    side.now_s += 5
+    side.say("warehouses/w", {"name": "W"})
+    for number in range(100):
+        side.say(f"items/{number}", {"name": str(number)})
+    side.catch_up()
+    side.settle()
+    assert [path for _, path, _ in side.requests[-2:]] == ["inventory", "inventory"]
+    assert len(side.requests) == 5
+
+
+def test_a_partition_that_goes_while_it_is_read_holds_nothing() -> None:
+    side = Side(caught_up=False)
+    side.gathering.open(2)
+    side.say("items/a", {"name": "A"})
+    side.catch_up()
+    side.step()
+    assert side.requests == []
+    side.gathering.drop({2})
+    side.step()
+    assert side.requests == [("POST", "items", 1)]
+
+
 def test_an_unchanged_topic_is_not_sent_again_after_a_restart() -> None:
     side = stocked()
     blocked = side.say("inventory/w/unknown", level(1))
@@ -263,6 +310,7 @@ steps = st.one_of(
     st.tuples(st.just("answer"), st.sampled_from(["", "500", "lost", "429", "timeout"])),
     st.tuples(st.just("wait"), st.sampled_from([0.3, 1.0, 5.0, 40.0])),
     st.tuples(st.just("restart"), st.booleans()),
+    st.tuples(st.just("catch up"), st.none()),
 )
 
 
@@ -279,11 +327,11 @@ def befall(side: Side, what: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(steps, max_size=80))
+@given(st.lists(steps, max_size=80), st.booleans())
 def test_for_any_sequence_of_changes_and_failures_the_last_write_of_a_key_is_its_last_value(
-    script: list[tuple[str, Any]],
+    script: list[tuple[str, Any]], caught_up: bool
 ) -> None:
-    side = Side(entries_max=3)
+    side = Side(entries_max=3, caught_up=caught_up)
     for what, told in script:
         match what:
             case "say":
@@ -297,6 +345,8 @@ def test_for_any_sequence_of_changes_and_failures_the_last_write_of_a_key_is_its
                     side.answer(len(side.in_flight) // 2)
             case "wait":
                 side.now_s += told
+            case "catch up":
+                side.catch_up()
             case "restart":
                 side.lost = told
                 side.restart()
@@ -305,9 +355,10 @@ def test_for_any_sequence_of_changes_and_failures_the_last_write_of_a_key_is_its
     assert not side.unfinished, "a change is neither accepted, nor replaced, nor a dead letter"
     assert len(side.gathering) == 0
     assert side.gathering.oldest_s() is None
-    assert not +side.gathering._counts
+    assert not side.gathering._kinds.any_in(KINDS)
     assert not side.gathering._behind
-    assert not side.gathering._waiters
+    assert not len(side.gathering._parked)
+    assert not side.gathering._parked._waiters
     for key, (offset, said) in side.last().items():
         path, *names = key.split("/")
         row = side.tables[path].get(tuple(names))

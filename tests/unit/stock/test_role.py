@@ -14,7 +14,7 @@ from processor.errors import RegistryOutage
 from processor.hako.changes import Change, Table
 from processor.interfaces import Committed
 from processor.records import Outcome, Record, TopicPartition
-from processor.send.handover import Assigned, Handover, Paced, PastRead
+from processor.send.handover import Assigned, CaughtUp, Handover, Paced, PastRead
 from processor.send.pending import STALE, Ended, Pending
 from processor.send.role import SendEdges, SendRole
 from processor.send.settings import SendSettings, SendTopics
@@ -26,8 +26,9 @@ from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader
 
-LEVELS, ITEMS, WAREHOUSES = "inventory.levels", "catalog.items", "catalog.warehouses"
+LEVELS, ITEMS, WAREHOUSES = TOPICS = "inventory.levels", "catalog.items", "catalog.warehouses"
 GROUP = "hakuna-processor.hako"
+CATCH_UP_S_MAX = 60.0
 
 
 class Tick:
@@ -74,6 +75,7 @@ class Side:
         for topic in (LEVELS, ITEMS, WAREHOUSES, "hako.sent", "hako.dead-letters"):
             self.broker.create(topic, partitions=1)
         self.down = False
+        self.entries_max = 100
         self.meter = RecordingMeter()
 
     def start(self) -> None:
@@ -88,7 +90,15 @@ class Side:
         )
         topics = SendTopics((LEVELS, ITEMS, WAREHOUSES), "hako.sent", "hako.dead-letters", None, None)
         self.role: SendRole[Change] = SendRole(
-            SendSettings(topics=topics, group=GROUP, poll_records_max=3, poll_s_max=0.0),
+            SendSettings(
+                topics=topics,
+                group=GROUP,
+                poll_records_max=3,
+                poll_s_max=0.0,
+                catch_up_s_max=CATCH_UP_S_MAX,
+                entries_max=self.entries_max,
+                partition_share=1,
+            ),
             SendEdges(
                 consumer=FakeConsumer(self.broker, group=GROUP, client_id="a", eager=True),
                 producer=FakeProducer(self.broker, client_id="a", queue_max=40),
@@ -128,6 +138,23 @@ class Side:
     @property
     def taken(self) -> list[Pending[Change]]:
         return [pending for message in self.messages if isinstance(message, list) for pending in message]
+
+    def through(self) -> dict[str, int]:
+        """How many of its entries the loop had been told of when it heard that a topic's partition is through."""
+        topics = {message.epoch: topic for message, topic in zip(self._assigned(), sorted(TOPICS), strict=True)}
+        told: dict[str, int] = dict.fromkeys(TOPICS, 0)
+        through: dict[str, int] = {}
+        for message in self.messages:
+            match message:
+                case list():
+                    for pending in message:
+                        told[pending.record.topic] += 1
+                case CaughtUp(epochs):
+                    through |= {topics[epoch]: told[topics[epoch]] for epoch in epochs}
+        return through
+
+    def _assigned(self) -> list[Assigned]:
+        return [message for message in self.messages if isinstance(message, Assigned)]
 
     def committed(self, topic: str) -> Committed:
         return self.broker.group(GROUP).committed[TopicPartition(topic, 0)]
@@ -208,3 +235,86 @@ def test_a_key_that_names_nothing_is_a_dead_letter(side: Side) -> None:
     assert letter is not None
     assert (letter.reason, letter.stage, record.key, record.value) == ("key_mismatch", "transform", b"no-slash", None)
     assert side.committed(LEVELS).next_offset == 1
+
+
+# ---- what stood there is read before it is sent ---------------------------------------------------------------------
+
+
+def test_the_loop_hears_of_an_end_after_all_that_stood_before_it(side: Side) -> None:
+    for number in range(10):
+        side.level(str(number), number)
+    side.item("a")
+    side.start()
+    side.turn(3)
+    side.level("later", 1)
+    assert LEVELS not in side.through()
+    assert any("reading 1 partitions to their ends first" in reason for reason in side.role.unready())
+    assert {lag.topic: lag.restore_remaining for lag in side.meter.lags}[LEVELS] > 0
+    side.turn()
+    assert side.through()[ITEMS] == 1
+    assert side.through()[WAREHOUSES] == 0
+    assert 10 <= side.through()[LEVELS] <= 11, "what came later is not waited for"
+    assert side.role.unready() == []
+    assert {lag.restore_remaining for lag in side.meter.lags} == {0}
+
+
+def test_a_restart_with_nothing_left_over_waits_for_nothing(side: Side) -> None:
+    for topic in TOPICS:
+        for _ in range(5):
+            side.broker.append(topic, 0, b"k", b"v", [])
+        side.broker.group(GROUP).committed[TopicPartition(topic, 0)] = Committed(5, "v1")
+    side.start()
+    side.turn(2)
+    assert side.through() == dict.fromkeys(TOPICS, 0)
+
+
+def test_an_end_that_an_open_transaction_hides_is_not_waited_for(side: Side) -> None:
+    side.level("a", 1)
+    side.broker.take_over("a producer")
+    side.broker.open_transaction("a producer", 600.0).touched.add(TopicPartition(LEVELS, 0))
+    side.level("b", 2)
+    side.start()
+    side.turn()
+    assert LEVELS in side.through()
+
+
+def test_a_partition_that_cannot_be_read_is_given_up_and_holds_the_others_no_longer(side: Side) -> None:
+    side.level("a", 1)
+    side.item("a")
+    side.start()
+    side.down = True
+    side.turn(10)
+    assert ITEMS in side.through()
+    assert LEVELS not in side.through()
+    side.turn(100)
+    assert side.through()[LEVELS] == 0
+    assert not any("to their ends" in reason for reason in side.role.unready())
+
+
+def test_what_is_full_is_sent_though_more_stands_there(side: Side) -> None:
+    side.entries_max = 6
+    for number in range(50):
+        side.level(str(number), number)
+    side.start()
+    side.turn(20)
+    assert 6 <= side.through()[LEVELS] < 50
+
+
+def test_reading_ends_at_its_limit_though_it_goes_on(side: Side) -> None:
+    """A topic with more than can be read in the time."""
+    for number in range(1000):
+        side.level("a", number)
+    side.entries_max = 10_000
+    side.start()
+    side.turn(int(CATCH_UP_S_MAX / 0.5) + 2)
+    assert 0 < side.through()[LEVELS] < 1000
+
+
+def test_partitions_that_go_while_they_are_read_are_forgotten(side: Side) -> None:
+    for number in range(30):
+        side.level("a", number)
+    side.start()
+    side.turn(3)
+    side.role.lost([TopicPartition(topic, 0) for topic in TOPICS])
+    side.turn(3)
+    assert not any("to their ends" in reason for reason in side.role.unready())
