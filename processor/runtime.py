@@ -402,7 +402,9 @@ def _hako(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
 
     kafka = settings.librdkafka
     group = settings.group(Role.HAKO)
-    described = _topics(settings, Role.HAKO, KafkaAdmin(kafka, client_id="hakuna-processor-hako-start"))
+    admin = KafkaAdmin(kafka, client_id="hakuna-processor-hako-start")
+    described = _topics(settings, Role.HAKO, admin)
+    resolutions = _resolutions(settings, admin)
     sources = tuple(settings.topic(topic) for topic in STOCK_TOPICS)
     partitions = described[sources[0]].partitions
     quota = settings.hako_quota
@@ -463,6 +465,8 @@ def _hako(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
                 dead_letters=settings.topic(Topic.HAKO_DEAD_LETTERS),
                 holds=None,
                 offsets=None,
+                resolutions=None if resolutions is None else settings.topic(Topic.RESOLUTIONS),
+                resolution_partitions=resolutions,
             ),
             group=group,
             dead_letter_share_max=settings.dead_letter_share_max,
@@ -480,6 +484,20 @@ def _hako(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
         SentPast(sent, {table.value: settings.topic(topic) for topic, table in TABLES.items()}),
     )
     return SendLoop(role, sender, transport)
+
+
+def _resolutions(settings: Settings, admin: KafkaAdmin) -> int | None:
+    """How many partitions the topic of resolutions has; None where it cannot be used, which hako works without."""
+    topic = settings.topic(Topic.RESOLUTIONS)
+    try:
+        described = admin.describe([topic])[topic]
+    except Fatal as refused:
+        log.warning("letters are not marked superseded", topic=topic, why=str(refused))
+        return None
+    if described is None:
+        log.warning("letters are not marked superseded", topic=topic, why="there is no such topic: `topics create`")
+        return None
+    return described.partitions
 
 
 def _fields(topic: Topic, registry: Schemas) -> Fields:

@@ -3,7 +3,7 @@
     letter ──open──► replayed    sent again; should it come back, that is a new letter with an offset of its own
              │
              ├─────► discarded   put aside by a person, who said why
-             └─────► superseded  another letter or a newer snapshot says what it said
+             └─────► superseded  another letter, a newer snapshot or a newer value says what it said
 
 A letter is its place: dead-letter topic, partition, offset. It is open until a record with that key stands on the
 compacted topic `hakuna.dead-letter-resolutions`, in the partition of the same number; there is no way back. The record
@@ -30,6 +30,8 @@ from processor.records import Position, Record, TopicPartition
 
 NEWER_DELIVERED: Final = "a newer snapshot of its order was delivered"
 """Why a snapshot's letter is superseded."""
+NEWER_ACCEPTED: Final = "a newer value of its object was accepted"
+"""Why a letter of Hako's is."""
 
 
 class How(StrEnum):

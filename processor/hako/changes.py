@@ -137,14 +137,25 @@ def read_change(table: Table, key: bytes | None, value: Mapping[str, Any] | None
     parents: tuple[str, ...] = ()
     if table is Table.INVENTORY:
         parents = (f"{Table.ITEMS.value}/{names[1]}", f"{Table.WAREHOUSES.value}/{names[0]}")
-    key_text = f"{table.value}/{'/'.join(names)}"
-    return Change(table, key_text, parents, _members(identity), fields, occurred_at_ms, rank, at_ms)
+    return Change(table, _key(table, names), parents, _members(identity), fields, occurred_at_ms, rank, at_ms)
+
+
+def key_of(table: Table, key: bytes | None) -> str | None:
+    """The object that a record's key names among all objects; None where it names none."""
+    try:
+        return _key(table, _names(table, key))
+    except BadRecord:
+        return None
 
 
 def array(changes: list[bytes]) -> bytes:
     """The body of one request."""
     assert changes, "a request about nothing"
     return b"[" + b",".join(changes) + b"]"
+
+
+def _key(table: Table, names: tuple[str, ...]) -> str:
+    return f"{table.value}/{'/'.join(names)}"
 
 
 def _names(table: Table, key: bytes | None) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def check_cluster(
         return _no_brokers(settings, heard, doors)
     brokers = "1 broker answers" if count == 1 else f"{count} brokers answer"
     found = [sound(Area.BROKERS, settings.bootstrap_servers, brokers)]
-    names = sorted({settings.topic(topic) for role in roles for topic in NEEDED.get(role, ())})
+    names = sorted({settings.topic(topic) for role in roles for topic in rights.needed(role)})
     described, unasked = _describe(admin, names)
     found += unasked
     for role in roles:

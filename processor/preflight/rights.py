@@ -30,15 +30,22 @@ TRANSACTIONAL: Final = frozenset({Role.TRANSFORM})
 """Roles that write in transactions, and so need Write on their transactional IDs."""
 
 
+_MARKS: Final[Mapping[Role, Topic]] = {Role.HAKO: Topic.RESOLUTIONS}
+"""Where a role says that a letter is superseded. It works without, so the topic is not among those that it needs."""
+
+
 def needed(role: Role) -> Mapping[Topic, frozenset[str]]:
     """By topic, the operations that a role has to be allowed."""
     reads, writes = _READS.get(role, frozenset()), _WRITES.get(role, frozenset())
-    return {
+    found = {
         topic: frozenset({DESCRIBE_CONFIGS})
         | (frozenset({READ}) if topic in reads else frozenset())
         | (frozenset({WRITE}) if topic in writes else frozenset())
         for topic in NEEDED.get(role, ())
     }
+    if role in _MARKS:
+        found[_MARKS[role]] = frozenset({DESCRIBE_CONFIGS, WRITE})
+    return found
 
 
 def missing(wanted: frozenset[str], allowed: frozenset[str] | None) -> list[str]:

@@ -43,17 +43,18 @@ from processor.verdicts import Delivered, Rejected
 log = structlog.get_logger(__name__)
 
 LETTERS_MAX: Final = 100_000
-"""Orders whose letters are remembered: a flood that was let through must not fill memory."""
+"""Lanes whose letters are remembered: a flood that was let through must not fill memory."""
 RETRY_S: Final = 1.0
 """The wait after a record that Kafka refused."""
 
 
-class SnapshotLetter(msgspec.Struct, gc=False):
-    """A refused snapshot's letter. Mutable: `offset` once Kafka has told it, `superseded_ms` once a newer snapshot of
-    the order was accepted; either may come first."""
+class OpenLetter(msgspec.Struct, gc=False):
+    """The letter of a refused snapshot or value; `mark` says how new that was, as its intake has it. Mutable: `offset`
+    once Kafka has told it, `superseded_ms` once a newer one of the lane was accepted; either may come first."""
 
     partition: int
     order_id: str
+    mark: Any
     offset: int | None = None
     superseded_ms: int | None = None
 
@@ -68,17 +69,15 @@ class Finishing(msgspec.Struct, gc=False):
     reason: str | None
     stage: Stage = Stage.SEND
     awaited: int = 0
-    letter: SnapshotLetter | None = None
+    letter: OpenLetter | None = None
 
 
 class Effects(Generic[EntryT]):
-    """Mutable. `_writes` is what is to be produced, in order, each with what it finishes (a map of finished
-    offsets:
-    nothing); `_unheld` has by order ID what waits for that order's hold; `_letters` has by order ID the letters that
-    its next accepted snapshot supersedes, as far as they were written since the start (a replay finds out about
-    older ones by itself); `_records` and `_dead_letters` count
-    since the last telling; `flooded` is for good; `trouble` is what Kafka said when it last refused
-    something."""
+    """Mutable. `_writes` is what is to be produced, in order, each with what it finishes (a map of finished offsets:
+    nothing); `_unheld` has by order ID what waits for that order's hold; `_letters` has by lane the letters that a
+    newer accepted entry supersedes, as far as they were written since the start (a replay finds out about older ones
+    by itself); `_records` and `_dead_letters` count since the last telling; `flooded` is for good; `trouble` is what Kafka
+    said when it last refused something."""
 
     def __init__(
         self,
@@ -97,7 +96,7 @@ class Effects(Generic[EntryT]):
         self._guard = FloodGuard(settings.dead_letter_share_max)
         self._writes: deque[tuple[Write, Finishing | None]] = deque()
         self._unheld: dict[str, list[Finishing]] = {}
-        self._letters: dict[str, list[SnapshotLetter]] = {}
+        self._letters: dict[str, list[OpenLetter]] = {}
         self._not_before_s = 0.0
         self._records: Counter[tuple[str, Outcome]] = Counter()
         self._dead_letters: Counter[tuple[str, Stage, str]] = Counter()
@@ -145,8 +144,7 @@ class Effects(Generic[EntryT]):
                 if pending.replay_id is None and not pending.replayed and self._floods():
                     return
                 finishing = _finishing(pending, Outcome.DEAD_LETTERED, rejected.reason)
-                if topics.resolutions is not None:
-                    finishing.letter = self._snapshot_letter(pending)
+                finishing.letter = self._open_letter(pending.record, pending.entry)
                 self._write(written.refused_letter(ended, rejected, topics.dead_letters, self._group), finishing)
                 if topics.holds is not None and ended.hold is not None:
                     self._unheld.setdefault(pending.order_id, [])
@@ -155,10 +153,11 @@ class Effects(Generic[EntryT]):
                 assert_never(ended.ending)
 
     def unreadable(self, record: Record, bad: BadRecord, epoch: int, size: int) -> None:
-        """A record that is no entry. It belongs to no lane and holds no order: which one would be a guess."""
+        """A record that is no entry. It holds no order: which one would be a guess."""
         if self._floods():
             return
         finishing = Finishing(record, epoch, size, Outcome.DEAD_LETTERED, bad.reason, bad.stage)
+        finishing.letter = self._open_letter(record, None)
         at_ms = self._clock.now_ms()
         self._write(written.unreadable_letter(record, bad, at_ms, self._topics.dead_letters, self._group), finishing)
 
@@ -168,29 +167,44 @@ class Effects(Generic[EntryT]):
         partition = assignment.where.partition
         self._writes.append((Write(self._topics.offsets, partition, b"%d" % partition, value, [], 0), None))
 
-    # ---- a snapshot's letter, and the snapshot that makes it needless ---------------------------------------
+    # ---- an open letter, and the newer entry that makes it needless -----------------------------------------
 
-    def _snapshot_letter(self, pending: Pending[EntryT]) -> SnapshotLetter:
-        letter = SnapshotLetter(pending.record.partition, pending.order_id)
-        if len(self._letters) >= LETTERS_MAX:
+    def _open_letter(self, record: Record, entry: EntryT | None) -> OpenLetter | None:
+        lane = None if self._topics.resolutions is None else self._intake.mark(record, entry)
+        if lane is None:
+            return None
+        order_id, mark = lane
+        letter = OpenLetter(record.partition, order_id, mark)
+        if order_id not in self._letters and len(self._letters) >= LETTERS_MAX:
             del self._letters[next(iter(self._letters))]
-        self._letters.setdefault(pending.order_id, []).append(letter)
+        self._letters.setdefault(order_id, []).append(letter)
         return letter
 
     def _supersede(self, pending: Pending[EntryT], at_ms: int) -> None:
-        """A snapshot of this order was accepted. What a replay sent it has marked itself."""
-        letters = self._letters.pop(pending.order_id, ())
+        """An entry of this lane was accepted. What a replay sent it has marked itself."""
+        letters = self._letters.pop(pending.order_id, None)
+        if letters is None:
+            return
+        replaces = self._intake.replaces
+        kept = [letter for letter in letters if not replaces(pending.entry, letter.mark)]
+        if kept:
+            self._letters[pending.order_id] = kept
         if pending.replay_id is None:
             for letter in letters:
-                letter.superseded_ms = at_ms
-                self._mark(letter)
+                if letter not in kept:
+                    letter.superseded_ms = at_ms
+                    self._mark(letter)
 
-    def _mark(self, letter: SnapshotLetter) -> None:
+    def _mark(self, letter: OpenLetter) -> None:
         resolutions = self._topics.resolutions
         if resolutions is None or letter.offset is None or letter.superseded_ms is None:
             return
         where = Position(self._topics.dead_letters, letter.partition, letter.offset)
-        self._writes.append((written.superseded(where, letter.order_id, letter.superseded_ms, resolutions), None))
+        partition = letter.partition
+        if self._topics.resolution_partitions is not None:
+            partition %= self._topics.resolution_partitions
+        resolution = self._intake.superseded(letter.order_id, letter.superseded_ms)
+        self._writes.append((written.resolved(where, resolution, resolutions, partition), None))
 
     # ---- the flood guard --------------------------------------------------------------------------------------
 

@@ -6,8 +6,9 @@ The Kafka thread of every role that sends is the same (`role.py`); what its topi
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from processor.dead_letters.resolutions import NEWER_DELIVERED, How, Resolution
 from processor.errors import BadRecord
 from processor.records import EntryType, OutboxEntry, Reason, Record, Stage
 from processor.send import written
@@ -32,6 +33,16 @@ class Intake(Protocol[EntryT]):
 
     def receipt(self, ended: Ended[EntryT], delivered: Delivered, topic: str) -> Write:
         """What an accepted entry leaves."""
+
+    def mark(self, record: Record, entry: EntryT | None) -> tuple[str, Any] | None:
+        """Of a refused record: its lane, and how new it is there. `entry` None: it is unreadable. None where no other
+        entry makes it needless, or which one would be a guess."""
+
+    def replaces(self, entry: EntryT, mark: Any) -> bool:
+        """Whether it is as new as what was marked, or newer."""
+
+    def superseded(self, order_id: str, at_ms: int) -> Resolution:
+        """What is said of a letter when such an entry was accepted."""
 
 
 class OutboxIntake:
@@ -71,3 +82,13 @@ class OutboxIntake:
 
     def receipt(self, ended: Ended[OutboxEntry], delivered: Delivered, topic: str) -> Write:
         return written.receipt(ended, delivered, topic)
+
+    def mark(self, record: Record, entry: OutboxEntry | None) -> tuple[str, None] | None:
+        return None if entry is None else (entry.order_id, None)
+
+    def replaces(self, entry: OutboxEntry, mark: Any) -> bool:
+        """A lane keeps the order of its entries."""
+        return True
+
+    def superseded(self, order_id: str, at_ms: int) -> Resolution:
+        return Resolution(how=How.SUPERSEDED, at_ms=at_ms, by="send", reason=NEWER_DELIVERED, order_id=order_id)

@@ -21,8 +21,10 @@ class SendTopics:
     offsets: str | None
     """None where what is finished beyond a committed offset need not be kept (Hako)."""
     resolutions: str | None = None
-    """Where a letter is marked superseded when a newer snapshot of its order is accepted; None where entries are no
-    snapshots."""
+    """Where a letter is marked superseded when a newer snapshot or value of what it is about is accepted; None where
+    entries are neither."""
+    resolution_partitions: int | None = None
+    """None where there are as many as of the letters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

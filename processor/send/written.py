@@ -12,7 +12,7 @@ import msgspec
 
 from processor.dead_letters.holds import Hold, encode_hold
 from processor.dead_letters.letter import Refusal, letter_headers
-from processor.dead_letters.resolutions import NEWER_DELIVERED, How, Resolution, encode_resolution, resolution_key
+from processor.dead_letters.resolutions import Resolution, encode_resolution, resolution_key
 from processor.errors import BadRecord
 from processor.records import EntryType, Headers, OutboxEntry, Position, Reason, Record, Stage
 from processor.send.pending import Ended
@@ -96,10 +96,8 @@ def unreadable_letter(record: Record, bad: BadRecord, at_ms: int, topic: str, gr
     return letter(record, refusal, topic)
 
 
-def superseded(letter: Position, order_id: str, at_ms: int, topic: str) -> Write:
-    """The resolution of a snapshot's letter, once a newer snapshot of its order was accepted."""
-    resolution = Resolution(how=How.SUPERSEDED, at_ms=at_ms, by="send", reason=NEWER_DELIVERED, order_id=order_id)
-    return Write(topic, letter.partition, resolution_key(letter), encode_resolution(resolution), [], 0)
+def resolved(letter: Position, resolution: Resolution, topic: str, partition: int) -> Write:
+    return Write(topic, partition, resolution_key(letter), encode_resolution(resolution), [], 0)
 
 
 def letter(record: Record, refusal: Refusal, topic: str) -> Write:

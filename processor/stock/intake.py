@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from processor.dead_letters.letter import letter_head
+from processor.dead_letters.resolutions import NEWER_ACCEPTED, How, Resolution
 from processor.errors import BadRecord
-from processor.hako.changes import Change, Table, read_change
+from processor.hako.changes import Change, Sent, Table, key_of, read_change
 from processor.records import HeaderName, Record
 from processor.send.pending import Ended, Pending
 from processor.send.written import Write
@@ -64,6 +65,18 @@ class Intake:
 
     def receipt(self, ended: Ended[Change], delivered: Delivered, topic: str) -> Write:
         return sent_write(ended, delivered, topic)
+
+    def mark(self, record: Record, entry: Change | None) -> tuple[str, Sent] | None:
+        if entry is not None:
+            return entry.key, Sent(entry.rank, entry.occurred_at_ms)
+        key = key_of(self._tables[record.topic][0], record.key)
+        return None if key is None else (key, Sent(_rank(record), None))
+
+    def replaces(self, entry: Change, mark: Sent) -> bool:
+        return entry.rank == mark.rank or entry.is_newer(mark.rank, mark.occurred_at_ms)
+
+    def superseded(self, order_id: str, at_ms: int) -> Resolution:
+        return Resolution(how=How.SUPERSEDED, at_ms=at_ms, by="hako", reason=NEWER_ACCEPTED, order_id=order_id)
 
 
 def _replay_id(record: Record) -> str | None:

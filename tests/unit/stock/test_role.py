@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from processor.dead_letters.letter import letter_head
+from processor.dead_letters.resolutions import How, decode_resolution, letter_of
 from processor.errors import RegistryOutage
 from processor.hako.changes import Change, Table
 from processor.interfaces import Committed
@@ -20,7 +21,7 @@ from processor.send.role import SendEdges, SendRole
 from processor.send.settings import SendSettings, SendTopics
 from processor.stock.intake import Intake
 from processor.stock.sent import SentPast
-from processor.verdicts import Delivered
+from processor.verdicts import Delivered, Rejected
 from tests.chaos.send_world import RecordingMeter
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
@@ -29,6 +30,7 @@ from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader
 LEVELS, ITEMS, WAREHOUSES = TOPICS = "inventory.levels", "catalog.items", "catalog.warehouses"
 GROUP = "hakuna-processor.hako"
 CATCH_UP_S_MAX = 60.0
+REFUSED = Rejected("http_400", "no", 400)
 
 
 class Tick:
@@ -72,7 +74,7 @@ class Side:
         self.clock = FakeClock()
         self.broker = FakeBroker(self.clock, chance=Random(1))
         self.broker.chance = None
-        for topic in (LEVELS, ITEMS, WAREHOUSES, "hako.sent", "hako.dead-letters"):
+        for topic in (*TOPICS, "hako.sent", "hako.dead-letters", "resolutions"):
             self.broker.create(topic, partitions=1)
         self.down = False
         self.entries_max = 100
@@ -88,7 +90,9 @@ class Side:
                 WAREHOUSES: (Table.WAREHOUSES, decode),
             }
         )
-        topics = SendTopics((LEVELS, ITEMS, WAREHOUSES), "hako.sent", "hako.dead-letters", None, None)
+        topics = SendTopics(
+            TOPICS, "hako.sent", "hako.dead-letters", None, None, "resolutions", resolution_partitions=1
+        )
         self.role: SendRole[Change] = SendRole(
             SendSettings(
                 topics=topics,
@@ -138,6 +142,24 @@ class Side:
     @property
     def taken(self) -> list[Pending[Change]]:
         return [pending for message in self.messages if isinstance(message, list) for pending in message]
+
+    def end(self, quantity: int, ending: Delivered | Rejected) -> None:
+        """What the loop reports of the level with this quantity."""
+        (pending,) = [one for one in self.taken if one.entry.fields == b'"quantity":%d' % quantity]
+        self.handover.report(Ended(pending, ending, self.clock.now_ms()))
+        self.turn(3)
+
+    def superseded(self) -> list[int]:
+        """The offsets of the letters that are marked so, in the order in which they were."""
+        found = []
+        for record in self.broker.records("resolutions"):
+            letter, resolution = letter_of(record.key), decode_resolution(record.value or b"")
+            assert letter is not None
+            assert letter.topic == "hako.dead-letters"
+            assert resolution is not None
+            assert (resolution.how, resolution.by) == (How.SUPERSEDED, "hako")
+            found.append(letter.offset)
+        return found
 
     def through(self) -> dict[str, int]:
         """How many of its entries the loop had been told of when it heard that a topic's partition is through."""
@@ -235,6 +257,81 @@ def test_a_key_that_names_nothing_is_a_dead_letter(side: Side) -> None:
     assert letter is not None
     assert (letter.reason, letter.stage, record.key, record.value) == ("key_mismatch", "transform", b"no-slash", None)
     assert side.committed(LEVELS).next_offset == 1
+
+
+# ---- a letter, and what makes it needless ---------------------------------------------------------------------------
+
+
+def test_a_newer_accepted_value_supersedes_the_letter_of_its_object_and_of_no_other(side: Side) -> None:
+    side.start()
+    side.level("a", 1)
+    side.level("b", 2)
+    side.turn()
+    side.end(1, REFUSED)
+    side.end(2, REFUSED)
+    side.level("a", 3)
+    side.turn()
+    assert side.superseded() == []
+    side.end(3, Delivered(200))
+    assert side.superseded() == [0]
+    side.level("a", 4)
+    side.turn()
+    side.end(4, Delivered(200))
+    assert side.superseded() == [0], "once"
+
+
+def test_an_accepted_value_that_is_older_supersedes_nothing(side: Side) -> None:
+    side.start()
+    side.level("a", 5)
+    side.level("a", 2)
+    side.turn()
+    side.end(5, REFUSED)
+    side.end(2, Delivered(200))
+    assert side.superseded() == []
+    side.level("a", 6)
+    side.turn()
+    side.end(6, Delivered(200))
+    assert side.superseded() == [0]
+
+
+def test_a_deletion_that_is_accepted_supersedes_too(side: Side) -> None:
+    side.start()
+    side.level("a", 1)
+    side.turn()
+    side.end(1, REFUSED)
+    side.broker.append(LEVELS, 0, b"w/a", None, [])
+    side.turn()
+    side.handover.report(Ended(side.taken[-1], Delivered(200), side.clock.now_ms()))
+    side.turn(3)
+    assert side.superseded() == [0]
+
+
+def test_a_record_that_cannot_be_read_is_superseded_by_the_next_of_its_key_if_that_names_an_object(side: Side) -> None:
+    side.start()
+    for key in (b"w/a", b"no-slash", None):
+        side.broker.append(LEVELS, 0, key, b'{"sku":"b","warehouse_id":"w","quantity":1,"occurred_at":1}', [])
+    side.turn()
+    assert len(side.broker.records("hako.dead-letters")) == 3
+    side.level("a", 2)
+    side.turn()
+    side.end(2, Delivered(200))
+    assert side.superseded() == [0]
+
+
+def test_what_a_replay_brings_marks_nothing_which_the_replay_itself_has_done(side: Side) -> None:
+    side.start()
+    side.level("a", 1)
+    side.turn()
+    side.end(1, REFUSED)
+    (letter,) = side.broker.records("hako.dead-letters")
+    side.broker.append(LEVELS, 0, letter.key, letter.value, [*letter.headers, ("replay-id", b"r1")])
+    side.turn()
+    side.handover.report(Ended(side.taken[-1], Delivered(200), side.clock.now_ms()))
+    side.turn(3)
+    side.level("a", 2)
+    side.turn()
+    side.end(2, Delivered(200))
+    assert side.superseded() == []
 
 
 # ---- what stood there is read before it is sent ---------------------------------------------------------------------
