@@ -56,7 +56,7 @@ TRANSACTIONS: Final = Counter("processor_transactions_total", "Transactions by h
 STATE_ORDERS: Final = Gauge("processor_state_orders", "Orders in the keyed state, about", ["partition"])
 PARKED_EVENTS: Final = Gauge("processor_parked_events", "Events that wait for their order to be placed", ["partition"])
 RESTORE_REMAINING: Final = Gauge(
-    "processor_restore_remaining_records", "Changelog records still to be restored", ["partition"]
+    "processor_restore_remaining_records", "Records to be restored; hako: to be read before it sends", ["partition"]
 )
 USEFUL_REPLICAS: Final = Gauge(
     "processor_useful_replicas", "How many workers the quota and the partitions can use", ["role"]

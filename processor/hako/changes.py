@@ -43,17 +43,19 @@ class Verb(StrEnum):
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
-    """What was accepted last of an object that is there: its place in the order of changes, and its own time."""
+    """What was accepted last of an object: its place in the order of changes, its own time, and whether that was its
+    deletion."""
 
     rank: int
     occurred_at_ms: int | None
+    gone: bool = False
 
 
 class Change(msgspec.Struct, gc=False):
     """The newest that is known of one object.
 
-    `key` names it among all objects; `parents` are the keys of those that it names; `identity` and `fields` are
-    members of a JSON object (no `fields`: it is to be deleted). `rank` orders the changes of one object,
+    `key` names it among all objects; `identity` and `fields` are members of a JSON object (no `fields`: it is to be
+    deleted). `rank` orders the changes of one object,
     `occurred_at_ms` before it where both have one.
 
     Mutable, below the line: the verb to be tried next; what the other verb was answered; how often it waited for an
@@ -62,7 +64,6 @@ class Change(msgspec.Struct, gc=False):
 
     table: Table
     key: str
-    parents: tuple[str, ...]
     identity: bytes
     fields: bytes | None
     occurred_at_ms: int | None
@@ -74,6 +75,14 @@ class Change(msgspec.Struct, gc=False):
     trials: int = 0
     wait_until_ms: int | None = None
     waits: bool = False
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The keys of the objects that it names: an item and a warehouse. Not kept, for a million levels may wait."""
+        if self.table is not Table.INVENTORY:
+            return ()
+        _, warehouse, sku = self.key.split("/", 2)
+        return f"{Table.ITEMS.value}/{sku}", f"{Table.WAREHOUSES.value}/{warehouse}"
 
     def is_newer(self, rank: int, occurred_at_ms: int | None) -> bool:
         """Than the change of the same object with this rank and time."""
@@ -134,10 +143,8 @@ def read_change(table: Table, key: bytes | None, value: Mapping[str, Any] | None
             identity = {"sku": names[1], "warehouseID": names[0]}
         case _:
             assert_never(table)
-    parents: tuple[str, ...] = ()
-    if table is Table.INVENTORY:
-        parents = (f"{Table.ITEMS.value}/{names[1]}", f"{Table.WAREHOUSES.value}/{names[0]}")
-    return Change(table, _key(table, names), parents, _members(identity), fields, occurred_at_ms, rank, at_ms)
+    verb = Verb.DELETE if fields is None else Verb.POST
+    return Change(table, _key(table, names), _members(identity), fields, occurred_at_ms, rank, at_ms, verb)
 
 
 def key_of(table: Table, key: bytes | None) -> str | None:

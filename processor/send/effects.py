@@ -75,9 +75,9 @@ class Finishing(msgspec.Struct, gc=False):
 class Effects(Generic[EntryT]):
     """Mutable. `_writes` is what is to be produced, in order, each with what it finishes (a map of finished offsets:
     nothing); `_unheld` has by order ID what waits for that order's hold; `_letters` has by lane the letters that a
-    newer accepted entry supersedes, as far as they were written since the start (a replay finds out about older ones
-    by itself); `_records` and `_dead_letters` count since the last telling; `flooded` is for good; `trouble` is what Kafka
-    said when it last refused something."""
+    newer accepted entry supersedes, as far as they were written since the start (a replay finds out about older
+    ones by itself); `_records` and `_dead_letters` count since the last telling; `flooded` is for good; `trouble` is
+    what Kafka said when it last refused something."""
 
     def __init__(
         self,

@@ -9,12 +9,12 @@
 A lane of a key holds its newest change, and one more while that is under way, so memory is that of the keys. Nothing is
 taken while what stands in the topics at an assignment is still being pushed: each key is told once then.
 
-    known here (accepted before, `Known`)    PUT         not known    POST         no value    DELETE
+    there (accepted before, `Known`)    PUT         not known, or deleted    POST         no value    DELETE
     a level whose item or warehouse is being created or deleted     waits behind it
     an item or a warehouse that is to be deleted    goes when no deletion of a level waits (`kinds.py`)
     a level that Hako refused for what it names     is parked: woken when this worker tells Hako of that object, tried
                                                     again by time (`parked.py`), in arrays of such alone
-    a deletion of what was never told from here     goes alone with its like: Hako may have it from somebody else
+    a deletion of what is not there by all we know  goes alone with its like: Hako may have it from somebody else
 
 Owned by the event loop; pure but for the state announced in `Gathering`.
 
@@ -46,8 +46,7 @@ class Known(Protocol):
 
     def sent(self, epoch: int, key: str) -> Sent | None: ...
 
-    def accepted(self, epoch: int, key: str, sent: Sent | None) -> None:
-        """None: it is deleted."""
+    def accepted(self, epoch: int, key: str, sent: Sent) -> None: ...
 
 
 class Behind(NamedTuple):
@@ -231,7 +230,8 @@ class Gathering:
 
     def _kind(self, pending: Pending[Change]) -> Kind:
         change = pending.entry
-        known = self._known.sent(pending.epoch, pending.order_id) is not None
+        sent = self._known.sent(pending.epoch, pending.order_id)
+        known = sent is not None and not sent.gone
         if change.fields is None:
             return Kind(change.table, Verb.DELETE, trial=not known)
         if known:
@@ -321,8 +321,7 @@ class Gathering:
 
     def _accepted(self, pending: Pending[Change]) -> None:
         change = pending.entry
-        gone = change.fields is None
-        sent = None if gone else Sent(change.rank, change.occurred_at_ms)
+        sent = Sent(change.rank, change.occurred_at_ms, gone=change.fields is None)
         self._known.accepted(pending.epoch, pending.order_id, sent)
 
     def _go_on(self, lanes: Lanes[Change], key: str, now_s: float) -> None:

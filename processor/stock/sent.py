@@ -2,12 +2,13 @@
 
     accepted ─► a record on `hako.sent` ─► acknowledged ─► the source record's offset is finished
     key  items/SKU, warehouses/ID or inventory/WAREHOUSE/SKU, in the partition of the source record
-    value  `SentRecord`, JSON; none where the object was deleted
+    value  `SentRecord`, JSON; a deletion's too
 
 A worker reads its partitions to their end when it is assigned them. So it knows after any move which verb an object
 wants, which changes are older than what was sent, and which of the records that it reads again were accepted before:
-an unchanged topic is not sent again. Should the topic be lost, Hako itself corrects the verbs, at the cost of a request
-for each array.
+an unchanged topic is not sent again, and a letter from last week does not bring back what was deleted since (a deleted
+object keeps its record, some 150 bytes). Should the topic be lost, Hako itself corrects the verbs, at the cost of a
+request for each array.
 
 `SentObjects` belongs to the sender's event loop. Mutable: `_epochs` are the assignments that are open; `_swept` those
 that have gone and are still in the store. Memory is the same for ten objects and ten million.
@@ -24,7 +25,7 @@ from typing import Final
 import msgspec
 
 from processor.dead_letters.holds import Hold
-from processor.hako.changes import Change, Sent
+from processor.hako.changes import Change, Sent, Verb
 from processor.interfaces import Store
 from processor.records import EntryId, OrderId, Record
 from processor.send.pending import Ended
@@ -58,20 +59,18 @@ def sent_write(ended: Ended[Change], delivered: Delivered, topic: str) -> Write:
     """The record of an accepted change."""
     pending = ended.pending
     change = pending.entry
-    value = None
-    if change.fields is not None:
-        value = _JSON.encode(
-            SentRecord(
-                change.rank,
-                change.occurred_at_ms,
-                change.verb.value,
-                delivered.status,
-                pending.attempts,
-                ended.at_ms,
-                pending.entry_id,
-                msgspec.Raw(change.body()),
-            )
+    value = _JSON.encode(
+        SentRecord(
+            change.rank,
+            change.occurred_at_ms,
+            change.verb.value,
+            delivered.status,
+            pending.attempts,
+            ended.at_ms,
+            pending.entry_id,
+            msgspec.Raw(change.body()),
         )
+    )
     return Write(topic, pending.record.partition, change.key.encode(), value, [], 0)
 
 
@@ -88,7 +87,7 @@ class SentPast:
         return False
 
     def read(self, record: Record) -> tuple[str, Sent | None] | None:
-        """None where the record is none of ours."""
+        """None where the record is none of ours. A tombstone is no record: of that object nothing is known."""
         if record.key is None:
             return None
         try:
@@ -98,7 +97,7 @@ class SentPast:
             sent = _RECORD.decode(record.value)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        return key, Sent(sent.rank, sent.occurred_at)
+        return key, Sent(sent.rank, sent.occurred_at, gone=sent.verb == Verb.DELETE)
 
     def concerns(self, source: str, key: str) -> bool:
         """Whether an object of this key comes from that topic."""
@@ -134,13 +133,16 @@ class SentObjects:
 
     def read(self, epoch: int, order_id: OrderId, past: Sent | None) -> None:
         """A record of the topic; None is a tombstone."""
-        self.accepted(epoch, order_id, past)
+        self._keep(epoch, order_id, past)
 
     def sent(self, epoch: int, key: str) -> Sent | None:
         value = self._store.get(_key(epoch, key))
         return None if value is None else _SENT.decode(value)
 
-    def accepted(self, epoch: int, key: str, sent: Sent | None) -> None:
+    def accepted(self, epoch: int, key: str, sent: Sent) -> None:
+        self._keep(epoch, key, sent)
+
+    def _keep(self, epoch: int, key: str, sent: Sent | None) -> None:
         if epoch in self._epochs:
             self._store.write([(_key(epoch, key), None if sent is None else msgspec.msgpack.encode(sent))])
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from processor.hako.changes import Change, Table, Verb, read_change
 from processor.hako.destination import Hako
-from processor.records import Record
+from processor.records import OrderId, Record
 from processor.send.lanes import Parcel
 from processor.send.pending import Ended, Pending
 from processor.stock.gathering import Gathering
@@ -76,7 +76,7 @@ class Side:
         for key, value in self.topic.items():
             read = past.read(Record("hako.sent", 0, 0, 0, key, value, []))
             assert read is not None
-            self.memory.accepted(EPOCH, read[0], read[1])
+            self.memory.read(EPOCH, OrderId(read[0]), read[1])
         self.gathering = Gathering(self.memory, self.hako.parcel_entries_max, 100_000, self.hako.linger_s)
         self.gathering.open(EPOCH)
         if self.caught_up:
@@ -91,10 +91,11 @@ class Side:
 
     def say(self, key: str, said: dict[str, Any] | None) -> int:
         self.log.append((key, said))
-        self._read(len(self.log) - 1)
+        self.read(len(self.log) - 1)
         return len(self.log) - 1
 
-    def _read(self, offset: int) -> None:
+    def read(self, offset: int) -> None:
+        """A record of the log is read, maybe again."""
         key, said = self.log[offset]
         path, _, name = key.partition("/")
         table = Table(path)
@@ -124,7 +125,7 @@ class Side:
         self.unfinished = {}
         for offset in range(first, len(self.log)):
             if offset not in self.dead:
-                self._read(offset)
+                self.read(offset)
 
     # ---- out ------------------------------------------------------------------------------------------------
 

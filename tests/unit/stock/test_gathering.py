@@ -91,6 +91,26 @@ def test_a_deletion_of_what_is_gone_is_what_was_wanted() -> None:
     assert not side.unfinished
 
 
+def test_what_was_deleted_is_not_deleted_again_nor_brought_back_by_what_is_older() -> None:
+    side = stocked()
+    side.say("inventory/w/a", level(1, occurred_at=5))
+    blocked = side.say("inventory/w/unknown", level(1))
+    side.step()
+    side.say("items/a", None)
+    side.say("inventory/w/a", None)
+    side.step()
+    side.requests.clear()
+    side.restart()
+    side.step()
+    assert min(side.unfinished) == blocked
+    assert {request for request in side.requests if request[0] == "DELETE"} == set()
+    side.read(0)
+    assert side.stale[-1] == 0, "a replay of the item as it was"
+    side.say("items/a", {"name": "anew"})
+    side.step()
+    assert side.tables["items"] == {("a",): {"name": "anew"}}
+
+
 def test_deletions_of_what_was_never_told_spoil_no_others() -> None:
     side = stocked(entries_max=100)
     for number in range(50):
