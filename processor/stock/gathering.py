@@ -69,8 +69,9 @@ class Gathering:
     """All changes of a worker that wait.
 
     Mutable. `_place` has every key that has a change here; `_flying` the changes under way; `_since` since when each
-    key has something unsent that may go, the oldest first, about; `_behind` by parent and `_parked` are changes outside of the
-    lanes; `_epochs` the assignments whose changes are wanted, `_reading` those of which more comes before any is sent.
+    key has something unsent that may go, the oldest first, about; `_behind` by parent and `_parked` are changes outside
+    of the lanes; `_epochs` the assignments whose changes are wanted, `_reading` those of which more comes before any
+    is sent.
     """
 
     def __init__(self, known: Known, parcel_entries_max: int, parcel_bytes_max: int, linger_s: float) -> None:
@@ -115,10 +116,11 @@ class Gathering:
             place = self._place[key]
             assert isinstance(place, Kind), "under way outside of the lanes"
             return self._kinds[place].push(pending, now_s)  # placed when what is under way comes back
-        place = self._destined(pending)
+        kind = _kind(change, sent)
+        place = self._destined(change, kind)
         if before is not None and self._place[key] != place:
             self._withdraw(key)
-        self._put(pending, now_s, place)
+        self._put_down(pending, now_s, kind, place)
         return before
 
     # ---- out ----------------------------------------------------------------------------------------------
@@ -229,19 +231,10 @@ class Gathering:
     # ---- places -------------------------------------------------------------------------------------------
 
     def _kind(self, pending: Pending[Change]) -> Kind:
-        change = pending.entry
-        sent = self._known.sent(pending.epoch, pending.order_id)
-        known = sent is not None and not sent.gone
-        if change.fields is None:
-            return Kind(change.table, Verb.DELETE, trial=not known)
-        if known:
-            return Kind(change.table, Verb.PUT)
-        return TRIAL if change.trials > 0 else Kind(change.table, Verb.POST)
+        return _kind(pending.entry, self._known.sent(pending.epoch, pending.order_id))
 
-    def _destined(self, pending: Pending[Change]) -> Kind | Behind:
+    def _destined(self, change: Change, kind: Kind) -> Kind | Behind:
         """The lanes of its kind, or behind an object that it names and that is being created or deleted."""
-        kind = self._kind(pending)
-        change = pending.entry
         if change.table is Table.INVENTORY and kind.verb is not Verb.DELETE:
             for parent in change.parents:
                 place = self._place.get(parent)
@@ -249,11 +242,15 @@ class Gathering:
                     return Behind(parent)
         return kind
 
-    def _put(self, pending: Pending[Change], now_s: float, place: Kind | Behind | None = None) -> None:
-        """A change that is nowhere, or takes the place of the one that waits there."""
-        place = self._destined(pending) if place is None else place
+    def _put(self, pending: Pending[Change], now_s: float) -> None:
+        """A change that is nowhere."""
+        kind = self._kind(pending)
+        self._put_down(pending, now_s, kind, self._destined(pending.entry, kind))
+
+    def _put_down(self, pending: Pending[Change], now_s: float, kind: Kind, place: Kind | Behind) -> None:
+        """At its place, maybe that of one that waits there."""
         key, change = pending.order_id, pending.entry
-        change.verb, change.refused, change.waits = self._kind(pending).verb, None, False
+        change.verb, change.refused, change.waits = kind.verb, None, False
         self._set(key, place)
         if isinstance(place, Behind):
             self._behind.setdefault(place.parent, {})[key] = pending
@@ -268,13 +265,15 @@ class Gathering:
             if isinstance(place, Kind) and place.table is Table.INVENTORY and key not in self._flying:
                 pending = self._kinds[place].queued(key)
                 assert pending is not None, "neither waits nor is under way"
-                destined = self._destined(pending)
-                if destined != place:
+                behind = self._destined(pending.entry, place)
+                if behind != place:
                     self._withdraw(key)
-                    self._put(pending, 0.0, destined)
+                    self._put_down(pending, 0.0, place, behind)
 
     def _set(self, key: str, place: Kind | Behind | Parked) -> None:
         before = self._place.get(key)
+        if before is place:
+            return
         if isinstance(before, Kind):
             self._kinds.left(before)
         self._place[key] = place
@@ -386,3 +385,13 @@ class Gathering:
             else:
                 self._forget(key)
         return replaced
+
+
+def _kind(change: Change, sent: Sent | None) -> Kind:
+    """`sent` is what was accepted last of the same object."""
+    known = sent is not None and not sent.gone
+    if change.fields is None:
+        return Kind(change.table, Verb.DELETE, trial=not known)
+    if known:
+        return Kind(change.table, Verb.PUT)
+    return TRIAL if change.trials > 0 else Kind(change.table, Verb.POST)
