@@ -38,8 +38,9 @@ bench: $(ENV_STAMP) ## figures, beside the floors they are judged by
 
 # --upgrade: a lock is made anew as a whole; without it the old file's versions would be kept as preferences.
 lock: $(BIN)/uv ## resolve the dependencies of pyproject.toml again
-	$(RESOLVE) --upgrade --group dev pyproject.toml -o .lock/dev.txt
+	$(RESOLVE) --upgrade --group dev --extra otel pyproject.toml -o .lock/dev.txt
 	$(RESOLVE) --upgrade -c .lock/dev.txt pyproject.toml -o .lock/runtime.txt
+	$(RESOLVE) --upgrade -c .lock/dev.txt --extra otel pyproject.toml -o .lock/otel.txt
 	echo uv | $(RESOLVE) --upgrade -c .lock/dev.txt --no-annotate - -o .lock/uv.txt
 	$(BIN)/python -m tests.support.lock stamp
 

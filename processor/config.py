@@ -100,6 +100,13 @@ class HttpTransport(StrEnum):
     HTTPX = "httpx"
 
 
+class Traces(StrEnum):
+    """Where spans go (`PROCESSOR_TRACES`)."""
+
+    OFF = "off"
+    OTLP = "otlp"
+
+
 @dataclass(frozen=True, slots=True)
 class Quota:
     """At most `requests` in any window of `window_s` seconds; written `120/60s`."""
@@ -465,6 +472,13 @@ class Settings:
         "lean",
         "lean | httpx",
         "What stands behind httpx's transport interface; httpx's own knows proxies",
+    )
+    traces: Traces = setting(
+        "PROCESSOR_TRACES",
+        one_of(Traces),
+        "off",
+        "off | otlp",
+        "OpenTelemetry spans over OTLP, as the `OTEL_*` variables say; needs the extra `otel`",
     )
     kafka: Mapping[str, str] = field(default_factory=dict, metadata={}, repr=False)
     """librdkafka's settings by its own names; may hold a password."""

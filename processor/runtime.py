@@ -27,7 +27,7 @@ import httpx
 import structlog
 import uvloop
 
-from processor.config import Role, Settings
+from processor.config import Role, Settings, Traces
 from processor.dead_letters.holds import Holds
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema
 from processor.edges.avro_compat import unreadable
@@ -48,6 +48,7 @@ from processor.edges.kafka_transaction import KafkaTransaction, abort_left_behin
 from processor.edges.keys import key_of
 from processor.edges.metrics import BUILD_INFO, USEFUL_REPLICAS, PrometheusSendMeter, PrometheusTransformMeter, Restores
 from processor.edges.rocks import StateDirectory
+from processor.edges.traces import Tracing
 from processor.errors import BrokerOutage, Fatal, Unusable
 from processor.hako.changes import Change, Table
 from processor.hako.destination import Hako
@@ -103,8 +104,14 @@ def run(settings: Settings, roles: tuple[Role, ...]) -> int:
     clock = SystemClock()
     over = threading.Event()
     restores = Restores()
+    try:
+        tracing = _tracing(settings, roles)
+    except Unusable as unusable:
+        return _unusable(unusable)
     builders = {Role.TRANSFORM: _transform, Role.SEND: _send, Role.HAKO: _hako}
-    threads = [RoleThread(role, partial(builders[role], settings, clock, restores), clock, over.set) for role in roles]
+    threads = [
+        RoleThread(role, partial(builders[role], settings, clock, restores, tracing), clock, over.set) for role in roles
+    ]
     BUILD_INFO.labels(*_build()).set(1)
     _open_files()
     _tune()
@@ -122,7 +129,20 @@ def run(settings: Settings, roles: tuple[Role, ...]) -> int:
     deadline_s = clock.monotonic_s() + settings.drain_s + _AFTER_DRAIN_S
     late = [thread for thread in threads if not thread.join(max(0.0, deadline_s - clock.monotonic_s()))]
     health.close()
+    if tracing is not None:
+        tracing.close()
     return _exit_code(threads, late)
+
+
+def _tracing(settings: Settings, roles: tuple[Role, ...]) -> Tracing | None:
+    """Spans, where they are asked for. Raises `Unusable` where they cannot be had."""
+    match settings.traces:
+        case Traces.OFF:
+            return None
+        case Traces.OTLP:
+            return Tracing("-".join(["hakuna-processor", *roles]), _build()[0])
+        case _:
+            assert_never(settings.traces)
 
 
 def _tune() -> None:
@@ -177,7 +197,7 @@ def _unusable(unusable: Unusable) -> int:
 # ---- transform -----------------------------------------------------------------------------------------------------
 
 
-def _transform(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
+def _transform(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tracing | None) -> Loop:
     """The transform role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
     from processor.edges.registry import Registry as Client  # takes 0.7 s to import, and only transform needs it
 
@@ -201,6 +221,7 @@ def _transform(settings: Settings, clock: SystemClock, restores: Restores) -> Lo
         state = described[settings.topic(topic)]
         return min(transaction.record_bytes_max, int(state.config["max.message.bytes"]))
 
+    meter = PrometheusTransformMeter(restores)
     edges = TransformEdges(
         consumer=consumer,
         reader=KafkaReader(kafka, group=group, client_id=client_id),
@@ -216,7 +237,7 @@ def _transform(settings: Settings, clock: SystemClock, restores: Restores) -> Lo
         ),
         stores=stores,
         clock=clock,
-        meter=PrometheusTransformMeter(restores),
+        meter=meter if tracing is None else tracing.meter(meter),
     )
     plan = TransformPlan(
         topics=tuple(settings.topic(topic) for topic in ORDER_TOPICS),
@@ -305,7 +326,7 @@ def _readable(settings: Settings, registry: Registry, topics: Iterable[Topic] = 
 # ---- send ----------------------------------------------------------------------------------------------------------
 
 
-def _send(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
+def _send(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tracing | None) -> Loop:
     """The send role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
     kafka = settings.librdkafka
     group = settings.group(Role.SEND)
@@ -333,6 +354,8 @@ def _send(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
         Implementation(settings.http_transport),
         HttpLimits(connections_max=settings.in_flight_max, total_s_max=settings.request_timeout_s),
     )
+    if tracing is not None:
+        transport = tracing.transport(transport)
     sender = Sender(
         SenderSettings(
             base_url=settings.hakuna_url,
@@ -396,7 +419,7 @@ def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
 # ---- hako ----------------------------------------------------------------------------------------------------------
 
 
-def _hako(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
+def _hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tracing | None) -> Loop:
     """The hako role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
     from processor.edges.registry import Registry as Client
 
@@ -436,6 +459,8 @@ def _hako(settings: Settings, clock: SystemClock, restores: Restores) -> Loop:
         Implementation(settings.http_transport),
         HttpLimits(connections_max=HAKO_IN_FLIGHT_MAX, total_s_max=settings.request_timeout_s),
     )
+    if tracing is not None:
+        transport = tracing.transport(transport)
     memory = SentObjects(stores.open(HOLDS_STORE))
     sender = Sender(
         SenderSettings(
@@ -579,8 +604,11 @@ class SendLoop(Generic[EntryT]):
 
 def _topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mapping[str, TopicState]:
     """What the cluster says of a role's topics, by whole name. Raises `BrokerOutage` while one is missing (somebody
-    may be about to make it), `Unusable` where one is such that no waiting helps."""
-    described = admin.describe([settings.topic(topic) for topic in NEEDED[role]])
+    may be about to make it) or may not be looked at, `Unusable` where one is such that no waiting helps."""
+    try:
+        described = admin.describe([settings.topic(topic) for topic in NEEDED[role]])
+    except Fatal as refused:  # a right is missing, and whoever grants it need not start us again
+        raise BrokerOutage(str(refused)) from refused
     if absent := missing(role, described, settings.topic_prefix):
         raise BrokerOutage(f"topics are missing: {', '.join(absent)}; make them with `hakuna-processor topics create`")
     there = {name: state for name, state in described.items() if state is not None}

@@ -47,6 +47,11 @@ class PreparedRequest(httpx.Request):
         self._made = (template, extra)
 
     @property
+    def own_headers(self) -> RawHeaders:
+        """Those that this request has beside its template's, as they were given."""
+        return self._made[1]
+
+    @property
     def headers(self) -> httpx.Headers:  # type: ignore[override]  # httpx has an attribute; ours is for reading
         template, extra = self._made
         return httpx.Headers([*template.headers, (b"Content-Length", b"%d" % len(self._content)), *extra])

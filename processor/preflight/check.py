@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
-from processor.config import Role, Settings
+from processor.config import Role, Settings, Traces
+from processor.edges.traces import traces_problem
 from processor.preflight.api import check_hako, check_hakuna
 from processor.preflight.cluster import check_cluster
 from processor.preflight.disk import check_disk
-from processor.preflight.findings import Area, Finding
+from processor.preflight.findings import Area, Finding, problem
 from processor.preflight.heard import Heard
 from processor.preflight.options import admin, usable
 from processor.preflight.schemas import check_schemas
@@ -29,6 +30,9 @@ def check(environment: Mapping[str, str], roles: tuple[Role, ...] | None, *, try
     """Everything found, the same thing once. `roles` None: those that are configured; `try_key` None: where no quota
     is set."""
     settings, found = usable(environment, roles)
+    if settings.traces is Traces.OTLP and (wrong := traces_problem()) is not None:
+        what, _, remedy = wrong.partition(": ")[2].partition(": ")
+        found.append(problem(Area.SETTINGS, wrong.partition(":")[0], what, remedy))
     chosen = settings.configured_roles() if roles is None else roles
     tasks: list[Callable[[], list[Finding]]] = [partial(_cluster, settings, chosen), partial(check_disk, settings)]
     if {Role.TRANSFORM, Role.HAKO} & set(chosen) and settings.registry_url:

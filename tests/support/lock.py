@@ -12,7 +12,7 @@ import tomllib
 
 from tests.support.children import REPOSITORY
 
-LOCKS = tuple(REPOSITORY / ".lock" / name for name in ("runtime.txt", "dev.txt", "uv.txt"))
+LOCKS = tuple(REPOSITORY / ".lock" / name for name in ("runtime.txt", "otel.txt", "dev.txt", "uv.txt"))
 MARK = "# resolved from pyproject.toml with dependencies sha256:"
 
 
@@ -22,6 +22,7 @@ def expected_mark() -> str:
     inputs = [
         project["requires-python"],
         sorted(project["dependencies"]),
+        {extra: sorted(names) for extra, names in sorted(project["optional-dependencies"].items())},
         {group: sorted(names) for group, names in sorted(pyproject["dependency-groups"].items())},
     ]
     return MARK + hashlib.sha256(json.dumps(inputs).encode()).hexdigest()

@@ -19,6 +19,7 @@ FOREIGN = {
     "rocksdict": ("edges",),
     "prometheus_client": ("edges", "sandbox"),
     "httptools": ("edges", "sandbox"),
+    "opentelemetry": ("edges",),
     "uvicorn": ("sandbox",),
 }
 """Libraries that talk to the outside, and the packages that may import them."""
@@ -31,6 +32,7 @@ ARROWS = {
     "hakuna": {"hakuna"},
     "hako": {"hako"},
     "dead_letters": {"dead_letters", "hakuna", "transform"},
+    "recovery": {"recovery", "hakuna", "dead_letters", "transform"},
     "edges": {"edges", "transform", "send", "hakuna", "dead_letters"},
 }
 NOUNS = {"records", "errors", "interfaces", "config", "topics", "verdicts", "advice", "watch"}

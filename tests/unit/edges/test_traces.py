@@ -1,0 +1,223 @@
+"""Spans, as a collector of OpenTelemetry's own protocol receives them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from processor.edges.http_request import RequestTemplate
+from processor.edges.traces import Tracing
+from processor.errors import Unusable
+from processor.preflight.check import check
+from processor.preflight.findings import Verdict
+from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, Written
+from tests.support.otlp import Collector, collector
+
+TRACE, SHOP = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+EVENTS = RequestTemplate("POST", httpx.URL("https://api.test:8443/v1/events"), [(b"Authorization", b"Bearer secret")])
+CLIENT = 3
+
+
+class Answers(httpx.AsyncBaseTransport):
+    """Answers with this status, or raises; closed when it was told to be."""
+
+    def __init__(self, told: int | Exception) -> None:
+        self._told = told
+        self.closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if isinstance(self._told, Exception):
+            raise self._told
+        return httpx.Response(self._told)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Told:
+    """A meter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None:
+        self.heard.append(outcome)
+
+    def written(self, written: Written) -> None:
+        self.heard.append(written)
+
+    def lag(self, lags: list[SourceLag]) -> None:
+        self.heard.append(lags)
+
+    def state(self, sizes: list[StateSize]) -> None:
+        self.heard.append(sizes)
+
+    def flooded(self) -> None:
+        self.heard.append("flooded")
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    with collector() as it:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", it.url)
+        yield it
+
+
+def sent(tracing: Tracing, told: int | Exception, *headers: tuple[bytes, bytes]) -> httpx.Response:
+    return asyncio.run(tracing.transport(Answers(told)).handle_async_request(EVENTS.build(b"{}", headers)))
+
+
+def test_a_request_is_a_span_below_the_one_that_its_traceparent_names(spans: Collector) -> None:
+    tracing = Tracing("send", "1.2.3")
+    answer = sent(
+        tracing,
+        201,
+        (b"traceparent", f"00-{TRACE}-{SHOP}-01".encode()),
+        (b"Idempotency-Key", b'"events/orders.placed/0/7"'),
+    )
+    tracing.close()
+    assert answer.status_code == 201
+    (span,) = spans.spans
+    assert (span.name, span.kind, span.trace, span.parent) == ("POST /v1/events", CLIENT, TRACE, SHOP)
+    assert span.attributes == {
+        "http.request.method": "POST",
+        "http.response.status_code": 201,
+        "processor.idempotency_key": "events/orders.placed/0/7",
+        "server.address": "api.test",
+        "server.port": 8443,
+        "url.path": "/v1/events",
+    }
+    assert not span.failed
+    assert span.service == "send"
+
+
+def test_a_request_without_a_trace_begins_one(spans: Collector) -> None:
+    tracing = Tracing("send", "1")
+    sent(tracing, 200)
+    sent(tracing, 200, (b"traceparent", b"nonsense"))
+    tracing.close()
+    assert [span.parent for span in spans.spans] == ["", ""]
+    assert len({span.trace for span in spans.spans}) == 2
+
+
+def test_whoever_began_a_trace_without_sampling_it_has_no_span_of_it(spans: Collector) -> None:
+    tracing = Tracing("send", "1")
+    sent(tracing, 200, (b"traceparent", f"00-{TRACE}-{SHOP}-00".encode()))
+    tracing.close()
+    assert spans.spans == []
+
+
+@pytest.mark.parametrize(("status", "failed"), [(202, False), (302, False), (422, True), (503, True)])
+def test_a_refusal_is_a_failed_span(spans: Collector, status: int, failed: bool) -> None:
+    tracing = Tracing("send", "1")
+    assert sent(tracing, status).status_code == status
+    tracing.close()
+    (span,) = spans.spans
+    assert (span.failed, span.attributes["http.response.status_code"]) == (failed, status)
+
+
+def test_no_answer_is_a_failed_span_that_names_its_reason_and_is_still_raised(spans: Collector) -> None:
+    tracing = Tracing("send", "1")
+    with pytest.raises(httpx.ReadTimeout):
+        sent(tracing, httpx.ReadTimeout("late"))
+    tracing.close()
+    (span,) = spans.spans
+    assert (span.failed, span.attributes["error.type"]) == (True, "ReadTimeout")
+
+
+def test_no_span_holds_the_key(spans: Collector) -> None:
+    tracing = Tracing("send", "1")
+    sent(tracing, 200)
+    tracing.close()
+    assert "secret" not in repr(spans.spans)
+
+
+def test_closing_the_transport_closes_the_one_inside(spans: Collector) -> None:
+    inner = Answers(200)
+    asyncio.run(Tracing("send", "1").transport(inner).aclose())
+    assert inner.closed
+
+
+def test_a_transaction_is_a_span_of_its_length_and_the_meter_hears_all(spans: Collector) -> None:
+    tracing, inner = Tracing("transform", "1"), Told()
+    meter = tracing.meter(inner)
+    meter.transaction(TransactionOutcome.COMMITTED, 0.25)
+    meter.transaction(TransactionOutcome.FENCED, 0.5)
+    written = Written({}, {}, {})
+    meter.written(written)
+    meter.lag([])
+    meter.state([])
+    meter.flooded()
+    tracing.close()
+    assert inner.heard == [TransactionOutcome.COMMITTED, TransactionOutcome.FENCED, written, [], [], "flooded"]
+    committed, fenced = spans.spans
+    assert (committed.name, committed.failed, round(committed.seconds, 6)) == ("transaction", False, 0.25)
+    assert (fenced.attributes, fenced.failed) == ({"processor.transaction.outcome": "fenced"}, True)
+    assert committed.trace != fenced.trace
+
+
+@pytest.mark.parametrize("variable", ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"])
+def test_the_environment_names_the_service(spans: Collector, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "shop-7" if variable == "OTEL_SERVICE_NAME" else "service.name=shop-7")
+    tracing = Tracing("send", "1")
+    sent(tracing, 200)
+    tracing.close()
+    assert [span.service for span in spans.spans] == ["shop-7"]
+
+
+def test_a_protocol_that_is_not_spoken_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    with pytest.raises(Unusable) as refused:
+        Tracing("send", "1")
+    (told,) = refused.value.problems
+    assert told == "OTEL_EXPORTER_OTLP_PROTOCOL: grpc is not spoken here: take it out, or set http/protobuf"
+
+
+WITHOUT = """
+import sys
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "opentelemetry":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Gone())
+"""
+
+
+def in_a_process_of_its_own(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    settings = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "HAKUNA_API_KEY": "k", "PROCESSOR_METRICS_PORT": "0"}
+    return subprocess.run(
+        [sys.executable, "-c", program, "run", "--role", "send"],
+        env=settings | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_check_names_what_traces_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")
+    (found,) = [one for one in check({"PROCESSOR_TRACES": "otlp"}, (), try_key=False) if "OTEL" in one.subject]
+    assert (found.subject, found.verdict, found.remedy) == (
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+        Verdict.PROBLEM,
+        "take it out, or set http/protobuf",
+    )
+
+
+def test_asking_for_traces_without_the_extra_is_said_and_ends_with_78() -> None:
+    done = in_a_process_of_its_own(WITHOUT + "from processor.cli import main; main()", PROCESSOR_TRACES="otlp")
+    assert done.returncode == 78, done.stderr
+    assert "pip install hakuna-processor[otel]" in done.stderr
+
+
+def test_nothing_of_opentelemetry_is_imported_where_nobody_asks_for_it() -> None:
+    program = (
+        "import sys, processor.runtime, processor.cli.run; print([n for n in sys.modules if 'opentelemetry' in n])"
+    )
+    assert in_a_process_of_its_own(program).stdout.strip() == "[]"
