@@ -4,6 +4,7 @@
     schema_registry  URL of a real schema registry, one for the whole run
     topic_space      a prefix of its own on `kafka`, cleaned up after the test
     kafka_broker     a broker of the test's own, to be killed and restarted
+    secured          a broker with an authoriser, TLS and passwords, one for the whole run
     start_worker     starts `hakuna-processor …` processes that end with the test
 
 A part that cannot be had skips its tests, with the reason in the summary; with CI=true that is a failure, as
@@ -23,9 +24,10 @@ from tests.support.children import Unavailable
 from tests.support.kafka import KafkaBroker, existing_cluster
 from tests.support.processes import Worker
 from tests.support.registry import schema_registry_url
+from tests.support.secured_kafka import SecuredKafka, secured_kafka
 from tests.support.topics import TopicSpace
 
-REAL_PARTS = frozenset({"kafka", "schema_registry", "kafka_broker"})
+REAL_PARTS = frozenset({"kafka", "schema_registry", "kafka_broker", "secured"})
 LOG_TAILS: pytest.StashKey[list[tuple[str, Callable[[], str]]]] = pytest.StashKey()
 
 
@@ -135,6 +137,18 @@ def kafka_broker(request: pytest.FixtureRequest) -> Iterator[KafkaBroker]:
             not_to_be_had(reason)
         else:
             watch_log(request.node, "the broker", broker.log_tail)
+            yield broker
+
+
+@pytest.fixture(scope="session")
+def secured() -> Iterator[SecuredKafka]:
+    """Who was granted something by an earlier test keeps it: a test says first what may be done in its own space."""
+    with ExitStack() as running:
+        try:
+            broker = running.enter_context(secured_kafka())
+        except Unavailable as reason:
+            not_to_be_had(reason)
+        else:
             yield broker
 
 

@@ -40,6 +40,7 @@ from processor.edges.kafka_client import (
     Log,
     error_of,
     merged,
+    said,
     unusable,
 )
 from processor.errors import BrokerOutage, Fatal
@@ -289,7 +290,7 @@ class KafkaAdmin:
         """`about` is what was asked about, for whoever has to grant the right to it."""
         error = error_of(refused)
         if error.code() in NOT_ALLOWED:
-            return Fatal(f"not allowed to ask{f' about {about}' if about else ''}: {error.str()}")
+            return Fatal(f"not allowed to ask{f' about {about}' if about else ''}: {said(error)}")
         self._admin.poll(0)  # the error callback and the log are heard of in here alone
         complaint = self._complaints.text()
         self.went_wrong(refused)

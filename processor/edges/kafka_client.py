@@ -9,7 +9,7 @@ looks idle."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaError, KafkaException
@@ -84,15 +84,19 @@ class Repeats:
 
 
 class LibraryLog:
-    """What librdkafka logs, as facts. It has the one method that confluent-kafka calls on a `logger`."""
+    """What librdkafka logs, as facts. It has the one method that confluent-kafka calls on a `logger`. `heard` is told
+    the facility and the text of every line, for what is said nowhere else."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, heard: Callable[[str, str], None] | None = None) -> None:
         self._log = log
+        self._heard = heard
         self._repeats = Repeats()
 
     def log(self, level: int, _template: str, facility: str, client: str, text: str) -> None:
         if facility == "CONFWARN":  # one set of settings serves consumers and producers: each warns of the other's
             return
+        if self._heard is not None:
+            self._heard(facility, text)
         if self._repeats.heard(facility + text[:KIND_CHARACTERS]):
             return
         facts = {"facility": facility, "client": client, "detail": text}
@@ -116,6 +120,28 @@ _CONNECTION_LOST: Final = frozenset(
 )
 
 CONNECTION: Final = "connection"
+
+ALLOW: Final = "allow it to this user; `hakuna-processor check` lists every right that is missing"
+_PASSWORD: Final = "correct KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+_REMEDIES: Final[Mapping[int, str]] = {
+    KafkaError._AUTHENTICATION: _PASSWORD,
+    KafkaError.SASL_AUTHENTICATION_FAILED: _PASSWORD,
+    KafkaError._SSL: (
+        "set KAFKA_SSL_CA_LOCATION to the authority of the brokers' certificate; where they want one of ours, "
+        "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION too"
+    ),
+    KafkaError._ALL_BROKERS_DOWN: "`hakuna-processor check` tells what stands at these addresses instead",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: ALLOW,
+    KafkaError.GROUP_AUTHORIZATION_FAILED: ALLOW,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: ALLOW,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: ALLOW,
+}
+
+
+def said(error: KafkaError) -> str:
+    """What librdkafka says of an error, and what is to be done where that is known."""
+    remedy = _REMEDIES.get(error.code())
+    return error.str() if remedy is None else f"{error.str()}: {remedy}"
 
 
 class Complaints:
@@ -147,10 +173,10 @@ class Complaints:
 
     def note(self, subject: str, error: KafkaError) -> None:
         if subject not in self._open:  # librdkafka repeats some of these every second
-            self._log.warning("kafka.trouble", subject=subject, code=error.name(), detail=error.str())
+            self._log.warning("kafka.trouble", subject=subject, code=error.name(), detail=said(error))
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
             return  # says less than what stands there already: why they are
-        self._open[subject] = f"{error.name()}: {error.str()}"
+        self._open[subject] = f"{error.name()}: {said(error)}"
 
     def clear(self, subject: str) -> None:
         if self._open.pop(subject, None) is not None:

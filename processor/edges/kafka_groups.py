@@ -25,7 +25,7 @@ import confluent_kafka as ck
 from confluent_kafka import KafkaException
 
 from processor.edges.kafka_admin import NOT_ALLOWED, KafkaAdmin, Member
-from processor.edges.kafka_client import Complaints, KafkaSettings, LibraryLog, Log, error_of, merged, unusable
+from processor.edges.kafka_client import Complaints, KafkaSettings, LibraryLog, Log, error_of, merged, said, unusable
 from processor.errors import BrokerOutage, Fatal
 from processor.interfaces import Committed
 from processor.records import TopicPartition
@@ -103,5 +103,5 @@ class KafkaGroups:
 
 def _refusal(about: str, error: ck.KafkaError, complaint: str | None) -> BrokerOutage | Fatal:
     if error.code() in NOT_ALLOWED:
-        return Fatal(f"not allowed to ask about {about} (Describe): {error.str()}")
+        return Fatal(f"not allowed to ask about {about} (Describe): {said(error)}")
     return BrokerOutage(f"{about}: {error.str()}{f' ({complaint})' if complaint else ''}")

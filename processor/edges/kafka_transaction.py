@@ -41,6 +41,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException
 
 from processor.edges.kafka_client import (
+    ALLOW,
     Complaints,
     KafkaSettings,
     LibraryLog,
@@ -48,6 +49,7 @@ from processor.edges.kafka_client import (
     Setting,
     error_of,
     merged,
+    said,
     unusable,
 )
 from processor.edges.kafka_consumer import committable
@@ -88,7 +90,7 @@ class KafkaTransaction:
     CLOSED while an `open` is being retried). Of the open transaction: `_last_offsets`, what its keyed records
     were given so far; `_witnesses`, the topics whose first record reports its delivery, and `_undelivered`,
     the first refusal that such a report told of: the commit itself only says that something was not
-    delivered. `_left_behind` counts the clients that got stuck."""
+    delivered; `_denied`, which topic may not be written. `_left_behind` counts the clients that got stuck."""
 
     def __init__(
         self,
@@ -109,6 +111,7 @@ class KafkaTransaction:
         self._last_offsets: dict[TopicPartition, int] = {}
         self._witnesses: set[str] = set()
         self._undelivered: str | None = None
+        self._denied: str | None = None
         self._left_behind = 0
 
     @property
@@ -123,7 +126,7 @@ class KafkaTransaction:
             return
         if self._producer is None:
             self._complaints = Complaints(self._log)
-            self._producer = _producer(self._config, self._complaints, self._log)
+            self._producer = _producer(self._config, self._complaints, LibraryLog(self._log, self._overheard))
         error = _until(time.monotonic() + OPEN_S_MAX, self._producer.init_transactions)
         with suppress(KafkaException):
             self._producer.poll(0)  # what a wrong password or CA is told through
@@ -134,7 +137,7 @@ class KafkaTransaction:
         if error.fatal() or not error.retriable():
             self._discard(_State.CLOSED)
         if error.code() in _NOT_ALLOWED:
-            raise Fatal(f"transactional ID {self.transactional_id}: {error.str()}")
+            raise Fatal(f"transactional ID {self.transactional_id}: {said(error)}")
         raise BrokerOutage(self._why(f"transactional ID {self.transactional_id}", error))
 
     def begin(self) -> None:
@@ -144,7 +147,7 @@ class KafkaTransaction:
         assert self._producer is not None
         self._last_offsets = {}
         self._witnesses.clear()
-        self._undelivered = None
+        self._undelivered = self._denied = None
         try:
             self._producer.begin_transaction()
         except KafkaException as refused:  # fenced since the last one: the broker may tell at any time
@@ -341,7 +344,14 @@ class KafkaTransaction:
             _dropped(producer)
 
     def _why(self, what: str, error: KafkaError) -> str:
-        return _why(what, error, self._complaints) + (f" ({self._undelivered})" if self._undelivered else "")
+        more = "; ".join(filter(None, (self._undelivered, self._denied)))
+        return _why(what, error, self._complaints) + (f" ({more})" if more else "")
+
+    def _overheard(self, facility: str, text: str) -> None:
+        """A topic that may not be written ends the transaction: its records are answered "purged", the commit
+        "erroneous state", and which topic it was stands in librdkafka's log alone."""
+        if facility == "ADDPARTS" and "authorization" in text:
+            self._denied = f"{text.rpartition(']: ')[2].partition(': ')[2] or text}: {ALLOW}"
 
     def close(self) -> None:
         if self._state is _State.BEGUN:
@@ -357,7 +367,7 @@ def abort_left_behind(
     refuses."""
     log = log or structlog.get_logger()
     complaints = Complaints(log)
-    producer = _producer(_config(settings, transactional_id, client_id), complaints, log)
+    producer = _producer(_config(settings, transactional_id, client_id), complaints, LibraryLog(log))
     try:
         error = _until(time.monotonic() + OPEN_S_MAX, producer.init_transactions)
     finally:
@@ -365,7 +375,7 @@ def abort_left_behind(
     if error is None:
         return
     if error.code() in _NOT_ALLOWED:
-        raise Fatal(f"transactional ID {transactional_id}: {error.str()}")
+        raise Fatal(f"transactional ID {transactional_id}: {said(error)}")
     raise BrokerOutage(_why(f"transactional ID {transactional_id}", error, complaints))
 
 
@@ -388,9 +398,9 @@ def _config(settings: KafkaSettings, transactional_id: str, client_id: str) -> d
     return {name: value for name, value in config.items() if name not in derived}
 
 
-def _producer(config: Mapping[str, Any], complaints: Complaints, log: Log) -> ck.Producer:
+def _producer(config: Mapping[str, Any], complaints: Complaints, log: LibraryLog) -> ck.Producer:
     try:
-        return ck.Producer({**config, "error_cb": complaints.on_error}, logger=LibraryLog(log))
+        return ck.Producer({**config, "error_cb": complaints.on_error}, logger=log)
     except KafkaException as refused:
         raise unusable(refused) from refused
 

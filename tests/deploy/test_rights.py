@@ -1,9 +1,10 @@
-"""The rights in deploy/README.md, on a broker with an authoriser: each role works with exactly these, and says what it
-lacks when one is taken away."""
+"""The rights, and the settings of TLS and SASL, in deploy/README.md, on a broker with an authoriser: each role works
+with exactly these, and says what it lacks when one is taken away, and why it is not let in."""
 
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import httpx
@@ -28,16 +29,19 @@ from processor.sandbox.orders import Shop, shop
 from processor.sandbox.script import SANDBOX_KEY
 from processor.sandbox.stand_in import StandIn
 from processor.topics import Topic
-from tests.conftest import StartWorker, not_to_be_had
-from tests.deploy.test_runbook import table
-from tests.support.children import Unavailable, wait_until
+from tests.conftest import StartWorker
+from tests.deploy.test_runbook import TEXT, table
+from tests.support.certificates import Authority
+from tests.support.children import wait_until
+from tests.support.commands import ask
 from tests.support.installation import Installation
 from tests.support.processes import Worker
-from tests.support.secured_kafka import USER, SecuredKafka, secured_kafka
+from tests.support.secured_kafka import PASSWORD, USER, SecuredKafka
 from tests.support.topics import TopicSpace
 
 SAID_SECONDS_MAX = 45.0
 REFUSAL = re.compile(r"not allowed|AUTHORIZATION_FAILED|authorization failed|not authorized", re.IGNORECASE)
+REMEDY = "allow it to this user; `hakuna-processor check` lists every right that is missing"
 ENTRY: Headers = [("entry-id", b"e-1"), ("entry-type", b"order_cancelled"), ("source", b"a/0/0"), ("occurred-at", b"1")]
 KINDS = {
     "topic": ResourceType.TOPIC,
@@ -123,21 +127,32 @@ class Guarded(NamedTuple):
             future.result(timeout=30)
 
 
+def documented(kafka: SecuredKafka, protocol: str) -> dict[str, str]:
+    """The settings of this protocol as the README has them, with this broker's own files, name and password."""
+    section = TEXT.split("\n## TLS and SASL\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"(?:^    KAFKA_.*\n)+", section, re.MULTILINE)
+    (block,) = [one for one in blocks if f"KAFKA_SECURITY_PROTOCOL={protocol}\n" in one]
+    lines = [line.partition("#")[0].strip() for line in block.splitlines()]
+    told: dict[str, str] = {name: value for name, _, value in (line.partition("=") for line in lines)}
+    ours = {
+        "KAFKA_SASL_USERNAME": USER,
+        "KAFKA_SASL_PASSWORD": PASSWORD,
+        "KAFKA_SSL_CA_LOCATION": str(kafka.authority.ca),
+        "KAFKA_SSL_CERTIFICATE_LOCATION": str(kafka.client.certificate),
+        "KAFKA_SSL_KEY_LOCATION": str(kafka.client.key),
+    }
+    return {name: ours.get(name, value) for name, value in told.items()}
+
+
 @pytest.fixture(scope="module")
-def guarded(schema_registry: str) -> Iterator[Guarded]:
-    try:
-        with (
-            secured_kafka() as kafka,
-            Loopback(StandIn(HakunaApi())) as api,
-            Loopback(StandIn(HakoApi())) as hako_api,
-        ):
-            installation = Installation(TopicSpace(kafka.anybody), schema_registry, partitions=1)
-            hakuna = {"HAKUNA_BASE_URL": api.url, "HAKUNA_API_KEY": SANDBOX_KEY}
-            hako = {"HAKO_BASE_URL": f"{hako_api.url}/v0", "HAKO_API_KEY": SANDBOX_KEY, "HAKO_QUOTA": "20/1s"}
-            settings = {**installation.environment, **kafka.credentials, **hakuna, **hako}
-            yield Guarded(kafka, installation, settings)
-    except Unavailable as reason:
-        not_to_be_had(reason)
+def guarded(secured: SecuredKafka, schema_registry: str) -> Iterator[Guarded]:
+    """Its settings come in by the door that asks for TLS and SCRAM."""
+    with Loopback(StandIn(HakunaApi())) as api, Loopback(StandIn(HakoApi())) as hako_api:
+        installation = Installation(TopicSpace(secured.anybody), schema_registry, partitions=1)
+        hakuna = {"HAKUNA_BASE_URL": api.url, "HAKUNA_API_KEY": SANDBOX_KEY}
+        hako = {"HAKO_BASE_URL": f"{hako_api.url}/v0", "HAKO_API_KEY": SANDBOX_KEY, "HAKO_QUOTA": "20/1s"}
+        door = {**documented(secured, "SASL_SSL"), "KAFKA_BOOTSTRAP_SERVERS": secured.scram}
+        yield Guarded(secured, installation, {**installation.environment, **door, **hakuna, **hako})
 
 
 @pytest.mark.kafka
@@ -206,4 +221,65 @@ def refused(text: str, taken: list[Right], prefix: str) -> bool:
     about = NAMED[taken[0].kind] in text and (
         taken[0].kind != "topic" or any(prefix + right.name in text for right in taken)
     )
-    return about and REFUSAL.search(text) is not None
+    return about and REFUSAL.search(text) is not None and REMEDY in text
+
+
+# ---- who it is -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.kafka
+def test_mutual_tls_is_let_in_with_the_documented_settings(guarded: Guarded, start_worker: StartWorker) -> None:
+    guarded.allow(RIGHTS)
+    others = {
+        name: value for name, value in guarded.settings.items() if not name.startswith(("KAFKA_SASL", "KAFKA_SSL"))
+    }
+    door = {**documented(guarded.kafka, "SSL"), "KAFKA_BOOTSTRAP_SERVERS": guarded.kafka.tls}
+    start_worker("run", environment={**others, **door})  # all three roles, ready
+
+
+class WrongDoor(NamedTuple):
+    """`settings` as they are changed (None: taken out), the words of the client, the remedy's."""
+
+    settings: dict[str, str | None]
+    words: str
+    remedy: str
+
+
+WRONG_DOORS = {
+    "password": WrongDoor({"KAFKA_SASL_PASSWORD": "wrong"}, "invalid credentials", "KAFKA_SASL_PASSWORD"),
+    "mechanism": WrongDoor({"KAFKA_SASL_MECHANISM": "PLAIN"}, "PLAIN", "KAFKA_SASL_MECHANISM"),
+    "authority": WrongDoor(
+        {"KAFKA_SSL_CA_LOCATION": "OTHER"}, "certificate could not be verified", "KAFKA_SSL_CA_LOCATION"
+    ),
+    "no TLS": WrongDoor(
+        dict.fromkeys(("KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM", "KAFKA_SSL_CA_LOCATION")),
+        "brokers are down",
+        "`hakuna-processor check`",
+    ),
+}
+TOLD_BY_CHECK = {
+    "no TLS": "asks for TLS",
+}
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("wrong", WRONG_DOORS)
+def test_who_is_not_let_in_says_why_and_what_to_do(
+    wrong: str, guarded: Guarded, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """`check`, `/readyz` and the log of a worker."""
+    changes, words, remedy = WRONG_DOORS[wrong]
+    other = str(Authority(tmp_path, "other").ca)
+    settings = guarded.settings | {name: value or "" for name, value in changes.items()}
+    settings = {name: other if value == "OTHER" else value for name, value in settings.items() if value}
+    worker = start_worker("run", "--role", "send", environment=settings, await_ready=False)
+    checked = ask("check", "--role", "send", environment=settings | {"PROCESSOR_STATE_DIR": str(tmp_path / "state")})
+    assert checked.code == 78
+    told = " ".join((checked.out + checked.err).split())
+    assert TOLD_BY_CHECK.get(wrong, words) in told
+    assert remedy in told or wrong == "no TLS"
+    wait_until(lambda: words in said(worker) and remedy in said(worker), what=f"{words}; {remedy}", timeout_s=45)
+    assert not worker.ready()
+    assert worker.running, "it is let in as soon as this is mended"
+    assert remedy in worker.get("/readyz").text
+    assert '"kafka.trouble"' in worker.log_tail(400)

@@ -21,11 +21,10 @@ from processor.sandbox.loopback import Loopback
 from processor.sandbox.script import SANDBOX_KEY, Script
 from processor.sandbox.stand_in import StandIn
 from processor.topics import NEEDED, TOPICS, Topic
-from tests.conftest import not_to_be_had
-from tests.support.children import Unavailable, free_ports
+from tests.support.children import free_ports
 from tests.support.commands import ask, run_on_terminal
 from tests.support.installation import Installation
-from tests.support.secured_kafka import SecuredKafka, secured_kafka
+from tests.support.secured_kafka import SecuredKafka
 from tests.support.topics import TopicSpace
 
 
@@ -226,15 +225,6 @@ def test_a_page_in_the_registrys_place_and_a_late_clock_are_known_for_what_they_
 
 
 # ---- without rights, and by the wrong door ---------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def secured() -> Iterator[SecuredKafka]:
-    try:
-        with secured_kafka() as kafka:
-            yield kafka
-    except Unavailable as reason:
-        not_to_be_had(reason)
 
 
 def test_rights_that_are_missing_are_named_until_all_are_there(

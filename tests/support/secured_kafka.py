@@ -1,17 +1,19 @@
-"""A real Kafka that asks who is there: one node with an authoriser, and a listener for each way of getting it wrong.
+"""A real Kafka that asks who is there: one node with an authoriser, and a listener for each way in.
 
-anybody      no TLS, no password; whoever comes in here may do everything (the test's own door)
-password     no TLS, SASL/PLAIN; `worker` may do what it was granted, which is nothing at first
-tls          TLS with a certificate that nobody knows
+    anybody      no TLS, no password; whoever comes in here may do everything (the test's own door)
+    password     no TLS, SASL/PLAIN
+    scram        TLS, SASL/SCRAM-SHA-512: what most clusters want
+    tls          TLS that wants a certificate of the client's too: mutual TLS
 
-with SecuredKafka() as kafka:
-    kafka.grant("worker", ResourceType.TOPIC, "orders.", AclOperation.READ)
+Behind all but the first is `worker`, who may do what was granted, which is nothing at first.
+
+    with secured_kafka() as kafka:
+        kafka.grant(ResourceType.TOPIC, "orders.", AclOperation.READ)
 """
 
 from __future__ import annotations
 
 import base64
-import datetime
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -27,11 +29,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     ResourcePatternType,
     ResourceType,
 )
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests.support.certificates import Authority, Issued
 from tests.support.children import ChildProcess, free_ports, own_directory, wait_until
 from tests.support.jars import java, kafka_class_path
 from tests.support.kafka import ONE_NODE_SETTINGS, SHORT_LIVED_JVM, START_SECONDS_MAX, answers
@@ -42,11 +41,14 @@ PASSWORD = "not-a-secret"
 
 @dataclass(frozen=True)
 class SecuredKafka:
-    """The three doors, as `host:port`."""
+    """The doors, as `host:port`; who vouches for the broker, and what it vouches for of ours."""
 
     anybody: str
     password: str
+    scram: str
     tls: str
+    authority: Authority
+    client: Issued
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -74,16 +76,19 @@ class SecuredKafka:
 @contextmanager
 def secured_kafka() -> Iterator[SecuredKafka]:
     """Raises `Unavailable` where this machine cannot have one."""
-    ports = free_ports(4)
-    kafka = SecuredKafka(*(f"127.0.0.1:{port}" for port in ports[:3]))
+    ports = free_ports(5)
     jvm, class_path = java(), kafka_class_path()
     with own_directory("secured-kafka") as directory:
+        authority = Authority(directory)
+        anybody, password, scram, tls = (f"127.0.0.1:{port}" for port in ports[:4])
+        kafka = SecuredKafka(anybody, password, scram, tls, authority, authority.issue(USER))
         properties = directory / "server.properties"
-        properties.write_text(_properties(kafka, ports[3], directory))
+        properties.write_text(_properties(kafka, ports[4], directory))
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         command = [jvm, *SHORT_LIVED_JVM, "-cp", class_path]
+        scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
         subprocess.run(
-            [*command, "kafka.tools.StorageTool", "format", f"-t={cluster_id}", "-c", str(properties)],
+            [*command, "kafka.tools.StorageTool", "format", f"-t={cluster_id}", "-c", str(properties), "-S", scram],
             check=True,
             capture_output=True,
             timeout=START_SECONDS_MAX,
@@ -102,12 +107,14 @@ def secured_kafka() -> Iterator[SecuredKafka]:
 
 def _properties(kafka: SecuredKafka, controller_port: int, directory: Path) -> str:
     controller = f"CONTROLLER://127.0.0.1:{controller_port}"
+    doors = {"ANYBODY": kafka.anybody, "PASSWORD": kafka.password, "SCRAM": kafka.scram, "TLS": kafka.tls}
+    protocols = "ANYBODY:PLAINTEXT,PASSWORD:SASL_PLAINTEXT,SCRAM:SASL_SSL,TLS:SSL,CONTROLLER:PLAINTEXT"
     plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     keystore = directory / "broker.pem"
-    keystore.write_text(_certificate())
+    keystore.write_text(kafka.authority.issue("broker").both)
     settings = ONE_NODE_SETTINGS | {
-        "listeners": f"ANYBODY://{kafka.anybody},PASSWORD://{kafka.password},TLS://{kafka.tls},{controller}",
-        "listener.security.protocol.map": "ANYBODY:PLAINTEXT,PASSWORD:SASL_PLAINTEXT,TLS:SSL,CONTROLLER:PLAINTEXT",
+        "listeners": ",".join([*(f"{name}://{door}" for name, door in doors.items()), controller]),
+        "listener.security.protocol.map": protocols,
         "inter.broker.listener.name": "ANYBODY",
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
         "log.dirs": str(directory / "data"),
@@ -115,28 +122,16 @@ def _properties(kafka: SecuredKafka, controller_port: int, directory: Path) -> s
         "super.users": "User:ANONYMOUS",
         "listener.name.password.sasl.enabled.mechanisms": "PLAIN",
         "listener.name.password.plain.sasl.jaas.config": f'{plain} user_{USER}="{PASSWORD}";',
-        "listener.name.tls.ssl.keystore.type": "PEM",
-        "listener.name.tls.ssl.keystore.location": str(keystore),
+        "listener.name.scram.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.scram.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "listener.name.tls.ssl.client.auth": "required",
+        "listener.name.tls.ssl.principal.mapping.rules": "RULE:^CN=(.*)$/$1/",
+        "listener.name.tls.ssl.truststore.type": "PEM",
+        "listener.name.tls.ssl.truststore.location": str(kafka.authority.ca),
     }
+    for door in ("scram", "tls"):
+        settings[f"listener.name.{door}.ssl.keystore.type"] = "PEM"
+        settings[f"listener.name.{door}.ssl.keystore.location"] = str(keystore)
     return "".join(f"{name}={value}\n" for name, value in settings.items())
-
-
-def _certificate() -> str:
-    """A key and a certificate that it signed itself, PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return (private + certificate.public_bytes(serialization.Encoding.PEM)).decode()
