@@ -28,6 +28,8 @@ _COMMANDS: Final = {
     "order": "shows everything known of one order",
     "sku": "shows everything known of one SKU",
     "dead-letters": "lists, shows, replays and discards what was refused",
+    "rewind": "sets a stopped role back, to read its topics again",
+    "resend": "tells the order feed of orders once more, as they are now",
     "simulate": "runs stand-ins for Hakuna and Hako on loopback",
     "demo": "shows the whole path at work, with a broker and stand-ins for the APIs inside",
 }

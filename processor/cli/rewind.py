@@ -1,0 +1,107 @@
+"""`hakuna-processor rewind`: a stopped role reads its topics again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from processor.cli.brokers import asked_of_brokers
+from processor.cli.output import output_option, print_json, printable, show, table
+from processor.cli.settings import cluster_settings_or_exit, env_file
+from processor.config import Role
+
+if TYPE_CHECKING:
+    from processor.config import Settings
+    from processor.edges.kafka_groups import KafkaGroups
+    from processor.recovery.rewind import Move
+
+EARLIEST: Final = "earliest"
+
+
+@click.command("rewind", short_help="sets a stopped role back, to read its topics again")
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="Whose group.")
+@click.option(
+    "--to",
+    metavar=f"{EARLIEST}|TIME",
+    required=True,
+    help="The beginning of the topics; or a time such as 2026-05-09T03:00:00Z, or how long ago, such as 90m.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@output_option
+@env_file
+def command(role: str, to: str, dry_run: bool, output: str, env_file: Path | None) -> None:
+    """Sets a role's group back, never forward, while no worker of the role runs. What is read again is decided again:
+    transform ignores events that its state has seen, send repeats requests under the keys that they had.
+
+    \b
+    hakuna-processor rewind --role transform --to earliest --dry-run
+    hakuna-processor rewind --role send --to 2026-11-28T02:00:00Z
+    """
+    since_ms = None if to == EARLIEST else moment_ms(to, "--to")
+    settings = cluster_settings_or_exit(env_file)
+    moves = asked_of_brokers(settings, lambda: _rewound(settings, Role(role), since_ms, dry_run=dry_run))
+    if output == "json":
+        print_json([move._asdict() for move in moves])
+    else:
+        rows = [
+            (one.topic, str(one.partition), "-" if one.was is None else str(one.was), str(one.to), str(one.again))
+            for one in moves
+        ]
+        show(table(("topic", "partition", "was", "will be" if dry_run else "is", "read again"), rows))
+    sys.exit(0)
+
+
+def _rewound(settings: Settings, role: Role, since_ms: int | None, *, dry_run: bool) -> list[Move]:
+    from processor.edges.kafka_admin import KafkaAdmin
+    from processor.edges.kafka_groups import KafkaGroups
+    from processor.edges.kafka_offsets import OffsetsOfGroup
+    from processor.records import Position, TopicPartition
+    from processor.recovery.rewind import moves
+    from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
+
+    sources = {Role.TRANSFORM: ORDER_TOPICS, Role.SEND: (Topic.OUTBOX,), Role.HAKO: STOCK_TOPICS}[role]
+    names = [settings.topic(topic) for topic in sources]
+    client_id, kafka, group = "hakuna-processor-rewind", settings.librdkafka, settings.group(role)
+    admin, groups = KafkaAdmin(kafka, client_id=client_id), KafkaGroups(kafka, client_id=client_id)
+    nobody(groups, group)
+    described = admin.describe(names)
+    if absent := [name for name, state in described.items() if state is None]:
+        raise click.ClickException(f"topics are missing: {', '.join(absent)}; `hakuna-processor topics create`")
+    partitions = [
+        TopicPartition(name, number)
+        for name, state in described.items()
+        if state is not None
+        for number in range(state.partitions)
+    ]
+    beginnings = admin.beginnings(partitions)
+    targets = dict(beginnings) if since_ms is None else admin.at(partitions, since_ms)
+    found = moves(partitions, groups.committed(group, partitions), beginnings, admin.ends(partitions), targets)
+    if not dry_run:
+        OffsetsOfGroup(kafka, group, client_id=client_id).set(
+            [Position(one.topic, one.partition, one.to) for one in found]
+        )
+    return found
+
+
+def nobody(groups: KafkaGroups, group: str) -> None:
+    """Raises where the group has members: what is to be done needs them stopped."""
+    members = groups.members(group)
+    if members:
+        raise click.ClickException(
+            f"{group} has {len(members)} member{'s' if len(members) > 1 else ''}: stop the role first, "
+            "and wait until a killed worker's session has ended"
+        )
+
+
+def moment_ms(text: str, option: str) -> int:
+    """A time as an option gives it."""
+    from processor.dead_letters.selection import parse_moment
+
+    try:
+        return parse_moment(text, int(time.time() * 1000))
+    except ValueError as wrong:
+        raise click.BadParameter(f"{printable(text)!r} is not {wrong}", param_hint=option) from wrong
