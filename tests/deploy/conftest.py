@@ -21,8 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def containers() -> Iterator[Engine]:
-    """An engine with BASE and, built from deploy/Dockerfile, IMAGE in it."""
+def containers_with_base() -> Iterator[Engine]:
+    """An engine with BASE in it."""
     with ExitStack() as running:
         try:
             it = running.enter_context(engine())
@@ -30,5 +30,11 @@ def containers() -> Iterator[Engine]:
         except Unavailable as reason:
             not_to_be_had(reason)
         else:
-            it.built(DEPLOY / "Dockerfile", IMAGE, {"BASE": BASE, "REVISION": REVISION})
             yield it
+
+
+@pytest.fixture(scope="session")
+def containers(containers_with_base: Engine) -> Engine:
+    """An engine with BASE and, built from deploy/Dockerfile, IMAGE in it."""
+    containers_with_base.built(DEPLOY / "Dockerfile", IMAGE, {"BASE": BASE, "REVISION": REVISION})
+    return containers_with_base

@@ -14,14 +14,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.children import REPOSITORY, Unavailable, own_directory
+from tests.support.children import REPOSITORY, ChildProcess, Unavailable, own_directory, wait_until
 from tests.support.jars import cached
 
 TOOLS = ("buildah", "podman", "runc", "catatonit", "mmdebstrap")
 BASE = "localhost/base"
 IMAGE = "localhost/hakuna-processor"
-PACKAGES = ("python3-minimal", "python3-venv", "python3-pip", "ca-certificates")
-"""Of a Debian that can make the environment: what `python:3.11-slim-bookworm` has too."""
+PACKAGES = ("python3-minimal", "python3-venv", "python3-pip", "ca-certificates", "openjdk-17-jre-headless")
+"""Of a Debian that can make the environment: what `python:3.11-slim-bookworm` has too. Java is for Kafka's image
+(`kafka_image.py`): one base for both is fetched once, and the other image counts what it has beyond its base."""
+NETWORK_TOOLS = ("/usr/lib/cni/bridge", "/usr/sbin/iptables")
+"""What gives a container an address of its own and a port on the host."""
 CERTIFICATES = "/etc/ssl/certs"
 
 COMMAND_SECONDS_MAX = 120.0
@@ -110,6 +113,22 @@ class Engine:
             yield name
         finally:
             self.podman("rm", "--force", "--time=1", name)
+
+    @contextmanager
+    def docker_socket(self) -> Iterator[str]:
+        """Docker's own API on a Unix socket, for Docker's clients; its URL. Raises Unavailable."""
+        missing = [tool for tool in NETWORK_TOOLS if not Path(tool).exists()]
+        if missing:
+            raise Unavailable(f"no {', '.join(missing)}: apt install containernetworking-plugins iptables")
+        url = f"unix://{self.directory}/docker.sock"
+        child = ChildProcess(
+            ["podman", "system", "service", "--time=0", url], log=self.directory / "service.log", env=self._env
+        )
+        try:
+            wait_until((self.directory / "docker.sock").exists, what="podman's Docker API", timeout_s=30, child=child)
+            yield url
+        finally:
+            child.kill()
 
     def logs(self, name: str) -> str:
         """All that the container has said, on either stream."""

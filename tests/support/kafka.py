@@ -64,6 +64,8 @@ ONE_NODE_SETTINGS = {
 
 SHORT_LIVED_JVM = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
+_DATA_INSIDE = "/var/lib/kafka/data"
+
 # How the controller's log says that a broker's session has ended; the record it writes then.
 BROKER_FENCED = "fenced=1, inControlledShutdown"
 
@@ -126,12 +128,13 @@ class KafkaBroker:
     def start(self) -> None:
         """Also after `kill` or `stop`: on the same port, with the same data."""
         self.vehicle.start()
-        wait_until(
-            lambda: answers(self.bootstrap_servers),
-            what="Kafka",
-            timeout_s=START_SECONDS_MAX,
-            child=self.vehicle.child(),
-        )
+        child = self.vehicle.child()
+        try:
+            wait_until(lambda: answers(self.bootstrap_servers), what="Kafka", timeout_s=START_SECONDS_MAX, child=child)
+        except StartFailed as failed:
+            if child is not None:
+                raise
+            raise StartFailed(f"{failed}\n{self.log_tail()}") from None
 
     def kill(self) -> None:
         """SIGKILL; returns when the process is gone."""
@@ -274,36 +277,77 @@ class _JarVehicle:
 
 class _ContainerVehicle:
     """The project's own image in a container. Its port on the host is bound by us, so that it outlives a
-    restart."""
+    restart, and its data lies in a volume, so that another container's controller can notice a kill, which is
+    needed here as much as for the jars."""
+
+    # Mutable: `_created` from the first start on; `_registered` as the jars have it.
 
     def __init__(self, cleanup: ExitStack) -> None:
         # Imported here: at import it reads Docker's configuration, which need not exist.
         from testcontainers.core.container import DockerContainer
 
         (port,) = free_ports(1)
-        container = DockerContainer(_image()).with_bind_ports(9092, port)
-        host = container.get_container_host_ip()
-        self.bootstrap_servers = f"{host}:{port}"
+        self._volume = f"hakuna-processor-kafka-{uuid.uuid4().hex[:12]}"
+        container = self._container_with_data(DockerContainer(_image())).with_bind_ports(9092, port)
+        self.bootstrap_servers = f"{container.get_container_host_ip()}:{port}"
         settings = ONE_NODE_SETTINGS | {
-            "listeners": "PLAINTEXT://0.0.0.0:9092,CONTROLLER://127.0.0.1:9093",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
+            "listeners": "PLAINTEXT://0.0.0.0:9092,INSIDE://127.0.0.1:9094,CONTROLLER://127.0.0.1:9093",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            # A broker speaks to itself too, as a transaction's coordinator, and the host's port is not there for it:
+            # without a way inside, no transaction is ever committed.
+            "inter.broker.listener.name": "INSIDE",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers},INSIDE://127.0.0.1:9094",
             "controller.quorum.voters": "1@127.0.0.1:9093",
+            "log.dirs": _DATA_INSIDE,
         }
-        for name, value in settings.items():
-            container = container.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
-        self._container = container
+        self._container = _with_settings(container, settings)
+        alone = {
+            name: value
+            for name, value in settings.items()
+            if name not in ("advertised.listeners", "inter.broker.listener.name")
+        } | {
+            "process.roles": "controller",
+            "listeners": "CONTROLLER://127.0.0.1:9093",
+            "broker.session.timeout.ms": "500",
+        }
+        watcher = self._container_with_data(DockerContainer(_image()))
+        self._watcher = _with_settings(watcher, alone)
         self._created = False
+        self._registered = False
         cleanup.callback(self._remove)
 
+    def _container_with_data(self, container: Any) -> Any:
+        """Root, whoever the image would be: a fresh volume is root's."""
+        return container.with_volume_mapping(self._volume, _DATA_INSIDE, "rw").with_kwargs(user="root")
+
     def start(self) -> None:
+        if self._registered:
+            self._let_the_controller_notice()
         if self._created:
             self._container.get_wrapped_container().start()
         else:
             self._container.start()
             self._created = True
+        self._registered = True
+
+    def _let_the_controller_notice(self) -> None:
+        self._watcher.start()
+        try:
+            wait_until(
+                lambda: BROKER_FENCED in _logs(self._watcher),
+                what="The controller's notice of the broker's death",
+                timeout_s=START_SECONDS_MAX,
+            )
+            self._watcher.get_wrapped_container().stop(timeout=int(STOP_SECONDS_MAX))
+        except StartFailed as failed:
+            raise StartFailed(f"{failed}\n{_logs(self._watcher, 40)}") from None
+        finally:
+            self._watcher.stop(force=True, delete_volume=False)
+        self._registered = False
 
     def stop(self) -> None:
         self._container.get_wrapped_container().stop(timeout=int(STOP_SECONDS_MAX))
+        self._registered = False
 
     def kill(self) -> None:
         wrapped = self._container.get_wrapped_container()
@@ -312,7 +356,9 @@ class _ContainerVehicle:
 
     def _remove(self) -> None:
         if self._created:
+            client = self._container.get_docker_client().client
             self._container.stop(force=True, delete_volume=True)
+            client.volumes.get(self._volume).remove(force=True)
 
     def pid(self) -> int:
         wrapped = self._container.get_wrapped_container()
@@ -325,7 +371,17 @@ class _ContainerVehicle:
     def log_tail(self) -> str:
         if not self._created:
             return ""
-        return str(self._container.get_wrapped_container().logs(tail=40).decode("utf-8", errors="replace"))
+        return _logs(self._container, 40)
+
+
+def _with_settings(container: Any, settings: dict[str, str]) -> Any:
+    for name, value in settings.items():
+        container = container.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
+    return container
+
+
+def _logs(container: Any, lines_max: int | str = "all") -> str:
+    return str(container.get_wrapped_container().logs(tail=lines_max).decode("utf-8", errors="replace"))
 
 
 def _image_is_there() -> bool:
