@@ -2,6 +2,7 @@
 
 import json
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +20,13 @@ from processor.sandbox.stand_in import StandIn
 from tests.deploy.conftest import REVISION
 from tests.deploy.containers import BASE, IMAGE, Engine
 from tests.deploy.manifests import built, of_kind
-from tests.support.children import free_ports, wait_until
+from tests.support.children import REPOSITORY, free_ports, wait_until
 from tests.support.installation import Installation
 from tests.support.topics import TopicSpace
 
 pytestmark = [pytest.mark.image, pytest.mark.slow]
 
+VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
 BEYOND_BASE_BYTES_MAX = 200_000_000
 HARDENED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges")
 READY_SECONDS_MAX = 60.0
@@ -48,8 +50,9 @@ def test_the_image_is_small_and_says_what_it_is(containers: Engine) -> None:
     assert image["Size"] - base["Size"] < BEYOND_BASE_BYTES_MAX
     assert image["Config"]["User"] == "20002:20002"
     assert image["Config"]["Entrypoint"] == ["hakuna-processor"]
-    assert image["Labels"]["org.opencontainers.image.revision"] == REVISION
-    assert image["Labels"]["org.opencontainers.image.title"] == "hakuna-processor"
+    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in image["Labels"].items()}
+    assert labels.items() >= {"revision": REVISION, "title": "hakuna-processor", "version": VERSION}.items()
+    assert {"description", "created"} <= labels.keys()
 
 
 def test_no_compiler_installer_or_cache_of_ours_is_left_inside(containers: Engine) -> None:
