@@ -26,6 +26,7 @@ from processor.sandbox.script import SANDBOX_KEY
 from processor.sandbox.stand_in import StandIn
 from processor.topics import Topic
 from tests.deploy.test_runbook import TEXT
+from tests.integration.test_whole_path import wait_until_done
 from tests.support.children import wait_until
 from tests.support.commands import ask
 from tests.support.processes import PROGRAM, Worker
@@ -107,18 +108,7 @@ class Rehearsal:
     def settled(self) -> None:
         """Until transform has taken all and send has finished all."""
         self.site.wait_done(DONE_SECONDS_MAX)
-        space = self.site.space
-
-        def unsent() -> int:
-            committed = space.committed("hakuna-processor.send", Topic.OUTBOX)
-            ends = space.stable_offsets(Topic.OUTBOX)
-            return sum(
-                end - (committed[Topic.OUTBOX, number].offset if (Topic.OUTBOX, number) in committed else 0)
-                for number, end in ends.items()
-            )
-
-        # A transaction's last marker is not an entry, and its offset is finished with the entry before it.
-        wait_until(lambda: unsent() <= len(space.stable_offsets(Topic.OUTBOX)), what="all sent", timeout_s=60)
+        wait_until_done(self._workers[Role.TRANSFORM], self._workers[Role.SEND])
 
     def told(self) -> dict[str, list[bytes]]:
         """What the API has accepted, by order, in order."""
