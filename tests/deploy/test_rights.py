@@ -248,9 +248,7 @@ class WrongDoor(NamedTuple):
 WRONG_DOORS = {
     "password": WrongDoor({"KAFKA_SASL_PASSWORD": "wrong"}, "invalid credentials", "KAFKA_SASL_PASSWORD"),
     "mechanism": WrongDoor({"KAFKA_SASL_MECHANISM": "PLAIN"}, "PLAIN", "KAFKA_SASL_MECHANISM"),
-    "authority": WrongDoor(
-        {"KAFKA_SSL_CA_LOCATION": "OTHER"}, "certificate could not be verified", "KAFKA_SSL_CA_LOCATION"
-    ),
+    "authority": WrongDoor({"KAFKA_SSL_CA_LOCATION": "OTHER"}, "certificate verify failed", "KAFKA_SSL_CA_LOCATION"),
     "no TLS": WrongDoor(
         dict.fromkeys(("KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM", "KAFKA_SSL_CA_LOCATION")),
         "brokers are down",
