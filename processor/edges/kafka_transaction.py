@@ -235,7 +235,7 @@ class KafkaTransaction:
 
     def _reported(self, error: KafkaError | None, message: Delivery) -> None:
         if error is not None and self._undelivered is None:
-            self._undelivered = f"{message.topic()}: {error.name()}: {error.str()}"
+            self._undelivered = f"{message.topic()}: {error.name()}: {said(error)}"
 
     def _begun(self) -> ck.Producer:
         assert self._state is _State.BEGUN, f"no transaction is open: {self._state.name}"
