@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 ENV_STAMP := $(VENV)/.complete
 RESOLVE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
+# Most of the time of a test on real parts is waiting. Groups, and their order, are tests/conftest.py's.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help env demo test unit lint format bench lock clean
 
@@ -18,7 +21,7 @@ demo: $(ENV_STAMP) ## the processor at work, with a broker and stand-ins for the
 	@$(BIN)/hakuna-processor demo
 
 test: $(ENV_STAMP) ## every test, on a real Kafka
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 unit: $(ENV_STAMP) ## the tests that need nothing and take seconds
 	@$(BIN)/python -m pytest -m "not kafka and not chaos and not slow"

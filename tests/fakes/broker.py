@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -58,12 +59,14 @@ class Entry:
 
 @dataclass(slots=True)
 class Log:
-    """One partition: entries by rising offset, with gaps where compaction or deletion took some."""
+    """One partition: entries by rising offset, with gaps where compaction or deletion took some. `settled` is an
+    offset below which nothing is open; a fate that is no longer open never is again, so it only rises."""
 
     where: TopicPartition
     entries: list[Entry] = field(default_factory=list)
     start: int = 0
     high_watermark: int = 0
+    settled: int = 0
 
     def append(
         self,
@@ -82,14 +85,21 @@ class Log:
 
     @property
     def last_stable_offset(self) -> int:
-        return next((e.record.offset for e in self.entries if e.fate is Fate.OPEN), self.high_watermark)
+        entries = self.entries
+        for index in range(self._index(self.settled), len(entries)):
+            if entries[index].fate is Fate.OPEN:
+                self.settled = entries[index].record.offset
+                return self.settled
+        self.settled = self.high_watermark
+        return self.settled
 
     def read(self, position: int, records_max: int) -> tuple[list[Record], int]:
         """Committed records from `position` on, and the position after them, past everything that holds
         none."""
         stable = self.last_stable_offset
         records: list[Record] = []
-        for entry in self._from(position):
+        for index in range(self._index(position), len(self.entries)):
+            entry = self.entries[index]
             if entry.record.offset >= stable:
                 break
             if entry.fate is Fate.COMMITTED:
@@ -98,15 +108,9 @@ class Log:
                 records.append(entry.record)
         return records, max(stable, position)
 
-    def _from(self, position: int) -> Sequence[Entry]:
-        low, high = 0, len(self.entries)
-        while low < high:
-            middle = (low + high) // 2
-            if self.entries[middle].record.offset < position:
-                low = middle + 1
-            else:
-                high = middle
-        return self.entries[low:]
+    def _index(self, offset: int) -> int:
+        """Of the first entry at this offset or after it."""
+        return bisect_left(self.entries, offset, key=lambda entry: entry.record.offset)
 
 
 @dataclass(slots=True)
