@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ def command(
     asked = Asked(_moment(since, "--since"), _moment(until, "--until"), full)
     settings = cluster_settings_or_exit(env_file)
     key = _key(order_id)
+    _import_beside(output)
     found, happenings = asked_of_brokers(settings, lambda: _told(settings, key, asked, personal=show_personal_data))
     shown = key.decode("utf-8", "backslashreplace")
     if output == "json":
@@ -64,6 +66,19 @@ def command(
     sys.exit(0 if happenings else 1)
 
 
+def _import_beside(output: str) -> None:
+    """What is needed once everything is read, imported while the brokers are waited for: a tenth of a second or two."""
+
+    def load() -> None:
+
+        if output == "table":
+            import rich.console
+            import rich.table
+            import rich.text  # noqa: F401  # as all of them: for whoever imports it next
+
+    threading.Thread(target=load, name="imports", daemon=True).start()
+
+
 def _told(settings: Settings, key: bytes, asked: Asked, *, personal: bool) -> tuple[Found, Sequence[Happening]]:
     from processor.edges.avro import AvroDecoder, reader_schema
     from processor.edges.registry_http import RegistryHttp
@@ -72,7 +87,7 @@ def _told(settings: Settings, key: bytes, asked: Asked, *, personal: bool) -> tu
     from processor.timeline.story import tell
     from processor.topics import ORDER_TOPICS
 
-    found = gather(settings, key, asked, Heard())
+    found = gather(settings, key, asked, Heard(), lambda text: click.echo(text, err=True))
     if not settings.registry_url:
         found.notes.append("what the source records say is not shown: SCHEMA_REGISTRY_URL is not set")
         return found, tell(found, {}, personal=personal)
@@ -105,9 +120,10 @@ def _note(settings: Settings, shown: str, found: Found) -> None:
 
 def _key(order_id: str) -> bytes:
     """Arguments are bytes that Python made text of; the other way round gives them back, valid UTF-8 or not."""
-    if order_id != "-":
-        return os.fsencode(order_id)
-    return sys.stdin.buffer.read().removesuffix(b"\n")
+    key = os.fsencode(order_id) if order_id != "-" else sys.stdin.buffer.read().removesuffix(b"\n")
+    if not key:
+        raise click.BadParameter("is empty", param_hint="ORDER_ID")
+    return key
 
 
 def _moment(text: str | None, option: str) -> int | None:

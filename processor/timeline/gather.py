@@ -3,8 +3,12 @@
     changelog, holds   backwards, up to the newest record of the order ─► what is known of it
     the others         the windows that follow from that (`windows.py`)
     resolutions        of the dead letters found, by their places
+    groups             what transform and send have committed, asked at the same time: each question takes a client
 
-Owned by the `order` command, one thread. Reads committed records and writes nothing, no offset either.
+What was committed is of the moment before the records are read: an event that is taken meanwhile is said to wait, and
+not to have become nobody knows what.
+
+Owned by the `order` command. Reads committed records and writes nothing, no offset either.
 
 Not chosen: asking the worker that has the order's partition for its state (at three in the morning it may be the one
 that is down); an index beside the topics (one more thing to keep true, for a command that is run once a week).
@@ -12,7 +16,8 @@ that is down); an index beside the topics (one more thing to keep true, for a co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,6 +41,7 @@ _LETTERS: Final = (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS)
 _TOPICS: Final = tuple(topic for topic in Topic if topic not in NEEDED[Role.HAKO])
 _LATEST: Final = (Topic.CHANGELOG, Topic.HOLDS)
 _IN_TIME: Final = (*ORDER_TOPICS, Topic.OUTBOX, Topic.DELIVERIES, *_LETTERS)
+_CONSUMED: Final = {Role.TRANSFORM: ORDER_TOPICS, Role.SEND: (Topic.OUTBOX,)}
 _SAMPLE_RECORDS: Final = 20
 """Records at the end of a partition that are looked at for the partitioner that put them there."""
 
@@ -75,29 +81,42 @@ class Found:
         return self.changelog is not None or self.hold is not None or any(self.records.values())
 
 
-def gather(settings: Settings, key: bytes, asked: Asked, log: Log) -> Found:
-    """Raises `BrokerOutage`, `Fatal` (a right is missing), `Unusable` (no such topics)."""
+def gather(
+    settings: Settings, key: bytes, asked: Asked, log: Log, say: Callable[[str], None] = lambda _: None
+) -> Found:
+    """`say` is told what takes long, before it is done. Raises `BrokerOutage`, `Fatal` (a right is missing), `Unusable`
+    (no such topics)."""
     kafka = settings.librdkafka
     scan = KafkaScan(kafka, group=settings.group(Role.TRANSFORM), client_id=_CLIENT_ID, log=log)
     try:
         admin = KafkaAdmin(kafka, client_id=_CLIENT_ID, log=log)
         groups = KafkaGroups(kafka, client_id=_CLIENT_ID, log=log)
-        return _Gathering(settings, admin, groups, scan, asked).of(key)
+        with ThreadPoolExecutor(len(_CONSUMED)) as beside:
+            return _Gathering(settings, admin, groups, scan, beside, asked, say).of(key)
     finally:
         scan.close()
 
 
 class _Gathering:
-    """One order's search. Mutable: `_spans` are the offsets that each partition holds, asked for once."""
+    """One order's search. Mutable: `_kept` are the offsets that each partition holds, asked for once."""
 
     def __init__(
-        self, settings: Settings, admin: KafkaAdmin, groups: KafkaGroups, scan: KafkaScan, asked: Asked
+        self,
+        settings: Settings,
+        admin: KafkaAdmin,
+        groups: KafkaGroups,
+        scan: KafkaScan,
+        beside: ThreadPoolExecutor,
+        asked: Asked,
+        say: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._admin = admin
         self._groups = groups
         self._scan = scan
+        self._beside = beside
         self._asked = asked
+        self._say = say
         self._counts = scan.partitions()
         self._kept: dict[TopicPartition, tuple[int, int]] = {}
         if not any(settings.topic(topic) in self._counts for topic in _TOPICS):
@@ -135,11 +154,13 @@ class _Gathering:
         absent = [self._settings.topic(topic) for topic in _TOPICS if topic not in where]
         if absent:
             found.notes.append(f"not there, and so not searched: {', '.join(absent)}")
+        answers = self._ask_committed(where)
         self._ask_kept(list(where.values()))
         self._read_latest(found, where)
+        for answer in answers:
+            found.committed.update(answer.result())
         self._read_in_time(found, where)
         self._read_resolutions(found, where)
-        self._ask_committed(found, where)
         return found
 
     def _has(self, topic: Topic, number: int) -> bool:
@@ -175,13 +196,15 @@ class _Gathering:
         chosen = self._windows(list(partitions), spans)
         if known and _size(chosen) > windows.RECORDS_MAX:
             found.complete = False
-            pending = self._pending(where)
+            pending = self._pending(found, where)
             for slack_ms in windows.SLACKS_MS:
                 spans = windows.near_spans(known, slack_ms, asked.since_ms, asked.until_ms)
                 chosen = _merged([*self._windows(list(partitions), spans), *pending])
                 if _size(chosen) <= windows.RECORDS_MAX:
                     break
         found.spans = spans
+        if _size(chosen) > windows.RECORDS_MAX:
+            self._say(f"no state tells when it was: reading {_size(chosen):,} records; --since and --until bound that")
         for record in self._scan.find(chosen, frozenset({found.key})):
             found.records.setdefault(partitions[TopicPartition(record.topic, record.partition)], []).append(record)
 
@@ -198,12 +221,11 @@ class _Gathering:
                 found.append(Window(*where, end if start is None else start, end if until is None else until))
         return [window for window in found if window.start < window.end]
 
-    def _pending(self, where: Mapping[Topic, TopicPartition]) -> list[Window]:
+    def _pending(self, found: Found, where: Mapping[Topic, TopicPartition]) -> list[Window]:
         """What the groups have not consumed yet."""
         sources = [where[topic] for topic in ORDER_TOPICS if topic in where]
-        committed = self._committed(Role.TRANSFORM, sources)
-        starts = {where: next_offset for where, next_offset in committed.items() if next_offset is not None}
-        return [Window(*where, start, self._kept[where][1]) for where, start in starts.items()]
+        starts = {one: start for one in sources if (start := found.committed.get(one)) is not None}
+        return [Window(*one, start, self._kept[one][1]) for one, start in starts.items()]
 
     def _read_resolutions(self, found: Found, where: Mapping[Topic, TopicPartition]) -> None:
         keys = {resolution_key(letter.position) for topic in _LETTERS for letter in found.records.get(topic, [])}
@@ -214,11 +236,11 @@ class _Gathering:
             }
             found.resolutions = [record for record in newest.values() if record.value is not None]
 
-    def _ask_committed(self, found: Found, where: Mapping[Topic, TopicPartition]) -> None:
-        sources = [where[topic] for topic in ORDER_TOPICS if topic in where]
-        found.committed.update(self._committed(Role.TRANSFORM, sources))
-        if Topic.OUTBOX in where:
-            found.committed.update(self._committed(Role.SEND, [where[Topic.OUTBOX]]))
+    def _ask_committed(self, where: Mapping[Topic, TopicPartition]) -> list[Future[dict[TopicPartition, int | None]]]:
+        return [
+            self._beside.submit(self._committed, role, [where[topic] for topic in topics if topic in where])
+            for role, topics in _CONSUMED.items()
+        ]
 
     def _committed(self, role: Role, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]:
         try:

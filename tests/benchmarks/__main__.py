@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import feed, hako, http_clients, memory, send, transform
+from tests.benchmarks import feed, hako, http_clients, memory, order, send, transform
 
-BENCHES = {"transform": transform.main, "send": send.main, "feed": feed.main, "memory": memory.main, "hako": hako.main}
+BENCHES = {
+    "transform": transform.main,
+    "send": send.main,
+    "feed": feed.main,
+    "memory": memory.main,
+    "hako": hako.main,
+    "order": order.main,
+}
 
 
 def main(arguments: list[str]) -> None:

@@ -8,22 +8,29 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from processor.edges.kafka_scan import KafkaScan, Window
+from processor.records import Record
 from processor.sandbox.hakuna_api import HakunaApi
 from processor.sandbox.loopback import Loopback
 from processor.sandbox.script import SANDBOX_KEY, Script
 from processor.sandbox.stand_in import StandIn
+from processor.timeline import windows
 from processor.timeline.partitioner import by_murmur2
 from processor.topics import Topic
+from tests.benchmarks import order as million
 from tests.support.children import free_ports, wait_until
 from tests.support.commands import Said, ask, command, run, run_on_terminal
 from tests.support.installation import Installation
+from tests.support.json_output import printed
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
 
@@ -50,8 +57,7 @@ class AtWork:
     def timeline(self, order_id: str, *arguments: str) -> list[dict[str, Any]]:
         said = self.order(order_id, "--output", "json", *arguments)
         assert said.code == 0, said.err
-        told = json.loads(said.out)
-        assert set(told) == {"order_id", "timeline"}
+        told = printed("order", said.out)
         assert told["order_id"] == order_id
         timeline: list[dict[str, Any]] = told["timeline"]
         return timeline
@@ -217,7 +223,7 @@ def test_customer_data_is_hidden_unless_it_is_asked_for(at_work: AtWork) -> None
 
 def test_an_order_that_nobody_knows_is_exit_1_and_an_empty_timeline(at_work: AtWork) -> None:
     said = at_work.order("nobody", "--output", "json")
-    assert (said.code, json.loads(said.out)) == (1, {"order_id": "nobody", "timeline": []})
+    assert (said.code, printed("order", said.out)) == (1, {"order_id": "nobody", "timeline": []})
     assert "nothing is known of order nobody" in said.err
 
 
@@ -235,6 +241,32 @@ def test_a_key_may_be_a_megabyte_or_no_text_at_all(at_work: AtWork) -> None:
     said = at_work.order(os.fsdecode(b"\xff\xfe"), "--output", "json")
     assert said.code == 0
     assert [one["became"] for one in json.loads(said.out)["timeline"]] == ["erased"]
+
+
+def test_of_long_topics_little_is_read_wherever_the_order_lies_in_them(
+    topic_space: TopicSpace, schema_registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is kept of an order is found, and of the topics in time no more read than a second allows. How long it
+    takes on a million records: `python -m tests.benchmarks order`."""
+    records, at_most = 12_000, 2_000
+    installation = Installation(topic_space, schema_registry)
+    million.fill(installation, records, round(time.time() * 1000))
+    monkeypatch.setattr(windows, "RECORDS_MAX", at_most)
+    read: list[int] = []
+    find = KafkaScan.find
+
+    def counted(scan: KafkaScan, chosen: Sequence[Window], keys: AbstractSet[bytes] | None) -> list[Record]:
+        if not any(window.topic.endswith(Topic.CHANGELOG) for window in chosen):
+            read.append(sum(window.end - window.start for window in chosen))
+        return find(scan, chosen, keys)
+
+    monkeypatch.setattr(KafkaScan, "find", counted)
+    for number in (0, records // 2, records - 1):
+        said = ask("order", million.order_id(number), "--output", "json", environment=installation.environment)
+        assert kinds(json.loads(said.out)["timeline"]) == {"event": 1, "entry": 1, "delivery": 1, "state": 1}, said.err
+        assert "only the time around what is known was searched" in said.err
+    assert len(read) == 3
+    assert max(read) <= at_most
 
 
 def test_times_bound_what_is_read(at_work: AtWork) -> None:
@@ -290,7 +322,7 @@ def test_workers_and_brokers_in_one_picture(at_work: AtWork) -> None:
     said = ask(
         "status", "--workers", f"{url},http://127.0.0.1:{gone}", "--output", "json", environment=at_work.environment
     )
-    told = json.loads(said.out)
+    told = printed("status", said.out)
     assert (said.code, told["well"], told["brokers"]) == (1, False, "answer")
     answering, silent = told["workers"]
     assert answering["ready"], answering["unready"]
@@ -318,7 +350,7 @@ def test_lag_is_told_where_no_worker_is(at_work: AtWork) -> None:
     """Records that nobody takes: another group prefix is another installation on the same topics."""
     environment = {**at_work.environment, "PROCESSOR_GROUP_PREFIX": at_work.installation.space.prefix + "other."}
     said = ask("status", "--output", "json", environment=environment)
-    told = json.loads(said.out)["partitions"]
+    told = printed("status", said.out)["partitions"]
     assert said.code == 0, "nobody was asked who does not answer"
     assert {one["worker"] for one in told} == {None}
     behind = [one for one in told if one["lag"]]

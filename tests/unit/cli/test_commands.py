@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import pytest
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from processor.cli import INTERRUPTED, main
 from processor.cli.output import interruptible, printable
+from processor.cli.settings import environment
 from processor.errors import BrokerOutage, Fatal, Unusable
 from tests.support.commands import command
 
@@ -24,6 +26,16 @@ def test_help_names_every_command() -> None:
     assert said.exit_code == 0
     for name in NAMES:
         assert f"  {name} " in said.output
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [("oder", "No such command 'oder'. The nearest is order."), ("xyzzy", "No such command 'xyzzy'.\n")],
+)
+def test_a_misspelt_command_is_told_the_nearest(said: str, answer: str) -> None:
+    refused = CliRunner().invoke(main, [said, "--whatever"])
+    assert refused.exit_code == 1
+    assert answer in refused.output
 
 
 @pytest.mark.parametrize(
@@ -44,6 +56,18 @@ def test_help_imports_nothing_of_what_the_command_needs(name: str) -> None:
         f"try: main([{name!r}, '--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'confluent_kafka', 'fastavro', 'httpx', 'rich', 'structlog', 'msgspec', 'dotenv'}\n"
+        "sys.exit(f'imported: {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_order_waits_for_no_import_that_it_can_do_without() -> None:
+    """Each of these takes 0.2 s and more of the second in which it shall answer."""
+    program = (
+        "import sys, processor.cli.order, processor.timeline.gather, processor.timeline.story\n"
+        "import processor.edges.avro, processor.edges.registry_http, processor.preflight.doors\n"
+        "heavy = {'httpx', 'rich', 'structlog', 'confluent_kafka.schema_registry', 'prometheus_client', 'avro'}\n"
         "sys.exit(f'imported: {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
@@ -87,6 +111,30 @@ def test_a_command_line_that_makes_no_sense_is_1(line: list[str]) -> None:
     said = CliRunner().invoke(main, line)
     assert said.exit_code == 1
     assert "Error: " in said.output
+
+
+def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "worker.env"
+    file.write_bytes(b"HAKUNA_API_KEY=\xff\n")
+    for name in (("order", "x"), ("status",), ("check",), ("run",)):
+        said = CliRunner().invoke(main, [*name, "--env-file", str(file)])
+        assert said.exit_code == 78
+        assert f"--env-file {file}: is no UTF-8 text" in said.output
+
+
+def test_an_env_file_is_taken_as_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "worker.env"
+    file.write_text('KAFKA_SASL_PASSWORD=a${HOME}b$c\nHAKUNA_API_KEY="sk # 1"\n')
+    read = environment(file)
+    assert (read["KAFKA_SASL_PASSWORD"], read["HAKUNA_API_KEY"]) == ("a${HOME}b$c", "sk # 1")
+
+
+def test_an_order_id_that_is_empty_is_none() -> None:
+    settings = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    for arguments, stdin in ((["order", ""], ""), (["order", "-"], "\n")):
+        said = CliRunner().invoke(main, arguments, input=stdin, env=settings)
+        assert said.exit_code == 1
+        assert "ORDER_ID: is empty" in said.output
 
 
 def test_a_bug_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
