@@ -366,7 +366,10 @@ def _place(record: Record) -> dict[str, Any]:
 
 def _replay(record: Record) -> dict[str, Any]:
     replay_id = _text(record, HeaderName.REPLAY_ID)
-    return {} if replay_id is None else {"replay_id": replay_id, "replay_count": _text(record, HeaderName.REPLAY_COUNT)}
+    if replay_id is None:
+        return {}
+    count = _text(record, HeaderName.REPLAY_COUNT) or ""
+    return {"replay_id": replay_id, "replay_count": int(count) if count.isdecimal() else None}
 
 
 def _time(record: Record) -> int | None:

@@ -24,6 +24,7 @@ from processor.topics import NEEDED, TOPICS, Topic
 from tests.support.children import free_ports
 from tests.support.commands import ask, run_on_terminal
 from tests.support.installation import Installation
+from tests.support.json_output import printed
 from tests.support.secured_kafka import SecuredKafka
 from tests.support.topics import TopicSpace
 
@@ -41,7 +42,7 @@ HAKUNA = {"HAKUNA_API_KEY": SANDBOX_KEY}
 
 def checked(environment: Mapping[str, str], *arguments: str) -> tuple[int, list[dict[str, Any]]]:
     said = ask("check", "--output", "json", *arguments, environment=environment)
-    told = json.loads(said.out)
+    told = printed("check", said.out)
     assert told["sound"] == (said.code == 0)
     assert said.code == (78 if told["problems"] else 0)
     findings: list[dict[str, Any]] = told["findings"]
@@ -294,7 +295,7 @@ def test_schemas_are_registered_once_and_left_afterwards(topic_space: TopicSpace
     ):
         said = ask("schemas", *arguments, "--output", "json", environment=environment)
         assert said.code == 0
-        steps = json.loads(said.out)
+        steps = printed("schemas", said.out)
         assert {one["action"] for one in steps} == actions
         assert len(steps) == 8
         assert all(one["subject"].startswith(topic_space.prefix) and one["subject"].endswith("-value") for one in steps)
@@ -312,7 +313,7 @@ def test_a_schema_that_does_not_go_together_is_refused_and_nothing_is_registered
     ).raise_for_status()
     said = ask("schemas", "register", "--output", "json", environment=environment)
     assert said.code == 1
-    (refused,) = [one for one in json.loads(said.out) if one["action"] == "refuse"]
+    (refused,) = [one for one in printed("schemas", said.out) if one["action"] == "refuse"]
     assert refused["subject"] == subject
     assert "cancelled_at" in refused["why"]
     subjects = httpx.get(f"{schema_registry}/subjects", timeout=20).json()

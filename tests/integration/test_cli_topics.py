@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from processor.topics import KEEP, TOPICS, Topic
 from tests.support.children import free_ports
 from tests.support.commands import ask
+from tests.support.json_output import printed
 from tests.support.topics import TopicSpace
 
 
 def steps(space: TopicSpace, *arguments: str, code: int = 0) -> dict[str, dict[str, Any]]:
     said = ask("topics", *arguments, "--output", "json", environment=space.environment)
     assert said.code == code, said.err
-    return {step["topic"].removeprefix(space.prefix): step for step in json.loads(said.out)}
+    return {step["topic"].removeprefix(space.prefix): step for step in printed("topics", said.out)}
 
 
 def test_a_plan_creates_nothing_and_create_does_what_was_planned(topic_space: TopicSpace) -> None:

@@ -3,7 +3,6 @@ holds in the end is what the topics say last."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from tests.conftest import StartWorker
 from tests.integration.test_whole_path import headers, lag
 from tests.support.commands import ask
 from tests.support.installation import Installation
+from tests.support.json_output import printed
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
 
@@ -243,8 +243,8 @@ def test_what_is_refused_is_alone_in_the_dead_letters_and_what_comes_early_waits
         wait_until_done(worker)
         status = worker.get("/status").json()
         metrics = worker.get("/metrics").text
-        told = json.loads(ask("sku", "sku-37", "--output", "json", environment=settings).out)
-        came = json.loads(ask("sku", "early", "--output", "json", environment=settings).out)
+        told = printed("sku", ask("sku", "sku-37", "--output", "json", environment=settings).out)
+        came = printed("sku", ask("sku", "early", "--output", "json", environment=settings).out)
         counts = ask("dead-letters", "list", "--topic", "hako.dead-letters", environment=settings)
         assert "http_404" in counts.out, counts
         assert hako.api.contents() == stock.tables

@@ -19,6 +19,7 @@ from processor.sandbox.registry import RegistryApi
 from processor.sandbox.stand_in import StandIn
 from processor.topics import ORDER_TOPICS
 from tests.support.children import REPOSITORY, ChildProcess, free_ports, wait_until
+from tests.support.json_output import printed
 from tests.support.processes import OWN_PREFIXES
 from tests.support.topics import TopicSpace
 from tests.unit.sandbox.reference import HEADERS, PLACED
@@ -54,7 +55,7 @@ def environment(child: ChildProcess) -> dict[str, str]:
 
 def summary(child: ChildProcess) -> dict[str, Any]:
     """The JSON that it ends with."""
-    answer: dict[str, Any] = orjson.loads(child.log_tail().splitlines()[-1])
+    answer: dict[str, Any] = printed("simulate", child.log_tail().splitlines()[-1])
     return answer
 
 

@@ -1,0 +1,30 @@
+"""What the commands print as JSON, held against the schema that the README shows."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any
+
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # its types are a package of their own
+
+from tests.support.children import REPOSITORY
+
+
+def printed(command: str, out: str) -> Any:
+    """What `command` printed, parsed; fails the test where it is not what the README says."""
+    told = json.loads(out)
+    wrong = [f"{one.json_path}: {one.message}" for one in validator(command).iter_errors(told)]
+    assert not wrong, wrong[:5]
+    return told
+
+
+@cache
+def validator(command: str) -> Draft202012Validator:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```json$(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    schema = json.loads(text)
+    assert command in schema["$defs"], f"the README shows no schema of {command}"
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator({**schema, "$ref": f"#/$defs/{command}"})
