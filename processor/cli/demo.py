@@ -92,7 +92,7 @@ def _demo(settings: Settings, plan: Callable[[int], Shop], console: Console, *, 
             report = running.run(plan, screen.show, began_s)
         console.print(live.summary(report))
         if keep and not report.wrong:
-            _wait(running.environment, [worker.port for worker in running.workers], console)
+            _wait(running.environment, [worker.port for worker in running.workers], report.curious, console)
         wrong = [*report.wrong, *running.drain()]
     if wrong:
         console.print(live.problems(wrong))
@@ -102,14 +102,20 @@ def _demo(settings: Settings, plan: Callable[[int], Shop], console: Console, *, 
     return 0
 
 
-def _wait(environment: dict[str, str], ports: list[int], console: Console) -> None:
+def _wait(environment: dict[str, str], ports: list[int], order_id: str, console: Console) -> None:
     """Until Ctrl-C; says how to look around meanwhile."""
     console.print("Everything stays up until Ctrl-C. In another terminal:", highlight=False)
     for name in _SHOWN:
         if environment.get(name):
             console.print(f"  export {name}={environment[name]}", highlight=False, soft_wrap=True)
-    for port in ports:
-        console.print(f"  curl http://127.0.0.1:{port}/status", highlight=False)
+    console.print("and then, for example:", highlight=False)
+    workers = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+    examples = [f"order {order_id}", "dead-letters list"]
+    if environment["PROCESSOR_TOPIC_PREFIX"]:  # the broker inside cannot say who is in a group
+        examples.append(f"status --all --workers {workers}")
+    for example in examples:
+        console.print(f"  hakuna-processor {example}", highlight=False, soft_wrap=True)
+    console.print(f"  curl http://127.0.0.1:{ports[0]}/metrics", highlight=False, soft_wrap=True)
     try:
         while True:
             time.sleep(1)

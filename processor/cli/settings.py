@@ -53,7 +53,13 @@ def environment(file: Path | None) -> dict[str, str]:
         return dict(os.environ)
     from dotenv import dotenv_values
 
-    of_file = {name: value for name, value in dotenv_values(file).items() if value is not None}
+    from processor.errors import Unusable
+
+    try:
+        # As Docker and Kubernetes read such a file: a password may hold `${`.
+        of_file = {name: value for name, value in dotenv_values(file, interpolate=False).items() if value is not None}
+    except UnicodeDecodeError as broken:
+        raise Unusable([f"--env-file {file}: is no UTF-8 text ({broken.reason} at byte {broken.start})"]) from broken
     return {**of_file, **os.environ}
 
 

@@ -112,6 +112,13 @@ class Report:
     wrong: tuple[str, ...]
 
     @property
+    def curious(self) -> str:
+        """The ID of an order that something has befallen: one worth looking at."""
+        befallen = (step for step in self.written.values() if step.expected.answer is not None)
+        step = next(befallen, None) or next(iter(self.written.values()))
+        return step.key.decode("utf-8", "backslashreplace")
+
+    @property
     def outcomes(self) -> Counter[str]:
         """Records by how they ended at transform."""
         return Counter(step.expected.outcome.value for step in self.written.values())
@@ -144,7 +151,7 @@ class Demo:
         self.logs_wanted = False
         self.registry_url, self._registry_auth = registry
         self.workers = tuple(workers.start(role, self.environment, directory) for role in ROLES)
-        self._scraper = Scraper([worker.port for worker in self.workers], time.monotonic)
+        self._scraper = Scraper({worker.role: worker.port for worker in self.workers}, time.monotonic)
 
     @property
     def environment(self) -> dict[str, str]:

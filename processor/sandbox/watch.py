@@ -50,12 +50,13 @@ class Sight:
                 sums[dict(theirs).get(label, "")] += int(value)
         return {value: count for value, count in sorted(sums.items()) if count > 0}
 
-    def quantile(self, name: str, share: float) -> float:
+    def quantile(self, name: str, share: float, **labels: str) -> float:
         """A quantile of a histogram, as Prometheus computes it: linear within its bucket. NaN where it is
         empty; the last finite bound where it lies above."""
+        wanted = set(labels.items())
         sums: Counter[float] = Counter()
         for (found, theirs), value in self.samples.items():
-            if found == f"{name}_bucket":
+            if found == f"{name}_bucket" and wanted <= theirs:
                 sums[float(dict(theirs)["le"])] += int(value)
         return quantile(sorted(sums.items()), share)
 
@@ -89,8 +90,10 @@ class Scraper:
     """Asks workers on loopback ports. Mutable: `_last` is what each said last, for when one does not
     answer."""
 
-    def __init__(self, ports: Sequence[int], monotonic_s: Callable[[], float]) -> None:
-        self._ports = tuple(ports)
+    def __init__(self, ports: Mapping[str, int], monotonic_s: Callable[[], float]) -> None:
+        """`ports` by what their worker is called."""
+        self._names = {port: name for name, port in ports.items()}
+        self._ports = tuple(ports.values())
         self._monotonic_s = monotonic_s
         self._last: dict[int, str] = {}
 
@@ -107,17 +110,17 @@ class Scraper:
         for port in self._ports:
             status, text = _get(port, "/readyz")
             if status != 200:
-                reasons += _reasons(text)
+                reasons += _reasons(text) or [f"{self._names[port]}: no answer yet"]
         return reasons
 
 
 def _reasons(text: str) -> list[str]:
-    """What `/readyz` says when it does not say yes."""
+    """What `/readyz` says when it does not say yes; nothing where nobody answers."""
     try:
         found = orjson.loads(text)["reasons"]
         return [str(reason) for reason in found]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return ["no answer yet"]
+        return []
 
 
 def _get(port: int, path: str) -> tuple[int, str]:

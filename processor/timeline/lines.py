@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from processor.dead_letters.masking import HIDDEN
 from processor.dead_letters.selection import iso
 from processor.timeline.story import Happening, Kind
 
@@ -79,8 +80,9 @@ def _said(said: Mapping[str, Any]) -> str:
 
 
 def _person(facts: Mapping[str, Any]) -> str:
+    """What is shown of the customer; a row of what is hidden would tell nothing."""
     known = [value for part in ("customer", "billing_address") for value in (facts.get(part) or {}).values() if value]
-    return ", ".join(str(value) for value in known)
+    return ", ".join(str(value) for value in known if value != HIDDEN)
 
 
 def _ended(facts: Mapping[str, Any]) -> str:

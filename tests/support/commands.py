@@ -11,6 +11,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -87,6 +88,8 @@ def run_on_terminal(
                     shown += os.read(terminal, 65_536)
                 except OSError:  # the other end is closed
                     break
+        if time.monotonic() >= deadline:
+            os.kill(pid, signal.SIGKILL)  # it would be waited for without end
         _, status = os.waitpid(pid, 0)
     finally:
         os.close(terminal)

@@ -20,6 +20,10 @@ processor_consumer_lag_seconds{role="transform",topic="orders.placed",partition=
 SEND = """\
 # TYPE processor_records counter
 processor_records_total{role="send",topic="hakuna.outbox",outcome="delivered"} 7.0
+# TYPE processor_requests counter
+processor_requests_total{destination="hakuna",status="201"} 7.0
+processor_requests_total{destination="hakuna",status="503"} 1.0
+processor_requests_total{destination="hako",status="200"} 3.0
 # TYPE processor_delivery_latency_seconds histogram
 processor_delivery_latency_seconds_bucket{destination="hakuna",le="0.1"} 50.0
 processor_delivery_latency_seconds_bucket{destination="hakuna",le="0.5"} 90.0
@@ -38,6 +42,8 @@ def test_what_several_workers_say_is_added_up() -> None:
     assert sight.by("processor_retries_total", "reason") == {}
     assert sight.quantile("processor_delivery_latency_seconds", 0.5) == pytest.approx(0.1)
     assert sight.quantile("processor_delivery_latency_seconds", 0.99) == 0.5
+    assert sight.quantile("processor_delivery_latency_seconds", 0.99, destination="hakuna") == 0.5
+    assert math.isnan(sight.quantile("processor_delivery_latency_seconds", 0.99, destination="hako"))
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (0.75, 1.5), (1.0, 2.0)])
@@ -51,6 +57,7 @@ def test_a_quantile_of_nothing_is_not_a_number() -> None:
 
 
 def test_a_worker_that_does_not_answer_is_not_ready_and_says_nothing() -> None:
-    scraper = Scraper(free_ports(1), lambda: 1.0)
-    assert scraper.unready() == ["no answer yet"]
+    (port,) = free_ports(1)
+    scraper = Scraper({"send": port}, lambda: 1.0)
+    assert scraper.unready() == ["send: no answer yet"]
     assert scraper.sight().samples == {}
