@@ -64,4 +64,4 @@ def test_a_broker_that_is_gone_is_named() -> None:
 
 def test_what_makes_no_sense_is_said_before_anybody_is_asked() -> None:
     assert ask("topics", "plan").code == 78
-    assert ask("topics", "plan", "--retention", "soon").code == 2
+    assert ask("topics", "plan", "--retention", "soon").code == 1
