@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -69,7 +70,7 @@ from processor.stock.gathering import Gathering
 from processor.stock.intake import Decode as Fields
 from processor.stock.intake import Intake
 from processor.stock.sent import SentObjects, SentPast
-from processor.topics import NEEDED, ORDER_TOPICS, STOCK_TOPICS, Topic, missing, problems
+from processor.topics import BOOKS, CONFIG, NEEDED, ORDER_TOPICS, STOCK_TOPICS, Topic, missing, problems
 from processor.transform.batch import Decode, Plan
 from processor.transform.decode import ORDER_EVENT
 from processor.transform.rules import Rules
@@ -604,12 +605,21 @@ class SendLoop(Generic[EntryT]):
 
 def _topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mapping[str, TopicState]:
     """What the cluster says of a role's topics, by whole name. Raises `BrokerOutage` while one is missing (somebody
-    may be about to make it) or may not be looked at, `Unusable` where one is such that no waiting helps."""
+    may be about to make it: we ourselves where only our own books are) or may not be looked at, `Unusable` where one is
+    such that no waiting helps."""
     try:
         described = admin.describe([settings.topic(topic) for topic in NEEDED[role]])
     except Fatal as refused:  # a right is missing, and whoever grants it need not start us again
         raise BrokerOutage(str(refused)) from refused
     if absent := missing(role, described, settings.topic_prefix):
+        model = described[settings.topic(NEEDED[role][0])]
+        books = [topic for topic in NEEDED[role] if topic in BOOKS and settings.topic(topic) in absent]
+        if model is not None and len(books) == len(absent):
+            with suppress(Fatal):  # no right to make topics: somebody else has to
+                for book in books:
+                    name, config = settings.topic(book), CONFIG[book]
+                    admin.create(name, partitions=model.partitions, replicas=model.replicas, config=config)
+                raise BrokerOutage(f"topics of our own were missing and are made: {', '.join(absent)}")
         raise BrokerOutage(f"topics are missing: {', '.join(absent)}; make them with `hakuna-processor topics create`")
     there = {name: state for name, state in described.items() if state is not None}
     if wrong := problems(role, there, settings.topic_prefix):

@@ -118,6 +118,11 @@ NEEDED: Final[Mapping[Role, tuple[Topic, ...]]] = {
 }
 """The topics that a role cannot work without; all of them have the partition count of the first."""
 
+BOOKS: Final = frozenset({Topic.SEND_OFFSETS, Topic.RESOLUTIONS, Topic.HAKO_SENT})
+"""What we note down for ourselves: nobody else reads or writes them, so whoever finds one missing makes it."""
+
+CONFIG: Final[Mapping[Topic, Mapping[str, str]]] = {plan.topic: plan.config for plan in TOPICS}
+
 _COMPACTED_TOPICS: Final = frozenset(plan.topic for plan in TOPICS if plan.config is _COMPACTED)
 
 

@@ -34,11 +34,11 @@ from processor.edges.kafka_groups import KafkaGroups
 from processor.edges.kafka_purge import RecordDeletion
 from processor.edges.kafka_reader import KafkaReader
 from processor.edges.kafka_transaction import KafkaTransaction
-from processor.errors import Unusable
+from processor.errors import Fatal, Unusable
 from processor.hakuna import Api
 from processor.interfaces import Committed, Consumer
 from processor.records import EntryType, TopicPartition
-from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
+from processor.topics import CONFIG, ORDER_TOPICS, STOCK_TOPICS, Topic
 
 LETTER_TOPICS: Final = tuple(topic for topic in Topic if topic.endswith(".dead-letters"))
 GROUP: Final = "hakuna-processor.dead-letters"
@@ -138,9 +138,21 @@ class Desk:
         return list(letters), tuple(origins)
 
     def needs_resolutions(self) -> None:
-        """Raises `Refused` where nothing can be resolved."""
-        if self.offsets.partitions(self.resolutions) is None:
-            raise Refused(f"there is no topic {self.resolutions}; make it with `hakuna-processor topics create`")
+        """Makes the topic of resolutions where it is missing, beside letters that are there. Raises `Refused` where
+        nothing can be resolved."""
+        if self.offsets.partitions(self.resolutions) is not None:
+            return
+        letters = self.admin.describe([self.settings.topic(topic) for topic in LETTER_TOPICS])
+        model = next((state for state in letters.values() if state is not None), None)
+        why = "no dead-letter topic of ours is there either"
+        if model is not None:
+            try:
+                config = CONFIG[Topic.RESOLUTIONS]
+                self.admin.create(self.resolutions, partitions=model.partitions, replicas=model.replicas, config=config)
+                return
+            except Fatal as refused:
+                why = str(refused)
+        raise Refused(f"there is no topic {self.resolutions}; make it with `hakuna-processor topics create` ({why})")
 
     def field(self, letters: str) -> Field:
         settings = self.settings
