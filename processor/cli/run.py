@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -11,6 +13,11 @@ from processor.cli.settings import env_file, settings_or_exit
 from processor.config import Role
 
 _ALL = "all"
+
+
+def _before_the_worker(number: int, _frame: FrameType | None) -> None:
+    """Until the worker listens itself, some seconds on a busy machine: nothing has begun that a drain would end."""
+    sys.exit(0)
 
 
 @click.command("run", short_help="runs the roles of a worker")
@@ -30,6 +37,8 @@ def command(role: str, env_file: Path | None) -> None:
     hakuna-processor run --role send --env-file worker.env
     hakuna-processor run --role hako
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _before_the_worker)
     roles = settings_or_exit(env_file, None).configured_roles() if role == _ALL else (Role(role),)
     settings = settings_or_exit(env_file, roles)
 

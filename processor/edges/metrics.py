@@ -124,19 +124,20 @@ _CIRCUIT: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerSta
 
 class _Lags:
     """The lag gauges of one role. Mutable: `_shown` are the partitions that they show now, so that one that went
-    elsewhere leaves no last value behind."""
+    elsewhere leaves no last value behind. One whose end is not known yet has none: a 0 would say that all is done."""
 
     def __init__(self, role: Role) -> None:
         self._role = role.value
         self._shown: set[tuple[str, int]] = set()
 
     def show(self, lags: Sequence[SourceLag | PartitionLag]) -> None:
-        now = {(lag.topic, lag.partition) for lag in lags}
+        known = [lag for lag in lags if lag.known]
+        now = {(lag.topic, lag.partition) for lag in known}
         for topic, partition in self._shown - now:
             LAG_RECORDS.remove(self._role, topic, str(partition))
             LAG_SECONDS.remove(self._role, topic, str(partition))
         self._shown = now
-        for lag in lags:
+        for lag in known:
             LAG_RECORDS.labels(self._role, lag.topic, lag.partition).set(lag.records)
             LAG_SECONDS.labels(self._role, lag.topic, lag.partition).set(lag.seconds)
 

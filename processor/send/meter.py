@@ -70,7 +70,8 @@ class RequestMeter(Protocol):
 
 
 class PartitionLag(NamedTuple):
-    """One outbox partition: unfinished records, and the age of the oldest of them (0 when none)."""
+    """One outbox partition: unfinished records, and the age of the oldest of them (0 when none). `known`: whether the
+    broker has said yet how many there are."""
 
     topic: str
     partition: int
@@ -78,6 +79,7 @@ class PartitionLag(NamedTuple):
     seconds: float
     held_orders: int
     restore_remaining: int
+    known: bool = True
 
 
 NONE_IGNORED: Final[Mapping[tuple[str, IgnoredReason], int]] = {}

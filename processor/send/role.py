@@ -393,7 +393,8 @@ class SendRole(Generic[EntryT]):
             record = oldest.record if isinstance(oldest, Pending) else oldest
             seconds = 0.0 if record is None else max(now_ms - record.timestamp_ms, 0) / 1000
             remaining = self._takeover.remaining(assignment) + self._catch_up.remaining(assignment)
-            lags.append(PartitionLag(*where, records, seconds, self._loop.held_orders(assignment.epoch), remaining))
+            held, known = self._loop.held_orders(assignment.epoch), records > 0 or where in ends
+            lags.append(PartitionLag(*where, records, seconds, held, remaining, known))
             committed = assignment.committed.next_offset
             statuses.append(PartitionStatus(*where, position, committed, records, *self._blocked(oldest)))
             excused = isinstance(oldest, Pending) and self._loop.waits(oldest)

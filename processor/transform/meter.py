@@ -30,12 +30,14 @@ class Written(NamedTuple):
 
 
 class SourceLag(NamedTuple):
-    """One source partition: how many records are unfinished, and how old the oldest of them is (0 when none)."""
+    """One source partition: how many records are unfinished, and how old the oldest of them is (0 when none).
+    `known`: whether the broker has said yet how many there are."""
 
     topic: str
     partition: int
     records: int
     seconds: float
+    known: bool = True
 
 
 class StateSize(NamedTuple):

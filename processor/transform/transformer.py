@@ -607,7 +607,8 @@ class Transformer:
             # Known to be there and not read yet: as old as the last one that was, which it came after.
             oldest_ms = one.last_timestamp_ms
         seconds = 0.0 if not records or oldest_ms is None or oldest_ms < 0 else max(0.0, (now_ms - oldest_ms) / 1000)
-        return SourceLag(*one.partition, records, seconds)
+        known = records > 0 or one.at_end or one.partition in ends
+        return SourceLag(*one.partition, records, seconds, known)
 
     def _blocked(self, one: Input, lag: SourceLag, now_s: float, now_ms: int) -> tuple[str | None, int | None]:
         """What this partition waits for, and since when (epoch ms)."""

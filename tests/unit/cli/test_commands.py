@@ -137,6 +137,19 @@ def test_an_order_id_that_is_empty_is_none() -> None:
         assert "ORDER_ID: is empty" in said.output
 
 
+def test_sigterm_before_the_worker_listens_itself_is_0() -> None:
+    program = (
+        "import os, signal, time, processor.cli.run\n"
+        "def stopped(*_):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+        "processor.cli.run.settings_or_exit = stopped\n"
+        "from processor.cli import main\n"
+        "main(['run'])\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == 0
+
+
 def test_a_bug_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     @click.command()
     def failing() -> None:
