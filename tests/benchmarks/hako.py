@@ -1,6 +1,6 @@
 """Hako under pressure: `python -m tests.benchmarks hako [--records N] [--keys N] [--rate N] [--seconds N]`.
 
-    first run    a full topic: N records of far fewer keys; each key is sent once
+    first run    a full topic: N records of far fewer keys; each key is told once, or this fails
     changes      levels change at `rate` a second, against the quota that Hako allows; what is sent is the newest
 
 One hako process, the strict stand-in with its 120 requests a minute. In the end the stand-in's tables are the last
@@ -33,7 +33,7 @@ from tests.support.topics import TopicSpace
 PARTITIONS = 4
 WAREHOUSES = 10
 QUOTA = Quota(120, 60.0)
-WAIT_S_MAX = 600.0
+WAIT_S_MAX = 1800.0
 
 
 class Stock:
@@ -97,14 +97,20 @@ def main(arguments: list[str] | None = None) -> None:
             stock.change()
         made.flush()
         catalogue = len(stock.skus) + WAREHOUSES
-        settings = made.environment | {"HAKO_BASE_URL": f"{api.url}/v0", "HAKO_API_KEY": SANDBOX_KEY}
+        hako_settings = {
+            "HAKO_BASE_URL": f"{api.url}/v0",
+            "HAKO_API_KEY": SANDBOX_KEY,
+            "PROCESSOR_HAKO_CATCH_UP": "1h",  # a busy machine is no reason to tell keys twice
+        }
+        settings = made.environment | hako_settings
         print(f"hako, {options.records:,} levels of {len(stock.last):,} keys, {catalogue:,} objects", flush=True)
         with Worker("run", "--role", "hako", environment=settings, directory=Path(directory)) as worker:
             started_s = time.monotonic()
             finish(worker, options.records + catalogue)
-            sent = sum(len(hako.record.history(subject)) for subject in hako.record.subjects())
+            told = [len(hako.record.history(subject)) for subject in hako.record.subjects()]
             print(_line("first run", worker, started_s, 0.0, options.records, hako.record.requests), flush=True)
-            print(f"{'':<12} {sent:,} objects told, {sent - catalogue - len(stock.last):,} of them twice", flush=True)
+            print(f"{'':<12} {len(told):,} objects told, {sum(told) - len(told):,} of them again", flush=True)
+            assert len(told) == sum(told) == catalogue + len(stock.last), "an object is told twice, or never"
             before, cpu_before, started_s = hako.record.requests, cpu_s(worker.pid), time.monotonic()
             changed = 0
             while (elapsed_s := time.monotonic() - started_s) < options.seconds:
