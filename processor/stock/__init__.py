@@ -2,7 +2,9 @@
 
 catalog.items, catalog.warehouses, inventory.levels
     ─► intake.py     a record as a change, or why it is none
-    ─► gathering.py  the newest change of each object, in arrays, in the order in which Hako can take them
+    ─► (send: each topic read to its end before anything goes)
+    ─► gathering.py  the newest change of each object, in arrays, in the order in which Hako can take them;
+                     whose turn it is (`kinds.py`), and levels of what Hako does not know (`parked.py`)
     ─► (send: quota, requests, verdicts, retries, splitting, dead letters, commits)
     ─► sent.py       what was accepted of each object: the compacted topic `hako.sent`, read again after a move
 """
