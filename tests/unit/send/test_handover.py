@@ -69,3 +69,26 @@ def test_a_report_that_is_there_already_is_not_waited_for() -> None:
     handover.wait(60.0)
     assert len(handover.collect(10)) == 1
     handover.wait(0.001)
+
+
+def test_what_the_loop_has_not_come_to_is_known_and_it_takes_no_more_at_once_than_was_there() -> None:
+    handover: Handover[int] = Handover()
+    loop = asyncio.new_event_loop()
+    seen: list[int] = []
+
+    def receive(message: Any) -> None:
+        seen.append(handover.undelivered)
+        if len(seen) < 3:  # the other side goes on giving meanwhile
+            handover.give([entry(9)])
+
+    handover.give([entry(1), entry(2)])
+    assert handover.undelivered == 2
+    handover.attach(loop, receive)
+    assert seen == [0]
+    assert handover.undelivered == 1
+    for _ in range(3):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    assert seen == [0, 0, 0]
+    assert handover.undelivered == 0
+    loop.close()
