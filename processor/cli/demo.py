@@ -110,9 +110,10 @@ def _wait(environment: dict[str, str], ports: list[int], order_id: str, console:
             console.print(f"  export {name}={environment[name]}", highlight=False, soft_wrap=True)
     console.print("and then, for example:", highlight=False)
     workers = ",".join(f"http://127.0.0.1:{port}" for port in ports)
-    examples = [f"order {order_id}", "dead-letters list"]
-    if environment["PROCESSOR_TOPIC_PREFIX"]:  # the broker inside cannot say who is in a group
-        examples.append(f"status --all --workers {workers}")
+    if environment["PROCESSOR_TOPIC_PREFIX"]:
+        examples = [f"order {order_id}", "dead-letters list", f"status --all --workers {workers}"]
+    else:  # the broker inside finds no offset by its time, and cannot say who is in a group
+        examples = [f"order --full {order_id}", "dead-letters list"]
     for example in examples:
         console.print(f"  hakuna-processor {example}", highlight=False, soft_wrap=True)
     console.print(f"  curl http://127.0.0.1:{ports[0]}/metrics", highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from tests.support.children import REPOSITORY, ChildProcess, free_ports, wait_until
+from tests.support.commands import ask
 from tests.support.processes import OWN_PREFIXES
 
 SECONDS_MAX = 110.0  # by itself some 25 s; a busy machine takes its time
@@ -53,7 +55,20 @@ def workers_of(pid: int) -> list[int]:
 
 @pytest.mark.slow
 def test_it_runs_with_nothing_and_every_record_becomes_what_the_rules_say(demo: Demo, tmp_path: Path) -> None:
-    child = demo(*SMALL)
+    """And while it is kept, the commands that it names as examples answer."""
+    child = demo(*SMALL, "--keep")
+    wait_until(lambda: "curl " in child.log_tail(), what="the demo", timeout_s=SECONDS_MAX, child=child)
+    kept = child.log_tail()
+    environment = dict(re.findall(r"^  export (\w+)=(\S+)$", kept, re.MULTILINE))
+    (order, *arguments), letters = (
+        line.split() for line in re.findall(r"^  hakuna-processor (.*)$", kept, re.MULTILINE)
+    )
+    timeline = ask(order, *arguments, environment=environment)
+    assert timeline.code == 0, timeline.err
+    for word in ("order_placed", "transformed", "dead letter", "state"):
+        assert word in timeline.out
+    assert "orders.dead-letters" in ask(*letters, environment=environment).out
+    child.signal(signal.SIGINT)
     code = child.wait(SECONDS_MAX)
     shown = child.log_tail()
     assert code == 0, shown
