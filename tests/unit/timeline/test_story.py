@@ -26,11 +26,13 @@ from processor.records import (
     Stage,
     TopicPartition,
 )
+from processor.timeline import story
 from processor.timeline.gather import Found
 from processor.timeline.lines import line
-from processor.timeline.story import Happening, Kind, tell
+from processor.timeline.story import Fields, Happening, Kind
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform.order_state import LineTotals, OrderState, ParkedEvent, Standing
+from tests.support.json_output import printed
 
 T = 1_800_000_000_000
 ORDER = OrderId("ord-1")
@@ -99,6 +101,13 @@ def found(*, state: OrderState | None = None, committed: int = 100, **topics: li
 def placed_state(*, cancelled_at_ms: int | None = None, event_ids: tuple[str, ...] = ()) -> OrderState:
     order = Order(PLACED, cancelled_at_ms=cancelled_at_ms)
     return OrderState(Standing.PLACED, T + 9, order, (LineTotals(fulfilled=1),), event_ids, ())
+
+
+def tell(known: Found, fields: Mapping[Topic, Fields], *, personal: bool) -> list[Happening]:
+    """The timeline, which is what the README says of its JSON, whatever is in it."""
+    told = story.tell(known, fields, personal=personal)
+    printed("order", json.dumps({"order_id": "ord-1", "timeline": [one.as_json() for one in told]}))
+    return told
 
 
 def became(known: Found, kind: Kind = Kind.EVENT, *, fields: Any = FIELDS) -> list[tuple[str, str | None]]:
