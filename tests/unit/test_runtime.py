@@ -29,8 +29,11 @@ class Cluster:
             f"shop.{topic}": TopicState(6, 3, CONFIG[topic], topic) for topic in NEEDED[role] if topic not in without
         }
         self.may_create = True
+        self.denied: str | None = None
 
     def describe(self, topics: Sequence[str]) -> Mapping[str, TopicState | None]:
+        if self.denied is not None:
+            raise Fatal(self.denied)
         return {name: self.topics.get(name) for name in topics}
 
     def create(self, topic: str, *, partitions: int, replicas: int, config: Mapping[str, str]) -> bool:
@@ -66,3 +69,12 @@ def test_without_the_right_to_make_topics_a_book_is_waited_for(settings: Setting
     cluster.may_create = False
     with pytest.raises(BrokerOutage, match="make them with"):
         _topics(settings, Role.SEND, cluster)  # type: ignore[arg-type]  # as above
+
+
+def test_a_right_that_is_missing_at_the_start_is_waited_for_and_named(settings: Settings) -> None:
+    cluster = Cluster(Role.SEND)
+    cluster.denied = "not allowed to ask about shop.hakuna.outbox (Describe)"
+    with pytest.raises(BrokerOutage, match=r"not allowed to ask about shop\.hakuna\.outbox"):
+        _topics(settings, Role.SEND, cluster)  # type: ignore[arg-type]  # as above
+    cluster.denied = None
+    assert len(_topics(settings, Role.SEND, cluster)) == len(NEEDED[Role.SEND])  # type: ignore[arg-type]  # as above
