@@ -4,7 +4,8 @@
     ├── BadRecord            this record can never be taken     → dead letter, the next record goes on
     ├── Outage               something we need does not answer  → wait, say so, lose nothing
     │   ├── RegistryOutage       the schema registry
-    │   └── BrokerOutage         Kafka
+    │   ├── BrokerOutage         Kafka
+    │   └── KeyMissing           a file that shall hold an API key, and may yet be mounted
     ├── TransactionAborted   nothing of this batch was written  → roll back the state, seek back, take it again
     ├── Fenced               someone else owns the partitions   → abandon, make a new producer, join again
     │   └── OutcomeUnknown       a commit that nobody confirmed → the same, and ask what the group has committed
@@ -45,6 +46,17 @@ class RegistryOutage(Outage):
 
 class BrokerOutage(Outage):
     """No broker answers, or the answer may be asked for again."""
+
+
+class KeyMissing(Outage):
+    """A key file is not there or holds no key: a secret may be made after the pods that mount it."""
+
+    REMEDY = "put the key, and nothing else, into that file, readable for this user"
+
+    def __init__(self, setting: str, what: str) -> None:
+        super().__init__(f"{setting}: {what}; {self.REMEDY} (on Kubernetes: the secret that is mounted there)")
+        self.setting = setting
+        self.what = what
 
 
 class TransactionAborted(ProcessorError):

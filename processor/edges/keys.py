@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from processor.config import KeySource, api_key
-from processor.errors import Unusable
+from processor.errors import KeyMissing
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ class FixedKey:
 
 
 class FileKey:
-    """A key in a file. Raises `Unusable` where there is none at the start.
+    """A key in a file. Raises `KeyMissing` where there is none at the start.
 
     Mutable: `_value` the last good content, `_complained` the last complaint that was logged.
     """
@@ -42,7 +42,7 @@ class FileKey:
         try:
             self._value = _read(path)
         except (OSError, ValueError) as wrong:
-            raise Unusable([f"{setting}: {path}: {_why(wrong)}"]) from wrong
+            raise KeyMissing(setting, f"{path}: {_why(wrong)}") from wrong
 
     def current(self) -> str:
         return self._value

@@ -37,9 +37,9 @@ WORKERS_MAX: Final = 256
 _OPEN_FILES_MAX: Final = 64
 """Table files open per partition, lest 50 partitions meet the limit of 1,024 file descriptors."""
 
+_FULL: Final = ("No space left", "Disk quota exceeded")
 _DISK_TROUBLE: Final = (
-    "No space left",
-    "Disk quota exceeded",
+    *_FULL,
     "Read-only file system",
     "Permission denied",
     "Operation not permitted",
@@ -105,6 +105,8 @@ class RocksStore:
 
     def _trouble(self, done: str, cause: Exception) -> StateCorrupt | Fatal:
         message = f"the store in {self._path} cannot be {done}: {cause}"
+        if any(words in str(cause) for words in _FULL):
+            return Fatal(f"{message}; the volume is full: enlarge it, or share the partitions out to more workers")
         if any(words in str(cause) for words in _DISK_TROUBLE):
             return Fatal(message)
         return StateCorrupt(message)

@@ -23,7 +23,7 @@ from processor.config import KeySource, Settings
 from processor.edges.clock import SystemClock
 from processor.edges.http_choice import tls_context
 from processor.edges.keys import key_of
-from processor.errors import Unusable
+from processor.errors import KeyMissing
 from processor.hakuna import Api
 from processor.preflight.findings import Area, Finding, note, problem, sound
 
@@ -61,11 +61,8 @@ def _check(
         return []  # complained of with the settings
     try:
         key = key_of(source, f"{place.key_setting}_FILE").current()
-    except Unusable as unusable:
-        (complaint,) = unusable.problems
-        name, _, what = complaint.partition(": ")
-        remedy = "put the key, and nothing else, into that file, readable for this user"
-        return [problem(Area.KEYS, name, what, remedy)]
+    except KeyMissing as missing:
+        return [problem(Area.KEYS, missing.setting, missing.what, KeyMissing.REMEDY)]
     if tries:
         return _try(place, request(key))
     why = "not tried: the request would not be counted in the quota; a wrong key shows with the first one"
