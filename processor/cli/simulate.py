@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from processor.config import Settings
     from processor.sandbox.orders import Shop
     from processor.sandbox.simulation import Simulation
+    from processor.sandbox.stock import Changing
 
 _HAKO_QUOTA: Final = "120/60s"
 
@@ -87,6 +88,13 @@ _OUTAGE = _Parsed("from:for[:fault]", _outage)
 @click.option(
     "--bad-share", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Orders with a mistake."
 )
+@click.option(
+    "--changes",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Changes of items and levels a second, without end.",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Other orders, other faults.")
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @env_file
@@ -107,6 +115,7 @@ def command(
     orders: int,
     rate: float,
     bad_share: float,
+    changes: float,
     seed: int,
     output: str,
     env_file: Path | None,
@@ -117,7 +126,8 @@ def command(
     they have seen at /_sandbox/record, and take another behaviour at /_sandbox/script.
 
     With --orders, a shop writes the histories of orders to the source topics (KAFKA_* and SCHEMA_REGISTRY_URL), good
-    ones and bad ones. The same seed writes the same orders, so a second run needs another one.
+    ones and bad ones; with --changes, a catalogue and what is in its warehouses. The same seed writes the same orders,
+    so a second run needs another one.
 
     \b
     hakuna-processor simulate --latency 50ms --fault 503=0.02 --refuse-country li
@@ -138,13 +148,14 @@ def command(
         )
     except msgspec.ValidationError as wrong:
         raise click.UsageError(str(wrong)) from None
-    settings = settings_or_exit(env_file, (Role.TRANSFORM,)) if orders else None
+    settings = settings_or_exit(env_file, (Role.TRANSFORM,)) if orders or changes else None
 
     # After the options, so that a wrong one is named at once.
     import time
 
     from processor.sandbox.orders import Shop
     from processor.sandbox.simulation import Endpoints, Simulation
+    from processor.sandbox.stock import Changing
 
     replace = msgspec.structs.replace
     refused_countries = frozenset(country.lower() for country in countries)
@@ -155,18 +166,20 @@ def command(
         hako_port,
         replace(hakuna, quota=hako_quota, refused_skus=frozenset(skus)),
     )
+    now_ms = int(time.time() * 1000)
+    stock = Changing(changes, bad_share, seed, now_ms) if changes else None
     plan = Shop(
         orders,
         rate,
         bad_share,
         seed,
-        int(time.time() * 1000),
+        now_ms,
         refused_countries=refused_countries,
         refused_products=refused_products,
     )
     try:
         with Simulation(endpoints) as simulation:
-            code = _run(simulation, settings, plan)
+            code = _run(simulation, settings, plan, stock)
     except OSError as taken:
         raise click.ClickException(str(taken)) from None
     summary = simulation.summary()
@@ -174,25 +187,28 @@ def command(
     sys.exit(code)
 
 
-def _run(simulation: Simulation, settings: Settings | None, plan: Shop) -> int:
+def _run(simulation: Simulation, settings: Settings | None, plan: Shop, stock: Changing | None) -> int:
     """Until it is stopped; with `settings`, a shop writes meanwhile. The exit code: 1 when it could not."""
     _stop_on_signals(simulation)
     click.echo("Stand-ins for Hakuna and Hako answer. A worker finds them with\n", err=True)
     for name, value in simulation.environment.items():
         click.echo(f"  export {name}={value}", err=True)
     click.echo("\nCtrl-C ends them.", err=True)
-    if settings is not None and not _wrote(simulation, settings, plan):
+    if settings is not None and not _wrote(simulation, settings, plan, stock):
         return 1
     while not simulation.stopped.wait(1):
         pass
     return 0
 
 
-def _wrote(simulation: Simulation, settings: Settings, plan: Shop) -> bool:
+def _wrote(simulation: Simulation, settings: Settings, plan: Shop, stock: Changing | None) -> bool:
     """Whether the shop could write its records; says so either way."""
     from processor.errors import Fatal
     from processor.errors import Outage as Unreachable
     from processor.sandbox.writer import OrderWriter, Written
+    from processor.topics import ORDER_TOPICS, STOCK_TOPICS
+
+    topics = (*(ORDER_TOPICS if plan.orders else ()), *(STOCK_TOPICS if stock is not None else ()))
 
     def writer(written: Written) -> OrderWriter:
         return OrderWriter(
@@ -200,11 +216,12 @@ def _wrote(simulation: Simulation, settings: Settings, plan: Shop) -> bool:
             settings.registry_url,
             registry_auth=settings.registry_auth,
             topic_prefix=settings.topic_prefix,
+            topics=topics,
             written=written,
         )
 
     try:
-        records = simulation.write(writer, plan)
+        records = simulation.write(writer, plan, stock)
     except (Unreachable, Fatal) as failure:
         click.echo(f"The shop cannot write: {failure}", err=True)
         return False

@@ -7,11 +7,13 @@ Owned by the command `simulate`. The stand-ins answer until the end, whether or 
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -23,6 +25,7 @@ from processor.sandbox.loopback import Loopback
 from processor.sandbox.orders import Shop, shop
 from processor.sandbox.script import Script
 from processor.sandbox.stand_in import StandIn
+from processor.sandbox.stock import Changing, changing
 from processor.sandbox.writer import OrderWriter, Written, write_in_time
 
 _WINDOW_S: Final = 60.0
@@ -63,9 +66,13 @@ class Simulation:
             "HAKO_API_KEY": hako.script.key,
         }
 
-    def write(self, writer: Callable[[Written], OrderWriter], plan: Shop) -> int:
-        """Lets a shop write its records, each at its time; returns how many, early when `stopped`."""
-        return write_in_time(writer(self._count), shop(plan), lambda: int(time.time() * 1000), self.stopped.is_set)
+    def write(self, writer: Callable[[Written], OrderWriter], plan: Shop, stock: Changing | None = None) -> int:
+        """Lets a shop write its records, each at its time; returns how many, early when `stopped`. With `stock` it
+        never ends by itself."""
+        steps = shop(plan)
+        if stock is not None:
+            steps = heapq.merge(steps, changing(stock), key=attrgetter("timestamp_ms"))
+        return write_in_time(writer(self._count), steps, lambda: int(time.time() * 1000), self.stopped.is_set)
 
     def summary(self) -> dict[str, Any]:
         """What was seen of requests, by API, and written of records, by what must become of them."""

@@ -1,5 +1,6 @@
 """The compose file, loaded by compose's own loader, and its settings by ours."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,17 @@ def test_all_that_runs_is_scraped() -> None:
     (scraped,) = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())["scrape_configs"]
     (names,) = scraped["dns_sd_configs"]
     assert set(names["names"]) == {name for name, service in OURS.items() if service["command"][0] == "run"}
+
+
+def test_every_role_has_something_to_do_and_its_api_beside_it() -> None:
+    roles = {name for name, service in OURS.items() if service["command"][0] == "run"}
+    assert roles == {"transform", "send", "hako"}
+    written = [word for service in OURS.values() for word in service["command"] if service["command"][0] == "simulate"]
+    assert {"--orders", "--changes"} <= set(written)
+    assert OURS["hako-stand-in"]["network_mode"] == "service:hako"
+
+
+def test_the_ports_stand_in_the_readme() -> None:
+    told = (DEPLOY / "README.md").read_text().split("On the laptop:")[1].split("\n\n")[0]
+    ports = {port.rsplit(":", 2)[1] for service in SERVICES.values() for port in service.get("ports", [])}
+    assert ports == set(re.findall(r"\b\d{4,5}\b", told))

@@ -13,11 +13,12 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from confluent_kafka import KafkaException
 
 from processor.sandbox.loopback import Loopback
 from processor.sandbox.registry import RegistryApi
 from processor.sandbox.stand_in import StandIn
-from processor.topics import ORDER_TOPICS
+from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
 from tests.support.children import REPOSITORY, ChildProcess, free_ports, wait_until
 from tests.support.json_output import printed
 from tests.support.processes import OWN_PREFIXES
@@ -101,6 +102,25 @@ def test_a_shop_writes_to_the_source_topics(simulate: Simulate, topic_space: Top
     written = summary(child)["records"]["written"]
     assert written > 100
     assert sum(len(topic_space.records(topic)) for topic in ORDER_TOPICS) == written
+
+
+def test_a_stock_changes_until_it_is_stopped(simulate: Simulate, topic_space: TopicSpace) -> None:
+    topic_space.create(*STOCK_TOPICS, partitions=2)
+    with Loopback(StandIn(RegistryApi())) as registry:
+        child = simulate(
+            *("--hakuna-port", "0", "--hako-port", "0", "--output", "json", "--changes", "200"),
+            environment=topic_space.environment | {"SCHEMA_REGISTRY_URL": registry.url},
+        )
+
+        def written() -> bool:
+            try:
+                return sum(topic_space.end_offsets(Topic.LEVELS).values()) > 50
+            except KafkaException:  # the leader of a topic that was just made is still taking it over
+                return False
+
+        wait_until(written, what="levels", timeout_s=60, child=child)
+        assert child.terminate(10) == 0
+    assert summary(child)["records"]["written"] == sum(len(topic_space.records(topic)) for topic in STOCK_TOPICS)
 
 
 def test_a_shop_that_cannot_write_says_why_and_ends_with_1(simulate: Simulate) -> None:

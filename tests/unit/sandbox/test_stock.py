@@ -1,10 +1,12 @@
-"""The demo's stock: what Hako must hold in the end is what its records say last."""
+"""The demo's stock: what Hako must hold in the end is what its records say last. `simulate`'s goes on for ever."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
-from processor.sandbox.stock import SOLD_OFF, stock
+from processor.sandbox.history import Truncated
+from processor.sandbox.stock import ITEMS, REFUSED_SKU, SOLD_OFF, WAREHOUSES, Changing, changing, stock
 from processor.topics import STOCK_TOPICS, Topic
 
 
@@ -29,3 +31,23 @@ def test_the_tables_are_what_the_records_say_last() -> None:
 def test_the_same_seed_is_the_same_stock() -> None:
     assert stock(3, 1000) == stock(3, 1000)
     assert stock(3, 1000) != stock(4, 1000)
+
+
+def test_a_stock_that_goes_on_begins_with_the_catalogue_and_keeps_its_rate() -> None:
+    steps = list(islice(changing(Changing(rate=10, bad_share=0, seed=1, start_ms=5_000)), 1_063))
+    catalogue, changes = steps[: len(WAREHOUSES) + ITEMS], steps[len(WAREHOUSES) + ITEMS :]
+    assert {step.topic for step in catalogue} == {Topic.WAREHOUSES, Topic.ITEMS}
+    assert len({step.key for step in catalogue}) == len(catalogue)
+    assert [step.timestamp_ms for step in changes] == [5_000 + number * 100 for number in range(1_000)]
+    assert {step.topic for step in changes} == {Topic.LEVELS, Topic.ITEMS}
+
+
+def test_the_bad_changes_are_of_every_kind() -> None:
+    plan = Changing(rate=10, bad_share=0.2, seed=1, start_ms=5_000_000)
+    changes = list(islice(changing(plan), len(WAREHOUSES) + ITEMS, 1_063))
+    told = [step.value for step in changes if isinstance(step.value, dict)]
+    assert sum(isinstance(step.value, Truncated) for step in changes) == 50
+    assert sum(value["sku"] == REFUSED_SKU for value in told) == 50
+    assert sum(value["sku"].startswith("hk-unheard-of") for value in told) == 50
+    assert sum(value.get("occurred_at", plan.start_ms) < plan.start_ms for value in told) == 50
+    assert list(islice(changing(plan), 500)) == list(islice(changing(plan), 500))
