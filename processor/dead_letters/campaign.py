@@ -37,7 +37,7 @@ from processor.dead_letters.resolutions import (
     run_key,
 )
 from processor.dead_letters.selection import Selection
-from processor.dead_letters.survey import Field, Route, Survey
+from processor.dead_letters.survey import UNKEYED, Field, Route, Survey
 from processor.errors import ProcessorError
 from processor.interfaces import Clock, Reader
 from processor.records import TopicPartition
@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 UNPACED_S: Final = 1e6
 """Letters a second where nothing is sent: what is only noted down needs no pace."""
 EXAMPLES_MAX: Final = 20
-"""Letters that a summary names one by one."""
+"""Letters and orders that a summary names one by one."""
 
 
 class Refused(ProcessorError):
@@ -72,7 +72,7 @@ class Clients:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What is to be done. `given` are the words of the command that select; `discard` is why the letters are put aside
-    (None: they are sent)."""
+    (None: they are sent); `paced_by` says where the rate comes from."""
 
     field: Field
     given: str
@@ -87,11 +87,13 @@ class Task:
     canary: int = 0
     share_max: float = 1.0
     rate_s: float = UNPACED_S
+    paced_by: str = ""
     silence_s_max: float = 900.0
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What will be done, in letters. `stays` and `superseded` by why; `letters` are examples of those that stay."""
+    """What will be done, in letters. `stays` and `superseded` by why; `letters` are examples of those that stay,
+    `order_ids` the orders whose turn comes first."""
 
     topic: str
     replay_id: str
@@ -99,11 +101,14 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     goes: int
     of_which_follow: int
     orders: int
+    held_orders: int
+    order_ids: tuple[str, ...]
     reasons: dict[str, int]
     stays: dict[str, int]
     superseded: dict[str, int]
     letters: tuple[str, ...]
     rate_s: float
+    paced_by: str
     seconds: float
 
 
@@ -238,6 +243,12 @@ class Campaign:
             goes=goes,
             of_which_follow=plan.followers(),
             orders=plan.orders,
+            held_orders=plan.held_orders(),
+            order_ids=tuple(
+                order_id.decode("utf-8", "replace")
+                for order_id in plan.first_orders(EXAMPLES_MAX)
+                if not order_id.startswith(UNKEYED)
+            ),
             reasons=plan.reasons(Status.GO),
             stays=plan.whys(Status.STAYS),
             superseded=plan.whys(Status.STALE),
@@ -246,6 +257,7 @@ class Campaign:
                 for partition, offset, why in plan.examples(Status.STAYS, EXAMPLES_MAX)
             ),
             rate_s=task.rate_s,
+            paced_by=task.paced_by,
             seconds=round(goes / task.rate_s, 1),
         )
 
@@ -266,7 +278,7 @@ class Campaign:
             self._note(run)
         log.info(
             "run begins", replay_id=run.replay_id, topic=run.topic, letters=self._plan.counts[Status.GO],
-            resumed=self._resumed,
+            resumed=self._resumed, rate_s=task.rate_s, canary=task.canary, by=run.by,
         )  # fmt: skip
         replay = Replay(
             Orders(

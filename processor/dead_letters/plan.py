@@ -235,6 +235,15 @@ class Plan:
         """Letters that go along though they were not asked for."""
         return self._one("SELECT count(*) FROM letters WHERE status = ? AND NOT selected", Status.GO)
 
+    def held_orders(self) -> int:
+        """Orders of the plan that are held."""
+        return self._one("SELECT count(*) FROM holds")
+
+    def first_orders(self, limit: int) -> list[bytes]:
+        """The orders whose turn comes first, by their letters' key."""
+        rows = self._db.execute("SELECT order_id FROM orders ORDER BY turn, partition LIMIT ?", (limit,))
+        return [row[0] for row in rows]
+
     def has(self, order: OrderKey) -> bool:
         return self.state(order) is not None
 

@@ -27,7 +27,8 @@ from processor.dead_letters.selection import Selection
 from processor.interfaces import Clock, Reader
 from processor.records import EntryType, HeaderName, Reason, Record, TopicPartition
 
-_UNKEYED: Final = b"\x00unkeyed\x00"
+UNKEYED: Final = b"\x00unkeyed\x00"
+"""Begins what stands for the order of a letter without a key: it belongs to none."""
 _HOLDS_NOBODY: Final = frozenset({Reason.CANCEL_DECLINE.value, Reason.UNDECODABLE.value})
 
 
@@ -147,7 +148,7 @@ class Survey:
         target = target_of(record, facts, field, self._offsets)
         return NewLetter(
             partition=record.partition,
-            order_id=_UNKEYED + b"%d" % record.offset if record.key is None else record.key,
+            order_id=UNKEYED + b"%d" % record.offset if record.key is None else record.key,
             sequence=self._sequence(record, facts),
             topic="" if target is None else target.topic,
             reason=facts.reason,

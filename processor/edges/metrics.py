@@ -42,6 +42,11 @@ RECORDS: Final = Counter(
     "Records by how they ended, each once; parked ones when they leave",
     ["role", "topic", "outcome"],
 )
+REPLAYED: Final = Counter(
+    "processor_replayed_records_total",
+    "Of those, what a replay of dead letters brought",
+    ["role", "topic", "outcome"],
+)
 IGNORED: Final = Counter("processor_ignored_total", "Records that needed nothing to be done", ["topic", "reason"])
 DEAD_LETTERS: Final = Counter(
     "processor_dead_letters_total", "Dead letters, counted when the broker has them", ["topic", "stage", "reason"]
@@ -183,6 +188,8 @@ class PrometheusTransformMeter:
     def written(self, written: Written) -> None:
         for (topic, outcome), count in written.records.items():
             RECORDS.labels(Role.TRANSFORM, topic, outcome).inc(count)
+        for (topic, outcome), count in written.replayed.items():
+            REPLAYED.labels(Role.TRANSFORM, topic, outcome).inc(count)
         for (topic, ignored), count in written.ignored.items():
             IGNORED.labels(topic, ignored).inc(count)
         for (topic, stage, reason), count in written.dead_letters.items():
@@ -246,6 +253,8 @@ class PrometheusSendMeter:
     def endings(self, endings: Endings) -> None:
         for (topic, outcome), count in endings.records.items():
             RECORDS.labels(self._role, topic, outcome).inc(count)
+        for (topic, outcome), count in endings.replayed.items():
+            REPLAYED.labels(self._role, topic, outcome).inc(count)
         for (topic, stage, reason), count in endings.dead_letters.items():
             DEAD_LETTERS.labels(topic, stage, reason).inc(count)
         for (topic, ignored), count in endings.ignored.items():

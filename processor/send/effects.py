@@ -68,6 +68,7 @@ class Finishing(msgspec.Struct, gc=False):
     outcome: Outcome
     reason: str | None
     stage: Stage = Stage.SEND
+    replayed: bool = False
     awaited: int = 0
     letter: OpenLetter | None = None
 
@@ -76,8 +77,8 @@ class Effects(Generic[EntryT]):
     """Mutable. `_writes` is what is to be produced, in order, each with what it finishes (a map of finished offsets:
     nothing); `_unheld` has by order ID what waits for that order's hold; `_letters` has by lane the letters that a
     newer accepted entry supersedes, as far as they were written since the start (a replay finds out about older
-    ones by itself); `_records` and `_dead_letters` count since the last telling; `flooded` is for good; `trouble` is
-    what Kafka said when it last refused something."""
+    ones by itself); `_records`, `_replayed` and `_dead_letters` count since the last telling; `flooded` is for good;
+    `trouble` is what Kafka said when it last refused something."""
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class Effects(Generic[EntryT]):
         self._records: Counter[tuple[str, Outcome]] = Counter()
         self._dead_letters: Counter[tuple[str, Stage, str]] = Counter()
         self._ignored: Counter[tuple[str, IgnoredReason]] = Counter()
+        self._replayed: Counter[tuple[str, Outcome]] = Counter()
         self.flooded = False
         self.trouble: str | None = None
         self.finished = 0
@@ -140,10 +142,10 @@ class Effects(Generic[EntryT]):
                     self._unheld[pending.order_id].append(finishing)
                 self._write(written.held_letter(ended, topics.dead_letters, self._group), finishing)
             case Rejected() as rejected:
-                # No flood is made of what an operator brings again.
-                if pending.replay_id is None and not pending.replayed and self._floods():
-                    return
                 finishing = _finishing(pending, Outcome.DEAD_LETTERED, rejected.reason)
+                # No flood is made of what an operator brings again.
+                if not finishing.replayed and self._floods():
+                    return
                 finishing.letter = self._open_letter(pending.record, pending.entry)
                 self._write(written.refused_letter(ended, rejected, topics.dead_letters, self._group), finishing)
                 if topics.holds is not None and ended.hold is not None:
@@ -308,6 +310,8 @@ class Effects(Generic[EntryT]):
         assignment.finish(finishing.record.offset, finishing.size)
         topic = finishing.record.topic
         self._records[topic, finishing.outcome] += 1
+        if finishing.replayed:
+            self._replayed[topic, finishing.outcome] += 1
         if finishing.reason is not None:
             self._dead_letters[topic, finishing.stage, finishing.reason] += 1
         self.finished += 1
@@ -315,12 +319,14 @@ class Effects(Generic[EntryT]):
 
     def tell(self) -> Endings:
         """What ended since the last telling."""
-        told = Endings(self._records, self._dead_letters, self._ignored)
+        told = Endings(self._records, self._dead_letters, self._ignored, self._replayed)
         self._records = Counter()
         self._ignored = Counter()
+        self._replayed = Counter()
         self._dead_letters = Counter()
         return told
 
 
 def _finishing(pending: Pending[Any], outcome: Outcome, reason: str | None) -> Finishing:
-    return Finishing(pending.record, pending.epoch, pending.size, outcome, reason)
+    replayed = pending.replayed or pending.replay_id is not None
+    return Finishing(pending.record, pending.epoch, pending.size, outcome, reason, replayed=replayed)

@@ -83,6 +83,7 @@ class PartitionLag(NamedTuple):
 
 
 NONE_IGNORED: Final[Mapping[tuple[str, IgnoredReason], int]] = {}
+NONE_REPLAYED: Final[Mapping[tuple[str, Outcome], int]] = {}
 
 
 class Endings(NamedTuple):
@@ -91,6 +92,8 @@ class Endings(NamedTuple):
     records: Mapping[tuple[str, Outcome], int]
     dead_letters: Mapping[tuple[str, Stage, str], int]
     ignored: Mapping[tuple[str, IgnoredReason], int] = NONE_IGNORED
+    replayed: Mapping[tuple[str, Outcome], int] = NONE_REPLAYED
+    """Of `records` those that a replay brought."""
 
 
 class RecordMeter(Protocol):

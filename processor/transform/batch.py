@@ -83,13 +83,14 @@ class Batch:
     outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
     ignored: Counter[tuple[str, IgnoredReason]] = field(default_factory=Counter)
     dead_letters: Counter[tuple[str, Stage, str]] = field(default_factory=Counter)
+    replayed: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
     bytes: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.records or self.outgoing or self.touched)
 
     def written(self) -> Written:
-        return Written(self.outcomes, self.ignored, self.dead_letters)
+        return Written(self.outcomes, self.ignored, self.dead_letters, self.replayed)
 
 
 class Decider:
@@ -253,7 +254,9 @@ class Decider:
         batch.bytes += size
         batch.outcomes[record.topic, Outcome.DEAD_LETTERED] += 1
         batch.dead_letters[record.topic, stage, reason] += 1
-        if not any(name == HeaderName.REPLAY_ID for name, _ in record.headers):
+        if any(name == HeaderName.REPLAY_ID for name, _ in record.headers):
+            batch.replayed[record.topic, Outcome.DEAD_LETTERED] += 1
+        else:
             batch.dead.append(True)
 
 

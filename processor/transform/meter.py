@@ -27,6 +27,8 @@ class Written(NamedTuple):
     records: Mapping[tuple[str, Outcome], int]
     ignored: Mapping[tuple[str, IgnoredReason], int]
     dead_letters: Mapping[tuple[str, Stage, str], int]
+    replayed: Mapping[tuple[str, Outcome], int]
+    """Of a replay's those that are dead letters again; the others are the send role's to count."""
 
 
 class SourceLag(NamedTuple):

@@ -12,6 +12,7 @@ loop, between turns, and while a turn waits for the loop.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -76,6 +77,7 @@ class RecordingMeter:
 
     def __init__(self) -> None:
         self.ended: dict[str, int] = {}
+        self.replayed: Counter[str] = Counter()
         self.statuses: dict[str, int] = {}
         self.error_codes: dict[str, int] = {}
         self.loop_lag_s_max = 0.0
@@ -98,6 +100,7 @@ class RecordingMeter:
         self.loop_lag_s_max = max(self.loop_lag_s_max, seconds)
 
     def endings(self, endings: Endings) -> None:
+        self.replayed.update({outcome: count for (_, outcome), count in endings.replayed.items()})
         for (_, outcome), count in endings.records.items():
             self.ended[outcome] = self.ended.get(outcome, 0) + count
 

@@ -478,18 +478,29 @@ def test_letters_of_other_tools_are_listed_and_go_back_where_they_came_from(shop
             ("__streams.errors.offset", b"9"), ("__streams.errors.exception", b"org.z.StreamsException: no"),
         ],
         3: [("shop", b"s")],
+        4: [
+            ("__dlq.errors.topic", payments), ("__dlq.errors.partition", b"0"), ("__dlq.errors.offset", b"10"),
+            ("__dlq.errors.group", b"share-1"), ("__dlq.errors.delivery.count", b"5"),
+            ("__dlq.errors.message", b"rejected"),
+        ],
     }  # fmt: skip
-    write_letters(with_shop.space, "connect.dlq", 4, lambda number: families[number])
+    write_letters(with_shop.space, "connect.dlq", 5, lambda number: families[number])
     name = with_shop.space.name("connect.dlq")
     counts = with_shop.command("list", "--topic", name, "--output", "json")["counts"]
     assert {one["reason"] for one in counts} == {"DataException", "ListenerFailed", "StreamsException", "unknown"}
-    shown = with_shop.command("show", f"{name}/0/1", "--output", "json")
-    assert shown["family"] == "spring"
-    assert shown["from"] == f"{payments.decode()}/0/8"
+    shown = with_shop.side_by_side(
+        *(("show", f"{name}/0/{number}", "--no-timeline", "--output", "json") for number in families)
+    )
+    assert [(one["family"], one["from"]) for one in shown] == [
+        ("connect", f"{payments.decode()}/0/7"), ("spring", f"{payments.decode()}/0/8"),
+        ("streams", f"{payments.decode()}/0/9"), ("unknown", None), ("share-group", f"{payments.decode()}/0/10"),
+    ]  # fmt: skip
     report = with_shop.command("replay", "--topic", name, "--canary", "0", "--output", "json")[0]
-    assert report["sent"] == 3
+    assert report["sent"] == 4
     assert report["stays"] == {"it does not say where it came from, or that topic is gone": 1}
-    for record in with_shop.space.records("payments"):
+    returned = with_shop.space.records("payments")
+    assert len(returned) == 4
+    for record in returned:
         assert header_names(record) == [
             HeaderName.REPLAY_ID, HeaderName.REPLAY_COUNT, HeaderName.REPLAY_OF
         ]  # fmt: skip
@@ -504,7 +515,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence_and_nothing_is_half_done(sh
     no_rate, no_time, no_filter = with_shop.side_by_side(
         ("replay", "--rate", "0"), ("list", "--since", "noon"), ("discard", "--reason", "x"), code=2
     )
-    assert "0.0 is not in the range x>0" in no_rate
+    assert "at 0 letters a second nothing would be sent" in no_rate
     assert "is not a time such as" in no_time
     assert "name letters or a filter" in no_filter
     empty, nothing = with_shop.side_by_side(("list",), ("replay", "--reason", "no_such"))

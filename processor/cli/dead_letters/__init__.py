@@ -101,7 +101,7 @@ def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str
     show_default=True,
     help="Stops when more than this share comes back.",
 )
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Letters a second; at most half of the quota.")
+@click.option("--rate", type=float, help="Letters a second; a fifth of the quota without it, its share at most.")
 @click.option("--max-replays", type=click.IntRange(1), default=3, show_default=True, help="Of one and the same record.")
 @click.option("--wait-max", default="15m", show_default=True, help="Stops when nothing is heard for so long.")
 @output_option
@@ -129,8 +129,14 @@ def replay(
     patch = _patch(edit)
     if patch is not None and mode == "rebuild":
         raise click.UsageError("--edit changes the stored bytes, so it does not go with --rebuild")
+    if rate is not None and not 0 < rate < float("inf"):
+        raise click.BadParameter(
+            f"at {rate:g} letters a second nothing would be sent: say how many, or leave it out (a fifth of the quota)",
+            param_hint="--rate",
+        )
     silence_s = _duration(wait_max, "--wait-max")
     with closing(_desk(env_file)) as desk:
+        from processor.cli.dead_letters.desk import letters_s
         from processor.cli.dead_letters.runs import finish, refuse_resolved, run, stopped_early
         from processor.dead_letters.campaign import Task
         from processor.dead_letters.contents import as_sent
@@ -138,9 +144,6 @@ def replay(
 
         topics, selection = filters.resolved(desk)
         desk.needs_resolutions()
-        rate_s, lowered = desk.rate_s(rate)
-        if lowered:
-            click.echo(f"{rate_s:g} letters a second: {lowered}", err=True)
         given = filters.given("replay", *([f"--{mode}"] if mode else []), *(["--edit", str(edit)] if edit else []))
         fields = [desk.field(topic) for topic in topics]
         if mode == "rebuild" and any(field.route is not Route.OUTBOX for field in fields):
@@ -150,6 +153,7 @@ def replay(
         reports = []
         for field in fields:
             rebuild = patch is None and mode != "as-sent" and field.route is Route.OUTBOX
+            rate_s, paced_by = letters_s(desk.settings, rate, field.route)
             content = desk.rebuild(clients) if rebuild else as_sent if patch is None else desk.edit(patch, field)
             task = Task(
                 field=field,
@@ -164,6 +168,7 @@ def replay(
                 canary=canary,
                 share_max=stop_on_error_share,
                 rate_s=rate_s,
+                paced_by=paced_by,
                 silence_s_max=silence_s,
             )
             reports.append(run(desk, clients, task, content, dry_run=dry_run))

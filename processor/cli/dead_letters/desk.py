@@ -43,9 +43,8 @@ from processor.topics import CONFIG, ORDER_TOPICS, STOCK_TOPICS, Topic
 LETTER_TOPICS: Final = tuple(topic for topic in Topic if topic.endswith(".dead-letters"))
 GROUP: Final = "hakuna-processor.dead-letters"
 """The group that is the place of one command at a time, and the transactional ID that goes with it."""
-QUOTA_SHARE_MAX: Final = 0.5
-"""What a replay may take of the quota, whatever rate it is given: live traffic goes first."""
 QUOTA_SHARE: Final = 0.2
+"""What a replay takes of the quota where no rate is given; what it may take is a setting, which the senders keep."""
 RATE_S: Final = 50.0
 """Letters a second, where there is no quota to go by."""
 
@@ -285,17 +284,22 @@ class Desk:
         registry = Registry.at(self.settings)
         return decoders(self.settings, registry), registry
 
-    def rate_s(self, given: float | None) -> tuple[float, str]:
-        """Letters a second, and why it is not what was given."""
-        quota = self.settings.hakuna_quota
-        if quota is None:
-            return given or RATE_S, ""
-        quota_s = quota.requests / quota.window_s
-        if given is None:
-            return quota_s * QUOTA_SHARE, ""
-        if given > quota_s * QUOTA_SHARE_MAX:
-            return quota_s * QUOTA_SHARE_MAX, f"half of the quota {quota}, since live traffic goes first"
-        return given, ""
+
+def letters_s(settings: Settings, given: float | None, route: Route) -> tuple[float, str]:
+    """Letters a second, and where that comes from. The senders let a replay have no more than its share, whatever is
+    said here; a faster rate would only stand in the outbox and grow old."""
+    quota = settings.hakuna_quota
+    if route is Route.FOREIGN or quota is None:
+        return given or RATE_S, "as given" if given else "no quota to go by"
+    a_request = settings.feed_batch_max if settings.hakuna_api is Api.FEED else 1
+    quota_s = quota.requests / quota.window_s * a_request
+    share_max = settings.replay_share_max
+    if given is None:
+        share = min(QUOTA_SHARE, share_max)
+        return quota_s * share, f"{share:.0%} of the quota {quota}, live traffic goes first"
+    if given > quota_s * share_max:
+        return quota_s * share_max, f"not {given:g}: {share_max:.0%} of the quota {quota} is a replay's at most"
+    return given, f"as given, of the quota {quota}"
 
 
 class _Nobody:

@@ -19,6 +19,7 @@ from processor.dead_letters.contents import as_sent
 from processor.dead_letters.replay import Content, Ending
 from processor.dead_letters.selection import Selection, iso, parse_letter
 
+ORDERS_NAMED: Final = 5
 LETTERS_NAMED: Final = 5
 """Letters that stay, named one by one; JSON has more of them."""
 
@@ -84,19 +85,38 @@ def _counts(value: dict[str, int]) -> str:
 
 
 def _say(summary: Summary, done: str) -> None:
-    words = [f"{summary.topic}: {summary.goes} letters of {summary.orders} orders will be {done}"]
+    words = [f"{summary.topic}: {many(summary.goes, 'letter')} of {many(summary.orders, 'order')} will be {done}"]
     if summary.of_which_follow:
         words.append(f"{summary.of_which_follow} of them wait behind the selected ones")
     if summary.rate_s < UNPACED_S:
-        words.append(f"{summary.seconds:g} s or more at {summary.rate_s:g} a second")
+        paced_by = f" ({summary.paced_by})" if summary.paced_by else ""
+        words.append(f"{length(summary.seconds)} or longer at {summary.rate_s:g} a second{paced_by}")
     if summary.resumed:
         words.insert(0, f"{summary.replay_id} goes on")
     click.echo("; ".join(words), err=True)
+    if summary.order_ids:
+        named = ", ".join(summary.order_ids[:ORDERS_NAMED])
+        more = summary.orders - min(len(summary.order_ids), ORDERS_NAMED)
+        click.echo(f"  orders: {printable(named)}{f' and {more:,} more' if more > 0 else ''}", err=True)
+    if summary.held_orders:
+        click.echo(f"  {summary.held_orders:>8}  of the orders are held: what comes live of them goes behind", err=True)
     for reason, count in summary.reasons.items():
         click.echo(f"  {count:>8}  {printable(reason)}", err=True)
     for why, count in summary.superseded.items():
         click.echo(f"  {count:>8}  superseded: {why}", err=True)
     _say_stays(summary)
+
+
+def many(count: int, what: str) -> str:
+    """`1 letter`, `2 letters`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def length(seconds: float) -> str:
+    """`7.5 s`, `12 min`, `3.5 h`."""
+    if seconds < 120:
+        return f"{seconds:g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3600:.1f} h"
 
 
 def _say_stays(summary: Summary) -> None:

@@ -258,6 +258,7 @@ def test_a_replay_that_is_refused_whole_is_no_flood(worlds: Any, header: str) ->
     world.pass_time(30.0)
     assert not any("flood guard" in reason for reason in worker.role.unready())
     assert len(letters(world)) == 1_500
+    assert worker.meter.replayed == {"dead_lettered": 1_500}
 
 
 # ---- takeovers --------------------------------------------------------------------------------------------

@@ -308,6 +308,7 @@ def test_a_replayed_record_that_is_refused_again_does_not_count_as_a_flood() -> 
     desk.take(BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no Avro"), headers=[("replay-id", b"r")])
     assert desk.letters == [Reason.UNDECODABLE]
     assert desk.batch.dead == []
+    assert sum(desk.batch.written().replayed.values()) == 1
 
 
 def test_a_letter_keeps_where_it_came_from_first() -> None:
