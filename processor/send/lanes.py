@@ -21,8 +21,8 @@ Invariants
 - entries of an order leave in the order in which they came;
 - a lane that waits holds nothing but itself: no slot, no worker, no other lane (but for the parcel it is
   bound to);
-- with `supersedes` a lane has one entry at most beside the one under way, always the newest, and never a replay's in
-  the place of a live one;
+- with `supersedes` a lane has one entry at most beside the one under way, always the newest, and the copy of a dead
+  letter never goes in the place of another one or after it;
 - a parcel is live or a replay's: those of a replay are likely to be refused again, and would spoil an array of others.
 
 Not chosen: a task per lane (thousands of them, 3 µs an entry); a priority queue over all entries (the heap is
@@ -35,13 +35,17 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from enum import Enum
 from heapq import heappop, heappush
-from typing import Generic
+from typing import Any, Final, Generic
 
+from processor.dead_letters.letter import letter_head
 from processor.send.destination import EntryT
 from processor.send.meter import WaitsFor
 from processor.send.pending import Pending
 from processor.send.poison import Suspicion
 from processor.send.replay_share import ReplayShare
+
+TOLD_MAX: Final = 20_000
+"""Deliveries remembered. A replay hears of one within a second or two, and sends no older copy from then on."""
 
 
 class LaneState(Enum):
@@ -54,17 +58,17 @@ class LaneState(Enum):
 
 
 class Lane(Generic[EntryT]):
-    """The entries of one order that are not under way, oldest first. Mutable, by `Lanes` alone. `replayed`: what was
-    taken last for an array is a replay's."""
+    """The entries of one order that are not under way, oldest first. Mutable, by `Lanes` alone. `copied`: what was
+    taken last for an array is the copy of a dead letter."""
 
-    __slots__ = ("order_id", "queue", "ready_s", "replayed", "state")
+    __slots__ = ("copied", "order_id", "queue", "ready_s", "state")
 
     def __init__(self, order_id: str, ready_s: float) -> None:
         self.order_id = order_id
         self.queue: deque[Pending[EntryT]] = deque()
         self.state = LaneState.READY
         self.ready_s = ready_s
-        self.replayed = False
+        self.copied = False
 
 
 class Parcel(Generic[EntryT]):
@@ -104,7 +108,8 @@ class Lanes(Generic[EntryT]):
     """All lanes of a worker.
 
     Mutable. `_lanes` has every order that has an entry here; `_live` and `_replays` what waits of them; `_epochs` the
-    assignments whose entries are wanted.
+    assignments whose entries are wanted; `_told`, with `supersedes`, how new the newest snapshot is that was delivered
+    of each of some orders, by its offset, the latest delivery last.
     """
 
     def __init__(
@@ -123,6 +128,7 @@ class Lanes(Generic[EntryT]):
         self._supersedes = supersedes
         self._lanes: dict[str, Lane[EntryT]] = {}
         self._share = share
+        self._told: dict[str, int] = {}
         self._live: Queue[EntryT] = Queue()
         self._replays: Queue[EntryT] = Queue()
         self._numbered = 0
@@ -139,6 +145,8 @@ class Lanes(Generic[EntryT]):
         """A new entry. Returns the one that it takes the place of."""
         assert pending.epoch in self._epochs, "an entry of a partition that has gone"
         lane = self._lanes.get(pending.order_id)
+        if self._told and pending.replay_id is not None and self._is_told(pending):
+            return pending
         if lane is None:
             lane = self._lanes[pending.order_id] = Lane(pending.order_id, now_s)
             lane.queue.append(pending)
@@ -148,7 +156,7 @@ class Lanes(Generic[EntryT]):
                 self._live.ready.append(lane)
             return None
         queue = lane.queue
-        if self._supersedes and (queue or pending.replayed):
+        if self._supersedes and (queue or pending.replay_id is not None):
             return self._supersede(lane, pending)
         queue.append(pending)
         return None
@@ -209,7 +217,7 @@ class Lanes(Generic[EntryT]):
                 assert lane.state is LaneState.WAITING, "a lane of a waiting parcel is elsewhere"
                 if lane.queue:
                     lane.state = LaneState.UNDER_WAY
-                    lane.replayed = lane.queue[0].replayed
+                    lane.copied = lane.queue[0].replay_id is not None
                     parcel.entries.append(lane.queue.popleft())
                     filled.append(lane)
                 else:  # its partition has gone
@@ -247,7 +255,7 @@ class Lanes(Generic[EntryT]):
                 if parcel.entries and size > self._bytes_max:
                     break
                 lane.state = LaneState.UNDER_WAY
-                lane.replayed = parcel.replayed
+                lane.copied = lane.queue[0].replay_id is not None
                 parcel.lanes.append(lane)
                 parcel.entries.append(lane.queue.popleft())
             else:
@@ -259,6 +267,8 @@ class Lanes(Generic[EntryT]):
 
     def finish(self, parcel: Parcel[EntryT], now_s: float, delivered: bool) -> None:
         """Its entries have ended."""
+        if delivered and self._supersedes and self._share is not None:
+            self._tell(parcel)
         for lane in parcel.lanes:
             assert lane.state is LaneState.UNDER_WAY, "finished twice"
             if lane.queue:
@@ -333,15 +343,30 @@ class Lanes(Generic[EntryT]):
             lane.state = LaneState.READY
             self._live.ready.append(lane)
 
+    def _tell(self, parcel: Parcel[EntryT]) -> None:
+        told = self._told
+        for pending in parcel.entries:
+            offset = _first_offset(pending)
+            if offset is not None:
+                told[pending.order_id] = max(offset, told.pop(pending.order_id, offset))
+        while len(told) > TOLD_MAX:
+            del told[next(iter(told))]
+
+    def _is_told(self, pending: Pending[EntryT]) -> bool:
+        """Whether a snapshot after the one that this is a copy of was delivered just now: whoever sent the copy has not
+        heard of it yet."""
+        offset = _first_offset(pending)
+        return offset is not None and self._told.get(pending.order_id, -1) > offset
+
     def _supersede(self, lane: Lane[EntryT], pending: Pending[EntryT]) -> Pending[EntryT] | None:
-        """A snapshot for a lane that may have one. The newer stays; of a live one and a replay's the live one, since
-        what a replay tells is older. Returns the other."""
+        """A snapshot for a lane that may have one. The newer stays. The copy of a dead letter is older than all that
+        came of its order after that; what a replay sent through transform is as new as any. Returns the other."""
         queue = lane.queue
         assert len(queue) < 2, "a superseding lane holds one entry"
         before = queue[0] if queue else None
-        if pending.replayed:
-            is_live = lane.state is LaneState.UNDER_WAY and not lane.replayed if before is None else not before.replayed
-            if is_live:
+        if pending.replay_id is not None:
+            under_way = lane.state is LaneState.UNDER_WAY and not lane.copied
+            if under_way if before is None else before.replay_id is None:
                 return pending
         if before is not None:
             queue.clear()
@@ -389,3 +414,11 @@ class Lanes(Generic[EntryT]):
     def _forget(self, lane: Lane[EntryT]) -> None:
         assert not lane.queue
         del self._lanes[lane.order_id]
+
+
+def _first_offset(pending: Pending[Any]) -> int | None:
+    """Where an entry stood in the outbox first: a copy says where the record of its letter did. None: it does not."""
+    if pending.replay_id is None:
+        return pending.record.offset
+    head = letter_head(pending.record)
+    return None if head is None else head.origin.offset

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from processor.records import Record
+from processor.dead_letters.letter import Refusal, letter_headers
+from processor.records import Record, Stage
 from processor.send.lanes import Lanes, LaneState, Parcel
 from processor.send.pending import Pending
 from processor.send.replay_share import ReplayShare
@@ -21,6 +22,14 @@ EPOCH = 1
 def pending(order: str, number: int, epoch: int = EPOCH, size: int = 10, replayed: bool = False) -> Pending[int]:
     record = Record("hakuna.outbox", 0, number, 0, order.encode(), b"{}", [])
     return Pending(order, f"e{number}", number, record, epoch, size, 0, 0, None, replayed)
+
+
+def copy(order: str, number: int, of: int) -> Pending[int]:
+    """The copy of a dead letter whose record stood at the offset `of`."""
+    refused = Record("hakuna.outbox", 0, of, 0, order.encode(), b"{}", [])
+    refusal = Refusal(stage=Stage.SEND, reason="http_422", message="", group="g", failed_ms=0)
+    record = Record("hakuna.outbox", 0, number, 0, order.encode(), b"{}", letter_headers(refused, refusal))
+    return Pending(order, f"e{number}", number, record, EPOCH, 10, 0, 0, "r1", True)
 
 
 def lanes(
@@ -132,20 +141,50 @@ def test_replays_have_arrays_of_their_own() -> None:
     assert [taken(made.take(0.0)) for _ in range(3)] == [[0, 2, 4], [1, 3, 5], []]
 
 
+def feed_lanes() -> Lanes[int]:
+    return lanes(entries_max=10, supersedes=True, share=ReplayShare(0.5, lambda: 4, 0.0))
+
+
 @pytest.mark.parametrize("under_way", [False, True])
-def test_a_replayed_snapshot_gives_way_to_a_live_one_of_its_order_whichever_came_first(under_way: bool) -> None:
-    made = lanes(entries_max=10, supersedes=True, share=ReplayShare(0.5, lambda: 4, 0.0))
-    live, replay = pending("a", 1), pending("a", 2, replayed=True)
-    made.push(live, 0.0)
+def test_the_copy_of_a_dead_snapshot_gives_way_to_another_of_its_order_whichever_came_first(under_way: bool) -> None:
+    made = feed_lanes()
+    late = copy("a", 12, of=5)
+    made.push(pending("a", 11), 0.0)
     if under_way:
-        assert taken(made.take(0.0)) == [1]
-    assert made.push(replay, 0.0) is replay
-    other, newer = pending("b", 3, replayed=True), pending("b", 4)
+        assert taken(made.take(0.0)) == [11]
+    assert made.push(late, 0.0) is late
+    other, newer = copy("b", 13, of=6), pending("b", 14)
     made.push(other, 0.0)
     assert made.push(newer, 0.0) is other
     assert made.state("b") is LaneState.READY
-    assert taken(made.take(0.0)) == ([4] if under_way else [1, 4])
+    assert taken(made.take(0.0)) == ([14] if under_way else [11, 14])
     assert made.take(0.0) is None
+
+
+def test_the_copy_of_a_snapshot_that_is_older_than_what_was_just_delivered_is_not_sent() -> None:
+    made = feed_lanes()
+    made.push(pending("a", 11), 0.0)
+    parcel = made.take(0.0)
+    assert parcel is not None
+    made.finish(parcel, 0.0, delivered=True)
+    stale, newer = copy("a", 21, of=5), copy("a", 22, of=15)
+    assert made.push(stale, 0.0) is stale
+    assert made.push(newer, 0.0) is None
+    parcel = made.take(0.0)
+    assert taken(parcel) == [22]
+    assert parcel is not None
+    made.finish(parcel, 0.0, delivered=True)
+    assert made.push(copy("a", 23, of=18), 0.0) is None  # a copy is as old as its letter, not as its place
+
+
+def test_a_snapshot_that_a_replay_sent_through_transform_is_as_new_as_any() -> None:
+    made = feed_lanes()
+    live, through = pending("a", 11), pending("a", 12, replayed=True)
+    made.push(live, 0.0)
+    assert made.push(through, 0.0) is live
+    late = copy("a", 13, of=5)
+    assert made.push(late, 0.0) is late
+    assert taken(made.take(0.0)) == [12]
 
 
 def test_a_quiet_array_lingers_and_a_full_one_does_not() -> None:
