@@ -52,12 +52,18 @@ from processor.dead_letters.ledger import Ledger, Write
 from processor.dead_letters.plan import Going, OrderKey, OrderState, Plan
 from processor.dead_letters.reading import Offsets, read_offsets
 from processor.dead_letters.rebuild import Unsendable
-from processor.dead_letters.resolutions import How, Resolution, encode_resolution, resolution_key
+from processor.dead_letters.resolutions import (
+    NEWER_DELIVERED,
+    How,
+    Resolution,
+    encode_resolution,
+    resolution_key,
+)
 from processor.dead_letters.selection import order_of
 from processor.dead_letters.survey import Field, Route, Survey, home, read_receipt, take_hold, target_of
 from processor.errors import BrokerOutage
 from processor.interfaces import Clock, Reader
-from processor.records import HeaderName, Position, Record, TopicPartition
+from processor.records import EntryType, HeaderName, Position, Record, TopicPartition
 
 log = structlog.get_logger(__name__)
 
@@ -453,7 +459,12 @@ class Replay:
         if self._orders.field.route is Route.OUTBOX:
             receipt = read_receipt(record)
             if receipt is not None and receipt.entry_id:
-                self._moved(self._plan.accepted(record.partition, receipt.entry_id))
+                order = self._plan.accepted(record.partition, receipt.entry_id)
+                self._moved(order)
+                if order is None and receipt.entry_type == EntryType.ORDER:
+                    # A live snapshot: what the letters of its order say is older by now.
+                    order = OrderKey(record.partition, record.key or b"")
+                    self._plan.delivered(order, receipt.delivered_at, NEWER_DELIVERED)
         else:
             of = replay_of(record)
             if of is not None and of.topic == self._orders.field.letters:

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from processor.dead_letters.campaign import Refused
+from processor.dead_letters.plan import Going, Plan
 from processor.dead_letters.resolutions import Resolved
 from processor.dead_letters.selection import Selection
+from processor.records import Record
 from processor.topics import Topic
 from tests.unit.dead_letters.world import World
 
@@ -76,6 +78,34 @@ def test_what_comes_live_goes_behind_what_was_held(seed: int) -> None:
         world.replay_until_done()  # what came to an order that a killed run had not released
         world.drain()
     assert_all_delivered_once_in_order(world)
+
+
+def test_a_snapshot_whose_order_was_told_a_newer_one_while_the_replay_ran_is_superseded_and_not_sent() -> None:
+    world = World(random.Random(1), feed=True)
+    names = [f"o-{number}" for number in range(8)]
+    world.refuse(*names)
+    for name in names:
+        world.order(name)
+    world.drain()
+    world.accept_all()
+    told = False
+
+    def content(letter: Record, going: Going, plan: Plan) -> bytes | None:
+        """After the first letters have gone, all orders are told a newer snapshot, and the command hears of it."""
+        nonlocal told
+        if not told:
+            told = True
+            for name in names:
+                world.order(name)
+            world.drain()
+        return letter.value
+
+    report = world.replay(content=content, canary=1, rate_s=10.0)
+    assert report is not None
+    assert report.ending == "done"
+    assert (report.sent, report.superseded) == (1, 7)
+    assert not list(open_letters(world))
+    assert sum(world.api.accepted[name] == world.entries_of(name)[-1:] for name in names) == 7
 
 
 def test_it_stops_when_too_many_of_the_canary_come_back_and_the_next_run_begins_anew() -> None:

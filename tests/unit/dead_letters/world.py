@@ -113,8 +113,10 @@ class Api:
 class World:
     """See the module. Mutable throughout."""
 
-    def __init__(self, chance: random.Random, *, crash_share: float = 0.0) -> None:
+    def __init__(self, chance: random.Random, *, crash_share: float = 0.0, feed: bool = False) -> None:
+        """`feed`: each entry is a snapshot of its whole order, and a refusal holds nothing."""
         self.chance = chance
+        self.feed = feed
         self.clock = FakeClock()
         self.broker = FakeBroker(self.clock, chance=chance)
         for topic in Topic:
@@ -148,13 +150,18 @@ class World:
             number = self._entries[order_id]
             headers: Headers = [
                 ("entry-id", f"events/{order_id}/{number}".encode()),
-                ("entry-type", b"order_placed" if number == 1 else b"order_fulfillment_added"),
+                ("entry-type", self._type(number)),
                 ("source", f"orders.placed/{partition}/{number}".encode()),
                 ("occurred-at", b"1"),
                 ("shop", b"s-1"),
             ]
             body = msgspec.json.encode({"order": order_id, "number": number})
             self.broker.append(Topic.OUTBOX, partition, order_id.encode(), body, headers)
+
+    def _type(self, number: int) -> bytes:
+        if self.feed:
+            return b"order"
+        return b"order_placed" if number == 1 else b"order_fulfillment_added"
 
     def entries_of(self, order_id: str) -> list[str]:
         return [f"events/{order_id}/{number + 1}" for number in range(self._entries[order_id])]
@@ -210,7 +217,11 @@ class World:
         if hold is not None and hold.stops(entry_id, replay_id):
             self._letter(record, "held", 0)
         elif self.api.post(order_id, entry_id, record.value or b""):
-            receipt = {"order_id": order_id, "entry_id": entry_id, "entry_type": "order_placed"}
+            receipt = {
+                "order_id": order_id,
+                "entry_id": entry_id,
+                "entry_type": (headers["entry-type"] or b"").decode(),
+            }
             self.broker.append(
                 Topic.DELIVERIES,
                 record.partition,
@@ -219,6 +230,8 @@ class World:
             )
         else:
             self._letter(record, "location_unsupported", 1)
+            if self.feed:
+                return
             refused = Hold(OrderId(order_id), EntryId(entry_id), "location_unsupported", self.clock.now_ms(), replay_id)
             self._holds.refused(record.partition, refused)
             self.broker.append(Topic.HOLDS, record.partition, record.key, encode_hold(refused))
