@@ -50,7 +50,8 @@ def show_counts(desk: Desk, tally: Tally, topics: Sequence[str], *, all_letters:
         )
     if not rows:
         what = "letter" if all_letters else "open letter"
-        click.echo(f"no {what} fits, of {tally.read} in {', '.join(topics)}", err=True)
+        resolved = "; --all counts those that are resolved too" if tally.read and not all_letters else ""
+        click.echo(f"no {what} fits, of {tally.read:,} in {', '.join(topics)}{resolved}", err=True)
         return
     columns = ["topic", "from", "reason", "error code", "letters", "oldest", "newest", "age", "resolution"]
     shown = len(columns) if all_letters else len(columns) - 1

@@ -133,7 +133,8 @@ class Desk:
             return there, ()
         for name in letters:
             if self.offsets.partitions(name) is None:
-                raise Refused(f"there is no topic {name}")
+                ours = ", ".join(self.settings.topic(topic) for topic in LETTER_TOPICS)
+                raise Refused(f"there is no topic {name}; ours for dead letters are {ours}")
         return list(letters), tuple(origins)
 
     def needs_resolutions(self) -> None:
