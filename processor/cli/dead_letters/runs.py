@@ -47,7 +47,7 @@ def run(
             _say_stays(summary)
             click.echo(f"{task.field.letters}: no open letter fits that could be {done}", err=True)
             return summary if dry_run or summary.stays else None
-        _say(summary, done)
+        say(summary, done)
         if dry_run:
             return summary
         with Bar() as bar:
@@ -84,7 +84,7 @@ def _counts(value: dict[str, int]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in value.items())
 
 
-def _say(summary: Summary, done: str) -> None:
+def say(summary: Summary, done: str) -> None:
     words = [f"{summary.topic}: {many(summary.goes, 'letter')} of {many(summary.orders, 'order')} will be {done}"]
     if summary.of_which_follow:
         words.append(f"{summary.of_which_follow} of them wait behind the selected ones")

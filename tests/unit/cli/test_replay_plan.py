@@ -1,0 +1,59 @@
+"""What a replay says before it does anything: how many letters, which orders, how long, at which part of the quota."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from processor.cli import main
+from processor.cli.dead_letters.runs import say
+from processor.dead_letters.campaign import Summary
+
+SUMMARY = Summary(
+    topic="hakuna.dead-letters",
+    replay_id="r1",
+    resumed=False,
+    goes=3_000,
+    of_which_follow=12,
+    orders=2_988,
+    held_orders=9,
+    order_ids=tuple(f"ord-{number}" for number in range(20)),
+    reasons={"location_unsupported": 2_988, "held": 12},
+    stays={"it was replayed as often as --max-replays allows": 1},
+    superseded={},
+    letters=("hakuna.dead-letters/0/7: it was replayed as often as --max-replays allows",),
+    rate_s=0.4,
+    paced_by="20% of the quota 120/60s, live traffic goes first",
+    seconds=7_500.0,
+)
+
+
+def test_the_plan_names_what_goes_which_orders_how_long_and_what_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    say(SUMMARY, "sent again")
+    said = capsys.readouterr().err
+    assert said.splitlines() == [
+        "hakuna.dead-letters: 3,000 letters of 2,988 orders will be sent again; 12 of them wait behind the selected "
+        "ones; 2.1 h or longer at 0.4 a second (20% of the quota 120/60s, live traffic goes first)",
+        "  orders: ord-0, ord-1, ord-2, ord-3, ord-4 and 2,983 more",
+        "         9  of the orders are held: what comes live of them goes behind",
+        "      2988  location_unsupported",
+        "        12  held",
+        "         1  stay: it was replayed as often as --max-replays allows",
+        "            hakuna.dead-letters/0/7: it was replayed as often as --max-replays allows",
+    ]
+
+
+def test_one_letter_is_one_letter(capsys: pytest.CaptureFixture[str]) -> None:
+    one = msgspec.structs.replace(SUMMARY, goes=1, orders=1, order_ids=("ord-7",), of_which_follow=0, seconds=2.5)
+    say(one, "sent again")
+    said = capsys.readouterr().err
+    assert "1 letter of 1 order will be sent again; 2.5 s or longer at 0.4 a second" in said
+    assert "  orders: ord-7\n" in said
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf"])
+def test_a_rate_at_which_nothing_would_be_sent_is_refused_with_what_to_say_instead(rate: str) -> None:
+    said = CliRunner().invoke(main, ["dead-letters", "replay", "--rate", rate])
+    assert said.exit_code == 1
+    assert "say how many, or leave it out (a fifth of the quota)" in said.output
