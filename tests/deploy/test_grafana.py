@@ -116,3 +116,11 @@ def test_the_provisioning_reads_where_the_dashboards_are_mounted() -> None:
     mounts = dict(volume.split(":")[:2] for volume in compose["services"]["grafana"]["volumes"])
     (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/hakuna-processor.yaml").read_text())["providers"]
     assert mounts["./grafana/dashboards"] == provider["options"]["path"]
+
+
+def test_every_dashboard_has_its_picture_and_none_is_large() -> None:
+    pictures = {path.stem: path.stat().st_size for path in (GRAFANA / "pictures").glob("*.png")}
+    assert set(pictures) == {path.stem for path in DASHBOARDS}
+    assert max(pictures.values()) < 150_000, "a README is read over slow lines too"
+    readme = (DEPLOY / "README.md").read_text()
+    assert all(f"(grafana/pictures/{name}.png)" in readme for name in pictures)

@@ -1,6 +1,7 @@
 """Each overlay builds, is valid by strict schemas, and says nothing that the code does not know."""
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -30,6 +31,9 @@ FOREIGN_KINDS: Mapping[str, type[Resource]] = {
     "PrometheusRule": PrometheusRule,
 }
 """Kinds that an operator brings. Their models ignore unknown keys, so a round trip is compared."""
+
+
+README = (DEPLOY / "README.md").read_text()
 
 
 @cache
@@ -216,6 +220,39 @@ def test_local_uses_the_stand_ins_key_and_address() -> None:
     ):
         parsed = simulate.make_context("simulate", list(by_name[name].spec["args"][1:])).params
         assert settings(manifests)[setting] == f"http://127.0.0.1:{parsed[port]}{path}"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_worker_is_probed_spread_out_and_disrupted_one_at_a_time(name: str) -> None:
+    manifests = overlay(name)
+    budgets = of_kind(manifests, "PodDisruptionBudget")
+    workers = [one for one in containers(manifests) if "run" in one.spec["args"]]
+    assert {one.workload for one in workers} == set(budgets) == {"transform", "send", "hako"}
+    for one in workers:
+        probes = {kind: one.spec[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
+        assert {kind: probe["path"] for kind, probe in probes.items()} == {
+            "startup": "/livez",
+            "liveness": "/livez",  # never /readyz: no restart mends what that complains of
+            "readiness": "/readyz",
+        }
+        assert {probe["port"] for probe in probes.values()} == {"metrics"}
+        spread = {constraint["topologyKey"] for constraint in one.pod["topologySpreadConstraints"]}
+        assert spread == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+        budget = budgets[one.workload]["spec"]
+        assert budget["maxUnavailable"] == 1
+        workload = of_kind(manifests, "StatefulSet") | of_kind(manifests, "Deployment")
+        labels = workload[one.workload]["spec"]["template"]["metadata"]["labels"]
+        assert budget["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_resources_are_what_sizing_says() -> None:
+    (told,) = re.findall(r"so requests of (\d+), (\d+) and (\d+) MiB", README)
+    asked = {
+        one.workload: one.spec["resources"]["requests"]["memory"]
+        for one in containers(overlay("production"))
+        if "run" in one.spec["args"]
+    }
+    assert asked == {role: f"{mib}Mi" for role, mib in zip(("transform", "send", "hako"), told, strict=True)}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

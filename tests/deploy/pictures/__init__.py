@@ -1,0 +1,1 @@
+"""Draws the dashboards as a picture each; see `__main__`."""
