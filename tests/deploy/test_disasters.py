@@ -26,7 +26,7 @@ from processor.sandbox.script import SANDBOX_KEY
 from processor.sandbox.stand_in import StandIn
 from processor.topics import Topic
 from tests.deploy.test_runbook import TEXT
-from tests.integration.test_whole_path import wait_until_done
+from tests.integration.test_whole_path import lag
 from tests.support.children import wait_until
 from tests.support.commands import ask
 from tests.support.processes import PROGRAM, Worker
@@ -109,7 +109,13 @@ class Rehearsal:
     def settled(self) -> None:
         """Until transform has taken all and send has finished all."""
         self.site.wait_done(DONE_SECONDS_MAX)
-        wait_until_done(self._workers[Role.TRANSFORM], self._workers[Role.SEND])
+        calm = 0
+        deadline_s = time.monotonic() + DONE_SECONDS_MAX
+        # An event that a shop wrote of an order it never placed stays parked, so that is not waited for.
+        while calm < 4:
+            assert time.monotonic() < deadline_s, "not everything was sent"
+            calm = 0 if any(lag(self._workers[role]) for role in (Role.TRANSFORM, Role.SEND)) else calm + 1
+            time.sleep(0.6)
 
     def told(self) -> dict[str, list[bytes]]:
         """What the API has accepted, by order, in order."""
@@ -135,17 +141,17 @@ def rehearse(kafka: str, schema_registry: str, tmp_path: Path) -> Iterator[Calla
         yield lambda api: stack.enter_context(made(api))
 
 
-def play(rehearsal: Rehearsal, seed: int) -> None:
+def play(rehearsal: Rehearsal, seed: int, own: tuple[str, ...] = OWN) -> None:
     """What a shop did, and orders of the test's own, which nothing has happened to."""
     start_ms = round(time.time() * 1000) - 600_000
-    steps = shop(Shop(orders=ORDERS - len(OWN), rate=10, bad_share=0, seed=seed, start_ms=start_ms))
-    for order in OWN:
+    steps = shop(Shop(orders=ORDERS - len(own), rate=10, bad_share=0, seed=seed, start_ms=start_ms))
+    for order in own:
         rehearsal.site.place(order, 0)
     rehearsal.site.installation.play(steps)
 
 
 def cancel(rehearsal: Rehearsal, order_id: str) -> None:
-    """One of the test's own: Hakuna declines to cancel what was fulfilled."""
+    """One of the test's own, since the Events API declines to cancel what was fulfilled; or any of partition 0."""
     now_ms = round(time.time() * 1000)
     event = {"event_id": f"{order_id}-cancelled", "order_id": order_id, "cancelled_at": now_ms}
     installation = rehearsal.site.installation
@@ -223,7 +229,7 @@ def test_wrong_snapshots_are_replaced_and_a_lost_outbox_of_the_feed_is_written_a
     r = rehearse("feed")
     r.start(Role.SEND)
     r.start(Role.TRANSFORM, program=WRONG_TITLES)
-    play(r, seed=5)
+    play(r, seed=5, own=())
     r.settled()
     wrong = {order: bodies[-1] for order, bodies in r.told().items()}
     assert len(wrong) == ORDERS
@@ -250,7 +256,11 @@ def test_wrong_snapshots_are_replaced_and_a_lost_outbox_of_the_feed_is_written_a
 
     # The outbox is lost with an order in it: the state has it all.
     r.stop(Role.SEND)
-    order = OWN[0]
+    order = next(
+        key.decode()
+        for key in (record.key for record in r.site.records(Topic.OUTBOX) if record.partition == 0)
+        if key is not None and orjson.loads(right[key.decode()])["status"] == "placed"
+    )
     cancel(r, order)
     r.site.wait_done()
     r.stop(Role.TRANSFORM)
