@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import feed, hako, http_clients, memory, order, send, transform
+from tests.benchmarks import feed, hako, http_clients, memory, order, send, state, transform
 
 BENCHES = {
     "transform": transform.main,
+    "state": state.main,
     "send": send.main,
     "feed": feed.main,
     "memory": memory.main,

@@ -20,7 +20,7 @@ from processor.records import (
     Reason,
     Refunded,
 )
-from processor.transform.order_state import LineTotals, OrderState, Standing, encode
+from processor.transform.order_state import LineTotals, OrderState, Standing, decode, encode
 from processor.transform.rules import (
     Applied,
     Ignored,
@@ -326,6 +326,29 @@ def test_a_thousand_event_ids_are_remembered_by_default() -> None:
     state = after(placed(product("a", 2_000)), *(fulfilled(("a", 1), event_id=f"{n}") for n in range(1_001)))
     assert len(state.event_ids) == 1_000
     assert state.event_ids[0] == "1"
+
+
+def test_ten_thousand_events_of_one_order_are_each_taken_and_what_is_kept_of_them_can_be_stored() -> None:
+    by = rules()
+    state = after(placed(product("a", 10_000)))
+    for number in range(10_000):
+        taken = take(state, fulfilled(("a", 1), event_id=f"{number}"), by)
+        assert isinstance(taken.effects[0], Applied)
+        assert taken.state is not None
+        state = taken.state
+    assert state.totals[0].fulfilled == 10_000
+    assert len(state.event_ids) == 1_000
+    assert decode(encode(state)) == state
+    assert_refused(state, fulfilled(("a", 1), event_id="one more"), Reason.QUANTITY_EXCEEDED)
+
+
+def test_an_order_of_a_thousand_line_items_moves_whole_and_takes_its_protection_along() -> None:
+    names = [f"{number}" for number in range(500)]
+    state = after(placed(*(product(name) for name in names), *(protection(f"p{name}", name) for name in names)))
+    taken = take(state, refunded(*((name, 1) for name in names)))
+    assert taken.state is not None
+    assert [totals.refunded for totals in taken.state.totals] == [1] * 1_000
+    assert decode(encode(taken.state)) == taken.state
 
 
 # ---- an order that is unsound ------------------------------------------------------------------------------------

@@ -1,0 +1,42 @@
+"""States of orders by the million, for benches: what the rules make of a shop's histories, under other IDs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from processor.hakuna import Api, Orders
+from processor.records import OrderId, Record
+from processor.sandbox.history import Truncated
+from processor.sandbox.orders import Shop, shop
+from processor.transform import order_state, rules
+from processor.transform.decode import ORDER_EVENT
+
+MODELS = 2_000
+"""Orders of which the states are made; the others are these under other IDs."""
+RULES = rules.Rules(api=Api.EVENTS, orders=Orders.ALL, fulfil_protection=True, park_for_ms=86_400_000)
+
+
+def states(orders: int) -> Iterator[tuple[bytes, bytes]]:
+    """So many orders with their states as they are stored, in the order of their numbers."""
+    now_ms = round(time.time() * 1000)
+    kept: dict[OrderId, order_state.OrderState | None] = {}
+    for step in shop(Shop(orders=MODELS, rate=1, bad_share=0.0, seed=1, start_ms=now_ms - 3_600_000)):
+        if step.value is None or isinstance(step.value, Truncated | bytes):
+            continue
+        event = ORDER_EVENT[step.topic](step.value)
+        taken = rules.Taken(event, Record(step.topic, 0, 0, step.timestamp_ms, step.key, b"", []))
+        kept[event.order_id] = rules.apply(kept.get(event.order_id), taken, RULES, now_ms).state
+    models = [
+        (order_id.encode(), order_state.encode(state))
+        for order_id, state in kept.items()
+        if state is not None and state.order is not None
+    ]
+    for number in range(orders):
+        model, stored = models[number % len(models)]
+        assert len(model) == len(key_of(number)), "msgpack says how long a text is"
+        yield key_of(number), stored.replace(model, key_of(number))
+
+
+def key_of(number: int) -> bytes:
+    return b"%012d" % number
