@@ -49,7 +49,7 @@ class BrokerOutage(Outage):
 
 
 class KeyMissing(Outage):
-    """A key file is not there or holds no key: a secret may be made after the pods that mount it."""
+    """A key file is not there, or may not be read: a secret may be made after the pods that mount it."""
 
     REMEDY = "put the key, and nothing else, into that file, readable for this user"
 

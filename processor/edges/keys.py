@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from processor.config import KeySource, api_key
-from processor.errors import KeyMissing
+from processor.errors import KeyMissing, Unusable
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,8 @@ class FixedKey:
 
 
 class FileKey:
-    """A key in a file. Raises `KeyMissing` where there is none at the start.
+    """A key in a file. Raises `KeyMissing` where there is no file at the start (a secret may be made after the pods
+    that mount it), `Unusable` where it holds something else.
 
     Mutable: `_value` the last good content, `_complained` the last complaint that was logged.
     """
@@ -41,8 +42,10 @@ class FileKey:
         self._complained = ""
         try:
             self._value = _read(path)
-        except (OSError, ValueError) as wrong:
+        except OSError as wrong:
             raise KeyMissing(setting, f"{path}: {_why(wrong)}") from wrong
+        except ValueError as wrong:
+            raise Unusable([f"{setting}: {path}: {_why(wrong)}; {KeyMissing.REMEDY}"]) from wrong
 
     def current(self) -> str:
         return self._value

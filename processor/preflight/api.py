@@ -23,7 +23,7 @@ from processor.config import KeySource, Settings
 from processor.edges.clock import SystemClock
 from processor.edges.http_choice import tls_context
 from processor.edges.keys import key_of
-from processor.errors import KeyMissing
+from processor.errors import KeyMissing, Unusable
 from processor.hakuna import Api
 from processor.preflight.findings import Area, Finding, note, problem, sound
 
@@ -63,6 +63,10 @@ def _check(
         key = key_of(source, f"{place.key_setting}_FILE").current()
     except KeyMissing as missing:
         return [problem(Area.KEYS, missing.setting, missing.what, KeyMissing.REMEDY)]
+    except Unusable as unusable:
+        (complaint,) = unusable.problems
+        name, _, what = complaint.partition(": ")
+        return [problem(Area.KEYS, name, what.removesuffix(f"; {KeyMissing.REMEDY}"), KeyMissing.REMEDY)]
     if tries:
         return _try(place, request(key))
     why = "not tried: the request would not be counted in the quota; a wrong key shows with the first one"

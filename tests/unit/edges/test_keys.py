@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from processor.edges.keys import FileKey
-from processor.errors import Unusable
+from processor.errors import KeyMissing, Unusable
 
 SETTING = "HAKUNA_API_KEY_FILE"
 
@@ -45,8 +45,8 @@ def test_what_is_no_key_is_refused_at_the_start_and_never_shown(tmp_path: Path, 
     assert "Evil" not in problem
 
 
-def test_a_file_that_is_not_there_is_refused_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(Unusable, match="cannot be read: No such file"):
+def test_a_file_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(KeyMissing, match="cannot be read: No such file"):
         FileKey(tmp_path / "api-key", SETTING)
 
 
