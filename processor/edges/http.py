@@ -1,8 +1,9 @@
 """A lean HTTP/1.1 client behind httpx's transport interface: thousands in flight, little CPU for each.
 
-Owned by the sender, which calls `handle_async_request` directly. One event loop, no threads, no locks.
-Every way to fail is one of httpx's own exceptions, so that this transport and httpx's own
-(`http_choice.py`) look the same.
+Owned by the sender, which calls `exchange`: no task and no future for a request, a receiver is told how it
+ended. `handle_async_request` is the same for everybody else. One event loop, no threads, no locks. Every way
+to fail is one of httpx's own exceptions, so that this transport and httpx's own (`http_choice.py`) look the
+same.
 
     request ─► take an idle connection ─► write it whole ─► the whole answer ─► the connection is idle again
                  │ none is idle             (`http_connection.py`)                or goes to who waits longest
@@ -33,11 +34,21 @@ import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 import httpx
 
-from processor.edges.http_connection import Connection, HttpLimits, Phase, Timeouts
-from processor.edges.http_request import PreparedRequest, render
+from processor.edges.http_connection import (
+    Connection,
+    HttpLimits,
+    Phase,
+    ReadResponse,
+    Receiver,
+    Timeouts,
+    fields,
+)
+from processor.edges.http_request import PreparedRequest, RequestTemplate, render
 
 _NO_TIMEOUTS: Timeouts = {}
 
@@ -203,6 +214,53 @@ class Origin:
         raise failure
 
 
+class Exchange(Protocol):
+    """A request that is under way."""
+
+    def abandon(self, receiver: Receiver) -> None:
+        """It is told nothing from now on. Closes the connection, unless the answer was faster."""
+
+
+class Queued:
+    """An exchange that has no connection yet. Mutable: `_connection` from when it has one."""
+
+    def __init__(self, origin: Origin, wire: bytes, bodyless: bool, timeouts: Timeouts, give_up_at: float,
+                 receiver: Receiver) -> None:  # fmt: skip
+        self._connection: Connection | None = None
+        work = self._send(origin, wire, bodyless, timeouts, give_up_at, receiver)
+        self._task = asyncio.get_running_loop().create_task(work)
+
+    async def _send(self, origin: Origin, wire: bytes, bodyless: bool, timeouts: Timeouts, give_up_at: float,
+                    receiver: Receiver) -> None:  # fmt: skip
+        try:
+            self._connection = await origin.acquire(timeouts, give_up_at)
+        except Exception as error:  # whatever it is, somebody waits to be told
+            receiver.failed(error)
+        else:
+            self._connection.send(wire, bodyless, timeouts, give_up_at, receiver)
+
+    def abandon(self, receiver: Receiver) -> None:
+        if self._connection is None:
+            self._task.cancel()
+        else:
+            self._connection.abandon(receiver)
+
+
+class Awaited:
+    """A receiver with a future in which the answer comes."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[httpx.Response] = asyncio.get_running_loop().create_future()
+
+    def answered(self, status: int, head: list[bytes], body: bytes, truncated: bool) -> None:
+        if not self.future.done():  # cancelled
+            self.future.set_result(ReadResponse(status, partial(fields, head), body, truncated))
+
+    def failed(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
 class LeanTransport(httpx.AsyncBaseTransport):
     """See the module. Belongs to the event loop of its first request; `tls` is used for https origins."""
 
@@ -226,12 +284,34 @@ class LeanTransport(httpx.AsyncBaseTransport):
         now = origin.now()
         give_up_at = now + (timeouts.get("total") or self._limits.total_s_max)
         connection = origin.take(now) or await origin.acquire(timeouts, give_up_at)
-        answer = connection.send(wire, request.method == "HEAD", timeouts, give_up_at)
+        awaited = Awaited()
+        connection.send(wire, request.method == "HEAD", timeouts, give_up_at, awaited)
         try:
-            return await answer
+            return await awaited.future
         except asyncio.CancelledError:
-            connection.abandon(answer)
+            connection.abandon(awaited)
+            if awaited.future.done() and not awaited.future.cancelled():
+                awaited.future.exception()  # else the loop complains that nobody has asked
             raise
+
+    def exchange(self, template: RequestTemplate, wire: bytes, receiver: Receiver) -> Exchange:
+        """A request without a task: sent now if a connection is idle, else as soon as there is one. `wire` is the
+        template's own. Raises httpx.TransportError's subclasses where it can never be sent; what happens later is
+        the receiver's to hear."""
+        origin = self._origins.get(template.origin) or self._origin(template.url)
+        timeouts = template.timeouts
+        now = origin.now()
+        give_up_at = now + (timeouts.get("total") or self._limits.total_s_max)
+        connection = origin.take(now)
+        if connection is None:
+            return Queued(origin, wire, template.method == "HEAD", timeouts, give_up_at, receiver)
+        connection.send(wire, template.method == "HEAD", timeouts, give_up_at, receiver)
+        return connection
+
+    @staticmethod
+    def fields(head: list[bytes]) -> list[tuple[bytes, bytes]]:
+        """The header fields of what a receiver was told."""
+        return fields(head)
 
     async def aclose(self) -> None:
         """Close every connection; requests under way end with an exception."""

@@ -115,7 +115,7 @@ class Bounded(httpx.AsyncBaseTransport):
                             break
         except TimeoutError:
             raise httpx.ReadTimeout(f"no whole answer within {total_s} s") from None
-        return ReadResponse(response.status_code, response.headers.raw, body[:limit], False, len(body) > limit)
+        return ReadResponse(response.status_code, lambda: response.headers.raw, body[:limit], len(body) > limit)
 
     async def aclose(self) -> None:
         await self._inner.aclose()

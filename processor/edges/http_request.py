@@ -71,11 +71,16 @@ class RequestTemplate:
         self.url = url
         self.origin = (url.raw_scheme, url.raw_host, url.port)
         self.headers: RawHeaders = ((b"Host", url.netloc), *headers)
-        self.extensions: dict[str, Any] = {} if timeouts is None else {"timeout": dict(timeouts)}
+        self.timeouts = dict(timeouts or {})
+        self.extensions: dict[str, Any] = {} if timeouts is None else {"timeout": self.timeouts}
         self._start = _head(method, url, self.headers) + b"Content-Length: "
 
     def build(self, content: bytes, extra_headers: RawHeaders = ()) -> PreparedRequest:
         """Raises httpx.LocalProtocolError for a header that is none."""
+        return PreparedRequest(self, self.wire(content, extra_headers), content, extra_headers)
+
+    def wire(self, content: bytes, extra_headers: RawHeaders = ()) -> bytes:
+        """The whole request as bytes. Raises httpx.LocalProtocolError for a header that is none."""
         extra = b""
         for name, value in extra_headers:
             # `_FIELD` in another form: 0.2 µs where the pattern takes 1.
@@ -84,8 +89,7 @@ class RequestTemplate:
             if value != value.strip(b" \t"):
                 raise httpx.LocalProtocolError("a header's value begins or ends with a space")
             extra += b"%b: %b\r\n" % (name, value)
-        wire = b"%b%d\r\n%b\r\n%b" % (self._start, len(content), extra, content)
-        return PreparedRequest(self, wire, content, extra_headers)
+        return b"%b%d\r\n%b\r\n%b" % (self._start, len(content), extra, content)
 
 
 async def render(request: httpx.Request) -> bytes:

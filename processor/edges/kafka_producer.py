@@ -6,9 +6,9 @@ answered with an error, and whoever produced it decides (its offset is not finis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol
 
 import confluent_kafka as ck
 import structlog
@@ -82,6 +82,7 @@ class KafkaProducer:
             self._producer = ck.Producer(config, logger=LibraryLog(log))
         except KafkaException as refused:
             raise unusable(refused) from refused
+        self._produce: Callable[..., None] = self._producer.produce  # its stub does not know all of its ways
 
     def produce(
         self,
@@ -101,18 +102,13 @@ class KafkaProducer:
             else:
                 acknowledged(f"{error.name()}: {said(error)}", -1)
 
-        # An empty list of headers costs librdkafka's binding 0.6 µs, a third of what the call takes.
-        optional: dict[str, Any] = {"headers": headers} if headers else {}
         try:
-            self._producer.produce(
-                topic,
-                value,
-                key,
-                partition,
-                timestamp=timestamp_ms,
-                on_delivery=cast("ck.cimpl.DeliveryCallback", answered),
-                **optional,
-            )
+            # An empty list of headers costs librdkafka's binding 0.6 µs, a third of what the call takes; by position it
+            # takes 0.3 less than by name.
+            if headers:
+                self._produce(topic, value, key, partition, answered, None, timestamp_ms, headers)
+            else:
+                self._produce(topic, value, key, partition, answered, None, timestamp_ms)
         except BufferError:
             return False
         except KafkaException as refused:

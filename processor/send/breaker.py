@@ -39,6 +39,9 @@ class Admission(Enum):
     NONE = "none"
 
 
+_CLOSED: Final = BreakerState.CLOSED  # each mention of a member costs 0.1 µs, and there are two breakers
+
+
 class Breaker:
     """Mutable. `_row` counts refusals since the last pass, while CLOSED; `_trips` the openings since the last
     pass; `until_s` is when OPEN ends; `_probing` says that HALF_OPEN's one request is under way."""
@@ -73,7 +76,7 @@ class Breaker:
 
     def passed(self) -> bool:
         """A request was taken for what it is. True where that closed it."""
-        if self._row == 0 and self.state is BreakerState.CLOSED:
+        if self._row == 0 and self.state is _CLOSED:
             return False
         self._row = 0
         self._last = None

@@ -35,6 +35,9 @@ KEY_PROBE_FIRST_S: Final = 1.0
 KEY_PROBE_S_MAX: Final = 60.0
 
 
+_ALL: Final = Admission.ALL
+
+
 class Gate:
     """Mutable. `_hindered` says that something may hold the destination, so that `admits` has to look;
     `opens_s` is when time alone may open it (None: it does not); `paused_until_s` is the pause; `_pauses`
@@ -79,7 +82,7 @@ class Gate:
 
     def admits(self, now_s: float) -> Admission:
         if not self._hindered:
-            return Admission.ALL
+            return _ALL
         self.opens_s = None
         if self.halted:
             return Admission.NONE

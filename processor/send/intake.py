@@ -51,6 +51,8 @@ class OutboxIntake:
 
     def __init__(self, entry_types: Collection[EntryType]) -> None:
         self._entry_types = entry_types
+        # By identity: an enum's member is hashed in Python, 0.3 µs, and there is one look an entry.
+        self._ours = frozenset(map(id, entry_types))
 
     def pending(self, record: Record, epoch: int, taken_ms: int) -> Pending[OutboxEntry] | BadRecord:
         read = read_entry(record)
@@ -71,7 +73,7 @@ class OutboxIntake:
         )
 
     def foreign(self, entry: OutboxEntry) -> str | None:
-        if entry.entry_type in self._entry_types:
+        if id(entry.entry_type) in self._ours:
             return None
         wanted = ", ".join(sorted(self._entry_types))
         return (

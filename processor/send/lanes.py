@@ -57,6 +57,12 @@ class LaneState(Enum):
     WAITING = "waiting"
 
 
+# In Python 3.11 each mention of an enum's member costs 0.1 µs, and there are five an entry.
+_READY: Final = LaneState.READY
+_UNDER_WAY: Final = LaneState.UNDER_WAY
+_WAITING: Final = LaneState.WAITING
+
+
 class Lane(Generic[EntryT]):
     """The entries of one order that are not under way, oldest first. Mutable, by `Lanes` alone. `copied`: what was
     taken last for an array is the copy of a dead letter."""
@@ -66,7 +72,7 @@ class Lane(Generic[EntryT]):
     def __init__(self, order_id: str, ready_s: float) -> None:
         self.order_id = order_id
         self.queue: deque[Pending[EntryT]] = deque()
-        self.state = LaneState.READY
+        self.state = _READY
         self.ready_s = ready_s
         self.copied = False
 
@@ -181,11 +187,6 @@ class Lanes(Generic[EntryT]):
             return live_s
         return max(replays_s, free_s) if live_s is None else min(live_s, max(replays_s, free_s))
 
-    def has_more(self, now_s: float) -> bool:
-        """Whether another `take` is worth trying."""
-        live = self._live
-        return bool(live.ready or (live.waiting and live.waiting[0][0] <= now_s)) or self._may_replay(now_s)
-
     def _may_replay(self, now_s: float) -> bool:
         """Whether there are replays, and their share is not used up."""
         replays = self._replays
@@ -214,9 +215,9 @@ class Lanes(Generic[EntryT]):
             parcel = heappop(queue.waiting)[2]
             filled = []
             for lane in parcel.lanes:
-                assert lane.state is LaneState.WAITING, "a lane of a waiting parcel is elsewhere"
+                assert lane.state is _WAITING, "a lane of a waiting parcel is elsewhere"
                 if lane.queue:
-                    lane.state = LaneState.UNDER_WAY
+                    lane.state = _UNDER_WAY
                     lane.copied = lane.queue[0].replay_id is not None
                     parcel.entries.append(lane.queue.popleft())
                     filled.append(lane)
@@ -234,7 +235,7 @@ class Lanes(Generic[EntryT]):
             while ready:
                 lane = ready.popleft()
                 if lane.queue:
-                    lane.state = LaneState.UNDER_WAY
+                    lane.state = _UNDER_WAY
                     return Parcel([lane], [lane.queue.popleft()], queue is self._replays)
                 self._forget(lane)
             return None
@@ -254,7 +255,7 @@ class Lanes(Generic[EntryT]):
                 size += lane.queue[0].size
                 if parcel.entries and size > self._bytes_max:
                     break
-                lane.state = LaneState.UNDER_WAY
+                lane.state = _UNDER_WAY
                 lane.copied = lane.queue[0].replay_id is not None
                 parcel.lanes.append(lane)
                 parcel.entries.append(lane.queue.popleft())
@@ -270,7 +271,7 @@ class Lanes(Generic[EntryT]):
         if delivered and self._supersedes and self._share is not None:
             self._tell(parcel)
         for lane in parcel.lanes:
-            assert lane.state is LaneState.UNDER_WAY, "finished twice"
+            assert lane.state is _UNDER_WAY, "finished twice"
             if lane.queue:
                 self._make_ready(lane, now_s)
             else:
@@ -340,7 +341,7 @@ class Lanes(Generic[EntryT]):
             lane.state = LaneState.YIELDING
             self._replays.ready.append(lane)
         else:
-            lane.state = LaneState.READY
+            lane.state = _READY
             self._live.ready.append(lane)
 
     def _tell(self, parcel: Parcel[EntryT]) -> None:
@@ -365,7 +366,7 @@ class Lanes(Generic[EntryT]):
         assert len(queue) < 2, "a superseding lane holds one entry"
         before = queue[0] if queue else None
         if pending.replay_id is not None:
-            under_way = lane.state is LaneState.UNDER_WAY and not lane.copied
+            under_way = lane.state is _UNDER_WAY and not lane.copied
             if under_way if before is None else before.replay_id is None:
                 return pending
         if before is not None:
@@ -379,8 +380,8 @@ class Lanes(Generic[EntryT]):
     def _put_back(self, parcel: Parcel[EntryT]) -> list[Pending[EntryT]]:
         replaced = []
         for lane, pending in zip(parcel.lanes, parcel.entries, strict=True):
-            assert lane.state is LaneState.UNDER_WAY, "given back twice"
-            lane.state = LaneState.WAITING
+            assert lane.state is _UNDER_WAY, "given back twice"
+            lane.state = _WAITING
             if pending.epoch not in self._epochs:
                 continue
             if self._supersedes and lane.queue:

@@ -1,11 +1,11 @@
 """The sender: the event loop's side of sending, one destination.
 
-    work:  take ─► post ─► judge ─► finish          as many workers as there may be requests at once
+    pump:  take ─► post ─► … ─► judge ─► finish ─► pump          nothing in it waits
 
 What may go out is decided in one place, `_take`, without waiting: is there room under the limit, does
 anything hold the destination (`gate.py`), is a slot of the quota free (`pace.py`), is there a parcel
-(`lanes.py`). A worker that finds nothing parks; whoever changes something wakes one, and each that takes a
-parcel wakes the next, so that nobody polls and a thousand parked workers cost nothing.
+(`lanes.py`). Whoever changes something pumps: an answer, a message of the Kafka thread, an alarm for what
+time alone will change. So nobody polls, and a request costs no task and no wake-up.
 
     verdict         its entries                                     the destination (`gate.py`)
     Delivered       end; a receipt is written                       its breaker closes
@@ -21,17 +21,19 @@ Invariants
 - an entry that was handed over is reported exactly once, or its partition has been withdrawn or lost;
 - nothing is sent while the Kafka thread stands still: it may have lost the partitions.
 
-Not chosen: a task per entry (3 µs each, and thousands of timers); a timeout per request here (the transport
-has one; the watch is for those that hang in spite of it); a queue between take and post (what waits in it is
-stale: with the feed, a newer snapshot could still replace it).
+Not chosen: a task per entry, or per request that may be under way (each wakes through a future: a quarter of
+what an entry costs here); a timeout per request here (the transport has one; the watch is for those that hang
+in spite of it); a queue between take and post (what waits in it is stale: with the feed, a newer snapshot
+could still replace it).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from random import Random
 from typing import Final, Generic, assert_never
 
@@ -43,7 +45,8 @@ from processor.records import EntryId, OrderId, Reason, http_reason
 from processor.send.backoff import backoff_s
 from processor.send.breaker import Admission
 from processor.send.destination import Destination, EntryT, Key
-from processor.send.endpoint import Endpoint
+from processor.send.endpoint import Ended as AnsweredOrNot
+from processor.send.endpoint import Endpoint, Posted
 from processor.send.gate import Gate
 from processor.send.gatherer import Gatherer, Memory
 from processor.send.handover import (
@@ -98,8 +101,14 @@ ARRAY_FAILURES_MAX: Final = 10
 A split is no verdict, and costs an array in an outage no more than a few requests."""
 RETRY_S_MIN: Final = 0.05
 """A server that refuses and says `Retry-After: 0` would be asked as fast as it can refuse."""
+SENT_AT_ONCE_MAX: Final = 100
+"""Requests that go out in one go, for the same reason: some 4 ms."""
 HELD_AT_ONCE_MAX: Final = 500
 """Held entries that end in one go, lest a long lane behind a refusal block the loop."""
+
+
+_NONE: Final = Admission.NONE
+_PROBE: Final = Admission.PROBE
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +132,9 @@ class GivenUp(Enum):
 
 
 class Flight(Generic[EntryT]):
-    """One request under way. Mutable: `given_up`."""
+    """One request under way. Mutable: `posted`, from when it is."""
 
-    __slots__ = ("bucket", "given_up", "key", "parcel", "probe", "sent_s")
+    __slots__ = ("bucket", "key", "parcel", "posted", "probe", "sent_s")
 
     def __init__(self, parcel: Parcel[EntryT], bucket: Bucket | None, sent_s: float, key: int, probe: bool) -> None:
         self.parcel = parcel
@@ -133,16 +142,16 @@ class Flight(Generic[EntryT]):
         self.sent_s = sent_s
         self.key = key
         self.probe = probe
-        self.given_up: GivenUp | None = None
+        self.posted: Posted[Flight[EntryT]] | None = None
 
 
 class Sender(Generic[EntryT]):
     """One destination's sending. `run` is the whole of its life.
 
-    Mutable. `_flights` and `_tasks` by worker, a flight while its request is under way (`in_flight` counts
-    them); `_parked` are workers with nothing to do; `_alarm` wakes one of them at `_alarm_s`; `_partitions`
-    by epoch, those that are ours; `_withdrawn` are epochs that leave as soon as nothing of theirs is in
-    flight.
+    Mutable. `_flights` are the requests under way; `_pumping` says that a pump is due in the loop's next round
+    anyway, `_alarm` brings one at `_alarm_s`; `_partitions` by epoch, those that are ours; `_withdrawn` are
+    epochs that leave as soon as nothing of theirs is in flight; `_failure` is a mistake of ours, which ends `run`;
+    `_over` says that nothing is sent any more, since that has ended or will.
     """
 
     def __init__(
@@ -178,15 +187,15 @@ class Sender(Generic[EntryT]):
         self._witness = Witness()
         self._tally = Tally()
 
-        self._flights: list[Flight[EntryT] | None] = [None] * settings.in_flight_max
-        self._tasks: list[asyncio.Task[None]] = []
-        self._parked: deque[asyncio.Future[None]] = deque()
+        self._flights: set[Flight[EntryT]] = set()
+        self._pumping = False
+        self._failure: Exception | None = None
+        self._over = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_s = 0.0
         self._partitions: dict[int, int] = {}
         self._withdrawn: list[Withdrawn] = []
         self._stopped = False
-        self.in_flight = 0
         self.ticked_s = clock.monotonic_s()
         """When the loop last came round, by the monotonic clock: a watch sees by it that the loop lives."""
 
@@ -195,31 +204,62 @@ class Sender(Generic[EntryT]):
     async def run(self) -> None:
         """Sends until the Kafka thread says `Stop`."""
         self._endpoint.use(self._destination.headers(self._gate.current_key()))
-        async with asyncio.TaskGroup() as group:
-            self._tasks = [group.create_task(self._work(number)) for number in range(len(self._flights))]
-            self._handover.attach(asyncio.get_running_loop(), self._receive)
+        self._handover.attach(asyncio.get_running_loop(), self._receive)
+        try:
             await self._watch()
-            for task in self._tasks:
-                task.cancel()
+        finally:
+            self._over = True
+            for flight in self._flights:
+                if flight.posted is not None:
+                    flight.posted.give_up()
 
-    async def _work(self, number: int) -> None:
-        while True:
+    def _pump(self) -> None:
+        """Sends what may go."""
+        if self._over:
+            return
+        for _ in range(SENT_AT_ONCE_MAX):
             flight = self._take()
             if flight is None:
-                await self._park()
-                continue
-            self._flights[number] = flight
-            request = self._destination.request([pending.entry for pending in flight.parcel.entries])
-            answer: Answer | NoAnswer
-            try:
-                answer = await self._endpoint.post(request)
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if flight.given_up is None or task is None or task.uncancel() > 0:
-                    raise
-                answer = NoAnswer.TIMEOUT
-            self._flights[number] = None
+                return
+            self._flights.add(flight)
+            entries = flight.parcel.entries
+            request = self._destination.request(
+                [entries[0].entry] if len(entries) == 1 else [pending.entry for pending in entries]
+            )
+            flight.posted = self._endpoint.post(request, flight, self._ended)
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump_on)
+
+    def _pump_on(self) -> None:
+        self._pumping = False
+        self._guarded(self._pump)
+
+    def _ended(self, flight: Flight[EntryT], answer: AnsweredOrNot) -> None:
+        """What the endpoint calls for each request that was not given up."""
+        try:
+            if isinstance(answer, Exception):
+                raise answer
             self._finish(flight, answer)
+            self._pump()
+        except Exception as mistake:
+            self._end_by(mistake)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """What the loop calls: an exception there would be logged and forgotten, and an entry with it."""
+        try:
+            work()
+        except Exception as mistake:
+            self._end_by(mistake)
+
+    def _end_by(self, mistake: Exception) -> None:
+        """`run` raises it, when it looks next."""
+        self._failure = self._failure or mistake
+        self._over = True
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flights)
 
     # ---- take: may anything go, and what ------------------------------------------------------------------
 
@@ -227,11 +267,11 @@ class Sender(Generic[EntryT]):
         """The next request, with all that it needs to go. None where nothing may go now; an alarm is set
         where time alone will change that."""
         gate = self._gate
-        if self.in_flight >= gate.limit:
+        if len(self._flights) >= gate.limit:
             return None
         now_s = self._clock.monotonic_s()
         admission = gate.admits(now_s)
-        if admission is Admission.NONE:
+        if admission is _NONE:
             self._wake_at(gate.opens_s, now_s)
             return None
         if now_s - self._handover.turned_s > self._settings.kafka_silence_s_max:
@@ -239,21 +279,18 @@ class Sender(Generic[EntryT]):
         if self._pace is not None and not self._pace.is_free(now_s):
             self._wait_for_quota(self._pace, now_s)
             return None
-        parcel = self._next_parcel(now_s, fresh_first=admission is Admission.PROBE)
+        parcel = self._next_parcel(now_s, fresh_first=admission is _PROBE)
         if parcel is None:
             return None
         bucket = None
         if self._pace is not None:
             bucket = self._pace.take()
             self._tally.waits_no_more(now_s)
-        if admission is Admission.PROBE:
+        if admission is _PROBE:
             gate.probe()
         if parcel.replayed:
             self._replays.taken()
-        self.in_flight += 1
-        if self._parked and self.in_flight < gate.limit and self._lanes.has_more(now_s):
-            self._wake()
-        return Flight(parcel, bucket, now_s, gate.key, admission is Admission.PROBE)
+        return Flight(parcel, bucket, now_s, gate.key, admission is _PROBE)
 
     def _next_parcel(self, now_s: float, fresh_first: bool) -> Parcel[EntryT] | None:
         """The next parcel that is to be sent. Held entries on the way there end here."""
@@ -293,6 +330,34 @@ class Sender(Generic[EntryT]):
         now_s = self._clock.monotonic_s()
         now_ms = self._clock.now_ms()
         seconds = now_s - flight.sent_s
+        parcel = flight.parcel
+        if flight.bucket is not None:
+            assert self._pace is not None
+            self._pace.answered(flight.bucket, now_s)
+        if parcel.replayed:
+            self._replays.answered(now_s)
+        for pending in parcel.entries:
+            pending.attempts += 1
+        self._tally.answered(answer, seconds)
+        verdict = self._destination.verdict(answer, now_ms)
+        gate = self._gate
+        key = gate.key
+        order_id = parcel.entries[0].order_id
+        gate.heard(verdict, order_id, flight.key, flight.probe, seconds, len(self._flights), now_s)
+        if key != gate.key:
+            self._endpoint.use(self._destination.headers(gate.current_key()))
+        if type(verdict) is Rejected:
+            entries = [pending.entry for pending in parcel.entries]
+            self._judge(parcel, self._destination.reconsidered(entries, verdict, now_ms), now_s, now_ms)
+        else:
+            self._judge(parcel, verdict, now_s, now_ms)
+        self._flights.remove(flight)
+        if self._withdrawn:
+            self._release(now_s)
+
+    def _unheard(self, flight: Flight[EntryT]) -> None:
+        """Its answer is somebody else's to hear: its partition goes."""
+        now_s = self._clock.monotonic_s()
         if flight.bucket is not None:
             assert self._pace is not None
             self._pace.answered(flight.bucket, now_s)
@@ -300,23 +365,9 @@ class Sender(Generic[EntryT]):
             self._replays.answered(now_s)
         for pending in flight.parcel.entries:
             pending.attempts += 1
-        if flight.given_up is GivenUp.WITHDRAWN:
-            self._gate.unheard(flight.probe, now_s)
-            self._put_back(flight.parcel, now_s, now_ms)
-        else:
-            self._tally.answered(answer, seconds)
-            verdict = self._destination.verdict(answer, now_ms)
-            order_id = flight.parcel.entries[0].order_id
-            key = self._gate.key
-            self._gate.heard(verdict, order_id, flight.key, flight.probe, seconds, self.in_flight, now_s)
-            if key != self._gate.key:
-                self._endpoint.use(self._destination.headers(self._gate.current_key()))
-            if type(verdict) is Rejected:
-                entries = [pending.entry for pending in flight.parcel.entries]
-                self._judge(flight.parcel, self._destination.reconsidered(entries, verdict, now_ms), now_s, now_ms)
-            else:
-                self._judge(flight.parcel, verdict, now_s, now_ms)
-        self.in_flight -= 1
+        self._gate.unheard(flight.probe, now_s)
+        self._put_back(flight.parcel, now_s, self._clock.now_ms())
+        self._flights.remove(flight)
         if self._withdrawn:
             self._release(now_s)
 
@@ -427,6 +478,9 @@ class Sender(Generic[EntryT]):
     # ---- what the Kafka thread says -----------------------------------------------------------------------
 
     def _receive(self, message: Message[EntryT]) -> None:
+        self._guarded(partial(self._hear, message))
+
+    def _hear(self, message: Message[EntryT]) -> None:
         now_s = self._clock.monotonic_s()
         match message:
             case list():
@@ -442,14 +496,16 @@ class Sender(Generic[EntryT]):
             case Paced(epoch, partition, used, assigned_s):
                 if self._pace is not None and epoch in self._partitions:
                     self._pace.open(epoch, partition, used, assigned_s)
-                    self._wake()
+                    self._pump()
             case CaughtUp(epochs):
                 self._lanes.caught_up(epochs)
-                self._wake()
+                self._pump()
             case Withdrawn(epochs, deadline_s):
                 self._lanes.drop(epochs)
                 self._withdrawn.append(message)
-                asyncio.get_running_loop().call_later(max(deadline_s - now_s, 0.0), self._give_up, epochs)
+                asyncio.get_running_loop().call_later(
+                    max(deadline_s - now_s, 0.0), self._guarded, partial(self._give_up, epochs)
+                )
                 self._release(now_s)
             case Lost(epochs):
                 self._lanes.drop(epochs)
@@ -468,22 +524,26 @@ class Sender(Generic[EntryT]):
                 replaced = self._lanes.push(pending, now_s)
                 if replaced is not None:
                     self._end(replaced, STALE if replaced is pending else SUPERSEDED, self._clock.now_ms())
-        self._wake()
+        self._pump()
 
     def _give_up(self, epochs: frozenset[int]) -> None:
         """Those of these partitions that are still in flight are not waited for."""
-        for number, flight in enumerate(self._flights):
-            if flight is not None and any(pending.epoch in epochs for pending in flight.parcel.entries):
-                self._abandon(number, flight, GivenUp.WITHDRAWN)
+        for flight in list(self._flights):
+            if any(pending.epoch in epochs for pending in flight.parcel.entries):
+                self._abandon(flight, GivenUp.WITHDRAWN)
+        self._pump()
 
-    def _abandon(self, number: int, flight: Flight[EntryT], why: GivenUp) -> None:
-        if flight.given_up is None:
-            flight.given_up = why
-            self._tasks[number].cancel()
+    def _abandon(self, flight: Flight[EntryT], why: GivenUp) -> None:
+        assert flight.posted is not None
+        flight.posted.give_up()
+        if why is GivenUp.WITHDRAWN:
+            self._unheard(flight)
+        else:
+            self._finish(flight, NoAnswer.TIMEOUT)
 
     def _release(self, now_s: float) -> None:
         """Lets those partitions go that nothing is in flight of."""
-        flying = {pending.epoch for flight in self._flights if flight is not None for pending in flight.parcel.entries}
+        flying = {pending.epoch for flight in self._flights for pending in flight.parcel.entries}
         for withdrawn in [withdrawn for withdrawn in self._withdrawn if not withdrawn.epochs & flying]:
             self._withdrawn.remove(withdrawn)
             self._handover.report(Released(withdrawn.epochs, self._leave(withdrawn.epochs, now_s)))
@@ -497,23 +557,10 @@ class Sender(Generic[EntryT]):
             used[epoch] = None if self._pace is None else self._pace.close(epoch, now_s)
         return used
 
-    # ---- parking and waking -------------------------------------------------------------------------------
-
-    async def _park(self) -> None:
-        woken = asyncio.get_running_loop().create_future()
-        self._parked.append(woken)
-        await woken
-
-    def _wake(self) -> None:
-        """One worker. It looks for itself whether there is anything to do."""
-        while self._parked:
-            woken = self._parked.pop()
-            if not woken.done():
-                woken.set_result(None)
-                return
+    # ---- waking -------------------------------------------------------------------------------------------
 
     def _wake_at(self, at_s: float | None, now_s: float) -> None:
-        """One worker, then. There is one alarm: the earliest."""
+        """Pumps then. There is one alarm: the earliest."""
         if at_s is None or (self._alarm is not None and self._alarm_s <= at_s):
             return
         if self._alarm is not None:
@@ -523,7 +570,7 @@ class Sender(Generic[EntryT]):
 
     def _ring(self) -> None:
         self._alarm = None
-        self._wake()
+        self._guarded(self._pump)
 
     # ---- the watch ----------------------------------------------------------------------------------------
 
@@ -533,6 +580,8 @@ class Sender(Generic[EntryT]):
         while not self._stopped:
             before_s = self._clock.monotonic_s()
             await asyncio.sleep(TICK_S)
+            if self._failure is not None:
+                raise self._failure
             now_s = self.ticked_s = self._clock.monotonic_s()
             self._meter.loop_lag(max(now_s - before_s - TICK_S, 0.0))
             self._give_up_hung(now_s)
@@ -544,14 +593,13 @@ class Sender(Generic[EntryT]):
             if now_s >= tell_at_s:
                 tell_at_s = now_s + TELL_S
                 self._tell()
-            self._wake()
+            self._guarded(self._pump)
         self._tell()
 
     def _give_up_hung(self, now_s: float) -> None:
         until_s = now_s - self._settings.request_s_max - HANG_S
-        for number, flight in enumerate(self._flights):
-            if flight is not None and flight.sent_s < until_s:
-                self._abandon(number, flight, GivenUp.HUNG)
+        for flight in [flight for flight in self._flights if flight.sent_s < until_s]:
+            self._abandon(flight, GivenUp.HUNG)
 
     def _tell(self) -> None:
         gate = self._gate

@@ -142,10 +142,6 @@ class Gathering:
         times = (self._kinds.next_s(), self._parked.next_s())
         return min((time for time in times if time is not None), default=None)
 
-    def has_more(self, now_s: float) -> bool:
-        next_s = self.next_s()
-        return next_s is not None and next_s <= now_s
-
     def _fly(self, parcel: Parcel[Change]) -> None:
         """One verb for all: a newer change may have joined those that were refused with another one."""
         first = parcel.entries[0].entry

@@ -4,16 +4,19 @@ none."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
 
+from processor.edges.http import LeanTransport
+from processor.edges.http_choice import tls_context
 from processor.edges.http_request import RequestTemplate
 from processor.send.destination import Request
-from processor.send.endpoint import Endpoint, no_answer
+from processor.send.endpoint import Ended, Endpoint, no_answer
 from processor.verdicts import BODY_BYTES_MAX, Answer, NoAnswer
 from tests.fakes.clock import FakeClock
+from tests.support.http_servers import Peer, answer, serving
 
 REQUEST: Request = ("POST", "/events", b"{}", ((b"Idempotency-Key", b'"e1"'),))
 
@@ -50,7 +53,17 @@ class Stream(httpx.AsyncByteStream):
 def post(wire: Wire, clock: FakeClock | None = None) -> tuple[Answer | NoAnswer, Endpoint]:
     endpoint = Endpoint(wire, RequestTemplate, "http://api.test/v1", 5.0, clock or FakeClock())
     endpoint.use(((b"Authorization", b"Bearer k"), (b"Content-Type", b"application/json")))
-    return asyncio.run(endpoint.post(REQUEST)), endpoint
+    return asyncio.run(answered(endpoint)), endpoint
+
+
+async def answered(endpoint: Endpoint, request: Request = REQUEST) -> Answer | NoAnswer:
+    ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+    endpoint.post(request, ended, asyncio.Future.set_result)
+    assert not ended.done(), "never from inside"
+    answer = await ended
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def exceptions() -> list[type[Exception]]:
@@ -94,7 +107,7 @@ def test_another_key_is_used_from_the_next_request_on() -> None:
     wire = Wire(lambda request: httpx.Response(200))
     _, endpoint = post(wire)
     endpoint.use(((b"Authorization", b"Bearer other"),))
-    asyncio.run(endpoint.post(REQUEST))
+    asyncio.run(answered(endpoint))
     assert [request.headers["Authorization"] for request in wire.requests] == ["Bearer k", "Bearer other"]
 
 
@@ -126,7 +139,7 @@ def test_advice_on_accepted_requests_is_read_now_and_then_and_on_refusals_always
     _, endpoint = post(Wire(lambda request: httpx.Response(status, headers=headers)), clock)
 
     def read() -> bool:
-        answer = asyncio.run(endpoint.post(REQUEST))
+        answer = asyncio.run(answered(endpoint))
         assert isinstance(answer, Answer)
         return bool(answer.headers)
 
@@ -136,3 +149,66 @@ def test_advice_on_accepted_requests_is_read_now_and_then_and_on_refusals_always
     status = 429
     assert read()
     assert read()
+
+
+# ---- a transport that needs no task for a request --------------------------------------------------------------
+
+
+def over_a_socket(scenario: Callable[[Endpoint, list[bytes]], Awaitable[None]], *answers: bytes) -> None:
+    """The lean transport, and a server that gives these answers in turn and keeps the heads of the requests."""
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        while len(heads) < len(answers):
+            received = await peer.request()
+            heads.append(received.head)
+            await peer.send(answers[len(heads) - 1])
+        await peer.closed()
+
+    async def main() -> None:
+        transport = LeanTransport(tls_context())
+        async with serving(script) as server:
+            endpoint = Endpoint(transport, RequestTemplate, server.url, 5.0, FakeClock())
+            endpoint.use(((b"Authorization", b"Bearer k"),))
+            await scenario(endpoint, heads)
+            await transport.aclose()
+
+    asyncio.run(main())
+
+
+def test_by_exchange_advice_is_read_of_refusals_and_nothing_else_is() -> None:
+    refused = b"HTTP/1.1 429 X\r\nRetry-After: 7\r\nServer: s\r\nContent-Length: 2\r\n\r\n{}"
+
+    async def scenario(endpoint: Endpoint, heads: list[bytes]) -> None:
+        assert await answered(endpoint) == Answer(429, {"retry-after": "7"}, b"{}")
+        assert await answered(endpoint) == Answer(200, {}, b"yes")
+        assert b'Idempotency-Key: "e1"' in heads[1]
+        assert b"Authorization: Bearer k" in heads[1]
+
+    over_a_socket(scenario, refused, answer(b"yes"))
+
+
+def test_by_exchange_what_fails_is_a_reason() -> None:
+    async def scenario(endpoint: Endpoint, heads: list[bytes]) -> None:
+        assert await answered(endpoint) is NoAnswer.CONNECTION
+        assert endpoint.trouble is not None
+        assert endpoint.trouble.startswith("RemoteProtocolError: ")
+        smuggling: Request = ("POST", "/events", b"{}", ((b"Idempotency-Key", b"a\r\nb: c"),))
+        assert await answered(endpoint, smuggling) is NoAnswer.CONNECTION
+        assert len(heads) == 1
+
+    over_a_socket(scenario, b"SSH-2.0-OpenSSH_9.2\r\n")
+
+
+def test_by_exchange_whoever_gives_up_is_told_nothing() -> None:
+    async def scenario(endpoint: Endpoint, heads: list[bytes]) -> None:
+        told: list[Ended] = []
+        waiting = endpoint.post(REQUEST, told, list.append)
+        waiting.give_up()  # before there is a connection
+        assert await answered(endpoint) == Answer(200, {}, b"1")
+        under_way = endpoint.post(REQUEST, told, list.append)  # on the connection that is there
+        under_way.give_up()
+        await asyncio.sleep(0.02)
+        assert not told
+
+    over_a_socket(scenario, answer(b"1"), answer(b"2"))
