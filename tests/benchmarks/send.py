@@ -1,9 +1,12 @@
 """send beside its floor, in one run: `python -m tests.benchmarks.send [--entries N] [--orders N] [--latency-ms N]`.
 
-The floor is the same HTTP client posting the same bodies to the same server from memory: no Kafka, no lanes, no
-receipts, no offsets, no metrics. The server is a minimal one of ours in a process of its own; with a latency it
-answers each request that much later, and then `orders / latency` is the ceiling, since an order has one request in
-flight. CPU is of the whole process, librdkafka's threads included.
+With `--half-load`, a second run after it: entries come to the outbox one by one at half the rate that was just
+measured, and each receipt tells how long it took from there to the 2xx.
+
+The floor is the same HTTP client posting the same bodies to the same server from memory, by its cheapest way: no
+Kafka, no lanes, no receipts, no offsets, no metrics. The server is a minimal one of ours in a process of its own;
+with a latency it answers each request that much later, and then `orders / latency` is the ceiling, since an order has
+one request in flight. CPU is of the whole process, librdkafka's threads included.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import json
 import resource
 import subprocess
 import sys
@@ -107,18 +111,37 @@ def server(latency_ms: int) -> Iterator[str]:
 # ---- the floor ------------------------------------------------------------------------------------------------------
 
 
+class Posting:
+    """One request after the other, as long as there are numbers. Mutable: `over` when there are none."""
+
+    def __init__(self, transport: LeanTransport, template: RequestTemplate, numbers: Iterator[int]) -> None:
+        self._transport = transport
+        self._template = template
+        self._numbers = numbers
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.post()
+
+    def post(self) -> None:
+        number = next(self._numbers, None)
+        if number is None:
+            self.over.set_result(None)
+            return
+        key = [(b"Idempotency-Key", b'"events/bench/%d"' % number)]
+        self._transport.exchange(self._template, self._template.wire(body(number % 1000), key), self)
+
+    def answered(self, status: int, head: list[bytes], body: bytes, truncated: bool) -> None:
+        assert status == 200
+        self.post()
+
+    def failed(self, error: Exception) -> None:
+        self.over.set_exception(error)
+
+
 async def post_all(url: str, entries: int) -> None:
     transport = LeanTransport(tls_context(), HttpLimits(connections_max=IN_FLIGHT))
     template = RequestTemplate("POST", httpx.URL(f"{url}/events"), HEADERS)
     numbers = iter(range(entries))
-
-    async def work() -> None:
-        for number in numbers:
-            request = template.build(body(number % 1000), [(b"Idempotency-Key", b'"events/bench/%d"' % number)])
-            response = await transport.handle_async_request(request)
-            assert response.status_code == 200
-
-    await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+    await asyncio.gather(*(Posting(transport, template, numbers).over for _ in range(IN_FLIGHT)))
     await transport.aclose()
 
 
@@ -137,11 +160,28 @@ def fill(space: TopicSpace, entries: int, orders: int) -> None:
     """An outbox as transform leaves it."""
     for plan in TOPICS:
         space.create(plan.topic, partitions=PARTITIONS, config=plan.config)
-    producer = Producer({"bootstrap.servers": space.bootstrap_servers, "linger.ms": 20, "compression.type": "lz4"})
+    write(space, entries, orders, None)
+
+
+def write(space: TopicSpace, entries: int, orders: int, rate: float | None) -> None:
+    """Entries a second; None: all at once."""
+    producer = Producer(
+        {
+            "bootstrap.servers": space.bootstrap_servers,
+            "linger.ms": 20 if rate is None else 0,
+            "compression.type": "lz4",
+        }
+    )
     now = b"%d" % (time.time() * 1000)
+    started_s = time.monotonic()
     topic = space.name(Topic.OUTBOX)
     for number in range(entries):
         order = number % orders
+        if rate is not None:
+            now = b"%d" % (time.time() * 1000)
+            ahead_s = number / rate - (time.monotonic() - started_s)
+            if ahead_s > 0.001:
+                producer.poll(ahead_s)
         headers = [
             ("entry-id", b"events/bench/%d" % number),
             ("entry-type", b"order_cancelled"),
@@ -180,12 +220,36 @@ def run_worker(space: TopicSpace, url: str, entries: int, environment: dict[str,
         return run
 
 
+def half_load(space: TopicSpace, url: str, entries: int, orders: int, rate: float) -> str:
+    """The latencies of a worker that is given `rate` entries a second, as its receipts tell them."""
+    for plan in TOPICS:
+        space.create(plan.topic, partitions=PARTITIONS, config=plan.config)
+    settings = space.environment | {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": "sk_test_bench"}
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Worker("run", "--role", "send", environment=settings, directory=Path(directory)) as worker,
+    ):
+        write(space, entries, orders, rate)
+        deadline_s = time.monotonic() + WAIT_S_MAX
+        while finished(worker, "send") < entries:
+            assert time.monotonic() < deadline_s, worker.log_tail()
+            time.sleep(0.2)
+        assert worker.terminate() == 0
+    receipts = [json.loads(message.value() or b"") for message in space.records(Topic.DELIVERIES)]
+    warm = sorted(receipts, key=lambda receipt: int(receipt["delivered_at"]))[entries // 10 :]
+    latencies_ms = sorted(int(receipt["latency_ms"]) for receipt in warm)
+    at = {share: latencies_ms[int(len(latencies_ms) * share)] for share in (0.5, 0.99, 0.999)}
+    told = ", ".join(f"{share:.1%} within {ms} ms" for share, ms in at.items())
+    return f"{'half load':<12} {rate:>9,.0f} events/s  from the outbox record to its 2xx: {told}"
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--orders", type=int, default=1000)
     parser.add_argument("--latency-ms", type=int, default=0)
     parser.add_argument("--env", action="append", default=[], help="NAME=VALUE for the worker")
+    parser.add_argument("--half-load", action="store_true")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
@@ -207,6 +271,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{'ratio':<12} {rate / (of_floor.events / of_floor.seconds):>9.0%} of the floor's rate", flush=True)
         if options.latency_ms:
             print(f"{'ceiling':<12} {rate * options.latency_ms / 1000 / options.orders:>9.0%} of orders / latency")
+        if options.half_load:
+            again = TopicSpace(broker.bootstrap_servers)
+            print(half_load(again, url, options.entries // 2, options.orders, rate / 2), flush=True)
 
 
 if __name__ == "__main__":
