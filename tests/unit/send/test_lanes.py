@@ -113,7 +113,6 @@ def test_what_is_live_goes_before_a_replay_and_a_replay_waits_for_its_share() ->
     assert taken(first) == [1]
     share.taken()
     assert made.take(0.0) is None
-    assert made.take(0.0) is None
     assert made.next_s() is None
     assert first is not None
     share.answered(1.0)
