@@ -34,7 +34,7 @@ from processor.transform import order_state, rules
 from processor.transform.keyed_state import KeyedState
 from processor.transform.meter import Written
 from processor.transform.order_state import OrderState
-from processor.transform.outbox import Outgoing, outgoing
+from processor.transform.outbox import Outgoing, entries
 from processor.transform.rules import Applied, Ignored, Parked, Refused, Rules, Taken, Transition
 
 _SMALL_BYTES: Final = 16 * 1024
@@ -44,6 +44,8 @@ _LARGE_BYTES: Final = 256 * 1024
 """The state of such an order is measured after each of its events: 10,000 of them, or a few with IDs of some KB."""
 _GROWTH_MAX: Final = 20
 """How much larger than its Avro an event's JSON can be: nine bytes of an item become ninety, twice with pairing."""
+
+_TRANSFORMED: Final = Outcome.TRANSFORMED  # in Python 3.11 each mention of an enum's member costs 0.1 µs or more
 
 Decode = Callable[[Record], OrderEvent]
 """Raises `BadRecord`, or `RegistryOutage`: then nothing was decided, and the record is taken again later."""
@@ -70,14 +72,14 @@ class Plan:
 class Batch:
     """One transaction in the making. Mutable until it is written: it only grows.
 
-    `records` are the source records in the order in which they were taken, `next_offsets` what is consumed with them,
-    `dead` whether each record that left became a dead letter (for the flood guard), `touched` the partitions whose
-    state changed, `bytes` what was read and what will be written, roughly.
+    `records` are the source records in the order in which they were taken, `consumed` the next offset by topic and
+    partition, `dead` whether each record that left became a dead letter (for the flood guard), `touched` the partitions
+    whose state changed, `bytes` what was read and what will be written, roughly.
     """
 
     records: list[Record] = field(default_factory=list)
     outgoing: list[Outgoing] = field(default_factory=list)
-    next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    consumed: dict[tuple[str, int], int] = field(default_factory=dict)
     dead: list[bool] = field(default_factory=list)
     touched: dict[int, KeyedState] = field(default_factory=dict)
     outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
@@ -89,6 +91,11 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(self.records or self.outgoing or self.touched)
 
+    @property
+    def next_offsets(self) -> dict[TopicPartition, int]:
+        """What is consumed with these records. (Named tuples are dear to make, so not one a record.)"""
+        return {TopicPartition(*source): next_offset for source, next_offset in self.consumed.items()}
+
     def written(self) -> Written:
         return Written(self.outcomes, self.ignored, self.dead_letters, self.replayed)
 
@@ -98,9 +105,12 @@ class Decider:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._outgoing = entries(plan.rules.api, plan.outbox)
+        self._large_bytes = min(_LARGE_BYTES, plan.state_bytes_max // 4)
 
     def take(self, record: Record, state: KeyedState, batch: Batch, now_ms: int) -> None:
         """One source record, whole. Raises `RegistryOutage` and `StateCorrupt`, both before anything is decided."""
+        bytes_in = _bytes_in(record)
         if record.value is None:
             self._erase(record, state, batch)
         else:
@@ -110,10 +120,10 @@ class Decider:
                 cause = type(bad.__cause__ or bad).__name__
                 self._refuse(record, bad.stage, bad.reason, str(bad), batch, now_ms, cause)
             else:
-                self._apply(Taken(event, record), state, batch, now_ms)
-        batch.bytes += _bytes_in(record)
+                self._apply(Taken(event, record), bytes_in, state, batch, now_ms)
+        batch.bytes += bytes_in
         batch.records.append(record)
-        batch.next_offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        batch.consumed[record.topic, record.partition] = record.offset + 1
 
     def expire(self, order_id: OrderId, state: KeyedState, batch: Batch, now_ms: int) -> None:
         """Lets go of an order's events that have been parked for too long."""
@@ -148,34 +158,22 @@ class Decider:
             batch.touched[state.partition] = state
         self._ignore(record, IgnoredReason.ERASED, batch)
 
-    def _apply(self, taken: Taken, state: KeyedState, batch: Batch, now_ms: int) -> None:
+    def _apply(self, taken: Taken, bytes_in: int, state: KeyedState, batch: Batch, now_ms: int) -> None:
         order_id = taken.event.order_id
         known = state.get(order_id)
         transition = rules.apply(known, taken, self._plan.rules, now_ms)
-        produced = self._produced(transition)
-        if self._is_too_large(taken.origin, order_id, transition, produced, state):
+        produced = [self._outgoing(effect) for effect in transition.effects if isinstance(effect, Applied)]
+        is_large = state.grow(order_id, bytes_in) >= self._large_bytes
+        is_usual = not is_large and bytes_in < _SMALL_BYTES and len(transition.effects) == 1
+        if not is_usual and self._is_too_large(bytes_in, transition, produced):
             message = f"what it becomes is larger than the {self._plan.entry_bytes_max} bytes that can be written"
             transition = Transition(known, (Refused(taken, Reason.TOO_LARGE, message),))
             produced = []
         self._stage(order_id, known, transition, produced, state, batch, now_ms)
 
-    def _produced(self, transition: Transition) -> list[Outgoing]:
-        plan = self._plan
-        return [
-            outgoing(effect, plan.rules.api, plan.outbox)
-            for effect in transition.effects
-            if isinstance(effect, Applied)
-        ]
-
-    def _is_too_large(
-        self, origin: Record, order_id: OrderId, transition: Transition, produced: list[Outgoing], state: KeyedState
-    ) -> bool:
+    def _is_too_large(self, bytes_in: int, transition: Transition, produced: list[Outgoing]) -> bool:
         """Whether a transition could not be written: it would abort its transaction, and the next, for ever."""
         plan = self._plan
-        bytes_in = _bytes_in(origin)
-        is_large = state.grow(order_id, bytes_in) >= min(_LARGE_BYTES, plan.state_bytes_max // 4)
-        if bytes_in < _SMALL_BYTES and len(transition.effects) == 1 and not is_large:
-            return False
         if any(record_bytes(one.key, one.value, one.headers) > plan.entry_bytes_max for one in produced):
             return True
         if isinstance(transition.effects[-1], Parked) and bytes_in * _GROWTH_MAX > plan.entry_bytes_max:
@@ -203,7 +201,7 @@ class Decider:
             origin = effect.taken.origin
             match effect:
                 case Applied():
-                    batch.outcomes[origin.topic, Outcome.TRANSFORMED] += 1
+                    batch.outcomes[origin.topic, _TRANSFORMED] += 1
                     batch.dead.append(False)
                 case Ignored(reason=reason):
                     self._ignore(origin, reason, batch)
@@ -262,8 +260,10 @@ class Decider:
 
 def _bytes_in(record: Record) -> int:
     """What a record brings along: its headers go out again as they are, and may outweigh its value."""
-    of_headers = sum(len(name) + len(content or b"") for name, content in record.headers) if record.headers else 0
-    return len(record.value or b"") + of_headers
+    size = len(record.value or b"")
+    if record.headers:
+        size += sum(len(name) + len(content or b"") for name, content in record.headers)
+    return size
 
 
 def _order_id(key: bytes | None) -> OrderId | None:

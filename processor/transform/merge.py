@@ -92,17 +92,21 @@ class Merge:
     def offer(self, records: Sequence[Record], at_end: Mapping[TopicPartition, int]) -> None:
         """Takes what one poll brought. Records of partitions that are not assigned any more are dropped."""
         ranks, inputs = self._ranks, self._inputs
+        one: Input | None = None
+        topic, number = "", -1
         for record in records:
-            of_partition = inputs.get(record.partition)
-            if of_partition is None:
+            if record.partition != number or record.topic != topic:  # a poll brings runs of one partition
+                topic, number = record.topic, record.partition
+                one = inputs[number][ranks[topic]] if number in inputs else None
+                if one is not None:
+                    one.at_end = False
+            if one is None:
                 continue
-            one = of_partition[ranks[record.topic]]
             assert record.offset >= one.polled_next, f"{record.position} came after {one.polled_next}"
             one.records.append(record)
             one.bytes += len(record.value or b"")
             one.polled_next = record.offset + 1
             one.last_timestamp_ms = record.timestamp_ms
-            one.at_end = False
         for partition, end in at_end.items():
             if (of_partition := inputs.get(partition.partition)) is not None:
                 one = of_partition[ranks[partition.topic]]

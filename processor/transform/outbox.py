@@ -12,6 +12,7 @@ number. Its headers come first in ours, then the source record's own, so that a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple, assert_never
 
 from processor.dead_letters import letter
@@ -29,6 +30,7 @@ _STAYS_BEHIND: Final = letter.OURS | {HeaderName.REPLAY_ID.value, HeaderName.REP
 """What of a source record's headers an entry must not have: the dead letter that the record was is over with; and an
 entry that is none of a replay's must not pass its order's hold as one. `replay-of` goes along, and tells of what became
 of the letter."""
+_ORDER: Final = EntryType.ORDER
 _TYPES: Final = {entry_type: entry_type.value.encode() for entry_type in EntryType}
 _APIS: Final = {api: api.value.encode() for api in Api}
 
@@ -44,24 +46,31 @@ class Outgoing(NamedTuple):
     timestamp_ms: int
 
 
-def outgoing(applied: Applied, api: Api, topic: str) -> Outgoing:
-    """The outbox record of one applied event."""
+def entries(api: Api, topic: str) -> Callable[[Applied], Outgoing]:
+    """What makes the outbox record of an applied event, for this API and this outbox."""
     match api:
         case Api.EVENTS:
-            entry_type, body = events.entry(applied.change, applied.order_after)
+            body = _of_events
         case Api.FEED:
-            entry_type, body = EntryType.ORDER, feed.snapshot(applied.order_after)
+            body = _of_feed
         case _:
             assert_never(api)
-    origin = applied.taken.origin
-    return Outgoing(
-        topic,
-        origin.partition,
-        applied.taken.event.order_id.encode(),
-        body,
-        headers(entry_type, api, origin),
-        0,
-    )
+
+    def outgoing(applied: Applied) -> Outgoing:
+        origin = applied.taken.origin
+        entry_type, value = body(applied)
+        # The source's key is the order ID, byte for byte, or there would be no event.
+        return Outgoing(topic, origin.partition, origin.key, value, headers(entry_type, api, origin), 0)
+
+    return outgoing
+
+
+def _of_events(applied: Applied) -> tuple[EntryType, bytes]:
+    return events.entry(applied.change, applied.order_after)
+
+
+def _of_feed(applied: Applied) -> tuple[EntryType, bytes]:
+    return _ORDER, feed.snapshot(applied.order_after)
 
 
 def headers(entry_type: EntryType, api: Api, origin: Record) -> Headers:

@@ -104,7 +104,8 @@ def move(
         named = places.get(item.line_item_id)
         if named is None:
             return Unfit(Reason.LINE_ITEM_UNKNOWN, f"the order has no line item {shown(item.line_item_id)}")
-        left = remains(lines[named].quantity, after[named])
+        moved_so_far = after[named]
+        left = remains(lines[named].quantity, moved_so_far)
         assert left >= 0, "more units moved than were ordered"
         if not 1 <= item.quantity <= left:
             return Unfit(
@@ -117,7 +118,7 @@ def move(
                 f"line item {shown(item.line_item_id)}: {road.name} {item.at_ms - until_ms} ms after the"
                 " order was cancelled",
             )
-        after[named] = plus(after[named], item.quantity)
+        after[named] = plus(moved_so_far, item.quantity)
 
     if not (pairing and protections):
         return Moved(items, tuple(after))

@@ -12,7 +12,7 @@ from processor.errors import BadRecord
 from processor.records import OrderEvent, OrderId, Reason, Record, Stage
 from processor.transform import rules
 from processor.transform.order_state import OrderState
-from processor.transform.outbox import outgoing
+from processor.transform.outbox import entries
 from processor.transform.rules import Applied, Ignored, Parked, Refused, Rules, Taken
 
 Decode = Callable[[Record], OrderEvent]
@@ -64,7 +64,7 @@ class Model:
             origin = str(effect.taken.origin.position)
             match effect:
                 case Applied():
-                    value = outgoing(effect, self._rules.api, "outbox").value
+                    value = entries(self._rules.api, "outbox")(effect).value
                     assert value is not None
                     self.entries[event.order_id].append((origin, value))
                 case Refused(reason=reason):

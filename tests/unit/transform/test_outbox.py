@@ -7,7 +7,7 @@ import pytest
 
 from processor.hakuna import Api
 from processor.records import HeaderName, OrderEvent, Record
-from processor.transform.outbox import Outgoing, outgoing
+from processor.transform.outbox import Outgoing, entries
 from processor.transform.rules import Applied, Taken, apply
 from tests.unit.order_events import (
     AT_MS,
@@ -29,7 +29,7 @@ def written(event: OrderEvent, api: Api, origin: Record = ORIGIN) -> Outgoing:
     state = None if event.event_id == "placed" else after(placed(product("l", 2)))
     (effect,) = apply(state, Taken(event, origin), rules(api), NOW_MS).effects
     assert isinstance(effect, Applied)
-    return outgoing(effect, api, "outbox")
+    return entries(api, "outbox")(effect)
 
 
 def test_key_partition_and_time() -> None:
