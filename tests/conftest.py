@@ -38,6 +38,7 @@ def in_ci() -> bool:
 # ---- what is collected and reported ------------------------------------------------------------------------
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist's own looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL_PARTS & set(getattr(item, "fixturenames", ())):

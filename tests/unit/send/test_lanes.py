@@ -48,6 +48,14 @@ def taken(parcel: Parcel[int] | None) -> list[int]:
     return [] if parcel is None else [entry.entry for entry in parcel.entries]
 
 
+def test_a_probe_takes_the_order_that_became_ready_last() -> None:
+    made = lanes()
+    for number, order in enumerate(("a", "b", "c"), 1):
+        made.push(pending(order, number), 0.0)
+    assert taken(made.take(0.0, fresh_first=True)) == [3]
+    assert taken(made.take(0.0)) == [1]
+
+
 def test_another_order_does_not_wait_for_one_that_is_under_way() -> None:
     made = lanes()
     for order, number in (("a", 1), ("a", 2), ("b", 3)):

@@ -296,6 +296,15 @@ def test_an_outage_makes_no_poison_however_long(sides: Any) -> None:
     assert side.ended == {}
 
 
+def test_orders_that_crash_the_server_do_not_stop_those_behind_them_however_many_they_are(sides: Any) -> None:
+    bad = [f"bad{number}" for number in range(100)]
+    good = [f"good{number}" for number in range(60)]
+    side = sides(lambda seen: (500 if "bad" in seen.orders[0] else 200, {}), poison_after_s=3_600.0)
+    side.give(*bad, *good)
+    side.run_for(30.0)
+    assert sum(isinstance(ending, Delivered) for ending in side.ended.values()) == len(good)
+
+
 def test_a_server_that_fails_most_requests_makes_no_poison_of_bad_luck(sides: Any) -> None:
     count = 0
 
