@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import feed, hako, http_clients, memory, order, send, state, transform
+from tests.benchmarks import feed, hako, http_clients, letters, memory, order, send, state, transform
 
 BENCHES = {
     "transform": transform.main,
@@ -14,6 +14,7 @@ BENCHES = {
     "memory": memory.main,
     "hako": hako.main,
     "order": order.main,
+    "letters": letters.main,
 }
 
 
