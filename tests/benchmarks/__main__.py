@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import feed, hako, http_clients, letters, memory, order, send, state, transform
+from tests.benchmarks import (
+    feed,
+    hako,
+    http_clients,
+    latency,
+    letters,
+    memory,
+    order,
+    restore,
+    send,
+    state,
+    streams,
+    transform,
+)
 
 BENCHES = {
     "transform": transform.main,
     "state": state.main,
+    "streams": streams.main,
+    "restore": restore.main,
+    "latency": latency.main,
     "send": send.main,
     "feed": feed.main,
     "memory": memory.main,

@@ -37,12 +37,17 @@ def java() -> str:
 
 def kafka_class_path() -> str:
     """What `java -cp` takes to run Kafka. Raises Unavailable."""
-    digest = hashlib.sha256(KAFKA_POM.read_bytes()).hexdigest()[:12]
+    return class_path("kafka", KAFKA_POM)
+
+
+def class_path(name: str, described: Path) -> str:
+    """What `java -cp` takes for the jars that a pom names. Raises Unavailable."""
+    digest = hashlib.sha256(described.read_bytes()).hexdigest()[:12]
 
     def fetch(into: Path) -> None:
         # Maven writes beside its pom, so it gets a copy: a checkout may be read-only or shared.
         pom = into / "pom.xml"
-        shutil.copyfile(KAFKA_POM, pom)
+        shutil.copyfile(described, pom)
         _maven(
             [
                 "-f",
@@ -53,7 +58,7 @@ def kafka_class_path() -> str:
             ]
         )
 
-    return f"{cached(f'kafka-{digest}', fetch)}/*"
+    return f"{cached(f'{name}-{digest}', fetch)}/*"
 
 
 def registry_home() -> Path:

@@ -1,0 +1,122 @@
+"""How fast a state comes back, and what a million orders weigh: `python -m tests.benchmarks restore [--orders N]`.
+
+Three lives of one worker, whose changelog holds N orders (an order's whole state each, as transform writes it):
+
+    restore    an empty directory: the changelog is read from the beginning into RocksDB
+    floor      the same records, read by the same client and dropped
+    holding    the worker with all of them in its state, while events of orders all over it pass: its memory
+
+What the memory is made of is shown by running it again with another block cache (`PROCESSOR_STATE_CACHE_BYTES`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from processor.topics import Topic
+from tests.benchmarks.measured import Run, cpu_s, finished, in_a_process, rss_bytes
+from tests.benchmarks.order_states import key_of, states
+from tests.benchmarks.transform import PARTITIONS, WAIT_S_MAX, site
+from tests.support.installation import Installation
+from tests.support.processes import Worker
+from tests.support.topics import TopicSpace
+
+LATE_EVENTS = 100_000
+
+
+def fill(installation: Installation, orders: int) -> int:
+    """Writes the changelog. Returns how many bytes its values are."""
+    producer = Producer({"bootstrap.servers": installation.space.bootstrap_servers, "linger.ms": 20, "acks": "all"})
+    changelog, written = installation.space.name(Topic.CHANGELOG), 0
+    for number, (key, value) in enumerate(states(orders)):
+        written += len(value)
+        while True:
+            try:
+                producer.produce(changelog, value, key, number % PARTITIONS)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(120) == 0
+    return written
+
+
+def floor(bootstrap: str, changelog: str, records: int, answer: Any) -> None:
+    """Reads the changelog and drops it."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "floor", "isolation.level": "read_committed"})
+    consumer.assign([TopicPartition(changelog, number, 0) for number in range(PARTITIONS)])
+    done, started_s, started_cpu_s = 0, 0.0, 0.0
+    while done < records:
+        messages = consumer.consume(10_000, 0.2)
+        if messages and not done:
+            started_s, started_cpu_s = time.monotonic(), time.process_time()
+        done += sum(message.value() is not None for message in messages)
+    answer.send(Run(done, time.monotonic() - started_s, time.process_time() - started_cpu_s, 0))
+    consumer.close()
+
+
+def restored(worker: Worker, orders: int) -> Run:
+    """From the first word of the restore to its end, by the worker's own log."""
+    deadline_s = time.monotonic() + WAIT_S_MAX
+    while not worker.ready():
+        assert time.monotonic() < deadline_s, worker.log_tail()
+        time.sleep(0.25)
+    log = [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]
+    began = min(seconds(line) for line in log if line["event"] == "restore begins")
+    ended = max(seconds(line) for line in log if line["event"] == "restore done")
+    return Run(orders, ended - began, cpu_s(worker.pid), rss_bytes(worker.pid))
+
+
+def seconds(line: dict[str, Any]) -> float:
+    return datetime.fromisoformat(line["timestamp"]).timestamp()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--orders", type=int, default=1_000_000)
+    parser.add_argument("--env", action="append", default=[], help="NAME=VALUE for the worker")
+    options = parser.parse_args(arguments)
+    environment = dict(item.split("=", 1) for item in options.env)
+    with site() as (broker, registry_url), tempfile.TemporaryDirectory() as directory:
+        made = Installation(TopicSpace(broker.bootstrap_servers), registry_url, partitions=PARTITIONS)
+        written = fill(made, options.orders)
+        print(f"restore, {options.orders:,} orders of {written / options.orders:.0f} bytes", flush=True)
+        of_floor = in_a_process(floor, broker.bootstrap_servers, made.space.name(Topic.CHANGELOG), options.orders)
+        print(of_floor.line("floor"), flush=True)
+        with Worker(
+            "run",
+            "--role",
+            "transform",
+            environment=made.environment | environment,
+            directory=Path(directory),
+            await_ready=False,
+        ) as worker:
+            run = restored(worker, options.orders)
+            print(run.line("restore"), flush=True)
+            rate = (run.events / run.seconds) / (of_floor.events / of_floor.seconds)
+            print(f"{'ratio':<12} {rate:>9.0%} of the rate of only reading it", flush=True)
+            chance = random.Random(1)
+            for number in range(LATE_EVENTS):
+                at = chance.randrange(options.orders)
+                key = key_of(at)
+                event = {"event_id": f"late-{number}", "order_id": key.decode(), "cancelled_at": 1_700_000_000_000}
+                made.write(Topic.CANCELLED, key, made.encode(Topic.CANCELLED, event), partition=at % PARTITIONS)
+            made.flush()
+            deadline_s = time.monotonic() + WAIT_S_MAX
+            while finished(worker, "transform") < LATE_EVENTS:
+                assert time.monotonic() < deadline_s, worker.log_tail()
+                time.sleep(0.25)
+            print(f"{'holding':<12} {rss_bytes(worker.pid) / 1e6:>9.0f} MB after {LATE_EVENTS:,} events all over it")
+            assert worker.terminate() == 0
+
+
+if __name__ == "__main__":
+    main()
