@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 ENV_STAMP := $(VENV)/.complete
 RESOLVE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
-# Most of the time of a test on real parts is waiting. Groups, and their order, are tests/conftest.py's.
-SIDE_BY_SIDE := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# tests/support/side_by_side.py says which.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test unit lint format bench lock clean

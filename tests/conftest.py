@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -25,6 +25,7 @@ from tests.support.kafka import KafkaBroker, existing_cluster
 from tests.support.processes import Worker
 from tests.support.registry import schema_registry_url
 from tests.support.secured_kafka import SecuredKafka, secured_kafka
+from tests.support.side_by_side import SideBySide, turn_of
 from tests.support.topics import TopicSpace
 
 REAL_PARTS = frozenset({"kafka", "schema_registry", "kafka_broker", "secured"})
@@ -38,36 +39,16 @@ def in_ci() -> bool:
 # ---- what is collected and reported ------------------------------------------------------------------------
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist's own looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL_PARTS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.kafka)
-        group = side_by_side(item)
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=turn_of)
+    items.sort(key=lambda item: turn_of(item.nodeid))
 
 
-def side_by_side(item: pytest.Item) -> str | None:
-    """What stays together when tests run side by side (`make test`): None for a test that may run anywhere.
-
-    What holds real processes to a deadline is one group, so that never two such tests slow each other down; what
-    shares a module's or a session's expensive parts stays on the process that has them.
-    """
-    if item.get_closest_marker("deadline"):
-        return "deadline"
-    if item.get_closest_marker("image") or "containers" in getattr(item, "fixturenames", ()):
-        return "image"
-    return item.path.stem if item.get_closest_marker("kafka") else None
-
-
-def turn_of(item: pytest.Item) -> int:
-    """The long chains first: what is short fills the gaps at the end."""
-    mark = item.get_closest_marker("xdist_group")
-    if mark is None:
-        return 2
-    return 0 if mark.args[0] == "deadline" else 1
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
+    return SideBySide(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -24,7 +24,7 @@ from tests.support.processes import Worker
 from tests.support.transform_model import difference
 from tests.support.transform_site import Site, sorted_sources
 
-pytestmark = [pytest.mark.chaos, pytest.mark.deadline, pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
 
 TAKEOVER_S_MAX = 15.0
 MOVE_S_MAX = 5.0

@@ -168,7 +168,6 @@ def copied(settings: KafkaSettings) -> Callable[[], int]:
 
 
 @pytest.mark.chaos
-@pytest.mark.deadline
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_worker_that_lives_through_broker_restarts_goes_on_by_itself(kafka_broker: KafkaBroker) -> None:
@@ -223,7 +222,6 @@ def test_a_worker_that_lives_through_broker_restarts_goes_on_by_itself(kafka_bro
 
 
 @pytest.mark.chaos
-@pytest.mark.deadline
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_commit_ends_in_time_where_no_broker_coordinates_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +255,6 @@ def test_a_commit_ends_in_time_where_no_broker_coordinates_the_group(monkeypatch
 
 
 @pytest.mark.chaos
-@pytest.mark.deadline
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_broker_that_freezes_stops_no_call_for_longer_than_a_revocation_may_take(kafka_broker: KafkaBroker) -> None:

@@ -1,0 +1,56 @@
+"""Which tests run side by side, and in which order: `make test` runs two at a time, for most of what a test on real
+parts does is waiting.
+
+    a chain      runs on one process, one test after the other; the next free process takes the next chain
+    "deadline"   what holds real processes to a time by the wall clock: never two of those at once
+    "image"      what needs the image, which is built once
+    a file       whatever else has real parts: its tests share them
+    a test       a unit test, a few seeds of a simulation: anywhere
+
+Long chains come first, what is short fills the gaps at the end. A test is told by its node ID alone, which is all that
+the process which hands them out knows.
+
+Not chosen: xdist's own groups by marks. They rename a test, and `--last-failed` does not know it again: what failed
+would not be run once more, and look mended.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Final
+
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it says nothing of its types
+
+DEADLINE: Final = "deadline"
+IMAGE: Final = "image"
+CHAINS: Final = {
+    "tests/chaos/test_send_processes.py": DEADLINE,
+    "tests/chaos/test_transform_processes.py": DEADLINE,
+    "tests/integration/test_kafka_edges_in_trouble.py": DEADLINE,
+    "tests/deploy/test_image.py": IMAGE,
+    "tests/deploy/test_kafka_container.py": IMAGE,
+}
+LONE: Final = ("tests/unit", "tests/chaos")
+
+
+def chain_of(node_id: str) -> str:
+    """What a test belongs to; its own ID where it may run anywhere."""
+    file = node_id.partition("::")[0]
+    if file in CHAINS:
+        return CHAINS[file]
+    return node_id if any(PurePosixPath(file).is_relative_to(folder) for folder in LONE) else file
+
+
+def turn_of(node_id: str) -> int:
+    """Those with a lower number are handed out first."""
+    chain = chain_of(node_id)
+    if chain in (DEADLINE, IMAGE):
+        return 0
+    return 2 if chain == node_id else 1
+
+
+class SideBySide(LoadScopeScheduling):  # type: ignore[misc]  # as above
+    """xdist's scheduler of whole scopes, where a scope is a chain."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return chain_of(nodeid)
