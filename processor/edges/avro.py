@@ -54,9 +54,14 @@ def schema_directory() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "schemas"
 
 
+def reader_file(topic: Topic) -> Path:
+    """The file of the schema that a topic's records are read with."""
+    return schema_directory() / _READER_FILES[topic]
+
+
 def reader_schema(topic: Topic) -> str:
-    """The text of the schema that a topic's records are read with."""
-    return (schema_directory() / _READER_FILES[topic]).read_text(encoding="utf-8")
+    """Its text."""
+    return reader_file(topic).read_text(encoding="utf-8")
 
 
 class Schemas(Protocol):
