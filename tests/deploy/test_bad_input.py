@@ -119,7 +119,9 @@ def test_a_missing_topic_is_named_and_waited_for(
     assert shown(worker, "ProcessorRoleAbsent") == {}
     topic_space.create(Topic.CHANGELOG, config={"cleanup.policy": "compact"})
     worker.wait_ready(SAID_SECONDS_MAX)
-    assert shown(worker, "ProcessorRoleAbsent")
+    wait_until(
+        lambda: bool(shown(worker, "ProcessorRoleAbsent")), what="the alert's series", timeout_s=SAID_SECONDS_MAX
+    )
 
 
 @pytest.fixture
