@@ -142,12 +142,13 @@ def rehearse(kafka: str, schema_registry: str, tmp_path: Path) -> Iterator[Calla
 
 
 def play(rehearsal: Rehearsal, seed: int, own: tuple[str, ...] = OWN) -> None:
-    """What a shop did, and orders of the test's own, which nothing has happened to."""
+    """What a shop did, but for orders that it had forgotten (they have no state to be told from), and orders of the
+    test's own, which nothing has happened to."""
     start_ms = round(time.time() * 1000) - 600_000
     steps = shop(Shop(orders=ORDERS - len(own), rate=10, bad_share=0, seed=seed, start_ms=start_ms))
     for order in own:
         rehearsal.site.place(order, 0)
-    rehearsal.site.installation.play(steps)
+    rehearsal.site.installation.play(step for step in steps if step.value is not None)
 
 
 def cancel(rehearsal: Rehearsal, order_id: str) -> None:
