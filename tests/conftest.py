@@ -12,6 +12,7 @@ is any other skip of a test marked `kafka`: the guarantees would look proven whe
 """
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -34,6 +35,12 @@ LOG_TAILS: pytest.StashKey[list[tuple[str, Callable[[], str]]]] = pytest.StashKe
 
 def in_ci() -> bool:
     return os.environ.get("CI", "").lower() in {"true", "1"}
+
+
+def pytest_configure() -> None:
+    # A shell starts what it runs in the background with Ctrl-C ignored, and whatever we start would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # ---- what is collected and reported ------------------------------------------------------------------------
