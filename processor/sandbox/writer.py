@@ -151,17 +151,17 @@ def write_in_time(
     writer: OrderWriter, steps: Iterable[Step], now_ms: Callable[[], int], stopped: Callable[[], bool]
 ) -> int:
     """Writes each step at its timestamp, those that are overdue at once; returns how many, early when
-    `stopped`."""
+    `stopped`. Either way all of them are acknowledged then."""
     count = 0
     for step in steps:
-        while (wait_ms := step.timestamp_ms - now_ms()) > 0:
-            if stopped():
-                return count
+        over = stopped()
+        while not over and (wait_ms := step.timestamp_ms - now_ms()) > 0:
             writer.poll()
             # Short, so that acknowledgements and a stop are noticed.
             time.sleep(min(wait_ms, 50) / 1000)
-        if stopped():
-            return count
+            over = stopped()
+        if over:
+            break
         writer.write(step)
         count += 1
     writer.flush()
