@@ -331,13 +331,7 @@ class Sender(Generic[EntryT]):
         now_ms = self._clock.now_ms()
         seconds = now_s - flight.sent_s
         parcel = flight.parcel
-        if flight.bucket is not None:
-            assert self._pace is not None
-            self._pace.answered(flight.bucket, now_s)
-        if parcel.replayed:
-            self._replays.answered(now_s)
-        for pending in parcel.entries:
-            pending.attempts += 1
+        self._settle(flight, now_s)
         self._tally.answered(answer, seconds)
         verdict = self._destination.verdict(answer, now_ms)
         gate = self._gate
@@ -355,9 +349,8 @@ class Sender(Generic[EntryT]):
         if self._withdrawn:
             self._release(now_s)
 
-    def _unheard(self, flight: Flight[EntryT]) -> None:
-        """Its answer is somebody else's to hear: its partition goes."""
-        now_s = self._clock.monotonic_s()
+    def _settle(self, flight: Flight[EntryT], now_s: float) -> None:
+        """A request has ended, one way or the other: its slots rest from now on, and it counts as an attempt."""
         if flight.bucket is not None:
             assert self._pace is not None
             self._pace.answered(flight.bucket, now_s)
@@ -365,6 +358,11 @@ class Sender(Generic[EntryT]):
             self._replays.answered(now_s)
         for pending in flight.parcel.entries:
             pending.attempts += 1
+
+    def _unheard(self, flight: Flight[EntryT]) -> None:
+        """Its answer is somebody else's to hear: its partition goes."""
+        now_s = self._clock.monotonic_s()
+        self._settle(flight, now_s)
         self._gate.unheard(flight.probe, now_s)
         self._put_back(flight.parcel, now_s, self._clock.now_ms())
         self._flights.remove(flight)
