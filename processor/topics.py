@@ -161,3 +161,16 @@ def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str) -> l
                 "what it holds would be deleted by age; set cleanup.policy=compact"
             )
     return found
+
+
+def none_there(prefix: str) -> str:
+    """What is said where a cluster shows not one topic of ours."""
+    if prefix:
+        return (
+            f"PROCESSOR_TOPIC_PREFIX: no topic of ours begins with {prefix!r} on these brokers (or this user may not "
+            "see them)"
+        )
+    return (
+        "KAFKA_BOOTSTRAP_SERVERS: these brokers have none of our topics (or this user may not see them); if their "
+        "names have a prefix, set PROCESSOR_TOPIC_PREFIX"
+    )

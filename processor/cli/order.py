@@ -19,7 +19,8 @@ from processor.cli.settings import cluster_settings_or_exit, env_file
 if TYPE_CHECKING:
     from processor.config import Settings
     from processor.timeline.gather import Asked, Found
-    from processor.timeline.story import Happening
+    from processor.timeline.story import Fields, Happening
+    from processor.topics import Topic
 
 
 @click.command("order", short_help="shows everything known of one order")
@@ -54,7 +55,7 @@ def command(
     asked = Asked(_moment(since, "--since"), _moment(until, "--until"), full)
     settings = cluster_settings_or_exit(env_file)
     key = _key(order_id)
-    _import_beside(output)
+    _import_beside(settings, output)
     found, happenings = asked_of_brokers(settings, lambda: _told(settings, key, asked, personal=show_personal_data))
     shown = key.decode("utf-8", "backslashreplace")
     if output == "json":
@@ -66,33 +67,43 @@ def command(
     sys.exit(0 if happenings else 1)
 
 
-def _import_beside(output: str) -> None:
+def _import_beside(settings: Settings, output: str) -> None:
     """What is needed once everything is read, imported while the brokers are waited for: a tenth of a second or two."""
 
     def load() -> None:
+        import processor.timeline.story
+
+        if settings.registry_url:
+            import processor.edges.avro
+            import processor.edges.registry_http  # noqa: F401  # as all of them: for whoever imports it next
 
         if output == "table":
             import rich.console
             import rich.table
-            import rich.text  # noqa: F401  # as all of them: for whoever imports it next
+            import rich.text  # noqa: F401
 
     threading.Thread(target=load, name="imports", daemon=True).start()
 
 
 def _told(settings: Settings, key: bytes, asked: Asked, *, personal: bool) -> tuple[Found, Sequence[Happening]]:
-    from processor.edges.avro import AvroDecoder, reader_schema
-    from processor.edges.registry_http import RegistryHttp
     from processor.preflight.heard import Heard
     from processor.timeline.gather import gather
-    from processor.timeline.story import tell
-    from processor.topics import ORDER_TOPICS
 
     found = gather(settings, key, asked, Heard(), lambda text: click.echo(text, err=True))
+
+    from processor.timeline.story import tell
+
     if not settings.registry_url:
         found.notes.append("what the source records say is not shown: SCHEMA_REGISTRY_URL is not set")
         return found, tell(found, {}, personal=personal)
+    from processor.edges.avro import AvroDecoder, reader_schema
+    from processor.edges.registry_http import RegistryHttp
+    from processor.topics import ORDER_TOPICS
+
     registry = RegistryHttp(settings.registry_url, settings.registry_auth)
-    fields = {topic: AvroDecoder(reader_schema(topic), registry).decode for topic in ORDER_TOPICS}
+    fields: dict[Topic, Fields] = {
+        topic: AvroDecoder(reader_schema(topic), registry).decode for topic in ORDER_TOPICS if topic in found.records
+    }
     return found, tell(found, fields, personal=personal)
 
 
@@ -109,7 +120,13 @@ def _note(settings: Settings, shown: str, found: Found) -> None:
     if not found.anything:
         looked = f"its place, partition {found.partition} of the topics {settings.topic_prefix}*"
         click.echo(f"nothing is known of order {printable(shown, 100)} (looked in {looked})", err=True)
-    if not found.complete:
+    if not found.complete and not found.spans:
+        click.echo(
+            "it has no state: its dead letters and what transform has not taken yet were searched; --full reads all "
+            "that is kept",
+            err=True,
+        )
+    elif not found.complete:
         spans = ", ".join(
             f"{iso(one.from_ms or 0)} to {'now' if one.until_ms is None else iso(one.until_ms)}" for one in found.spans
         )

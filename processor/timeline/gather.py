@@ -1,7 +1,8 @@
 """Reads what the topics hold of one order: one partition of each, and of that as little as will do.
 
     changelog, holds   backwards, up to the newest record of the order ─► what is known of it
-    the others         the windows that follow from that (`windows.py`)
+    the others         the windows that follow from that (`windows.py`); dead letters alone, and what was not consumed
+                       yet, where no state says when it was and the rest is much
     resolutions        of the dead letters found, by their places
     groups             what transform and send have committed, asked at the same time: each question takes a client
 
@@ -32,7 +33,7 @@ from processor.records import Record, TopicPartition
 from processor.timeline import windows
 from processor.timeline.partitioner import PARTITIONERS, candidates
 from processor.timeline.windows import Span
-from processor.topics import NEEDED, ORDER_TOPICS, Topic
+from processor.topics import NEEDED, ORDER_TOPICS, Topic, none_there
 from processor.transform import order_state
 from processor.transform.order_state import OrderState
 
@@ -60,8 +61,8 @@ class Found:
     """What is known of the order `key`. Mutable while it is being gathered.
 
     `committed` are the next offsets of transform and send, None where they have none or may not be asked; `spans` the
-    time that was searched, and `complete` whether that is all in which something can be; `notes` is what whoever reads
-    the timeline should know of how it came about.
+    time that was searched (none: no time, but what must be there of an order without a state), and `complete` whether
+    that is all in which something can be; `notes` is what whoever reads the timeline should know of how it came about.
     """
 
     key: bytes
@@ -120,14 +121,7 @@ class _Gathering:
         self._counts = scan.partitions()
         self._kept: dict[TopicPartition, tuple[int, int]] = {}
         if not any(settings.topic(topic) in self._counts for topic in _TOPICS):
-            raise Unusable(
-                [
-                    f"PROCESSOR_TOPIC_PREFIX: no topic of ours begins with {settings.topic_prefix!r} on these brokers"
-                    if settings.topic_prefix
-                    else "KAFKA_BOOTSTRAP_SERVERS: these brokers have none of our topics (or this user may not see "
-                    "them); if their names have a prefix, set PROCESSOR_TOPIC_PREFIX"
-                ]
-            )
+            raise Unusable([none_there(settings.topic_prefix)])
 
     def of(self, key: bytes) -> Found:
         count = max((self._counts.get(self._settings.topic(topic), 0) for topic in _TOPICS), default=0)
@@ -196,12 +190,16 @@ class _Gathering:
         chosen = self._windows(list(partitions), spans)
         if known and _size(chosen) > windows.RECORDS_MAX:
             found.complete = False
-            pending = self._pending(found, where)
+            pending = self._pending(found, where, known=True)
             for slack_ms in windows.SLACKS_MS:
                 spans = windows.near_spans(known, slack_ms, asked.since_ms, asked.until_ms)
                 chosen = _merged([*self._windows(list(partitions), spans), *pending])
                 if _size(chosen) <= windows.RECORDS_MAX:
                     break
+        elif asked == Asked() and self._is_unknown(found, where) and _size(chosen) > windows.RECORDS_MAX:
+            found.complete, spans = False, []
+            letters = [self._whole(where[topic]) for topic in _LETTERS if topic in where]
+            chosen = [*letters, *self._pending(found, where, known=False)]
         found.spans = spans
         if _size(chosen) > windows.RECORDS_MAX:
             self._say(f"no state tells when it was: reading {_size(chosen):,} records; --since and --until bound that")
@@ -221,11 +219,21 @@ class _Gathering:
                 found.append(Window(*where, end if start is None else start, end if until is None else until))
         return [window for window in found if window.start < window.end]
 
-    def _pending(self, found: Found, where: Mapping[Topic, TopicPartition]) -> list[Window]:
-        """What the groups have not consumed yet."""
-        sources = [where[topic] for topic in ORDER_TOPICS if topic in where]
-        starts = {one: start for one in sources if (start := found.committed.get(one)) is not None}
-        return [Window(*one, start, self._kept[one][1]) for one, start in starts.items()]
+    @staticmethod
+    def _is_unknown(found: Found, where: Mapping[Topic, TopicPartition]) -> bool:
+        """Whether transform has never heard of it, or forgot it: its books were looked through, and have nothing."""
+        return all(topic in where for topic in _LATEST) and found.changelog is None and found.hold is None
+
+    def _pending(self, found: Found, where: Mapping[Topic, TopicPartition], *, known: bool) -> list[Window]:
+        """What transform has not consumed yet. Where nothing says how far it is, that may be all there is: too much to
+        be read for an order that is `known` from its state."""
+        pending = []
+        for one in (where[topic] for topic in ORDER_TOPICS if topic in where):
+            first, end = self._kept[one]
+            start = found.committed.get(one)
+            if start is not None or not known:
+                pending.append(Window(*one, max(first, start or 0), end))
+        return pending
 
     def _read_resolutions(self, found: Found, where: Mapping[Topic, TopicPartition]) -> None:
         keys = {resolution_key(letter.position) for topic in _LETTERS for letter in found.records.get(topic, [])}

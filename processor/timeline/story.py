@@ -236,7 +236,8 @@ class _Telling:
         newer = any(other.offset > record.offset for other in self._entries)
         if newer and _text(record, HeaderName.ENTRY_TYPE) == "order":
             return Became.SUPERSEDED, "a newer snapshot of the order took its place"
-        return Became.UNKNOWN, "send is done with it, but neither a receipt nor a dead letter of it is kept"
+        nothing = "neither a receipt nor a dead letter of it is kept, or they were written at another time"
+        return Became.UNKNOWN, f"send is done with it, but {nothing}"
 
     def _delivery(self, record: Record, value: Mapping[str, Any]) -> Happening:
         at_ms = value.get("delivered_at")

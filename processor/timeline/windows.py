@@ -3,10 +3,12 @@
     known of the order          read
     nothing                     everything that is kept (or what --since and --until leave of it)
     placed, moved, touched      from a day before it was placed to the end
-    the same, but that is       around each of those moments: a day before and after, else an hour, else five
+    the same, but that is       around each of those moments: a day before and after, else six hours, one, or five
     more than RECORDS_MAX       minutes, whichever fits first; and what the group has not consumed yet
+    that it has no state, and   its dead letters, and what the group has not consumed yet: whatever else was taken has
+    all is more than that       left a state, or it is long since erased or older than orders are kept
 
-The last is not complete: an event that was repeated weeks later would not be seen. Whoever reads is told so.
+The last two are not complete: an event that was repeated weeks later would not be seen. Whoever reads is told so.
 
 A record is not older than what it tells of, but for clocks and time zones that are wrong, which is what the day is for.
 """
@@ -18,9 +20,9 @@ from typing import Final, NamedTuple
 
 from processor.transform.order_state import OrderState
 
-RECORDS_MAX: Final = 150_000
-"""What is read of all topics together without a second thought: about half a second."""
-SLACKS_MS: Final = (24 * 3_600_000, 3_600_000, 300_000)
+RECORDS_MAX: Final = 60_000
+"""What is read of all topics together without a second thought: about 0.15 s."""
+SLACKS_MS: Final = (24 * 3_600_000, 6 * 3_600_000, 3_600_000, 300_000)
 SPANS_MAX: Final = 20
 """Each span is a question to the brokers and a seek; an order of ten thousand movements gets one span over all."""
 

@@ -5,10 +5,13 @@ not by workers, which would take minutes. In one partition, each topic is a mill
 pass; in twelve, as `topics create` makes them, a twelfth of that. What is asked for:
 
     newest, middle, oldest   an order by where it lies in the topics
-    unknown                  no such order: everything has to be read
+    unknown                  no such order: the whole changelog has to be read for it
+    full                     the oldest with --full: all topics are read
+    help                     `order --help`, which asks nobody
     floor                    a process that imports librdkafka's binding and asks the broker for its topics
 
-Wall clock from the start of the process to its end, imports and all; the median of some runs.
+Wall clock from the start of the process to its end, imports and all, with their byte code there as an installed package
+has it; the median of some runs.
 """
 
 from __future__ import annotations
@@ -20,18 +23,20 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
+from processor.config import Role
 from processor.records import Address, Customer, LineItem, Order, OrderId, OrderPlaced
 from processor.sandbox.loopback import Loopback
 from processor.sandbox.registry import RegistryApi
 from processor.sandbox.stand_in import StandIn
 from processor.timeline.partitioner import by_murmur2
-from processor.topics import Topic
+from processor.topics import ORDER_TOPICS, Topic
 from processor.transform.order_state import LineTotals, OrderState, Standing, encode
 from tests.support.commands import command
 from tests.support.installation import Installation
@@ -63,7 +68,7 @@ def order_id(number: int) -> str:
 
 
 def fill(made: Installation, records: int, now_ms: int) -> None:
-    """A million orders, the newest a minute old."""
+    """A million orders, the newest a minute old, and both roles done with them."""
     line = LineItem("l1", 2, 12_900, "p-kettle", "Kettle", "Frutta", None)
     customer = Customer("Ada", "Lovelace", "ada@example.com", None)
     address = Address("Musterstr 1", None, "Ulm", "50667", "DE")
@@ -128,6 +133,19 @@ def fill(made: Installation, records: int, now_ms: int) -> None:
         write(Topic.OUTBOX, where, key, body, at_ms + 100, headers)
         write(Topic.DELIVERIES, where, key, receipt, at_ms + 200)
     assert producer.flush(120) == 0
+    commit(made, Role.TRANSFORM, ORDER_TOPICS)
+    commit(made, Role.SEND, (Topic.OUTBOX,))
+
+
+def commit(made: Installation, role: Role, topics: Iterable[Topic]) -> None:
+    """All that is there, as the group of a worker that has done it."""
+    settings = {"bootstrap.servers": made.space.bootstrap_servers}
+    consumer = Consumer(settings | {"group.id": made.space.name(f"hakuna-processor.{role}")})
+    places = [TopicPartition(made.space.name(topic), number) for topic in topics for number in range(made.partitions)]
+    for place in places:
+        place.offset = consumer.get_watermark_offsets(place, timeout=10)[1]
+    consumer.commit(offsets=places, asynchronous=False)
+    consumer.close()
 
 
 def took(arguments: list[str], environment: Mapping[str, str]) -> Took:
@@ -148,12 +166,13 @@ def median(arguments: list[str], environment: Mapping[str, str]) -> Took:
     )
 
 
-def questions(records: int) -> Iterable[tuple[str, str, int]]:
-    """What is asked for, and how many lines its timeline has: event, entry, delivery, state."""
-    yield "newest", order_id(records - 1), 4
-    yield "middle", order_id(records // 2), 4
-    yield "oldest", order_id(0), 4
-    yield "unknown", "ord-nobody", 0
+def questions(records: int) -> Iterable[tuple[str, list[str], int]]:
+    """What is asked, and how many lines the timeline has: event, entry, delivery, state."""
+    yield "newest", [order_id(records - 1)], 4
+    yield "middle", [order_id(records // 2)], 4
+    yield "oldest", [order_id(0)], 4
+    yield "unknown", ["ord-nobody"], 0
+    yield "full", [order_id(0), "--full"], 4
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -165,17 +184,20 @@ def main(arguments: list[str] | None = None) -> None:
         for partitions in options.partitions:
             made = Installation(TopicSpace(broker.bootstrap_servers), registry.url, partitions=partitions)
             fill(made, options.records, round(time.time() * 1000))
-            ask_all(made, options.records)
+            with tempfile.TemporaryDirectory() as byte_code:
+                ask_all(made, options.records, byte_code)
 
 
-def ask_all(made: Installation, records: int) -> None:
-    outer = {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIXES)}
-    environment = outer | made.environment
+def ask_all(made: Installation, records: int, byte_code: str) -> None:
+    left_out = (*OWN_PREFIXES, "PYTHONDONTWRITEBYTECODE")
+    outer = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    environment = outer | made.environment | {"PYTHONPYCACHEPREFIX": byte_code}
     print(f"order, four topics of {records:,} records in {made.partitions} partitions each", flush=True)
     floor = median([sys.executable, "-c", _FLOOR], environment)
     print(_line("floor", floor), flush=True)
-    for name, wanted, lines in questions(records):
-        answer = median(command("order", wanted, "--output", "json"), environment)
+    print(_line("help", median(command("order", "--help"), environment)), flush=True)
+    for name, arguments, lines in questions(records):
+        answer = median(command("order", *arguments, "--output", "json"), environment)
         timeline: list[Any] = json.loads(answer.out)["timeline"]
         assert len(timeline) == lines, timeline
         print(_line(name, answer), flush=True)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from processor.edges.kafka_scan import KafkaScan, Window
-from processor.records import Record
+from processor.records import Headers, Record
 from processor.sandbox.hakuna_api import HakunaApi
 from processor.sandbox.loopback import Loopback
 from processor.sandbox.script import SANDBOX_KEY, Script
@@ -267,6 +267,31 @@ def test_of_long_topics_little_is_read_wherever_the_order_lies_in_them(
         assert "only the time around what is known was searched" in said.err
     assert len(read) == 3
     assert max(read) <= at_most
+
+    nobody = ask("order", "ord-nobody", environment=installation.environment)
+    assert nobody.code == 1
+    assert "it has no state: its dead letters and what transform has not taken yet were searched" in nobody.err
+    assert read.pop() == 0
+    ask("order", "ord-nobody", "--full", environment=installation.environment)
+    assert read.pop() == 3 * records
+
+
+def test_an_order_without_a_state_is_found_where_it_must_be(
+    topic_space: TopicSpace, schema_registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What transform has not taken yet, and what it has refused; the topics are too long to be read for either."""
+    installation = Installation(topic_space, schema_registry)
+    million.fill(installation, 200, round(time.time() * 1000))
+    monkeypatch.setattr(windows, "RECORDS_MAX", 20)
+    installation.event(Topic.PLACED, placed("ord-waiting"))
+    refused: Headers = [("__dlq.errors.reason", b"undecodable"), ("__dlq.errors.stage", b"decode")]
+    installation.write(Topic.ORDER_DEAD_LETTERS, b"ord-refused", b"\x00garbage", headers=refused)
+    installation.flush()
+    for order_id, kind, became in (("ord-waiting", "event", "waiting"), ("ord-refused", "dead_letter", None)):
+        said = ask("order", order_id, "--output", "json", environment=installation.environment)
+        (told,) = printed("order", said.out)["timeline"]
+        assert (said.code, told["kind"], told.get("became")) == (0, kind, became)
+        assert "it has no state" in said.err
 
 
 def test_times_bound_what_is_read(at_work: AtWork) -> None:
