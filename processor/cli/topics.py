@@ -75,7 +75,12 @@ def create(env_file: Path | None, partitions: int, replication_factor: int, rete
     """
     settings, steps, admin = _planned(env_file, partitions, retention)
     if not any(step.action == "refuse" for step in steps):
-        asked_of_brokers(settings, lambda: _do(steps, admin, replication_factor))
+        done: list[str] = []
+        try:
+            asked_of_brokers(settings, lambda: _do(steps, admin, replication_factor, done))
+        finally:
+            if len(done) < sum(step.action != "leave" for step in steps):
+                click.echo(f"done before that: {', '.join(done) or 'nothing'}", err=True)
     _end(steps, output)
 
 
@@ -93,8 +98,9 @@ def _planned(file: Path | None, partitions: int, retention: str | None) -> tuple
     return settings, plan(described, settings.topic_prefix, partitions=partitions, retention_ms=retention_ms), admin
 
 
-def _do(steps: Sequence[Step], admin: KafkaAdmin, replicas: int) -> None:
-    """Returns when every broker that is asked knows of the new topics, so that whoever comes next finds them."""
+def _do(steps: Sequence[Step], admin: KafkaAdmin, replicas: int, done: list[str]) -> None:
+    """Returns when every broker that is asked knows of the new topics, so that whoever comes next finds them. Notes in
+    `done` what it has done, for whoever hears of a failure in between."""
     from processor.topics_plan import Action
 
     for step in steps:
@@ -104,7 +110,8 @@ def _do(steps: Sequence[Step], admin: KafkaAdmin, replicas: int) -> None:
             case Action.CHANGE:
                 admin.configure(step.topic, step.config)
             case Action.LEAVE | Action.REFUSE:
-                pass
+                continue
+        done.append(f"{step.action} {step.topic}")
     created = [step.topic for step in steps if step.action is Action.CREATE]
     until_s = time.monotonic() + _VISIBLE_S_MAX
     while created and None in admin.describe(created).values() and time.monotonic() < until_s:

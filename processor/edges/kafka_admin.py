@@ -127,7 +127,7 @@ class KafkaAdmin:
             return dict.fromkeys(topics)
         resources = {ConfigResource(ResourceType.TOPIC, name): name for name in there}
         configs = {
-            resources[resource]: self._answer(future, f"the settings of {resource.name} (DescribeConfigs)")
+            resources[resource]: self._answer(future, f"ask about the settings of {resource.name} (DescribeConfigs)")
             for resource, future in self._admin.describe_configs(list(resources), request_timeout=ANSWER_S_MAX).items()
         }
         return {
@@ -169,7 +169,7 @@ class KafkaAdmin:
         except KafkaException as refused:
             if error_of(refused).code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
-            raise self._outage(refused) from refused
+            raise self._outage(refused, f"make the topic {topic} (Create)") from refused
         except FutureTimeout as silence:
             self.went_wrong(silence)
             raise BrokerOutage(f"no answer about the new topic {topic}") from silence
@@ -184,7 +184,8 @@ class KafkaAdmin:
                 ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
             ],
         )
-        self._answer(self._admin.incremental_alter_configs([resource], request_timeout=ANSWER_S_MAX)[resource])
+        answer = self._admin.incremental_alter_configs([resource], request_timeout=ANSWER_S_MAX)[resource]
+        self._answer(answer, f"change the settings of {topic} (AlterConfigs)")
 
     def topics_soon(
         self, topics: Sequence[str], timeout_s: float = ANSWER_S_MAX
@@ -200,7 +201,7 @@ class KafkaAdmin:
         except KafkaException as refused:
             if error_of(refused).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
-            raise self._outage(refused, f"{name} (Describe)") from refused
+            raise self._outage(refused, f"ask about {name} (Describe)") from refused
         except FutureTimeout as silence:
             self.went_wrong(silence)
             raise BrokerOutage(f"no answer about {name}") from silence
@@ -256,7 +257,7 @@ class KafkaAdmin:
         except KafkaException as refused:
             if error_of(refused).code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return ()
-            raise self._outage(refused) from refused
+            raise self._outage(refused, f"ask who is in {group} (Describe)") from refused
         except FutureTimeout as silence:
             self.went_wrong(silence)
             raise BrokerOutage(f"no answer about the group {group}") from silence
@@ -277,20 +278,20 @@ class KafkaAdmin:
 
     # ---- answers -----------------------------------------------------------------------------------------
 
-    def _answer(self, future: Future[T], about: str = "") -> T:
+    def _answer(self, future: Future[T], doing: str = "ask") -> T:
         try:
             return future.result(timeout=2 * ANSWER_S_MAX)  # librdkafka ends the request itself, well before
         except KafkaException as refused:
-            raise self._outage(refused, about) from refused
+            raise self._outage(refused, doing) from refused
         except FutureTimeout as silence:
             self.went_wrong(silence)
             raise BrokerOutage("no broker answers") from silence
 
-    def _outage(self, refused: KafkaException, about: str = "") -> BrokerOutage | Fatal:
-        """`about` is what was asked about, for whoever has to grant the right to it."""
+    def _outage(self, refused: KafkaException, doing: str = "ask") -> BrokerOutage | Fatal:
+        """`doing` is what was asked for, and the name of the right to it, for whoever has to grant that."""
         error = error_of(refused)
         if error.code() in NOT_ALLOWED:
-            return Fatal(f"not allowed to ask{f' about {about}' if about else ''}: {said(error)}")
+            return Fatal(f"not allowed to {doing}: {said(error)}")
         self._admin.poll(0)  # the error callback and the log are heard of in here alone
         complaint = self._complaints.text()
         self.went_wrong(refused)

@@ -141,7 +141,7 @@ _REMEDIES: Final[Mapping[int, str]] = {
 def said(error: KafkaError) -> str:
     """What librdkafka says of an error, and what is to be done where that is known."""
     remedy = _REMEDIES.get(error.code())
-    return error.str() if remedy is None else f"{error.str()}: {remedy}"
+    return error.str() if remedy is None else f"{error.str().removesuffix('.')}: {remedy}"
 
 
 class Complaints:

@@ -17,12 +17,11 @@ its successor up for 14 s, after each broker restart and without a word).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import confluent_kafka as ck
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from processor.edges.kafka_admin import NOT_ALLOWED, KafkaAdmin, Member
 from processor.edges.kafka_client import Complaints, KafkaSettings, LibraryLog, Log, error_of, merged, said, unusable
@@ -32,6 +31,11 @@ from processor.records import TopicPartition
 
 COMMITTED_S_MAX: Final = 5.0
 """The longest wait for offsets, in which a worker's own group is not polled; far below `max.poll.interval.ms`."""
+_TRIES_S: Final = (0.5, 1.5, 3.0)
+"""What that is made of: a refusal of the group itself is told between two tries, and answered by silence in one."""
+assert sum(_TRIES_S) == COMMITTED_S_MAX
+_TOLD_MAX: Final = 10
+"""What a consumer says that never joins: an error or two."""
 
 
 class KafkaGroups:
@@ -57,14 +61,8 @@ class KafkaGroups:
             return {}
         complaints = Complaints(self._log)
         consumer = self._consumer(group, complaints)
-        answer: list[ck.TopicPartition] = []
         try:
-            answer = consumer.committed([ck.TopicPartition(*partition) for partition in partitions], COMMITTED_S_MAX)
-            refused = next((part.error for part in answer if part.error is not None), None)
-        except KafkaException as raised:
-            refused = error_of(raised)
-            with suppress(KafkaException):
-                consumer.poll(0)  # the error callback and the log are heard of in here alone
+            answer, refused = _committed(consumer, [ck.TopicPartition(*partition) for partition in partitions])
         finally:
             consumer.close()
         if refused is not None:
@@ -99,6 +97,40 @@ class KafkaGroups:
             return ck.Consumer(config, logger=LibraryLog(self._log))
         except KafkaException as refused:
             raise unusable(refused) from refused
+
+
+def _committed(
+    consumer: ck.Consumer, asked: list[ck.TopicPartition]
+) -> tuple[list[ck.TopicPartition], ck.KafkaError | None]:
+    """The offsets, or why there are none."""
+    refused: ck.KafkaError | None = None
+    for try_s in _TRIES_S:
+        try:
+            answer = consumer.committed(asked, try_s)
+            return answer, next((part.error for part in answer if part.error is not None), None)
+        except KafkaException as raised:
+            refused = error_of(raised)
+        for told in _told(consumer):
+            if told.code() in NOT_ALLOWED:
+                return [], told
+        if refused.code() != KafkaError._TIMED_OUT:
+            break
+    return [], refused
+
+
+def _told(consumer: ck.Consumer) -> Iterator[ck.KafkaError]:
+    """The errors that are waiting; the error callback and the log are heard of in here alone."""
+    for _ in range(_TOLD_MAX):
+        try:
+            message = consumer.poll(0)
+        except KafkaException as raised:
+            yield error_of(raised)
+            continue
+        if message is None:
+            return
+        error = message.error()
+        if error is not None:
+            yield error
 
 
 def _refusal(about: str, error: ck.KafkaError, complaint: str | None) -> BrokerOutage | Fatal:

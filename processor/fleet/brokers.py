@@ -14,8 +14,9 @@ from processor.edges.kafka_admin import KafkaAdmin
 from processor.edges.kafka_client import Log
 from processor.edges.kafka_groups import KafkaGroups
 from processor.edges.kafka_scan import KafkaScan, Window
+from processor.errors import Fatal
 from processor.records import TopicPartition
-from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
+from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic, none_there
 
 _CLIENT_ID: Final = "hakuna-processor-status"
 _LOOK_RECORDS: Final = 20
@@ -55,6 +56,8 @@ class Brokers:
     def ask(self) -> list[Behind]:
         """Every partition of every role whose topics are there. Raises `BrokerOutage`, `Fatal`."""
         counts = self._scan.partitions()
+        if not any(self._settings.topic(topic) in counts for topics in SOURCES.values() for topic in topics):
+            raise Fatal(none_there(self._settings.topic_prefix))
         found: list[Behind] = []
         for role, topics in SOURCES.items():
             names = [self._settings.topic(topic) for topic in topics]

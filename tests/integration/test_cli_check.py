@@ -4,6 +4,7 @@ door."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -256,6 +257,73 @@ def test_rights_that_are_missing_are_named_until_all_are_there(
     code, findings = checked(environment, "--role", "transform")
     assert problems(findings) == {}
     assert code == 0
+
+
+def test_topics_that_may_not_be_asked_about_changed_or_made_are_named_with_the_right(secured: SecuredKafka) -> None:
+    space = TopicSpace(secured.anybody)
+    environment = space.environment | secured.credentials
+    (first, *_), name = TOPICS, space.name
+
+    def refused(*arguments: str) -> str:
+        said = ask("topics", *arguments, environment=environment)
+        assert (said.code, said.out) == (1, "")
+        assert "allow it to this user" in said.err
+        return said.err
+
+    for verb in ("plan", "create"):
+        assert f"not allowed to ask about {name(first.topic)} (Describe): " in refused(verb)
+    space.create(first.topic, config={**first.config, "retention.ms": "1000"})
+    secured.grant(ResourceType.TOPIC, space.prefix, AclOperation.DESCRIBE)
+    assert f"not allowed to ask about the settings of {name(first.topic)} (DescribeConfigs): " in refused("plan")
+    secured.grant(ResourceType.TOPIC, space.prefix, AclOperation.DESCRIBE_CONFIGS)
+    assert ask("topics", "plan", environment=environment).code == 0
+    said = refused("create")
+    assert f"not allowed to change the settings of {name(first.topic)} (AlterConfigs): " in said
+    assert "done before that: nothing" in said
+    secured.grant(ResourceType.TOPIC, space.prefix, AclOperation.ALTER_CONFIGS)
+    said = refused("create")
+    assert f"not allowed to make the topic {name(TOPICS[1].topic)} (Create): " in said
+    assert f"done before that: change {name(first.topic)}" in said
+    secured.grant(ResourceType.TOPIC, space.prefix, AclOperation.CREATE)
+    assert ask("topics", "create", environment=environment).code == 0
+    assert ask("topics", "create", "--output", "json", environment=environment).out.count('"leave"') == len(TOPICS)
+
+
+def test_what_status_and_order_may_not_see_is_named(secured: SecuredKafka, schema_registry: str) -> None:
+    """An order is told without what the groups have done where they may not be asked, and nobody waits for it."""
+    space = TopicSpace(secured.anybody)
+    installation = Installation(space, schema_registry)
+    installation.write(Topic.PLACED, b"ord-1", b"no Avro")
+    installation.flush()
+    environment = installation.environment | secured.credentials
+
+    def trouble() -> str:
+        said = ask("status", "--output", "json", environment=environment)
+        told = printed("status", said.out)
+        assert (said.code, told["well"]) == (1, False)
+        assert told["brokers"] in ask("status", environment=environment).out.replace("\n", "")
+        brokers: str = told["brokers"]
+        return brokers
+
+    assert trouble() == (
+        f"PROCESSOR_TOPIC_PREFIX: no topic of ours begins with {space.prefix!r} on these brokers (or this user may not "
+        "see them)"
+    )
+    secured.grant(ResourceType.TOPIC, space.prefix, AclOperation.DESCRIBE)
+    group = space.name("hakuna-processor.transform")
+    assert trouble().startswith(f"not allowed to ask about the offsets of {group} (Describe): ")
+    said = ask("order", "ord-1", environment=environment)
+    assert said.code == 1
+    assert f"not allowed to read {space.name(Topic.PLACED)} (Read): " in said.err
+    secured.grant(ResourceType.TOPIC, space.prefix, AclOperation.READ)
+    started_s = time.monotonic()
+    said = ask("order", "ord-1", "--output", "json", environment=environment)
+    assert time.monotonic() - started_s < 4, "the groups' silence was waited for"
+    (event,) = printed("order", said.out)["timeline"]
+    assert (said.code, event["kind"], event["became"]) == (0, "event", "unknown")
+    secured.grant(ResourceType.GROUP, space.prefix, AclOperation.DESCRIBE)
+    said = ask("status", "--output", "json", environment=environment)
+    assert (said.code, printed("status", said.out)["brokers"]) == (0, "answer")
 
 
 @pytest.mark.parametrize(
