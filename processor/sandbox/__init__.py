@@ -24,7 +24,7 @@ Reading order:
 
     simulation.py   stand-ins and a shop, as a command
     broker.py       a Kafka in this process; cluster.py: that, or a prefix on a real one
-    workers.py      the real roles, in processes of their own
+    workers.py      the real roles, in processes of their own; leash.py ends them with the demo
     watch.py        what they say of themselves in /metrics
     demo.py         the demo's run; judgement.py compares what came with what should have; live.py shows it
 """

@@ -3,7 +3,7 @@ environment.
 
 Owned by the demo, which starts, watches and ends them. Each has its log in a file and its endpoints on a
 loopback port; none sees the settings of the shell that the demo runs in, except those that lead to the
-brokers and the registry.
+brokers and the registry. None outlives the demo, however that ends (`leash.py`).
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def start(role: Role, settings: Mapping[str, str], directory: Path) -> Worker:
     )
     with log.open("ab") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "processor", "run", "--role", role.value],
+            [sys.executable, "-m", "processor.sandbox.leash", "run", "--role", role.value],
             env=environment,
             cwd=directory,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # never written to: its end is ours
             stdout=sink,
             stderr=subprocess.STDOUT,
             # Ctrl-C is for the demo, which drains its workers.

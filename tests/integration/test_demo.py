@@ -102,6 +102,17 @@ def test_interrupted_it_takes_its_workers_with_it(demo: Demo, tmp_path: Path, nu
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.slow
+def test_killed_it_leaves_no_worker_behind(demo: Demo) -> None:
+    child = demo("--orders", "5000")
+    wait_until(lambda: "feeding" in child.log_tail(), what="the demo", timeout_s=SECONDS_MAX, child=child)
+    started = workers_of(child.pid)
+    assert len(started) == 3
+    child.signal(signal.SIGKILL)
+    assert child.wait(10) == -signal.SIGKILL
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), what="the workers' end", timeout_s=30)
+
+
 def test_brokers_that_do_not_answer_are_named(demo: Demo, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     child = demo(environment={"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"})
