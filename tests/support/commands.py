@@ -102,5 +102,7 @@ def command(*arguments: str) -> list[str]:
 
 def _environment(given: Mapping[str, str] | None) -> dict[str, str]:
     """The developer's own, but for settings of ours."""
-    outer = {name: value for name, value in os.environ.items() if not name.startswith((*OWN_PREFIXES, "NO_COLOR"))}
+    # pytest's readline has them set for workers of xdist, to 80 and 24, and rich believes them before any terminal.
+    left_out = (*OWN_PREFIXES, "NO_COLOR", "COLUMNS", "LINES")
+    outer = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return outer | {"PYTHONPATH": str(REPOSITORY)} | dict(given or {})
