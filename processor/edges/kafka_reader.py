@@ -106,13 +106,12 @@ class KafkaReader:
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
         for partition, end in self._at_end.items():
             self._positions[partition] = max(self._positions[partition], end)
+        if self._complaints.subjects and len(messages) > len(refused):
+            self._heard_from({message.topic() or "" for message in messages if message not in refused})
         for message in refused:
             self._refused(message)
         if self._complaints.fatal is not None:
             raise Fatal(self._complaints.fatal)
-        if messages:
-            for subject in self._complaints.subjects:
-                self._complaints.clear(subject)
         return Polled(records, dict(self._at_end))
 
     def _consume(self, records_max: int, timeout_s: float) -> list[Message]:
@@ -124,6 +123,12 @@ class KafkaReader:
             if messages and records_max > 1:
                 messages += cast("list[Message]", self._consumer.consume(records_max - 1, 0))
         return messages
+
+    def _heard_from(self, topics: set[str]) -> None:
+        """What was complained of is over; but another topic's refusal, which is told once and then no more."""
+        for subject in self._complaints.subjects:
+            if subject == CONNECTION or subject in topics:
+                self._complaints.clear(subject)
 
     def _refused(self, message: Message) -> None:
         error = message.error()
