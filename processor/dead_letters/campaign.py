@@ -261,6 +261,10 @@ class Campaign:
             seconds=round(goes / task.rate_s, 1),
         )
 
+    def targets(self) -> list[str]:
+        """The topics that are about to be written to; none where the letters are put aside."""
+        return [] if self._task.discard is not None else self._plan.targets()
+
     # ---- doing it ---------------------------------------------------------------------------------------------------
 
     @property

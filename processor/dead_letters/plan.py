@@ -206,6 +206,16 @@ class Plan:
         while rows := cursor.fetchmany(_BATCH):
             yield from (Going(row[0], row[1], row[2], bool(row[3]), bool(row[4])) for row in rows)
 
+    def targets(self) -> list[str]:
+        """The topics that letters of this plan go to, or went to and are still to be heard of."""
+        return [
+            row[0]
+            for row in self._db.execute(
+                "SELECT DISTINCT topic FROM letters WHERE status IN (?, ?) AND topic != '' ORDER BY topic",
+                (Status.GO, Status.SENT),
+            )
+        ]
+
     def reasons(self, *statuses: Status) -> dict[str, int]:
         """How many letters of these statuses were refused for what."""
         marks = ",".join("?" * len(statuses))

@@ -52,7 +52,7 @@ def check_cluster(
         return _no_brokers(settings, heard, doors)
     brokers = "1 broker answers" if count == 1 else f"{count} brokers answer"
     found = [sound(Area.BROKERS, settings.bootstrap_servers, brokers)]
-    names = sorted({settings.topic(topic) for role in roles for topic in rights.needed(role)})
+    names = sorted({settings.topic(topic) for role in roles for topic in rights.needed(role, settings.hakuna_api)})
     described, unasked = _describe(admin, names)
     found += unasked
     for role in roles:
@@ -195,7 +195,7 @@ def _topic_rights(
     settings: Settings, role: Role, described: Mapping[str, TopicState | None], allowed: Mapping[str, Allowed]
 ) -> list[Finding]:
     found = []
-    for topic, wanted in rights.needed(role).items():
+    for topic, wanted in rights.needed(role, settings.hakuna_api).items():
         name = settings.topic(topic)
         if described.get(name) is None:
             continue

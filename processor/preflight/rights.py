@@ -1,19 +1,23 @@
-"""What each role needs to be allowed, in the words of Kafka's ACLs. Pure; deploy/README.md mirrors it.
+"""What each role, and whoever replays, needs to be allowed, in the words of Kafka's ACLs. Pure; deploy/README.md
+mirrors it.
 
-Describe comes with Read and Write. DescribeConfigs is for the start, where a role looks whether its topics are such
-that it can work; a worker writes to its own transactional IDs, which begin with its group's name.
+Describe comes with Read, Write and Delete. DescribeConfigs is for the start, where a role looks whether its topics are
+such that it can work; a worker writes to its own transactional IDs, which begin with its group's name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from processor.config import Role
+from processor.dead_letters.survey import Field, Route
+from processor.hakuna import Api
 from processor.topics import NEEDED, ORDER_TOPICS, STOCK_TOPICS, Topic
 
 READ: Final = "READ"
 WRITE: Final = "WRITE"
+DELETE: Final = "DELETE"
 DESCRIBE_CONFIGS: Final = "DESCRIBE_CONFIGS"
 
 _READS: Final[Mapping[Role, frozenset[Topic]]] = {
@@ -30,11 +34,13 @@ TRANSACTIONAL: Final = frozenset({Role.TRANSFORM})
 """Roles that write in transactions, and so need Write on their transactional IDs."""
 
 
-_MARKS: Final[Mapping[Role, Topic]] = {Role.HAKO: Topic.RESOLUTIONS}
-"""Where a role says that a letter is superseded. It works without, so the topic is not among those that it needs."""
+def marks(role: Role, api: Api) -> bool:
+    """Whether a role notes down that a newer snapshot, or a newer value, has superseded a letter. It works without, so
+    the topic of resolutions is not among those that it needs; the letters would stay open until they are replayed."""
+    return role is Role.HAKO or (role is Role.SEND and api is Api.FEED)
 
 
-def needed(role: Role) -> Mapping[Topic, frozenset[str]]:
+def needed(role: Role, api: Api) -> Mapping[Topic, frozenset[str]]:
     """By topic, the operations that a role has to be allowed."""
     reads, writes = _READS.get(role, frozenset()), _WRITES.get(role, frozenset())
     found = {
@@ -43,9 +49,21 @@ def needed(role: Role) -> Mapping[Topic, frozenset[str]]:
         | (frozenset({WRITE}) if topic in writes else frozenset())
         for topic in NEEDED.get(role, ())
     }
-    if role in _MARKS:
-        found[_MARKS[role]] = frozenset({DESCRIBE_CONFIGS, WRITE})
+    if marks(role, api):
+        found[Topic.RESOLUTIONS] = frozenset({DESCRIBE_CONFIGS, WRITE})
     return found
+
+
+def to_resolve(field: Field, targets: Collection[str]) -> Mapping[str, frozenset[str]]:
+    """By topic, whole names, what writes a replay's copies to `targets` (none: a discard), its resolutions, and the
+    holds that it takes off."""
+    holds = [field.holds] if field.route is Route.OUTBOX else []
+    return dict.fromkeys([field.resolutions, *holds, *sorted(targets)], frozenset({WRITE}))
+
+
+def to_purge(field: Field) -> Mapping[str, frozenset[str]]:
+    """The same for the deletion of what is resolved."""
+    return {field.letters: frozenset({DELETE}), field.resolutions: frozenset({WRITE})}
 
 
 def missing(wanted: frozenset[str], allowed: frozenset[str] | None) -> list[str]:

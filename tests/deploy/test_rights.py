@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from processor.config import Role
+from processor.hakuna import Api
 from processor.preflight.rights import TRANSACTIONAL, needed
 from processor.records import Headers
 from processor.sandbox.hako_api import HakoApi
@@ -51,14 +52,16 @@ KINDS = {
 OPERATIONS = {
     "Read": AclOperation.READ,
     "Write": AclOperation.WRITE,
+    "Delete": AclOperation.DELETE,
+    "Describe": AclOperation.DESCRIBE,
     "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
 }
 
 
 class Right(NamedTuple):
-    """One operation on one resource; `kind` and `operation` as the table has them."""
+    """One operation on one resource; `kind` and `operation` as the table has them. No role: whoever replays."""
 
-    role: Role
+    role: Role | None
     kind: str
     name: str
     operation: str
@@ -71,7 +74,7 @@ class Right(NamedTuple):
 
 
 ROWS = [
-    [Right(Role(role), kind, name, operation) for name in re.findall(r"`([^`]*)`", names)]
+    [Right(Role(role.partition(",")[0]), kind, name, operation) for name in re.findall(r"`([^`]*)`", names)]
     for role, kind, names, operations in table("Rights")
     for operation in operations.split(", ")
 ]
@@ -87,12 +90,13 @@ NAMED = {"topic": "", "group": "GROUP_AUTHORIZATION_FAILED", "transactional ID":
 
 
 def test_the_table_is_what_check_asks_for() -> None:
+    """That of the feed, which marks letters superseded beside all else."""
     for role in Role:
         told: dict[str, set[str]] = {}
         for right in RIGHTS:
             if right.role is role and right.kind == "topic":
                 told.setdefault(right.name, set()).add(OPERATIONS[right.operation].name)
-        assert told == {str(topic): set(operations) for topic, operations in needed(role).items()}
+        assert told == {str(topic): set(operations) for topic, operations in needed(role, Api.FEED).items()}
         others = {(right.kind, right.operation) for right in RIGHTS if right.role is role and right.kind != "topic"}
         assert others == {("group", "Read")} | ({("transactional ID", "Write")} if role in TRANSACTIONAL else set())
 
@@ -109,22 +113,26 @@ class Guarded(NamedTuple):
         return self.installation.space.prefix
 
     def allow(self, rights: list[Right]) -> None:
-        """Exactly these, and nothing that was allowed before."""
-        admin = AdminClient({"bootstrap.servers": self.kafka.anybody, "log_level": 3})
-        every = AclBindingFilter(
-            ResourceType.ANY,
-            cast("str", None),  # any; the stub does not know
-            ResourcePatternType.ANY,
-            f"User:{USER}",
-            cast("str", None),
-            AclOperation.ANY,
-            AclPermissionType.ANY,
-        )
-        for future in admin.delete_acls([every]).values():
-            future.result(timeout=30)
-        bindings = list({right.binding(self.prefix): None for right in rights})
-        for future in admin.create_acls(bindings).values():
-            future.result(timeout=30)
+        allow(self.kafka, self.prefix, rights)
+
+
+def allow(kafka: SecuredKafka, prefix: str, rights: list[Right]) -> None:
+    """Exactly these, and nothing that was allowed before."""
+    admin = AdminClient({"bootstrap.servers": kafka.anybody, "log_level": 3})
+    every = AclBindingFilter(
+        ResourceType.ANY,
+        cast("str", None),  # any; the stub does not know
+        ResourcePatternType.ANY,
+        f"User:{USER}",
+        cast("str", None),
+        AclOperation.ANY,
+        AclPermissionType.ANY,
+    )
+    for future in admin.delete_acls([every]).values():
+        future.result(timeout=30)
+    bindings = list({right.binding(prefix): None for right in rights})
+    for future in admin.create_acls(bindings).values():
+        future.result(timeout=30)
 
 
 def documented(kafka: SecuredKafka, protocol: str) -> dict[str, str]:
@@ -202,6 +210,7 @@ def said(worker: Worker) -> str:
 @pytest.mark.parametrize("taken", TAKEN, ids=lambda row: f"{row[0].role}-{row[0].kind}-{row[0].operation}")
 def test_a_worker_says_what_it_lacks(taken: list[Right], guarded: Guarded, start_worker: StartWorker) -> None:
     right = taken[0]
+    assert right.role is not None, "a right of no role's"
     guarded.allow([other for other in RIGHTS if other.role is right.role and other not in taken])
     worker = start_worker("run", "--role", right.role.value, environment=guarded.settings, await_ready=False)
     start_ms = round(time.time() * 1000) - 60_000

@@ -23,7 +23,8 @@ ANCHORS = {anchor(heading) for heading in re.findall(r"^#+ (.*)$", TEXT, re.MULT
 
 def table(heading: str) -> Iterator[list[str]]:
     """The cells of the first table under a heading, without its head."""
-    section = re.split(r"^#+ ", TEXT.split(f"\n## {heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    under = re.split(rf"^#+ {heading}\n", TEXT, maxsplit=1, flags=re.MULTILINE)[1]
+    section = re.split(r"^#+ ", under, maxsplit=1, flags=re.MULTILINE)[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]
     yield from ([cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:])
 

@@ -3,6 +3,7 @@
     filters.py    the filters of all of them            desk.py       the edges, and which topics are meant
     counts.py     list                                  view.py       show
     runs.py       replay, discard                       progress.py   what a person sees meanwhile
+    allowed.py    the rights that it takes
 
 Tables and JSON go to standard output, everything else to standard error. Exit codes are those of every command;
 `replay` ends with 1 when it stopped early, and says what is left.
@@ -253,15 +254,21 @@ def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, 
     """
     age_ms = round(_duration(older_than, "--older-than") * 1000)
     with closing(_desk(env_file)) as desk:
+        from processor.cli.dead_letters.allowed import lacking, refused, say_refused
         from processor.cli.dead_letters.progress import counting
         from processor.dead_letters.campaign import Refused, unfinished
         from processor.dead_letters.purge import Purge
+        from processor.preflight.rights import to_purge
 
         chosen, _ = desk.topics(topics)
         desk.needs_resolutions()
         clients = desk.looking() if dry_run else desk.working()
         purge = Purge(clients.reader, desk.offsets, desk.clock, desk.deletion(), desk.resolutions, clients.step)
         cuts = []
+        if lacks := list(dict.fromkeys(one for topic in chosen for one in lacking(desk, to_purge(desk.field(topic))))):
+            if not dry_run:
+                raise refused(lacks)
+            say_refused(lacks)
         with counting(desk, "letters"):
             for topic in chosen:
                 run = unfinished(clients, desk.field(topic))

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from processor.cli.dead_letters.allowed import lacking, refused, say_refused
 from processor.cli.dead_letters.desk import Desk
 from processor.cli.dead_letters.progress import Bar, counting
 from processor.cli.dead_letters.view import resolution_of
@@ -18,6 +19,7 @@ from processor.dead_letters.campaign import UNPACED_S, Campaign, Clients, Report
 from processor.dead_letters.contents import as_sent
 from processor.dead_letters.replay import Content, Ending
 from processor.dead_letters.selection import Selection, iso, parse_letter
+from processor.preflight.rights import to_resolve
 
 ORDERS_NAMED: Final = 5
 LETTERS_NAMED: Final = 5
@@ -48,8 +50,14 @@ def run(
             click.echo(f"{task.field.letters}: no open letter fits that could be {done}", err=True)
             return summary if dry_run or summary.stays else None
         say(summary, done)
+        targets = campaign.targets()
+        groups = [task.groups[topic] for topic in targets if topic in task.groups]
+        lacks = lacking(desk, to_resolve(task.field, targets), dict.fromkeys(groups))
         if dry_run:
+            say_refused(lacks)
             return summary
+        if lacks:
+            raise refused(lacks)
         with Bar() as bar:
             return campaign.execute(bar.show, bar.stopped)
 
