@@ -27,7 +27,7 @@ from processor.dead_letters.arrange import BEHIND, Kind, Planned, Status, arrang
 _SCHEMA: Final = """
     PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
-    PRAGMA cache_size = -65536;
+    PRAGMA cache_size = -16384;
     CREATE TABLE letters (
         partition INTEGER, offset INTEGER, order_id BLOB, s1 INTEGER, s2 INTEGER, s3 INTEGER, kind INTEGER,
         selected INTEGER, replays INTEGER, same_as TEXT, snapshot INTEGER, deliverable INTEGER, topic TEXT, reason TEXT,

@@ -13,8 +13,8 @@ from processor.errors import BrokerOutage
 from processor.interfaces import Clock, Committed, Reader
 from processor.records import Position, Record, TopicPartition
 
-POLL_RECORDS: Final = 5_000
-"""The records of one step: some MB, and often enough to show a count and to hear Ctrl-C."""
+POLL_RECORDS: Final = 2_000
+"""The records of one step: 10 MB with the one before, and often enough to show a count and to hear Ctrl-C."""
 POLL_S: Final = 0.2
 SILENCE_S_MAX: Final = 30.0
 """Nothing read for this long, while there is more, is no reading any more. Above the 14 s for which a transaction that

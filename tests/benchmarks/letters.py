@@ -1,8 +1,9 @@
 """`dead-letters list` beside a raw consume of the same topic: `python -m tests.benchmarks letters [--letters N]`.
 
-floor      a consumer that takes every record of the topic with its headers, and looks at none of them
-list       the command as a person types it, start and all
-at a tenth  the same of a tenth of the letters: what the memory grows by
+floor       a consumer that takes every record of the topic with its headers, and looks at none of them
+list        the command as a person types it, start and all
+plan        `replay --dry-run` of all of them: read, put into a plan on disk, arranged order by order
+of a third  the same two of a third of the letters: what the memory grows by
 """
 
 from __future__ import annotations
@@ -83,13 +84,26 @@ def floor(bootstrap: str, topic: str, letters: int, answer: Any) -> None:
 
 
 def listed(space: TopicSpace, letters: int) -> Run:
-    """The command, in a process of its own."""
+    told, run = commanded(space, letters, "list")
+    assert told["letters"] == told["read"] == letters, told
+    assert len(told["counts"]) == len(REASONS)
+    return run
+
+
+def planned(space: TopicSpace, letters: int) -> Run:
+    (told,), run = commanded(space, letters, "replay", "--topic", Topic.HAKUNA_DEAD_LETTERS, "--as-sent", "--dry-run")
+    assert told["goes"] == told["orders"] == letters, told
+    return run
+
+
+def commanded(space: TopicSpace, letters: int, *arguments: str) -> tuple[Any, Run]:
+    """A command in a process of its own: what it says, and its figures."""
     outer = {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIXES)}
     settings = {**outer, "PYTHONPATH": str(REPOSITORY), **space.environment, "HAKUNA_API_KEY": "sk_test_bench"}
     started_s, before = time.monotonic(), os.times()
     process = subprocess.Popen(
-        [sys.executable, "-m", "processor", "dead-letters", "list", "--output", "json"],
-        env=settings, stdout=subprocess.PIPE,
+        [sys.executable, "-m", "processor", "dead-letters", *arguments, "--output", "json"],
+        env=settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     peak = [0]
     watch = threading.Thread(target=_watch, args=(process, peak))
@@ -97,11 +111,8 @@ def listed(space: TopicSpace, letters: int) -> Run:
     out, _ = process.communicate(timeout=600)
     seconds, after = time.monotonic() - started_s, os.times()
     watch.join()
-    told = msgspec.json.decode(out)
-    assert told["letters"] == told["read"] == letters, told
-    assert len(told["counts"]) == len(REASONS)
     cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
-    return Run(letters, seconds, cpu_s, peak[0])
+    return msgspec.json.decode(out), Run(letters, seconds, cpu_s, peak[0])
 
 
 def _watch(process: subprocess.Popen[bytes], peak: list[int]) -> None:
@@ -119,31 +130,35 @@ def _line(name: str, run: Run, tell: Callable[[str], None]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--letters", type=int, default=100_000)
+    parser.add_argument("--letters", type=int, default=300_000)
     options = parser.parse_args(arguments)
+    letters, third = options.letters, options.letters // 3
 
     def tell(line: str) -> None:
         print(line, flush=True)
 
     with KafkaBroker() as broker:
-        tell(f"letters: {options.letters:,} dead letters in {PARTITIONS} partitions, counted by the command")
+        tell(f"letters: {letters:,} dead letters in {PARTITIONS} partitions, and {third:,} of them")
         few, many = TopicSpace(broker.bootstrap_servers), TopicSpace(broker.bootstrap_servers)
-        write(few, options.letters // 10)
-        write(many, options.letters)
+        write(few, third)
+        write(many, letters)
         topic = many.name(Topic.HAKUNA_DEAD_LETTERS)
-        floors = [in_a_process(floor, broker.bootstrap_servers, topic, options.letters) for _ in range(2)]
+        floors = [in_a_process(floor, broker.bootstrap_servers, topic, letters) for _ in range(2)]
         of_floor = min(floors, key=lambda run: run.cpu_seconds)
         _line("floor", of_floor, tell)
-        start = listed(few, options.letters // 10)
-        _line("at a tenth", start, tell)
-        ours = min((listed(many, options.letters) for _ in range(2)), key=lambda run: run.cpu_seconds)
+        start = listed(few, third)
+        _line("list, third", start, tell)
+        ours = min((listed(many, letters) for _ in range(2)), key=lambda run: run.cpu_seconds)
         _line("list", ours, tell)
-        more = ours.events - start.events
-        a_letter = (ours.cpu_seconds - start.cpu_seconds) / more * 1e6
+        a_letter = (ours.cpu_seconds - start.cpu_seconds) / (letters - third) * 1e6
         tell(f"{'ratio':<12} {of_floor.seconds / ours.seconds:>9.0%} of the floor's rate, its start and end included")
         of_its_cpu = of_floor.cpu_seconds / of_floor.events * 1e6 / a_letter
         tell(f"{'':<12} {of_its_cpu:>9.0%} of its speed by CPU and without them, {a_letter:.1f} µs a letter")
-        tell(f"{'memory':<12} {(ours.rss_bytes - start.rss_bytes) / 1e6:>9.0f} MB more for ten times the letters")
+        some, all_of_them = planned(few, third), planned(many, letters)
+        _line("plan, third", some, tell)
+        _line("plan", all_of_them, tell)
+        for name, before, after in (("list", start, ours), ("plan", some, all_of_them)):
+            tell(f"{name:<12} {(after.rss_bytes - before.rss_bytes) / 1e6:>9.0f} MB more for three times the letters")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,11 @@ RATE_S: Final = 50.0
 """Letters a second, where there is no quota to go by."""
 
 
+_READ_AHEAD: Final = {"queued.max.messages.kbytes": 4_096, "fetch.message.max.bytes": 512 * 1024}
+"""What is fetched before it is asked for: letters of one shop are alike and grow twentyfold when they are unpacked, so
+a fetch of 4 MiB is 80 MB of memory. Bounded well below what a Job may have, at the speed of our own reading."""
+
+
 class ClusterOffsets:
     """The cluster as the reading of letters asks it. Mutable: `_topics`, as they were when first asked for."""
 
@@ -192,9 +197,8 @@ class Desk:
     # ---- clients ----------------------------------------------------------------------------------------------------
 
     def reader(self) -> KafkaReader:
-        reader = KafkaReader(
-            self.settings.librdkafka, group=self.settings.group_prefix + GROUP, client_id=self.client_id
-        )
+        settings: KafkaSettings = {**_READ_AHEAD, **self.settings.librdkafka}
+        reader = KafkaReader(settings, group=self.settings.group_prefix + GROUP, client_id=self.client_id)
         self._open.append(reader.close)
         return reader
 
