@@ -24,7 +24,8 @@ from processor.dead_letters.contents import as_sent, prepare
 from processor.dead_letters.ledger import Ledger, Write
 from processor.dead_letters.plan import Plan
 from processor.dead_letters.reading import Offsets, Step, read
-from processor.dead_letters.replay import Barrier, Content, Ending, Orders, Progress, Replay, Tallied
+from processor.dead_letters.release import Barrier, Tallied
+from processor.dead_letters.replay import Content, Ending, Orders, Progress, Replay
 from processor.dead_letters.resolutions import (
     RUN_PARTITION,
     How,

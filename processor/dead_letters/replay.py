@@ -16,28 +16,15 @@ How an order keeps its sequence, against live traffic too:
 - its letters go into one partition in its sequence, and the sender keeps one lane an order;
 - its hold stays while they go: what comes live meanwhile is held, becomes a letter, and goes behind them in this run;
 - letters for several source topics go topic by topic, each when the one before is finished: two topics keep no order;
-- it is released when all its letters were accepted and no other one stands in its dead letters. An entry that is held
-  between that look and the moment when the sender hears of the release would be overtaken by the next one; so the look
-  is made behind a barrier:
+- it is released when all its letters were accepted and no other one stands in its dead letters (`release.py`).
 
-    barrier put into the outbox ─► the sender has finished all before it ─► dead letters read to their end: still none
-      ─► tombstones ─► the sender has heard of them ─► barrier lifted
-
-  For the two or three seconds of it the sender is shown nothing new of those partitions, so this is done for many
-  orders at once, twice a minute at most. Where the sender cannot finish (an entry that is answered 5xx for hours keeps
-  its partition's commit back), it is done without, after some tries; and should an entry have been held in that moment,
-  the look after it finds its letter, the order is held again, and the entry goes.
-
-Not chosen: a run that keeps its plan in Kafka (all of it can be read again from what is there); to let the sender
-decide when an order may go on (it would have to know of letters and replays, in its loop, for a thing of some days a
-year).
+Not chosen: a run that keeps its plan in Kafka (all of it can be read again from what is there).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
@@ -47,11 +34,11 @@ import structlog
 from processor.dead_letters.arrange import Kind, Status
 from processor.dead_letters.copies import copy_of, entry_id_for, header_text, replay_of, replays_of
 from processor.dead_letters.families import letter_facts
-from processor.dead_letters.holds import decode_hold
 from processor.dead_letters.ledger import Ledger, Write
 from processor.dead_letters.plan import Going, OrderKey, OrderState, Plan
 from processor.dead_letters.reading import Offsets, read_offsets
 from processor.dead_letters.rebuild import Unsendable
+from processor.dead_letters.release import POLL_S, Barrier, Release, Tallied
 from processor.dead_letters.resolutions import (
     NEWER_DELIVERED,
     How,
@@ -61,7 +48,6 @@ from processor.dead_letters.resolutions import (
 )
 from processor.dead_letters.selection import order_of
 from processor.dead_letters.survey import Field, Route, Survey, home, read_receipt, take_hold, target_of
-from processor.errors import BrokerOutage
 from processor.interfaces import Clock, Reader
 from processor.records import EntryType, HeaderName, Position, Record, TopicPartition
 
@@ -72,22 +58,8 @@ BATCH_MAX: Final = 500
 BATCH_S: Final = 0.05
 """What the pace gathers before it sends: a transaction a letter would cost more than the letters."""
 ORDERS_AT_ONCE: Final = 200
-RELEASE_MAX: Final = 5_000
-"""Tombstones of one transaction, which has to be over before the barrier is."""
 LOOK_S: Final = 0.5
 """How often the groups' commits are asked for, to hear of what leaves no trace."""
-POLL_S: Final = 0.1
-RELEASE_EVERY_S: Final = 30.0
-"""Live traffic waits for the barrier, so it comes seldom."""
-FINISH_S_MAX: Final = 2.0
-"""What the sender may take to finish and commit what stands before the barrier: it commits every second."""
-HEARD_S: Final = 0.8
-"""In which a sender that works hears of a release: it looks every 50 ms. With the above well below the 4 s after which
-the broker may end the barrier's transaction by itself."""
-BARRIERS_MAX: Final = 3
-"""Tries, before an order is released without."""
-GRACE_S: Final = 3.0
-"""How long after a release without a barrier an entry that was held before it may still turn up."""
 JUDGED_FROM: Final = 10
 """Letters that have to be settled before a share of them says anything, where there is no canary."""
 FOREIGN_S: Final = 5.0
@@ -131,15 +103,6 @@ class Content(Protocol):
     def __call__(self, letter: Record, going: Going, plan: Plan) -> bytes | Unsendable | None: ...
 
 
-class Barrier(Protocol):
-    """Keeps the sender from what comes after a place (`KafkaBarrier`)."""
-
-    def put(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Raises `BrokerOutage`: then there is none."""
-
-    def lift(self) -> None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
     """What a run is told. `sends` False: the letters are put aside and nothing is sent (`resolution.how` says how).
@@ -160,16 +123,6 @@ class Orders:
 
 
 @dataclass(slots=True)
-class Tallied:
-    """What a run did. Mutable: it grows."""
-
-    returned: Counter[str] = field(default_factory=Counter)
-    released: int = 0
-    held_again: int = 0
-    followed: int = 0
-
-
-@dataclass(slots=True)
 class _Fence:
     """What has to be read before silence means something. Mutable once: `ends` when it is known."""
 
@@ -178,9 +131,7 @@ class _Fence:
 
 
 class Replay:
-    """One run. Mutable: `_settling` the orders that wait for a look, each with the ends to read to; `_quiet` those that
-    wait for their release, with the barriers that were put for them in vain; `_released` holds that were taken off
-    without one lately, and when; `_fences` by target; `_tokens` of the pace as of `_paced_s`;
+    """One run. Mutable: `_fences` by target; `_tokens` of the pace as of `_paced_s`;
     `_heard_s` when something was last settled; `_stopping` why nothing more is sent."""
 
     def __init__(
@@ -206,14 +157,11 @@ class Replay:
         self._offsets = offsets
         self._clock = clock
         self._content = content
-        self._barrier = barrier
         self._keep = keep
         self.tallied = Tallied()
         self._followed = tuple(orders.follow_from)
-        self._settling: dict[OrderKey, dict[TopicPartition, int]] = {}
-        self._quiet: dict[OrderKey, int] = {}
-        self._release_at_s = clock.monotonic_s() + RELEASE_EVERY_S
-        self._released: dict[OrderKey, tuple[bytes, float]] = {}
+        group = orders.groups.get(orders.field.outbox, "")
+        self._release = Release(orders.field, group, plan, ledger, offsets, clock, barrier, self, self.tallied)
         self._fences: dict[TopicPartition, _Fence] = {}
         self._look_at_s = 0.0
         self._tokens = 0.0
@@ -231,9 +179,9 @@ class Replay:
         idle = False
         while True:
             self._keep()
-            self._hear(POLL_S if idle else 0.0)
+            self.hear(POLL_S if idle else 0.0)
             self._settle_silent()
-            self._release()
+            self._release.turn(self._stopping is not None)
             self._judge(stopped())
             idle = not self._send()
             watch(self.progress())
@@ -253,7 +201,7 @@ class Replay:
         counts = self._plan.counts
         if self._stopping is Ending.BY_HAND:
             return True
-        if counts[Status.SENT] or self._settling or self._quiet or self._lately_released():
+        if counts[Status.SENT] or self._release.has_work:
             return False
         return self._stopping is not None or not (counts[Status.GO] or counts[Status.STALE])
 
@@ -417,7 +365,8 @@ class Replay:
 
     # ---- hear what becomes of them ----------------------------------------------------------------------------------
 
-    def _hear(self, timeout_s: float) -> None:
+    def hear(self, timeout_s: float) -> None:
+        """Takes in what has come, or what comes within that time."""
         field = self._orders.field
         for record in self._follower.poll(2_000, timeout_s).records:
             if record.topic == field.letters:
@@ -446,14 +395,10 @@ class Replay:
         if letter.planned.kind is Kind.REFUSED:
             self._plan.follow(letter)
             self._plan.stop(order, MEANWHILE)
-            self._settling.pop(order, None)
-            self._quiet.pop(order, None)
-            self._released.pop(order, None)
+            self._release.refused(order)
         elif self._plan.follow(letter):
             self.tallied.followed += 1
-            self._settling.pop(order, None)
-            self._quiet.pop(order, None)
-            self._hold_again(order)
+            self._release.followed(order)
 
     def _hear_taken(self, record: Record) -> None:
         if self._orders.field.route is Route.OUTBOX:
@@ -485,7 +430,7 @@ class Replay:
         for (partition, topic), mark in marks.items():
             target = TopicPartition(topic, partition)
             fence = self._fences.get(target)
-            if fence is not None and self._has_read(fence.ends):
+            if fence is not None and self.has_read(fence.ends):
                 del self._fences[target]
                 for offset in self._plan.unheard(partition, topic, fence.committed):
                     self._moved(self._plan.settled(partition, offset, Status.ABSORBED))
@@ -493,7 +438,7 @@ class Replay:
                 committed = self._offsets.committed(self._orders.groups[topic], [target])[target].next_offset
                 if committed is not None and committed >= mark:
                     # What the group wrote about it was there before it committed: it is below these ends.
-                    self._fences[target] = _Fence(committed, self._ends_now([partition]))
+                    self._fences[target] = _Fence(committed, self.ends_now([partition]))
 
     def _settle_put_aside(self) -> None:
         """What an earlier run has put aside is settled by that."""
@@ -501,11 +446,13 @@ class Replay:
             for offset in self._plan.unheard(partition, topic, 0):
                 self._moved(self._plan.settled(partition, offset, Status.ACCEPTED))
 
-    def _ends_now(self, numbers: Sequence[int]) -> dict[TopicPartition, int]:
+    def ends_now(self, numbers: Sequence[int]) -> dict[TopicPartition, int]:
+        """The ends of what is listened to, of these partitions."""
         wanted = [where for where in self._followed if where.partition in numbers]
         return dict(self._offsets.ends(wanted))
 
-    def _has_read(self, ends: dict[TopicPartition, int]) -> bool:
+    def has_read(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether all up to there was heard."""
         return all(self._follower.position(where) >= end for where, end in ends.items())
 
     def _moved(self, order: OrderKey | None) -> None:
@@ -519,118 +466,4 @@ class Replay:
             self._plan.set_state(order, OrderState.PENDING)
         else:
             self._plan.set_state(order, OrderState.SETTLED)
-            self._settling[order] = {}
-
-    # ---- release ----------------------------------------------------------------------------------------------------
-
-    def _release(self) -> None:
-        """Looks whether letters are left of orders that are settled, and takes the holds off those that have none."""
-        if self._settling:
-            self._look()
-        now_s = self._clock.monotonic_s()
-        counts = self._plan.counts
-        at_rest = not (self._settling or counts[Status.SENT] or (counts[Status.GO] and self._stopping is None))
-        if self._quiet and (at_rest or now_s >= self._release_at_s):
-            self._release_at_s = now_s + RELEASE_EVERY_S
-            self._release_quiet()
-
-    def _look(self) -> None:
-        if self._orders.field.route is not Route.OUTBOX:
-            for order in self._settling:
-                self._plan.set_state(order, OrderState.DONE)
-            self._settling.clear()
-            return
-        new = [order for order, ends in self._settling.items() if not ends]
-        if new:
-            ends = self._ends_now([order.partition for order in new])
-            for order in new:
-                own = {where: end for where, end in ends.items() if where.partition == order.partition}
-                self._settling[order] = own
-        for order in [order for order, ends in self._settling.items() if self._has_read(ends)]:
-            del self._settling[order]
-            if self._is_free(order):
-                self._quiet[order] = 0
-            elif self._plan.state(order) is OrderState.SETTLED:
-                self._plan.set_state(order, OrderState.DONE)
-
-    def _is_free(self, order: OrderKey) -> bool:
-        """Whether an order is held, and nothing is left that it would be held for."""
-        settled = self._plan.state(order) is OrderState.SETTLED
-        return settled and self._plan.held(order) is not None and not self._plan.still_open(order)
-
-    def _release_quiet(self) -> None:
-        """Those that wait for it, behind a barrier."""
-        outbox = self._orders.field.outbox
-        waiting = list(self._quiet)[:RELEASE_MAX]
-        try:
-            places = self._barrier.put(sorted({TopicPartition(outbox, order.partition) for order in waiting}))
-        except BrokerOutage as outage:
-            log.warning("no barrier can be had", why=str(outage))
-            places = {}
-        try:
-            finished = self._await_finished(places)
-            self._read_to(self._ends_now(sorted({order.partition for order in waiting})))
-            self._take_off([order for order in waiting if order.partition in finished and order in self._quiet])
-        finally:
-            self._barrier.lift()
-        tired = []
-        for order in waiting:
-            if order in self._quiet:
-                self._quiet[order] += 1
-                tired += [order] if self._quiet[order] >= BARRIERS_MAX else []
-        now_s = self._clock.monotonic_s()
-        held = {order: self._plan.held(order) for order in tired}
-        self._take_off(tired)
-        self._released.update({order: (hold, now_s) for order, hold in held.items() if hold is not None})
-
-    def _await_finished(self, places: Mapping[TopicPartition, int]) -> set[int]:
-        """The partitions of which the sender has finished all that stands before the barrier."""
-        group = self._orders.groups[self._orders.field.outbox]
-        finished: set[int] = set()
-        deadline_s = self._clock.monotonic_s() + FINISH_S_MAX
-        while len(finished) < len(places) and self._clock.monotonic_s() < deadline_s:
-            self._hear(POLL_S)
-            committed = self._offsets.committed(group, list(places))
-            finished = {
-                where.partition for where, place in places.items() if (committed[where].next_offset or 0) >= place
-            }
-        return finished
-
-    def _read_to(self, ends: dict[TopicPartition, int]) -> None:
-        deadline_s = self._clock.monotonic_s() + HEARD_S
-        while not self._has_read(ends) and self._clock.monotonic_s() < deadline_s:
-            self._hear(POLL_S)
-
-    def _take_off(self, orders: Sequence[OrderKey]) -> None:
-        """Takes the holds off these, and gives the sender the time to hear of it."""
-        holds = self._orders.field.holds
-        releasing = [order for order in orders if self._is_free(order)]
-        if releasing:
-            self._ledger.write([Write(holds, order.partition, order.order_id, None, [], 0) for order in releasing])
-            self.tallied.released += len(releasing)
-        for order in orders:
-            self._quiet.pop(order, None)
-            if self._plan.state(order) is OrderState.SETTLED:
-                self._plan.set_state(order, OrderState.DONE)
-        if releasing:
-            until_s = self._clock.monotonic_s() + HEARD_S
-            while self._clock.monotonic_s() < until_s:
-                self._hear(POLL_S)
-
-    def _lately_released(self) -> bool:
-        now_s = self._clock.monotonic_s()
-        for order in [order for order, (_, at_s) in self._released.items() if now_s - at_s > GRACE_S]:
-            del self._released[order]
-        return bool(self._released)
-
-    def _hold_again(self, order: OrderKey) -> None:
-        """An entry was held that the last look before the release did not show: the order waits once more."""
-        released = self._released.pop(order, None)
-        if released is None:
-            return
-        value, _ = released
-        assert decode_hold(value) is not None, "a hold that was none was taken off"
-        self._ledger.write([Write(self._orders.field.holds, order.partition, order.order_id, value, [], 0)])
-        self.tallied.released -= 1
-        self.tallied.held_again += 1
-        log.warning("held again: an entry was held while the release was under way", partition=order.partition)
+            self._release.settled(order)

@@ -5,7 +5,7 @@
 
 Kafka shows a read_committed reader nothing past the oldest open transaction of a partition. A replay uses
 that to take an order's hold off with nothing of the order coming in between
-(`processor/dead_letters/replay.py`). The record is never readable. Should the process die in between, the
+(`processor/dead_letters/release.py`). The record is never readable. Should the process die in between, the
 broker ends the transaction when it times out: 4 to 14 s.
 
 Owned by the replay's thread.
