@@ -202,7 +202,9 @@ def test_letters_of_a_source_go_back_through_transform_edited_and_held_orders_st
         "undecodable": 1, "location_unsupported": 1, "held": 1
     }  # fmt: skip
 
-    with_shop.command("discard", "--letter-reason", "undecodable", "--reason", "a test's")
+    with_shop.command("discard", "--letter-reason", "undecodable", "--reason", "a test's", "--output", "json")
+    young = with_shop.command("purge", "--older-than", "1h", "--dry-run", "--output", "json")["partitions"]
+    assert {(one["deleted"], one["because"]) for one in young if one["stays"] == 3} == {(0, "younger")}
     cuts = with_shop.command("purge", "--older-than", "0s", "--output", "json")["partitions"]
     by_topic = {one["topic"].removeprefix(with_shop.space.prefix): one for one in cuts}
     assert by_topic["orders.dead-letters"]["deleted"] == 3
