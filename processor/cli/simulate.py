@@ -203,6 +203,7 @@ def _run(simulation: Simulation, settings: Settings | None, plan: Shop, stock: C
 
 def _wrote(simulation: Simulation, settings: Settings, plan: Shop, stock: Changing | None) -> bool:
     """Whether the shop could write its records; says so either way."""
+    from processor.cli.brokers import at_the_door
     from processor.errors import Fatal
     from processor.errors import Outage as Unreachable
     from processor.sandbox.writer import OrderWriter, Written
@@ -221,6 +222,7 @@ def _wrote(simulation: Simulation, settings: Settings, plan: Shop, stock: Changi
         )
 
     try:
+        at_the_door(settings)  # librdkafka would wait for a broker for as long as a record may wait
         records = simulation.write(writer, plan, stock)
     except (Unreachable, Fatal) as failure:
         click.echo(f"The shop cannot write: {failure}", err=True)

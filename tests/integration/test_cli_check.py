@@ -6,9 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
@@ -26,6 +24,7 @@ from tests.support.children import free_ports
 from tests.support.commands import ask, run_on_terminal
 from tests.support.installation import Installation
 from tests.support.json_output import printed
+from tests.support.login_page import login_page
 from tests.support.secured_kafka import SecuredKafka
 from tests.support.topics import TopicSpace
 
@@ -179,32 +178,10 @@ def test_brokers_registry_and_api_that_are_gone_are_told_at_once(tmp_path: Path)
     }
 
 
-class Page(BaseHTTPRequestHandler):
-    """A proxy's login page, whatever is asked, from a machine whose clock is a day late."""
-
-    def do_GET(self) -> None:
-        body = b"<html>Please log in</html>"
-        self.send_response_only(200)
-        self.send_header("Date", "Thu, 01 Jan 2026 00:00:00 GMT")
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET  # noqa: N815  # the base class looks for this name
-
-    def log_message(self, format: str, *args: Any) -> None:
-        return
-
-
 @pytest.fixture
 def page() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join(5)
+    with login_page() as url:
+        yield url
 
 
 def test_a_page_in_the_registrys_place_and_a_late_clock_are_known_for_what_they_are(page: str, tmp_path: Path) -> None:
@@ -327,7 +304,7 @@ def test_what_status_and_order_may_not_see_is_named(secured: SecuredKafka, schem
 
 
 @pytest.mark.parametrize(
-    "command", [("check", "--role", "transform"), ("order", "ord-1"), ("status",), ("topics", "plan")]
+    "command", [("check", "--role", "transform"), ("order", "ord-1"), ("sku", "hk-1"), ("status",), ("topics", "plan")]
 )
 def test_a_broker_that_asks_for_tls_is_known(secured: SecuredKafka, command: tuple[str, ...], tmp_path: Path) -> None:
     said = ask(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -31,6 +32,7 @@ from tests.support.children import free_ports, wait_until
 from tests.support.commands import Said, ask, command, run, run_on_terminal
 from tests.support.installation import Installation
 from tests.support.json_output import printed
+from tests.support.login_page import login_page
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
 
@@ -303,20 +305,27 @@ def test_times_bound_what_is_read(at_work: AtWork) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 200])
-def test_a_table_on_a_terminal_keeps_to_its_width(at_work: AtWork, columns: int) -> None:
-    screen = run_on_terminal("order", ODD, columns=columns, environment=at_work.environment)
+@pytest.mark.parametrize("arguments", [("order", ODD), ("status", "--all"), ("topics", "plan"), ("schemas", "check")])
+def test_a_table_on_a_terminal_keeps_to_its_width(at_work: AtWork, arguments: tuple[str, ...], columns: int) -> None:
+    screen = run_on_terminal(*arguments, columns=columns, environment=at_work.environment)
     assert screen.code == 0
     assert "\x1b[31m" not in screen.text, "the ID's own escape sequence"
-    lines = [line for line in screen.text.split("\r\n") if "\x1b" not in line]
-    assert max(map(len, lines)) <= columns
-    plain = run_on_terminal("order", "ord-all", columns=columns, environment={**at_work.environment, "NO_COLOR": "1"})
-    assert "\x1b[3" not in plain.text
+    widths = [len(re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", line).rstrip()) for line in screen.text.split("\r\n")]
+    assert 40 < max(widths) <= columns
 
 
-def test_a_pipe_that_closes_is_no_traceback(at_work: AtWork) -> None:
+def test_no_colour_is_shown_where_none_is_wanted(at_work: AtWork) -> None:
+    asked = ("status", "--all", "--workers", f"http://127.0.0.1:{at_work.worker.port}")
+    for given, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
+        screen = run_on_terminal(*asked, columns=120, environment={**at_work.environment, **given})
+        assert ("\x1b[32m" in screen.text) == coloured
+
+
+@pytest.mark.parametrize("arguments", [("order", "ord-all"), ("status", "--all"), ("topics", "plan")])
+def test_a_pipe_that_closes_is_no_traceback(at_work: AtWork, arguments: tuple[str, ...]) -> None:
     environment = {**os.environ, **at_work.environment}
     with subprocess.Popen(
-        command("order", "ord-all"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command(*arguments), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as child:
         assert child.stdout is not None
         child.stdout.close()
@@ -324,18 +333,24 @@ def test_a_pipe_that_closes_is_no_traceback(at_work: AtWork) -> None:
         assert b"Traceback" not in child.stderr.read()
 
 
-def test_a_prefix_that_matches_nothing_is_said_to(at_work: AtWork) -> None:
-    said = ask("order", "ord-all", environment={**at_work.environment, "PROCESSOR_TOPIC_PREFIX": "nothing."})
-    assert said.code == 78
-    assert "PROCESSOR_TOPIC_PREFIX: no topic of ours begins with 'nothing.'" in said.err
+@pytest.mark.parametrize(("arguments", "code"), [(("order", "ord-all"), 78), (("sku", "hk-1"), 78), (("status",), 1)])
+def test_a_prefix_that_matches_nothing_is_said_to(at_work: AtWork, arguments: tuple[str, ...], code: int) -> None:
+    """`status` has the workers to show all the same."""
+    said = ask(*arguments, environment={**at_work.environment, "PROCESSOR_TOPIC_PREFIX": "nothing."})
+    assert said.code == code
+    assert "PROCESSOR_TOPIC_PREFIX" in said.err + said.out
+    assert "none of Hako's topics" in said.err or "no topic of ours begins with 'nothing.'" in said.err + said.out
 
 
-def test_a_registry_that_answers_html_costs_the_values_alone(at_work: AtWork) -> None:
-    url = f"http://127.0.0.1:{at_work.worker.port}/status"  # JSON, but no registry's
-    said = ask("order", "ord-all", "--output", "json", environment={**at_work.environment, "SCHEMA_REGISTRY_URL": url})
-    assert said.code == 0
-    assert "what the source records say cannot be shown" in said.err
-    assert kinds(json.loads(said.out)["timeline"])["event"] == 9
+def test_a_registry_that_answers_something_else_costs_the_values_alone(at_work: AtWork) -> None:
+    """JSON that is no registry's, and a page for people."""
+    with login_page() as page:
+        for url in (f"http://127.0.0.1:{at_work.worker.port}/status", page):
+            environment = {**at_work.environment, "SCHEMA_REGISTRY_URL": url}
+            said = ask("order", "ord-all", "--output", "json", environment=environment)
+            assert said.code == 0
+            assert "what the source records say cannot be shown" in said.err
+            assert kinds(json.loads(said.out)["timeline"])["event"] == 9
 
 
 # ---- status ----------------------------------------------------------------------------------------------------------
@@ -386,10 +401,19 @@ def test_lag_is_told_where_no_worker_is(at_work: AtWork) -> None:
 # ---- brokers that do not answer --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [("order", "ord-1"), ("status",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("order", "ord-1"),
+        ("sku", "hk-1"),
+        ("status",),
+        ("simulate", "--orders", "1", "--hakuna-port", "0", "--hako-port", "0"),
+    ],
+)
 def test_a_broker_that_is_gone_is_named_within_seconds(arguments: tuple[str, ...]) -> None:
     (port,) = free_ports(1)
-    said = run(*arguments, environment={"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"})
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}", "SCHEMA_REGISTRY_URL": "http://127.0.0.1:1"}
+    said = run(*arguments, environment=environment)
     assert said.code == 1
     assert f"127.0.0.1:{port} cannot be connected to: Connection refused; start the broker" in said.err + said.out
 
@@ -401,12 +425,16 @@ def test_without_brokers_a_command_says_what_is_not_set() -> None:
         assert "KAFKA_BOOTSTRAP_SERVERS: not set" in said.err
 
 
-def test_ctrl_c_ends_a_command_that_waits_for_brokers() -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [("order", "ord-1"), ("sku", "hk-1"), ("status",), ("topics", "create"), ("check", "--role", "transform")],
+)
+def test_ctrl_c_ends_a_command_that_waits_for_brokers(arguments: tuple[str, ...]) -> None:
     """One that greets as a broker does and then says nothing: librdkafka waits for it in C."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(30)
         child = subprocess.Popen(
-            command("order", "ord-1"),
+            command(*arguments),
             env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from processor.fleet import workers
 from processor.fleet.workers import ask
 from tests.support.children import free_ports
 
@@ -81,6 +83,13 @@ def test_something_else_that_listens_there_is_known_for_it(worker: str, says: st
     (told,) = ask([worker])
     assert told.silent is not None
     assert says in told.silent
+
+
+def test_one_that_takes_the_question_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "ANSWER_S_MAX", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (told,) = workers.ask([f"http://127.0.0.1:{silent.getsockname()[1]}"])
+    assert told.silent == "does not answer within 0.1 s"
 
 
 def test_nobody_at_all_is_a_row_too() -> None:
