@@ -70,7 +70,7 @@ from processor.stock.gathering import Gathering
 from processor.stock.intake import Decode as Fields
 from processor.stock.intake import Intake
 from processor.stock.sent import SentObjects, SentPast
-from processor.topics import BOOKS, CONFIG, NEEDED, ORDER_TOPICS, STOCK_TOPICS, Topic, missing, problems
+from processor.topics import BOOKS, NEEDED, ORDER_TOPICS, STOCK_TOPICS, Topic, make_book, missing, problems
 from processor.transform.batch import Decode, Plan
 from processor.transform.decode import ORDER_EVENT
 from processor.transform.rules import Rules
@@ -617,8 +617,7 @@ def _topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mapping[str, T
         if model is not None and len(books) == len(absent):
             with suppress(Fatal):  # no right to make topics: somebody else has to
                 for book in books:
-                    name, config = settings.topic(book), CONFIG[book]
-                    admin.create(name, partitions=model.partitions, replicas=model.replicas, config=config)
+                    make_book(admin, book, settings.topic(book), model)
                 raise BrokerOutage(f"topics of our own were missing and are made: {', '.join(absent)}")
         raise BrokerOutage(f"topics are missing: {', '.join(absent)}; make them with `hakuna-processor topics create`")
     there = {name: state for name, state in described.items() if state is not None}

@@ -136,6 +136,29 @@ class TopicAsItIs(Protocol):
     def config(self) -> Mapping[str, str]: ...
 
 
+class TopicBeside(Protocol):
+    """A topic that another is made like."""
+
+    @property
+    def partitions(self) -> int: ...
+
+    @property
+    def replicas(self) -> int: ...
+
+
+class MakesTopics(Protocol):
+    """What may make topics; `KafkaAdmin` does."""
+
+    def create(self, topic: str, *, partitions: int, replicas: int, config: Mapping[str, str]) -> bool: ...
+
+
+def make_book(cluster: MakesTopics, book: Topic, name: str, beside: TopicBeside) -> None:
+    """Makes one of our own books, by its whole name, with as many partitions and replicas as the topic that it is read
+    beside. Raises as `create` does: `Fatal` where a right is missing."""
+    assert book in BOOKS, f"{book} is read or written by others"
+    cluster.create(name, partitions=beside.partitions, replicas=beside.replicas, config=CONFIG[book])
+
+
 def missing(role: Role, described: Mapping[str, TopicAsItIs | None], prefix: str) -> list[str]:
     """The role's topics that the cluster does not have, whole names."""
     return [prefix + topic for topic in NEEDED[role] if described[prefix + topic] is None]

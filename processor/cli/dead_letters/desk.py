@@ -38,7 +38,7 @@ from processor.errors import Fatal, Unusable
 from processor.hakuna import Api
 from processor.interfaces import Committed, Consumer
 from processor.records import EntryType, TopicPartition
-from processor.topics import CONFIG, ORDER_TOPICS, STOCK_TOPICS, Topic
+from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic, make_book
 
 LETTER_TOPICS: Final = tuple(topic for topic in Topic if topic.endswith(".dead-letters"))
 GROUP: Final = "hakuna-processor.dead-letters"
@@ -152,8 +152,7 @@ class Desk:
         why = "no dead-letter topic of ours is there either"
         if model is not None:
             try:
-                config = CONFIG[Topic.RESOLUTIONS]
-                self.admin.create(self.resolutions, partitions=model.partitions, replicas=model.replicas, config=config)
+                make_book(self.admin, Topic.RESOLUTIONS, self.resolutions, model)
                 return
             except Fatal as refused:
                 why = str(refused)
