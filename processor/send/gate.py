@@ -67,6 +67,10 @@ class Gate:
         """Requests at once. With a quota it is the quota that limits."""
         return self._limit.value if self._limited else self._in_flight_max
 
+    def loop_was_late(self, seconds: float) -> None:
+        """How late the event loop came to its last timer."""
+        self._limit.late_s = seconds
+
     @property
     def circuit(self) -> BreakerState:
         return self._circuit.state

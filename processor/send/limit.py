@@ -13,7 +13,7 @@ measured beside another worker's queue is wrong.
 Growth is the same for everyone and a cut in proportion, so that workers come to share a server evenly (AIMD).
 A round is as many answers as the limit allows at once; what was sent before a cut is not judged after it.
 Refusals count where they are many: a round in which a tenth was refused or timed out is cut; a lone 5xx is
-not.
+not. A round during which our own loop was late is cut a little: it is the loop that is full.
 
 Owned by the sender's event loop; pure but for the state announced in `Limit`.
 
@@ -45,6 +45,10 @@ REFUSED_CUT: Final = 0.7
 OWN_S: Final = 0.01
 """A latency below this says nothing about the server: with a thousand answers waiting in our own loop, each of them
 looks this slow. Without it, beside a server next door, our own queue would be cut down to one request at once."""
+LATE_S: Final = 0.025
+"""An event loop that is so late for its timers has more answers to read than it can: more requests at once would wait
+in it, not at the server. A turn of the Kafka thread takes about half of that (`turns.py`)."""
+LATE_CUT: Final = 0.9
 OUTLIER: Final = 4.0
 """A latency counts as at most this many times the best: one hanging request is no queue."""
 
@@ -60,7 +64,7 @@ class LimitState(Enum):
 class Limit:
     """Mutable. `value` is the limit; `_best_s` the latency of a server without a queue, as far as known (0:
     not yet); `_before` is (limit, latency) of the last step of a look, `_fell` whether latency fell with that
-    step; the fields of a round are reset by `_begin`."""
+    step; the fields of a round are reset by `_begin`. `late_s` is how late the loop was for its last timer."""
 
     def __init__(self, maximum: int, random: Random, initial: int = 16) -> None:
         assert maximum >= 1
@@ -73,6 +77,7 @@ class Limit:
         self._before = (self.value, 0.0)
         self._fell = False
         self._since_s = -inf
+        self.late_s = 0.0
         self._begin()
 
     def answered(self, duration_s: float, in_flight: int, now_s: float) -> None:
@@ -107,6 +112,9 @@ class Limit:
         if refusals >= REFUSED_SHARE * (answers + refusals):
             self._state = LimitState.GROWING
             self._change(self.value * REFUSED_CUT, now_s)
+        elif self.late_s > LATE_S and self.value > ROUND_MIN:
+            self._state = LimitState.GROWING
+            self._change(max(self.value * LATE_CUT, ROUND_MIN), now_s)
         elif self._state is LimitState.LOOKING:
             self._looked(latency_s, noise_s, now_s)
         elif not full:

@@ -5,7 +5,7 @@
                                  `commits.py`
 
 `turn` is the loop on one screen; the role's thread repeats it. HTTP happens elsewhere, so the group is polled
-whatever the API does.
+whatever the API does; while there is much to do, the two threads take turns (`turns.py`).
 
     assigned  paused until its past is known (`takeover.py`), then open; Hako's are read to their ends (`catch_up.py`)
               before anything is sent
@@ -45,6 +45,7 @@ from processor.send.meter import PartitionLag, RecordMeter
 from processor.send.pending import Ended, Pending
 from processor.send.settings import SendSettings
 from processor.send.takeover import Past, Takeover
+from processor.send.turns import Turns
 from processor.watch import Work
 
 log = structlog.get_logger(__name__)
@@ -105,7 +106,8 @@ class SendRole(Generic[EntryT]):
     `progress` may be asked from others (what they read is replaced whole).
 
     Mutable. `_released` is what the loop said of withdrawn epochs; `_braked` are paused for being full;
-    `_halted` says that nothing is taken any more; `_trouble` is what the group did not answer,
+    `_halted` says that nothing is taken any more; `_busy` that the last turn found something to do;
+    `_trouble` is what the group did not answer,
     `_registry` what the schema registry did not.
     """
 
@@ -117,7 +119,10 @@ class SendRole(Generic[EntryT]):
         loop: Loop[EntryT],
         intake: Intake[EntryT],
         past: Past | None,
+        turns: Turns | None = None,
     ) -> None:
+        """`turns`: with the event loop, where that has a thread of its own."""
+        self._turns = turns or Turns()
         self._intake = intake
         self._settings = settings
         self._consumer = edges.consumer
@@ -135,6 +140,7 @@ class SendRole(Generic[EntryT]):
         self._commits = Commits(edges.consumer, self._effects, handover, topics)
         self._greeted = False
         self._halted = False
+        self._busy = False
         self._braked: set[TopicPartition] = set()
         self._released: dict[int, int | None] = {}
         self._take_over_at_s = 0.0
@@ -155,13 +161,16 @@ class SendRole(Generic[EntryT]):
 
     def turn(self) -> None:
         """One round. Raises `Fatal` and `Unusable`; everything else is dealt with here."""
-        timeout_s = 0.0 if self._effects.waiting else self._settings.poll_s_max
+        if self._busy:
+            self._turns.take()
+        timeout_s = 0.0 if self._busy or self._effects.waiting else self._settings.poll_s_max
         polled = self._consumer.poll(self._settings.poll_records_max, timeout_s)
         now_s = self._clock.monotonic_s()
         self._handover.turned(now_s)
         at_end = polled.at_end if self._take(polled.records) else {}
         self._reached(at_end)
-        self._settle()
+        self._busy = self._settle() or bool(polled.records)
+        self._turns.give_back()
         self._open(now_s)
         self._brake()
         self._read_on(now_s, at_end)
@@ -243,6 +252,7 @@ class SendRole(Generic[EntryT]):
             if self._assignments.at(where := TopicPartition(record.topic, record.partition)) is not None:
                 starts.setdefault(where, record.offset)
         self._consumer.seek(Position(*where, offset) for where, offset in starts.items())
+        self._turns.give_back()
         self._handover.wait(RETRY_S)
 
     def _reached(self, at_end: Mapping[TopicPartition, int]) -> None:
@@ -252,8 +262,8 @@ class SendRole(Generic[EntryT]):
                 assignment.offsets.reached(end)
                 assignment.dirty = True
 
-    def _settle(self) -> None:
-        """What the loop has reported since, and what Kafka has acknowledged."""
+    def _settle(self) -> bool:
+        """What the loop has reported since, and what Kafka has acknowledged. Whether there was a report."""
         endings: list[Ended[EntryT]] = []
         for report in self._handover.collect(COLLECT_MAX):
             if isinstance(report, Released):
@@ -267,6 +277,7 @@ class SendRole(Generic[EntryT]):
             self._handover.give(Halt())
             self._consumer.pause([assignment.where for assignment in self._assignments])
             self._meter.flooded()
+        return bool(endings)
 
     def _open(self, now_s: float) -> None:
         """Those whose past is known by now."""
@@ -323,6 +334,7 @@ class SendRole(Generic[EntryT]):
     # ---- moves --------------------------------------------------------------------------------------------
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self._turns.give_back()
         self._greeted = True
         self._consumer.pause(partitions)
         now_s = self._clock.monotonic_s()
@@ -334,9 +346,11 @@ class SendRole(Generic[EntryT]):
         return {}
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        self._turns.give_back()
         self._withdraw(self._ours(partitions), self._settings.revoke_s_max)
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        self._turns.give_back()
         gone = self._ours(partitions)
         if gone:
             log.warning(

@@ -237,6 +237,7 @@ class Sender(Generic[EntryT]):
 
     def _ended(self, flight: Flight[EntryT], answer: AnsweredOrNot) -> None:
         """What the endpoint calls for each request that was not given up."""
+        flight.posted = None  # they refer to each other: the collector would have to find each such pair
         try:
             if isinstance(answer, Exception):
                 raise answer
@@ -581,7 +582,9 @@ class Sender(Generic[EntryT]):
             if self._failure is not None:
                 raise self._failure
             now_s = self.ticked_s = self._clock.monotonic_s()
-            self._meter.loop_lag(max(now_s - before_s - TICK_S, 0.0))
+            late_s = max(now_s - before_s - TICK_S, 0.0)
+            self._meter.loop_lag(late_s)
+            self._gate.loop_was_late(late_s)
             self._give_up_hung(now_s)
             self._holds.sweep()
             if now_s >= reread_at_s:

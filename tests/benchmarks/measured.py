@@ -29,6 +29,18 @@ class Run(NamedTuple):
         )
 
 
+LOOK_S = 0.25
+"""Each look is answered by the worker itself: twenty a second were an eighth of transform's CPU."""
+
+
+def between(looks: list[tuple[float, float, int]], rss: int) -> Run:
+    """From the first to the last look in mid-work: it starts before the first, and may be idle before it is seen to
+    have ended. A look is when it was, CPU seconds, events done."""
+    assert len(looks) > 1, "too few events to measure by"
+    (from_s, from_cpu_s, before), (to_s, to_cpu_s, after) = looks[0], looks[-1]
+    return Run(after - before, to_s - from_s, to_cpu_s - from_cpu_s, rss)
+
+
 def in_a_process(floor: Callable[..., None], *arguments: Any) -> Run:
     """Runs a floor by itself, so that its CPU and memory are its own. Sends its `Run` to its last argument."""
     ours, theirs = multiprocessing.Pipe(duplex=False)

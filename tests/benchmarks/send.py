@@ -36,7 +36,7 @@ from processor.edges.http_choice import tls_context
 from processor.edges.http_connection import HttpLimits
 from processor.edges.http_request import RequestTemplate
 from processor.topics import TOPICS, Topic
-from tests.benchmarks.measured import Run, cpu_s, finished, in_a_process, rss_bytes
+from tests.benchmarks.measured import LOOK_S, Run, between, cpu_s, finished, in_a_process, rss_bytes
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
@@ -206,16 +206,13 @@ def run_worker(space: TopicSpace, url: str, entries: int, environment: dict[str,
         Worker("run", "--role", "send", environment=settings, directory=Path(directory), await_ready=False) as worker,
     ):
         deadline_s = time.monotonic() + WAIT_S_MAX
-        first: tuple[float, float, int] | None = None
-        done = 0
-        while time.monotonic() < deadline_s and done < entries:
-            done = finished(worker, "send")
-            if done and first is None:
-                first = (time.monotonic(), cpu_s(worker.pid), done)
-            time.sleep(0.1)
-        assert first is not None, worker.log_tail()
-        assert done >= entries, f"{done} of {entries} within {WAIT_S_MAX:.0f} s: {worker.log_tail()}"
-        run = Run(entries - first[2], time.monotonic() - first[0], cpu_s(worker.pid) - first[1], rss_bytes(worker.pid))
+        looks: list[tuple[float, float, int]] = []
+        while (done := finished(worker, "send")) < entries:
+            assert time.monotonic() < deadline_s, f"{done} of {entries}: {worker.log_tail()}"
+            if done:
+                looks.append((time.monotonic(), cpu_s(worker.pid), done))
+            time.sleep(LOOK_S)
+        run = between(looks, rss_bytes(worker.pid))
         assert worker.terminate() == 0
         return run
 

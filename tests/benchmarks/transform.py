@@ -30,7 +30,7 @@ from processor.sandbox.orders import Shop, shop
 from processor.sandbox.registry import RegistryApi
 from processor.sandbox.stand_in import StandIn
 from processor.topics import ORDER_TOPICS, Topic
-from tests.benchmarks.measured import Run, cpu_s, finished, in_a_process, rss_bytes
+from tests.benchmarks.measured import LOOK_S, Run, between, cpu_s, finished, in_a_process, rss_bytes
 from tests.support.installation import Installation
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
@@ -39,7 +39,6 @@ from tests.support.topics import TopicSpace
 BATCH = 5000
 PARTITIONS = 4
 WAIT_S_MAX = 600.0
-LOOK_S = 0.25
 
 
 def floor(bootstrap: str, prefix: str, events: int, answer: Any) -> None:
@@ -127,19 +126,10 @@ def run_workers(installation: Installation, events: int, environment: dict[str, 
             assert time.monotonic() < deadline_s, f"{done} of {events}: {workers[0].log_tail()}"
             if all(done):
                 looks.append((time.monotonic(), sum(cpu_s(worker.pid) for worker in workers), sum(done)))
-            # Each look is answered by the worker itself: twenty a second were an eighth of its CPU.
             time.sleep(LOOK_S)
         rss = sum(rss_bytes(worker.pid) for worker in workers)
         assert all(worker.terminate() == 0 for worker in workers)
         return between(looks, rss)
-
-
-def between(looks: list[tuple[float, float, int]], rss: int) -> Run:
-    """From the first to the last look in mid-work: it starts before the first, and may be idle before it is seen to
-    have ended. A look is when it was, CPU seconds, events done."""
-    assert len(looks) > 1, "too few events to measure by"
-    (from_s, from_cpu_s, before), (to_s, to_cpu_s, after) = looks[0], looks[-1]
-    return Run(after - before, to_s - from_s, to_cpu_s - from_cpu_s, rss)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from processor.send.limit import Limit
+from processor.send.limit import ROUND_MIN, Limit
 
 
 @dataclass
@@ -120,6 +120,22 @@ def test_what_our_own_loop_takes_is_not_laid_to_the_server() -> None:
         now_s += 0.0001
         limit.answered(limit.value * 0.00005, limit.value, now_s)
     assert limit.value >= 100
+
+
+def test_while_our_own_loop_is_late_there_is_no_more_at_once_and_afterwards_there_is() -> None:
+    limit = Limit(1_024, Random(1), initial=512)
+
+    def answers(seconds: float) -> None:
+        for number in range(int(seconds * 2_000)):
+            limit.answered(0.05, limit.value, start_s + number / 2_000)
+
+    start_s = 0.0
+    limit.late_s = 0.1
+    answers(30.0)
+    assert limit.value <= ROUND_MIN + 2
+    limit.late_s, start_s = 0.001, 30.0
+    answers(10.0)
+    assert limit.value >= 200
 
 
 def test_it_never_leaves_its_bounds() -> None:
