@@ -17,8 +17,8 @@ from pathlib import Path
 
 from processor.edges.avro import reader_file
 from processor.topics import ORDER_TOPICS
-from tests.benchmarks.measured import Run, cpu_s, rss_bytes
-from tests.benchmarks.transform import PARTITIONS, WAIT_S_MAX, between, loaded, run_floor, run_workers, site
+from tests.benchmarks.measured import Run, between, cpu_s, rss_bytes
+from tests.benchmarks.transform import PARTITIONS, WAIT_S_MAX, loaded, run_floor, run_workers, site
 from tests.support.installation import Installation
 from tests.support.jars import class_path, java
 
