@@ -83,7 +83,9 @@ def wait_until_done(*workers: Worker) -> None:
     deadline_s = time.monotonic() + FINISH_SECONDS_MAX
     calm = 0
     while calm < 4:
-        assert time.monotonic() < deadline_s, [worker.get("/status").text for worker in workers]
+        if time.monotonic() > deadline_s:  # an assert would cut off what tells why
+            stands = [f"{worker.get('/status').text}\n{worker.get('/readyz').text}" for worker in workers]
+            pytest.fail("\n".join([f"not done within {FINISH_SECONDS_MAX:g} s", *stands]), pytrace=False)
         try:
             calm = 0 if any(lag(worker) for worker in workers) else calm + 1
         except httpx.TransportError:
