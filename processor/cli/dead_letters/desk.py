@@ -52,6 +52,9 @@ RATE_S: Final = 50.0
 _READ_AHEAD: Final = {"queued.max.messages.kbytes": 4_096, "fetch.message.max.bytes": 512 * 1024}
 """What is fetched before it is asked for: letters of one shop are alike and grow twentyfold when they are unpacked, so
 a fetch of 4 MiB is 80 MB of memory. Bounded well below what a Job may have, at the speed of our own reading."""
+_TO_THE_END: Final = {**_READ_AHEAD, "fetch.wait.max.ms": 20}
+"""A partition's end is told with the answer to a fetch that finds nothing, which brokers keep for half a second, and
+the next partition's first fetch waits behind it: a purge of a dozen empty partitions took half a minute."""
 
 
 class ClusterOffsets:
@@ -196,7 +199,10 @@ class Desk:
     # ---- clients ----------------------------------------------------------------------------------------------------
 
     def reader(self) -> KafkaReader:
-        settings: KafkaSettings = {**_READ_AHEAD, **self.settings.librdkafka}
+        return self._reading(_TO_THE_END)
+
+    def _reading(self, defaults: KafkaSettings) -> KafkaReader:
+        settings = {**defaults, **self.settings.librdkafka}
         reader = KafkaReader(settings, group=self.settings.group_prefix + GROUP, client_id=self.client_id)
         self._open.append(reader.close)
         return reader
@@ -240,7 +246,8 @@ class Desk:
             exclusive.keep()
             self.step(records)
 
-        return Clients(reader, self.reader(), self.offsets, ledger, barrier, self.clock, exclusive.keep, step)
+        follower = self._reading(_READ_AHEAD)
+        return Clients(reader, follower, self.offsets, ledger, barrier, self.clock, exclusive.keep, step)
 
     def deletion(self) -> RecordDeletion:
         return RecordDeletion(self.settings.librdkafka, client_id=self.client_id)
