@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from processor.topics import Topic
 from tests.conftest import StartWorker
 from tests.deploy.test_grafana import DASHBOARDS, loaded, queries
 from tests.deploy.test_prometheus import RULE_FILES
 from tests.deploy.watching import Load, Watched, watched
 from tests.support.children import wait_until
+from tests.support.commands import run
 from tests.support.installation import Installation
 from tests.support.topics import TopicSpace
 
@@ -58,6 +60,15 @@ def hastened_range(query: str) -> str:
     return query.replace("[1m]", "[10s]").replace("[1m:15s]", "[30s:1s]")
 
 
+def replay_what_was_refused(installation: Installation) -> None:
+    """What transform refused: with a quota that live traffic uses up, what Hakuna did would wait for its turn."""
+    letters = Topic.ORDER_DEAD_LETTERS
+    wait_until(lambda: any(installation.space.end_offsets(letters).values()), what="a dead letter", timeout_s=60)
+    pace = ("--canary", "0", "--stop-on-error-share", "1", "--rate", "50", "--wait-max", "20s")
+    said = run("dead-letters", "replay", "--topic", letters, *pace, environment=installation.environment)
+    assert "will be sent again" in said.err
+
+
 def firing(seen: Watched) -> set[tuple[str, str]]:
     """As Prometheus has them; Alertmanager keeps an alert for a while after its end."""
     alerts = [one["labels"] for one in seen.asked("alerts")["alerts"] if one["state"] == "firing"]
@@ -71,6 +82,7 @@ def test_every_query_has_an_answer_under_load_and_an_outage_rings_and_ends(
     rules = {path.name: hastened(path.read_text()) for path in RULE_FILES}
     installation = Installation(topic_space, schema_registry, partitions=4)
     with watched(installation, start_worker, tmp_path, Load(), rules, SCRAPE_S) as seen:
+        replay_what_was_refused(installation)
         deadline_s = time.monotonic() + LOADED_SECONDS_MAX
         while missing := silent(seen):
             assert time.monotonic() < deadline_s, "without an answer:\n" + "\n".join(missing)
