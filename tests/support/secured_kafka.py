@@ -23,6 +23,7 @@ from pathlib import Path
 
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -71,6 +72,14 @@ class SecuredKafka:
         ]
         for future in admin.create_acls(bindings).values():
             future.result(timeout=30)
+        wanted = AclBindingFilter(
+            kind, prefix, ResourcePatternType.PREFIXED, f"User:{USER}", "*", AclOperation.ANY, AclPermissionType.ALLOW
+        )
+        wait_until(  # the controller has them at once, the broker a moment later
+            lambda: set(operations) <= {acl.operation for acl in admin.describe_acls(wanted).result(timeout=30)},
+            what="rights that were granted",
+            timeout_s=30,
+        )
 
 
 @contextmanager
