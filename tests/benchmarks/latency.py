@@ -14,18 +14,18 @@ import threading
 import time
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from processor.records import HeaderName
 from processor.sandbox.orders import Shop, shop
-from processor.topics import Topic
+from processor.topics import ORDER_TOPICS, Topic
 from tests.benchmarks.transform import PARTITIONS, site
 from tests.support.installation import Installation
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
 
-WARM_S = 5.0
-"""Of the run, not counted: caches are cold, and the first of a schema is asked for."""
+WARM_S = 10.0
+"""Of the run, not counted: caches are cold, the broker compiles its code, and the first of a schema is asked for."""
 SLICE_S = 0.005
 SILENT_S_MAX = 20.0
 
@@ -37,7 +37,7 @@ def latencies_ms(installation: Installation, over: threading.Event, found: list[
             "bootstrap.servers": installation.space.bootstrap_servers,
             "group.id": installation.space.name("latency"),
             "isolation.level": "read_committed",
-            "fetch.wait.max.ms": 5,
+            "fetch.wait.max.ms": 50,
         }
     )
     outbox = installation.space.name(Topic.OUTBOX)
@@ -56,10 +56,31 @@ def latencies_ms(installation: Installation, over: threading.Event, found: list[
     consumer.close()
 
 
+class Writers:
+    """A producer a topic, as shops have them: a broker answers the requests of one connection one after the other, and
+    with records so small and so many that is what a single writer would wait for."""
+
+    def __init__(self, installation: Installation) -> None:
+        common = {"bootstrap.servers": installation.space.bootstrap_servers, "partitioner": "murmur2_random"}
+        self._space = installation.space
+        self._producers = {topic: Producer({**common, "linger.ms": 50}) for topic in ORDER_TOPICS}
+
+    def write(self, topic: Topic, key: bytes | None, value: bytes | None) -> None:
+        producer = self._producers[topic]
+        producer.produce(self._space.name(topic), key=key, value=value, timestamp=round(time.time() * 1000))
+        producer.poll(0)
+
+    def unwritten(self) -> int:
+        return sum(len(producer) for producer in self._producers.values())
+
+    def flush(self) -> None:
+        assert sum(producer.flush(30) for producer in self._producers.values()) == 0
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rate", type=int, default=6_000, help="events a second")
-    parser.add_argument("--seconds", type=int, default=25)
+    parser.add_argument("--rate", type=int, default=4_000, help="events a second")
+    parser.add_argument("--seconds", type=int, default=30)
     options = parser.parse_args(arguments)
     with site() as (broker, registry_url), tempfile.TemporaryDirectory() as directory:
         made = Installation(TopicSpace(broker.bootstrap_servers), registry_url, partitions=PARTITIONS)
@@ -71,14 +92,16 @@ def main(arguments: list[str] | None = None) -> None:
             over = threading.Event()
             reader = threading.Thread(target=latencies_ms, args=(made, over, found))
             reader.start()
+            writers = Writers(made)
             started_s = time.monotonic()
             begun_ms = time.time() * 1000
             for number, (topic, key, value) in enumerate(written):
                 if (ahead_s := started_s + number / options.rate - time.monotonic()) > SLICE_S:
                     time.sleep(ahead_s)
-                made.write(topic, key, value, timestamp_ms=round(time.time() * 1000))
+                writers.write(topic, key, value)
             took_s = time.monotonic() - started_s
-            made.flush()
+            assert writers.unwritten() < options.rate, "the broker takes less than is written: this is no steady load"
+            writers.flush()
             over.set()
             reader.join()
             counted = sorted(age_ms for at_ms, age_ms in found if at_ms - begun_ms > WARM_S * 1000)
