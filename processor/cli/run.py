@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -47,4 +48,9 @@ def command(role: str, env_file: Path | None) -> None:
     from processor.runtime import run
 
     logs.configure(settings.log_format, settings.log_level)
-    sys.exit(run(settings, roles))
+    code = run(settings, roles)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not `sys.exit`: all that has to be is closed, and the interpreter's own end would wait for librdkafka's threads,
+    # of which one may be waiting for the interpreter.
+    os._exit(code)
