@@ -12,8 +12,8 @@ Invariants:
 - An exception out of a callback reaches the caller of `poll`, after the assignment was carried out all the
   same (librdkafka waits for that), and no record is lost by it: those of the same poll are kept for the next.
 - Records of a partition that was revoked in the same poll are dropped: its next owner starts before them.
-- A pause ends with the assignment that it was made in. librdkafka forgets it as well, but only in some
-  protocols.
+- A pause ends with the assignment that it was made in. librdkafka keeps it: a partition that comes back would not be
+  read, and nobody would know of a pause that there is to end.
 
 - No call waits for ever. librdkafka's own synchronous commit does: in flight when its coordinator goes away,
   it is put back into the queue of a coordinator that nobody looks for, and its caller polls no more, so that
@@ -274,6 +274,9 @@ class KafkaConsumer:
 
     def _gone(self, partitions: Sequence[TopicPartition], parts: list[ck.TopicPartition]) -> None:
         gone = set(partitions)
+        held = self._paused & gone
+        if held:
+            self._told(lambda: self._consumer.resume(_parts(held)))
         self._assigned -= gone
         self._paused -= gone
         self._revoked |= gone

@@ -548,6 +548,35 @@ def test_partitions_move_with_their_offsets_and_no_record_is_lost_or_read_twice(
     assert len(finished) == len(set(finished)) == 80
 
 
+@pytest.mark.parametrize("protocol", [CLASSIC, COOPERATIVE, NEW_PROTOCOL])
+def test_a_pause_ends_with_its_assignment_also_where_the_partition_comes_back_at_once(
+    cluster: Cluster, protocol: str
+) -> None:
+    topic = cluster.name("in")
+    cluster.create(topic, partitions=4)
+    everything = {TopicPartition(topic, partition) for partition in range(4)}
+    consumer, movements, reading = joined(cluster, [topic], protocol=protocol)
+    reading.until(lambda: movements.owned == everything)
+    consumer.pause(everything)
+    second, others = cluster.consumer(cluster.name("g"), "b", protocol), Movements()
+    second.subscribe([topic], others)
+    wait_until(
+        cluster,
+        lambda: len(movements.owned) == len(others.owned) == 2,
+        lambda: reading.once(0.02),
+        lambda: second.poll(10, 0.02),
+    )
+    second.close()
+    reading.until(lambda: movements.owned == everything)
+    went = {where for what, partitions in movements.told if what == "revoked" for where in partitions}
+    assert len(went) == (4 if protocol == CLASSIC else 2)
+    for where in everything:
+        write(cluster, topic, where.partition, b"%d" % where.partition)
+    reading.until(lambda: {record.partition for record in reading.records} >= {where.partition for where in went})
+    reading.for_s(0.5)
+    assert {record.partition for record in reading.records} == {where.partition for where in went}
+
+
 def test_several_topics_are_assigned_by_partition_number(cluster: Cluster) -> None:
     topics = [cluster.name(f"in{number}") for number in range(3)]
     cluster.create(*topics, partitions=4)
