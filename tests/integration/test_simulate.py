@@ -123,14 +123,11 @@ def test_a_stock_changes_until_it_is_stopped(simulate: Simulate, topic_space: To
     assert summary(child)["records"]["written"] == sum(len(topic_space.records(topic)) for topic in STOCK_TOPICS)
 
 
-def test_a_shop_that_cannot_write_says_why_and_ends_with_1(simulate: Simulate) -> None:
+def test_a_shop_that_cannot_write_says_why_and_ends_with_1(simulate: Simulate, topic_space: TopicSpace) -> None:
     (port,) = free_ports(1)
     child = simulate(
         *("--hakuna-port", "0", "--hako-port", "0", "--orders", "1"),
-        environment={
-            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}",
-            "SCHEMA_REGISTRY_URL": f"http://127.0.0.1:{port}",
-        },
+        environment=topic_space.environment | {"SCHEMA_REGISTRY_URL": f"http://127.0.0.1:{port}"},
     )
     assert child.wait(30) == 1
     assert "The shop cannot write: the schema registry took no schema" in child.log_tail()
