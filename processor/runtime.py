@@ -67,7 +67,6 @@ from processor.send.role import SendEdges, SendRole
 from processor.send.sender import Sender
 from processor.send.settings import SenderSettings, SendSettings, SendTopics
 from processor.send.takeover import HoldsPast
-from processor.send.turns import Turns
 from processor.stock.gathering import Gathering
 from processor.stock.intake import Decode as Fields
 from processor.stock.intake import Intake
@@ -398,9 +397,8 @@ def _send(settings: Settings, clock: SystemClock, restores: Restores, tracing: T
         sender,
         OutboxIntake(destination.entry_types),
         None if holds is None else HoldsPast(holds),
-        turns := Turns(),
     )
-    return SendLoop(role, sender, transport, turns)
+    return SendLoop(role, sender, transport)
 
 
 def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
@@ -511,9 +509,8 @@ def _hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: T
         sender,
         Intake({settings.topic(topic): (table, _fields(topic, registry)) for topic, table in TABLES.items()}),
         SentPast(sent, {table.value: settings.topic(topic) for topic, table in TABLES.items()}),
-        turns := Turns(),
     )
-    return SendLoop(role, sender, transport, turns)
+    return SendLoop(role, sender, transport)
 
 
 def _resolutions(settings: Settings, admin: KafkaAdmin) -> int | None:
@@ -560,11 +557,8 @@ class SendLoop(Generic[EntryT]):
     Mutable: `_failure` is what ended the event loop before it was told to.
     """
 
-    def __init__(
-        self, role: SendRole[EntryT], sender: Sender[EntryT], transport: httpx.AsyncBaseTransport, turns: Turns
-    ) -> None:
+    def __init__(self, role: SendRole[EntryT], sender: Sender[EntryT], transport: httpx.AsyncBaseTransport) -> None:
         self._role = role
-        self._turns = turns
         self._sender = sender
         self._transport = transport
         self._failure: BaseException | None = None
@@ -601,7 +595,7 @@ class SendLoop(Generic[EntryT]):
             log.error("the sender's event loop has ended", why=repr(failure))
 
     async def _send(self) -> None:
-        self._turns.attach(asyncio.get_running_loop())
+        self._role.turns.attach(asyncio.get_running_loop())
         try:
             await self._sender.run()
         finally:

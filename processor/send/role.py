@@ -119,10 +119,9 @@ class SendRole(Generic[EntryT]):
         loop: Loop[EntryT],
         intake: Intake[EntryT],
         past: Past | None,
-        turns: Turns | None = None,
     ) -> None:
-        """`turns`: with the event loop, where that has a thread of its own."""
-        self._turns = turns or Turns()
+        self.turns = Turns()
+        """With the event loop, once whoever gives that a thread of its own has attached it."""
         self._intake = intake
         self._settings = settings
         self._consumer = edges.consumer
@@ -162,7 +161,7 @@ class SendRole(Generic[EntryT]):
     def turn(self) -> None:
         """One round. Raises `Fatal` and `Unusable`; everything else is dealt with here."""
         if self._busy:
-            self._turns.take()
+            self.turns.take()
         timeout_s = 0.0 if self._busy or self._effects.waiting else self._settings.poll_s_max
         polled = self._consumer.poll(self._settings.poll_records_max, timeout_s)
         now_s = self._clock.monotonic_s()
@@ -170,7 +169,7 @@ class SendRole(Generic[EntryT]):
         at_end = polled.at_end if self._take(polled.records) else {}
         self._reached(at_end)
         self._busy = self._settle() or bool(polled.records)
-        self._turns.give_back()
+        self.turns.give_back()
         self._open(now_s)
         self._brake()
         self._read_on(now_s, at_end)
@@ -252,7 +251,7 @@ class SendRole(Generic[EntryT]):
             if self._assignments.at(where := TopicPartition(record.topic, record.partition)) is not None:
                 starts.setdefault(where, record.offset)
         self._consumer.seek(Position(*where, offset) for where, offset in starts.items())
-        self._turns.give_back()
+        self.turns.give_back()
         self._handover.wait(RETRY_S)
 
     def _reached(self, at_end: Mapping[TopicPartition, int]) -> None:
@@ -334,7 +333,7 @@ class SendRole(Generic[EntryT]):
     # ---- moves --------------------------------------------------------------------------------------------
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        self._turns.give_back()
+        self.turns.give_back()
         self._greeted = True
         self._consumer.pause(partitions)
         now_s = self._clock.monotonic_s()
@@ -346,11 +345,11 @@ class SendRole(Generic[EntryT]):
         return {}
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        self._turns.give_back()
+        self.turns.give_back()
         self._withdraw(self._ours(partitions), self._settings.revoke_s_max)
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
-        self._turns.give_back()
+        self.turns.give_back()
         gone = self._ours(partitions)
         if gone:
             log.warning(

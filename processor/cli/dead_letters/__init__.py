@@ -265,7 +265,8 @@ def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, 
         clients = desk.looking() if dry_run else desk.working()
         purge = Purge(clients.reader, desk.offsets, desk.clock, desk.deletion(), desk.resolutions, clients.step)
         cuts = []
-        if lacks := list(dict.fromkeys(one for topic in chosen for one in lacking(desk, to_purge(desk.field(topic))))):
+        wanted = {name: needs for topic in chosen for name, needs in to_purge(desk.field(topic)).items()}
+        if lacks := lacking(desk, wanted):
             if not dry_run:
                 raise refused(lacks)
             say_refused(lacks)
