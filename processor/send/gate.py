@@ -71,6 +71,10 @@ class Gate:
         """How late the event loop came to its last timer."""
         self._limit.late_s = seconds
 
+    def round_took(self, seconds: float) -> None:
+        """How long the event loop took to deal with the answers that it had read, and to send what may go after them."""
+        self._limit.round_s = seconds
+
     @property
     def circuit(self) -> BreakerState:
         return self._circuit.state

@@ -48,6 +48,9 @@ looks this slow. Without it, beside a server next door, our own queue would be c
 LATE_S: Final = 0.025
 """An event loop that is so late for its timers has more answers to read than it can: more requests at once would wait
 in it, not at the server. A turn of the Kafka thread takes about half of that (`turns.py`)."""
+OWN_SHARE: Final = 0.5
+"""Of a latency that is our own dealing with a round of answers; reading them and writing what goes out next took about
+as long again. From there on more requests at once only wait for one another in our loop."""
 LATE_CUT: Final = 0.9
 OUTLIER: Final = 4.0
 """A latency counts as at most this many times the best: one hanging request is no queue."""
@@ -64,7 +67,8 @@ class LimitState(Enum):
 class Limit:
     """Mutable. `value` is the limit; `_best_s` the latency of a server without a queue, as far as known (0:
     not yet); `_before` is (limit, latency) of the last step of a look, `_fell` whether latency fell with that
-    step; the fields of a round are reset by `_begin`. `late_s` is how late the loop was for its last timer."""
+    step; the fields of a round are reset by `_begin`. `late_s` is how late the loop was for its last timer, `round_s`
+    how long it took over its last answers."""
 
     def __init__(self, maximum: int, random: Random, initial: int = 16) -> None:
         assert maximum >= 1
@@ -78,6 +82,7 @@ class Limit:
         self._fell = False
         self._since_s = -inf
         self.late_s = 0.0
+        self.round_s = 0.0
         self._begin()
 
     def answered(self, duration_s: float, in_flight: int, now_s: float) -> None:
@@ -112,9 +117,10 @@ class Limit:
         if refusals >= REFUSED_SHARE * (answers + refusals):
             self._state = LimitState.GROWING
             self._change(self.value * REFUSED_CUT, now_s)
-        elif self.late_s > LATE_S and self.value > ROUND_MIN:
-            self._state = LimitState.GROWING
-            self._change(max(self.value * LATE_CUT, ROUND_MIN), now_s)
+        elif self.late_s > LATE_S or self.round_s > OWN_SHARE * latency_s:
+            if self.value > ROUND_MIN:
+                self._state = LimitState.GROWING
+                self._change(max(self.value * LATE_CUT, ROUND_MIN), now_s)
         elif self._state is LimitState.LOOKING:
             self._looked(latency_s, noise_s, now_s)
         elif not full:

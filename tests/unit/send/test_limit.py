@@ -138,6 +138,45 @@ def test_while_our_own_loop_is_late_there_is_no_more_at_once_and_afterwards_ther
     assert limit.value >= 200
 
 
+@pytest.mark.parametrize(
+    ("latency_s", "most", "busy"),
+    [(0.0003, 50, 0.95), (0.001, 100, 0.95), (0.01, 200, 0.7), (0.03, 300, 0.95), (0.1, 1_000, 0.95)],
+)
+def test_our_own_loop_is_kept_busy_and_they_do_not_wait_in_it(latency_s: float, most: int, busy: float) -> None:
+    """A server without a bound, and a loop that reads what has been answered (40 µs each), deals with it (60), sends as
+    many again (30), and stands still for 8 ms after each 20 (`turns.py`). At 10 ms, where
+    its own standing still looks like a queue at the server, it is not kept busy all the time."""
+    random = Random(1)
+    limit = Limit(1_024, Random(1), initial=16)
+    under_way: list[tuple[float, float]] = []
+    limits: list[int] = []
+    answers = 0
+    now_s = still_s = 0.0
+    while now_s < 20.0:
+        if now_s >= still_s + 0.02:
+            now_s += 0.008
+            still_s = now_s
+        answered = sorted(each for each in under_way if each[0] <= now_s)
+        now_s += len(answered) * 0.00004
+        before_s = now_s
+        for each in answered:
+            limit.answered(now_s - each[1], len(under_way), now_s)
+            under_way.remove(each)
+        now_s += len(answered) * 0.00006
+        if answered:
+            limit.round_s = now_s - before_s
+        for _ in range(limit.value - len(under_way)):
+            now_s += 0.00003
+            under_way.append((now_s + latency_s * max(random.gauss(1.0, 0.1), 0.1), now_s))
+        if under_way and not answered:
+            now_s = max(now_s, min(under_way)[0])
+        if now_s > 10.0:
+            limits.append(limit.value)
+            answers += len(answered)
+    assert sum(limits) / len(limits) <= most
+    assert answers * 0.00013 >= busy * 10.0 * 20 / 28
+
+
 def test_it_never_leaves_its_bounds() -> None:
     random = Random(1)
     limit = Limit(8, random)
