@@ -72,7 +72,7 @@ class Gate:
         self._limit.late_s = seconds
 
     def round_took(self, seconds: float) -> None:
-        """How long the event loop took to deal with the answers that it had read, and to send what may go after them."""
+        """How long the event loop took to deal with the answers that it had read, and to send what may go then."""
         self._limit.round_s = seconds
 
     @property

@@ -42,6 +42,9 @@ class Gatherer(Protocol[EntryT]):
 
     def state(self, order_id: str) -> LaneState | None: ...
 
+    def has_enough(self, at_once: int) -> bool:
+        """Whether reading more now is of no use to so many requests at once."""
+
     def oldest_s(self) -> float | None: ...
 
     def waits(self) -> Mapping[WaitsFor, int]: ...

@@ -44,6 +44,10 @@ from processor.send.pending import Pending
 from processor.send.poison import Suspicion
 from processor.send.replay_share import ReplayShare
 
+READY_ROUNDS: Final = 4
+READY_MIN: Final = 500
+"""Orders that are ready, beside those rounds of requests: what a loop at full speed sends until the outbox is read
+again, three times over. A backlog's worth of them would be 60 MB that are cold when their turn comes."""
 TOLD_MAX: Final = 20_000
 """Deliveries remembered. A replay hears of one within a second or two, and sends no older copy from then on."""
 
@@ -322,6 +326,10 @@ class Lanes(Generic[EntryT]):
         """The next entry of a lane that is not under way."""
         lane = self._lanes.get(order_id)
         return lane.queue[0] if lane is not None and lane.queue else None
+
+    def has_enough(self, at_once: int) -> bool:
+        """Never with `supersedes`: what is read now may replace what waits."""
+        return not self._supersedes and len(self._live.ready) >= READY_ROUNDS * at_once + READY_MIN
 
     def oldest_s(self) -> float | None:
         """Since when the oldest entry is unsent; None where that is not kept (the lag tells it, record by record)."""

@@ -16,7 +16,8 @@ whatever the API does; while there is much to do, the two threads take turns (`t
 
 Invariants
 - an offset is finished when its effect is durable, and not before;
-- what is taken and unfinished is at most `entries_max` entries and `bytes_max` bytes, and one poll more;
+- what is taken and unfinished is at most `entries_max` entries and `bytes_max` bytes, and one poll more; beyond what
+  keeps requests going one record a turn is taken;
 - a report about an assignment that is over is dropped.
 
 Not chosen: committing on a timer of librdkafka's (it knows of positions, not of effects); one producer call
@@ -72,6 +73,8 @@ class Loop(Protocol[EntryT]):
     def waits(self, pending: Pending[EntryT]) -> bool: ...
 
     def standstills(self) -> list[str]: ...
+
+    def has_enough(self) -> bool: ...
 
     def held_orders(self, epoch: int) -> int: ...
 
@@ -163,7 +166,9 @@ class SendRole(Generic[EntryT]):
         if self._busy:
             self.turns.take()
         timeout_s = 0.0 if self._busy or self._effects.waiting else self._settings.poll_s_max
-        polled = self._consumer.poll(self._settings.poll_records_max, timeout_s)
+        # One at least: by it the group is served. What is not needed yet would only be cold when it is.
+        records_max = 1 if self._loop.has_enough() else self._settings.poll_records_max
+        polled = self._consumer.poll(records_max, timeout_s)
         now_s = self._clock.monotonic_s()
         self._handover.turned(now_s)
         at_end = polled.at_end if self._take(polled.records) else {}

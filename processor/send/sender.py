@@ -14,8 +14,8 @@ it looks is dealt with in one go, when all of it has been read.
     RetryLater      wait: what the server says, else our backoff    pauses if it says so; its breaker counts
     KeyRefused      go back                                         the key is read again, and probed with backoff
 
-Owned by the event loop. The Kafka thread speaks to it through the hand-over; `why`, `status` and
-`standstills` may be called from any thread: they only look.
+Owned by the event loop. The Kafka thread speaks to it through the hand-over; `why`, `status`, `standstills`
+and `has_enough` may be called from any thread: they only look.
 
 Invariants
 - a parcel that was taken is given back to its lanes exactly once, whatever happens to its request;
@@ -23,10 +23,10 @@ Invariants
 - nothing is sent while the Kafka thread stands still: it may have lost the partitions.
 
 Not chosen: a task per entry, or per request that may be under way (each wakes through a future: a quarter of
-what an entry costs here); an answer at a time, from its socket to the next request (140 µs an entry where in one go
-it is 122, side by side: each step finds its code and data where the last one left them); a timeout per request here (the transport has one; the watch is for those that hang
-in spite of it); a queue between take and post (what waits in it is stale: with the feed, a newer snapshot
-could still replace it).
+what an entry costs here); an answer at a time, from its socket to the next request (140 µs an entry where in
+one go it is 122: each step finds its code and data where the one before left them); a timeout per request here
+(the transport has one; the watch is for those that hang in spite of it); a queue between take and post (what
+waits in it is stale: with the feed, a newer snapshot could still replace it).
 """
 
 from __future__ import annotations
@@ -150,10 +150,11 @@ class Flight(Generic[EntryT]):
 class Sender(Generic[EntryT]):
     """One destination's sending. `run` is the whole of its life.
 
-    Mutable. `_flights` are the requests under way, `_answered` those of them whose answer has come and is not dealt with;
-    `_due` says that a round is due as soon as the loop has read what there is; `_alarm` brings a pump at `_alarm_s`; `_partitions` by epoch, those that are ours; `_withdrawn` are
-    epochs that leave as soon as nothing of theirs is in flight; `_failure` is a mistake of ours, which ends `run`;
-    `_over` says that nothing is sent any more, since that has ended or will.
+    Mutable. `_flights` are the requests under way, `_answered` those of them whose answer has come and is not dealt
+    with; `_due` says that a round comes as soon as the loop has read what there is, `_alarm` brings a pump at
+    `_alarm_s`; `_partitions` by epoch, those that are ours; `_withdrawn` are epochs that leave as soon as nothing of
+    theirs is in flight; `_failure` is a mistake of ours, which ends `run`; `_over` says that nothing is sent any more,
+    since that has ended or will.
     """
 
     def __init__(
@@ -686,6 +687,10 @@ class Sender(Generic[EntryT]):
         if not at_its_turn or not self._gate.is_open or self.in_flight >= self._gate.limit:
             return True
         return self._pace is not None and not self._pace.has_free
+
+    def has_enough(self) -> bool:
+        """Whether there are entries for all the requests that may go until more have been read."""
+        return self._lanes.has_enough(self._gate.limit)
 
     def held_orders(self, epoch: int) -> int:
         return self._holds.count(epoch)

@@ -211,6 +211,10 @@ class Gathering:
             return self._kinds[place].state(order_id)
         return None if place is None else LaneState.WAITING
 
+    def has_enough(self, at_once: int) -> bool:
+        """Never: what is read now may replace what waits."""
+        return False
+
     def oldest_s(self) -> float | None:
         """Since when the oldest unsent key could have been sent: one that is parked could not."""
         return next(iter(self._since.values()), None)

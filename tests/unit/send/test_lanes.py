@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from processor.dead_letters.letter import Refusal, letter_headers
 from processor.records import Record, Stage
-from processor.send.lanes import Lanes, LaneState, Parcel
+from processor.send.lanes import READY_MIN, READY_ROUNDS, Lanes, LaneState, Parcel
 from processor.send.pending import Pending
 from processor.send.replay_share import ReplayShare
 
@@ -46,6 +46,26 @@ def lanes(
 
 def taken(parcel: Parcel[int] | None) -> list[int]:
     return [] if parcel is None else [entry.entry for entry in parcel.entries]
+
+
+def test_orders_that_are_ready_are_enough_for_some_rounds_of_requests_and_those_that_wait_are_none() -> None:
+    made = lanes()
+    for number in range(READY_MIN + READY_ROUNDS * 10):
+        assert not made.has_enough(10)
+        made.push(pending(f"o{number}", number), 0.0)
+    assert made.has_enough(10)
+    assert not made.has_enough(11)
+    parcel = made.take(0.0)
+    assert parcel is not None
+    made.retry(parcel, 60.0)
+    assert not made.has_enough(10)
+
+
+def test_with_snapshots_there_are_never_enough() -> None:
+    made = feed_lanes()
+    for number in range(2 * READY_MIN):
+        made.push(pending(f"o{number}", number), 0.0)
+    assert not made.has_enough(1)
 
 
 def test_a_probe_takes_the_order_that_became_ready_last() -> None:

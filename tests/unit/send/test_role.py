@@ -18,6 +18,7 @@ from processor.errors import BrokerOutage, Unusable
 from processor.interfaces import Committed
 from processor.records import Headers, Reason, TopicPartition
 from processor.send.handover import Paced
+from processor.send.lanes import READY_MIN, READY_ROUNDS
 from processor.send.note import Note, write_note
 from tests.chaos.send_api import Script, Spell
 from tests.chaos.send_world import GROUP, RESOLUTIONS, TOPICS, Plan, Worker, World, entry_id
@@ -434,6 +435,18 @@ def test_a_partition_that_is_full_is_paused_and_goes_on_when_it_is_half_empty(wo
     world.pass_time(60.0)
     assert world.is_done()
     assert world.entries_seen_max <= 60
+
+
+def test_no_more_is_read_than_keeps_requests_going(worlds: Any) -> None:
+    down = [Spell(BEGIN_S, BEGIN_S + 10.0, 503)]
+    world = worlds(script=Script(spells=down), entries_max=20_000)
+    fill(world, *[f"o{number}" for number in range(2_500)])
+    worker = world.join()
+    world.pass_time(8.0)
+    limit = worker.sender.status().limit
+    assert READY_MIN + READY_ROUNDS * limit <= worker.role._assignments.entries <= 1_200
+    world.pass_time(60.0)
+    assert world.is_done()
 
 
 def test_status_names_the_entry_that_holds_the_commit_and_why_and_since_when(worlds: Any) -> None:

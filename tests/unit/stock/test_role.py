@@ -63,6 +63,9 @@ class Quiet:
     def standstills(self) -> list[str]:
         return []
 
+    def has_enough(self) -> bool:
+        return False
+
     def held_orders(self, epoch: int) -> int:
         return 0
 
