@@ -77,6 +77,9 @@ CONSUMER_DEFAULTS: Final[Mapping[str, Setting]] = {
     # throws them away. 16 MB is half a second at full speed.
     "queued.min.messages": 20_000,
     "queued.max.messages.kbytes": 16_384,
+    # Bytes as the broker has them: a megabyte of a partition (librdkafka's default) is ten and more when it has been
+    # decompressed, and comes beside what is queued already.
+    "max.partition.fetch.bytes": 262_144,
     # When that queue is full the next fetch waits this long; librdkafka's second would be a second of
     # nothing.
     "fetch.queue.backoff.ms": 20,
