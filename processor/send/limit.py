@@ -13,7 +13,8 @@ measured beside another worker's queue is wrong.
 Growth is the same for everyone and a cut in proportion, so that workers come to share a server evenly (AIMD).
 A round is as many answers as the limit allows at once; what was sent before a cut is not judged after it.
 Refusals count where they are many: a round in which a tenth was refused or timed out is cut; a lone 5xx is
-not. A round during which our own loop was late is cut a little: it is the loop that is full.
+not. A round during which our own loop was late, or was half of the latency itself, is cut a little: it is the
+loop that is full.
 
 Owned by the sender's event loop; pure but for the state announced in `Limit`.
 
