@@ -7,27 +7,16 @@ SEND_SEED=417 pytest tests/chaos/test_send.py -k seed       one of them again
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
+from tests.chaos.seeds import seeds
 from tests.chaos.send_checks import problems
 from tests.chaos.send_plans import plan_of
 from tests.chaos.send_world import World
 
-SEEDS = int(os.environ.get("SEND_SEEDS", "1000" if os.environ.get("CI") else "100"))
-CHUNK = 20
-
-
-def seeds() -> list[range]:
-    if "SEND_SEED" in os.environ:
-        only = int(os.environ["SEND_SEED"])
-        return [range(only, only + 1)]
-    return [range(first, min(first + CHUNK, SEEDS)) for first in range(0, SEEDS, CHUNK)]
-
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("some", seeds(), ids=str)
+@pytest.mark.parametrize("some", seeds("SEND", 100), ids=str)
 def test_every_promise_is_kept_for_every_seed(some: range) -> None:
     """Faults, resets, hangs, pauses, refused keys, poison, moves, kills, a broker that is down: nothing lost,
     in order, no overlap, never above the quota, bounded, and sent again only what a kill explains."""

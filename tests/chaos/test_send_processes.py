@@ -17,6 +17,7 @@ from processor.sandbox.stand_in import StandIn
 from processor.topics import Topic
 from tests.conftest import StartWorker
 from tests.integration.test_whole_path import FINISH_SECONDS_MAX, by_source, lag
+from tests.support.children import wait_until
 from tests.support.installation import Installation
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
@@ -94,13 +95,11 @@ def until_finished(space: TopicSpace) -> None:
     """Until the group has committed the end of every outbox partition. The workers' own lag would not do: a partition
     that moves from one to the other is nobody's for a while, and in nobody's metrics."""
     ends = space.end_offsets(Topic.OUTBOX)
-    deadline_s = time.monotonic() + FINISH_SECONDS_MAX
-    while True:
-        committed = {where[1]: known.offset for where, known in space.committed(GROUP, Topic.OUTBOX).items()}
-        if committed == ends:
-            return
-        assert time.monotonic() < deadline_s, f"committed {committed} of {ends}"
-        time.sleep(0.5)
+
+    def finished() -> bool:
+        return ends == {where[1]: known.offset for where, known in space.committed(GROUP, Topic.OUTBOX).items()}
+
+    wait_until(finished, what=f"commits of {ends}", timeout_s=FINISH_SECONDS_MAX)
 
 
 def until_idle(workers: list[Worker]) -> None:

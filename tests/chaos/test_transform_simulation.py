@@ -7,28 +7,17 @@ TRANSFORM_SEED=123 python -m pytest tests/chaos/test_transform_simulation.py    
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import structlog
 
 from processor.transform import merge, partitions
+from tests.chaos.seeds import seeds
 from tests.chaos.transform_world import World
 
 pytestmark = pytest.mark.chaos
 
-SEEDS = int(os.environ.get("TRANSFORM_SEEDS", "1000" if os.environ.get("CI") else "60"))
-CHUNK = 20
 
-
-def seeds() -> list[range]:
-    if "TRANSFORM_SEED" in os.environ:
-        only = int(os.environ["TRANSFORM_SEED"])
-        return [range(only, only + 1)]
-    return [range(first, min(first + CHUNK, SEEDS)) for first in range(0, SEEDS, CHUNK)]
-
-
-@pytest.mark.parametrize("some", seeds(), ids=str)
+@pytest.mark.parametrize("some", seeds("TRANSFORM", 60), ids=str)
 def test_every_record_has_its_one_effect_whatever_happens(some: range, monkeypatch: pytest.MonkeyPatch) -> None:
     # So small that a shop of thirty orders meets them.
     monkeypatch.setattr(merge, "BUFFER_RECORDS_MAX", 12)
