@@ -130,7 +130,8 @@ class Lanes(Generic[EntryT]):
         supersedes: bool,
         share: ReplayShare | None = None,
     ) -> None:
-        """`share` is what replays may take; None: nobody tells them from live traffic."""
+        """`share` is what replays may take; None: nobody tells them from live traffic here, and whoever pushes knows
+        that it is the newer."""
         assert parcel_entries_max >= 1
         self._entries_max = parcel_entries_max
         self._bytes_max = parcel_bytes_max
@@ -375,7 +376,7 @@ class Lanes(Generic[EntryT]):
         queue = lane.queue
         assert len(queue) < 2, "a superseding lane holds one entry"
         before = queue[0] if queue else None
-        if pending.replay_id is not None:
+        if pending.replay_id is not None and self._share is not None:
             under_way = lane.state is _UNDER_WAY and not lane.copied
             if under_way if before is None else before.replay_id is None:
                 return pending

@@ -2,10 +2,11 @@
 
     side = Side()
     side.say("items/a", {"name": "A"})      a change is written to the log and read
+    side.replay(offset)                     a copy of a dead letter is, as old as the change that it is a copy of
     side.step(), side.settle()              requests go and are answered, until nothing is left
     side.catch_up()                         with `caught_up=False`: nothing goes before, as after an assignment
     side.restart()                          everything in memory is gone; what is unfinished is read again
-    side.tables                             what Hako has
+    side.tables                             what Hako has; a quantity of 666 it refuses until it is `mended`
 
 Hako here knows no cascade: deleting an item leaves its levels, for a level whose item comes and goes is another matter
 (README).
@@ -54,8 +55,10 @@ class Side:
         self.hako = Hako("test", entries_max, 100_000, 0.5, park_for_ms)
         self.fate: Fate = lambda _method, _path, _body: None
         self.lost = False
+        self.mended = False
         self.tables: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {table: {} for table in KEY_OF}
         self.log: list[tuple[str, dict[str, Any] | None]] = []
+        self.copies: dict[int, int] = {}
         self.unfinished: dict[int, Pending[Change]] = {}
         self.dead: dict[int, Rejected] = {}
         self.stale: list[int] = []
@@ -94,16 +97,22 @@ class Side:
         self.read(len(self.log) - 1)
         return len(self.log) - 1
 
+    def replay(self, offset: int) -> int:
+        assert offset in self.dead, "no dead letter"
+        self.copies[len(self.log)] = self.copies.get(offset, offset)
+        return self.say(*self.log[offset])
+
     def read(self, offset: int) -> None:
         """A record of the log is read, maybe again."""
         key, said = self.log[offset]
         path, _, name = key.partition("/")
         table = Table(path)
         value = None if said is None else value_of(table, name, said)
-        change = read_change(table, name.encode(), value, rank=offset, at_ms=self.now_ms)
+        change = read_change(table, name.encode(), value, rank=self.copies.get(offset, offset), at_ms=self.now_ms)
         assert change.key == key
         record = Record(path, 0, offset, self.now_ms, name.encode(), b"", [])
-        pending = Pending(key, str(offset), change, record, EPOCH, 100, self.now_ms, self.now_ms, None)
+        replay_id = "r1" if offset in self.copies else None
+        pending = Pending(key, str(offset), change, record, EPOCH, 100, self.now_ms, self.now_ms, replay_id)
         assert offset not in self.unfinished
         self.unfinished[offset] = pending
         replaced = self.gathering.push(pending, self.now_s)
@@ -208,7 +217,7 @@ class Side:
         keys = [tuple(one[name] for name in KEY_OF[path]) for one in body]
         assert len(keys) == len(set(keys)), "an object twice in an array"
         for key, one in zip(keys, body, strict=True):
-            if one.get("quantity", one.get("updates", {}).get("quantity")) == 666:
+            if not self.mended and one.get("quantity", one.get("updates", {}).get("quantity")) == 666:
                 return Answer(400, {}, b'{"message":"no such quantity"}')
             if (key in rows) is (method == Verb.POST):
                 return Answer(400 if method == Verb.POST else 404, {}, b"")
@@ -227,13 +236,20 @@ class Side:
         return Answer(200, {}, b"[]")
 
     def last(self) -> dict[str, tuple[int, dict[str, Any] | None]]:
-        """The newest change of each key, by its own time where both have one, with its offset."""
+        """The newest change of each key, by its own time where both have one, with its offset, or its last copy's."""
         newest: dict[str, tuple[int, dict[str, Any] | None]] = {}
         for offset, (key, said) in enumerate(self.log):
             before = newest.get(key)
-            if before is not None and before[1] is not None and said is not None:
-                then, now = before[1].get("occurred_at"), said.get("occurred_at")
-                if then is not None and now is not None and now < then:
-                    continue
+            if before is not None and not self._is_newer(offset, before[0]):
+                continue
             newest[key] = offset, said
         return newest
+
+    def _is_newer(self, offset: int, than: int) -> bool:
+        """Or as new: a copy of it."""
+        (_, said), (_, before) = self.log[offset], self.log[than]
+        if said is not None and before is not None:
+            then, now = before.get("occurred_at"), said.get("occurred_at")
+            if then is not None and now is not None and now != then:
+                return bool(now > then)
+        return self.copies.get(offset, offset) >= self.copies.get(than, than)

@@ -311,6 +311,33 @@ def test_fifty_thousand_changes_take_the_memory_of_their_keys() -> None:
     assert len(side.gathering) == len(side.unfinished) == 50
 
 
+def test_a_replay_that_is_newer_than_what_is_under_way_goes_after_it() -> None:
+    side = stocked()
+    newer = side.say("inventory/w/a", level(666, occurred_at=2))
+    side.step()
+    assert newer in side.dead
+    side.mended = True
+    side.say("inventory/w/a", level(1, occurred_at=1))
+    side.now_s += 1
+    assert side.send()
+    side.replay(newer)
+    side.settle()
+    assert side.tables["inventory"] == {("w", "a"): {"quantity": 666}}
+
+
+def test_a_replay_that_is_newer_than_what_waits_takes_its_place() -> None:
+    side = stocked()
+    newer = side.say("inventory/w/a", level(666, occurred_at=2))
+    side.step()
+    side.mended = True
+    side.say("inventory/w/a", level(1, occurred_at=1))
+    side.replay(newer)
+    side.requests.clear()
+    side.settle()
+    assert side.requests == [("POST", "inventory", 1)]
+    assert side.tables["inventory"] == {("w", "a"): {"quantity": 666}}
+
+
 # ---- for any sequence of changes and failures ---------------------------------------------------------------------
 
 KEYS = [f"items/{sku}" for sku in "abc"] + ["warehouses/v", "warehouses/w"]
@@ -331,6 +358,8 @@ steps = st.one_of(
     st.tuples(st.just("wait"), st.sampled_from([0.3, 1.0, 5.0, 40.0])),
     st.tuples(st.just("restart"), st.booleans()),
     st.tuples(st.just("catch up"), st.none()),
+    st.tuples(st.just("mend"), st.none()),
+    st.tuples(st.just("replay"), st.integers(0, 9)),
 )
 
 
@@ -370,6 +399,11 @@ def test_for_any_sequence_of_changes_and_failures_the_last_write_of_a_key_is_its
             case "restart":
                 side.lost = told
                 side.restart()
+            case "mend":
+                side.mended = True
+            case "replay":
+                if side.dead:
+                    side.replay(sorted(side.dead)[told % len(side.dead)])
     side.lost = False
     side.settle()
     assert not side.unfinished, "a change is neither accepted, nor replaced, nor a dead letter"
