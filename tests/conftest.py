@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
 
 from tests.support.children import Unavailable
@@ -41,6 +42,9 @@ def pytest_configure() -> None:
     # A shell starts what it runs in the background with Ctrl-C ignored, and whatever we start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Hypothesis fails an example that takes longer than 200 ms, which says nothing on a machine with more to do.
+    hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
+    hypothesis.settings.load_profile("unhurried")
 
 
 # ---- what is collected and reported ------------------------------------------------------------------------

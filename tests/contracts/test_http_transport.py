@@ -1295,7 +1295,7 @@ VALUES = st.text("abcdefgh 0123456789-/;=", max_size=12).map(lambda text: text.s
 CUTS = st.lists(st.integers(0, 5000), max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     status=st.sampled_from([200, 202, 301, 400, 404, 422, 429, 500, 503]),
     headers=st.lists(st.tuples(st.sampled_from([b"X-A", b"Retry-After", b"date"]), VALUES), max_size=6),
@@ -1350,7 +1350,7 @@ GARBAGE = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=GARBAGE, cuts=CUTS)
 def test_garbage_gives_an_answer_or_an_error_of_httpx(data: bytes, cuts: list[int]) -> None:
     outcome, again = answer_to(split(data, cuts))

@@ -417,7 +417,7 @@ def event_or_refusal(topic: Topic, made: AvroDecoder, of: Record) -> None:
 
 
 @pytest.mark.parametrize("topic", ORDER_TOPICS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(body=st.binary(max_size=200), header=st.none() | st.binary(max_size=20))
 @example(body=PREFIX + b"\xff" * 12, header=None)
 @example(body=PREFIX + b"\x01", header=None)  # a string of length -1
@@ -430,7 +430,7 @@ def test_random_bytes_are_an_event_or_a_refusal(topic: Topic, body: bytes, heade
 
 
 @pytest.mark.parametrize("topic", VALUES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32))
 def test_mutated_records_are_an_event_or_a_refusal(topic: Topic, seed: int) -> None:
     chance = random.Random(seed)

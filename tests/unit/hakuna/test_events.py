@@ -131,7 +131,7 @@ def test_protection_has_the_brand_that_hakuna_knows_and_other_brands_stay() -> N
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_name_is_written_as_it_is(name: str) -> None:
     order = msgspec.structs.replace(placed(product("a")), customer=Customer(name, name, name, None))
     assert payload(order)["customer"] == {"first_name": name, "last_name": name, "email": name}
@@ -169,7 +169,7 @@ def test_times_are_iso_8601_in_utc_with_milliseconds(epoch_ms: int, written: str
 
 
 @given(st.integers(FIRST_MS, LAST_MS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_writable_time_is_written_as_datetime_writes_it(epoch_ms: int) -> None:
     assert is_writable_time(epoch_ms)
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=epoch_ms)

@@ -416,4 +416,4 @@ TestAnyUse = AnyUse.TestCase
 TestAnyUseOfArrays = AnyUseOfArrays.TestCase
 TestAnyUseOfTheFeed = AnyUseOfTheFeed.TestCase
 for case in (TestAnyUse, TestAnyUseOfArrays, TestAnyUseOfTheFeed):
-    case.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+    case.settings = settings(max_examples=60, stateful_step_count=40)

@@ -375,7 +375,7 @@ def befall(side: Side, what: str) -> None:
     side.fate = lambda _method, _path, _body: answers[what]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(steps, max_size=80), st.booleans())
 def test_for_any_sequence_of_changes_and_failures_the_last_write_of_a_key_is_its_last_value(
     script: list[tuple[str, Any]], caught_up: bool

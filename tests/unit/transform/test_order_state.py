@@ -135,7 +135,7 @@ def test_version_1_is_what_is_written(standing: str) -> None:
 
 
 @given(any_history, any_rules)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_state_comes_back_from_its_bytes(history: list[OrderEvent], by: Rules) -> None:
     state: OrderState | None = None
     for event in history:
@@ -164,7 +164,7 @@ int64 = st.integers(-(2**63), 2**63 - 1)
     st.lists(text, max_size=3).map(tuple),
     int64,
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_unicode_and_any_long_is_kept(
     order: OrderPlaced, moves: tuple[Movement, ...], event_ids: tuple[str, ...], touched_at_ms: int
 ) -> None:
@@ -234,7 +234,7 @@ def test_a_standing_that_does_not_fit_what_is_kept_is_corrupt(standing: str) -> 
 
 
 @given(st.data())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_damaged_bytes_are_a_state_or_corrupt(data: st.DataObject) -> None:
     stored = bytearray(encode(data.draw(st.sampled_from([PLACED_STATE, WAITING_STATE, UNPROTECTED_STATE]))))
     for _ in range(data.draw(st.integers(1, 4))):

@@ -188,7 +188,7 @@ def told(effects: Iterable[Effect]) -> list[Told]:
 
 
 @given(any_history, any_rules)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_every_history_ends_as_the_model_says(history: list[OrderEvent], by: Rules) -> None:
     model = Model(by)
     state: OrderState | None = None
@@ -208,7 +208,7 @@ def test_every_history_ends_as_the_model_says(history: list[OrderEvent], by: Rul
 
 
 @given(any_history, any_rules)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_no_unit_is_lost_or_invented(history: list[OrderEvent], by: Rules) -> None:
     """For every line item: what was ordered is what remains plus what moved, on each of the three roads, and the
     totals are what the movements add up to."""
@@ -231,7 +231,7 @@ def test_no_unit_is_lost_or_invented(history: list[OrderEvent], by: Rules) -> No
 
 
 @given(any_history, any_rules)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_what_is_told_of_is_what_the_state_gained(history: list[OrderEvent], by: Rules) -> None:
     state: OrderState | None = None
     order: Order | None = None
@@ -261,7 +261,7 @@ def test_what_is_told_of_is_what_the_state_gained(history: list[OrderEvent], by:
 
 
 @given(any_history, any_rules)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_refused_event_and_a_duplicate_leave_not_a_byte_changed(history: list[OrderEvent], by: Rules) -> None:
     state: OrderState | None = None
     for event in history:
@@ -276,7 +276,7 @@ def test_a_refused_event_and_a_duplicate_leave_not_a_byte_changed(history: list[
 
 
 @given(any_history, any_rules, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_duplicates_change_nothing(history: list[OrderEvent], by: Rules, data: st.DataObject) -> None:
     """A history in which taken events come again, soon or late, ends as the one in which they do not."""
     history = one_id_each(history)
@@ -299,7 +299,7 @@ def test_duplicates_change_nothing(history: list[OrderEvent], by: Rules, data: s
 
 
 @given(any_history, any_rules)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_every_event_ends_once(history: list[OrderEvent], by: Rules) -> None:
     """Parked events leave with an effect of their own: none is lost, none counts twice."""
     state: OrderState | None = None
@@ -312,7 +312,7 @@ def test_every_event_ends_once(history: list[OrderEvent], by: Rules) -> None:
 
 
 @given(any_history, st.sampled_from(Api), st.booleans(), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_events_that_came_before_their_order_end_as_if_they_had_come_after_it(
     history: list[OrderEvent], api: Api, fulfil_protection: bool, data: st.DataObject
 ) -> None:
@@ -368,7 +368,7 @@ def correct_history(draw: st.DrawFn) -> list[OrderEvent]:
 
 
 @given(correct_history(), st.sampled_from(Api), st.randoms(use_true_random=False))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_any_interleaving_of_a_correct_history_is_taken_whole(
     history: list[OrderEvent], api: Api, random: Random
 ) -> None:
@@ -390,7 +390,7 @@ def test_any_interleaving_of_a_correct_history_is_taken_whole(
 
 
 @given(any_history, any_rules)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_feed_shows_every_unit_that_moved(history: list[OrderEvent], by: Rules) -> None:
     _, state = run(history, by)
     if state is None or state.order is None:
@@ -402,7 +402,7 @@ def test_the_feed_shows_every_unit_that_moved(history: list[OrderEvent], by: Rul
 
 
 @given(any_history, any_rules, st.integers(0, 12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_state_that_was_stored_goes_on_as_if_it_had_not_been(history: list[OrderEvent], by: Rules, at: int) -> None:
     words, state = run(history[:at], by)
     kept = None if state is None else decode(encode(state))
