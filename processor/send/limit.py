@@ -10,7 +10,9 @@ from a server which has become slow by itself sees latency not fall at all, and 
 in it is measured, not assumed. It is taken now and then without a rise, too, since a best latency that was
 measured beside another worker's queue is wrong.
 
-Growth is the same for everyone and a cut in proportion, so that workers come to share a server evenly (AIMD).
+Growth is the same for everyone and a cut in proportion, so that workers come to share a server evenly (AIMD). It
+gathers pace with each round that finds no queue, so that one slow answer at the start, or a pause of ours, does not
+cost a server that is far away its requests for half a minute.
 A round is as many answers as the limit allows at once; what was sent before a cut is not judged after it.
 Refusals count where they are many: a round in which a tenth was refused or timed out is cut; a lone 5xx is
 not. A round during which our own loop was late, or was half of the latency itself, is cut a little: it is the
@@ -53,6 +55,10 @@ OWN_SHARE: Final = 0.5
 """Of a latency that is our own dealing with a round of answers; reading them and writing what goes out next took about
 as long again. From there on more requests at once only wait for one another in our loop."""
 LATE_CUT: Final = 0.9
+CALM_ROUNDS: Final = 8
+"""Rounds of growth after which the next ones are twice as large, after as many more three times."""
+GROWTH_SHARE: Final = 0.1
+"""Of the limit, at most, in a round that has gathered pace."""
 OUTLIER: Final = 4.0
 """A latency counts as at most this many times the best: one hanging request is no queue."""
 
@@ -68,7 +74,7 @@ class LimitState(Enum):
 class Limit:
     """Mutable. `value` is the limit; `_best_s` the latency of a server without a queue, as far as known (0:
     not yet); `_before` is (limit, latency) of the last step of a look, `_fell` whether latency fell with that
-    step; the fields of a round are reset by `_begin`. `late_s` is how late the loop was for its last timer, `round_s`
+    step; `_calm` counts the rounds of growth since the limit was last found too high; the fields of a round are reset by `_begin`. `late_s` is how late the loop was for its last timer, `round_s`
     how long it took over its last answers."""
 
     def __init__(self, maximum: int, random: Random, initial: int = 16) -> None:
@@ -81,6 +87,7 @@ class Limit:
         self._look_at_s = inf
         self._before = (self.value, 0.0)
         self._fell = False
+        self._calm = 0
         self._since_s = -inf
         self.late_s = 0.0
         self.round_s = 0.0
@@ -116,9 +123,11 @@ class Limit:
         noise_s = NOISE * sqrt(variance / answers) if answers else 0.0
         self._begin()
         if refusals >= REFUSED_SHARE * (answers + refusals):
+            self._calm = 0
             self._state = LimitState.GROWING
             self._change(self.value * REFUSED_CUT, now_s)
         elif self.late_s > LATE_S or self.round_s > OWN_SHARE * latency_s:
+            self._calm = 0
             if self.value > ROUND_MIN:
                 self._state = LimitState.GROWING
                 self._change(max(self.value * LATE_CUT, ROUND_MIN), now_s)
@@ -130,6 +139,7 @@ class Limit:
             self._best_s = latency_s
             self._change(self.value * 2, now_s)
         elif latency_s > max(self._best_s * RISE + noise_s, OWN_S):
+            self._calm = 0
             self._look(latency_s, max(self._best_s / latency_s, 0.5), now_s)
         elif self._state is LimitState.SLOW_START and self.value < self._maximum:
             self._change(self.value * 2, now_s)
@@ -151,6 +161,7 @@ class Limit:
         if before_s - latency_s > max(fall_s, noise_s) and self.value > 1:
             self._look(latency_s, CUT, now_s)
             self._fell = True
+            self._calm = 0
             return
         surprised = not self._fell and latency_s > self._best_s * RISE
         self._look_at_s = now_s + (LOOK_AGAIN_S if surprised else LOOK_EVERY_S) * self._random.uniform(0.75, 1.25)
@@ -159,7 +170,10 @@ class Limit:
         self._change(limit * min(latency_s / before_s, 1.0) if self._fell else limit, now_s)
 
     def _grow(self) -> None:
-        self.value = min(ceil(self.value + max(1.0, sqrt(self.value) / 2)), self._maximum)
+        self._calm += 1
+        step = max(sqrt(self.value) / 2, 1.0)
+        pace = max(min(step * (1 + self._calm // CALM_ROUNDS), self.value * GROWTH_SHARE), step)
+        self.value = min(ceil(self.value + pace), self._maximum)
         self._round = max(self.value, ROUND_MIN)
 
     def _change(self, value: float, now_s: float) -> None:

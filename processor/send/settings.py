@@ -64,7 +64,7 @@ class SendSettings:
     """Their values together: 20,000 orders of a megabyte would be 20 GB."""
     partition_share: int = 4
     """One partition may fill a quarter of what is taken: a long lane behind a slow order must not stop the others."""
-    poll_records_max: int = 2_000
+    poll_records_max: int = 500
     """Records of one turn. More, and acknowledged receipts would wait for it."""
     poll_s_max: float = 0.05
     """The longest wait for records; endings wait for it in a quiet hour."""

@@ -91,6 +91,18 @@ def test_a_server_that_becomes_slow_by_itself_keeps_its_limit(seed: int) -> None
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("stumbles_s", [0.3, 0.6, 1.0])
+def test_a_far_server_that_stumbles_once_has_its_requests_back_in_seconds(stumbles_s: float, seed: int) -> None:
+    """A slow answer or two in the first second end the doubling early; the server can do far more."""
+
+    def service(now_s: float) -> float:
+        return 0.15 if stumbles_s <= now_s < stumbles_s + 0.2 else 0.1
+
+    history = simulate(lambda now_s: 2_000, 12.0, seed=seed, service=service)
+    assert mean(history, 6.0, 12.0) >= 800
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_two_workers_share_and_neither_starves(seed: int) -> None:
     history = simulate(lambda now_s: 50, 60.0, joins_s=(0.0, 10.0), seed=seed)
     shares = [mean(history, 25.0, 60.0, client) for client in (0, 1)]
