@@ -1,4 +1,4 @@
-"""What the benches beside other people's programs share: such a program's compilation, and its figures when warm.
+"""What the benches beside other people's programs share: how such a program is made, and its figures when warm.
 
 A peer prints how many records it has taken so far, a line each time, and nothing else. Its figures start when a third
 is done: a JVM has compiled what is hot by then, and whoever needs long to start is not judged by it.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.measured import Run, between, cpu_s, rss_bytes
+from tests.support.children import Unavailable
 from tests.support.jars import class_path, java
 
 WARM_SHARE = 1 / 3
@@ -33,6 +35,21 @@ def compiled(name: str, sources: Path, directory: Path) -> str:
     compiler = Path(os.path.realpath(java())).with_name("javac")
     subprocess.run([str(compiler), "-cp", jars, "-d", str(directory), str(sources / "Peer.java")], check=True)
     return f"{directory}{os.pathsep}{jars}"
+
+
+def installed(directory: Path, python: str, packages: Sequence[str]) -> Path:
+    """Makes `directory` an environment with `packages`, of a Python that is here ("3.12", ">=3.12" or its path).
+    Returns its Python. Raises Unavailable."""
+    made = directory / "bin" / "python"
+    for command in (
+        ["venv", "--quiet", "--no-python-downloads", "--python", python, str(directory)],
+        ["pip", "install", "--quiet", "--python", str(made), *packages],
+    ):
+        uv = Path(sys.executable).with_name("uv")
+        done = subprocess.run([str(uv), *command], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Unavailable(f"{packages[0]} cannot be installed: {done.stderr.strip()}")
+    return made
 
 
 def run_java(
