@@ -217,6 +217,19 @@ def run_worker(space: TopicSpace, url: str, entries: int, environment: dict[str,
         return run
 
 
+def beside_the_floor(
+    url: str, broker: KafkaBroker, entries: int, orders: int, environment: dict[str, str]
+) -> tuple[TopicSpace, Run, Run]:
+    """The floor and then send, a line each. Returns the topics, the outbox still full, and both figures."""
+    of_floor = in_a_process(floor, url, entries)
+    print(of_floor.line("floor"), flush=True)
+    space = TopicSpace(broker.bootstrap_servers)
+    fill(space, entries, orders)
+    ours = run_worker(space, url, entries, environment)
+    print(ours.line("send"), flush=True)
+    return space, of_floor, ours
+
+
 def half_load(space: TopicSpace, url: str, entries: int, orders: int, rate: float) -> str:
     """The latencies of a worker that is given `rate` entries a second, as its receipts tell them."""
     for plan in TOPICS:
@@ -264,12 +277,7 @@ def main(arguments: list[str] | None = None) -> None:
             f"send, {options.entries:,} entries of {options.orders:,} orders, {options.latency_ms} ms latency",
             flush=True,
         )
-        of_floor = in_a_process(floor, url, options.entries)
-        print(of_floor.line("floor"), flush=True)
-        space = TopicSpace(broker.bootstrap_servers)
-        fill(space, options.entries, options.orders)
-        ours = run_worker(space, url, options.entries, environment)
-        print(ours.line("send"), flush=True)
+        _, of_floor, ours = beside_the_floor(url, broker, options.entries, options.orders, environment)
         rate = ours.events / ours.seconds
         print(f"{'ratio':<12} {rate / (of_floor.events / of_floor.seconds):>9.0%} of the floor's rate", flush=True)
         if options.latency_ms:

@@ -1,0 +1,89 @@
+"""What the benches beside other people's programs share: how such a program is made, and its figures when warm.
+
+A peer prints how many records it has taken so far, a line each time, and nothing else. Its figures start when a third
+is done: a JVM has compiled what is hot by then, and whoever needs long to start is not judged by it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.benchmarks.measured import Run, between, cpu_s, rss_bytes
+from tests.support.children import Unavailable
+from tests.support.jars import class_path, java
+
+WARM_SHARE = 1 / 3
+LOOK_S = 0.1
+STOP_S_MAX = 30.0
+
+
+def beside(ours: Run, theirs: Run) -> str:
+    rate = (ours.events / ours.seconds) / (theirs.events / theirs.seconds)
+    cpu = (ours.cpu_seconds / ours.events) / (theirs.cpu_seconds / theirs.events)
+    return f"{'ratio':<12} {rate:>9.0%} of its rate, {cpu:.0%} of its CPU an event"
+
+
+def compiled(name: str, sources: Path, directory: Path) -> str:
+    """Compiles `Peer.java` beside its pom into `directory`. Returns the class path to run it with."""
+    jars = class_path(name, sources / "pom.xml")
+    compiler = Path(os.path.realpath(java())).with_name("javac")
+    subprocess.run([str(compiler), "-cp", jars, "-d", str(directory), str(sources / "Peer.java")], check=True)
+    return f"{directory}{os.pathsep}{jars}"
+
+
+def installed(directory: Path, python: str, packages: Sequence[str]) -> Path:
+    """Makes `directory` an environment with `packages`, of a Python that is here ("3.12", ">=3.12" or its path).
+    Returns its Python. Raises Unavailable."""
+    made = directory / "bin" / "python"
+    for command in (
+        ["venv", "--quiet", "--no-python-downloads", "--python", python, str(directory)],
+        ["pip", "install", "--quiet", "--python", str(made), *packages],
+    ):
+        uv = Path(sys.executable).with_name("uv")
+        done = subprocess.run([str(uv), *command], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Unavailable(f"{packages[0]} cannot be installed: {done.stderr.strip()}")
+    return made
+
+
+def run_java(
+    class_path: str, arguments: Sequence[str], events: int, s_max: float, *, settings: Sequence[str] = ()
+) -> Run:
+    return run_peer([java(), "-Xmx512m", *settings, "-cp", class_path, "Peer", *arguments], events, s_max)
+
+
+def run_peer(command: Sequence[str], events: int, s_max: float) -> Run:
+    """Its figures from `WARM_SHARE` of `events` to their end, of its one process."""
+    peer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    taken = 0
+
+    def follow() -> None:
+        nonlocal taken
+        assert peer.stdout is not None
+        for line in peer.stdout:
+            taken = int(line)
+
+    threading.Thread(target=follow, daemon=True).start()
+    try:
+        deadline_s = time.monotonic() + s_max
+        looks: list[tuple[float, float, int]] = []
+        while taken < events:
+            assert peer.poll() is None, "the peer has ended"
+            assert time.monotonic() < deadline_s, f"the peer took {taken} of {events}"
+            if taken > events * WARM_SHARE and (not looks or taken > looks[-1][2]):
+                looks.append((time.monotonic(), cpu_s(peer.pid), taken))
+            time.sleep(LOOK_S)
+        return between(looks, rss_bytes(peer.pid))
+    finally:
+        peer.terminate()
+        try:
+            peer.wait(STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            peer.kill()
+            peer.wait()
