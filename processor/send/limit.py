@@ -74,8 +74,9 @@ class LimitState(Enum):
 class Limit:
     """Mutable. `value` is the limit; `_best_s` the latency of a server without a queue, as far as known (0:
     not yet); `_before` is (limit, latency) of the last step of a look, `_fell` whether latency fell with that
-    step; `_calm` counts the rounds of growth since the limit was last found too high; the fields of a round are reset by `_begin`. `late_s` is how late the loop was for its last timer, `round_s`
-    how long it took over its last answers."""
+    step; `_calm` counts the rounds of growth since the limit was last found too high; the fields of a round
+    are reset by `_begin`. `late_s` is how late the loop was for its last timer, `round_s` how long it took over
+    its last answers."""
 
     def __init__(self, maximum: int, random: Random, initial: int = 16) -> None:
         assert maximum >= 1

@@ -4,8 +4,8 @@
 The peer (`parallel_consumer/Peer.java`, compiled here) reads the outbox that send has read and posts what send's floor
 posts to the same server: its Vert.x engine, one request in flight an order, what is finished beyond the committed
 offset in the commit's metadata. It writes no receipts and has no quota, no dead letters, no metrics and no breaker:
-what it costs is what such a program costs before it does anything of that. Its figures are of a warm JVM, from a third
-of the entries on; send's are from its start.
+what it costs is what such a program costs before it does anything of that. The figures of both are from a third of
+the entries on: those of a warm JVM.
 
 With more than one `--at-once`, the peer runs once with each.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from processor.topics import Topic
 from tests.benchmarks.measured import Run
-from tests.benchmarks.peers import beside, compiled, run_java
+from tests.benchmarks.peers import WARM_SHARE, beside, compiled, run_java
 from tests.benchmarks.send import HEADERS, WAIT_S_MAX, beside_the_floor, server
 from tests.support.kafka import KafkaBroker
 from tests.support.topics import TopicSpace
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
             f"{options.latency_ms} ms latency",
             flush=True,
         )
-        space, _, ours = beside_the_floor(url, broker, options.entries, options.orders, {})
+        space, _, ours = beside_the_floor(url, broker, options.entries, options.orders, {}, WARM_SHARE)
         for at_once in options.at_once:
             theirs = run_parallel_consumer(peer, space, url, options.entries, at_once)
             print(f"{theirs.line('parallel consumer')}, {at_once} at once", flush=True)

@@ -4,7 +4,8 @@
 The peer (`pyrallel_consumer/peer.py`) reads the outbox that send has read and posts what send's floor posts to the
 same server, one request in flight an order. It gets an environment of its own, in a temporary directory: it needs
 Python 3.12, which the bench looks for in PATH and does not fetch; without one, it is skipped and says so. It writes no
-receipts and has no quota, no dead letters, no metrics and no breaker. Its figures start at a third of the entries.
+receipts and has no quota, no dead letters, no metrics and no breaker. The figures of both start at a third of the
+entries.
 
 With more than one `--at-once`, the peer runs once with each.
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from processor.topics import Topic
 from tests.benchmarks.measured import Run
-from tests.benchmarks.peers import beside, installed, run_peer
+from tests.benchmarks.peers import WARM_SHARE, beside, installed, run_peer
 from tests.benchmarks.send import HEADERS, WAIT_S_MAX, beside_the_floor, server
 from tests.support.children import Unavailable
 from tests.support.kafka import KafkaBroker
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
                 f"{options.latency_ms} ms latency",
                 flush=True,
             )
-            space, _, ours = beside_the_floor(url, broker, options.entries, options.orders, {})
+            space, _, ours = beside_the_floor(url, broker, options.entries, options.orders, {}, WARM_SHARE)
             for at_once in options.at_once:
                 theirs = run_pyrallel_consumer(python, space, url, options.entries, at_once)
                 print(f"{theirs.line('pyrallel consumer')}, {at_once} at once", flush=True)

@@ -199,7 +199,8 @@ def write(space: TopicSpace, entries: int, orders: int, rate: float | None) -> N
     assert producer.flush(60) == 0
 
 
-def run_worker(space: TopicSpace, url: str, entries: int, environment: dict[str, str]) -> Run:
+def run_worker(space: TopicSpace, url: str, entries: int, environment: dict[str, str], from_share: float = 0.0) -> Run:
+    """Measured from that share of the entries on."""
     settings = space.environment | {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": "sk_test_bench"} | environment
     with (
         tempfile.TemporaryDirectory() as directory,
@@ -209,7 +210,7 @@ def run_worker(space: TopicSpace, url: str, entries: int, environment: dict[str,
         looks: list[tuple[float, float, int]] = []
         while (done := finished(worker, "send")) < entries:
             assert time.monotonic() < deadline_s, f"{done} of {entries}: {worker.log_tail()}"
-            if done:
+            if done > entries * from_share:
                 looks.append((time.monotonic(), cpu_s(worker.pid), done))
             time.sleep(LOOK_S)
         run = between(looks, rss_bytes(worker.pid))
@@ -218,14 +219,19 @@ def run_worker(space: TopicSpace, url: str, entries: int, environment: dict[str,
 
 
 def beside_the_floor(
-    url: str, broker: KafkaBroker, entries: int, orders: int, environment: dict[str, str]
+    url: str,
+    broker: KafkaBroker,
+    entries: int,
+    orders: int,
+    environment: dict[str, str],
+    from_share: float = 0.0,
 ) -> tuple[TopicSpace, Run, Run]:
     """The floor and then send, a line each. Returns the topics, the outbox still full, and both figures."""
     of_floor = in_a_process(floor, url, entries)
     print(of_floor.line("floor"), flush=True)
     space = TopicSpace(broker.bootstrap_servers)
     fill(space, entries, orders)
-    ours = run_worker(space, url, entries, environment)
+    ours = run_worker(space, url, entries, environment, from_share)
     print(ours.line("send"), flush=True)
     return space, of_floor, ours
 
