@@ -3,12 +3,14 @@ sequence is kept, and what goes out twice is bounded."""
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections import defaultdict
 
 import pytest
 
+from processor.config import Quota
 from processor.sandbox.hakuna_api import HakunaApi
 from processor.sandbox.loopback import Loopback
 from processor.sandbox.orders import Shop, shop
@@ -26,6 +28,8 @@ ORDERS = 1200
 IN_FLIGHT_MAX = 32
 KILLS = 3
 KILL_EVERY_S = 4.0
+QUOTA = Quota(40, 4.0)
+QUOTA_ORDERS = 120
 GROUP = "hakuna-processor.send"
 
 
@@ -39,12 +43,7 @@ def test_kill_9_loses_nothing_keeps_the_order_and_repeats_little(
     and never twice at once but for what was in flight at a kill; repeats are those of lost answers and kills."""
     chance = random.Random(5)
     installation = Installation(topic_space, schema_registry, partitions=4)
-    start_ms = round(time.time() * 1000) - 600_000
-    installation.play(shop(Shop(orders=ORDERS, rate=10, bad_share=0.0, seed=5, start_ms=start_ms)))
-    transform = start_worker("run", "--role", "transform", environment=installation.environment, name="transform")
-    until_idle([transform])
-    assert transform.terminate() == 0
-
+    fill_outbox(installation, ORDERS, start_worker)
     shares = {Fault.UNAVAILABLE: 0.01, Fault.RESET: 0.01, Fault.LOST_ANSWER: 0.01}
     hakuna = StandIn(HakunaApi(), Script(latency=Latency(median_ms=50), shares=shares))
     with Loopback(hakuna) as api:
@@ -89,6 +88,56 @@ def test_kill_9_loses_nothing_keeps_the_order_and_repeats_little(
     lost_answers = round(len(outbox) * 0.03)
     assert record.repeats <= KILLS * at_a_kill + lost_answers
     assert record.overlap_count <= KILLS * IN_FLIGHT_MAX, "two at once only where a killed worker's was under way"
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_no_window_has_more_than_the_quota_through_kills_joins_and_drains(
+    topic_space: TopicSpace, schema_registry: str, start_worker: StartWorker
+) -> None:
+    """A `kill -9` and a restart, a third worker that joins, one that drains: Hakuna, which counts strictly, answers
+    none of it with 429, and every entry ends."""
+    installation = Installation(topic_space, schema_registry, partitions=8)
+    fill_outbox(installation, QUOTA_ORDERS, start_worker)
+    hakuna = StandIn(HakunaApi(), Script(quota=QUOTA, latency=Latency(median_ms=20)))
+    with Loopback(hakuna) as api:
+        settings = installation.space.environment | {
+            "HAKUNA_BASE_URL": api.url,
+            "HAKUNA_API_KEY": SANDBOX_KEY,
+            "HAKUNA_QUOTA": str(QUOTA),
+        }
+
+        def start(name: str) -> Worker:
+            return start_worker("run", "--role", "send", environment=settings, name=name, await_ready=False)
+
+        first, second = start("first"), start("second")
+        wait_until(lambda: hakuna.record.requests >= QUOTA.requests, what="a window's requests", timeout_s=30)
+        second.kill()
+        second = start("second")
+        time.sleep(QUOTA.window_s)
+        third = start("third")
+        time.sleep(2 * QUOTA.window_s)
+        assert first.terminate() == 0
+        until_finished(topic_space)
+        assert {second.terminate(), third.terminate()} == {0}
+
+    entries = by_source(topic_space.records(Topic.OUTBOX), "entry-id").keys()
+    delivered = {json.loads(one.value() or b"")["entry_id"] for one in topic_space.records(Topic.DELIVERIES)}
+    rejected = by_source(topic_space.records(Topic.HAKUNA_DEAD_LETTERS), "entry-id").keys()
+    assert entries == delivered | rejected
+    assert len(entries) > 4 * QUOTA.requests, "too few to meet every turn"
+    assert hakuna.record.most_in(QUOTA.window_s) <= QUOTA.requests
+    assert "429" not in hakuna.record.statuses()
+
+
+def fill_outbox(installation: Installation, orders: int, start_worker: StartWorker) -> None:
+    """What a shop's orders become, all of it there before anything is sent."""
+    start_ms = round(time.time() * 1000) - 600_000
+    installation.play(shop(Shop(orders=orders, rate=10, bad_share=0.0, seed=5, start_ms=start_ms)))
+    transform = start_worker("run", "--role", "transform", environment=installation.environment, name="transform")
+    until_idle([transform])
+    assert transform.terminate() == 0
 
 
 def until_finished(space: TopicSpace) -> None:
