@@ -25,15 +25,13 @@ from tests.support.topics import TopicSpace
 
 HERE = Path(__file__).parent / "parallel_consumer"
 AT_ONCE = [256, 1000]  # the best of 100, 256 and 1,000 beside a server next door, and of those 50 ms away
-# On two cores the collector that a JVM takes by itself costs a third more CPU an entry.
-COLLECTOR = "-XX:+UseSerialGC"
 
 
 def run_parallel_consumer(class_path: str, space: TopicSpace, url: str, entries: int, at_once: int) -> Run:
     headers = [f"{name.decode()}={value.decode()}" for name, value in HEADERS]
     group, outbox = f"{space.prefix}parallel-consumer-{at_once}", space.name(Topic.OUTBOX)
     arguments = [space.bootstrap_servers, group, outbox, f"{url}/events", str(at_once), *headers]
-    return run_java(class_path, arguments, entries, WAIT_S_MAX, settings=[COLLECTOR])
+    return run_java(class_path, arguments, entries, WAIT_S_MAX)
 
 
 def main(arguments: list[str] | None = None) -> None:
