@@ -22,7 +22,7 @@ Invariants
 - a lane that waits holds nothing but itself: no slot, no worker, no other lane (but for the parcel it is
   bound to);
 - with `supersedes` a lane has one entry at most beside the one under way, always the newest, and the copy of a dead
-  letter never goes in the place of another one or after it;
+  letter never goes in the place of another one or after it, unless whoever pushes it knows that it is the newer;
 - a parcel is live or a replay's: those of a replay are likely to be refused again, and would spoil an array of others.
 
 Not chosen: a task per lane (thousands of them, 3 µs an entry); a priority queue over all entries (the heap is
@@ -372,7 +372,8 @@ class Lanes(Generic[EntryT]):
 
     def _supersede(self, lane: Lane[EntryT], pending: Pending[EntryT]) -> Pending[EntryT] | None:
         """A snapshot for a lane that may have one. The newer stays. The copy of a dead letter is older than all that
-        came of its order after that; what a replay sent through transform is as new as any. Returns the other."""
+        came of its order after that, where replays are told from live traffic; what a replay sent through transform is
+        as new as any. Returns the other."""
         queue = lane.queue
         assert len(queue) < 2, "a superseding lane holds one entry"
         before = queue[0] if queue else None

@@ -65,7 +65,7 @@ class SendSettings:
     partition_share: int = 4
     """One partition may fill a quarter of what is taken: a long lane behind a slow order must not stop the others."""
     poll_records_max: int = 500
-    """Records of one turn. More, and acknowledged receipts would wait for it."""
+    """Records of one turn. More, and acknowledged receipts would wait for it, and the event loop that stands still."""
     poll_s_max: float = 0.05
     """The longest wait for records; endings wait for it in a quiet hour."""
     catch_up_s_max: float | None = None

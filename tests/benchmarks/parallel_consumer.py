@@ -12,51 +12,21 @@ With more than one `--at-once`, the peer runs once with each.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
-from processor.topics import Topic
-from tests.benchmarks.measured import Run
-from tests.benchmarks.peers import WARM_SHARE, beside, compiled, run_java
-from tests.benchmarks.send import HEADERS, WAIT_S_MAX, beside_the_floor, server
-from tests.support.kafka import KafkaBroker
-from tests.support.topics import TopicSpace
+from tests.benchmarks.peers import compiled, run_java, send_beside, send_options
 
 HERE = Path(__file__).parent / "parallel_consumer"
 AT_ONCE = [256, 1000]  # the best of 100, 256 and 1,000 beside a server next door, and of those 50 ms away
 
 
-def run_parallel_consumer(class_path: str, space: TopicSpace, url: str, entries: int, at_once: int) -> Run:
-    headers = [f"{name.decode()}={value.decode()}" for name, value in HEADERS]
-    group, outbox = f"{space.prefix}parallel-consumer-{at_once}", space.name(Topic.OUTBOX)
-    arguments = [space.bootstrap_servers, group, outbox, f"{url}/events", str(at_once), *headers]
-    return run_java(class_path, arguments, entries, WAIT_S_MAX)
-
-
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--entries", type=int, default=100_000)
-    parser.add_argument("--orders", type=int, default=1000)
-    parser.add_argument("--latency-ms", type=int, default=0)
-    parser.add_argument("--at-once", type=int, nargs="+", default=AT_ONCE, help="the peer's max concurrency")
-    options = parser.parse_args(arguments)
-    with (
-        tempfile.TemporaryDirectory() as classes,
-        server(options.latency_ms) as url,
-        KafkaBroker() as broker,
-    ):
+    options = send_options(arguments, AT_ONCE)
+    with tempfile.TemporaryDirectory() as classes:
         peer = compiled("parallel-consumer", HERE, Path(classes))
-        print(
-            f"parallel consumer, {options.entries:,} entries of {options.orders:,} orders, "
-            f"{options.latency_ms} ms latency",
-            flush=True,
-        )
-        space, _, ours = beside_the_floor(url, broker, options.entries, options.orders, {}, WARM_SHARE)
-        for at_once in options.at_once:
-            theirs = run_parallel_consumer(peer, space, url, options.entries, at_once)
-            print(f"{theirs.line('parallel consumer')}, {at_once} at once", flush=True)
-            print(beside(ours, theirs), flush=True)
+        send_beside("parallel consumer", options, partial(run_java, peer))
 
 
 if __name__ == "__main__":

@@ -6,17 +6,21 @@ is done: a JVM has compiled what is hot by then, and whoever needs long to start
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from processor.topics import Topic
 from tests.benchmarks.measured import Run, between, cpu_s, rss_bytes
+from tests.benchmarks.send import HEADERS, WAIT_S_MAX, beside_the_floor, server
 from tests.support.children import Unavailable
 from tests.support.jars import class_path, java
+from tests.support.kafka import KafkaBroker
 
 WARM_SHARE = 1 / 3
 LOOK_S = 0.1
@@ -29,6 +33,34 @@ def beside(ours: Run, theirs: Run) -> str:
     rate = (ours.events / ours.seconds) / (theirs.events / theirs.seconds)
     cpu = (ours.cpu_seconds / ours.events) / (theirs.cpu_seconds / theirs.events)
     return f"{'ratio':<12} {rate:>9.0%} of its rate, {cpu:.0%} of its CPU an event"
+
+
+def send_options(arguments: list[str] | None, at_once: list[int]) -> argparse.Namespace:
+    """What a bench of send beside a peer is told. `at_once`: how many requests are best for the peer."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--entries", type=int, default=100_000)
+    parser.add_argument("--orders", type=int, default=1000)
+    parser.add_argument("--latency-ms", type=int, default=0)
+    parser.add_argument("--at-once", type=int, nargs="+", default=at_once, help="the peer's requests in flight")
+    return parser.parse_args(arguments)
+
+
+def send_beside(name: str, options: argparse.Namespace, run: Callable[[Sequence[str], int, float], Run]) -> None:
+    """send, and then the peer with each of `--at-once`, over the same outbox and the same server. `run` is given the
+    peer's arguments: bootstrap servers, group, topic, URL, requests in flight, then name=value for each header."""
+    headers = [f"{header.decode()}={value.decode()}" for header, value in HEADERS]
+    with server(options.latency_ms) as url, KafkaBroker() as broker:
+        print(
+            f"{name}, {options.entries:,} entries of {options.orders:,} orders, {options.latency_ms} ms latency",
+            flush=True,
+        )
+        space, _, ours = beside_the_floor(url, broker, options.entries, options.orders, {}, WARM_SHARE)
+        for at_once in options.at_once:
+            group = f"{space.prefix}{name.replace(' ', '-')}-{at_once}"
+            told = [space.bootstrap_servers, group, space.name(Topic.OUTBOX), f"{url}/events", str(at_once), *headers]
+            theirs = run(told, options.entries, WAIT_S_MAX)
+            print(f"{theirs.line(name)}, {at_once} at once", flush=True)
+            print(beside(ours, theirs), flush=True)
 
 
 def compiled(name: str, sources: Path, directory: Path) -> str:

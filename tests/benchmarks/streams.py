@@ -14,7 +14,7 @@ from pathlib import Path
 from processor.edges.avro import reader_file
 from processor.topics import ORDER_TOPICS
 from tests.benchmarks.measured import Run
-from tests.benchmarks.peers import compiled, run_java
+from tests.benchmarks.peers import beside, compiled, run_java
 from tests.benchmarks.transform import PARTITIONS, WAIT_S_MAX, loaded, run_floor, run_workers, site
 from tests.support.installation import Installation
 
@@ -46,9 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(ours.line(f"transform ×{count}"), flush=True)
             theirs = run_streams(made, events, count, peer)
             print(theirs.line(f"streams ×{count}"), flush=True)
-            rate = (ours.events / ours.seconds) / (theirs.events / theirs.seconds)
-            cpu = (theirs.cpu_seconds / theirs.events) / (ours.cpu_seconds / ours.events)
-            print(f"{'ratio':<12} {rate:>9.0%} of its rate, {cpu:.0%} by CPU an event", flush=True)
+            print(beside(ours, theirs), flush=True)
 
 
 if __name__ == "__main__":

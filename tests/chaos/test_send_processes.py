@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections import defaultdict
+from collections.abc import Callable
 
 import pytest
 
@@ -47,15 +48,7 @@ def test_kill_9_loses_nothing_keeps_the_order_and_repeats_little(
     shares = {Fault.UNAVAILABLE: 0.01, Fault.RESET: 0.01, Fault.LOST_ANSWER: 0.01}
     hakuna = StandIn(HakunaApi(), Script(latency=Latency(median_ms=50), shares=shares))
     with Loopback(hakuna) as api:
-        settings = installation.space.environment | {
-            "HAKUNA_BASE_URL": api.url,
-            "HAKUNA_API_KEY": SANDBOX_KEY,
-            "PROCESSOR_IN_FLIGHT_MAX": str(IN_FLIGHT_MAX),
-        }
-
-        def start(name: str) -> Worker:
-            return start_worker("run", "--role", "send", environment=settings, name=name, await_ready=False)
-
+        start = senders(topic_space, api.url, start_worker, PROCESSOR_IN_FLIGHT_MAX=str(IN_FLIGHT_MAX))
         workers = {name: start(name) for name in ("send-a", "send-b")}
         for kill in range(KILLS):
             time.sleep(KILL_EVERY_S)
@@ -102,15 +95,7 @@ def test_no_window_has_more_than_the_quota_through_kills_joins_and_drains(
     fill_outbox(installation, QUOTA_ORDERS, start_worker)
     hakuna = StandIn(HakunaApi(), Script(quota=QUOTA, latency=Latency(median_ms=20)))
     with Loopback(hakuna) as api:
-        settings = installation.space.environment | {
-            "HAKUNA_BASE_URL": api.url,
-            "HAKUNA_API_KEY": SANDBOX_KEY,
-            "HAKUNA_QUOTA": str(QUOTA),
-        }
-
-        def start(name: str) -> Worker:
-            return start_worker("run", "--role", "send", environment=settings, name=name, await_ready=False)
-
+        start = senders(topic_space, api.url, start_worker, HAKUNA_QUOTA=str(QUOTA))
         first, second = start("first"), start("second")
         wait_until(lambda: hakuna.record.requests >= QUOTA.requests, what="a window's requests", timeout_s=30)
         second.kill()
@@ -138,6 +123,16 @@ def fill_outbox(installation: Installation, orders: int, start_worker: StartWork
     transform = start_worker("run", "--role", "transform", environment=installation.environment, name="transform")
     until_idle([transform])
     assert transform.terminate() == 0
+
+
+def senders(space: TopicSpace, url: str, start_worker: StartWorker, **settings: str) -> Callable[[str], Worker]:
+    """What starts a send worker of that name."""
+    environment = space.environment | {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": SANDBOX_KEY} | settings
+
+    def start(name: str) -> Worker:
+        return start_worker("run", "--role", "send", environment=environment, name=name, await_ready=False)
+
+    return start
 
 
 def until_finished(space: TopicSpace) -> None:
