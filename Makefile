@@ -1,6 +1,10 @@
 # The commands of this repository. Each makes what it needs first; `make help` lists them.
 
-PYTHON ?= python3
+# A distribution's Python is built with a profile of itself; what pyenv or a plain ./configure makes is not, and a worker
+# takes a third more CPU on it. `make env PYTHON=...` takes another one.
+PYTHON ?= $(shell for python in /usr/bin/python3 python3; do \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	done; echo $$python)
 VENV := .venv
 BIN := $(VENV)/bin
 ENV_STAMP := $(VENV)/.complete
