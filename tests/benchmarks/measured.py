@@ -28,6 +28,21 @@ class Run(NamedTuple):
             f"({self.cpu_seconds / self.events * 1000:.3f} CPU-s per 1,000)  {self.rss_bytes / 1e6:>5.0f} MB"
         )
 
+    def beside_floor(self, floor: Run) -> str:
+        rate = (self.events / self.seconds) / (floor.events / floor.seconds)
+        cpu = (floor.cpu_seconds / floor.events) / (self.cpu_seconds / self.events)
+        return f"{'ratio':<12} {rate:>9.0%} of the floor's rate, {cpu:.0%} by CPU an event"
+
+
+def both(before: Run, after: Run) -> Run:
+    """A floor that ran before and after what is judged by it, as one: no machine here is as fast for long."""
+    return Run(
+        before.events + after.events,
+        before.seconds + after.seconds,
+        before.cpu_seconds + after.cpu_seconds,
+        max(before.rss_bytes, after.rss_bytes),
+    )
+
 
 LOOK_S = 0.25
 """Each look is answered by the worker itself: twenty a second were an eighth of transform's CPU."""

@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         with site() as (broker, registry_url):
             made, events = loaded(broker, registry_url, options.orders)
             print(f"quix streams, {events:,} events, one process a side", flush=True)
-            print(run_floor(made, events).line("floor"), flush=True)
+            run_floor(made, events)
             ours = run_workers(made, events, {})
             print(ours.line("transform"), flush=True)
             theirs = run_quix_streams(python, made, events)

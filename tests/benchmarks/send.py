@@ -36,7 +36,7 @@ from processor.edges.http_choice import tls_context
 from processor.edges.http_connection import HttpLimits
 from processor.edges.http_request import RequestTemplate
 from processor.topics import TOPICS, Topic
-from tests.benchmarks.measured import LOOK_S, Run, between, cpu_s, finished, in_a_process, rss_bytes
+from tests.benchmarks.measured import LOOK_S, Run, between, both, cpu_s, finished, in_a_process, rss_bytes
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
@@ -153,6 +153,12 @@ def floor(url: str, entries: int, answer: Any) -> None:
     answer.send(Run(entries, time.monotonic() - started_s, time.process_time() - started_cpu, usage.ru_maxrss * 1024))
 
 
+def run_floor(url: str, entries: int) -> Run:
+    of_floor = in_a_process(floor, url, entries)
+    print(of_floor.line("floor"), flush=True)
+    return of_floor
+
+
 # ---- send -----------------------------------------------------------------------------------------------------------
 
 
@@ -226,14 +232,13 @@ def beside_the_floor(
     environment: dict[str, str],
     from_share: float = 0.0,
 ) -> tuple[TopicSpace, Run, Run]:
-    """The floor and then send, a line each. Returns the topics, the outbox still full, and both figures."""
-    of_floor = in_a_process(floor, url, entries)
-    print(of_floor.line("floor"), flush=True)
+    """The floor, send, and the floor again. Returns the topics, the outbox still full, and both sides' figures."""
+    before = run_floor(url, entries)
     space = TopicSpace(broker.bootstrap_servers)
     fill(space, entries, orders)
     ours = run_worker(space, url, entries, environment, from_share)
     print(ours.line("send"), flush=True)
-    return space, of_floor, ours
+    return space, both(before, run_floor(url, entries)), ours
 
 
 def half_load(space: TopicSpace, url: str, entries: int, orders: int, rate: float) -> str:
@@ -285,7 +290,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
         _, of_floor, ours = beside_the_floor(url, broker, options.entries, options.orders, environment)
         rate = ours.events / ours.seconds
-        print(f"{'ratio':<12} {rate / (of_floor.events / of_floor.seconds):>9.0%} of the floor's rate", flush=True)
+        print(ours.beside_floor(of_floor), flush=True)
         if options.latency_ms:
             print(f"{'ceiling':<12} {rate * options.latency_ms / 1000 / options.orders:>9.0%} of orders / latency")
         if options.half_load:

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
             made, events = loaded(broker, registry_url, options.orders)
             print(f"streams, {events:,} events: {count} of our processes, {count} of its threads", flush=True)
             if count == 1:
-                print(run_floor(made, events).line("floor"), flush=True)
+                run_floor(made, events)
             ours = run_workers(made, events, {}, count)
             print(ours.line(f"transform ×{count}"), flush=True)
             theirs = run_streams(made, events, count, peer)

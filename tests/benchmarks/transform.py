@@ -1,8 +1,8 @@
 """transform beside its floor, in one run on one broker: `python -m tests.benchmarks.transform [--orders N]`.
 
 The floor is the least that any such program has to do, in one function (`floor`): consume, fastavro, a state in a
-dict, orjson, two transactional produces an event. The ratio is what counts: these machines are noisy, and both sides
-share the noise. CPU is of the whole process, librdkafka's threads included.
+dict, orjson, two transactional produces an event. It runs before and after, and the ratio to both is what counts: these
+machines are noisy. CPU is of the whole process, librdkafka's threads included.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from processor.sandbox.orders import Shop, shop
 from processor.sandbox.registry import RegistryApi
 from processor.sandbox.stand_in import StandIn
 from processor.topics import ORDER_TOPICS, Topic
-from tests.benchmarks.measured import LOOK_S, Run, between, cpu_s, finished, in_a_process, rss_bytes
+from tests.benchmarks.measured import LOOK_S, Run, between, both, cpu_s, finished, in_a_process, rss_bytes
 from tests.support.installation import Installation
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
@@ -41,13 +41,13 @@ PARTITIONS = 4
 WAIT_S_MAX = 600.0
 
 
-def floor(bootstrap: str, prefix: str, events: int, answer: Any) -> None:
+def floor(bootstrap: str, prefix: str, name: str, events: int, answer: Any) -> None:
     """What cannot be left out, and nothing else: no rules, no checks, no recovery, no metrics."""
     topics = {prefix + topic: parse_schema(json.loads(_bare(topic))) for topic in ORDER_TOPICS}
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
-            "group.id": prefix + "floor",
+            "group.id": prefix + name,
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
@@ -56,7 +56,7 @@ def floor(bootstrap: str, prefix: str, events: int, answer: Any) -> None:
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
-            "transactional.id": prefix + "floor",
+            "transactional.id": prefix + name,
             "linger.ms": 5,
             "compression.type": "lz4",
         }
@@ -65,7 +65,7 @@ def floor(bootstrap: str, prefix: str, events: int, answer: Any) -> None:
     consumer.subscribe(list(topics))
     state: dict[bytes, bytes] = {}
     done, started_s, started_cpu = 0, 0.0, 0.0
-    outbox, changelog = prefix + "floor.outbox", prefix + "floor.changelog"
+    outbox, changelog = f"{prefix}{name}.outbox", f"{prefix}{name}.changelog"
     while done < events:
         messages: list[Any] = consumer.consume(BATCH, 0.2)
         if not messages:
@@ -99,9 +99,13 @@ def _bare(topic: Topic) -> str:
     return reader_schema(topic).replace('"logicalType": "timestamp-millis"', '"x": 0')
 
 
-def run_floor(installation: Installation, events: int) -> Run:
-    installation.space.create("floor.outbox", "floor.changelog", partitions=PARTITIONS)
-    return in_a_process(floor, installation.space.bootstrap_servers, installation.space.prefix, events)
+def run_floor(installation: Installation, events: int, name: str = "floor") -> Run:
+    """`name` is its group's and its topics': another one reads all of it once more."""
+    space = installation.space
+    space.create(f"{name}.outbox", f"{name}.changelog", partitions=PARTITIONS)
+    of_floor = in_a_process(floor, space.bootstrap_servers, space.prefix, name, events)
+    print(of_floor.line("floor"), flush=True)
+    return of_floor
 
 
 def run_workers(installation: Installation, events: int, environment: dict[str, str], processes: int = 1) -> Run:
@@ -156,13 +160,11 @@ def main(arguments: list[str] | None = None) -> None:
     with site() as (broker, registry_url):
         made, events = loaded(broker, registry_url, options.orders)
         print(f"transform, {events:,} events of {options.orders:,} orders, one process a side", flush=True)
-        of_floor = run_floor(made, events)
-        print(of_floor.line("floor"), flush=True)
+        before = run_floor(made, events)
         ours = run_workers(made, events, environment)
         print(ours.line("transform"), flush=True)
-        rate = (ours.events / ours.seconds) / (of_floor.events / of_floor.seconds)
-        cpu = (of_floor.cpu_seconds / of_floor.events) / (ours.cpu_seconds / ours.events)
-        print(f"{'ratio':<12} {rate:>9.0%} of the floor's rate, {cpu:.0%} by CPU an event", flush=True)
+        after = run_floor(made, events, "floor-again")
+        print(ours.beside_floor(both(before, after)), flush=True)
 
 
 if __name__ == "__main__":
