@@ -17,6 +17,7 @@ its successor up for 14 s, after each broker restart and without a word).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -34,6 +35,17 @@ COMMITTED_S_MAX: Final = 5.0
 _TRIES_S: Final = (0.5, 1.5, 3.0)
 """What that is made of: a refusal of the group itself is told between two tries, and answered by silence in one."""
 assert sum(_TRIES_S) == COMMITTED_S_MAX
+_MOVING: Final = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    }
+)
+_MOVING_S_MAX: Final = 2.0
+"""How long a group may be without a coordinator before that is an outage: the first question about any group that a new
+cluster is asked makes the topic in which they are kept."""
+_MOVING_S: Final = 0.1
 _TOLD_MAX: Final = 10
 """What a consumer says that never joins: an error or two."""
 
@@ -59,12 +71,17 @@ class KafkaGroups:
         """
         if not partitions:
             return {}
-        complaints = Complaints(self._log)
-        consumer = self._consumer(group, complaints)
-        try:
-            answer, refused = _committed(consumer, [ck.TopicPartition(*partition) for partition in partitions])
-        finally:
-            consumer.close()
+        deadline_s = time.monotonic() + _MOVING_S_MAX
+        while True:
+            complaints = Complaints(self._log)
+            consumer = self._consumer(group, complaints)
+            try:
+                answer, refused = _committed(consumer, [ck.TopicPartition(*partition) for partition in partitions])
+            finally:
+                consumer.close()
+            if refused is None or refused.code() not in _MOVING or time.monotonic() > deadline_s:
+                break
+            time.sleep(_MOVING_S)
         if refused is not None:
             raise _refusal(f"the offsets of {group}", refused, complaints.text())
         return {

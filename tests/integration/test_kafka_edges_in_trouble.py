@@ -254,6 +254,14 @@ def test_a_commit_ends_in_time_where_no_broker_coordinates_the_group(monkeypatch
         transaction.close()
 
 
+def test_a_new_cluster_answers_the_first_question_about_a_group() -> None:
+    with KafkaBroker() as broker:
+        groups = KafkaGroups(made(broker.bootstrap_servers), client_id="test")
+        where = TopicPartition(SOURCE, 0)
+        assert groups.committed("nobody", [where]) == {where: Committed(None, "")}
+        assert list(groups.members("nobody")) == []
+
+
 @pytest.mark.chaos
 @pytest.mark.slow
 @pytest.mark.timeout(240)
