@@ -298,6 +298,14 @@ class KafkaAdmin:
         return BrokerOutage(f"{error.str()} ({complaint})" if complaint else error.str())
 
 
+NO_COORDINATOR_YET: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+"""A cluster whose first group this is makes its topic for offsets when it is asked: seconds, not a fault."""
 NOT_ALLOWED: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,

@@ -24,7 +24,7 @@ from typing import Final
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException
 
-from processor.edges.kafka_admin import NOT_ALLOWED, KafkaAdmin, Member
+from processor.edges.kafka_admin import NO_COORDINATOR_YET, NOT_ALLOWED, KafkaAdmin, Member
 from processor.edges.kafka_client import Complaints, KafkaSettings, LibraryLog, Log, error_of, merged, said, unusable
 from processor.errors import BrokerOutage, Fatal
 from processor.interfaces import Committed
@@ -35,17 +35,9 @@ COMMITTED_S_MAX: Final = 5.0
 _TRIES_S: Final = (0.5, 1.5, 3.0)
 """What that is made of: a refusal of the group itself is told between two tries, and answered by silence in one."""
 assert sum(_TRIES_S) == COMMITTED_S_MAX
-_MOVING: Final = frozenset(
-    {
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    }
-)
-_MOVING_S_MAX: Final = 2.0
-"""How long a group may be without a coordinator before that is an outage: the first question about any group that a new
-cluster is asked makes the topic in which they are kept."""
-_MOVING_S: Final = 0.1
+_NO_COORDINATOR_S_MAX: Final = 2.0
+"""How long a group may be without a coordinator, on top of that, before it is an outage."""
+_NO_COORDINATOR_S: Final = 0.1
 _TOLD_MAX: Final = 10
 """What a consumer says that never joins: an error or two."""
 
@@ -71,7 +63,7 @@ class KafkaGroups:
         """
         if not partitions:
             return {}
-        deadline_s = time.monotonic() + _MOVING_S_MAX
+        deadline_s = time.monotonic() + _NO_COORDINATOR_S_MAX
         while True:
             complaints = Complaints(self._log)
             consumer = self._consumer(group, complaints)
@@ -79,9 +71,9 @@ class KafkaGroups:
                 answer, refused = _committed(consumer, [ck.TopicPartition(*partition) for partition in partitions])
             finally:
                 consumer.close()
-            if refused is None or refused.code() not in _MOVING or time.monotonic() > deadline_s:
+            if refused is None or refused.code() not in NO_COORDINATOR_YET or time.monotonic() > deadline_s:
                 break
-            time.sleep(_MOVING_S)
+            time.sleep(_NO_COORDINATOR_S)
         if refused is not None:
             raise _refusal(f"the offsets of {group}", refused, complaints.text())
         return {

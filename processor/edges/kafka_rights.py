@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException
 
-from processor.edges.kafka_admin import ANSWER_S_MAX, KafkaAdmin
+from processor.edges.kafka_admin import ANSWER_S_MAX, NO_COORDINATOR_YET, KafkaAdmin
 from processor.edges.kafka_client import KafkaSettings, LibraryLog, error_of, merged
 
 _NEVER_GRANTED_MS: Final = 2_000_000_000
@@ -26,14 +26,6 @@ bits."""
 
 COORDINATOR_TRIES_MAX: Final = 20
 _COORDINATOR_S: Final = 0.25
-_NO_COORDINATOR_YET: Final = frozenset(
-    {
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-    }
-)
-"""A cluster whose first group this is makes its topic for offsets when it is asked: seconds, not a fault."""
 
 
 class Allowed(NamedTuple):
@@ -65,7 +57,7 @@ def group_rights(admin: KafkaAdmin, group: str) -> Allowed:
             code = error_of(refused).code() if isinstance(refused, KafkaException) else None
             if code == KafkaError.GROUP_ID_NOT_FOUND:
                 return Allowed(None)
-            if code not in _NO_COORDINATOR_YET:
+            if code not in NO_COORDINATOR_YET:
                 return Allowed(None, _why(refused))
             time.sleep(_COORDINATOR_S)
         else:
