@@ -295,7 +295,12 @@ class KafkaAdmin:
         self._admin.poll(0)  # the error callback and the log are heard of in here alone
         complaint = self._complaints.text()
         self.went_wrong(refused)
-        return BrokerOutage(f"{error.str()} ({complaint})" if complaint else error.str())
+        kind = NoCoordinatorYet if error.code() in NO_COORDINATOR_YET else BrokerOutage
+        return kind(f"{error.str()} ({complaint})" if complaint else error.str())
+
+
+class NoCoordinatorYet(BrokerOutage):
+    """One that is over in a moment, most often: see `NO_COORDINATOR_YET`."""
 
 
 NO_COORDINATOR_YET: Final = frozenset(

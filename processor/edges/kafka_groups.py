@@ -18,17 +18,19 @@ its successor up for 14 s, after each broker restart and without a word).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException
 
-from processor.edges.kafka_admin import NO_COORDINATOR_YET, NOT_ALLOWED, KafkaAdmin, Member
+from processor.edges.kafka_admin import NO_COORDINATOR_YET, NOT_ALLOWED, KafkaAdmin, Member, NoCoordinatorYet
 from processor.edges.kafka_client import Complaints, KafkaSettings, LibraryLog, Log, error_of, merged, said, unusable
 from processor.errors import BrokerOutage, Fatal
 from processor.interfaces import Committed
 from processor.records import TopicPartition
+
+T = TypeVar("T")
 
 COMMITTED_S_MAX: Final = 5.0
 """The longest wait for offsets, in which a worker's own group is not polled; far below `max.poll.interval.ms`."""
@@ -63,17 +65,19 @@ class KafkaGroups:
         """
         if not partitions:
             return {}
-        deadline_s = time.monotonic() + _NO_COORDINATOR_S_MAX
-        while True:
-            complaints = Complaints(self._log)
-            consumer = self._consumer(group, complaints)
-            try:
-                answer, refused = _committed(consumer, [ck.TopicPartition(*partition) for partition in partitions])
-            finally:
-                consumer.close()
-            if refused is None or refused.code() not in NO_COORDINATOR_YET or time.monotonic() > deadline_s:
-                break
-            time.sleep(_NO_COORDINATOR_S)
+        return _patiently(lambda: self._committed(group, partitions))
+
+    def members(self, group: str) -> Sequence[Member]:
+        """Who is in `group` now; nobody where there is no such group. Raises `BrokerOutage`, `Fatal`."""
+        return _patiently(lambda: KafkaAdmin(self._settings, client_id=self._client_id, log=self._log).members(group))
+
+    def _committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+        complaints = Complaints(self._log)
+        consumer = self._consumer(group, complaints)
+        try:
+            answer, refused = _committed(consumer, [ck.TopicPartition(*partition) for partition in partitions])
+        finally:
+            consumer.close()
         if refused is not None:
             raise _refusal(f"the offsets of {group}", refused, complaints.text())
         return {
@@ -82,10 +86,6 @@ class KafkaGroups:
             )
             for part in answer
         }
-
-    def members(self, group: str) -> Sequence[Member]:
-        """Who is in `group` now; nobody where there is no such group. Raises `BrokerOutage`, `Fatal`."""
-        return KafkaAdmin(self._settings, client_id=self._client_id, log=self._log).members(group)
 
     def _consumer(self, group: str, complaints: Complaints) -> ck.Consumer:
         config = merged(
@@ -106,6 +106,18 @@ class KafkaGroups:
             return ck.Consumer(config, logger=LibraryLog(self._log))
         except KafkaException as refused:
             raise unusable(refused) from refused
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Asks again, by a client of its own each time, while the group has no coordinator yet."""
+    deadline_s = time.monotonic() + _NO_COORDINATOR_S_MAX
+    while True:
+        try:
+            return ask()
+        except NoCoordinatorYet:
+            if time.monotonic() > deadline_s:
+                raise
+        time.sleep(_NO_COORDINATOR_S)
 
 
 def _committed(
@@ -145,4 +157,5 @@ def _told(consumer: ck.Consumer) -> Iterator[ck.KafkaError]:
 def _refusal(about: str, error: ck.KafkaError, complaint: str | None) -> BrokerOutage | Fatal:
     if error.code() in NOT_ALLOWED:
         return Fatal(f"not allowed to ask about {about} (Describe): {said(error)}")
-    return BrokerOutage(f"{about}: {error.str()}{f' ({complaint})' if complaint else ''}")
+    kind = NoCoordinatorYet if error.code() in NO_COORDINATOR_YET else BrokerOutage
+    return kind(f"{about}: {error.str()}{f' ({complaint})' if complaint else ''}")

@@ -262,6 +262,12 @@ def test_a_new_cluster_answers_the_first_question_about_a_group() -> None:
         assert list(groups.members("nobody")) == []
 
 
+def test_a_new_cluster_says_of_its_first_group_that_nobody_is_in_it() -> None:
+    with KafkaBroker() as broker:
+        groups = KafkaGroups({"bootstrap.servers": broker.bootstrap_servers}, client_id="test")
+        assert list(groups.members("nobody")) == []
+
+
 @pytest.mark.chaos
 @pytest.mark.slow
 @pytest.mark.timeout(240)
