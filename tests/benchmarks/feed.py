@@ -25,7 +25,7 @@ from processor.edges.http_request import RequestTemplate
 from processor.hakuna import feed as hakuna_feed
 from processor.topics import TOPICS, Topic
 from tests.benchmarks import send, transform
-from tests.benchmarks.measured import Run, finished, in_a_process
+from tests.benchmarks.measured import Run, finished, run_floor
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
@@ -142,8 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
     transform.main(["--env", "HAKUNA_API=feed"])
     with send.server(0) as url, KafkaBroker() as broker:
         print(f"feed: send, {options.snapshots:,} snapshots in arrays of {ARRAY}", flush=True)
-        of_floor = in_a_process(floor, url, options.snapshots)
-        print(of_floor.line("floor"), flush=True)
+        of_floor = run_floor(floor, url, options.snapshots)
         space = TopicSpace(broker.bootstrap_servers)
         outbox = Outbox(space)
         for number in range(options.snapshots):
@@ -151,8 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
         outbox.flush()
         ours = send.run_worker(space, url, options.snapshots, FEED)
         print(ours.line("send"), flush=True)
-        ratio = ours.events / ours.seconds / (of_floor.events / of_floor.seconds)
-        print(f"{'ratio':<12} {ratio:>9.0%} of the floor's rate", flush=True)
+        print(ours.beside_floor(of_floor), flush=True)
         for utilisation in (0.1, 0.5, 0.9, 2.0):
             share, requests = superseded_share(TopicSpace(broker.bootstrap_servers), url, utilisation)
             print(f"{utilisation:>12.0%} of the quota: {share:.1%} superseded, {requests} requests", flush=True)

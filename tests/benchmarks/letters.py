@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
         _line("list", ours, tell)
         a_letter = (ours.cpu_seconds - start.cpu_seconds) / (letters - third) * 1e6
         tell(f"{'ratio':<12} {of_floor.seconds / ours.seconds:>9.0%} of the floor's rate, its start and end included")
-        of_its_cpu = of_floor.cpu_seconds / of_floor.events * 1e6 / a_letter
+        of_its_cpu = of_floor.cpu_us / a_letter
         tell(f"{'':<12} {of_its_cpu:>9.0%} of its speed by CPU and without them, {a_letter:.1f} µs a letter")
         some, all_of_them = planned(few, third), planned(many, letters)
         _line("plan, third", some, tell)

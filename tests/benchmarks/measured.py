@@ -21,17 +21,26 @@ class Run(NamedTuple):
     cpu_seconds: float
     rss_bytes: int
 
+    @property
+    def rate(self) -> float:
+        """Events a second."""
+        return self.events / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """µs CPU an event."""
+        return self.cpu_seconds / self.events * 1e6
+
     def line(self, name: str) -> str:
         return (
-            f"{name:<12} {self.events / self.seconds:>9,.0f} events/s  "
-            f"{self.cpu_seconds / self.events * 1e6:>6.1f} µs CPU an event "
-            f"({self.cpu_seconds / self.events * 1000:.3f} CPU-s per 1,000)  {self.rss_bytes / 1e6:>5.0f} MB"
+            f"{name:<12} {self.rate:>9,.0f} events/s  "
+            f"{self.cpu_us:>6.1f} µs CPU an event "
+            f"({self.cpu_us / 1000:.3f} CPU-s per 1,000)  {self.rss_bytes / 1e6:>5.0f} MB"
         )
 
     def beside_floor(self, floor: Run) -> str:
-        rate = (self.events / self.seconds) / (floor.events / floor.seconds)
-        cpu = (floor.cpu_seconds / floor.events) / (self.cpu_seconds / self.events)
-        return f"{'ratio':<12} {rate:>9.0%} of the floor's rate, {cpu:.0%} by CPU an event"
+        cpu = floor.cpu_us / self.cpu_us
+        return f"{'ratio':<12} {self.rate / floor.rate:>9.0%} of the floor's rate, {cpu:.0%} by CPU an event"
 
 
 def both(before: Run, after: Run) -> Run:
@@ -54,6 +63,13 @@ def between(looks: list[tuple[float, float, int]], rss: int) -> Run:
     assert len(looks) > 1, "too few events to measure by"
     (from_s, from_cpu_s, before), (to_s, to_cpu_s, after) = looks[0], looks[-1]
     return Run(after - before, to_s - from_s, to_cpu_s - from_cpu_s, rss)
+
+
+def run_floor(floor: Callable[..., None], *arguments: Any) -> Run:
+    """Its figures, a line of which is printed."""
+    of_floor = in_a_process(floor, *arguments)
+    print(of_floor.line("floor"), flush=True)
+    return of_floor
 
 
 def in_a_process(floor: Callable[..., None], *arguments: Any) -> Run:

@@ -30,9 +30,8 @@ COLLECTOR = "-XX:+UseSerialGC"
 
 
 def beside(ours: Run, theirs: Run) -> str:
-    rate = (ours.events / ours.seconds) / (theirs.events / theirs.seconds)
-    cpu = (ours.cpu_seconds / ours.events) / (theirs.cpu_seconds / theirs.events)
-    return f"{'ratio':<12} {rate:>9.0%} of its rate, {cpu:.0%} of its CPU an event"
+    cpu = ours.cpu_us / theirs.cpu_us
+    return f"{'ratio':<12} {ours.rate / theirs.rate:>9.0%} of its rate, {cpu:.0%} of its CPU an event"
 
 
 def send_options(arguments: list[str] | None, at_once: list[int]) -> argparse.Namespace:

@@ -23,7 +23,7 @@ from typing import Any
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from processor.topics import Topic
-from tests.benchmarks.measured import Run, cpu_s, finished, in_a_process, rss_bytes
+from tests.benchmarks.measured import Run, cpu_s, finished, rss_bytes, run_floor
 from tests.benchmarks.order_states import key_of, states
 from tests.benchmarks.transform import PARTITIONS, WAIT_S_MAX, site
 from tests.support.installation import Installation
@@ -89,8 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
         made = Installation(TopicSpace(broker.bootstrap_servers), registry_url, partitions=PARTITIONS)
         written = fill(made, options.orders)
         print(f"restore, {options.orders:,} orders of {written / options.orders:.0f} bytes", flush=True)
-        of_floor = in_a_process(floor, broker.bootstrap_servers, made.space.name(Topic.CHANGELOG), options.orders)
-        print(of_floor.line("floor"), flush=True)
+        of_floor = run_floor(floor, broker.bootstrap_servers, made.space.name(Topic.CHANGELOG), options.orders)
         with Worker(
             "run",
             "--role",
@@ -101,8 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
         ) as worker:
             run = restored(worker, options.orders)
             print(run.line("restore"), flush=True)
-            rate = (run.events / run.seconds) / (of_floor.events / of_floor.seconds)
-            print(f"{'ratio':<12} {rate:>9.0%} of the rate of only reading it", flush=True)
+            print(f"{'ratio':<12} {run.rate / of_floor.rate:>9.0%} of the rate of only reading it", flush=True)
             chance = random.Random(1)
             for number in range(LATE_EVENTS):
                 at = chance.randrange(options.orders)

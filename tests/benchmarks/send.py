@@ -36,7 +36,7 @@ from processor.edges.http_choice import tls_context
 from processor.edges.http_connection import HttpLimits
 from processor.edges.http_request import RequestTemplate
 from processor.topics import TOPICS, Topic
-from tests.benchmarks.measured import LOOK_S, Run, between, both, cpu_s, finished, in_a_process, rss_bytes
+from tests.benchmarks.measured import LOOK_S, Run, between, both, cpu_s, finished, rss_bytes, run_floor
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
@@ -153,12 +153,6 @@ def floor(url: str, entries: int, answer: Any) -> None:
     answer.send(Run(entries, time.monotonic() - started_s, time.process_time() - started_cpu, usage.ru_maxrss * 1024))
 
 
-def run_floor(url: str, entries: int) -> Run:
-    of_floor = in_a_process(floor, url, entries)
-    print(of_floor.line("floor"), flush=True)
-    return of_floor
-
-
 # ---- send -----------------------------------------------------------------------------------------------------------
 
 
@@ -233,12 +227,12 @@ def beside_the_floor(
     from_share: float = 0.0,
 ) -> tuple[TopicSpace, Run, Run]:
     """The floor, send, and the floor again. Returns the topics, the outbox still full, and both sides' figures."""
-    before = run_floor(url, entries)
+    before = run_floor(floor, url, entries)
     space = TopicSpace(broker.bootstrap_servers)
     fill(space, entries, orders)
     ours = run_worker(space, url, entries, environment, from_share)
     print(ours.line("send"), flush=True)
-    return space, both(before, run_floor(url, entries)), ours
+    return space, both(before, run_floor(floor, url, entries)), ours
 
 
 def half_load(space: TopicSpace, url: str, entries: int, orders: int, rate: float) -> str:
@@ -289,13 +283,12 @@ def main(arguments: list[str] | None = None) -> None:
             flush=True,
         )
         _, of_floor, ours = beside_the_floor(url, broker, options.entries, options.orders, environment)
-        rate = ours.events / ours.seconds
         print(ours.beside_floor(of_floor), flush=True)
         if options.latency_ms:
-            print(f"{'ceiling':<12} {rate * options.latency_ms / 1000 / options.orders:>9.0%} of orders / latency")
+            print(f"{'ceiling':<12} {ours.rate * options.latency_ms / 1000 / options.orders:>9.0%} of orders / latency")
         if options.half_load:
             again = TopicSpace(broker.bootstrap_servers)
-            print(half_load(again, url, options.entries // 2, options.orders, rate / 2), flush=True)
+            print(half_load(again, url, options.entries // 2, options.orders, ours.rate / 2), flush=True)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from processor.sandbox.orders import Shop, shop
 from processor.sandbox.registry import RegistryApi
 from processor.sandbox.stand_in import StandIn
 from processor.topics import ORDER_TOPICS, Topic
-from tests.benchmarks.measured import LOOK_S, Run, between, both, cpu_s, finished, in_a_process, rss_bytes
+from tests.benchmarks import measured
+from tests.benchmarks.measured import LOOK_S, Run, between, both, cpu_s, finished, rss_bytes
 from tests.support.installation import Installation
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
@@ -103,9 +104,7 @@ def run_floor(installation: Installation, events: int, name: str = "floor") -> R
     """`name` is its group's and its topics': another one reads all of it once more."""
     space = installation.space
     space.create(f"{name}.outbox", f"{name}.changelog", partitions=PARTITIONS)
-    of_floor = in_a_process(floor, space.bootstrap_servers, space.prefix, name, events)
-    print(of_floor.line("floor"), flush=True)
-    return of_floor
+    return measured.run_floor(floor, space.bootstrap_servers, space.prefix, name, events)
 
 
 def run_workers(installation: Installation, events: int, environment: dict[str, str], processes: int = 1) -> Run:
