@@ -2,16 +2,27 @@
 
 The tour, in the order in which an order travels:
 
-    records.py        the nouns: Record, OrderEvent, Order, OutboxEntry
-    transform/        consume → merge by time → decode → apply to the state → outbox (`transformer.py`: the loop)
-    hakuna/           what Hakuna wants to be told and what it answers
-    send/             lanes, offsets, pace, retries (`sender.py`: the loop)
-    hako/, stock/     the same for Hako: what it wants and answers; the newest value of each object, in arrays
-    dead_letters/     the letter, the flood guard, the holds
-    edges/            Kafka, Avro, HTTP, RocksDB, metrics: the only importers of their libraries
-    runtime.py        what is made of what, and how a process begins and ends
-    cli/              one thin module a command
-    sandbox/          stand-ins for the APIs, an order generator, a broker: for the demo and local work
+    records.py       the nouns: Record, OrderEvent, Order, OutboxEntry
+    transform/       consume → merge by time → decode → apply to the state → outbox (`transformer.py`: the loop)
+    hakuna/          what Hakuna wants to be told and what it answers
+    send/            the outbox to the API: `kafka_thread/` and `event_loop/`, and what both share
+    hako/            the same for Hako: what it wants and answers; the newest value of each object, in arrays
+    letters/         the dead letter, the flood guard, the holds: what the data path and the commands share
+    operate/         what the commands do: check, status, order, replay, recover
+    edges/           Kafka, Avro, HTTP, RocksDB, metrics: the only importers of their libraries
+    run/             what is made of what, and how a process begins and ends
+    cli/             one thin module a command
+    sandbox/         stand-ins for the APIs, an order generator, a broker: for the demo and local work
 
-Beside them: config.py (settings), topics.py (TOPICS), errors.py (what is done about what), interfaces.py (the seams).
+Beside them:
+
+    config.py        settings
+    topics.py        TOPICS, and what `topics create` will do
+    errors.py        what is done about what
+    interfaces.py    the seams
+    verdicts.py      what an answer means, and what a server says of when to come back
+    watch.py         progress, and how long none is fine
+    moments.py       times as a person writes them
+    schemas_plan.py  what `schemas register` will do
+    __main__.py      `python -m processor`
 """

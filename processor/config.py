@@ -1,7 +1,7 @@
 """Settings: every name, default, unit, range and relation, read from the environment once and checked together.
 
-Owned by the composition root (`processor/runtime.py`) and `check`. `load` either returns a frozen `Settings` or raises
-`Unusable` with every problem at once, since a deployment that learns of one mistake per restart takes an evening.
+Owned by the composition root (`processor/run/process.py`) and `check`. `load` either returns a frozen `Settings` or
+raises `Unusable` with every problem at once: a deployment that learns of one mistake a restart takes an evening.
 
 Names are environment variables with the prefixes `KAFKA_`, `SCHEMA_REGISTRY_`, `HAKUNA_`, `HAKO_` and `PROCESSOR_`;
 an unknown one is an error that names the nearest known one, because a misspelt setting that is silently ignored is
@@ -258,7 +258,7 @@ def setting(name: str, parse: Callable[[str], Any], default: str | None, unit: s
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a process is told. Fields are declared by `setting`; the README's table is made from them."""
+    """Everything a process is told. Fields are declared by `setting`; the table in deploy/SETTINGS.md says the same."""
 
     bootstrap_servers: str = setting(
         "KAFKA_BOOTSTRAP_SERVERS", host_port, "", "host:port,…", "The Kafka brokers to ask first"

@@ -4,6 +4,12 @@
 
 Exit codes, the same for every command: 0 done, and all is well; 1 it could not be done, what was asked about is not
 well, or the command line makes no sense; 78 the settings (or what they point at) cannot work; 130 interrupted.
+
+    run.py, check.py, topics.py, schemas.py, status.py, order.py, sku.py, rewind.py, resend.py, simulate.py, demo.py
+                     a command each
+    dead_letters/    the `dead-letters` commands
+    settings.py      how a command gets its settings, and says that no broker answers
+    output.py        JSON or a table on standard output
 """
 
 from __future__ import annotations
@@ -126,7 +132,7 @@ class _Lazy(click.Group):
 def main() -> None:
     """Order events from Kafka to Hakuna: exactly once up to the outbox, in order to the API.
 
-    Settings are environment variables; the README has the table.
+    Settings are environment variables; deploy/SETTINGS.md has the table.
 
     \b
     hakuna-processor check && hakuna-processor run

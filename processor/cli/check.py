@@ -13,7 +13,7 @@ from processor.cli.output import interruptible, output_option, print_json, print
 from processor.cli.settings import UNUSABLE, env_file, environment
 
 if TYPE_CHECKING:
-    from processor.preflight.findings import Finding
+    from processor.operate.check.findings import Finding
 
 _STYLES: Final = {"sound": "green", "note": "yellow", "problem": "bold red"}
 
@@ -46,8 +46,8 @@ def command(role: str, try_key: bool | None, output: str, env_file: Path | None)
     hakuna-processor check --output json | jq '.findings[] | select(.verdict == "problem")'
     """
     from processor.config import Role
-    from processor.preflight.check import check
-    from processor.preflight.findings import problems
+    from processor.operate.check.check import check
+    from processor.operate.check.findings import problems
 
     roles = None if role == "all" else (Role(role),)
     settings = environment(env_file)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from processor.config import Settings
-    from processor.sandbox.orders import Shop
+    from processor.sandbox.shop.orders import Shop
 
 _SHOWN: Final = (
     "KAFKA_BOOTSTRAP_SERVERS",
@@ -61,8 +61,8 @@ def command(orders: int, rate: float, bad_share: float, seed: int, keep: bool, e
     # After the settings, so that a misspelt one is named at once.
     from rich.console import Console
 
-    from processor.sandbox.demo import SCRIPT
-    from processor.sandbox.orders import Shop
+    from processor.sandbox.demo.demo import SCRIPT
+    from processor.sandbox.shop.orders import Shop
 
     def plan(start_ms: int) -> Shop:
         return Shop(
@@ -80,8 +80,8 @@ def command(orders: int, rate: float, bad_share: float, seed: int, keep: bool, e
 
 def _demo(settings: Settings, plan: Callable[[int], Shop], console: Console, *, keep: bool) -> int:
     """The whole of it; the exit code."""
-    from processor.sandbox import live
-    from processor.sandbox.demo import demo
+    from processor.sandbox.demo import live
+    from processor.sandbox.demo.demo import demo
 
     began_s = time.monotonic()
     with demo(settings, keep=keep) as running:

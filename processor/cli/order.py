@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from processor.cli.brokers import asked_of_brokers
 from processor.cli.output import output_option, print_json, printable, show, table
-from processor.cli.settings import cluster_settings_or_exit, env_file
+from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file
 
 if TYPE_CHECKING:
     from processor.config import Settings
-    from processor.timeline.gather import Asked, Found
-    from processor.timeline.story import Fields, Happening
+    from processor.operate.order.gather import Asked, Found
+    from processor.operate.order.story import Fields, Happening
     from processor.topics import Topic
 
 
@@ -50,7 +49,7 @@ def command(
     hakuna-processor order ord-123 --output json | jq '.timeline[] | select(.kind == "dead_letter")'
     hakuna-processor order --since 2d --show-personal-data -- -an-id-with-a-dash
     """
-    from processor.timeline.gather import Asked
+    from processor.operate.order.gather import Asked
 
     asked = Asked(_moment(since, "--since"), _moment(until, "--until"), full)
     settings = cluster_settings_or_exit(env_file)
@@ -71,7 +70,7 @@ def _import_beside(settings: Settings, output: str) -> None:
     """What is needed once everything is read, imported while the brokers are waited for: a tenth of a second or two."""
 
     def load() -> None:
-        import processor.timeline.story
+        import processor.operate.order.story
 
         if settings.registry_url:
             import processor.edges.avro
@@ -86,12 +85,12 @@ def _import_beside(settings: Settings, output: str) -> None:
 
 
 def _told(settings: Settings, key: bytes, asked: Asked, *, personal: bool) -> tuple[Found, Sequence[Happening]]:
-    from processor.preflight.heard import Heard
-    from processor.timeline.gather import gather
+    from processor.operate.check.findings import Heard
+    from processor.operate.order.gather import gather
 
     found = gather(settings, key, asked, Heard(), lambda text: click.echo(text, err=True))
 
-    from processor.timeline.story import tell
+    from processor.operate.order.story import tell
 
     if not settings.registry_url:
         found.notes.append("what the source records say is not shown: SCHEMA_REGISTRY_URL is not set")
@@ -108,14 +107,14 @@ def _told(settings: Settings, key: bytes, asked: Asked, *, personal: bool) -> tu
 
 
 def _show(settings: Settings, happenings: Sequence[Happening]) -> None:
-    from processor.timeline.lines import line
+    from processor.operate.order.lines import line
 
     show(table(("time", "what", ""), (line(one, settings.topic_prefix) for one in happenings)))
 
 
 def _note(settings: Settings, shown: str, found: Found) -> None:
     """What a reader should know of how the timeline came about, on standard error."""
-    from processor.dead_letters.selection import iso
+    from processor.moments import iso
 
     if not found.anything:
         looked = f"its place, partition {found.partition} of the topics {settings.topic_prefix}*"
@@ -146,7 +145,7 @@ def _key(order_id: str) -> bytes:
 def _moment(text: str | None, option: str) -> int | None:
     if text is None:
         return None
-    from processor.dead_letters.selection import parse_moment
+    from processor.moments import parse_moment
 
     try:
         return parse_moment(text, int(time.time() * 1000))

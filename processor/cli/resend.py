@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from processor.cli.brokers import asked_of_brokers
 from processor.cli.output import output_option, print_json
 from processor.cli.rewind import moment_ms, nobody
-from processor.cli.settings import cluster_settings_or_exit, env_file
+from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file
 from processor.hakuna import Api
 
 if TYPE_CHECKING:
@@ -56,12 +55,12 @@ def _resent(settings: Settings, since_ms: int, *, dry_run: bool) -> dict[int, in
     """Orders by partition."""
     from processor.config import Role
     from processor.edges.clock import SystemClock
-    from processor.edges.kafka_admin import KafkaAdmin
-    from processor.edges.kafka_groups import KafkaGroups
-    from processor.edges.kafka_producer import KafkaProducer
-    from processor.edges.kafka_reader import KafkaReader
+    from processor.edges.kafka.admin import KafkaAdmin
+    from processor.edges.kafka.groups import KafkaGroups
+    from processor.edges.kafka.producer import KafkaProducer
+    from processor.edges.kafka.reader import KafkaReader
+    from processor.operate.recover import Writes, snapshots, touched
     from processor.records import TopicPartition
-    from processor.recovery.resend import Writes, snapshots, touched
     from processor.topics import Topic
 
     kafka, client_id, group = settings.librdkafka, "hakuna-processor-resend", settings.group(Role.TRANSFORM)

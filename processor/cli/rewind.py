@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from processor.cli.brokers import asked_of_brokers
 from processor.cli.output import output_option, print_json, printable, show, table
-from processor.cli.settings import cluster_settings_or_exit, env_file
+from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file
 from processor.config import Role
 
 if TYPE_CHECKING:
     from processor.config import Settings
-    from processor.edges.kafka_groups import KafkaGroups
-    from processor.recovery.rewind import Move
+    from processor.edges.kafka.groups import KafkaGroups
+    from processor.operate.recover import Move
 
 EARLIEST: Final = "earliest"
 
@@ -56,11 +55,11 @@ def command(role: str, to: str, dry_run: bool, output: str, env_file: Path | Non
 
 
 def _rewound(settings: Settings, role: Role, since_ms: int | None, *, dry_run: bool) -> list[Move]:
-    from processor.edges.kafka_admin import KafkaAdmin
-    from processor.edges.kafka_groups import KafkaGroups
-    from processor.edges.kafka_offsets import OffsetsOfGroup
+    from processor.edges.kafka.admin import KafkaAdmin
+    from processor.edges.kafka.changes import OffsetsOfGroup
+    from processor.edges.kafka.groups import KafkaGroups
+    from processor.operate.recover import moves
     from processor.records import Position, TopicPartition
-    from processor.recovery.rewind import moves
     from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
 
     sources = {Role.TRANSFORM: ORDER_TOPICS, Role.SEND: (Topic.OUTBOX,), Role.HAKO: STOCK_TOPICS}[role]
@@ -99,7 +98,7 @@ def nobody(groups: KafkaGroups, group: str) -> None:
 
 def moment_ms(text: str, option: str) -> int:
     """A time as an option gives it."""
-    from processor.dead_letters.selection import parse_moment
+    from processor.moments import parse_moment
 
     try:
         return parse_moment(text, int(time.time() * 1000))

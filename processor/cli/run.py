@@ -45,7 +45,7 @@ def command(role: str, env_file: Path | None) -> None:
 
     # After the settings, so that a misspelt one is named at once.
     from processor.edges import logs
-    from processor.runtime import run
+    from processor.run.process import run
 
     logs.configure(settings.log_format, settings.log_level)
     code = run(settings, roles)

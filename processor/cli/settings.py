@@ -1,6 +1,8 @@
 """How every command gets its settings: from the environment, over an env file where one is named.
 
 What reads them is imported when they are read, so that `--help` costs nothing of it.
+
+How a command that asks the brokers says that none answers: what stands at each address, and what to do.
 """
 
 from __future__ import annotations
@@ -9,9 +11,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
+
+from processor.cli.output import interruptible
 
 if TYPE_CHECKING:
     from processor.config import Role, Settings
@@ -69,3 +73,34 @@ def exit_unusable(unusable: Unusable) -> NoReturn:
     for problem in unusable.problems:
         click.echo(f"  {problem}", err=True)
     sys.exit(UNUSABLE)
+
+
+if TYPE_CHECKING:
+    from processor.config import Settings
+
+T = TypeVar("T")
+
+
+def asked_of_brokers(settings: Settings, ask: Callable[[], T]) -> T:
+    """What `ask` returns; where no broker answers, why not, and exit 1. Ctrl-C is heard while it waits."""
+    from processor.errors import BrokerOutage
+
+    def asked() -> T:
+        at_the_door(settings)
+        return ask()
+
+    try:
+        return interruptible(asked)
+    except BrokerOutage as outage:
+        raise click.ClickException(str(outage)) from outage
+
+
+def at_the_door(settings: Settings) -> None:
+    """Raises `BrokerOutage` where no address has a broker that can be spoken to: within seconds, with the reason."""
+    from processor.errors import BrokerOutage
+    from processor.operate.check.doors import closed
+
+    doors = closed(settings.bootstrap_servers, settings.kafka)
+    if doors:
+        lines = [f"{address} {what}; {remedy}" for address, what, remedy in doors]
+        raise BrokerOutage("\n  ".join(["no broker answers:", *lines]))

@@ -15,13 +15,13 @@ import orjson
 
 from processor.cli.settings import env_file, settings_or_exit
 from processor.config import Quota, Role, duration_s, quota
-from processor.sandbox.script import SANDBOX_KEY, Fault, Outage, Script
+from processor.sandbox.apis.script import SANDBOX_KEY, Fault, Outage, Script
 
 if TYPE_CHECKING:
     from processor.config import Settings
-    from processor.sandbox.orders import Shop
+    from processor.sandbox.shop.orders import Shop
+    from processor.sandbox.shop.stock import Changing
     from processor.sandbox.simulation import Simulation
-    from processor.sandbox.stock import Changing
 
 _HAKO_QUOTA: Final = "120/60s"
 
@@ -153,9 +153,9 @@ def command(
     # After the options, so that a wrong one is named at once.
     import time
 
-    from processor.sandbox.orders import Shop
+    from processor.sandbox.shop.orders import Shop
+    from processor.sandbox.shop.stock import Changing
     from processor.sandbox.simulation import Endpoints, Simulation
-    from processor.sandbox.stock import Changing
 
     replace = msgspec.structs.replace
     refused_countries = frozenset(country.lower() for country in countries)
@@ -203,10 +203,10 @@ def _run(simulation: Simulation, settings: Settings | None, plan: Shop, stock: C
 
 def _wrote(simulation: Simulation, settings: Settings, plan: Shop, stock: Changing | None) -> bool:
     """Whether the shop could write its records; says so either way."""
-    from processor.cli.brokers import at_the_door
+    from processor.cli.settings import at_the_door
     from processor.errors import Fatal
     from processor.errors import Outage as Unreachable
-    from processor.sandbox.writer import OrderWriter, Written
+    from processor.sandbox.shop.writer import OrderWriter, Written
     from processor.topics import ORDER_TOPICS, STOCK_TOPICS
 
     topics = (*(ORDER_TOPICS if plan.orders else ()), *(STOCK_TOPICS if stock is not None else ()))

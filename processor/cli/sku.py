@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from processor.cli.brokers import asked_of_brokers
 from processor.cli.output import output_option, print_json, printable, show, table
-from processor.cli.settings import cluster_settings_or_exit, env_file
+from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file
 
 if TYPE_CHECKING:
     from processor.config import Settings
-    from processor.timeline.sku import FoundSku
-    from processor.timeline.story import Happening
+    from processor.operate.order.sku import FoundSku
+    from processor.operate.order.story import Happening
 
 
 @click.command("sku", short_help="shows everything known of one SKU")
@@ -32,7 +31,7 @@ def command(sku: str, output: str, env_file: Path | None) -> None:
     hakuna-processor sku hk-001
     hakuna-processor sku hk-001 --output json | jq '.timeline[] | select(.kind == "delivery")'
     """
-    from processor.dead_letters.selection import iso
+    from processor.moments import iso
 
     settings = cluster_settings_or_exit(env_file)
     key = os.fsencode(sku)
@@ -42,7 +41,7 @@ def command(sku: str, output: str, env_file: Path | None) -> None:
         timeline = [one.as_json() for one in happenings]
         print_json({"sku": shown, "timeline": timeline})
     elif happenings:
-        from processor.timeline.sku import sku_line
+        from processor.operate.order.sku import sku_line
 
         rows = (("" if one.at_ms is None else iso(one.at_ms), *sku_line(one)) for one in happenings)
         show(table(("time", "what", ""), rows))
@@ -56,8 +55,8 @@ def command(sku: str, output: str, env_file: Path | None) -> None:
 def _told(settings: Settings, sku: bytes) -> tuple[FoundSku, Sequence[Happening]]:
     from processor.edges.avro import AvroDecoder, reader_schema
     from processor.edges.registry_http import RegistryHttp
-    from processor.preflight.heard import Heard
-    from processor.timeline.sku import gather_sku, tell_sku
+    from processor.operate.check.findings import Heard
+    from processor.operate.order.sku import gather_sku, tell_sku
     from processor.topics import Topic
 
     found = gather_sku(settings, sku, Heard())

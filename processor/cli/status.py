@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from processor.config import Settings
-    from processor.fleet.brokers import Brokers
-    from processor.fleet.view import FleetView, PartitionView
-    from processor.fleet.workers import Worker
+    from processor.operate.status.brokers import Brokers
+    from processor.operate.status.view import FleetView, PartitionView
+    from processor.operate.status.workers import Worker
 
 _QUIET_SHOWN = "every partition has a worker, and nothing waits"
 
@@ -82,7 +82,7 @@ class _Looking:
     def look(self) -> FleetView:
         from concurrent.futures import ThreadPoolExecutor
 
-        from processor.fleet.view import view
+        from processor.operate.status.view import view
 
         with ThreadPoolExecutor(1) as pool:
             workers = pool.submit(_ask_workers, self._urls)
@@ -90,10 +90,10 @@ class _Looking:
             return view(workers.result(), behind, trouble, int(time.time() * 1000))
 
     def _ask_brokers(self) -> tuple[Any, str | None]:
-        from processor.cli.brokers import at_the_door
+        from processor.cli.settings import at_the_door
         from processor.errors import BrokerOutage, Fatal
-        from processor.fleet.brokers import Brokers
-        from processor.preflight.heard import Heard
+        from processor.operate.check.findings import Heard
+        from processor.operate.status.brokers import Brokers
 
         try:
             if self._brokers is None:
@@ -107,7 +107,7 @@ class _Looking:
 def _ask_workers(urls: list[str]) -> list[Worker]:
     if not urls:
         return []
-    from processor.fleet.workers import ask
+    from processor.operate.status.workers import ask
 
     return ask(urls)
 
@@ -205,7 +205,7 @@ def _partition(one: PartitionView, now_ms: int, prefix: str) -> tuple[object, ..
 
 
 def _clock(at_ms: int) -> str:
-    from processor.dead_letters.selection import iso
+    from processor.moments import iso
 
     return iso(at_ms)
 

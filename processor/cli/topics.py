@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from processor.cli.brokers import asked_of_brokers
 from processor.cli.output import output_option, print_json, show, table
-from processor.cli.settings import cluster_settings_or_exit, env_file
+from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file
 
 if TYPE_CHECKING:
     from processor.config import Settings
-    from processor.edges.kafka_admin import KafkaAdmin
-    from processor.topics_plan import Step
+    from processor.edges.kafka.admin import KafkaAdmin
+    from processor.topics import Step
 
 _VISIBLE_S_MAX: Final = 10.0
 _SIGNS: Final = {"create": "+", "change": "~", "leave": " ", "refuse": "!"}
@@ -87,10 +86,9 @@ def create(env_file: Path | None, partitions: int, replication_factor: int, rete
 def _planned(file: Path | None, partitions: int, retention: str | None) -> tuple[Settings, Sequence[Step], KafkaAdmin]:
     retention_ms = _retention_ms(retention)
     settings = cluster_settings_or_exit(file)
-    from processor.edges.kafka_admin import KafkaAdmin
-    from processor.preflight.heard import Heard
-    from processor.topics import TOPICS
-    from processor.topics_plan import plan
+    from processor.edges.kafka.admin import KafkaAdmin
+    from processor.operate.check.findings import Heard
+    from processor.topics import TOPICS, plan
 
     admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-topics", log=Heard())
     names = [settings.topic(one.topic) for one in TOPICS]
@@ -101,7 +99,7 @@ def _planned(file: Path | None, partitions: int, retention: str | None) -> tuple
 def _do(steps: Sequence[Step], admin: KafkaAdmin, replicas: int, done: list[str]) -> None:
     """Returns when every broker that is asked knows of the new topics, so that whoever comes next finds them. Notes in
     `done` what it has done, for whoever hears of a failure in between."""
-    from processor.topics_plan import Action
+    from processor.topics import Action
 
     for step in steps:
         match step.action:

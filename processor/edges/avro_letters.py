@@ -14,10 +14,9 @@ from typing import Any
 import fastavro
 from fastavro.validation import ValidationError, validate
 
-from processor.dead_letters.patch import merged
-from processor.dead_letters.rebuild import Unsendable
 from processor.edges.avro import AvroDecoder, Schemas, _framing, _parsed
 from processor.errors import BadRecord
+from processor.letters.patch import Unsendable, merged
 from processor.records import Record
 
 

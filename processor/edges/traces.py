@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
-from processor.edges.http_request import PreparedRequest
+from processor.edges.http.request import PreparedRequest
 from processor.errors import Unusable
 from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, TransformMeter, Written
 

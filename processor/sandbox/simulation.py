@@ -18,15 +18,15 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from processor.records import Position
-from processor.sandbox.hako_api import HakoApi
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.history import Step
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.orders import Shop, shop
-from processor.sandbox.script import Script
-from processor.sandbox.stand_in import StandIn
-from processor.sandbox.stock import Changing, changing
-from processor.sandbox.writer import OrderWriter, Written, write_in_time
+from processor.sandbox.apis.hako_api import HakoApi
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import Script
+from processor.sandbox.apis.stand_in import StandIn
+from processor.sandbox.shop.history import Step
+from processor.sandbox.shop.orders import Shop, shop
+from processor.sandbox.shop.stock import Changing, changing
+from processor.sandbox.shop.writer import OrderWriter, Written, write_in_time
 
 _WINDOW_S: Final = 60.0
 

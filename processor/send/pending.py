@@ -10,7 +10,7 @@ from typing import Generic
 
 import msgspec
 
-from processor.dead_letters.holds import Hold
+from processor.letters.holds import Hold
 from processor.records import IgnoredReason, Record
 from processor.send.destination import EntryT
 from processor.verdicts import Delivered, Rejected

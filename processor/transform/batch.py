@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
-from processor.dead_letters.letter import Refusal, letter_headers
 from processor.errors import BadRecord, Fatal
+from processor.letters.letter import Refusal, letter_headers
 from processor.records import (
     HeaderName,
     IgnoredReason,

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple, assert_never
 
-from processor.dead_letters import letter
 from processor.hakuna import Api, events, feed
+from processor.letters import letter
 from processor.records import EntryType, HeaderName, Headers, Record
 from processor.transform.rules import Applied
 

@@ -30,7 +30,6 @@ from typing import Final
 
 import structlog
 
-from processor.dead_letters.flood import FloodGuard
 from processor.errors import (
     BrokerOutage,
     Fenced,
@@ -40,6 +39,7 @@ from processor.errors import (
     TransactionAborted,
 )
 from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reader, Stores, Topology, Transaction
+from processor.letters.flood import FloodGuard
 from processor.records import Position, TopicPartition
 from processor.transform.batch import Batch, Decider, Plan
 from processor.transform.merge import Input, Merge

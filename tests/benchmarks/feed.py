@@ -18,10 +18,10 @@ import httpx
 import uvloop
 from confluent_kafka import Producer
 
-from processor.edges.http import LeanTransport
-from processor.edges.http_choice import tls_context
-from processor.edges.http_connection import HttpLimits
-from processor.edges.http_request import RequestTemplate
+from processor.edges.http.choice import tls_context
+from processor.edges.http.connection import HttpLimits
+from processor.edges.http.pool import LeanTransport
+from processor.edges.http.request import RequestTemplate
 from processor.hakuna import feed as hakuna_feed
 from processor.topics import TOPICS, Topic
 from tests.benchmarks import send, transform

@@ -19,11 +19,11 @@ from random import Random
 import httpx
 
 from processor.config import Quota
-from processor.sandbox.hako_api import HakoApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.registry import RegistryApi
-from processor.sandbox.script import SANDBOX_KEY, Script
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.hako_api import HakoApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.registry import RegistryApi
+from processor.sandbox.apis.script import SANDBOX_KEY, Script
+from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import Topic
 from tests.benchmarks.measured import cpu_s, finished, rss_bytes
 from tests.support.installation import Installation

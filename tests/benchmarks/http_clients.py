@@ -26,9 +26,9 @@ import httptools
 import httpx
 import uvloop
 
-from processor.edges.http import LeanTransport
-from processor.edges.http_connection import HttpLimits, ReadResponse, fields
-from processor.edges.http_request import RequestTemplate, render
+from processor.edges.http.connection import HttpLimits, ReadResponse, fields
+from processor.edges.http.pool import LeanTransport
+from processor.edges.http.request import RequestTemplate, render
 
 BODY = b'{"type":"order_placed","data":"' + b"x" * 567 + b'"}'
 ANSWER = b'{"id":"evt_0191e3b27bbb","status":"accepted"}'

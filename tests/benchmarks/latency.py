@@ -17,7 +17,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from processor.records import HeaderName
-from processor.sandbox.orders import Shop, shop
+from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import ORDER_TOPICS, Topic
 from tests.benchmarks.transform import PARTITIONS, site
 from tests.support.installation import Installation

@@ -20,7 +20,7 @@ from typing import Any, Final
 import confluent_kafka as ck
 import msgspec
 
-from processor.dead_letters.letter import Refusal, letter_headers
+from processor.letters.letter import Refusal, letter_headers
 from processor.records import Record, Stage
 from processor.topics import TOPICS, Topic
 from tests.benchmarks.measured import Run, in_a_process, rss_bytes

@@ -12,10 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.orders import Shop, shop
-from processor.sandbox.registry import RegistryApi
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.registry import RegistryApi
+from processor.sandbox.apis.stand_in import StandIn
+from processor.sandbox.shop.orders import Shop, shop
 from tests.benchmarks import send
 from tests.benchmarks.measured import finished
 from tests.support.installation import Installation

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from processor.hakuna import Api, Orders
 from processor.records import OrderId, Record
-from processor.sandbox.history import Truncated
-from processor.sandbox.orders import Shop, shop
+from processor.sandbox.shop.history import Truncated
+from processor.sandbox.shop.orders import Shop, shop
 from processor.transform import order_state, rules
 from processor.transform.decode import ORDER_EVENT
 

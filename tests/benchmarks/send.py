@@ -31,10 +31,10 @@ import httpx
 import uvloop
 from confluent_kafka import Producer
 
-from processor.edges.http import LeanTransport
-from processor.edges.http_choice import tls_context
-from processor.edges.http_connection import HttpLimits
-from processor.edges.http_request import RequestTemplate
+from processor.edges.http.choice import tls_context
+from processor.edges.http.connection import HttpLimits
+from processor.edges.http.pool import LeanTransport
+from processor.edges.http.request import RequestTemplate
 from processor.topics import TOPICS, Topic
 from tests.benchmarks.measured import LOOK_S, Run, between, both, cpu_s, finished, rss_bytes, run_floor
 from tests.support.kafka import KafkaBroker

@@ -25,10 +25,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from fastavro.schema import parse_schema
 
 from processor.edges.avro import reader_schema
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.orders import Shop, shop
-from processor.sandbox.registry import RegistryApi
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.registry import RegistryApi
+from processor.sandbox.apis.stand_in import StandIn
+from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import ORDER_TOPICS, Topic
 from tests.benchmarks import measured
 from tests.benchmarks.measured import LOOK_S, Run, between, both, cpu_s, finished, rss_bytes

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import msgspec
 
-from processor.dead_letters.letter import LetterHead, letter_head
+from processor.letters.letter import LetterHead, letter_head
 from processor.records import OrderId, Reason
 from tests.chaos.send_api import Call
 from tests.chaos.send_world import TOPICS, World, entry_id

@@ -20,18 +20,18 @@ from random import Random
 import msgspec
 
 from processor.config import Quota
-from processor.dead_letters.holds import Holds
-from processor.edges.http_request import RequestTemplate
+from processor.edges.http.request import RequestTemplate
 from processor.hakuna.destination import HakunaEvents, HakunaFeed
+from processor.letters.holds import Holds
 from processor.records import EntryType, Headers, OutboxEntry, TopicPartition
-from processor.send.endpoint import Endpoint
+from processor.send.event_loop.endpoint import Endpoint
+from processor.send.event_loop.sender import Sender
 from processor.send.handover import Handover
-from processor.send.intake import OutboxIntake
+from processor.send.kafka_thread.intake import OutboxIntake
+from processor.send.kafka_thread.role import SendEdges, SendRole
+from processor.send.kafka_thread.takeover import HoldsPast
 from processor.send.meter import Endings, Gauges, PartitionLag, Requests
-from processor.send.role import SendEdges, SendRole
-from processor.send.sender import Sender
 from processor.send.settings import SenderSettings, SendSettings, SendTopics
-from processor.send.takeover import HoldsPast
 from tests.chaos.send_api import Script, ScriptedApi
 from tests.chaos.virtual_loop import VirtualLoop, VirtualSignal
 from tests.fakes.broker import FakeBroker

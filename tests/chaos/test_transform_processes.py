@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from processor.records import HeaderName
-from processor.sandbox.orders import Shop, shop
+from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
 from tests.conftest import not_to_be_had
 from tests.support.children import Unavailable

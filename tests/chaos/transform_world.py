@@ -20,9 +20,8 @@ from typing import Any, Final
 
 import orjson
 
-from processor.dead_letters.letter import letter_head
-from processor.edges.kafka_admin import Member
-from processor.edges.kafka_predecessors import Predecessors
+from processor.edges.kafka.admin import Member
+from processor.edges.kafka.predecessors import Predecessors
 from processor.errors import (
     BadRecord,
     BrokerOutage,
@@ -35,9 +34,10 @@ from processor.errors import (
 )
 from processor.hakuna import Api, Orders
 from processor.interfaces import Committed
+from processor.letters.letter import letter_head
 from processor.records import HeaderName, OrderEvent, OrderId, Reason, Record, Stage, TopicPartition
-from processor.sandbox.history import Step, Truncated
-from processor.sandbox.orders import Shop, shop
+from processor.sandbox.shop.history import Step, Truncated
+from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import merge, order_state
 from processor.transform.batch import Plan

@@ -33,10 +33,10 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.edges.http import Awaited, LeanTransport
-from processor.edges.http_choice import Bounded, Choice, Implementation, choose, tls_context, transport_for
-from processor.edges.http_connection import Connection, HttpLimits, Phase, ReadResponse
-from processor.edges.http_request import PreparedRequest, RequestTemplate
+from processor.edges.http.choice import Bounded, Choice, Implementation, choose, tls_context, transport_for
+from processor.edges.http.connection import Connection, HttpLimits, Phase, ReadResponse
+from processor.edges.http.pool import Awaited, LeanTransport
+from processor.edges.http.request import PreparedRequest, RequestTemplate
 from tests.support.http_servers import Authority, Peer, Script, answer, answering, authority, once, serving
 
 BODY = b'{"type":"order_placed"}'

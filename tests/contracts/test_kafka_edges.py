@@ -12,12 +12,12 @@ from typing import Protocol
 
 import pytest
 
-from processor.edges.kafka_client import Setting
-from processor.edges.kafka_consumer import Assignment, KafkaConsumer
-from processor.edges.kafka_groups import KafkaGroups
-from processor.edges.kafka_producer import KafkaProducer
-from processor.edges.kafka_reader import KafkaReader
-from processor.edges.kafka_transaction import KafkaTransaction, abort_left_behind
+from processor.edges.kafka.client import Setting
+from processor.edges.kafka.consumer import Assignment, KafkaConsumer
+from processor.edges.kafka.groups import KafkaGroups
+from processor.edges.kafka.producer import KafkaProducer
+from processor.edges.kafka.reader import KafkaReader
+from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
 from processor.errors import Fenced, StateCorrupt, TransactionAborted
 from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Committed, Consumer, Polled, Producer, Reader, Transaction
 from processor.records import Headers, Position, Record, TopicPartition

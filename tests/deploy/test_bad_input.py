@@ -11,11 +11,11 @@ import httpx
 import orjson
 import pytest
 
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.orders import Shop, shop
-from processor.sandbox.script import SANDBOX_KEY
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import SANDBOX_KEY
+from processor.sandbox.apis.stand_in import StandIn
+from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
 from tests.conftest import StartWorker, not_to_be_had
 from tests.deploy.manifests import built, containers, settings
@@ -26,7 +26,7 @@ from tests.support.children import Unavailable, wait_until
 from tests.support.installation import Installation
 from tests.support.processes import PROGRAM, Worker
 from tests.support.topics import TopicSpace
-from tests.unit.sandbox.reference import PLACED
+from tests.unit.sandbox.apis.reference import PLACED
 
 pytestmark = [pytest.mark.slow]
 

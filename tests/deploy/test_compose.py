@@ -10,7 +10,7 @@ import yaml
 
 from processor.cli import main
 from processor.config import Role, load
-from processor.sandbox.script import SANDBOX_KEY
+from processor.sandbox.apis.script import SANDBOX_KEY
 from tests.deploy.tools import DEPLOY, run, tool
 
 LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"

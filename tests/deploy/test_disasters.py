@@ -1,4 +1,4 @@
-"""The disasters of deploy/README.md, rehearsed on a real Kafka with its very commands.
+"""The disasters of deploy/RUNBOOK.md, rehearsed on a real Kafka with its very commands.
 
 `done("…")` is a command of the runbook: it must stand there as it is given here. What only an administrator's tools do
 (`kubectl scale`, `kafka-topics --delete`) is done by stopping workers and by Kafka's admin API.
@@ -19,11 +19,11 @@ import orjson
 import pytest
 
 from processor.config import Role
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.orders import Shop, shop
-from processor.sandbox.script import SANDBOX_KEY
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import SANDBOX_KEY
+from processor.sandbox.apis.stand_in import StandIn
+from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
 from tests.deploy.test_runbook import TEXT
 from tests.integration.test_whole_path import lag

@@ -12,11 +12,11 @@ import httpx
 import pytest
 import yaml
 
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.orders import Shop, shop
-from processor.sandbox.script import SANDBOX_KEY
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import SANDBOX_KEY
+from processor.sandbox.apis.stand_in import StandIn
+from processor.sandbox.shop.orders import Shop, shop
 from tests.deploy.conftest import REVISION
 from tests.deploy.containers import BASE, IMAGE, Engine
 from tests.deploy.manifests import built, of_kind

@@ -16,8 +16,8 @@ from cloudcoil.resources import Resource
 
 from processor.cli import main
 from processor.config import PREFIXES, Role, load
-from processor.runtime import _AFTER_DRAIN_S as AFTER_DRAIN_S
-from processor.sandbox.script import SANDBOX_KEY
+from processor.run.start import AFTER_DRAIN_S
+from processor.sandbox.apis.script import SANDBOX_KEY
 from tests.deploy import mirror
 from tests.deploy.manifests import OVERLAYS, Manifest, built, containers, of_kind, settings
 from tests.deploy.tools import DEPLOY
@@ -33,7 +33,7 @@ FOREIGN_KINDS: Mapping[str, type[Resource]] = {
 """Kinds that an operator brings. Their models ignore unknown keys, so a round trip is compared."""
 
 
-README = (DEPLOY / "README.md").read_text()
+SIZING = (DEPLOY / "SIZING.md").read_text()
 
 
 @cache
@@ -246,7 +246,7 @@ def test_every_worker_is_probed_spread_out_and_disrupted_one_at_a_time(name: str
 
 
 def test_resources_are_what_sizing_says() -> None:
-    (told,) = re.findall(r"so requests of (\d+), (\d+) and (\d+) MiB", README)
+    (told,) = re.findall(r"so requests of (\d+), (\d+) and (\d+) MiB", SIZING)
     asked = {
         one.workload: one.spec["resources"]["requests"]["memory"]
         for one in containers(overlay("production"))

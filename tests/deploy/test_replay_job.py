@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.script import Script
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import Script
+from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import Topic
 from tests.conftest import StartWorker
 from tests.deploy.manifests import Container, built, containers, settings

@@ -10,15 +10,15 @@ from typing import NamedTuple
 import pytest
 from confluent_kafka import Producer
 
-from processor.dead_letters.letter import Refusal, letter_headers
-from processor.dead_letters.survey import Field, Route
-from processor.preflight import rights
+from processor.letters.letter import Refusal, letter_headers
+from processor.operate.check import rights
+from processor.operate.replay.survey import Field, Route
 from processor.records import Record, Stage
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.registry import RegistryApi
-from processor.sandbox.script import Script
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.registry import RegistryApi
+from processor.sandbox.apis.script import Script
+from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import DEAD_LETTER_TOPICS, ORDER_TOPICS, STOCK_TOPICS, Topic
 from tests.conftest import StartWorker
 from tests.deploy.test_rights import Right, allow, documented

@@ -21,14 +21,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 
 from processor.config import Role
 from processor.hakuna import Api
-from processor.preflight.rights import TRANSACTIONAL, needed
+from processor.operate.check.rights import TRANSACTIONAL, needed
 from processor.records import Headers
-from processor.sandbox.hako_api import HakoApi
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.orders import Shop, shop
-from processor.sandbox.script import SANDBOX_KEY
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.hako_api import HakoApi
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import SANDBOX_KEY
+from processor.sandbox.apis.stand_in import StandIn
+from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
 from tests.conftest import StartWorker
 from tests.deploy.test_runbook import TEXT, table

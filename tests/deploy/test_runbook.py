@@ -1,4 +1,4 @@
-"""deploy/README.md says what the code does: topics, alerts, links, settings, commands."""
+"""The documents of deploy/ say what the code does: topics, alerts, links, settings, commands."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ from processor.records import Reason
 from processor.topics import DAY_MS, KEEP, TOPICS
 from tests.deploy.tools import DEPLOY
 
-TEXT = (DEPLOY / "README.md").read_text()
+PAGES = {path.name: path.read_text() for path in sorted(DEPLOY.glob("*.md"))}
+TEXT = "\n".join(PAGES.values())
 
 
 def anchor(heading: str) -> str:
@@ -18,7 +19,9 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-ANCHORS = {anchor(heading) for heading in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)}
+ANCHORS = {
+    name: {anchor(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)} for name, text in PAGES.items()
+}
 
 
 def table(heading: str) -> Iterator[list[str]]:
@@ -45,15 +48,19 @@ def test_every_alert_stands_here_with_its_severity_and_its_runbook() -> None:
     for name, severity, _, action in table("Alerts"):
         link = re.search(r"\(#(.*)\)", action)
         assert link is not None, name
-        told[name.strip("`")] = (severity, f"deploy/README.md#{link[1]}")
+        told[name.strip("`")] = (severity, f"deploy/RUNBOOK.md#{link[1]}")
     groups = yaml.safe_load((DEPLOY / "prometheus/alerts.rules.yaml").read_text())["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert told == {rule["alert"]: (rule["labels"]["severity"], rule["annotations"]["runbook"]) for rule in rules}
 
 
 def test_every_link_leads_somewhere() -> None:
-    assert set(re.findall(r"\]\(#([^)]*)\)", TEXT)) <= ANCHORS
-    assert len(ANCHORS) > 20
+    for name, text in PAGES.items():
+        for page, heading in re.findall(r"\]\(([\w.]*)#([^)]*)\)", text):
+            assert heading in ANCHORS[page or name], f"{name}: {page}#{heading}"
+        for page in re.findall(r"\]\((?!https?:)([\w./]+)(?:#[^)]*)?\)", text):
+            assert (DEPLOY / page).exists(), f"{name}: {page}"
+    assert sum(len(anchors) for anchors in ANCHORS.values()) > 20
 
 
 def test_every_runbook_says_the_symptom_and_what_good_looks_like() -> None:

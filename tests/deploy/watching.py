@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import httpx
 import yaml
 
-from processor.sandbox.script import SANDBOX_KEY
-from processor.sandbox.stock import REFUSED_SKU
+from processor.sandbox.apis.script import SANDBOX_KEY
+from processor.sandbox.shop.stock import REFUSED_SKU
 from tests.conftest import StartWorker
 from tests.deploy.tools import DEPLOY, tool
 from tests.support.children import ChildProcess, free_ports, wait_until

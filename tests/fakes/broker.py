@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from processor.edges.kafka_admin import Member
+from processor.edges.kafka.admin import Member
 from processor.interfaces import Committed
 from processor.records import Headers, Record, TopicPartition
 from tests.fakes.clock import FakeClock

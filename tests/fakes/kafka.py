@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any
 
-from processor.edges.kafka_producer import record_bytes
+from processor.edges.kafka.producer import record_bytes
 from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, StateCorrupt, TransactionAborted
 from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Acknowledged, Committed, Polled, Rebalance
 from processor.records import Headers, Position, Record, TopicPartition
@@ -69,7 +69,7 @@ class _Fetcher:
 
 
 class FakeConsumer:
-    """A member of a group. See `processor/edges/kafka_consumer.py` for the rules it keeps."""
+    """A member of a group. See `processor/edges/kafka/consumer.py` for the rules it keeps."""
 
     def __init__(
         self,
@@ -436,7 +436,7 @@ class _State(Enum):
 
 
 class FakeTransaction:
-    """See `processor/edges/kafka_transaction.py` for the rules it keeps."""
+    """See `processor/edges/kafka/transaction.py` for the rules it keeps."""
 
     def __init__(
         self,

@@ -14,12 +14,12 @@ import pytest
 from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]  # exported, unsaid
 
 from processor.config import Role
-from processor.edges import kafka_groups
 from processor.edges.avro import reader_schema
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.script import SANDBOX_KEY, Script
-from processor.sandbox.stand_in import StandIn
+from processor.edges.kafka import groups as kafka_groups
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import SANDBOX_KEY, Script
+from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import NEEDED, TOPICS, Topic
 from tests.support.children import free_ports, wait_until
 from tests.support.commands import ask, run_on_terminal

@@ -18,15 +18,15 @@ from typing import Any
 
 import pytest
 
-from processor.edges.kafka_consumer import ENDS_AGE_S_MAX
-from processor.edges.kafka_scan import KafkaScan, Window
+from processor.edges.kafka.consumer import ENDS_AGE_S_MAX
+from processor.edges.kafka.scan import KafkaScan, Window
+from processor.operate.order import windows
+from processor.operate.order.partitioner import by_murmur2
 from processor.records import Headers, Record
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.script import SANDBOX_KEY, Script
-from processor.sandbox.stand_in import StandIn
-from processor.timeline import windows
-from processor.timeline.partitioner import by_murmur2
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import SANDBOX_KEY, Script
+from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import Topic
 from tests.benchmarks import order as million
 from tests.support.children import free_ports, wait_until

@@ -16,18 +16,18 @@ from typing import Any
 import confluent_kafka as ck
 import pytest
 
-from processor.dead_letters.letter import DELIVERY_COUNT, Refusal, letter_headers
-from processor.dead_letters.listing import Tally
-from processor.dead_letters.reading import read
-from processor.dead_letters.selection import EVERYTHING
 from processor.edges.clock import SystemClock
-from processor.edges.kafka_reader import KafkaReader
+from processor.edges.kafka.reader import KafkaReader
+from processor.letters.letter import DELIVERY_COUNT, Refusal, letter_headers
+from processor.operate.replay.listing import Tally
+from processor.operate.replay.reading import read
+from processor.operate.replay.selection import EVERYTHING
 from processor.records import HeaderName, Headers, Record, Stage, TopicPartition
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.registry import RegistryApi
-from processor.sandbox.script import Script
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.registry import RegistryApi
+from processor.sandbox.apis.script import Script
+from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import Topic
 from tests.conftest import StartWorker
 from tests.support.children import wait_until

@@ -9,13 +9,13 @@ from typing import cast
 import msgspec
 import pytest
 
-from processor.dead_letters.resolutions import How, decode_resolution, letter_of
+from processor.letters.resolutions import How, decode_resolution, letter_of
 from processor.records import Reason
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.orders import REFUSED_PRODUCT, Shop, shop
-from processor.sandbox.script import SANDBOX_KEY, Latency, Script
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import SANDBOX_KEY, Latency, Script
+from processor.sandbox.apis.stand_in import StandIn
+from processor.sandbox.shop.orders import REFUSED_PRODUCT, Shop, shop
 from processor.topics import Topic
 from tests.conftest import StartWorker
 from tests.integration.test_whole_path import headers, wait_until_done

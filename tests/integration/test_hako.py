@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from processor.config import Quota
-from processor.sandbox.hako_api import HakoApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.script import SANDBOX_KEY, Latency, Script
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.hako_api import HakoApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import SANDBOX_KEY, Latency, Script
+from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import STOCK_TOPICS, Topic
 from tests.conftest import StartWorker
 from tests.integration.test_whole_path import headers, lag

@@ -13,13 +13,13 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]  # exported all the same
 
-from processor.edges.kafka_admin import KafkaAdmin
-from processor.edges.kafka_client import KafkaSettings
-from processor.edges.kafka_consumer import Assignment, KafkaConsumer
-from processor.edges.kafka_groups import KafkaGroups
-from processor.edges.kafka_producer import KafkaProducer
-from processor.edges.kafka_reader import KafkaReader
-from processor.edges.kafka_transaction import KafkaTransaction
+from processor.edges.kafka.admin import KafkaAdmin
+from processor.edges.kafka.client import KafkaSettings
+from processor.edges.kafka.consumer import Assignment, KafkaConsumer
+from processor.edges.kafka.groups import KafkaGroups
+from processor.edges.kafka.producer import KafkaProducer
+from processor.edges.kafka.reader import KafkaReader
+from processor.edges.kafka.transaction import KafkaTransaction
 from processor.errors import BrokerOutage, Fatal, Fenced, TransactionAborted
 from processor.interfaces import Committed
 from processor.records import Position, Record, TopicPartition

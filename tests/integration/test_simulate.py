@@ -15,15 +15,15 @@ import orjson
 import pytest
 from confluent_kafka import KafkaException
 
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.registry import RegistryApi
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.registry import RegistryApi
+from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
 from tests.support.children import REPOSITORY, ChildProcess, free_ports, wait_until
 from tests.support.json_output import printed
 from tests.support.processes import OWN_PREFIXES
 from tests.support.topics import TopicSpace
-from tests.unit.sandbox.reference import HEADERS, PLACED
+from tests.unit.sandbox.apis.reference import HEADERS, PLACED
 
 Simulate = Callable[..., ChildProcess]
 

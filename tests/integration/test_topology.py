@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from processor.edges.kafka_admin import KafkaAdmin
-from processor.edges.kafka_topology import KafkaTopology
+from processor.edges.kafka.admin import KafkaAdmin
+from processor.edges.kafka.topology import KafkaTopology
 from processor.errors import Fatal, Unusable
 from tests.fakes.clock import FakeClock
 from tests.support.topics import TopicSpace

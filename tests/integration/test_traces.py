@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.loopback import Loopback, Receive, Scope, Send
-from processor.sandbox.orders import REFUSED_PRODUCT
-from processor.sandbox.script import SANDBOX_KEY, Script
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback, Receive, Scope, Send
+from processor.sandbox.apis.script import SANDBOX_KEY, Script
+from processor.sandbox.apis.stand_in import StandIn
+from processor.sandbox.shop.orders import REFUSED_PRODUCT
 from processor.topics import Topic
 from tests.conftest import StartWorker
 from tests.support.children import wait_until

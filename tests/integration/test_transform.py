@@ -14,10 +14,10 @@ import pytest
 
 from processor.edges.avro import reader_schema
 from processor.records import Headers, Outcome
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.orders import Shop, shop
-from processor.sandbox.registry import RegistryApi
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.registry import RegistryApi
+from processor.sandbox.apis.stand_in import StandIn
+from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import ORDER_TOPICS, Topic
 from tests.conftest import StartWorker
 from tests.support.children import free_ports

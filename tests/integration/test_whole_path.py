@@ -12,11 +12,11 @@ import pytest
 from confluent_kafka import Message
 
 from processor.records import Outcome
-from processor.sandbox.hakuna_api import HakunaApi
-from processor.sandbox.loopback import Loopback
-from processor.sandbox.orders import Shop, shop
-from processor.sandbox.script import SANDBOX_KEY, Fault, Latency, Script
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import SANDBOX_KEY, Fault, Latency, Script
+from processor.sandbox.apis.stand_in import StandIn
+from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
 from tests.conftest import StartWorker
 from tests.support.installation import Installation

@@ -15,7 +15,7 @@ from fastavro.schema import parse_schema
 
 from processor.edges.avro import reader_schema
 from processor.records import Headers
-from processor.sandbox.history import Step, Truncated
+from processor.sandbox.shop.history import Step, Truncated
 from processor.topics import ORDER_TOPICS, STOCK_TOPICS, TOPICS, Topic
 from tests.support.topics import TopicSpace
 

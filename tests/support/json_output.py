@@ -1,9 +1,8 @@
-"""What the commands print as JSON, held against the schema that the README shows."""
+"""What the commands print as JSON, held against `schemas/command-output.schema.json`."""
 
 from __future__ import annotations
 
 import json
-import re
 from functools import cache
 from typing import Any
 
@@ -13,7 +12,7 @@ from tests.support.children import REPOSITORY
 
 
 def printed(command: str, out: str) -> Any:
-    """What `command` printed, parsed; fails the test where it is not what the README says."""
+    """What `command` printed, parsed; fails the test where it is not what the schema says."""
     told = json.loads(out)
     wrong = [f"{one.json_path}: {one.message}" for one in validator(command).iter_errors(told)]
     assert not wrong, wrong[:5]
@@ -22,9 +21,7 @@ def printed(command: str, out: str) -> Any:
 
 @cache
 def validator(command: str) -> Draft202012Validator:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"^```json$(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    schema = json.loads(text)
-    assert command in schema["$defs"], f"the README shows no schema of {command}"
+    schema = json.loads((REPOSITORY / "schemas" / "command-output.schema.json").read_text(encoding="utf-8"))
+    assert command in schema["$defs"], f"there is no schema of {command}"
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator({**schema, "$ref": f"#/$defs/{command}"})

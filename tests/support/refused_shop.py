@@ -14,9 +14,9 @@ from typing import Any
 import confluent_kafka as ck
 import msgspec
 
-from processor.dead_letters.selection import iso
-from processor.sandbox.script import SANDBOX_KEY
-from processor.sandbox.stand_in import StandIn
+from processor.moments import iso
+from processor.sandbox.apis.script import SANDBOX_KEY
+from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import Topic
 from tests.support.children import REPOSITORY
 from tests.support.installation import Installation

@@ -14,12 +14,12 @@ import httpx
 from confluent_kafka import KafkaException, Message
 
 from processor.config import load
-from processor.dead_letters.letter import LetterHead, letter_head
 from processor.edges.avro import reader_schema
 from processor.hakuna import Api, Orders
+from processor.letters.letter import LetterHead, letter_head
 from processor.records import HeaderName, Headers, Record
-from processor.runtime import decoders
-from processor.sandbox.history import Step
+from processor.run.transform import decoders
+from processor.sandbox.shop.history import Step
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform.rules import Rules
 from tests.support.installation import Installation

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from processor.config import Role
-from processor.topics import NEEDED, TOPICS, Topic, missing, problems
-from processor.topics_plan import Action, plan
+from processor.topics import NEEDED, TOPICS, Action, Topic, missing, plan, problems
 
 
 class There(NamedTuple):

@@ -49,7 +49,7 @@ def list_letters(filters: Filters, all_letters: bool, output: str, env_file: Pat
     with closing(_desk(env_file)) as desk:
         from processor.cli.dead_letters.counts import count, show_counts
         from processor.cli.dead_letters.progress import counting
-        from processor.dead_letters.listing import Tally
+        from processor.operate.replay.listing import Tally
 
         topics, selection = filters.resolved(desk)
         tally = Tally(selection)
@@ -139,9 +139,9 @@ def replay(
     with closing(_desk(env_file)) as desk:
         from processor.cli.dead_letters.desk import letters_s
         from processor.cli.dead_letters.runs import finish, refuse_resolved, run, stopped_early
-        from processor.dead_letters.campaign import Task
-        from processor.dead_letters.contents import as_sent
-        from processor.dead_letters.survey import Route
+        from processor.operate.replay.campaign import Task
+        from processor.operate.replay.contents import as_sent
+        from processor.operate.replay.survey import Route
 
         topics, selection = filters.resolved(desk)
         desk.needs_resolutions()
@@ -197,7 +197,7 @@ def discard(filters: Filters, text: str, everything: bool, dry_run: bool, output
         raise click.UsageError("--reason must say something: it is all that is left of the decision")
     with closing(_desk(env_file)) as desk:
         from processor.cli.dead_letters.runs import finish, refuse_resolved, run
-        from processor.dead_letters.campaign import Task
+        from processor.operate.replay.campaign import Task
 
         topics, selection = filters.resolved(desk)
         desk.needs_resolutions()
@@ -227,8 +227,8 @@ def abandon(topic: str, env_file: Path | None) -> None:
     with closing(_desk(env_file)) as desk:
         import msgspec
 
-        from processor.dead_letters.campaign import note_run, unfinished
-        from processor.dead_letters.resolutions import RunState
+        from processor.operate.replay.campaign import note_run, unfinished
+        from processor.operate.replay.noted import RunState
 
         (letters, *_), _ = desk.topics([topic])
         desk.needs_resolutions()
@@ -254,11 +254,11 @@ def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, 
     """
     age_ms = round(_duration(older_than, "--older-than") * 1000)
     with closing(_desk(env_file)) as desk:
-        from processor.cli.dead_letters.allowed import lacking, refused, say_refused
         from processor.cli.dead_letters.progress import counting
-        from processor.dead_letters.campaign import Refused, unfinished
-        from processor.dead_letters.purge import Purge
-        from processor.preflight.rights import to_purge
+        from processor.cli.dead_letters.runs import lacking, refused, say_refused
+        from processor.operate.check.rights import to_purge
+        from processor.operate.replay.campaign import Refused, unfinished
+        from processor.operate.replay.purge import Purge
 
         chosen, _ = desk.topics(topics)
         desk.needs_resolutions()
@@ -305,7 +305,7 @@ def _desk(file: Path | None) -> Desk:
 def _patch(file: Path | None) -> dict[str, Any] | None:
     if file is None:
         return None
-    from processor.dead_letters.patch import parse_patch
+    from processor.operate.replay.contents import parse_patch
 
     try:
         return parse_patch(file.read_bytes())

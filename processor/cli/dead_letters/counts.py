@@ -9,11 +9,11 @@ import click
 
 from processor.cli.dead_letters.desk import Desk
 from processor.cli.output import console, print_json, table
-from processor.dead_letters.listing import Count, Kind, Tally
-from processor.dead_letters.reading import read
-from processor.dead_letters.resolutions import Resolved
-from processor.dead_letters.selection import iso
-from processor.dead_letters.survey import home
+from processor.moments import iso
+from processor.operate.replay.listing import Count, Kind, Tally
+from processor.operate.replay.noted import Resolved
+from processor.operate.replay.reading import read
+from processor.operate.replay.survey import home
 from processor.records import TopicPartition
 
 

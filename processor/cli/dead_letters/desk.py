@@ -19,24 +19,22 @@ from typing import Any, Final
 import click
 
 from processor.config import Role, Settings
-from processor.dead_letters.campaign import Clients, Refused
-from processor.dead_letters.contents import Decode, Edit, Rebuild
-from processor.dead_letters.exclusive import SESSION_MS, Exclusive
-from processor.dead_letters.ledger import Ledger
-from processor.dead_letters.replay import Content
-from processor.dead_letters.survey import Field, Route
 from processor.edges.clock import SystemClock
-from processor.edges.kafka_admin import KafkaAdmin, TopicState
-from processor.edges.kafka_barrier import KafkaBarrier
-from processor.edges.kafka_client import KafkaSettings
-from processor.edges.kafka_consumer import Assignment, KafkaConsumer
-from processor.edges.kafka_groups import KafkaGroups
-from processor.edges.kafka_purge import RecordDeletion
-from processor.edges.kafka_reader import KafkaReader
-from processor.edges.kafka_transaction import KafkaTransaction
+from processor.edges.kafka.admin import KafkaAdmin, TopicState
+from processor.edges.kafka.changes import RecordDeletion
+from processor.edges.kafka.client import KafkaSettings
+from processor.edges.kafka.consumer import Assignment, KafkaConsumer
+from processor.edges.kafka.groups import KafkaGroups
+from processor.edges.kafka.reader import KafkaReader
+from processor.edges.kafka.transaction import KafkaBarrier, KafkaTransaction
 from processor.errors import Fatal, Unusable
 from processor.hakuna import Api
 from processor.interfaces import Committed, Consumer
+from processor.operate.replay.campaign import Clients, Refused
+from processor.operate.replay.contents import Decode, Edit, Rebuild
+from processor.operate.replay.place import SESSION_MS, Exclusive, Ledger
+from processor.operate.replay.replay import Content
+from processor.operate.replay.survey import Field, Route
 from processor.records import EntryType, TopicPartition
 from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic, make_book
 
@@ -288,7 +286,7 @@ class Desk:
 
     def _registered(self, what_for: str) -> tuple[Mapping[str, Decode], Any]:
         from processor.edges.registry import Registry
-        from processor.runtime import decoders
+        from processor.run.transform import decoders
 
         if not self.settings.registry_url:
             raise Unusable([f"SCHEMA_REGISTRY_URL: not set; {what_for}"])
@@ -321,10 +319,10 @@ class _Nobody:
 
 def entry_fault(entry_type: EntryType, body: bytes) -> str | None:
     """What Hakuna's reference has against a payload."""
-    from processor.sandbox.hakuna_events import Events
-    from processor.sandbox.hakuna_feed import Feed
-    from processor.sandbox.hakuna_told import Refusal
-    from processor.sandbox.script import Script
+    from processor.sandbox.apis.hakuna_events import Events
+    from processor.sandbox.apis.hakuna_feed import Feed
+    from processor.sandbox.apis.hakuna_told import Refusal
+    from processor.sandbox.apis.script import Script
 
     script = Script()
     told = Feed().read(b"[" + body + b"]", script) if entry_type is EntryType.ORDER else Events().read(body, script)

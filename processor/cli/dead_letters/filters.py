@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from processor.cli.dead_letters.desk import Desk
-    from processor.dead_letters.selection import Selection
+    from processor.operate.replay.selection import Selection
 
 Command = Callable[..., Any]
 
@@ -63,7 +63,7 @@ class Filters:
 
     def resolved(self, desk: Desk) -> tuple[list[str], Selection]:
         """The dead-letter topics that are meant, and the letters of theirs. Raises `Refused`."""
-        from processor.dead_letters.selection import Selection, parse_letter
+        from processor.operate.replay.selection import Selection, parse_letter
 
         places = []
         for letter in self.letters:
@@ -88,7 +88,7 @@ class Filters:
         return topics, selection
 
     def _moment(self, desk: Desk, option: str, text: str | None) -> int | None:
-        from processor.dead_letters.selection import parse_moment
+        from processor.moments import parse_moment
 
         if text is None:
             return None

@@ -14,7 +14,7 @@ import structlog
 
 if TYPE_CHECKING:
     from processor.cli.dead_letters.desk import Desk
-    from processor.dead_letters.replay import Progress
+    from processor.operate.replay.replay import Progress
 
 TELL_S: Final = 10.0
 """How often a replay without a terminal says where it is."""

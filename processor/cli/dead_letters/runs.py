@@ -1,25 +1,54 @@
-"""`dead-letters replay` and `discard`: says what will be done, does it under a bar, and reports."""
+"""`dead-letters replay` and `discard`: says what will be done, does it under a bar, and reports.
+
+Whether this user may do what a command is about to, asked before the first record is written: a right that is found
+missing half way leaves letters sent and their orders held.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
 
 import click
 import msgspec
 
-from processor.cli.dead_letters.allowed import lacking, refused, say_refused
 from processor.cli.dead_letters.desk import Desk
 from processor.cli.dead_letters.progress import Bar, counting
 from processor.cli.dead_letters.view import resolution_of
 from processor.cli.output import console, print_json, printable, table
-from processor.dead_letters.campaign import UNPACED_S, Campaign, Clients, Report, Summary, Task
-from processor.dead_letters.contents import as_sent
-from processor.dead_letters.replay import Content, Ending
-from processor.dead_letters.selection import Selection, iso, parse_letter
-from processor.preflight.rights import to_resolve
+from processor.edges.kafka.rights import group_rights, topic_rights
+from processor.moments import iso
+from processor.operate.check.rights import missing, to_resolve
+from processor.operate.replay.campaign import UNPACED_S, Campaign, Clients, Refused, Report, Summary, Task
+from processor.operate.replay.contents import as_sent
+from processor.operate.replay.replay import Content, Ending
+from processor.operate.replay.selection import Selection, parse_letter
+
+
+def lacking(desk: Desk, wanted: Mapping[str, Collection[str]], groups: Collection[str] = ()) -> list[str]:
+    """What of `wanted`, by topic, is not allowed, and which of `groups` may not be described: in words."""
+    allowed = topic_rights(desk.admin, list(wanted))
+    found = [
+        f"{' and '.join(named)} the topic {topic}"
+        for topic, operations in wanted.items()
+        if (named := missing(frozenset(operations), allowed[topic].operations))
+    ]
+    return found + [f"Describe the group {group}" for group in groups if group_rights(desk.admin, group).refused]
+
+
+def refused(lacks: Collection[str]) -> Refused:
+    return Refused(
+        f"nothing was done: this user may not {', nor '.join(lacks)}; have it allowed (deploy/README.md, Rights)"
+    )
+
+
+def say_refused(lacks: Collection[str]) -> None:
+    """A dry run's word on it."""
+    for one in lacks:
+        click.echo(f"  it would be refused: this user may not {one}", err=True)
+
 
 ORDERS_NAMED: Final = 5
 LETTERS_NAMED: Final = 5

@@ -14,14 +14,16 @@ import structlog
 
 from processor.cli.dead_letters.desk import Desk
 from processor.cli.output import console, print_json, printable, table
-from processor.dead_letters.families import Family, LetterFacts, letter_facts
-from processor.dead_letters.masking import HIDDEN, masked, masked_message, masked_whole
-from processor.dead_letters.reading import read
-from processor.dead_letters.resolutions import Resolution, Resolved, decode_resolution, resolution_key
-from processor.dead_letters.selection import Selection, iso, order_of, parse_letter
-from processor.dead_letters.survey import home
 from processor.errors import BadRecord, BrokerOutage, Fatal, RegistryOutage, StateCorrupt, Unusable
 from processor.interfaces import Reader
+from processor.letters.families import Family, LetterFacts, letter_facts
+from processor.letters.masking import HIDDEN, masked, masked_message, masked_whole
+from processor.letters.resolutions import Resolution, decode_resolution, resolution_key
+from processor.moments import iso
+from processor.operate.replay.noted import Resolved
+from processor.operate.replay.reading import read
+from processor.operate.replay.selection import Selection, order_of, parse_letter
+from processor.operate.replay.survey import home
 from processor.records import HeaderName, Position, Record, TopicPartition
 from processor.topics import ORDER_TOPICS
 
@@ -110,7 +112,7 @@ def print_letter(view: Mapping[str, Any], prefix: str) -> None:
         out.print()
         out.print(table(["header", "value"], [(one["name"], one["value"] or "") for one in view["headers"]]))
     if view.get("timeline"):
-        from processor.timeline.lines import line
+        from processor.operate.order.lines import line
 
         out.print()
         out.print(table(["at", "what", ""], [line(happening, prefix) for happening in view["timeline"]]))
@@ -194,8 +196,8 @@ def _avro(desk: Desk, letter: Record) -> tuple[dict[str, Any] | None, str]:
 
 def _timeline(desk: Desk, letter: Record, plain: bool) -> tuple[list[Any], list[str]]:
     """Everything known of the letter's order; what cannot be had is a note, since the letter itself is there."""
-    from processor.timeline.gather import Asked, gather
-    from processor.timeline.story import tell
+    from processor.operate.order.gather import Asked, gather
+    from processor.operate.order.story import tell
 
     if letter.key is None:
         return [], ["the letter has no key, so it belongs to no order"]

@@ -82,8 +82,8 @@ def test_help_imports_nothing_of_what_the_commands_need() -> None:
 def test_order_waits_for_no_import_that_it_can_do_without() -> None:
     """Each of these takes 0.2 s and more of the second in which it shall answer."""
     program = (
-        "import sys, processor.cli.order, processor.timeline.gather, processor.timeline.story\n"
-        "import processor.edges.avro, processor.edges.registry_http, processor.preflight.doors\n"
+        "import sys, processor.cli.order, processor.operate.order.gather, processor.operate.order.story\n"
+        "import processor.edges.avro, processor.edges.registry_http, processor.operate.check.doors\n"
         "heavy = {'httpx', 'rich', 'structlog', 'confluent_kafka.schema_registry', 'prometheus_client', 'avro'}\n"
         "sys.exit(f'imported: {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)\n"
     )

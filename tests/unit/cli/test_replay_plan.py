@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from processor.cli import main
 from processor.cli.dead_letters.runs import say
-from processor.dead_letters.campaign import Summary
+from processor.operate.replay.campaign import Summary
 
 SUMMARY = Summary(
     topic="hakuna.dead-letters",

@@ -6,7 +6,7 @@ import pytest
 
 from processor.cli.dead_letters.desk import RATE_S, letters_s
 from processor.config import Role, Settings, load
-from processor.dead_letters.survey import Route
+from processor.operate.replay.survey import Route
 
 
 def settings(**more: str) -> Settings:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from processor.edges.bulk_histogram import BulkHistogram
+from processor.edges.metrics import BulkHistogram
 
 BOUNDS = (0.005, 0.1, 1, 2.5)
 VALUES = st.lists(st.one_of(st.sampled_from(BOUNDS), st.floats(0.0, 10.0)), max_size=30)

@@ -12,10 +12,10 @@ from processor.config import load
 from processor.edges.avro import reader_schema
 from processor.edges.registry import Registry
 from processor.errors import RegistryOutage
-from processor.sandbox.loopback import Loopback, Receive, Scope, Send, respond
-from processor.sandbox.registry import RegistryApi
-from processor.sandbox.script import Fault, Script
-from processor.sandbox.stand_in import StandIn
+from processor.sandbox.apis.loopback import Loopback, Receive, Scope, Send, respond
+from processor.sandbox.apis.registry import RegistryApi
+from processor.sandbox.apis.script import Fault, Script
+from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import Topic
 
 SCHEMA = reader_schema(Topic.CANCELLED)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from processor.edges.http_request import RequestTemplate
+from processor.edges.http.request import RequestTemplate
 from processor.edges.traces import Tracing
 from processor.errors import Unusable
-from processor.preflight.check import check
-from processor.preflight.findings import Verdict
+from processor.operate.check.check import check
+from processor.operate.check.findings import Verdict
 from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, Written
 from tests.support.otlp import Collector, collector
 
@@ -218,6 +218,6 @@ def test_asking_for_traces_without_the_extra_is_said_and_ends_with_78() -> None:
 
 def test_nothing_of_opentelemetry_is_imported_where_nobody_asks_for_it() -> None:
     program = (
-        "import sys, processor.runtime, processor.cli.run; print([n for n in sys.modules if 'opentelemetry' in n])"
+        "import sys, processor.run.process, processor.cli.run; print([n for n in sys.modules if 'opentelemetry' in n])"
     )
     assert in_a_process_of_its_own(program).stdout.strip() == "[]"

@@ -18,14 +18,14 @@ import httpx
 import orjson
 
 from processor.config import Quota
-from processor.dead_letters.holds import Holds
-from processor.edges.http_request import RequestTemplate
+from processor.edges.http.request import RequestTemplate
 from processor.hakuna.destination import HakunaEvents, HakunaFeed
+from processor.letters.holds import Holds
 from processor.records import EntryId, EntryType, OrderId, OutboxEntry, Record
-from processor.send.endpoint import Endpoint
+from processor.send.event_loop.endpoint import Endpoint
+from processor.send.event_loop.sender import Sender
 from processor.send.handover import Assigned, Handover, Paced, Released, Stop
 from processor.send.pending import Ended, Ending, Pending
-from processor.send.sender import Sender
 from processor.send.settings import SenderSettings
 from tests.chaos.send_world import FileKey, MemoryStore, RecordingMeter
 from tests.chaos.virtual_loop import VirtualLoop, VirtualSignal

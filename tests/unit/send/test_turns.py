@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import uvloop
 
-from processor.send.turns import APART_S, ASK_S_MAX, STILL_S_MAX, Turns
+from processor.send.handover import APART_S, ASK_S_MAX, STILL_S_MAX, Turns
 
 
 class Counting:

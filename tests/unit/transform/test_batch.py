@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from processor.dead_letters.letter import letter_head
 from processor.errors import BadRecord, Fatal, RegistryOutage, StateCorrupt
 from processor.hakuna import Api
+from processor.letters.letter import letter_head
 from processor.records import (
     Headers,
     IgnoredReason,

@@ -16,7 +16,7 @@ from processor.config import load
 from processor.edges.avro import reader_schema
 from processor.hakuna import Api
 from processor.records import Record
-from processor.runtime import decoders
+from processor.run.transform import decoders
 from processor.topics import Topic
 from processor.transform.batch import Batch, Decider, Plan
 from processor.transform.keyed_state import KeyedState

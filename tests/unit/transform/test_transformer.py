@@ -11,7 +11,6 @@ import orjson
 import pytest
 import structlog
 
-from processor.dead_letters.letter import letter_head
 from processor.errors import (
     BrokerOutage,
     Fenced,
@@ -23,6 +22,7 @@ from processor.errors import (
 )
 from processor.hakuna import Api
 from processor.interfaces import Polled
+from processor.letters.letter import letter_head
 from processor.records import OrderEvent, Record, TopicPartition
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import merge, transformer

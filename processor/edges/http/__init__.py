@@ -1,0 +1,7 @@
+"""HTTP, out: a lean client for one host over httptools, and httpx where something stands between.
+
+choice.py       which of the two serves a URL, and the TLS context
+pool.py         the lean client: connections to one host, shared by requests
+connection.py   one connection: bytes out, events in, limits
+request.py      a request's bytes, from a template that is made once
+"""

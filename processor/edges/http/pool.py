@@ -1,0 +1,325 @@
+"""A lean HTTP/1.1 client behind httpx's transport interface: thousands in flight, little CPU for each.
+
+Owned by the sender, which calls `exchange`: no task and no future for a request, a receiver is told how it
+ended. `handle_async_request` is the same for everybody else. One event loop, no threads, no locks. Every way
+to fail is one of httpx's own exceptions, so that this transport and httpx's own (`http_choice.py`) look the
+same.
+
+    request ─► take an idle connection ─► write it whole ─► the whole answer ─► the connection is idle again
+                 │ none is idle             (`http_connection.py`)                or goes to who waits longest
+                 ├─► a slot is free: resolve, connect, TLS
+                 └─► else wait for a connection or a slot, in order
+
+Invariants
+- A request is a slot of the quota, so nothing is ever sent again behind the sender's back, not even on a
+  connection that turns out to be dead. That race is made rare instead: an idle connection that the server
+  closes leaves the pool as soon as the loop hears of it, the one used last is used first, surplus ones
+  become idle for too long and are closed.
+- `Origin._opened` counts each connection from before it is opened until its socket is closed: at most
+  `connections_max`.
+- Somebody waits for a connection only while none is idle, and all slots are taken.
+
+Not chosen: httpx's own pool (it looks at all its connections for each request: 5,600 µs at 256 in
+flight); automatic retries (above; RFC 9110 section 9.2.2 would allow them); HTTP/2 (one lost segment
+stalls every order); one limit over all origins (a destination that is down must not use up the
+connections of another). Proxies are httpx's own transport's. Figures: `python -m
+tests.benchmarks.http_clients`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import httpx
+
+from processor.edges.http.connection import Connection, HttpLimits, Phase, ReadResponse, Receiver, Timeouts, fields
+from processor.edges.http.request import PreparedRequest, RequestTemplate, render
+
+_NO_TIMEOUTS: Timeouts = {}
+
+
+class Origin:
+    """The connections to one scheme, host and port. Mutable; the invariants are those of the module."""
+
+    def __init__(self, url: httpx.URL, limits: HttpLimits, tls: ssl.SSLContext, jitter: Callable[[], float]) -> None:
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        self._idle: dict[Connection, None] = {}  # the one used last is at the end, and is used first
+        self._opened = 0  # those being opened, and `_all`
+        self._all: set[Connection] = set()
+        self._empty: asyncio.Future[None] | None = None  # set once, by aclose
+        self._waiting: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
+        self._failed_until: dict[str, float] = {}
+        self._jitter = jitter
+        self._host = url.raw_host.decode("ascii")
+        self._port = url.port or (443 if url.scheme == "https" else 80)
+        self._tls = tls if url.scheme == "https" else None
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def take(self, now: float) -> Connection | None:
+        """The idle connection used last, if there is one that may still be used."""
+        while self._idle:
+            connection, _ = self._idle.popitem()
+            if now < connection.due:
+                return connection
+            connection.close()  # its alarm is late: the loop was busy
+        return None
+
+    async def acquire(self, timeouts: Timeouts, give_up_at: float) -> Connection:
+        """A new connection, or the next one that becomes free. Raises Pool-, ConnectTimeout, ConnectError."""
+        if self._closed:
+            raise httpx.ConnectError("the transport is closed")
+        wait_until = min(self._loop.time() + (timeouts.get("pool") or self._limits.pool_s_max), give_up_at)
+        while True:
+            connection = self.take(self._loop.time())
+            if connection is not None:
+                return connection
+            if self._opened < self._limits.connections_max:
+                self._opened += 1
+            else:
+                connection = await self._wait(wait_until)
+                if connection is not None and connection.phase is Phase.CLOSED:
+                    continue  # died on its way to us
+            return connection or await self._open(timeouts, give_up_at)
+
+    def release(self, connection: Connection) -> None:
+        """A connection that may be used again: to whoever waits longest, else to the others that are idle."""
+        now = self._loop.time()
+        if self._closed or not connection.rest(now, now + self._limits.idle_s_max):
+            connection.close()
+        elif not self._waiting or not self._hand_on(connection):
+            assert connection not in self._idle
+            self._idle[connection] = None
+
+    def closing(self, connection: Connection) -> None:
+        self._idle.pop(connection, None)
+
+    def forget(self, connection: Connection) -> None:
+        if connection in self._all:
+            self._all.remove(connection)
+            if self._empty is not None and not self._all and not self._empty.done():
+                self._empty.set_result(None)
+            self._free_slot()
+
+    async def aclose(self) -> None:
+        self._closed = True
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(httpx.ConnectError("the transport is closed"))
+        for connection in list(self._all):
+            connection.stop()
+        if self._all:
+            self._empty = self._loop.create_future()
+            await asyncio.wait([self._empty], timeout=self._limits.close_s_max)
+
+    def _free_slot(self) -> None:
+        if not self._hand_on(None):
+            self._opened -= 1
+        assert 0 <= self._opened <= self._limits.connections_max
+
+    def _hand_on(self, connection: Connection | None) -> bool:
+        """To the first who waits: a connection, or a slot to open one in."""
+        while self._waiting:
+            waiter, _ = self._waiting.popitem(last=False)
+            if not waiter.done():
+                waiter.set_result(connection)
+                return True
+        return False
+
+    async def _wait(self, until: float) -> Connection | None:
+        if len(self._waiting) >= self._limits.waiting_max:
+            raise httpx.PoolTimeout(f"{len(self._waiting)} requests wait for a connection already")
+        assert not self._idle
+        waiter: asyncio.Future[Connection | None] = self._loop.create_future()
+        self._waiting[waiter] = None
+        try:
+            async with asyncio.timeout_at(until):
+                return await waiter
+        except BaseException as error:
+            self._waiting.pop(waiter, None)
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                connection = waiter.result()  # given to us, but too late
+                if connection is None:
+                    self._free_slot()
+                elif connection.phase is not Phase.CLOSED:
+                    self.release(connection)
+            if isinstance(error, TimeoutError):
+                raise httpx.PoolTimeout(f"none of {self._opened} connections became free in time") from None
+            raise
+
+    async def _open(self, timeouts: Timeouts, give_up_at: float) -> Connection:
+        """Open a connection in a slot that is ours; the slot is given back if that fails."""
+        until = min(self._loop.time() + (timeouts.get("connect") or self._limits.connect_s_max), give_up_at)
+        where = f"{self._host}:{self._port}"
+        try:
+            async with asyncio.timeout_at(until):
+                connection = await self._connect(until)
+        except BaseException as error:
+            self._free_slot()
+            if isinstance(error, TimeoutError):
+                raise httpx.ConnectTimeout(f"{where}: no connection in time") from None
+            if isinstance(error, OSError | UnicodeError):  # UnicodeError: a host name that DNS cannot carry
+                raise httpx.ConnectError(f"{where}: {error}") from error
+            raise
+        if connection.adopt():
+            self._all.add(connection)
+            if not self._closed:
+                return connection
+            connection.close()
+        else:
+            self._free_slot()
+        raise httpx.ConnectError(f"{where}: closed as soon as it was open")
+
+    async def _connect(self, until: float) -> Connection:
+        """Resolve anew, so that a change in DNS is followed, and try one address after the other.
+
+        Each gets an equal share of what is left of the time; those that failed lately come last.
+        """
+        found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))[: self._limits.addresses_max]
+        now = self._loop.time()
+        self._failed_until = {a: t for a, t in self._failed_until.items() if a in addresses and t > now}
+        addresses.sort(key=lambda address: address in self._failed_until)
+        age_s = self._limits.age_s_max * (1.0 - self._limits.age_jitter * self._jitter())
+        failure = OSError("no address")
+        for tried, address in enumerate(addresses):
+            try:
+                async with asyncio.timeout((until - self._loop.time()) / (len(addresses) - tried)):
+                    _, connection = await self._loop.create_connection(
+                        lambda: Connection(self, self._limits, now + age_s), address, self._port,
+                        ssl=self._tls, server_hostname=self._host if self._tls else None,
+                    )  # fmt: skip
+                return connection
+            except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors
+                self._failed_until[address] = self._loop.time() + self._limits.failed_address_s
+                failure = error
+        raise failure
+
+
+class Exchange(Protocol):
+    """A request that is under way."""
+
+    def abandon(self, receiver: Receiver) -> None:
+        """It is told nothing from now on. Closes the connection, unless the answer was faster."""
+
+
+class Queued:
+    """An exchange that has no connection yet. Mutable: `_connection` from when it has one."""
+
+    def __init__(self, origin: Origin, wire: bytes, bodyless: bool, timeouts: Timeouts, give_up_at: float,
+                 receiver: Receiver) -> None:  # fmt: skip
+        self._connection: Connection | None = None
+        work = self._send(origin, wire, bodyless, timeouts, give_up_at, receiver)
+        self._task = asyncio.get_running_loop().create_task(work)
+
+    async def _send(self, origin: Origin, wire: bytes, bodyless: bool, timeouts: Timeouts, give_up_at: float,
+                    receiver: Receiver) -> None:  # fmt: skip
+        try:
+            self._connection = await origin.acquire(timeouts, give_up_at)
+        except Exception as error:  # whatever it is, somebody waits to be told
+            receiver.failed(error)
+        else:
+            self._connection.send(wire, bodyless, timeouts, give_up_at, receiver)
+
+    def abandon(self, receiver: Receiver) -> None:
+        if self._connection is None:
+            self._task.cancel()
+        else:
+            self._connection.abandon(receiver)
+
+
+class Awaited:
+    """A receiver with a future in which the answer comes."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[httpx.Response] = asyncio.get_running_loop().create_future()
+
+    def answered(self, status: int, head: list[bytes], body: bytes, truncated: bool) -> None:
+        if not self.future.done():  # cancelled
+            self.future.set_result(ReadResponse(status, partial(fields, head), body, truncated))
+
+    def failed(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class LeanTransport(httpx.AsyncBaseTransport):
+    """See the module. Belongs to the event loop of its first request; `tls` is used for https origins."""
+
+    def __init__(self, tls: ssl.SSLContext, limits: HttpLimits | None = None,
+                 jitter: Callable[[], float] = random.random) -> None:  # fmt: skip
+        self._tls = tls
+        self._limits = limits or HttpLimits()
+        self._jitter = jitter
+        self._closed = False
+        self._origins: dict[tuple[bytes, bytes, int | None], Origin] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer, its body read. Raises httpx.TransportError's subclasses, and nothing else."""
+        url = request.url
+        if isinstance(request, PreparedRequest):
+            key, wire = request.origin, request.wire
+        else:
+            key, wire = (url.raw_scheme, url.raw_host, url.port), await render(request)
+        origin = self._origins.get(key) or self._origin(url)
+        timeouts: Timeouts = request.extensions.get("timeout", _NO_TIMEOUTS)
+        now = origin.now()
+        give_up_at = now + (timeouts.get("total") or self._limits.total_s_max)
+        connection = origin.take(now) or await origin.acquire(timeouts, give_up_at)
+        awaited = Awaited()
+        connection.send(wire, request.method == "HEAD", timeouts, give_up_at, awaited)
+        try:
+            return await awaited.future
+        except asyncio.CancelledError:
+            connection.abandon(awaited)
+            if awaited.future.done() and not awaited.future.cancelled():
+                awaited.future.exception()  # else the loop complains that nobody has asked
+            raise
+
+    def exchange(self, template: RequestTemplate, wire: bytes, receiver: Receiver) -> Exchange:
+        """A request without a task: sent now if a connection is idle, else as soon as there is one. `wire` is the
+        template's own. Raises httpx.TransportError's subclasses where it can never be sent; what happens later is
+        the receiver's to hear."""
+        origin = self._origins.get(template.origin) or self._origin(template.url)
+        timeouts = template.timeouts
+        now = origin.now()
+        give_up_at = now + (timeouts.get("total") or self._limits.total_s_max)
+        connection = origin.take(now)
+        if connection is None:
+            return Queued(origin, wire, template.method == "HEAD", timeouts, give_up_at, receiver)
+        connection.send(wire, template.method == "HEAD", timeouts, give_up_at, receiver)
+        return connection
+
+    @staticmethod
+    def fields(head: list[bytes]) -> list[tuple[bytes, bytes]]:
+        """The header fields of what a receiver was told."""
+        return fields(head)
+
+    async def aclose(self) -> None:
+        """Close every connection; requests under way end with an exception."""
+        self._closed = True
+        for origin in self._origins.values():
+            await origin.aclose()
+
+    def _origin(self, url: httpx.URL) -> Origin:
+        if self._closed:
+            raise httpx.ConnectError("the transport is closed")
+        if url.scheme not in ("http", "https"):
+            raise httpx.UnsupportedProtocol(f"{url.scheme!r} is neither http nor https")
+        if not url.raw_host:
+            raise httpx.LocalProtocolError("no host to connect to")
+        if len(self._origins) >= self._limits.origins_max:
+            raise httpx.LocalProtocolError(f"more than {self._limits.origins_max} origins in one transport")
+        origin = Origin(url, self._limits, self._tls, self._jitter)
+        self._origins[(url.raw_scheme, url.raw_host, url.port)] = origin
+        return origin

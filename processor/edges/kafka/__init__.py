@@ -1,0 +1,15 @@
+"""Kafka: the only importers of confluent-kafka beside the sandbox.
+
+client.py        settings, errors and records, between librdkafka's words and ours
+consumer.py      a group member: poll, assign, revoke, pause, commit
+producer.py      records out, acknowledged
+transaction.py   records and offsets in one transaction; what a dead worker left open is aborted
+reader.py        partitions read without a group: restores, commands
+scan.py          the records of many partitions, in bounded parts
+admin.py         topics, their settings and identities
+changes.py       what commands change: a group's offsets, records deleted
+groups.py        who is in a group
+predecessors.py  workers that are gone and may have left a transaction open
+rights.py        what this user is allowed
+topology.py      partition counts and topic identities, watched while running
+"""

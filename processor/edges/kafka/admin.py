@@ -1,0 +1,317 @@
+"""What is asked of a cluster rather than read from it: topics, logs, members, rights.
+
+Owned by the commands (`check`, `topics`), the start-up checks and, for their lag and their standing, the
+consumers. Every question is bounded in time and raises `BrokerOutage` when it is not answered. The `…_soon`
+forms do not wait: they return futures that librdkafka's own thread completes, so a consumer's loop can ask
+without standing still.
+
+A question that was not answered is the last one of its client: librdkafka's admin client (2.16) does not get over a
+restart of a broker. It asks with the leader's old epoch, and is refused for a quarter of an hour, until its metadata
+are that old (and it keeps a group's coordinator for good: `kafka_groups.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from enum import Enum
+from typing import Any, Final, NamedTuple, TypeVar
+
+import confluent_kafka as ck
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
+    AclOperation,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ConsumerGroupDescription,
+    ListOffsetsResultInfo,
+    OffsetSpec,
+    ResourceType,
+    TopicDescription,
+)
+from confluent_kafka.cimpl import NewTopic
+
+from processor.edges.kafka.client import Complaints, KafkaSettings, LibraryLog, Log, error_of, merged, said, unusable
+from processor.errors import BrokerOutage, Fatal
+from processor.records import TopicPartition
+
+ANSWER_S_MAX: Final = 10.0  # a question to a cluster that is down must not hold a start or a command up for ever
+
+_EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # confluent-kafka's own omission
+_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_MAX_TIMESTAMP: Final = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
+
+_MOCK_CLUSTER: Final = "mockCluster"
+_MOCK_CONFIG: Final = {
+    "cleanup.policy": "compact",
+    "delete.retention.ms": "86400000",
+    "max.message.bytes": "1048588",
+}
+"""What the roles ask for at their start; a broker's defaults."""
+
+T = TypeVar("T")
+
+
+class TopicState(NamedTuple):
+    """A topic as the cluster has it: its partitions, its replicas, its whole configuration, its ID."""
+
+    partitions: int
+    replicas: int
+    config: Mapping[str, str]
+    topic_id: str
+    """The cluster's own name for it: another one of the same name has another."""
+
+
+class Member(NamedTuple):
+    """A live member of a consumer group, by the client ID it joined with."""
+
+    client_id: str
+    partitions: frozenset[TopicPartition]
+
+
+class KafkaAdmin:
+    """Questions to one cluster, from any thread; `close` is not needed. Mutable: `_admin`, see the module."""
+
+    def __init__(self, settings: KafkaSettings, *, client_id: str, log: Log | None = None) -> None:
+        if log is None:
+            import structlog  # 0.2 s: a command that brings its own log does not need it
+
+            log = structlog.get_logger()
+        self._log = log
+        self._settings = settings
+        self._client_id = client_id
+        self._complaints = Complaints(log)
+        self._admin = self._new()
+
+    def _new(self) -> AdminClient:
+        config: dict[str, Any] = merged({}, self._settings, {"client.id": self._client_id})
+        config["error_cb"] = self._complaints.on_error
+        try:
+            return AdminClient(config, logger=LibraryLog(self._log))
+        except KafkaException as refused:
+            raise unusable(refused) from refused
+
+    def went_wrong(self, raised: BaseException) -> None:
+        """To be told what a `…_soon` ended with. Goes on with a new client, unless a right is missing."""
+        if not (isinstance(raised, KafkaException) and error_of(raised).code() in NOT_ALLOWED):
+            self._admin = self._new()
+
+    # ---- topics ------------------------------------------------------------------------------------------
+
+    def brokers(self, answer_s_max: float = ANSWER_S_MAX) -> int:
+        """How many brokers there are. Raises `BrokerOutage` when none answers."""
+        try:
+            return len(self._admin.list_topics(timeout=answer_s_max).brokers)
+        except KafkaException as refused:
+            raise self._outage(refused) from refused
+
+    def describe(self, topics: Sequence[str]) -> Mapping[str, TopicState | None]:
+        """Each topic's state, None for those that do not exist. Raises `Fatal` where the right to ask is
+        missing."""
+        if self._is_mock(topics):
+            return self._as_mocked(topics)
+        described = self.topics_soon(topics)
+        there = {name: found for name in topics if (found := self._topic(name, described[name])) is not None}
+        if not there:
+            return dict.fromkeys(topics)
+        resources = {ConfigResource(ResourceType.TOPIC, name): name for name in there}
+        configs = {
+            resources[resource]: self._answer(future, f"ask about the settings of {resource.name} (DescribeConfigs)")
+            for resource, future in self._admin.describe_configs(list(resources), request_timeout=ANSWER_S_MAX).items()
+        }
+        return {
+            name: TopicState(
+                partitions=len(there[name].partitions),
+                replicas=min((len(partition.replicas) for partition in there[name].partitions), default=0),
+                config={entry.name: entry.value for entry in configs[name].values() if entry.value is not None},
+                topic_id=str(there[name].topic_id),
+            )
+            if name in there
+            else None
+            for name in topics
+        }
+
+    def _is_mock(self, topics: Sequence[str]) -> bool:
+        """Whether the cluster is the one of the demo: librdkafka's mock, which has no controller to be
+        asked."""
+        try:
+            cluster = self._admin.list_topics(topics[0], timeout=ANSWER_S_MAX)
+        except KafkaException as refused:
+            raise self._outage(refused) from refused
+        return str(cluster.cluster_id).startswith(_MOCK_CLUSTER)
+
+    def _as_mocked(self, topics: Sequence[str]) -> Mapping[str, TopicState | None]:
+        """A mock cluster makes topics when they are asked for, and takes any configuration to be
+        fulfilled."""
+        found = {name: self._admin.list_topics(name, timeout=ANSWER_S_MAX).topics[name] for name in topics}
+        return {
+            name: TopicState(len(topic.partitions), 1, _MOCK_CONFIG, topic_id=name) for name, topic in found.items()
+        }
+
+    def create(self, topic: str, *, partitions: int, replicas: int, config: Mapping[str, str]) -> bool:
+        """Makes a topic; False when it was there already. `replicas` -1 is the cluster's default."""
+        assert partitions > 0, "a topic without partitions"
+        wanted = NewTopic(topic, num_partitions=partitions, replication_factor=replicas, config=dict(config))
+        made: Future[None] = self._admin.create_topics([wanted], request_timeout=ANSWER_S_MAX)[topic]
+        try:
+            made.result(timeout=2 * ANSWER_S_MAX)
+        except KafkaException as refused:
+            if error_of(refused).code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                return False
+            raise self._outage(refused, f"make the topic {topic} (Create)") from refused
+        except FutureTimeout as silence:
+            self.went_wrong(silence)
+            raise BrokerOutage(f"no answer about the new topic {topic}") from silence
+        return True
+
+    def configure(self, topic: str, config: Mapping[str, str]) -> None:
+        """Sets these settings of a topic and leaves its others alone."""
+        resource = ConfigResource(
+            ResourceType.TOPIC,
+            topic,
+            incremental_configs=[
+                ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
+            ],
+        )
+        answer = self._admin.incremental_alter_configs([resource], request_timeout=ANSWER_S_MAX)[resource]
+        self._answer(answer, f"change the settings of {topic} (AlterConfigs)")
+
+    def topics_soon(
+        self, topics: Sequence[str], timeout_s: float = ANSWER_S_MAX
+    ) -> Mapping[str, Future[TopicDescription]]:
+        """Descriptions with our rights among them."""
+        return self._admin.describe_topics(
+            TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=timeout_s
+        )
+
+    def _topic(self, name: str, future: Future[TopicDescription]) -> TopicDescription | None:
+        try:
+            return future.result(timeout=2 * ANSWER_S_MAX)
+        except KafkaException as refused:
+            if error_of(refused).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            raise self._outage(refused, f"ask about {name} (Describe)") from refused
+        except FutureTimeout as silence:
+            self.went_wrong(silence)
+            raise BrokerOutage(f"no answer about {name}") from silence
+
+    # ---- offsets -----------------------------------------------------------------------------------------
+
+    def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The first offset still in each log."""
+        return self._offsets(self._offsets_soon(partitions, _EARLIEST, ck.IsolationLevel.READ_UNCOMMITTED))
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The high watermark of each log, open transactions included."""
+        return self._offsets(self._offsets_soon(partitions, _LATEST, ck.IsolationLevel.READ_UNCOMMITTED))
+
+    def at(self, partitions: Sequence[TopicPartition], timestamp_ms: int) -> Mapping[TopicPartition, int | None]:
+        """The first offset whose record is not older than `timestamp_ms`; None where all of them are."""
+        spec = OffsetSpec.for_timestamp(timestamp_ms)
+        found = self._offsets(self._offsets_soon(partitions, spec, ck.IsolationLevel.READ_UNCOMMITTED))
+        return {partition: offset if offset >= 0 else None for partition, offset in found.items()}
+
+    def newest_ms(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
+        """The latest timestamp in each log, epoch ms; None where there is none."""
+        futures = self._offsets_soon(partitions, _MAX_TIMESTAMP, ck.IsolationLevel.READ_UNCOMMITTED)
+        found = {partition: int(self._answer(future).timestamp) for partition, future in futures.items()}
+        return {partition: timestamp if timestamp >= 0 else None for partition, timestamp in found.items()}
+
+    def stable_ends_soon(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, Future[ListOffsetsResultInfo]]:
+        """The last stable offset of each log: where a read_committed reader ends."""
+        return self._offsets_soon(partitions, _LATEST, ck.IsolationLevel.READ_COMMITTED)
+
+    def _offsets_soon(
+        self, partitions: Sequence[TopicPartition], spec: Any, isolation: ck.IsolationLevel
+    ) -> Mapping[TopicPartition, Future[ListOffsetsResultInfo]]:
+        if not partitions:
+            return {}
+        asked = {ck.TopicPartition(topic, partition): spec for topic, partition in partitions}
+        futures = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=ANSWER_S_MAX)
+        return {TopicPartition(asked.topic, asked.partition): future for asked, future in futures.items()}
+
+    def _offsets(self, futures: Mapping[TopicPartition, Future[ListOffsetsResultInfo]]) -> Mapping[TopicPartition, int]:
+        return {partition: int(self._answer(future).offset) for partition, future in futures.items()}
+
+    # ---- groups ------------------------------------------------------------------------------------------
+
+    def members(self, group: str) -> Sequence[Member]:
+        """Who is in `group` now; nobody where there is no such group. For a client made for this one question
+        (`kafka_groups.py`)."""
+        future = self.group_soon(group)
+        try:
+            described = future.result(timeout=2 * ANSWER_S_MAX)
+        except KafkaException as refused:
+            if error_of(refused).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return ()
+            raise self._outage(refused, f"ask who is in {group} (Describe)") from refused
+        except FutureTimeout as silence:
+            self.went_wrong(silence)
+            raise BrokerOutage(f"no answer about the group {group}") from silence
+        return [
+            Member(
+                member.client_id,
+                frozenset(TopicPartition(p.topic, p.partition) for p in member.assignment.topic_partitions),
+            )
+            for member in described.members
+        ]
+
+    def group_soon(self, group: str) -> Future[ConsumerGroupDescription]:
+        """A group's description with our rights among it."""
+        future: Future[ConsumerGroupDescription] = self._admin.describe_consumer_groups(
+            [group], include_authorized_operations=True, request_timeout=ANSWER_S_MAX
+        )[group]
+        return future
+
+    # ---- answers -----------------------------------------------------------------------------------------
+
+    def _answer(self, future: Future[T], doing: str = "ask") -> T:
+        try:
+            return future.result(timeout=2 * ANSWER_S_MAX)  # librdkafka ends the request itself, well before
+        except KafkaException as refused:
+            raise self._outage(refused, doing) from refused
+        except FutureTimeout as silence:
+            self.went_wrong(silence)
+            raise BrokerOutage("no broker answers") from silence
+
+    def _outage(self, refused: KafkaException, doing: str = "ask") -> BrokerOutage | Fatal:
+        """`doing` is what was asked for, and the name of the right to it, for whoever has to grant that."""
+        error = error_of(refused)
+        if error.code() in NOT_ALLOWED:
+            return Fatal(f"not allowed to {doing}: {said(error)}")
+        self._admin.poll(0)  # the error callback and the log are heard of in here alone
+        complaint = self._complaints.text()
+        self.went_wrong(refused)
+        kind = NoCoordinatorYet if error.code() in NO_COORDINATOR_YET else BrokerOutage
+        return kind(f"{error.str()} ({complaint})" if complaint else error.str())
+
+
+class NoCoordinatorYet(BrokerOutage):
+    """One that is over in a moment, most often: see `NO_COORDINATOR_YET`."""
+
+
+NO_COORDINATOR_YET: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+"""A cluster whose first group this is makes its topic for offsets when it is asked: seconds, not a fault."""
+NOT_ALLOWED: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+
+
+def may_read(operations: Sequence[Enum] | None) -> bool:
+    """Whether the rights that a description came with hold READ. Old brokers and mocks send none: no
+    verdict."""
+    return not operations or AclOperation.READ in operations

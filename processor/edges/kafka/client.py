@@ -1,0 +1,260 @@
+"""What every Kafka client of ours shares: which settings are the processor's, its log lines and its
+complaints.
+
+Owned by the other `kafka_*` modules. librdkafka tells of trouble in four ways, none of which raises by
+itself: an error callback, a log line, a message that is an error, an exception. Here they become facts, a
+structured log line and one sentence for `/readyz`, because a client that was refused is otherwise silent and
+looks idle.
+
+From librdkafka's messages to our records: one pass over what a `consume` returned.
+
+Owned by `KafkaConsumer` and `KafkaReader`. Runs once per record of everything the processor reads: 0.5 µs,
+half of what `consume` itself costs. Not chosen: a record that keeps the message and asks it lazily (most of
+the calls are made anyway, and the stages could not be given a record of their own making).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from confluent_kafka import KafkaError, KafkaException
+
+from processor.errors import Unusable
+from processor.records import Headers, Record, TopicPartition
+
+Setting = str | int | float | bool
+KafkaSettings = Mapping[str, Setting]
+"""librdkafka's names and values, as the user gave them; `bootstrap.servers` is always among them."""
+
+SHARED_DEFAULTS: Final[Mapping[str, Setting]] = {
+    # A broker that hangs instead of dying is given up after this; librdkafka's 60 s would outlast every
+    # promise.
+    "socket.timeout.ms": 10_000,
+    "socket.connection.setup.timeout.ms": 5_000,
+    # A restarted broker is found again within a second, not within librdkafka's 10.
+    "reconnect.backoff.max.ms": 1_000,
+    "retry.backoff.max.ms": 500,
+    "socket.keepalive.enable": True,
+}
+
+
+class Log(Protocol):
+    """The part of structlog's bound logger that an edge uses: a constant message and facts."""
+
+    def debug(self, event: str, **facts: Any) -> Any: ...
+
+    def info(self, event: str, **facts: Any) -> Any: ...
+
+    def warning(self, event: str, **facts: Any) -> Any: ...
+
+    def error(self, event: str, **facts: Any) -> Any: ...
+
+
+def merged(defaults: KafkaSettings, settings: KafkaSettings, owned: KafkaSettings) -> dict[str, Any]:
+    """`defaults` under the user's `settings` under what we own."""
+    return {**SHARED_DEFAULTS, **defaults, **settings, **owned}
+
+
+def error_of(raised: KafkaException) -> KafkaError:
+    """The `KafkaError` that confluent-kafka puts into its exceptions."""
+    error = raised.args[0]
+    assert isinstance(error, KafkaError), f"a KafkaException without an error: {raised!r}"
+    return error
+
+
+def unusable(raised: KafkaException) -> Unusable:
+    """A client that cannot even be made: librdkafka refused a setting, or two that do not go together."""
+    return Unusable([f"Kafka settings: {error_of(raised).str()}"])
+
+
+REPEAT_S: Final = 10.0
+KINDS_MAX: Final = 200  # kinds hold broker names and topics: many, but not without end
+KIND_CHARACTERS: Final = 60  # the thread and the broker, not the milliseconds that follow
+
+
+class Repeats:
+    """Which sayings have been heard of late. While a broker is down each client says so with every attempt to connect;
+    one of a kind in ten seconds tells as much. Mutable: `_last_s`, when something of a kind was said last."""
+
+    def __init__(self) -> None:
+        self._last_s: dict[str, float] = {}
+
+    def heard(self, kind: str) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._last_s.get(kind, -REPEAT_S) < REPEAT_S:
+            return True
+        if len(self._last_s) >= KINDS_MAX:
+            self._last_s.clear()
+        self._last_s[kind] = now_s
+        return False
+
+
+class LibraryLog:
+    """What librdkafka logs, as facts. It has the one method that confluent-kafka calls on a `logger`. `heard` is told
+    the facility and the text of every line, for what is said nowhere else."""
+
+    def __init__(self, log: Log, heard: Callable[[str, str], None] | None = None) -> None:
+        self._log = log
+        self._heard = heard
+        self._repeats = Repeats()
+
+    def log(self, level: int, _template: str, facility: str, client: str, text: str) -> None:
+        if facility == "CONFWARN":  # one set of settings serves consumers and producers: each warns of the other's
+            return
+        if self._heard is not None:
+            self._heard(facility, text)
+        if self._repeats.heard(facility + text[:KIND_CHARACTERS]):
+            return
+        facts = {"facility": facility, "client": client, "detail": text}
+        if level >= 30:
+            # Not an error of ours to act on: what matters comes as a complaint, an exception or a delivery report.
+            self._log.warning("kafka.library", **facts)
+        elif level >= 20:
+            self._log.info("kafka.library", **facts)
+        else:
+            self._log.debug("kafka.library", **facts)
+
+
+_CONNECTION_LOST: Final = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
+        KafkaError._RESOLVE,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+    }
+)
+
+CONNECTION: Final = "connection"
+
+ALLOW: Final = "allow it to this user; `hakuna-processor check` lists every right that is missing"
+_PASSWORD: Final = "correct KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+_REMEDIES: Final[Mapping[int, str]] = {
+    KafkaError._AUTHENTICATION: _PASSWORD,
+    KafkaError.SASL_AUTHENTICATION_FAILED: _PASSWORD,
+    KafkaError._SSL: (
+        "set KAFKA_SSL_CA_LOCATION to the authority of the brokers' certificate; where they want one of ours, "
+        "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION too"
+    ),
+    KafkaError._ALL_BROKERS_DOWN: "`hakuna-processor check` tells what stands at these addresses instead",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: ALLOW,
+    KafkaError.GROUP_AUTHORIZATION_FAILED: ALLOW,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: ALLOW,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: ALLOW,
+}
+
+
+def said(error: KafkaError) -> str:
+    """What librdkafka says of an error, and what is to be done where that is known."""
+    remedy = _REMEDIES.get(error.code())
+    return error.str() if remedy is None else f"{error.str().removesuffix('.')}: {remedy}"
+
+
+class Complaints:
+    """What a client complained of and has not recovered from, by subject: `connection`, `group`, a topic's
+    name.
+
+    Mutable, owned by the client's thread; `text` may be read from any. A subject stands here from the first
+    complaint until something proves it wrong, since librdkafka says most of these things once and then goes
+    quiet. `fatal` is set once and never cleared."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._open: dict[str, str] = {}
+        self.fatal: str | None = None
+        self.suspicious = False
+        self._repeats = Repeats()
+
+    def on_error(self, error: KafkaError) -> None:
+        """librdkafka's error callback: the only place where a wrong password or CA is told of."""
+        if error.fatal():
+            self.fatal = self.fatal or error.str()
+            self._log.error("kafka.fatal", code=error.name(), detail=error.str())
+        elif error.code() in _CONNECTION_LOST:
+            self.note(CONNECTION, error)
+        else:
+            self.suspicious = True
+            if not self._repeats.heard(error.name() + error.str()[:KIND_CHARACTERS]):
+                self._log.info("kafka.error", code=error.name(), detail=error.str())
+
+    def note(self, subject: str, error: KafkaError) -> None:
+        if subject not in self._open:  # librdkafka repeats some of these every second
+            self._log.warning("kafka.trouble", subject=subject, code=error.name(), detail=said(error))
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
+            return  # says less than what stands there already: why they are
+        self._open[subject] = f"{error.name()}: {said(error)}"
+
+    def clear(self, subject: str) -> None:
+        if self._open.pop(subject, None) is not None:
+            self._log.info("kafka.recovered", subject=subject)
+
+    def forgive(self) -> None:
+        """What was complained of so far is over: the client has just been answered."""
+        self.suspicious = False
+        for subject in self.subjects:
+            self.clear(subject)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return tuple(self._open)
+
+    def text(self) -> str | None:
+        return "; ".join(f"{subject}: {text}" for subject, text in list(self._open.items())) or None
+
+
+class Message(Protocol):
+    """confluent-kafka's message as it is after `consume`: its own stub makes all of this optional."""
+
+    def topic(self) -> str: ...
+
+    def partition(self) -> int: ...
+
+    def offset(self) -> int: ...
+
+    def timestamp(self) -> tuple[int, int]: ...
+
+    def key(self) -> bytes | None: ...
+
+    def value(self) -> bytes | None: ...
+
+    def headers(self) -> Headers | None: ...
+
+    def error(self) -> KafkaError | None: ...
+
+
+def taken(messages: list[Message], at_end: dict[TopicPartition, int]) -> tuple[list[Record], list[Message]]:
+    """The records among `messages`, and the messages that are errors. Keeps `at_end` true in the order of
+    arrival: an end that is reached puts its partition in, a record takes it out."""
+    records: list[Record] = []
+    refused: list[Message] = []
+    append = records.append
+    run_topic = ""  # partitions come in runs: one look at `at_end` a run, not a record
+    run_partition = -1
+    for message in messages:
+        topic = message.topic()
+        partition = message.partition()
+        error = message.error()
+        if error is None:
+            if partition != run_partition or topic != run_topic:
+                run_topic, run_partition = topic, partition
+                at_end.pop(TopicPartition(topic, partition), None)
+            append(
+                Record(
+                    topic,
+                    partition,
+                    message.offset(),
+                    message.timestamp()[1],
+                    message.key(),
+                    message.value(),
+                    message.headers() or [],
+                )
+            )
+        elif error.code() == KafkaError._PARTITION_EOF:
+            run_partition = -1
+            at_end[TopicPartition(topic, partition)] = message.offset()
+        else:
+            run_partition = -1
+            refused.append(message)
+    return records, refused

@@ -1,0 +1,556 @@
+"""KafkaConsumer: a member of a consumer group over librdkafka, reading committed records.
+
+Owned by a role's Kafka thread, in which everything here happens, `Rebalance` included: librdkafka runs its
+callbacks inside `consume`, `close` and nothing else of ours.
+
+    poll ─► consume ─┬─► assigned(partitions) ─► start offsets ─► (incremental) assign ─► pauses
+                     ├─► revoked(partitions)  ─► the listener commits ─► (incremental) unassign
+                     ├─► lost(partitions)     ─► (incremental) unassign
+                     └─► messages ─► records, ends, complaints
+
+Invariants:
+- An exception out of a callback reaches the caller of `poll`, after the assignment was carried out all the
+  same (librdkafka waits for that), and no record is lost by it: those of the same poll are kept for the next.
+- Records of a partition that was revoked in the same poll are dropped: its next owner starts before them.
+- A pause ends with the assignment that it was made in. librdkafka keeps it: a partition that comes back would not be
+  read, and nobody would know of a pause that there is to end.
+
+- No call waits for ever. librdkafka's own synchronous commit does: in flight when its coordinator goes away,
+  it is put back into the queue of a coordinator that nobody looks for, and its caller polls no more, so that
+  the session ends as well: alive, ready and idle. So a commit is sent, and then the coordinator is asked what
+  stands there, with a timeout.
+
+Not chosen: commits that nobody waits for (nobody learns that one failed); `AIOConsumer` (its
+pool can deadlock with a rebalance callback); static membership (a drain would not give its partitions up).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from enum import StrEnum
+from typing import Any, Final, cast
+
+import confluent_kafka as ck
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
+    ConsumerGroupDescription,
+    ListOffsetsResultInfo,
+    TopicDescription,
+)
+
+from processor.edges.kafka.admin import KafkaAdmin, may_read
+from processor.edges.kafka.client import (
+    CONNECTION,
+    Complaints,
+    KafkaSettings,
+    LibraryLog,
+    Log,
+    Message,
+    Setting,
+    error_of,
+    merged,
+    taken,
+    unusable,
+)
+from processor.errors import BrokerOutage, Fatal, Fenced
+from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Committed, Polled, Rebalance
+from processor.records import Position, TopicPartition
+
+COMMIT_S_MAX: Final = 10.0  # below a fifth of `max.poll.interval.ms`, which a revocation has
+COMMITTED_S_MAX: Final = 5.0
+SEEK_S_MAX: Final = 5.0  # a partition whose committed offset is still being asked for cannot be sought in yet
+LEAVE_S_MAX: Final = 5.0  # until the revocation begins; how long it takes is the listener's
+REFUSALS_MAX: Final = 8
+REFUSED_S: Final = 0.25  # eight of these outlast what a coordinator needs to move, or a new epoch to reach us
+RETRY_S: Final = 0.05
+IDLE_S: Final = 10.0  # two heartbeats of a default broker (`group.consumer.heartbeat.interval.ms`)
+RECHECK_S: Final = 3.0  # how soon a recovery is noticed; each costs the broker two small requests
+ENDS_AGE_S_MAX: Final = 2.0  # of the lag that is shown
+
+CONSUMER_DEFAULTS: Final[Mapping[str, Setting]] = {
+    # A worker that polls no more holds a rebalance of the whole group up for this long (librdkafka: 300 s).
+    "max.poll.interval.ms": 60_000,
+    # 100,000 records a partition and 64 MB would be half of the memory a role may have, and every pause
+    # throws them away. 16 MB is half a second at full speed.
+    "queued.min.messages": 20_000,
+    "queued.max.messages.kbytes": 16_384,
+    # Bytes as the broker has them: a megabyte of a partition (librdkafka's default) is ten and more when it has been
+    # decompressed, and comes beside what is queued already.
+    "max.partition.fetch.bytes": 262_144,
+    # When that queue is full the next fetch waits this long; librdkafka's second would be a second of
+    # nothing.
+    "fetch.queue.backoff.ms": 20,
+    # New partitions and recreated topics are seen after this (librdkafka: 5 min).
+    "topic.metadata.refresh.interval.ms": 30_000,
+}
+
+CLASSIC_DEFAULTS: Final[Mapping[str, Setting]] = {
+    # A killed worker is given up after 6.5 to 8 s (librdkafka: 45), and the rest learn of it with their next
+    # heartbeat: under 10 s, which leaves 5 of the 15 for the restore. The broker allows no less than 6 s;
+    # seven heartbeats in a row have to fail before a live worker is taken for dead.
+    "session.timeout.ms": 8_000,
+    "heartbeat.interval.ms": 1_000,
+}
+
+
+class Assignment(StrEnum):
+    """How a group shares partitions out. RANGE: partition N of all its topics to one member, which transform
+    needs."""
+
+    RANGE = "range"
+    COOPERATIVE = "cooperative-sticky"
+
+
+class KafkaConsumer:
+    """See the module. Mutable, all of it owned by the one thread:
+
+    `_assigned`: what is ours now, and `_paused` (a part of it, or of what `assigned` is being told of).
+    `_at_end`: the partitions at their end, with it; a part of `_assigned`.
+    `_revoked`: what went since the current poll began. `_raised`: what a callback raised, `_kept`: the
+    messages that came with it. `_waiting_since_s`: since when no assignment was heard of."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        group: str,
+        assignment: Assignment,
+        client_id: str,
+        log: Log | None = None,
+    ) -> None:
+        log = log or structlog.get_logger()
+        self._group = group
+        self._log = log
+        self._complaints = Complaints(log)
+        incremental_protocol = settings.get("group.protocol") == "consumer"
+        self._incremental_protocol = incremental_protocol
+        self._incremental = incremental_protocol or assignment is Assignment.COOPERATIVE
+        config = merged(
+            {**CONSUMER_DEFAULTS, **({} if incremental_protocol else CLASSIC_DEFAULTS)},
+            settings,
+            {
+                "client.id": client_id,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "allow.auto.create.topics": False,
+                **_assignor(assignment, incremental_protocol),
+            },
+        )
+        self.poll_interval_s_max = int(config["max.poll.interval.ms"]) / 1000
+        config["error_cb"] = self._complaints.on_error
+        try:
+            self._consumer = ck.Consumer(config, logger=LibraryLog(log))
+        except KafkaException as refused:
+            raise unusable(refused) from refused
+        self._admin = KafkaAdmin(settings, client_id=client_id, log=log)
+        # For questions about the group: an admin client that is kept does not follow a coordinator (`kafka_groups.py`).
+        self._fresh_admin: Callable[[], KafkaAdmin] = lambda: KafkaAdmin(settings, client_id=client_id, log=log)
+        self._topics: tuple[str, ...] = ()
+        self._listener: Rebalance | None = None
+        self._assigned: set[TopicPartition] = set()
+        self._paused: set[TopicPartition] = set()
+        self._at_end: dict[TopicPartition, int] = {}
+        self._revoked: set[TopicPartition] = set()
+        self._raised: BaseException | None = None
+        self._kept: list[Message] = []
+        self._ends: dict[TopicPartition, int] = {}
+        self._ends_asked: Mapping[TopicPartition, Future[ListOffsetsResultInfo]] = {}
+        self._ends_asked_s = -ENDS_AGE_S_MAX
+        self._recheck: _Recheck | None = None
+        self._waiting_since_s: float | None = None
+        self._recheck_s = 0.0
+
+    # ---- reading -----------------------------------------------------------------------------------------
+
+    def subscribe(self, topics: Sequence[str], rebalance: Rebalance) -> None:
+        assert topics, "a member of a group that reads nothing"
+        assert self._listener is None, "subscribed already"
+        self._topics = tuple(topics)
+        self._listener = rebalance
+        self._waiting_since_s = time.monotonic()
+        self._consumer.subscribe(list(topics), self._on_assign, self._on_revoke, self._on_lost)
+
+    def poll(self, records_max: int, timeout_s: float) -> Polled:
+        assert records_max > 0, "a poll for nothing"
+        messages = self._kept
+        self._kept = []
+        try:
+            messages += self._consume(records_max, 0.0 if messages else timeout_s)
+        except KafkaException as fatal:  # anything less is a message
+            raise Fatal(error_of(fatal).str()) from fatal
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            self._kept = messages
+            raise raised
+        records, refused = taken(messages, self._at_end)
+        for message in refused:
+            self._refused(message)
+        if self._complaints.fatal is not None:
+            raise Fatal(self._complaints.fatal)
+        if self._complaints.subjects or self._complaints.suspicious:
+            self._look_for_recovery({record.topic for record in records})
+        elif self._waiting_since_s is not None:
+            self._look_for_idleness(self._waiting_since_s)
+        return Polled(records, dict(self._at_end))
+
+    def _consume(self, records_max: int, timeout_s: float) -> list[Message]:
+        """`consume` waits until it has all it was asked for. So: take what is there, or wait for one and take
+        the rest."""
+        self._revoked.clear()
+        messages = cast("list[Message]", self._consumer.consume(records_max, 0))
+        if messages or timeout_s <= 0 or self._raised is not None:
+            return messages
+        self._revoked.clear()
+        messages = cast("list[Message]", self._consumer.consume(1, timeout_s))
+        if messages and records_max > 1 and self._raised is None:
+            self._revoked.clear()
+            rest = cast("list[Message]", self._consumer.consume(records_max - 1, 0))
+            messages = self._still_ours(messages, self._revoked) + rest
+        return messages
+
+    def _still_ours(self, messages: list[Message], gone: set[TopicPartition]) -> list[Message]:
+        """librdkafka drops what a rebalance made stale, but only within one call."""
+        if not gone:
+            return messages
+        return [m for m in messages if TopicPartition(m.topic(), m.partition()) not in gone]
+
+    def _refused(self, message: Message) -> None:
+        error = message.error()
+        assert error is not None
+        code = error.code()
+        if error.fatal():
+            self._complaints.fatal = self._complaints.fatal or error.str()
+        elif code == KafkaError._MAX_POLL_EXCEEDED:
+            # `lost` follows with the next poll: the group has gone on without us.
+            self._log.error("kafka.poll_too_late", detail=error.str())
+        elif code in _OF_A_TOPIC and message.topic():
+            self._complaints.note(message.topic(), error)
+        else:
+            self._complaints.note("group", error)
+
+    # ---- moving ------------------------------------------------------------------------------------------
+
+    def _on_assign(self, _consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
+        partitions = [TopicPartition(part.topic, part.partition) for part in parts]
+        assert self._listener is not None
+        listener = self._listener
+        self._waiting_since_s = None
+        starts = self._told(lambda: listener.assigned(partitions)) or {}
+        for part in parts:
+            start = starts.get(TopicPartition(part.topic, part.partition))
+            if start is not None:
+                part.offset = start
+        if self._incremental:
+            self._told(lambda: self._consumer.incremental_assign(parts))
+        else:
+            self._told(lambda: self._consumer.assign(parts))
+        self._assigned.update(partitions)
+        waiting = self._paused & set(partitions)
+        if waiting:
+            self._told(lambda: self._consumer.pause(_parts(waiting)))
+
+    def _on_revoke(self, consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
+        if not self._consumer.memberid():  # it was on its way to us for too long: the group is through without us
+            self._on_lost(consumer, parts)
+            return
+        partitions = [TopicPartition(part.topic, part.partition) for part in parts]
+        assert self._listener is not None
+        listener = self._listener
+        self._told(lambda: listener.revoked(partitions))
+        self._gone(partitions, parts)
+
+    def _on_lost(self, _consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
+        self._complaints.suspicious = True
+        self._waiting_since_s = time.monotonic()
+        partitions = [TopicPartition(part.topic, part.partition) for part in parts]
+        assert self._listener is not None
+        listener = self._listener
+        self._told(lambda: listener.lost(partitions))
+        self._gone(partitions, parts)
+
+    def _gone(self, partitions: Sequence[TopicPartition], parts: list[ck.TopicPartition]) -> None:
+        gone = set(partitions)
+        held = self._paused & gone
+        if held:
+            self._told(lambda: self._consumer.resume(_parts(held)))
+        self._assigned -= gone
+        self._paused -= gone
+        self._revoked |= gone
+        self._kept = self._still_ours(self._kept, gone)
+        for partition in partitions:
+            self._at_end.pop(partition, None)
+            self._ends.pop(partition, None)
+        if self._incremental:
+            self._told(lambda: self._consumer.incremental_unassign(parts))
+        else:
+            self._told(self._consumer.unassign)
+
+    def _told(self, call: Callable[[], Any]) -> Any:
+        """Runs a part of a callback. The first exception is kept for the caller of `poll`: raised here, it
+        would be librdkafka's to report, and the records of the same poll would be gone."""
+        try:
+            return call()
+        except KafkaException as refused:
+            self._raised = self._raised or Fatal(f"the assignment was refused: {error_of(refused).str()}")
+        except BaseException as raised:  # KeyboardInterrupt as well: it is raised again by `poll`
+            self._raised = self._raised or raised
+        return None
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        wanted = set(partitions)
+        self._paused |= wanted
+        now = wanted & self._assigned  # the rest is just being assigned: `_on_assign` sees to it
+        self._kept = self._still_ours(self._kept, now)
+        if now:
+            self._consumer.pause(_parts(now))
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        wanted = set(partitions)
+        self._paused -= wanted
+        now = wanted & self._assigned
+        for partition in now:
+            self._at_end.pop(partition, None)  # it has not been looked at since; librdkafka says its end again
+        if now:
+            self._consumer.resume(_parts(now))
+
+    def seek(self, positions: Iterable[Position]) -> None:
+        deadline_s = time.monotonic() + SEEK_S_MAX
+        for topic, partition, offset in positions:
+            where = TopicPartition(topic, partition)
+            assert where in self._assigned, f"seek in {topic}/{partition}, which is not ours"
+            self._at_end.pop(where, None)
+            self._kept = self._still_ours(self._kept, {where})
+            while (error := self._sought(ck.TopicPartition(topic, partition, offset))) is not None:
+                if error.code() not in _NOT_STARTED or time.monotonic() >= deadline_s:
+                    raise BrokerOutage(f"cannot seek in {topic}/{partition}: {error.str()}")
+                time.sleep(RETRY_S)
+
+    def _sought(self, where: ck.TopicPartition) -> KafkaError | None:
+        try:
+            self._consumer.seek(where)
+        except KafkaException as refused:
+            return error_of(refused)
+        return None
+
+    # ---- offsets -----------------------------------------------------------------------------------------
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+        if not partitions:
+            return {}
+        try:
+            answer = self._consumer.committed(_parts(partitions), timeout=COMMITTED_S_MAX)
+        except KafkaException as refused:
+            self._complaints.suspicious = True
+            raise BrokerOutage(f"committed offsets: {error_of(refused).str()}") from refused
+        found: dict[TopicPartition, Committed] = {}
+        for part in answer:
+            if part.error is not None:
+                raise BrokerOutage(f"committed offset of {part.topic}/{part.partition}: {part.error.str()}")
+            next_offset = part.offset if part.offset >= 0 else None
+            found[TopicPartition(part.topic, part.partition)] = Committed(next_offset, part.metadata or "")
+        return found
+
+    def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        if not offsets:
+            return
+        self._assert_member()
+        parts = committable(offsets)
+        deadline_s = time.monotonic() + COMMIT_S_MAX
+        refusals = 0
+        while True:
+            self._send_commit(parts)
+            if self._is_committed(parts, offsets, deadline_s):
+                return
+            refusals += (
+                1  # or it waits inside librdkafka for a new coordinator: then it is sent twice, with one meaning
+            )
+            if refusals >= REFUSALS_MAX:
+                raise Fenced("the group does not take our commits: it has gone on without us")
+            time.sleep(REFUSED_S)
+
+    def _send_commit(self, parts: list[ck.TopicPartition]) -> None:
+        try:
+            self._consumer.commit(offsets=parts, asynchronous=True)
+        except KafkaException as refused:
+            raise BrokerOutage(f"commit: {error_of(refused).str()}") from refused
+
+    def _is_committed(
+        self, parts: list[ck.TopicPartition], offsets: Mapping[TopicPartition, Committed], deadline_s: float
+    ) -> bool:
+        """Asks the coordinator what stands there. It gets both requests in order, so this is the answer to
+        the commit."""
+        asked = [ck.TopicPartition(part.topic, part.partition) for part in parts]
+        try:
+            answer = self._consumer.committed(asked, timeout=max(deadline_s - time.monotonic(), RETRY_S))
+        except KafkaException as refused:
+            self._complaints.suspicious = True
+            raise BrokerOutage(f"commit: {error_of(refused).str()}") from refused
+        for part in answer:
+            if part.error is not None:
+                raise BrokerOutage(f"commit of {part.topic}/{part.partition}: {part.error.str()}")
+            stands = Committed(part.offset, part.metadata or "")
+            if stands != offsets[TopicPartition(part.topic, part.partition)]:
+                return False
+        return True
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        if self._ends_asked and all(future.done() for future in self._ends_asked.values()):
+            raised: BaseException | None = None
+            for partition, future in self._ends_asked.items():
+                raised = future.exception() or raised
+                if future.exception() is None and partition in self._assigned:
+                    self._ends[partition] = int(future.result().offset)
+            self._ends_asked = {}
+            if raised is not None:
+                self._admin.went_wrong(raised)
+        now_s = time.monotonic()
+        if not self._ends_asked and partitions and now_s - self._ends_asked_s >= ENDS_AGE_S_MAX:
+            self._ends_asked_s = now_s
+            self._ends_asked = self._admin.stable_ends_soon(partitions)
+        return {partition: end for partition in partitions if (end := self._ends.get(partition)) is not None}
+
+    def group_metadata(self) -> Any:
+        """Who we are in which generation: a transaction carries it, so that the broker refuses a member that is out.
+
+        Raises `Fenced` when we know that ourselves. Then librdkafka has forgotten its member ID, and offsets
+        without one are taken from a transaction unseen: as those of a producer that knows no groups.
+        """
+        metadata = self._consumer.consumer_group_metadata()
+        # In this order: a new member ID cannot come before we are told `lost`, by the next poll.
+        self._assert_member()
+        return metadata
+
+    def _assert_member(self) -> None:
+        if not self._consumer.memberid():
+            raise Fenced("the group has gone on without us")
+
+    # ---- standing ----------------------------------------------------------------------------------------
+
+    def trouble(self) -> str | None:
+        return self._complaints.text()
+
+    def _look_for_recovery(self, topics_read: set[str]) -> None:
+        """A complaint ends when records of its topic arrive, or when the broker, asked again, says what it should.
+
+        Records do not prove a connection: they may have been fetched long before they are taken.
+        """
+        for topic in topics_read:
+            self._complaints.clear(topic)
+        now_s = time.monotonic()
+        if self._recheck is None:
+            if now_s - self._recheck_s >= RECHECK_S:
+                self._recheck_s = now_s
+                admin = self._fresh_admin() if "group" in self._complaints.subjects else self._admin
+                self._recheck = _Recheck(admin, self._topics, self._group, self._complaints)
+        elif self._recheck.done():
+            self._recheck = None
+
+    def _look_for_idleness(self, since_s: float) -> None:
+        """The incremental protocol tells a member that gets nothing just that: nothing, by no callback and in no
+        statistics. Whoever is let in has what there is for it after a heartbeat; so who heard of no trouble and of no
+        partition for two of them is a member without any."""
+        if self._incremental_protocol and time.monotonic() - since_s > IDLE_S:
+            self._waiting_since_s = None
+            assert self._listener is not None
+            self._listener.assigned([])
+
+    def close(self) -> None:
+        """Leaves the group; `revoked` is called for what is still ours. Raises what it raises.
+
+        librdkafka's own `close` would call it too, but answers no question about committed offsets any more by then.
+        """
+        if self._assigned:
+            self._consumer.unsubscribe()
+            deadline_s = time.monotonic() + LEAVE_S_MAX
+            while self._assigned and time.monotonic() < deadline_s:
+                with suppress(KafkaException):  # a fatal error: there is nothing left to be told
+                    self._consumer.consume(1, RETRY_S)
+        self._consumer.close()
+        self._assigned.clear()
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            raise raised
+
+
+class _Recheck:
+    """One round of asking the cluster whether it answers, and allows by now what it refused."""
+
+    def __init__(self, admin: KafkaAdmin, topics: Sequence[str], group: str, complaints: Complaints) -> None:
+        self._admin = admin  # kept for as long as its answers are waited for
+        self._complaints = complaints
+        self._topics: Mapping[str, Future[TopicDescription]] = admin.topics_soon(topics, RECHECK_S)
+        self._group: Future[ConsumerGroupDescription] | None = (
+            admin.group_soon(group) if "group" in complaints.subjects else None
+        )
+
+    def done(self) -> bool:
+        """Whether all is answered; then the complaints say what the answers do."""
+        asked: list[Future[Any]] = [*self._topics.values(), *([self._group] if self._group else [])]
+        if not all(future.done() for future in asked):
+            return False
+        answered = False
+        silence: KafkaException | None = None
+        for topic, future in self._topics.items():
+            raised = future.exception()
+            if raised is None:
+                answered = True
+                if may_read(future.result().authorized_operations):
+                    self._complaints.clear(topic)
+            elif isinstance(raised, KafkaException) and error_of(raised).code() in _OF_A_TOPIC:
+                answered = True
+                self._complaints.note(topic, error_of(raised))
+            elif isinstance(raised, KafkaException):
+                silence = raised
+        if answered:
+            self._complaints.suspicious = False
+            self._complaints.clear(CONNECTION)
+        elif silence is not None:
+            self._complaints.note(CONNECTION, error_of(silence))
+            self._admin.went_wrong(silence)
+        group = self._group
+        if group is not None and group.exception() is None and may_read(group.result().authorized_operations):
+            self._complaints.clear("group")
+        return True
+
+
+def _assignor(assignment: Assignment, incremental_protocol: bool) -> dict[str, Setting]:
+    if not incremental_protocol:
+        return {"partition.assignment.strategy": assignment.value}
+    # KIP-848: the broker assigns. Its own default is `uniform`; only `range` keeps partition N of all topics
+    # together.
+    return {"group.remote.assignor": "range"} if assignment is Assignment.RANGE else {}
+
+
+def _parts(partitions: Iterable[TopicPartition]) -> list[ck.TopicPartition]:
+    return [ck.TopicPartition(topic, partition) for topic, partition in partitions]
+
+
+def committable(offsets: Mapping[TopicPartition, Committed]) -> list[ck.TopicPartition]:
+    """As confluent-kafka takes them: the metadata goes into the constructor, setting it later is ignored."""
+    parts: list[ck.TopicPartition] = []
+    for (topic, partition), committed in offsets.items():
+        assert committed.next_offset is not None, f"no offset to commit for {topic}/{partition}"
+        size = len(committed.metadata.encode())
+        assert size <= COMMIT_METADATA_BYTES_MAX, f"commit metadata of {size} B for {topic}/{partition}"
+        parts.append(ck.TopicPartition(topic, partition, committed.next_offset, committed.metadata))
+    return parts
+
+
+_OF_A_TOPIC: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_TOPIC_ID,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
+_NOT_STARTED: Final = frozenset({KafkaError._STATE, KafkaError._PREV_IN_PROGRESS, KafkaError._IN_PROGRESS})

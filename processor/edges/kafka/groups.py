@@ -1,0 +1,161 @@
+"""What is asked of consumer groups from outside: what was committed, and who is a member.
+
+Used by whoever takes partitions over (transform), by the commands and by a replay that runs for hours. The questions
+are not put to a `KafkaAdmin` that is kept, because librdkafka's admin client does not get over a restart of a group's
+coordinator (2.16):
+
+- it keeps the coordinator that it once found, and every later question about the group runs into its timeout, for good;
+- "not the coordinator" as the answer to its question about offsets is a null pointer (librdkafka #5040): the process is
+  gone.
+
+So each question is put by a client that is made for it and gone after it, some 65 ms: offsets by a consumer that never
+joins, members by an admin client.
+
+Not chosen: a question that is answered by silence and left at that (a dead worker's open transaction would then hold
+its successor up for 14 s, after each broker restart and without a word).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
+
+import confluent_kafka as ck
+from confluent_kafka import KafkaError, KafkaException
+
+from processor.edges.kafka.admin import NO_COORDINATOR_YET, NOT_ALLOWED, KafkaAdmin, Member, NoCoordinatorYet
+from processor.edges.kafka.client import Complaints, KafkaSettings, LibraryLog, Log, error_of, merged, said, unusable
+from processor.errors import BrokerOutage, Fatal
+from processor.interfaces import Committed
+from processor.records import TopicPartition
+
+T = TypeVar("T")
+
+COMMITTED_S_MAX: Final = 5.0
+"""The longest wait for offsets, in which a worker's own group is not polled; far below `max.poll.interval.ms`."""
+_TRIES_S: Final = (0.5, 1.5, 3.0)
+"""What that is made of: a refusal of the group itself is told between two tries, and answered by silence in one."""
+assert sum(_TRIES_S) == COMMITTED_S_MAX
+_NO_COORDINATOR_S_MAX: Final = 2.0
+"""How long a group may be without a coordinator, on top of that, before it is an outage."""
+_NO_COORDINATOR_S: Final = 0.1
+_TOLD_MAX: Final = 10
+"""What a consumer says that never joins: an error or two."""
+
+
+class KafkaGroups:
+    """See the module. It holds no connection, and may be used from any thread."""
+
+    def __init__(self, settings: KafkaSettings, *, client_id: str, log: Log | None = None) -> None:
+        if log is None:
+            import structlog  # 0.2 s: a command that brings its own log does not need it
+
+            log = structlog.get_logger()
+        self._settings = settings
+        self._client_id = client_id
+        self._log = log
+
+    def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+        """What `group` committed last, **not** waiting for a transaction that is still open on top of it.
+
+        A member's own `committed` waits for that, and so would a new owner whose predecessor died with its transaction
+        open: here it learns who that was, and can end the transaction (`abort_left_behind`). Raises `BrokerOutage`, and
+        `Fatal` where the right to ask is missing.
+        """
+        if not partitions:
+            return {}
+        return _patiently(lambda: self._committed(group, partitions))
+
+    def members(self, group: str) -> Sequence[Member]:
+        """Who is in `group` now; nobody where there is no such group. Raises `BrokerOutage`, `Fatal`."""
+        return _patiently(lambda: KafkaAdmin(self._settings, client_id=self._client_id, log=self._log).members(group))
+
+    def _committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+        complaints = Complaints(self._log)
+        consumer = self._consumer(group, complaints)
+        try:
+            answer, refused = _committed(consumer, [ck.TopicPartition(*partition) for partition in partitions])
+        finally:
+            consumer.close()
+        if refused is not None:
+            raise _refusal(f"the offsets of {group}", refused, complaints.text())
+        return {
+            TopicPartition(part.topic, part.partition): Committed(
+                part.offset if part.offset >= 0 else None, part.metadata or ""
+            )
+            for part in answer
+        }
+
+    def _consumer(self, group: str, complaints: Complaints) -> ck.Consumer:
+        config = merged(
+            {},
+            # The group protocol is for members, and this one never joins.
+            {name: value for name, value in self._settings.items() if not name.startswith("group.")},
+            {
+                "client.id": self._client_id,
+                "group.id": group,
+                "enable.auto.commit": False,
+                # Not waiting for a transaction that is still open on top of them: it is why we ask.
+                "isolation.level": "read_uncommitted",
+                "allow.auto.create.topics": False,
+            },
+        )
+        config["error_cb"] = complaints.on_error
+        try:
+            return ck.Consumer(config, logger=LibraryLog(self._log))
+        except KafkaException as refused:
+            raise unusable(refused) from refused
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Asks again, by a client of its own each time, while the group has no coordinator yet."""
+    deadline_s = time.monotonic() + _NO_COORDINATOR_S_MAX
+    while True:
+        try:
+            return ask()
+        except NoCoordinatorYet:
+            if time.monotonic() > deadline_s:
+                raise
+        time.sleep(_NO_COORDINATOR_S)
+
+
+def _committed(
+    consumer: ck.Consumer, asked: list[ck.TopicPartition]
+) -> tuple[list[ck.TopicPartition], ck.KafkaError | None]:
+    """The offsets, or why there are none."""
+    refused: ck.KafkaError | None = None
+    for try_s in _TRIES_S:
+        try:
+            answer = consumer.committed(asked, try_s)
+            return answer, next((part.error for part in answer if part.error is not None), None)
+        except KafkaException as raised:
+            refused = error_of(raised)
+        for told in _told(consumer):
+            if told.code() in NOT_ALLOWED:
+                return [], told
+        if refused.code() != KafkaError._TIMED_OUT:
+            break
+    return [], refused
+
+
+def _told(consumer: ck.Consumer) -> Iterator[ck.KafkaError]:
+    """The errors that are waiting; the error callback and the log are heard of in here alone."""
+    for _ in range(_TOLD_MAX):
+        try:
+            message = consumer.poll(0)
+        except KafkaException as raised:
+            yield error_of(raised)
+            continue
+        if message is None:
+            return
+        error = message.error()
+        if error is not None:
+            yield error
+
+
+def _refusal(about: str, error: ck.KafkaError, complaint: str | None) -> BrokerOutage | Fatal:
+    if error.code() in NOT_ALLOWED:
+        return Fatal(f"not allowed to ask about {about} (Describe): {said(error)}")
+    kind = NoCoordinatorYet if error.code() in NO_COORDINATOR_YET else BrokerOutage
+    return kind(f"{about}: {error.str()}{f' ({complaint})' if complaint else ''}")

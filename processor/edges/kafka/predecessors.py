@@ -1,0 +1,65 @@
+"""Ends what dead workers left open, so that nobody waits for their transactions to time out.
+
+    kill -9 ──► open transaction ──► the successor's reads of the committed offsets wait for it (up to 14 s)
+                      ▲
+                      └── the committed metadata names who wrote last; a name that is no member any more is
+                      dead:
+                          taking its transactional ID over for a moment aborts what it left
+
+Owned by the transform thread. Fencing a worker that is alive would cost it a restart of its producer and
+nothing more (its group generation protects the data), so a wrong guess is cheap; it is made only for names
+that the group does not list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+import structlog
+
+from processor.edges.kafka.admin import Member
+from processor.interfaces import Committed
+from processor.records import TopicPartition
+
+log = structlog.get_logger(__name__)
+
+_WORKER: Final = re.compile(r"[0-9a-f]{16}\Z")
+"""What our own workers are called; other tools write other things into the metadata."""
+
+
+class Groups(Protocol):
+    """What is asked of a consumer group (`kafka_groups.py`). Raises `BrokerOutage`."""
+
+    def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]: ...
+
+    def members(self, group: str) -> Sequence[Member]: ...
+
+
+class Predecessors:
+    """Mutable: `_ended` what a dead worker had last committed of each partition when it was dealt with, so
+    that a rebalance does not do it again; a worker of that name that has lived since has committed more."""
+
+    def __init__(self, groups: Groups, group: str, worker: str, end: Callable[[str], None]) -> None:
+        self._groups = groups
+        self._group = group
+        self._worker = worker
+        self._end = end
+        self._ended: dict[TopicPartition, Committed] = {}
+
+    def end_transactions(self, partitions: Sequence[TopicPartition]) -> None:
+        """Of the dead among those who last committed these partitions. Raises `BrokerOutage`."""
+        left = {
+            partition: committed
+            for partition, committed in self._groups.committed(self._group, partitions).items()
+            if _WORKER.match(committed.metadata)
+            and committed.metadata != self._worker
+            and self._ended.get(partition) != committed
+        }
+        if not left:
+            return
+        alive = {member.client_id.rpartition("-")[2] for member in self._groups.members(self._group)}
+        for worker in sorted({committed.metadata for committed in left.values()} - alive):
+            log.info("ending what a dead worker may have left open", worker=worker)
+            self._end(worker)
+            self._ended.update({where: committed for where, committed in left.items() if committed.metadata == worker})

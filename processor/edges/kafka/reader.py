@@ -1,0 +1,163 @@
+"""KafkaReader: reads the partitions it is told to, outside of any group, to restore state from a topic.
+
+Owned by whoever restores (transform's changelog, send's holds), one thread. Reads committed records only, and
+knows its position past control records, compacted gaps and aborted records: librdkafka's own position moves
+on records alone, so a log that ends with a transaction's marker would never be seen to end. What says so is
+the end that the broker reports (`enable.partition.eof`) and its offset.
+
+    assign(position…) ─► poll … ─► position(p) == ends()[p]  ─► restored
+
+An offset that is no longer in the log is an error here, not a reset: half of a compacted topic is not its
+state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, cast
+
+import confluent_kafka as ck
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+
+from processor.edges.kafka.admin import KafkaAdmin
+from processor.edges.kafka.client import (
+    CONNECTION,
+    Complaints,
+    KafkaSettings,
+    LibraryLog,
+    Log,
+    Message,
+    Setting,
+    error_of,
+    merged,
+    taken,
+    unusable,
+)
+from processor.errors import Fatal, StateCorrupt
+from processor.interfaces import Polled
+from processor.records import Position, TopicPartition
+
+READER_DEFAULTS: Final[Mapping[str, Setting]] = {
+    # A restore reads as fast as it can, for a short time: more ahead than the consumer, but bounded, since
+    # several gigabytes of changelog stand behind it.
+    "queued.max.messages.kbytes": 32_768,
+    "fetch.queue.backoff.ms": 20,
+    "fetch.message.max.bytes": 4 * 1024 * 1024,
+}
+
+
+class KafkaReader:
+    """See the module. Mutable: `_positions` holds, per assigned partition, the next offset as far as it was
+    read; `_at_end` the partitions at their end, with it."""
+
+    def __init__(self, settings: KafkaSettings, *, group: str, client_id: str, log: Log | None = None) -> None:
+        log = log or structlog.get_logger()
+        self._complaints = Complaints(log)
+        config = merged(
+            READER_DEFAULTS,
+            # The group protocol is for members; a reader that joins nothing must not be refused because of
+            # it.
+            {name: value for name, value in settings.items() if not name.startswith("group.")},
+            {
+                "client.id": client_id,
+                "group.id": group,  # librdkafka insists on one, and looks its coordinator up: one we have the right to
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "allow.auto.create.topics": False,
+            },
+        )
+        config["error_cb"] = self._complaints.on_error
+        try:
+            self._consumer = ck.Consumer(config, logger=LibraryLog(log))
+        except KafkaException as refused:
+            raise unusable(refused) from refused
+        self._admin = KafkaAdmin(settings, client_id=client_id, log=log)
+        self._positions: dict[TopicPartition, int] = {}
+        self._at_end: dict[TopicPartition, int] = {}
+
+    def assign(self, positions: Iterable[Position]) -> None:
+        wanted = {TopicPartition(topic, partition): offset for topic, partition, offset in positions}
+        assert all(offset >= 0 for offset in wanted.values()), "a reader is told where to start"
+        self.unassign([partition for partition in wanted if partition in self._positions])
+        if wanted:
+            self._consumer.incremental_assign(
+                [ck.TopicPartition(topic, partition, offset) for (topic, partition), offset in wanted.items()]
+            )
+        self._positions.update(wanted)
+
+    def unassign(self, partitions: Iterable[TopicPartition]) -> None:
+        known = [partition for partition in partitions if partition in self._positions]
+        if known:
+            self._consumer.incremental_unassign([ck.TopicPartition(*partition) for partition in known])
+        for partition in known:
+            del self._positions[partition]
+            self._at_end.pop(partition, None)
+
+    def poll(self, records_max: int, timeout_s: float) -> Polled:
+        assert records_max > 0, "a poll for nothing"
+        try:
+            messages = self._consume(records_max, timeout_s)
+        except KafkaException as fatal:  # anything less is a message
+            raise Fatal(error_of(fatal).str()) from fatal
+        records, refused = taken(messages, self._at_end)
+        for record in records:
+            self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        for partition, end in self._at_end.items():
+            self._positions[partition] = max(self._positions[partition], end)
+        if self._complaints.subjects and len(messages) > len(refused):
+            self._heard_from({message.topic() or "" for message in messages if message not in refused})
+        for message in refused:
+            self._refused(message)
+        if self._complaints.fatal is not None:
+            raise Fatal(self._complaints.fatal)
+        return Polled(records, dict(self._at_end))
+
+    def _consume(self, records_max: int, timeout_s: float) -> list[Message]:
+        """What is there, or one that is waited for and what came with it: `consume` itself waits for all it
+        may take."""
+        messages = cast("list[Message]", self._consumer.consume(records_max, 0))
+        if not messages and timeout_s > 0:
+            messages = cast("list[Message]", self._consumer.consume(1, timeout_s))
+            if messages and records_max > 1:
+                messages += cast("list[Message]", self._consumer.consume(records_max - 1, 0))
+        return messages
+
+    def _heard_from(self, topics: set[str]) -> None:
+        """What was complained of is over; but another topic's refusal, which is told once and then no more."""
+        for subject in self._complaints.subjects:
+            if subject == CONNECTION or subject in topics:
+                self._complaints.clear(subject)
+
+    def _refused(self, message: Message) -> None:
+        error = message.error()
+        assert error is not None
+        if error.fatal():
+            self._complaints.fatal = self._complaints.fatal or error.str()
+        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            where = TopicPartition(message.topic(), message.partition())
+            raise StateCorrupt(
+                f"offset {self._positions.get(where)} of {where} is not in the log: {error.str()}",
+                where,
+            )
+        else:
+            self._complaints.note(message.topic() or CONNECTION, error)
+
+    def position(self, partition: TopicPartition) -> int:
+        return self._positions[partition]
+
+    def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return self._admin.beginnings(partitions)
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return self._admin.ends(partitions)
+
+    def trouble(self) -> str | None:
+        return self._complaints.text()
+
+    def close(self) -> None:
+        self._consumer.close()
+        self._positions.clear()
+        self._at_end.clear()

@@ -1,0 +1,109 @@
+"""What a cluster allows this user: asked where the broker tells, tried where it does not, leaving nothing
+behind.
+
+Owned by `check`. Topics and groups are described with the operations that are allowed on them. Nothing tells
+of a transactional ID, so a producer is asked for, with a timeout above the broker's
+`transaction.max.timeout.ms`: the broker looks at the right first (TRANSACTIONAL_ID_AUTHORIZATION_FAILED), at
+the timeout next (INVALID_TRANSACTION_TIMEOUT), and only then remembers the ID."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+import confluent_kafka as ck
+from confluent_kafka import KafkaError, KafkaException
+
+from processor.edges.kafka.admin import ANSWER_S_MAX, NO_COORDINATOR_YET, KafkaAdmin
+from processor.edges.kafka.client import KafkaSettings, LibraryLog, error_of, merged
+
+_NEVER_GRANTED_MS: Final = 2_000_000_000
+"""Above every `transaction.max.timeout.ms` (15 min by default); what librdkafka adds to it still fits 32
+bits."""
+
+COORDINATOR_TRIES_MAX: Final = 20
+_COORDINATOR_S: Final = 0.25
+
+
+class Allowed(NamedTuple):
+    """`operations` by their Kafka names, None where the broker does not say; `refused` why it said nothing at
+    all; `members` of a group."""
+
+    operations: frozenset[str] | None
+    refused: str | None = None
+    members: int = 0
+
+
+def topic_rights(admin: KafkaAdmin, topics: Sequence[str]) -> Mapping[str, Allowed]:
+    """For each topic. One that does not exist says nothing."""
+    found: dict[str, Allowed] = {}
+    for name, future in admin.topics_soon(topics).items():
+        try:
+            found[name] = Allowed(_names(future.result(timeout=2 * ANSWER_S_MAX).authorized_operations))
+        except (KafkaException, FutureTimeout) as refused:
+            found[name] = Allowed(None, _why(refused))
+    return found
+
+
+def group_rights(admin: KafkaAdmin, group: str) -> Allowed:
+    """A group that does not exist yet is described all the same, rights included."""
+    for _ in range(COORDINATOR_TRIES_MAX):
+        try:
+            described = admin.group_soon(group).result(timeout=2 * ANSWER_S_MAX)
+        except (KafkaException, FutureTimeout) as refused:
+            code = error_of(refused).code() if isinstance(refused, KafkaException) else None
+            if code == KafkaError.GROUP_ID_NOT_FOUND:
+                return Allowed(None)
+            if code not in NO_COORDINATOR_YET:
+                return Allowed(None, _why(refused))
+            time.sleep(_COORDINATOR_S)
+        else:
+            return Allowed(_names(described.authorized_operations), None, len(described.members))
+    return Allowed(None, "no broker coordinates the group")
+
+
+def may_write_transactions(settings: KafkaSettings, transactional_id: str) -> str | None:
+    """Why a producer of this ID would be refused; None where it would not."""
+    config: dict[str, Any] = merged(
+        {},
+        {name: value for name, value in settings.items() if not name.startswith(("group.", "message.timeout"))},
+        {
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": _NEVER_GRANTED_MS,
+            "client.id": "hakuna-processor-check",
+        },
+    )
+    config["error_cb"] = lambda _error: None
+    try:
+        ck.Producer(config, logger=LibraryLog(_Nothing())).init_transactions(ANSWER_S_MAX)
+    except KafkaException as refused:
+        error = error_of(refused)
+        if error.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+            return None
+        return error.str()
+    # A broker whose limit is above 23 days has let it in: the right is there, and it forgets the unused ID by
+    # itself.
+    return None
+
+
+class _Nothing:
+    """What librdkafka logs of a refusal that was meant to be."""
+
+    def debug(self, event: str, **facts: Any) -> None: ...
+
+    def info(self, event: str, **facts: Any) -> None: ...
+
+    def warning(self, event: str, **facts: Any) -> None: ...
+
+    def error(self, event: str, **facts: Any) -> None: ...
+
+
+def _names(operations: Iterable[Enum] | None) -> frozenset[str] | None:
+    return frozenset(operation.name for operation in operations) if operations else None
+
+
+def _why(refused: KafkaException | FutureTimeout) -> str:
+    return error_of(refused).str() if isinstance(refused, KafkaException) else "no broker answers"

@@ -1,0 +1,256 @@
+"""KafkaScan: finds the records of a key in parts of partitions, without making a record of every other one.
+
+Owned by the commands that look for one order, one thread. Kafka has no index by key; what bounds the work is
+how little is read (the caller's windows) and what a record costs that is not asked for: it is compared where
+librdkafka left it, and never becomes one of ours.
+
+    find        all windows side by side, one after the other where several lie in one partition
+    find_last   from the end backwards, in growing steps, up to the newest record of the key
+
+Reads committed records only. What an open transaction still holds back is not there yet, and not waited for.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from typing import Final, NamedTuple, cast
+
+import confluent_kafka as ck
+from confluent_kafka import KafkaError, KafkaException
+
+from processor.edges.kafka.client import (
+    Complaints,
+    KafkaSettings,
+    LibraryLog,
+    Log,
+    Message,
+    Setting,
+    error_of,
+    merged,
+    said,
+    unusable,
+)
+from processor.errors import BrokerOutage, Fatal
+from processor.records import Record, TopicPartition
+
+SILENCE_S_MAX: Final = 15.0
+"""A broker that brings nothing for so long has gone; a restarted one is back within this."""
+STEP_RECORDS: Final = 25_000
+"""The first step backwards: most orders that are asked about moved lately."""
+STEP_GROWTH: Final = 4
+_CONSUME_MAX: Final = 250
+"""So few that they stay in the processor's cache from librdkafka to the comparison and away again: a record costs
+1.4 µs CPU then, and 2.8 with 10,000 at a time."""
+_WAIT_S: Final = 0.05
+ANSWER_TRIES_MAX: Final = 10
+"""Of a second each, for the first question; what will not change ends it at once."""
+_NOT_LET_IN: Final = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL")
+
+_SCAN_DEFAULTS: Final[Mapping[str, Setting]] = {
+    # As fast as it can, for a moment; bounded, since records of 16 MB may stand in there.
+    # What is fetched beyond a window is decoded for nothing: of a hundred records in each of three topics 1 MB a
+    # fetch made 0.07 s, this 0.03, and long windows cost the same.
+    "queued.min.messages": 20_000,
+    "queued.max.messages.kbytes": 65_536,
+    "fetch.message.max.bytes": 256 * 1024,
+    # A full queue is looked at again at once, not after librdkafka's second.
+    "fetch.queue.backoff.ms": 5,
+    # A question at the end of a partition stays at the broker for so long, and what is looked for next waits for it:
+    # 100 ms were 0.1 s for each step of a search.
+    "fetch.wait.max.ms": 5,
+}
+
+
+class Window(NamedTuple):
+    """The offsets `start` up to, not including, `end` of one partition."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+
+
+class KafkaScan:
+    """See the module."""
+
+    def __init__(self, settings: KafkaSettings, *, group: str, client_id: str, log: Log) -> None:
+        self._complaints = Complaints(log)
+        config = merged(
+            _SCAN_DEFAULTS,
+            # The group protocol is for members; who joins nothing must not be refused because of it.
+            {name: value for name, value in settings.items() if not name.startswith("group.")},
+            {
+                "client.id": client_id,
+                "group.id": group,  # librdkafka insists on one; nothing is committed to it
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                # What was deleted by age since the windows were made is gone: the rest of them is read.
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "allow.auto.create.topics": False,
+            },
+        )
+        config["error_cb"] = self._complaints.on_error
+        try:
+            self._consumer = ck.Consumer(config, logger=LibraryLog(log))
+        except KafkaException as refused:
+            raise unusable(refused) from refused
+
+    def partitions(self) -> Mapping[str, int]:
+        """How many partitions each topic of the cluster has that we may see. Raises `BrokerOutage`."""
+        for tries in range(ANSWER_TRIES_MAX):
+            try:
+                topics = self._consumer.list_topics(timeout=1.0).topics
+            except KafkaException as refused:
+                self._consumer.poll(0)  # the error callback is heard of in here alone
+                told = self._complaints.text() or ""
+                if tries == ANSWER_TRIES_MAX - 1 or any(code in told for code in _NOT_LET_IN):
+                    raise self._outage(error_of(refused).str()) from refused
+            else:
+                return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+        raise AssertionError("the last try returns or raises")
+
+    def find(self, windows: Sequence[Window], keys: AbstractSet[bytes] | None) -> list[Record]:
+        """The records with one of these keys (None: all), in offset order per partition. Raises
+        `BrokerOutage`, `Fatal`."""
+        waiting: dict[TopicPartition, deque[Window]] = {}
+        for window in sorted(windows):
+            if window.start < window.end:
+                waiting.setdefault(TopicPartition(window.topic, window.partition), deque()).append(window)
+        reading: dict[TopicPartition, Window] = {}
+        found: list[Record] = []
+        heard_s = time.monotonic()
+        try:
+            with _nothing_collected():
+                self._go_on(list(waiting), reading, waiting)
+                while reading:
+                    messages = self._consume()
+                    if not messages:
+                        if time.monotonic() - heard_s > SILENCE_S_MAX:
+                            raise self._outage(f"nothing was read for {SILENCE_S_MAX:g} s")
+                        continue
+                    heard_s = time.monotonic()
+                    over = self._taken(messages, keys, reading, found)
+                    self._go_on([*over, *self._passed(reading, over)], reading, waiting)
+        finally:
+            self._consumer.unassign()
+        return found
+
+    def find_last(self, spans: Sequence[Window], key: bytes) -> Mapping[TopicPartition, Record]:
+        """The newest record of a key in each span; none where it has none. Raises as `find` does."""
+        found: dict[TopicPartition, Record] = {}
+        left = [span for span in spans if span.start < span.end]
+        step = STEP_RECORDS
+        while left:
+            steps = [span._replace(start=max(span.start, span.end - step)) for span in left]
+            for record in self.find(steps, frozenset({key})):
+                found[TopicPartition(record.topic, record.partition)] = record
+            left = [
+                span._replace(end=tried.start)
+                for span, tried in zip(left, steps, strict=True)
+                if tried.start > span.start and TopicPartition(span.topic, span.partition) not in found
+            ]
+            step *= STEP_GROWTH
+        return found
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    # ---- inside ------------------------------------------------------------------------------------------
+
+    def _consume(self) -> list[Message]:
+        """What is there, or one that is waited for: `consume` itself waits for all that it may take."""
+        try:
+            messages = cast("list[Message]", self._consumer.consume(_CONSUME_MAX, 0))
+            return messages or cast("list[Message]", self._consumer.consume(1, _WAIT_S))
+        except KafkaException as fatal:  # anything less is a message
+            raise Fatal(error_of(fatal).str()) from fatal
+
+    def _taken(
+        self,
+        messages: list[Message],
+        keys: AbstractSet[bytes] | None,
+        reading: Mapping[TopicPartition, Window],
+        found: list[Record],
+    ) -> list[TopicPartition]:
+        """Keeps what has one of the keys. Returns the partitions whose end was met."""
+        over: list[TopicPartition] = []
+        if keys is not None:  # errors have no key, and have to be looked at
+            messages = [one for one in messages if (key := one.key()) is None or key in keys]
+        for message in messages:
+            error = message.error()
+            if error is None:
+                where = TopicPartition(message.topic(), message.partition())
+                window = reading.get(where)
+                if keys is not None and message.key() is None:
+                    continue
+                if window is not None and window.start <= message.offset() < window.end:
+                    found.append(_record(message))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                over.append(TopicPartition(message.topic(), message.partition()))
+            elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:  # the group's is not needed: it is never joined
+                raise Fatal(f"not allowed to read {message.topic()} (Read): {said(error)}")
+            elif error.fatal():
+                raise Fatal(error.str())
+        return over
+
+    def _passed(self, reading: Mapping[TopicPartition, Window], over: Sequence[TopicPartition]) -> list[TopicPartition]:
+        """The partitions that were read to the end of their window."""
+        asked = [ck.TopicPartition(*where) for where in reading if where not in over]
+        return [
+            TopicPartition(position.topic, position.partition)
+            for position in (self._consumer.position(asked) if asked else [])
+            if position.offset >= reading[TopicPartition(position.topic, position.partition)].end
+        ]
+
+    def _go_on(
+        self,
+        done: Sequence[TopicPartition],
+        reading: dict[TopicPartition, Window],
+        waiting: Mapping[TopicPartition, deque[Window]],
+    ) -> None:
+        """Leaves the windows that are done, and begins the next of each partition."""
+        ended = [where for where in dict.fromkeys(done) if where in reading]
+        if ended:
+            self._consumer.incremental_unassign([ck.TopicPartition(*where) for where in ended])
+            for where in ended:
+                del reading[where]
+        begun = [waiting[where].popleft() for where in dict.fromkeys(done) if waiting[where]]
+        if begun:
+            reading.update({TopicPartition(one.topic, one.partition): one for one in begun})
+            self._consumer.incremental_assign([ck.TopicPartition(one.topic, one.partition, one.start) for one in begun])
+
+    def _outage(self, what: str) -> BrokerOutage:
+        complaint = self._complaints.text()
+        return BrokerOutage(f"{what} ({complaint})" if complaint else what)
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Without Python's collector, which would look through every few hundred records for cycles that they never have:
+    a quarter of a record's cost."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _record(message: Message) -> Record:
+    return Record(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        message.headers() or [],
+    )

@@ -1,0 +1,397 @@
+"""The gathering: the newest change of each object, in as few requests as the quota needs, in the order that Hako takes.
+
+    push ──► one lane a key, in the lanes of its kind ──take──► an array of one kind ──finish──► gone, or the next
+              ▲      │                                                    │
+              │      └─ BEHIND: an object that it names is being          ├─ retry, split: as all lanes
+              │         created or deleted; placed when that has ended    │
+              └──────── PARKED: Hako does not know what it names ◄────────┘  (until that is told, or a time)
+
+A lane of a key holds its newest change, and one more while that is under way, so memory is that of the keys. Nothing is
+taken while what stands in the topics at an assignment is still being pushed: each key is told once then.
+
+    there (accepted before, `Known`)    PUT         not known, or deleted    POST         no value    DELETE
+    a level whose item or warehouse is being created or deleted     waits behind it
+    an item or a warehouse that is to be deleted    goes when no deletion of a level waits (`kinds.py`)
+    a level that Hako refused for what it names     is parked: woken when this worker tells Hako of that object, tried
+                                                    again by time (`parked.py`), in arrays of such alone
+    a deletion of what is not there by all we know  goes alone with its like: Hako may have it from somebody else
+
+Owned by the event loop; pure but for the state announced in `Gathering`.
+
+Invariants
+- a key is in one place: the lanes of one kind, behind a parent, or parked; never twice in flight (lanes' own);
+- a change that is not newer than what was sent, is being sent or waits, is given back and never sent;
+- the lanes under a kind hold entries of that table alone, and an array has one verb.
+
+Not chosen: to ask Hako what it has (a request for each answer, of 120 a minute); to wait for the catalogue before the
+first level (whose end is never known: it changes all day); waiting in Hako's answer order across workers (that would
+be coordination, and a level that comes early is simply told so).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final, NamedTuple, Protocol
+
+from processor.hako.changes import Change, Sent, Table, Verb
+from processor.hako.kinds import KINDS, TRIAL, Kind, Kinds
+from processor.hako.parked import ParkedLevels
+from processor.send.event_loop.lanes import Lanes, LaneState, Parcel
+from processor.send.meter import WaitsFor
+from processor.send.pending import Pending
+
+
+class Known(Protocol):
+    """What Hako has accepted of each object."""
+
+    def sent(self, epoch: int, key: str) -> Sent | None: ...
+
+    def accepted(self, epoch: int, key: str, sent: Sent) -> None: ...
+
+
+class Behind(NamedTuple):
+    """It waits for an object that is being created or deleted."""
+
+    parent: str
+
+
+class Parked(NamedTuple):
+    """It waits for an object that Hako does not know, until it is tried again."""
+
+
+PARKED: Final = Parked()
+_PARENTS_MOVING: Final = tuple(
+    kind for kind in KINDS if kind.table is not Table.INVENTORY and kind.verb in (Verb.POST, Verb.DELETE)
+)
+
+
+class Gathering:
+    """All changes of a worker that wait.
+
+    Mutable. `_place` has every key that has a change here; `_flying` the changes under way; `_since` since when each
+    key has something unsent that may go, the oldest first, about; `_behind` by parent and `_parked` are changes outside
+    of the lanes; `_epochs` the assignments whose changes are wanted, `_reading` those of which more comes before any
+    is sent.
+    """
+
+    def __init__(self, known: Known, parcel_entries_max: int, parcel_bytes_max: int, linger_s: float) -> None:
+        self._known = known
+        self._kinds = Kinds(parcel_entries_max, parcel_bytes_max, linger_s)
+        self._place: dict[str, Kind | Behind | Parked] = {}
+        self._flying: dict[str, Change] = {}
+        self._since: dict[str, float] = {}
+        self._behind: dict[str, dict[str, Pending[Change]]] = {}
+        self._parked = ParkedLevels()
+        self._epochs: set[int] = set()
+        self._reading: set[int] = set()
+
+    # ---- in -----------------------------------------------------------------------------------------------
+
+    def open(self, epoch: int) -> None:
+        self._epochs.add(epoch)
+        self._reading.add(epoch)
+        self._kinds.open(epoch)
+
+    def caught_up(self, epochs: Collection[int]) -> None:
+        """What stood in the topics when these were assigned has been pushed."""
+        if self._reading and self._reading <= set(epochs):
+            self._step_behind()
+        self._reading.difference_update(epochs)
+
+    def push(self, pending: Pending[Change], now_s: float) -> Pending[Change] | None:
+        """A new change. Returns the one that it takes the place of: itself, where it is not newer than others."""
+        assert pending.epoch in self._epochs, "a change of a partition that has gone"
+        key, change = pending.order_id, pending.entry
+        sent = self._known.sent(pending.epoch, key)
+        if sent is not None and not change.is_newer(sent.rank, sent.occurred_at_ms):
+            return pending
+        flying = self._flying.get(key)
+        if flying is not None and not change.is_newer(flying.rank, flying.occurred_at_ms):
+            return pending
+        before = self._waiting(key)
+        if before is not None and not change.is_newer(before.entry.rank, before.entry.occurred_at_ms):
+            return pending
+        self._since.setdefault(key, now_s)
+        if flying is not None:
+            place = self._place[key]
+            assert isinstance(place, Kind), "under way outside of the lanes"
+            return self._kinds[place].push(pending, now_s)  # placed when what is under way comes back
+        kind = _kind(change, sent)
+        place = self._destined(change, kind)
+        if before is not None and self._place[key] != place:
+            self._withdraw(key)
+        self._put_down(pending, now_s, kind, place)
+        return before
+
+    # ---- out ----------------------------------------------------------------------------------------------
+
+    def take(self, now_s: float, fresh_first: bool = False) -> Parcel[Change] | None:
+        """The next array."""
+        if self._reading:
+            return None
+        for pending in self._parked.due(now_s):
+            self._unpark(pending, now_s)
+        parcel = self._kinds.take(now_s, fresh_first)
+        if parcel is not None:
+            self._fly(parcel)
+        return parcel
+
+    def next_s(self) -> float | None:
+        if self._reading:
+            return None
+        times = (self._kinds.next_s(), self._parked.next_s())
+        return min((time for time in times if time is not None), default=None)
+
+    def _fly(self, parcel: Parcel[Change]) -> None:
+        """One verb for all: a newer change may have joined those that were refused with another one."""
+        first = parcel.entries[0].entry
+        for pending in parcel.entries:
+            change = pending.entry
+            change.verb, change.refused = first.verb, first.refused
+            self._flying[pending.order_id] = change
+
+    # ---- back ---------------------------------------------------------------------------------------------
+
+    def finish(self, parcel: Parcel[Change], now_s: float, delivered: bool) -> None:
+        ended = parcel.entries
+        lanes = self._kinds[self._kind_of(parcel)]
+        if delivered:
+            for pending in ended:
+                self._accepted(pending)
+        lanes.finish(parcel, now_s, delivered)
+        for pending in ended:
+            key = pending.order_id
+            del self._flying[key]
+            self._since.pop(key, None)
+            self._go_on(lanes, key, now_s)
+        for pending in ended:
+            if pending.entry.table is not Table.INVENTORY:
+                self._parent_ended(pending.entry, now_s, delivered)
+
+    def retry(self, parcel: Parcel[Change], due_s: float) -> list[Pending[Change]]:
+        back = parcel.entries
+        lanes = self._kinds[self._kind_of(parcel)]
+        if any(pending.entry.waits for pending in back):
+            return self._park_all(parcel, lanes, due_s)
+        replaced = lanes.retry(parcel, due_s)
+        self._come_back(back, lanes, due_s)
+        return replaced
+
+    def split(self, parcel: Parcel[Change], now_s: float) -> list[Pending[Change]]:
+        back = parcel.entries
+        lanes = self._kinds[self._kind_of(parcel)]
+        replaced = lanes.split(parcel, now_s)
+        self._come_back(back, lanes, now_s)
+        return replaced
+
+    def drop(self, epochs: Collection[int]) -> None:
+        self._epochs.difference_update(epochs)
+        self._reading.difference_update(epochs)
+        self._kinds.drop(epochs)
+        for key in list(self._place):
+            waiting = self._waiting(key)
+            if waiting is not None and waiting.epoch not in epochs:
+                continue
+            if waiting is not None:
+                self._withdraw(key)
+            if key not in self._flying:
+                self._forget(key)
+        for parent in [parent for parent in self._behind if parent not in self._place]:
+            self._release(parent, 0.0)
+
+    # ---- what is there ------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Keys that have a change here."""
+        return len(self._place)
+
+    def state(self, order_id: str) -> LaneState | None:
+        place = self._place.get(order_id)
+        if isinstance(place, Kind) and not self._reading:
+            return self._kinds[place].state(order_id)
+        return None if place is None else LaneState.WAITING
+
+    def has_enough(self, at_once: int) -> bool:
+        """Never: what is read now may replace what waits."""
+        return False
+
+    def oldest_s(self) -> float | None:
+        """Since when the oldest unsent key could have been sent: one that is parked could not."""
+        return next(iter(self._since.values()), None)
+
+    def waits(self) -> Mapping[WaitsFor, int]:
+        """Objects with something unsent, by what they wait for; what is under way counts as in line."""
+        behind = sum(map(len, self._behind.values()))
+        return {
+            WaitsFor.TURN: len(self._place) - behind - len(self._parked),
+            WaitsFor.PARENT: behind,
+            WaitsFor.UNKNOWN: len(self._parked),
+        }
+
+    # ---- places -------------------------------------------------------------------------------------------
+
+    def _kind(self, pending: Pending[Change]) -> Kind:
+        return _kind(pending.entry, self._known.sent(pending.epoch, pending.order_id))
+
+    def _destined(self, change: Change, kind: Kind) -> Kind | Behind:
+        """The lanes of its kind, or behind an object that it names and that is being created or deleted."""
+        if change.table is Table.INVENTORY and kind.verb is not Verb.DELETE:
+            for parent in change.parents:
+                place = self._place.get(parent)
+                if isinstance(place, Kind) and place.verb is not Verb.PUT:
+                    return Behind(parent)
+        return kind
+
+    def _put(self, pending: Pending[Change], now_s: float) -> None:
+        """A change that is nowhere."""
+        kind = self._kind(pending)
+        self._put_down(pending, now_s, kind, self._destined(pending.entry, kind))
+
+    def _put_down(self, pending: Pending[Change], now_s: float, kind: Kind, place: Kind | Behind) -> None:
+        """At its place, maybe that of one that waits there."""
+        key, change = pending.order_id, pending.entry
+        change.verb, change.refused, change.waits = kind.verb, None, False
+        self._set(key, place)
+        if isinstance(place, Behind):
+            self._behind.setdefault(place.parent, {})[key] = pending
+        else:
+            self._kinds[place].push(pending, now_s)
+
+    def _step_behind(self) -> None:
+        """Levels that were read before the items and warehouses that they name go behind them."""
+        if not self._kinds.any_in(_PARENTS_MOVING):
+            return
+        for key, place in list(self._place.items()):
+            if isinstance(place, Kind) and place.table is Table.INVENTORY and key not in self._flying:
+                pending = self._kinds[place].queued(key)
+                assert pending is not None, "neither waits nor is under way"
+                behind = self._destined(pending.entry, place)
+                if behind != place:
+                    self._withdraw(key)
+                    self._put_down(pending, 0.0, place, behind)
+
+    def _set(self, key: str, place: Kind | Behind | Parked) -> None:
+        before = self._place.get(key)
+        if before is place:
+            return
+        if isinstance(before, Kind):
+            self._kinds.left(before)
+        self._place[key] = place
+        if isinstance(place, Kind):
+            self._kinds.entered(place)
+
+    def _forget(self, key: str) -> None:
+        """It has no change here any more."""
+        place = self._place.pop(key)
+        if isinstance(place, Kind):
+            self._kinds.left(place)
+        self._since.pop(key, None)
+
+    def _waiting(self, key: str) -> Pending[Change] | None:
+        """The change of this key that is not under way."""
+        match self._place.get(key):
+            case Kind() as kind:
+                return self._kinds[kind].queued(key)
+            case Behind(parent):
+                return self._behind[parent][key]
+            case Parked():
+                return self._parked[key]
+            case None:
+                return None
+
+    def _withdraw(self, key: str) -> None:
+        """Takes the change that waits out of its place."""
+        match self._place[key]:
+            case Kind() as kind:
+                self._kinds[kind].withdraw(key)
+            case Behind(parent):
+                del self._behind[parent][key]
+                if not self._behind[parent]:
+                    del self._behind[parent]
+            case Parked():
+                self._parked.leave(key)
+
+    def _kind_of(self, parcel: Parcel[Change]) -> Kind:
+        kind = self._place[parcel.entries[0].order_id]
+        assert isinstance(kind, Kind), "under way outside of the lanes"
+        return kind
+
+    # ---- what an ending moves -----------------------------------------------------------------------------
+
+    def _accepted(self, pending: Pending[Change]) -> None:
+        change = pending.entry
+        sent = Sent(change.rank, change.occurred_at_ms, gone=change.fields is None)
+        self._known.accepted(pending.epoch, pending.order_id, sent)
+
+    def _go_on(self, lanes: Lanes[Change], key: str, now_s: float) -> None:
+        """The newer change of a key whose last one has left its lane."""
+        newer = lanes.withdraw(key)
+        if newer is None:
+            self._forget(key)
+        else:
+            self._since.setdefault(key, now_s)
+            self._put(newer, now_s)
+
+    def _come_back(self, back: list[Pending[Change]], lanes: Lanes[Change], now_s: float) -> None:
+        """A parcel is in its lanes again; what has become of another kind meanwhile leaves them."""
+        for pending in back:
+            key = pending.order_id
+            del self._flying[key]
+            queued = lanes.queued(key)
+            if queued is None:  # its partition has gone
+                self._forget(key)
+                self._release(key, now_s)
+            elif queued is not pending:
+                if self._kind(queued) == self._place[key]:
+                    queued.entry.verb = self._kind(queued).verb
+                else:
+                    self._go_on(lanes, key, now_s)
+
+    def _parent_ended(self, parent: Change, now_s: float, delivered: bool) -> None:
+        self._release(parent.key, now_s)
+        if not delivered or parent.fields is None:
+            return
+        for pending in self._parked.naming(parent.key):
+            pending.entry.trials = 0
+            self._unpark(pending, now_s)
+
+    def _unpark(self, pending: Pending[Change], now_s: float) -> None:
+        self._since.setdefault(pending.order_id, now_s)
+        self._put(pending, now_s)
+
+    def _release(self, parent: str, now_s: float) -> None:
+        """Those that waited behind it."""
+        for pending in self._behind.pop(parent, {}).values():
+            self._put(pending, now_s)
+
+    # ---- parked -------------------------------------------------------------------------------------------
+
+    def _park_all(self, parcel: Parcel[Change], lanes: Lanes[Change], now_s: float) -> list[Pending[Change]]:
+        back = parcel.entries
+        replaced = []
+        lanes.finish(parcel, now_s, delivered=False)
+        for pending in back:
+            key = pending.order_id
+            del self._flying[key]
+            newer = lanes.withdraw(key)
+            if newer is not None:
+                if pending.epoch in self._epochs:
+                    replaced.append(pending)
+                self._put(newer, now_s)
+            elif pending.epoch in self._epochs:
+                self._since.pop(key, None)
+                self._set(key, PARKED)
+                self._parked.park(pending, now_s)
+            else:
+                self._forget(key)
+        return replaced
+
+
+def _kind(change: Change, sent: Sent | None) -> Kind:
+    """`sent` is what was accepted last of the same object."""
+    known = sent is not None and not sent.gone
+    if change.fields is None:
+        return Kind(change.table, Verb.DELETE, trial=not known)
+    if known:
+        return Kind(change.table, Verb.PUT)
+    return TRIAL if change.trials > 0 else Kind(change.table, Verb.POST)

@@ -1,0 +1,94 @@
+"""intake: a record of `catalog.items`, `catalog.warehouses` or `inventory.levels` as the change that it is.
+
+Owned by the role's Kafka thread. Raises `RegistryOutage` where the writer's schema cannot be had now: the record is
+read again. A replayed record keeps the rank of the record that it is a copy of, so that a dead letter from last week
+never takes the place of what has been accepted since.
+
+The sizes are those of what will be sent: they fill an array as well as memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from processor.errors import BadRecord
+from processor.hako.changes import Change, Sent, Table, key_of, read_change
+from processor.hako.sent import sent_write
+from processor.letters.letter import letter_head
+from processor.letters.resolutions import NEWER_ACCEPTED, How, Resolution
+from processor.records import HeaderName, Record
+from processor.send.kafka_thread.written import Write
+from processor.send.pending import Ended, Pending
+from processor.verdicts import Delivered
+
+Decode = Callable[[Record], dict[str, Any]]
+"""The fields of a value. Raises `BadRecord` or `RegistryOutage`."""
+
+
+class Intake:
+    """What the role reads: `tables` by source topic, whole name, and how its values are decoded; and what an accepted
+    change leaves on `hako.sent`."""
+
+    def __init__(self, tables: Mapping[str, tuple[Table, Decode]]) -> None:
+        self._tables = tables
+
+    def pending(self, record: Record, epoch: int, taken_ms: int) -> Pending[Change] | BadRecord:
+        table, decode = self._tables[record.topic]
+        try:
+            value = None if record.value is None else decode(record)
+            change = read_change(
+                table,
+                record.key,
+                value,
+                rank=_rank(record),
+                at_ms=max(record.timestamp_ms, 0),
+            )
+        except BadRecord as bad:
+            return bad
+        size = len(change.key) + len(change.identity) + len(change.fields or b"") + len(b'{,"updates":{}},')
+        return Pending(
+            change.key,
+            str(record.position),
+            change,
+            record,
+            epoch,
+            size,
+            max(record.timestamp_ms, 0),
+            taken_ms,
+            _replay_id(record),
+        )
+
+    def foreign(self, entry: Change) -> str | None:
+        """A change is never another destination's."""
+        return None
+
+    def receipt(self, ended: Ended[Change], delivered: Delivered, topic: str) -> Write:
+        return sent_write(ended, delivered, topic)
+
+    def mark(self, record: Record, entry: Change | None) -> tuple[str, Sent] | None:
+        if entry is not None:
+            return entry.key, Sent(entry.rank, entry.occurred_at_ms)
+        key = key_of(self._tables[record.topic][0], record.key)
+        return None if key is None else (key, Sent(_rank(record), None))
+
+    def replaces(self, entry: Change, mark: Sent) -> bool:
+        return entry.rank == mark.rank or entry.is_newer(mark.rank, mark.occurred_at_ms)
+
+    def superseded(self, order_id: str, at_ms: int) -> Resolution:
+        return Resolution(how=How.SUPERSEDED, at_ms=at_ms, by="hako", reason=NEWER_ACCEPTED, order_id=order_id)
+
+
+def _replay_id(record: Record) -> str | None:
+    for name, value in record.headers:
+        if name == HeaderName.REPLAY_ID and value is not None:
+            return value.decode("utf-8", "replace")
+    return None
+
+
+def _rank(record: Record) -> int:
+    """The offset that says how new a change is: its own, or that of the record that it repeats."""
+    head = letter_head(record) if record.headers else None
+    if head is None or (head.origin.topic, head.origin.partition) != (record.topic, record.partition):
+        return record.offset
+    return head.origin.offset

@@ -1,0 +1,161 @@
+"""sent: what Hako has accepted of each object, on the compacted topic `hako.sent` and in a store on the local disk.
+
+    accepted ─► a record on `hako.sent` ─► acknowledged ─► the source record's offset is finished
+    key  items/SKU, warehouses/ID or inventory/WAREHOUSE/SKU, in the partition of the source record
+    value  `SentRecord`, JSON; a deletion's too
+
+A worker reads its partitions to their end when it is assigned them. So it knows after any move which verb an object
+wants, which changes are older than what was sent, and which of the records that it reads again were accepted before:
+an unchanged topic is not sent again, and a letter from last week does not bring back what was deleted since (a deleted
+object keeps its record, some 150 bytes). Should the topic be lost, Hako itself corrects the verbs, at the cost of a
+request for each array.
+
+`SentObjects` belongs to the sender's event loop. Mutable: `_epochs` are the assignments that are open; `_swept` those
+that have gone and are still in the store. Memory is the same for ten objects and ten million.
+
+Not chosen: to ask Hako (a request of 120 a minute for each page of answers); the offsets of the group alone (they say
+nothing of verbs, nor of a key's time once its record is compacted away).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from processor.hako.changes import Change, Sent, Verb
+from processor.interfaces import Store
+from processor.letters.holds import Hold
+from processor.records import EntryId, OrderId, Record
+from processor.send.kafka_thread.written import Write
+from processor.send.pending import Ended
+from processor.verdicts import Delivered
+
+_EPOCH_BYTES: Final = 8
+_SWEEP_MAX: Final = 1000
+
+
+class SentRecord(msgspec.Struct, frozen=True, gc=False):
+    """The value of a record on `hako.sent`: `rank` is the offset of the change, `occurred_at` its own time (levels),
+    `object` what was sent of it; times are epoch ms."""
+
+    rank: int
+    occurred_at: int | None
+    verb: str
+    status: int
+    attempts: int
+    sent_at: int
+    entry_id: str
+    object: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_JSON: Final = msgspec.json.Encoder()
+_RECORD: Final = msgspec.json.Decoder(SentRecord)
+_SENT: Final = msgspec.msgpack.Decoder(Sent)
+
+
+def sent_write(ended: Ended[Change], delivered: Delivered, topic: str) -> Write:
+    """The record of an accepted change."""
+    pending = ended.pending
+    change = pending.entry
+    value = _JSON.encode(
+        SentRecord(
+            change.rank,
+            change.occurred_at_ms,
+            change.verb.value,
+            delivered.status,
+            pending.attempts,
+            ended.at_ms,
+            pending.entry_id,
+            msgspec.Raw(change.body()),
+        )
+    )
+    return Write(topic, pending.record.partition, change.key.encode(), value, [], 0)
+
+
+class SentPast:
+    """Reads `hako.sent`. `tables` has the source topic of each kind of object by the beginning of its keys."""
+
+    def __init__(self, topic: str, tables: dict[str, str]) -> None:
+        self.topic = topic
+        self._tables = tables
+
+    @property
+    def followed(self) -> bool:
+        """Nobody else writes while the partition is ours."""
+        return False
+
+    def read(self, record: Record) -> tuple[str, Sent | None] | None:
+        """None where the record is none of ours. A tombstone is no record: of that object nothing is known."""
+        if record.key is None:
+            return None
+        try:
+            key = record.key.decode()
+            if record.value is None:
+                return key, None
+            sent = _RECORD.decode(record.value)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        return key, Sent(sent.rank, sent.occurred_at, gone=sent.verb == Verb.DELETE)
+
+    def concerns(self, source: str, key: str) -> bool:
+        """Whether an object of this key comes from that topic."""
+        return self._tables.get(key.partition("/")[0]) == source
+
+
+class SentObjects:
+    """See the module. The verbs of `Memory`, and of the gathering's `Known`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._epochs: set[int] = set()
+        self._swept: deque[bytes] = deque()
+        self.total = 0
+        """No object waits for a person."""
+
+    def open(self, epoch: int) -> None:
+        assert epoch not in self._epochs, f"epoch {epoch} is open already"
+        self._epochs.add(epoch)
+
+    def close(self, epoch: int) -> None:
+        self._epochs.remove(epoch)
+        self._swept.append(_key(epoch, ""))
+
+    def sweep(self) -> None:
+        """Called now and then: deletes a little of what is left over of assignments that have gone."""
+        if not self._swept:
+            return
+        found = [key for key, _ in self._store.scan(self._swept[0], _SWEEP_MAX) if key.startswith(self._swept[0])]
+        self._store.write([(key, None) for key in found])
+        if len(found) < _SWEEP_MAX:
+            self._swept.popleft()
+
+    def read(self, epoch: int, order_id: OrderId, past: Sent | None) -> None:
+        """A record of the topic; None is a tombstone."""
+        self._keep(epoch, order_id, past)
+
+    def sent(self, epoch: int, key: str) -> Sent | None:
+        value = self._store.get(_key(epoch, key))
+        return None if value is None else _SENT.decode(value)
+
+    def accepted(self, epoch: int, key: str, sent: Sent) -> None:
+        self._keep(epoch, key, sent)
+
+    def _keep(self, epoch: int, key: str, sent: Sent | None) -> None:
+        if epoch in self._epochs:
+            self._store.write([(_key(epoch, key), None if sent is None else msgspec.msgpack.encode(sent))])
+
+    def count(self, epoch: int) -> int:
+        """Orders held: Hako has none."""
+        return 0
+
+    def of(self, epoch: int, order_id: OrderId) -> Hold | None:
+        return None
+
+    def refused(self, epoch: int, hold: Hold) -> None:
+        raise AssertionError(f"a refusal holds nothing here: {EntryId(hold.entry_id)}")
+
+
+def _key(epoch: int, key: str) -> bytes:
+    return epoch.to_bytes(_EPOCH_BYTES, "big") + key.encode()

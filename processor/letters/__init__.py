@@ -1,0 +1,9 @@
+"""Letters: what both the data path and the commands know of records that were refused.
+
+letter.py        the dead letter: its headers, reasons and stages
+families.py      the headers that other tools write on theirs
+holds.py         orders that wait behind a refused entry
+resolutions.py   which letters need nobody any more, and why
+flood.py         stops a role before it makes dead letters of everything
+masking.py       what of a customer's data may be shown
+"""

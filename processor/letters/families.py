@@ -1,0 +1,215 @@
+"""Families: whose dead letter it is, and what its headers say, in the same words for all of them.
+
+    ours            __dlq.errors.* with a reason       UTF-8, times and HTTP's answer among them (`letter.py`)
+    share group     __dlq.errors.* without one         UTF-8 (KIP-1191)
+    Kafka Connect   __connect.errors.*                 UTF-8 (KIP-298)
+    Kafka Streams   __streams.errors.*                 UTF-8 (KIP-1034)
+    Spring          kafka_dlt-*, kafka_original-*      text, but partition and offset are big-endian integers
+    unknown         none of these                      nothing is known; it cannot go back anywhere
+
+Pure. Other tools say nothing of a time or a reason: the time is the record's own, the reason the short name of the
+exception's class. Their headers are taken off a copy that goes back (each of them adds its own anew, and would double
+them); ours stay on it, since a letter that is refused again keeps its origin and its first failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from processor.letters import letter
+from processor.records import Headers, Position, Record
+
+
+class Family(StrEnum):
+    """Who wrote a dead letter."""
+
+    PROCESSOR = "processor"
+    SHARE_GROUP = "share-group"
+    CONNECT = "connect"
+    STREAMS = "streams"
+    SPRING = "spring"
+    UNKNOWN = "unknown"
+
+
+class LetterFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a dead letter says of itself. `origin` None: it does not say where it came from."""
+
+    family: Family
+    origin: Position | None
+    reason: str
+    first_failed_ms: int
+    last_failed_ms: int
+    stage: str = ""
+    group: str = ""
+    exception: str = ""
+    message: str = ""
+    delivery_count: int | None = None
+    http_status: int | None = None
+    error_code: str | None = None
+    validation_errors: tuple[str, ...] = ()
+
+
+UNKNOWN_REASON: Final = "unknown"
+"""The reason of a letter that gives none."""
+
+_CONNECT: Final = "__connect.errors."
+_STREAMS: Final = "__streams.errors."
+_SPRING_PREFIXES: Final = ("kafka_dlt-", "kafka_original-", "kafka_exception-")
+_WHOLE_CHARS_MAX: Final = 19
+
+_FOREIGN_PREFIXES: Final[Mapping[Family, tuple[str, ...]]] = {
+    Family.PROCESSOR: (),
+    Family.UNKNOWN: (),
+    Family.SHARE_GROUP: (letter.PREFIX,),
+    Family.CONNECT: (_CONNECT,),
+    Family.STREAMS: (_STREAMS,),
+    Family.SPRING: _SPRING_PREFIXES,
+}
+
+
+def letter_facts(record: Record) -> LetterFacts:
+    """Total: any record of any topic, whatever its headers are."""
+    head = letter.letter_head(record)
+    if head is not None:
+        return LetterFacts(
+            family=Family.PROCESSOR,
+            origin=head.origin,
+            reason=head.reason,
+            first_failed_ms=head.first_failed_ms,
+            last_failed_ms=head.last_failed_ms,
+            stage=head.stage,
+            group=head.group,
+            exception=head.exception,
+            message=head.message,
+            delivery_count=head.delivery_count,
+            http_status=head.http_status,
+            error_code=head.error_code,
+            validation_errors=head.validation_errors,
+        )
+    headers = {name: value for name, value in record.headers if value is not None}
+    if letter.TOPIC in headers:
+        return _share_group(record, headers)
+    if _CONNECT + "topic" in headers or _CONNECT + "exception.class.name" in headers:
+        return _connect(record, headers)
+    if _STREAMS + "topic" in headers or _STREAMS + "exception" in headers:
+        return _streams(record, headers)
+    if any(name.startswith(_SPRING_PREFIXES) for name in headers):
+        return _spring(record, headers)
+    return _facts(record, Family.UNKNOWN, None, "")
+
+
+def headers_to_send(family: Family, headers: Headers) -> Headers:
+    """The headers of a copy that goes back to where the letter came from."""
+    foreign = _FOREIGN_PREFIXES[family]
+    return [header for header in headers if not header[0].startswith(foreign)] if foreign else list(headers)
+
+
+# ---- the families of others --------------------------------------------------------------------------------------
+
+
+def _share_group(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
+    message = _text(headers, letter.MESSAGE)
+    return _facts(
+        record,
+        Family.SHARE_GROUP,
+        _origin(headers, letter.TOPIC, letter.PARTITION, letter.OFFSET),
+        "",
+        message=message,
+        group=_text(headers, letter.GROUP),
+        delivery_count=_whole(headers.get(letter.DELIVERY_COUNT)),
+    )
+
+
+def _connect(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
+    return _facts(
+        record,
+        Family.CONNECT,
+        _origin(headers, _CONNECT + "topic", _CONNECT + "partition", _CONNECT + "offset"),
+        _text(headers, _CONNECT + "exception.class.name"),
+        message=_text(headers, _CONNECT + "exception.message"),
+        stage=_text(headers, _CONNECT + "stage").lower(),
+        group=_text(headers, _CONNECT + "connector.name"),
+    )
+
+
+def _streams(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
+    # Streams writes the exception's `toString()`: its class, a colon, its message.
+    return _facts(
+        record,
+        Family.STREAMS,
+        _origin(headers, _STREAMS + "topic", _STREAMS + "partition", _STREAMS + "offset"),
+        _text(headers, _STREAMS + "exception").partition(":")[0],
+        message=_text(headers, _STREAMS + "message"),
+    )
+
+
+def _spring(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
+    def found(name: str) -> bytes | None:
+        """Spring 4 dropped `dlt-` from most of the names."""
+        return headers.get(f"kafka_dlt-{name}", headers.get(f"kafka_{name}"))
+
+    topic = (found("original-topic") or b"").decode("utf-8", "replace")
+    partition = _big_endian(found("original-partition"), 4)
+    offset = _big_endian(found("original-offset"), 8)
+    known = topic and partition is not None and offset is not None
+    # The exception itself is nearly always the listener container's; its cause says what went wrong.
+    exception = found("exception-cause-fqcn") or found("exception-fqcn") or found("key-exception-fqcn") or b""
+    message = found("exception-message") or found("key-exception-message") or b""
+    return _facts(
+        record,
+        Family.SPRING,
+        Position(topic, partition, offset) if known and partition is not None and offset is not None else None,
+        exception.decode("utf-8", "replace"),
+        message=message.decode("utf-8", "replace"),
+        group=(found("original-consumer-group") or b"").decode("utf-8", "replace"),
+    )
+
+
+def _facts(
+    record: Record,
+    family: Family,
+    origin: Position | None,
+    exception: str,
+    *,
+    message: str = "",
+    stage: str = "",
+    group: str = "",
+    delivery_count: int | None = None,
+) -> LetterFacts:
+    failed_ms = max(record.timestamp_ms, 0)
+    return LetterFacts(
+        family=family,
+        origin=origin,
+        reason=exception.rpartition(".")[2] or UNKNOWN_REASON,
+        first_failed_ms=failed_ms,
+        last_failed_ms=failed_ms,
+        stage=stage,
+        group=group,
+        exception=exception,
+        message=message,
+        delivery_count=delivery_count,
+    )
+
+
+def _origin(headers: Mapping[str, bytes], topic: str, partition: str, offset: str) -> Position | None:
+    name, number, place = _text(headers, topic), _whole(headers.get(partition)), _whole(headers.get(offset))
+    return None if not name or number is None or place is None else Position(name, number, place)
+
+
+def _text(headers: Mapping[str, bytes], name: str) -> str:
+    return headers.get(name, b"").decode("utf-8", "replace")
+
+
+def _whole(value: bytes | None) -> int | None:
+    return int(value) if value is not None and len(value) <= _WHOLE_CHARS_MAX and value.isdigit() else None
+
+
+def _big_endian(value: bytes | None, size: int) -> int | None:
+    if value is None or len(value) != size:
+        return None
+    number = int.from_bytes(value, "big", signed=True)
+    return number if number >= 0 else None

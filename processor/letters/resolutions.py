@@ -1,0 +1,85 @@
+"""Resolutions: which dead letters need nobody any more, and what was done about them.
+
+    letter ──open──► replayed    sent again; should it come back, that is a new letter with an offset of its own
+             │
+             ├─────► discarded   put aside by a person, who said why
+             └─────► superseded  another letter, a newer snapshot or a newer value says what it said
+
+A letter is its place: dead-letter topic, partition, offset. It is open until a record with that key stands on the
+compacted topic `hakuna.dead-letter-resolutions`, in the partition of the same number; there is no way back. The record
+is written in the same transaction as the copy that is sent, so that neither is ever there without the other.
+
+    key     topic/partition/offset of the letter, UTF-8       value   `Resolution`, JSON
+    key     run/<dead-letter topic>, in partition 0           value   `Run`, JSON: the replay that is under way
+
+Pure but for the sets announced in `Resolved`. Owned by the `dead-letters` commands.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from processor.records import Position
+
+NEWER_DELIVERED: Final = "a newer snapshot of its order was delivered"
+"""Why a snapshot's letter is superseded."""
+NEWER_ACCEPTED: Final = "a newer value of its object was accepted"
+"""Why a letter of Hako's is."""
+
+
+class How(StrEnum):
+    """What was done about a letter; the transitions are drawn above."""
+
+    REPLAYED = "replayed"
+    DISCARDED = "discarded"
+    SUPERSEDED = "superseded"
+
+
+class Resolution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One letter's end. `reason` is a person's words, or what supersedes it; `entry_id` and `sent_to` are the copy's
+    entry ID and topic; `edit` is the merge patch that was applied to it."""
+
+    how: How
+    at_ms: int
+    by: str
+    reason: str = ""
+    replay_id: str = ""
+    replay_count: int = 0
+    order_id: str = ""
+    entry_id: str = ""
+    sent_to: str = ""
+    rebuilt: bool = False
+    edit: dict[str, Any] | None = None
+
+
+_RESOLUTION: Final = msgspec.json.Decoder(Resolution)
+
+
+def resolution_key(letter: Position) -> bytes:
+    return str(letter).encode()
+
+
+def letter_of(key: bytes | None) -> Position | None:
+    """The letter that a resolution's key names; None where it is no such key."""
+    if key is None:
+        return None
+    topic, _, rest = key.decode("utf-8", "replace").partition("/")
+    partition, _, offset = rest.partition("/")
+    if not topic or not partition.isdigit() or not offset.isdigit() or len(offset) > 19:
+        return None
+    return Position(topic, int(partition), int(offset))
+
+
+def encode_resolution(resolution: Resolution) -> bytes:
+    return msgspec.json.encode(resolution)
+
+
+def decode_resolution(value: bytes) -> Resolution | None:
+    """None where the bytes are none: something foreign in the topic."""
+    try:
+        return _RESOLUTION.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

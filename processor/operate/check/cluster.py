@@ -1,0 +1,279 @@
+"""Brokers, topics, groups, and what this user may do with them: asked, and tried where asking does not tell.
+
+    brokers    metadata; before them, what stands behind each address (`doors.py`)
+    topics     there, partitions, configuration: the same rules as at a worker's start (`topics.py`)
+    groups     who is in them
+    rights     topics and groups: the broker says what this user may do with each
+               transactional IDs: a producer is asked for with a timeout that no broker grants. Whoever may not have one
+               is told so first; whoever may is refused for the timeout, before anything of it is kept
+
+Owned by `check`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from processor.config import Role, Settings
+from processor.edges.clock import SystemClock
+from processor.edges.kafka.admin import KafkaAdmin, TopicState
+from processor.edges.kafka.rights import Allowed, group_rights, may_write_transactions, topic_rights
+from processor.errors import BrokerOutage, Fatal
+from processor.operate.check import rights
+from processor.operate.check.doors import closed, let_in_by_none
+from processor.operate.check.findings import Area, Finding, Heard, note, problem, sound, split
+from processor.records import TopicPartition
+from processor.send.event_loop.pace import quota_problem
+from processor.topics import (
+    DEAD_LETTER_TOPICS,
+    KEEP,
+    NEEDED,
+    ORDER_TOPICS,
+    STOCK_TOPICS,
+    TOPICS,
+    Action,
+    Topic,
+    plan,
+    problems,
+)
+
+CLOCK_S_MAX: Final = 60.0
+"""How far records may be ahead of our clock before somebody should look: above what a network and a batch explain."""
+ANSWER_TRIES_MAX: Final = 10
+"""Of a second each, for the first question."""
+_NOT_LET_IN: Final = ("sasl", "ssl", "authentication", "certificate")
+_SOURCES: Final = (*ORDER_TOPICS, *STOCK_TOPICS)
+_PLANS: Final = {one.topic: one for one in TOPICS}
+
+
+def check_cluster(
+    settings: Settings, kafka: Mapping[str, str], admin: KafkaAdmin, heard: Heard, roles: Sequence[Role]
+) -> list[Finding]:
+    """`kafka` are the librdkafka settings that `admin` was made with."""
+    count = 0
+    doors = closed(settings.bootstrap_servers, settings.kafka)
+    if not doors:
+        count = _brokers(admin, heard)
+        doors = [] if count else [let_in_by_none(settings.bootstrap_servers, settings.kafka)]
+    if doors:
+        return _no_brokers(settings, heard, doors)
+    brokers = "1 broker answers" if count == 1 else f"{count} brokers answer"
+    found = [sound(Area.BROKERS, settings.bootstrap_servers, brokers)]
+    names = sorted({settings.topic(topic) for role in roles for topic in rights.needed(role, settings.hakuna_api)})
+    described, unasked = _describe(admin, names)
+    found += unasked
+    for role in roles:
+        found += _topics(settings, role, described, several=count > 1)
+    allowed = topic_rights(admin, names)
+    for role in roles:
+        found += _group(settings, admin, role)
+        found += _topic_rights(settings, role, described, allowed)
+        if role in rights.TRANSACTIONAL:
+            found += _transactions(settings, kafka, role)
+    found += _quota(settings, roles, described)
+    found += _clock(settings, admin, described)
+    return found
+
+
+def _brokers(admin: KafkaAdmin, heard: Heard) -> int:
+    """How many there are; 0 where none answers, without waiting on once it is known why."""
+    for _ in range(ANSWER_TRIES_MAX):
+        try:
+            return admin.brokers(1.0)
+        except (BrokerOutage, Fatal):
+            if heard.about(*_NOT_LET_IN) is not None:
+                return 0
+    return 0
+
+
+def _no_brokers(settings: Settings, heard: Heard, doors: Sequence[tuple[str, str, str]]) -> list[Finding]:
+    """What stands at each address instead of a broker, and what the client has heard of it."""
+    found = [problem(Area.BROKERS, address, what, remedy) for address, what, remedy in doors]
+    said = heard.about(*_NOT_LET_IN)
+    return (
+        found if said is None else [*found, note(Area.BROKERS, settings.bootstrap_servers, f"the client says: {said}")]
+    )
+
+
+# ---- topics ---------------------------------------------------------------------------------------------------------
+
+
+def _describe(admin: KafkaAdmin, names: Sequence[str]) -> tuple[dict[str, TopicState | None], list[Finding]]:
+    """Topic by topic, so that one that may not be looked at does not hide the others; those are left out."""
+    described: dict[str, TopicState | None] = {}
+    found: list[Finding] = []
+    for name in names:
+        try:
+            described.update(admin.describe([name]))
+        except Fatal as refused:
+            remedy = f"allow this user to Describe and DescribeConfigs the topic {name}"
+            found.append(problem(Area.RIGHTS, name, str(refused), remedy))
+        except BrokerOutage as outage:
+            found.append(problem(Area.TOPICS, name, str(outage), "look at the brokers' logs, then check again"))
+    return described, found
+
+
+def _topics(
+    settings: Settings, role: Role, described: Mapping[str, TopicState | None], *, several: bool
+) -> list[Finding]:
+    names = {settings.topic(topic): topic for topic in NEEDED.get(role, ())}
+    there = {name: state for name in names if (state := described.get(name)) is not None}
+    create = "make it with `hakuna-processor topics create`"
+    found = [
+        problem(Area.TOPICS, name, "does not exist", create)
+        for name in names
+        if name in described and described[name] is None
+    ]
+    if not there:
+        return found
+    # What is not there, or may not be looked at, is complained of already: here it counts as it should be.
+    count = Counter(state.partitions for state in there.values()).most_common(1)[0][0]
+    as_wanted = {
+        name: there.get(name) or TopicState(count, 0, _PLANS[topic].config, "") for name, topic in names.items()
+    }
+    wrong = problems(role, as_wanted, settings.topic_prefix)
+    for text in wrong:
+        name, _, rest = text.partition(" ")
+        what, _, remedy = rest.partition(": ")
+        found.append(problem(Area.TOPICS, name, what, split(remedy)[1] if ";" in remedy else remedy or create))
+    complained = {finding.subject for finding in found}
+    found += _configuration(
+        settings, {name: topic for name, topic in names.items() if name in there}, there, complained
+    )
+    if several:
+        found += [
+            note(
+                Area.TOPICS, name, "has one replica: with its broker's disk it is gone", "give it two or three replicas"
+            )
+            for name, state in there.items()
+            if state.replicas == 1
+        ]
+    complained = {finding.subject for finding in found}
+    return found + [
+        sound(Area.TOPICS, name, f"{state.partitions} partition{'s' if state.partitions != 1 else ''}")
+        for name, state in there.items()
+        if name not in complained
+    ]
+
+
+def _configuration(
+    settings: Settings, names: Mapping[str, Topic], there: Mapping[str, TopicState], complained: set[str]
+) -> list[Finding]:
+    """What `topics create` would mend. Of it, dead letters that are deleted by age are a loss; the rest is a choice
+    that somebody may have made. The sources are the shops' own."""
+    found = []
+    for name, topic in names.items():
+        if topic in _SOURCES or name in complained:
+            continue
+        # Alone, and with the partitions that it has: those were judged before.
+        (step,) = plan(
+            {name: there[name]}, settings.topic_prefix, partitions=there[name].partitions, only=[_PLANS[topic]]
+        )
+        if step.action is not Action.CHANGE:
+            continue
+        wanted = ", ".join(f"{key}={value}" for key, value in step.config.items())
+        remedy = f"`hakuna-processor topics create` sets {wanted}"
+        lost = names[step.topic] in DEAD_LETTER_TOPICS and step.config.get("retention.ms") == KEEP
+        what = (
+            f"{step.why}: dead letters carry their records' old timestamps, and would be deleted by age"
+            if lost
+            else step.why
+        )
+        found.append((problem if lost else note)(Area.TOPICS, step.topic, what, remedy))
+    return found
+
+
+# ---- groups and rights ----------------------------------------------------------------------------------------------
+
+
+def _group(settings: Settings, admin: KafkaAdmin, role: Role) -> list[Finding]:
+    group = settings.group(role)
+    answer = group_rights(admin, group)
+    if answer.refused is not None:
+        return [problem(Area.RIGHTS, group, answer.refused, f"allow this user to Read and Describe the group {group}")]
+    lacking = rights.missing(frozenset({rights.READ}), answer.operations)
+    if lacking:
+        return [problem(Area.RIGHTS, group, "this user may not Read it", f"allow this user to Read the group {group}")]
+    members = {0: "nobody is in it", 1: "1 worker is in it"}.get(answer.members, f"{answer.members} workers are in it")
+    return [sound(Area.GROUPS, group, members)]
+
+
+def _topic_rights(
+    settings: Settings, role: Role, described: Mapping[str, TopicState | None], allowed: Mapping[str, Allowed]
+) -> list[Finding]:
+    found = []
+    for topic, wanted in rights.needed(role, settings.hakuna_api).items():
+        name = settings.topic(topic)
+        if described.get(name) is None:
+            continue
+        lacking = rights.missing(wanted, allowed[name].operations)
+        if lacking:
+            listed = " and ".join(lacking)
+            found.append(
+                problem(
+                    Area.RIGHTS, name, f"{role} may not {listed} it", f"allow this user to {listed} the topic {name}"
+                )
+            )
+    return found or [sound(Area.RIGHTS, f"{role}: topics", "every operation that is needed is allowed")]
+
+
+def _transactions(settings: Settings, kafka: Mapping[str, str], role: Role) -> list[Finding]:
+    group = settings.group(role)
+    subject = f"{group}.*"
+    refused = may_write_transactions(kafka, f"{group}.check")
+    if refused is None:
+        return [sound(Area.RIGHTS, subject, "transactional IDs may be used")]
+    remedy = f"allow this user to Write transactional IDs that begin with {group}."
+    return [problem(Area.RIGHTS, subject, refused, remedy)]
+
+
+# ---- what follows from several of them ------------------------------------------------------------------------------
+
+
+def _quota(settings: Settings, roles: Sequence[Role], described: Mapping[str, TopicState | None]) -> list[Finding]:
+    quotas = (
+        (Role.SEND, settings.hakuna_quota, "HAKUNA_QUOTA", Topic.OUTBOX),
+        (Role.HAKO, settings.hako_quota, "HAKO_QUOTA", STOCK_TOPICS[0]),
+    )
+    found = []
+    for role, quota, setting, topic in quotas:
+        state = described.get(settings.topic(topic))
+        if role not in roles or quota is None or state is None:
+            continue
+        complaint = quota_problem(quota, state.partitions, setting)
+        if complaint is not None:
+            what, remedy = split(complaint.removeprefix(f"{setting}: "))
+            found.append(problem(Area.SETTINGS, setting, what, remedy))
+    return found
+
+
+def _clock(settings: Settings, admin: KafkaAdmin, described: Mapping[str, TopicState | None]) -> list[Finding]:
+    """No request of Kafka's tells a broker's clock, and writing a record to see its time would leave one behind. What
+    can be seen is whether there are records from the future."""
+    partitions = [
+        TopicPartition(name, number)
+        for name in (settings.topic(topic) for topic in _SOURCES)
+        if (state := described.get(name)) is not None
+        for number in range(state.partitions)
+    ]
+    if not partitions:
+        return []
+    try:
+        newest = [at_ms for at_ms in admin.newest_ms(partitions).values() if at_ms is not None]
+    except (BrokerOutage, Fatal) as refused:
+        return [note(Area.CLOCK, "brokers", f"the newest records cannot be asked for: {refused}")]
+    ahead_s = (max(newest, default=0) - SystemClock().now_ms()) / 1000
+    if ahead_s > CLOCK_S_MAX:
+        return [
+            note(
+                Area.CLOCK,
+                "brokers",
+                f"the newest source record is {ahead_s:.0f} s ahead of this machine's clock",
+                "set the clock of this machine, or that of whoever wrote it, by NTP",
+            )
+        ]
+    return [
+        sound(Area.CLOCK, "brokers", "no source record is ahead of this machine's clock (brokers do not tell theirs)")
+    ]

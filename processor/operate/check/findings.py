@@ -1,0 +1,103 @@
+"""What `check` finds. Pure.
+
+What a Kafka client says while it is asked: kept for the one who asks instead of being logged.
+
+Owned by a command that shows results on a screen, where a log line between two rows would be noise, and the only place
+that says why nothing came would be above them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+
+class Verdict(StrEnum):
+    """SOUND: as it should be. NOTE: it works, and somebody should know. PROBLEM: a worker cannot do its work."""
+
+    SOUND = "sound"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+class Area(StrEnum):
+    """What a finding is about, in the order in which they are told."""
+
+    SETTINGS = "settings"
+    BROKERS = "brokers"
+    TOPICS = "topics"
+    GROUPS = "groups"
+    RIGHTS = "rights"
+    REGISTRY = "registry"
+    STATE = "state"
+    KEYS = "keys"
+    CLOCK = "clock"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`subject` is what it is about (a setting, a topic, an address), `what` how that is, `remedy` what to do about it
+    (empty where nothing needs to be done)."""
+
+    area: Area
+    subject: str
+    verdict: Verdict
+    what: str
+    remedy: str = ""
+
+
+def sound(area: Area, subject: str, what: str) -> Finding:
+    return Finding(area, subject, Verdict.SOUND, what)
+
+
+def note(area: Area, subject: str, what: str, remedy: str = "") -> Finding:
+    return Finding(area, subject, Verdict.NOTE, what, remedy)
+
+
+def problem(area: Area, subject: str, what: str, remedy: str) -> Finding:
+    assert remedy, f"a problem without a remedy: {subject}: {what}"
+    return Finding(area, subject, Verdict.PROBLEM, what, remedy)
+
+
+def problems(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.verdict is Verdict.PROBLEM]
+
+
+def split(text: str) -> tuple[str, str]:
+    """A complaint in the house's form, `what; remedy`, in its two parts."""
+    what, _, remedy = text.partition("; ")
+    return what, remedy or ("write it in that form" if " is not " in what else "change one of them")
+
+
+LINES_MAX: Final = 50
+"""A client that cannot connect says so every second."""
+
+
+class Heard:
+    """A logger (`edges.kafka_client.Log`) that keeps the last lines. Mutable: `_lines` grows up to LINES_MAX; any
+    thread may write."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=LINES_MAX)
+
+    def debug(self, event: str, **facts: Any) -> None:
+        self._note(event, facts)
+
+    def info(self, event: str, **facts: Any) -> None:
+        self._note(event, facts)
+
+    def warning(self, event: str, **facts: Any) -> None:
+        self._note(event, facts)
+
+    def error(self, event: str, **facts: Any) -> None:
+        self._note(event, facts)
+
+    def about(self, *words: str) -> str | None:
+        """The last line with one of these words in it."""
+        return next((line for line in reversed(self._lines) if any(word in line.lower() for word in words)), None)
+
+    def _note(self, event: str, facts: dict[str, Any]) -> None:
+        self._lines.append(str(facts.get("detail", event)))

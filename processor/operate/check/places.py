@@ -1,0 +1,86 @@
+"""The state directory: whether it can be written, and has room. Leaves nothing behind.
+
+A worker makes the directory if it has to. `check` does not: it tries the nearest one above that is there.
+
+The registry, and whether what is registered there can be read: the same question as at a worker's start.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from processor.config import Role, Settings
+from processor.edges.avro import reader_schema
+from processor.edges.avro_compat import unreadable
+from processor.edges.registry_http import RegistryHttp
+from processor.errors import RegistryOutage
+from processor.operate.check.findings import Area, Finding, note, problem, sound, split
+from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
+
+ROOM_BYTES_MIN: Final = 256 * 1024 * 1024
+"""What a worker needs before it has restored anything: RocksDB's logs and write buffers of some dozen partitions."""
+
+
+def check_disk(settings: Settings) -> list[Finding]:
+    root = Path(settings.state_dir)
+    place = next((one for one in (root, *root.parents) if one.exists()), Path("/"))
+    subject = f"PROCESSOR_STATE_DIR {root}"
+    mount = "mount a volume there that this user may write to"
+    if not place.is_dir():
+        return [problem(Area.STATE, subject, f"{place} is no directory", mount)]
+    try:
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".check-") as tried:
+            tried.write(b"x")
+            tried.flush()
+        free = shutil.disk_usage(place).free
+    except OSError as refused:
+        return [problem(Area.STATE, subject, f"{place} cannot be written to: {refused.strerror}", mount)]
+    if free < ROOM_BYTES_MIN:
+        room = f"{free / 2**20:.0f} MiB are free"
+        return [
+            problem(
+                Area.STATE, subject, room, f"free {ROOM_BYTES_MIN / 2**20:.0f} MiB and more, or mount a larger volume"
+            )
+        ]
+    made = "" if place == root else f"; it is made in {place} at the start"
+    return [sound(Area.STATE, subject, f"writable, {free / 2**30:.1f} GiB free{made}")]
+
+
+_SOURCES: Final[Mapping[Role, tuple[Topic, ...]]] = {Role.TRANSFORM: ORDER_TOPICS, Role.HAKO: STOCK_TOPICS}
+"""What is written with a schema."""
+
+
+def check_schemas(settings: Settings, roles: Sequence[Role]) -> list[Finding]:
+    """Of the sources of these roles."""
+    registry = RegistryHttp(settings.registry_url, settings.registry_auth)
+    try:
+        registry.subjects()
+        found = [sound(Area.REGISTRY, settings.registry_url, "answers")]
+        for topic in [topic for role in roles for topic in _SOURCES.get(role, ())]:
+            found.append(_subject(registry, f"{settings.topic(topic)}-value", reader_schema(topic)))
+    except RegistryOutage as outage:
+        what, remedy = split(str(outage))
+        if what == str(outage):
+            remedy = "correct SCHEMA_REGISTRY_URL, or let this machine through to it"
+        return [problem(Area.REGISTRY, settings.registry_url, what, remedy)]
+    return found
+
+
+def _subject(registry: RegistryHttp, subject: str, ours: str) -> Finding:
+    latest = registry.version(subject, "latest")
+    if latest is None:
+        what = "nothing is registered yet; producers do so, or `hakuna-processor schemas register`"
+        return note(Area.REGISTRY, subject, what)
+    why = unreadable(ours, latest.schema)
+    if why is None:
+        return sound(Area.REGISTRY, subject, f"version {latest.number} can be read")
+    return problem(
+        Area.REGISTRY,
+        subject,
+        f"version {latest.number} cannot be read with this worker's schema: {why}",
+        "deploy a version of this worker that can, or take the schema back",
+    )

@@ -1,0 +1,73 @@
+"""What each role, and whoever replays, needs to be allowed, in the words of Kafka's ACLs. Pure; deploy/README.md
+mirrors it.
+
+Describe comes with Read, Write and Delete. DescribeConfigs is for the start, where a role looks whether its topics are
+such that it can work; a worker writes to its own transactional IDs, which begin with its group's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from processor.config import Role
+from processor.hakuna import Api
+from processor.operate.replay.survey import Field, Route
+from processor.topics import NEEDED, ORDER_TOPICS, STOCK_TOPICS, Topic
+
+READ: Final = "READ"
+WRITE: Final = "WRITE"
+DELETE: Final = "DELETE"
+DESCRIBE_CONFIGS: Final = "DESCRIBE_CONFIGS"
+
+_READS: Final[Mapping[Role, frozenset[Topic]]] = {
+    Role.TRANSFORM: frozenset({*ORDER_TOPICS, Topic.CHANGELOG}),
+    Role.SEND: frozenset({Topic.OUTBOX, Topic.HOLDS, Topic.SEND_OFFSETS}),
+    Role.HAKO: frozenset({*STOCK_TOPICS, Topic.HAKO_SENT}),
+}
+_WRITES: Final[Mapping[Role, frozenset[Topic]]] = {
+    Role.TRANSFORM: frozenset({Topic.CHANGELOG, Topic.OUTBOX, Topic.ORDER_DEAD_LETTERS}),
+    Role.SEND: frozenset({Topic.DELIVERIES, Topic.HAKUNA_DEAD_LETTERS, Topic.HOLDS, Topic.SEND_OFFSETS}),
+    Role.HAKO: frozenset({Topic.HAKO_SENT, Topic.HAKO_DEAD_LETTERS}),
+}
+TRANSACTIONAL: Final = frozenset({Role.TRANSFORM})
+"""Roles that write in transactions, and so need Write on their transactional IDs."""
+
+
+def marks(role: Role, api: Api) -> bool:
+    """Whether a role notes down that a newer snapshot, or a newer value, has superseded a letter. It works without, so
+    the topic of resolutions is not among those that it needs; the letters would stay open until they are replayed."""
+    return role is Role.HAKO or (role is Role.SEND and api is Api.FEED)
+
+
+def needed(role: Role, api: Api) -> Mapping[Topic, frozenset[str]]:
+    """By topic, the operations that a role has to be allowed."""
+    reads, writes = _READS.get(role, frozenset()), _WRITES.get(role, frozenset())
+    found = {
+        topic: frozenset({DESCRIBE_CONFIGS})
+        | (frozenset({READ}) if topic in reads else frozenset())
+        | (frozenset({WRITE}) if topic in writes else frozenset())
+        for topic in NEEDED.get(role, ())
+    }
+    if marks(role, api):
+        found[Topic.RESOLUTIONS] = frozenset({DESCRIBE_CONFIGS, WRITE})
+    return found
+
+
+def to_resolve(field: Field, targets: Collection[str]) -> Mapping[str, frozenset[str]]:
+    """By topic, whole names, what writes a replay's copies to `targets` (none: a discard), its resolutions, and the
+    holds that it takes off."""
+    holds = [field.holds] if field.route is Route.OUTBOX else []
+    return dict.fromkeys([field.resolutions, *holds, *sorted(targets)], frozenset({WRITE}))
+
+
+def to_purge(field: Field) -> Mapping[str, frozenset[str]]:
+    """The same for the deletion of what is resolved."""
+    return {field.letters: frozenset({DELETE}), field.resolutions: frozenset({WRITE})}
+
+
+def missing(wanted: frozenset[str], allowed: frozenset[str] | None) -> list[str]:
+    """What is wanted and not allowed, as ACL commands spell it. `allowed` None: the broker does not say."""
+    if not allowed:
+        return []
+    return sorted(operation.replace("_", " ").title().replace(" ", "") for operation in wanted - allowed)

@@ -1,0 +1,11 @@
+"""The timeline of one order, or of one SKU: everything that the topics say of it, as a person would tell it.
+
+Reading order:
+
+    partitioner.py   which partition a key is in
+    windows.py       which parts of the topics are read for it, pure
+    gather.py        reads them
+    story.py         what each record was, what became of it and why, pure
+    lines.py         a happening in one line for a table, pure
+    sku.py           the same of one SKU
+"""

@@ -1,0 +1,288 @@
+"""Reads what the topics hold of one order: one partition of each, and of that as little as will do.
+
+    changelog, holds   backwards, up to the newest record of the order ─► what is known of it
+    the others         the windows that follow from that (`windows.py`); dead letters alone, and what was not consumed
+                       yet, where no state says when it was and the rest is much
+    resolutions        of the dead letters found, by their places
+    groups             what transform and send have committed, asked at the same time: each question takes a client
+
+What was committed is of the moment before the records are read: an event that is taken meanwhile is said to wait, and
+not to have become nobody knows what.
+
+Owned by the `order` command. Reads committed records and writes nothing, no offset either.
+
+Not chosen: asking the worker that has the order's partition for its state (at three in the morning it may be the one
+that is down); an index beside the topics (one more thing to keep true, for a command that is run once a week).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from processor.config import Role, Settings
+from processor.edges.kafka.admin import KafkaAdmin
+from processor.edges.kafka.client import Log
+from processor.edges.kafka.groups import KafkaGroups
+from processor.edges.kafka.scan import KafkaScan, Window
+from processor.errors import BrokerOutage, Fatal, StateCorrupt, Unusable
+from processor.letters.resolutions import resolution_key
+from processor.operate.order import windows
+from processor.operate.order.partitioner import PARTITIONERS, candidates
+from processor.operate.order.windows import Span
+from processor.records import Record, TopicPartition
+from processor.topics import NEEDED, ORDER_TOPICS, Topic, none_there
+from processor.transform import order_state
+from processor.transform.order_state import OrderState
+
+_CLIENT_ID: Final = "hakuna-processor-order"
+_LETTERS: Final = (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS)
+_TOPICS: Final = tuple(topic for topic in Topic if topic not in NEEDED[Role.HAKO])
+_LATEST: Final = (Topic.CHANGELOG, Topic.HOLDS)
+_IN_TIME: Final = (*ORDER_TOPICS, Topic.OUTBOX, Topic.DELIVERIES, *_LETTERS)
+_CONSUMED: Final = {Role.TRANSFORM: ORDER_TOPICS, Role.SEND: (Topic.OUTBOX,)}
+_SAMPLE_RECORDS: Final = 20
+"""Records at the end of a partition that are looked at for the partitioner that put them there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How much is to be read: epoch ms, and whether everything that is kept, whatever it takes."""
+
+    since_ms: int | None = None
+    until_ms: int | None = None
+    full: bool = False
+
+
+@dataclass(slots=True)
+class Found:
+    """What is known of the order `key`. Mutable while it is being gathered.
+
+    `committed` are the next offsets of transform and send, None where they have none or may not be asked; `spans` the
+    time that was searched (none: no time, but what must be there of an order without a state), and `complete` whether
+    that is all in which something can be; `notes` is what whoever reads the timeline should know of how it came about.
+    """
+
+    key: bytes
+    partition: int
+    changelog: Record | None = None
+    state: OrderState | None = None
+    hold: Record | None = None
+    records: dict[Topic, list[Record]] = field(default_factory=dict)
+    resolutions: list[Record] = field(default_factory=list)
+    committed: dict[TopicPartition, int | None] = field(default_factory=dict)
+    spans: Sequence[Span] = ()
+    complete: bool = True
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def anything(self) -> bool:
+        return self.changelog is not None or self.hold is not None or any(self.records.values())
+
+
+def gather(
+    settings: Settings, key: bytes, asked: Asked, log: Log, say: Callable[[str], None] = lambda _: None
+) -> Found:
+    """`say` is told what takes long, before it is done. Raises `BrokerOutage`, `Fatal` (a right is missing), `Unusable`
+    (no such topics)."""
+    kafka = settings.librdkafka
+    scan = KafkaScan(kafka, group=settings.group(Role.TRANSFORM), client_id=_CLIENT_ID, log=log)
+    try:
+        admin = KafkaAdmin(kafka, client_id=_CLIENT_ID, log=log)
+        groups = KafkaGroups(kafka, client_id=_CLIENT_ID, log=log)
+        with ThreadPoolExecutor(len(_CONSUMED)) as beside:
+            return _Gathering(settings, admin, groups, scan, beside, asked, say).of(key)
+    finally:
+        scan.close()
+
+
+class _Gathering:
+    """One order's search. Mutable: `_kept` are the offsets that each partition holds, asked for once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        admin: KafkaAdmin,
+        groups: KafkaGroups,
+        scan: KafkaScan,
+        beside: ThreadPoolExecutor,
+        asked: Asked,
+        say: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._admin = admin
+        self._groups = groups
+        self._scan = scan
+        self._beside = beside
+        self._asked = asked
+        self._say = say
+        self._counts = scan.partitions()
+        self._kept: dict[TopicPartition, tuple[int, int]] = {}
+        if not any(settings.topic(topic) in self._counts for topic in _TOPICS):
+            raise Unusable([none_there(settings.topic_prefix)])
+
+    def of(self, key: bytes) -> Found:
+        count = max((self._counts.get(self._settings.topic(topic), 0) for topic in _TOPICS), default=0)
+        likely = PARTITIONERS[0](key, count)
+        found = self._in_partition(key, likely)
+        if found.anything or count == 1:
+            return found
+        others = [number for number in candidates(key, count, self._sample(count)) if number != likely]
+        for number in others:
+            elsewhere = self._in_partition(key, number)
+            if elsewhere.anything:
+                elsewhere.notes.append(
+                    f"found in partition {number}, not in {likely} where Kafka's default partitioner puts it: "
+                    "the producers of these topics partition in another way"
+                )
+                return elsewhere
+        return found
+
+    def _in_partition(self, key: bytes, number: int) -> Found:
+        found = Found(key, number)
+        where = {
+            topic: TopicPartition(self._settings.topic(topic), number) for topic in _TOPICS if self._has(topic, number)
+        }
+        absent = [self._settings.topic(topic) for topic in _TOPICS if topic not in where]
+        if absent:
+            found.notes.append(f"not there, and so not searched: {', '.join(absent)}")
+        answers = self._ask_committed(where)
+        self._ask_kept(list(where.values()))
+        self._read_latest(found, where)
+        for answer in answers:
+            found.committed.update(answer.result())
+        self._read_in_time(found, where)
+        self._read_resolutions(found, where)
+        return found
+
+    def _has(self, topic: Topic, number: int) -> bool:
+        return number < self._counts.get(self._settings.topic(topic), 0)
+
+    def _ask_kept(self, partitions: Sequence[TopicPartition]) -> None:
+        beginnings, ends = self._admin.beginnings(partitions), self._admin.ends(partitions)
+        self._kept.update({where: (beginnings[where], ends[where]) for where in partitions})
+
+    def _whole(self, where: TopicPartition) -> Window:
+        return Window(*where, *self._kept[where])
+
+    # ---- the steps --------------------------------------------------------------------------------------------------
+
+    def _read_latest(self, found: Found, where: Mapping[Topic, TopicPartition]) -> None:
+        newest = self._scan.find_last([self._whole(where[topic]) for topic in _LATEST if topic in where], found.key)
+        for topic, record in ((topic, newest.get(where[topic])) for topic in _LATEST if topic in where):
+            if topic is Topic.CHANGELOG:
+                found.changelog = record
+            elif record is not None and record.value is not None:
+                found.hold = record
+        if found.changelog is not None and found.changelog.value is not None:
+            try:
+                found.state = order_state.decode(found.changelog.value)
+            except StateCorrupt as corrupt:
+                found.notes.append(f"{found.changelog.position}: the state cannot be read: {corrupt}")
+
+    def _read_in_time(self, found: Found, where: Mapping[Topic, TopicPartition]) -> None:
+        asked = self._asked
+        partitions = {where[topic]: topic for topic in _IN_TIME if topic in where}
+        known = windows.moments(found.state) if found.state is not None and not asked.full else []
+        spans = [windows.whole_span(known, asked.since_ms, asked.until_ms)]
+        chosen = self._windows(list(partitions), spans)
+        if known and _size(chosen) > windows.RECORDS_MAX:
+            found.complete = False
+            pending = self._pending(found, where, known=True)
+            for slack_ms in windows.SLACKS_MS:
+                spans = windows.near_spans(known, slack_ms, asked.since_ms, asked.until_ms)
+                chosen = _merged([*self._windows(list(partitions), spans), *pending])
+                if _size(chosen) <= windows.RECORDS_MAX:
+                    break
+        elif asked == Asked() and self._is_unknown(found, where) and _size(chosen) > windows.RECORDS_MAX:
+            found.complete, spans = False, []
+            letters = [self._whole(where[topic]) for topic in _LETTERS if topic in where]
+            chosen = [*letters, *self._pending(found, where, known=False)]
+        found.spans = spans
+        if _size(chosen) > windows.RECORDS_MAX:
+            self._say(f"no state tells when it was: reading {_size(chosen):,} records; --since and --until bound that")
+        for record in self._scan.find(chosen, frozenset({found.key})):
+            found.records.setdefault(partitions[TopicPartition(record.topic, record.partition)], []).append(record)
+
+    def _windows(self, partitions: Sequence[TopicPartition], spans: Sequence[Span]) -> list[Window]:
+        found = []
+        for span in spans:
+            starts = {} if span.from_ms is None else self._admin.at(partitions, span.from_ms)
+            ends = {} if span.until_ms is None else self._admin.at(partitions, span.until_ms)
+            for where in partitions:
+                first, end = self._kept[where]
+                start = first if span.from_ms is None else starts[where]
+                until = end if span.until_ms is None else ends[where]
+                # None: all records are older than that.
+                found.append(Window(*where, end if start is None else start, end if until is None else until))
+        return [window for window in found if window.start < window.end]
+
+    @staticmethod
+    def _is_unknown(found: Found, where: Mapping[Topic, TopicPartition]) -> bool:
+        """Whether transform has never heard of it, or forgot it: its books were looked through, and have nothing."""
+        return all(topic in where for topic in _LATEST) and found.changelog is None and found.hold is None
+
+    def _pending(self, found: Found, where: Mapping[Topic, TopicPartition], *, known: bool) -> list[Window]:
+        """What transform has not consumed yet. Where nothing says how far it is, that may be all there is: too much to
+        be read for an order that is `known` from its state."""
+        pending = []
+        for one in (where[topic] for topic in ORDER_TOPICS if topic in where):
+            first, end = self._kept[one]
+            start = found.committed.get(one)
+            if start is not None or not known:
+                pending.append(Window(*one, max(first, start or 0), end))
+        return pending
+
+    def _read_resolutions(self, found: Found, where: Mapping[Topic, TopicPartition]) -> None:
+        keys = {resolution_key(letter.position) for topic in _LETTERS for letter in found.records.get(topic, [])}
+        if keys and Topic.RESOLUTIONS in where:
+            newest = {
+                record.key: record
+                for record in self._scan.find([self._whole(where[Topic.RESOLUTIONS])], frozenset(keys))
+            }
+            found.resolutions = [record for record in newest.values() if record.value is not None]
+
+    def _ask_committed(self, where: Mapping[Topic, TopicPartition]) -> list[Future[dict[TopicPartition, int | None]]]:
+        return [
+            self._beside.submit(self._committed, role, [where[topic] for topic in topics if topic in where])
+            for role, topics in _CONSUMED.items()
+        ]
+
+    def _committed(self, role: Role, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]:
+        try:
+            answer = self._groups.committed(self._settings.group(role), partitions)
+        except (Fatal, BrokerOutage):
+            # Who may read the topics need not be allowed to ask about the groups: that much stays unknown.
+            return {}
+        return {where: committed.next_offset for where, committed in answer.items()}
+
+    def _sample(self, count: int) -> list[tuple[bytes, int]]:
+        """Some keys of a source topic, with the partitions in which they are."""
+        placed = self._settings.topic(Topic.PLACED)
+        if self._counts.get(placed, 0) != count:
+            return []
+        partitions = [TopicPartition(placed, number) for number in range(count)]
+        self._ask_kept(partitions)
+        lasts = []
+        for where in partitions:
+            first, end = self._kept[where]
+            lasts.append(Window(*where, max(first, end - _SAMPLE_RECORDS), end))
+        return [(record.key, record.partition) for record in self._scan.find(lasts, None) if record.key is not None]
+
+
+def _size(chosen: Iterable[Window]) -> int:
+    return sum(window.end - window.start for window in chosen)
+
+
+def _merged(chosen: Iterable[Window]) -> list[Window]:
+    """Windows of one partition that meet, as one: none is read twice."""
+    merged: list[Window] = []
+    for window in sorted(chosen):
+        last = merged[-1] if merged else None
+        if last is not None and last[:2] == window[:2] and window.start <= last.end:
+            merged[-1] = last._replace(end=max(last.end, window.end))
+        else:
+            merged.append(window)
+    return merged

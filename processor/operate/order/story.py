@@ -1,0 +1,393 @@
+"""The story: from the records of one order to what happened to it, in time, each with what it became and why. Pure.
+
+    source record ─┬─► entry (its header `source` names the record) ─┬─► delivery (by the entry's ID)
+                   │                                                 └─► dead letter (its origin is the entry's place)
+                   ├─► dead letter (its origin is the record's place)
+                   └─► the state alone, or nothing: parked, a duplicate, ignored; or not taken yet
+
+What is nowhere written down is inferred from the state and from the records around it, in the order of `_became`;
+where that leaves nothing, it is said to be unknown, not guessed.
+
+A letter keeps its origin when it is replayed and refused again, so a replayed record finds its letter by the origin
+that it carries itself and by the replay's ID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from processor.errors import BadRecord, RegistryOutage
+from processor.letters.families import Family, LetterFacts, letter_facts
+from processor.letters.holds import decode_hold
+from processor.letters.letter import letter_head
+from processor.letters.masking import masked, masked_message
+from processor.letters.resolutions import Resolution, decode_resolution, letter_of
+from processor.moments import iso
+from processor.operate.order.gather import Found
+from processor.records import HeaderName, IgnoredReason, Position, Record, TopicPartition
+from processor.topics import ORDER_TOPICS, Topic
+from processor.transform.order_state import OrderState, Standing
+
+Fields = Callable[[Record], Mapping[str, Any]]
+"""The fields of a source record's value. Raises `BadRecord` and `RegistryOutage`."""
+
+
+class Kind(StrEnum):
+    """What a line of the timeline tells of."""
+
+    EVENT = "event"
+    STATE = "state"
+    ENTRY = "entry"
+    DELIVERY = "delivery"
+    DEAD_LETTER = "dead_letter"
+    HOLD = "hold"
+    RESOLUTION = "resolution"
+
+
+_RANK: Final = {kind: number for number, kind in enumerate(Kind)}
+
+
+class Became(StrEnum):
+    """What a source record, or an entry, has become."""
+
+    TRANSFORMED = "transformed"
+    PARKED = "parked"
+    DUPLICATE = "duplicate"
+    IGNORED = "ignored"
+    ERASED = "erased"
+    DEAD_LETTERED = "dead_lettered"
+    DELIVERED = "delivered"
+    SUPERSEDED = "superseded"
+    WAITING = "waiting"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One line. `at_ms` is epoch ms, None where nothing says when; `facts` are plain values, as JSON has them."""
+
+    at_ms: int | None
+    kind: Kind
+    facts: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """As the commands print it, in plain values."""
+        return {"at": None if self.at_ms is None else iso(self.at_ms), "kind": self.kind.value, **self.facts}
+
+
+_EVENTS: Final[Mapping[Topic, str]] = {
+    Topic.PLACED: "order_placed",
+    Topic.FULFILLED: "line_items_fulfilled",
+    Topic.REFUNDED: "line_items_refunded",
+    Topic.LINE_ITEMS_CANCELLED: "line_items_cancelled",
+    Topic.CANCELLED: "order_cancelled",
+}
+
+
+def tell(found: Found, fields: Mapping[Topic, Fields], *, personal: bool) -> list[Happening]:
+    """The whole timeline, in time. `personal` shows customer data, which is hidden otherwise."""
+    return _Telling(found, fields, personal).told()
+
+
+class _Telling:
+    """One order's records, found by what they refer to each other with. Mutable: `_unread` is why values cannot be
+    shown, once that is known."""
+
+    def __init__(self, found: Found, fields: Mapping[Topic, Fields], personal: bool) -> None:
+        records = found.records
+        self._found = found
+        self._fields = fields
+        self._personal = personal
+        self._entries = records.get(Topic.OUTBOX, [])
+        self._deliveries = [(record, _json(record)) for record in records.get(Topic.DELIVERIES, [])]
+        self._letters = [
+            (record, letter_facts(record))
+            for topic in (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS)
+            for record in records.get(topic, [])
+        ]
+        self._resolved: dict[Position, Resolution] = {
+            letter: resolution
+            for record in found.resolutions
+            if (letter := letter_of(record.key)) is not None
+            and (resolution := decode_resolution(record.value or b"")) is not None
+        }
+        self._sources = sorted(
+            ((topic, record) for topic in ORDER_TOPICS for record in records.get(topic, [])),
+            key=lambda one: (one[1].timestamp_ms, ORDER_TOPICS.index(one[0]), one[1].offset),
+        )
+        self._unread: str | None = None
+
+    def told(self) -> list[Happening]:
+        happenings = [
+            *self._events(),
+            *(self._entry(record) for record in self._entries),
+            *(self._delivery(record, value) for record, value in self._deliveries),
+            *(self._letter(record, facts) for record, facts in self._letters),
+            *(self._resolution(letter, resolution) for letter, resolution in self._resolved.items()),
+            *self._hold(),
+            *self._state(),
+        ]
+        if self._unread is not None:
+            self._found.notes.append(f"what the source records say cannot be shown: {self._unread}")
+        return sorted(happenings, key=lambda one: (one.at_ms is None, one.at_ms or 0, _RANK[one.kind]))
+
+    # ---- source records ---------------------------------------------------------------------------------------------
+
+    def _events(self) -> Iterable[Happening]:
+        seen: dict[str, Position] = {}
+        for topic, record in self._sources:
+            value = self._value(topic, record)
+            event_id = None if value is None else value.get("event_id")
+            became, why = self._became(topic, record, event_id, seen)
+            if isinstance(event_id, str) and became is not Became.DEAD_LETTERED:
+                seen.setdefault(event_id, record.position)
+            facts: dict[str, Any] = {
+                "event": "erasure" if record.value is None else _EVENTS[topic],
+                "event_id": event_id,
+                **_place(record),
+                "became": became.value,
+                "why": why,
+                "entries": [_text(entry, HeaderName.ENTRY_ID) for entry in self._entries_of(record)],
+                **_replay(record),
+            }
+            if value is not None:
+                facts["said"] = self._shown(
+                    {name: at for name, at in value.items() if name not in ("event_id", "order_id")}
+                )
+            yield Happening(_time(record), Kind.EVENT, facts)
+
+    def _value(self, topic: Topic, record: Record) -> Mapping[str, Any] | None:
+        if record.value is None or topic not in self._fields or self._unread is not None:
+            return None
+        try:
+            return self._fields[topic](record)
+        except BadRecord:
+            return None
+        except RegistryOutage as outage:
+            self._unread = str(outage)
+            return None
+
+    def _became(
+        self, topic: Topic, record: Record, event_id: object, seen: Mapping[str, Position]
+    ) -> tuple[Became, str | None]:
+        state = self._found.state
+        committed = self._found.committed.get(TopicPartition(record.topic, record.partition))
+        if self._entries_of(record):
+            return Became.TRANSFORMED, None
+        if (facts := self._letter_of(record)) is not None:
+            return Became.DEAD_LETTERED, f"{facts.reason}: {self._message(facts)}"
+        if committed is not None and record.offset >= committed:
+            return Became.WAITING, "transform has not taken it yet"
+        if record.value is None:
+            return Became.ERASED, IgnoredReason.ERASED.value
+        if state is not None and any(parked.origin.position == record.position for parked in state.parked):
+            return Became.PARKED, "it waits for its order to be placed"
+        if isinstance(event_id, str) and event_id in seen:
+            return Became.DUPLICATE, f"event_id was seen at {seen[event_id]}"
+        if state is not None and state.standing is Standing.UNPROTECTED:
+            return Became.IGNORED, IgnoredReason.UNPROTECTED.value
+        closing = topic in (Topic.REFUNDED, Topic.CANCELLED)
+        if closing and state is not None and state.order is not None and state.order.cancelled_at_ms is not None:
+            return Became.IGNORED, IgnoredReason.ORDER_CANCELLED.value
+        if isinstance(event_id, str) and state is not None and event_id in state.event_ids:
+            return (
+                Became.UNKNOWN,
+                "it was taken, and what it became is not kept any more or was written at another time",
+            )
+        return Became.UNKNOWN, "no entry and no dead letter of it is kept, or they were written at another time"
+
+    def _entries_of(self, record: Record) -> list[Record]:
+        source = str(record.position)
+        return [entry for entry in self._entries if _text(entry, HeaderName.SOURCE) == source]
+
+    # ---- entries, and what was answered -----------------------------------------------------------------------------
+
+    def _entry(self, record: Record) -> Happening:
+        became, why = self._answered(record)
+        facts: dict[str, Any] = {
+            "entry_id": _text(record, HeaderName.ENTRY_ID),
+            "entry_type": _text(record, HeaderName.ENTRY_TYPE),
+            **_place(record),
+            "source": _text(record, HeaderName.SOURCE),
+            "became": became.value,
+            "why": why,
+            **_replay(record),
+            "body": self._shown(_json(record)),
+        }
+        return Happening(_time(record), Kind.ENTRY, facts)
+
+    def _answered(self, record: Record) -> tuple[Became, str | None]:
+        if (facts := self._letter_of(record)) is not None:
+            return Became.DEAD_LETTERED, facts.reason
+        entry_id = _text(record, HeaderName.ENTRY_ID)
+        if entry_id is not None and any(value.get("entry_id") == entry_id for _, value in self._deliveries):
+            return Became.DELIVERED, None
+        committed = self._found.committed.get(TopicPartition(record.topic, record.partition))
+        if committed is None or record.offset >= committed:
+            return (
+                Became.WAITING,
+                "send is not done with it" if committed is not None else "nothing says that it was sent",
+            )
+        newer = any(other.offset > record.offset for other in self._entries)
+        if newer and _text(record, HeaderName.ENTRY_TYPE) == "order":
+            return Became.SUPERSEDED, "a newer snapshot of the order took its place"
+        nothing = "neither a receipt nor a dead letter of it is kept, or they were written at another time"
+        return Became.UNKNOWN, f"send is done with it, but {nothing}"
+
+    def _delivery(self, record: Record, value: Mapping[str, Any]) -> Happening:
+        at_ms = value.get("delivered_at")
+        facts = {
+            **_place(record),
+            **{
+                name: value.get(name)
+                for name in ("entry_id", "entry_type", "status", "attempts", "event_id", "latency_ms")
+            },
+        }
+        return Happening(at_ms if isinstance(at_ms, int) else _time(record), Kind.DELIVERY, facts)
+
+    # ---- dead letters, holds, resolutions ---------------------------------------------------------------------------
+
+    def _letter(self, record: Record, facts: LetterFacts) -> Happening:
+        resolution = self._resolved.get(record.position)
+        return Happening(
+            facts.last_failed_ms or _time(record),
+            Kind.DEAD_LETTER,
+            {
+                **_place(record),
+                "origin": None if facts.origin is None else str(facts.origin),
+                "stage": facts.stage or None,
+                "reason": facts.reason,
+                "message": self._message(facts),
+                "http_status": facts.http_status,
+                "error_code": facts.error_code,
+                "validation_errors": [
+                    error if self._personal else masked_message(error) for error in facts.validation_errors
+                ],
+                "delivery_count": facts.delivery_count,
+                "first_failed_at": iso(facts.first_failed_ms),
+                "resolution": "open" if resolution is None else resolution.how.value,
+                **_replay(record),
+            },
+        )
+
+    def _letter_of(self, record: Record) -> LetterFacts | None:
+        """The letter that a source record or an entry has become."""
+        before = letter_head(record)  # its own headers, where it is a letter that was replayed
+        replay_id = _text(record, HeaderName.REPLAY_ID)
+        for letter, facts in self._letters:
+            if facts.origin == record.position:
+                return facts
+            again = before is not None and facts.origin == before.origin
+            if again and replay_id is not None and _text(letter, HeaderName.REPLAY_ID) == replay_id:
+                return facts
+        return None
+
+    def _resolution(self, letter: Position, resolution: Resolution) -> Happening:
+        facts = {
+            "letter": str(letter),
+            "how": resolution.how.value,
+            "by": resolution.by,
+            "reason": resolution.reason or None,
+            "replay_id": resolution.replay_id or None,
+            "replay_count": resolution.replay_count,
+            "entry_id": resolution.entry_id or None,
+        }
+        return Happening(resolution.at_ms, Kind.RESOLUTION, facts)
+
+    def _hold(self) -> Iterable[Happening]:
+        record = self._found.hold
+        hold = None if record is None else decode_hold(record.value or b"")
+        if record is not None and hold is not None:
+            facts = {**_place(record), "entry_id": hold.entry_id, "reason": hold.reason, "replay_id": hold.replay_id}
+            yield Happening(hold.since_ms, Kind.HOLD, facts)
+
+    # ---- the state --------------------------------------------------------------------------------------------------
+
+    def _state(self) -> Iterable[Happening]:
+        record, state = self._found.changelog, self._found.state
+        if record is None:
+            return
+        if state is None:
+            standing = "erased" if record.value is None else "unreadable"
+            yield Happening(_time(record), Kind.STATE, {**_place(record), "standing": standing})
+        else:
+            yield Happening(state.touched_at_ms, Kind.STATE, {**_place(record), **_standing(state, self._shown)})
+
+    # ---- what is shown ----------------------------------------------------------------------------------------------
+
+    def _shown(self, value: Any) -> Any:
+        return value if self._personal else masked(value)
+
+    def _message(self, facts: LetterFacts) -> str:
+        """Ours holds nothing of the customer's; another tool's may quote what it complains of."""
+        ours = facts.family is Family.PROCESSOR
+        return facts.message if ours or self._personal else masked_message(facts.message)
+
+
+def _standing(state: OrderState, shown: Callable[[Any], Any]) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "standing": state.standing.name.lower(),
+        "events_taken": len(state.event_ids) + (state.order is not None),
+        "parked": [str(parked.origin.position) for parked in state.parked],
+    }
+    order = state.order
+    if order is None:
+        return facts
+    placed = order.placed
+    customer, address = placed.customer, placed.billing_address
+    return facts | {
+        "placed_at": iso(placed.placed_at_ms),
+        "cancelled_at": None if order.cancelled_at_ms is None else iso(order.cancelled_at_ms),
+        "currency": placed.currency,
+        "customer": shown({name: getattr(customer, name) for name in customer.__struct_fields__}),
+        "billing_address": shown({name: getattr(address, name) for name in address.__struct_fields__}),
+        "line_items": [
+            {
+                "id": line.id,
+                "product_title": line.product_title,
+                "ordered": line.quantity,
+                "fulfilled": totals.fulfilled,
+                "refunded": totals.refunded,
+                "cancelled": totals.cancelled,
+                "protects": None if line.protection is None else line.protection.protects_line_item_id,
+            }
+            for line, totals in zip(placed.line_items, state.totals, strict=True)
+        ],
+    }
+
+
+def _place(record: Record) -> dict[str, Any]:
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+
+
+def _replay(record: Record) -> dict[str, Any]:
+    replay_id = _text(record, HeaderName.REPLAY_ID)
+    if replay_id is None:
+        return {}
+    count = _text(record, HeaderName.REPLAY_COUNT) or ""
+    return {"replay_id": replay_id, "replay_count": int(count) if count.isdecimal() else None}
+
+
+def _time(record: Record) -> int | None:
+    return record.timestamp_ms if record.timestamp_ms >= 0 else None
+
+
+def _text(record: Record, name: str) -> str | None:
+    for header, content in record.headers:
+        if header == name and content is not None:
+            return content.decode("utf-8", "replace")
+    return None
+
+
+def _json(record: Record) -> dict[str, Any]:
+    """A value of ours; empty where it is somebody else's."""
+    try:
+        found = msgspec.json.decode(record.value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

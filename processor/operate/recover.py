@@ -1,0 +1,131 @@
+"""resend: today's snapshot of every order that was touched since, written to the outbox once more.
+
+    changelog ──read to its end, newest state of each key──► touched since? ──► snapshot ──► outbox
+
+For the order feed, whose newest snapshot is whole by itself: after wrong code the right one replaces what it told, and
+after a lost outbox it tells what was not sent. Transform must not run meanwhile (the command looks): a snapshot of its
+could be read before ours and be written after it, and the older one would be told last.
+
+The entry ID is new where the bytes are, and the same however often the command is repeated: the position of the state
+in the changelog, with a digest of the snapshot. So a repeat after a kill is harmless.
+
+Owned by one command, one thread. Memory: the states of one partition's orders that were touched since. Not chosen: a
+resend of the Events API's entries (each is accepted once and for all; what is to be said again is a new event, which
+Hakuna has to agree to).
+
+rewind: from where a group reads again. Pure.
+
+Only ever back: a group that is set forward leaves records untaken, which nothing here does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from processor.errors import BrokerOutage
+from processor.hakuna import Api, feed
+from processor.interfaces import Clock, Committed, Reader
+from processor.operate.replay.copies import entry_id_for
+from processor.operate.replay.reading import Step, read
+from processor.records import EntryType, HeaderName, Headers, Record, TopicPartition
+from processor.transform import order_state, outbox
+
+WRITTEN_S_MAX: Final = 60.0
+
+
+class Snapshot(NamedTuple):
+    """One record for the outbox."""
+
+    partition: int
+    key: bytes
+    body: bytes
+    headers: Headers
+
+
+def touched(
+    reader: Reader, clock: Clock, where: TopicPartition, start: int, end: int, since_ms: int, step: Step
+) -> dict[bytes, Record]:
+    """The newest state of each order of one changelog partition that an event touched at `since_ms` or later."""
+    newest: dict[bytes, Record] = {}
+    for records in read(reader, clock, where, start, end, step):
+        for record in records:
+            if record.key is None:
+                continue
+            if record.value is None or order_state.peek(record.value)[0] < since_ms:
+                newest.pop(record.key, None)
+            else:
+                newest[record.key] = record
+    return newest
+
+
+def snapshots(states: dict[bytes, Record]) -> Iterator[Snapshot]:
+    """Those of them that Hakuna is told of, as today's code tells it. Raises `StateCorrupt`."""
+    for key, record in states.items():
+        assert record.value is not None
+        order = order_state.decode(record.value).order
+        if order is None:
+            continue
+        body = feed.snapshot(order)
+        headers = outbox.headers(EntryType.ORDER, Api.FEED, msgspec.structs.replace(record, headers=[]))
+        entry_id = entry_id_for(f"{Api.FEED}/{record.topic}/{record.partition}/{record.offset}", body).encode()
+        yield Snapshot(
+            record.partition,
+            key,
+            body,
+            [(name, entry_id if name == HeaderName.ENTRY_ID else value) for name, value in headers],
+        )
+
+
+class Writes:
+    """Counts what was acknowledged. Mutable: `written`, and `refused` with what was said first."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        self.refused: str | None = None
+
+    def answer(self, error: str | None, _offset: int) -> None:
+        if error is None:
+            self.written += 1
+        else:
+            self.refused = self.refused or error
+
+    def all_there(self, count: int, flush: Callable[[float], int]) -> None:
+        """Waits for the rest. Raises `BrokerOutage` where one of them was not acknowledged."""
+        left = flush(WRITTEN_S_MAX)
+        if left or self.refused or self.written != count:
+            why = self.refused or f"{left} were not acknowledged in {WRITTEN_S_MAX:g} s"
+            raise BrokerOutage(f"{self.written} of {count} snapshots were written: {why}; give the command again")
+
+
+class Move(NamedTuple):
+    """One partition's next offset, as it is (None: nothing was committed) and as it will be. `again` is how many
+    offsets lie between the two."""
+
+    topic: str
+    partition: int
+    was: int | None
+    to: int
+    again: int
+
+
+def moves(
+    partitions: Sequence[TopicPartition],
+    committed: Mapping[TopicPartition, Committed],
+    beginnings: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    targets: Mapping[TopicPartition, int | None],
+) -> list[Move]:
+    """`targets` are the offsets wanted, None for the end of the log. What is committed beyond the end (the topic was
+    made anew) counts as nothing committed."""
+    found = []
+    for where in partitions:
+        was = committed[where].next_offset
+        target = targets[where]
+        to = min(max(beginnings[where], ends[where] if target is None else target), ends[where])
+        if was is not None and was <= ends[where]:
+            to = min(to, max(was, beginnings[where]))
+        found.append(Move(where.topic, where.partition, was, to, 0 if was is None else max(was - to, 0)))
+    return found

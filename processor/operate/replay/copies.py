@@ -1,0 +1,92 @@
+"""copies: the record that a letter becomes when it is sent again. Pure.
+
+    key, timestamp, headers    the letter's, as they are; the time is the original's, since transform merges by it, and
+                               now only where the topic would soon delete the copy for its age, maybe unread
+    value                      the letter's, or what a rebuild or an edit made of it
+    replay-id, replay-count    which replay it was, and how often this record was replayed, from 1
+    replay-of                  the letter's place: whatever becomes of the copy names it
+    entry-id                   a new one where the value is another: an idempotency key is for the same bytes
+
+A letter of the outbox goes back to the outbox, any other to the topic and partition that it came from, so that what
+transform refused goes through transform again, not round it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, NamedTuple
+
+from processor.letters.families import LetterFacts, headers_to_send
+from processor.records import HeaderName, Headers, Position, Record, TopicPartition
+
+_REPLAY: Final = frozenset({HeaderName.REPLAY_ID.value, HeaderName.REPLAY_COUNT.value, HeaderName.REPLAY_OF.value})
+NOW: Final = 0
+"""A timestamp that producers read as now."""
+_CHANGED: Final = "~"
+_DIGEST_CHARS: Final = 12
+
+
+class Copy(NamedTuple):
+    """A record to be produced."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+
+
+def copy_of(
+    letter: Record,
+    facts: LetterFacts,
+    target: TopicPartition,
+    replay_id: str,
+    value: bytes | None,
+    older_than_ms: int | None = None,
+) -> Copy:
+    """`value` is what is sent: the letter's own, or another. What is from before `older_than_ms` is dated now."""
+    headers = [header for header in headers_to_send(facts.family, letter.headers) if header[0] not in _REPLAY]
+    entry_id = header_text(letter, HeaderName.ENTRY_ID)
+    if value != letter.value and entry_id is not None and value is not None:
+        changed = entry_id_for(entry_id, value).encode()
+        headers = [(name, changed if name == HeaderName.ENTRY_ID else content) for name, content in headers]
+    headers += [
+        (HeaderName.REPLAY_ID.value, replay_id.encode()),
+        (HeaderName.REPLAY_COUNT.value, b"%d" % (replays_of(letter) + 1)),
+        (HeaderName.REPLAY_OF.value, str(letter.position).encode()),
+    ]
+    timestamp_ms = max(letter.timestamp_ms, 0)
+    if older_than_ms is not None and timestamp_ms < older_than_ms:
+        timestamp_ms = NOW
+    return Copy(target.topic, target.partition, letter.key, value, headers, timestamp_ms)
+
+
+def entry_id_for(entry_id: str, value: bytes) -> str:
+    """The entry ID of changed bytes. The same bytes have the same one, however often they are made."""
+    digest = hashlib.sha256(value).hexdigest()[:_DIGEST_CHARS]
+    return f"{entry_id.partition(_CHANGED)[0]}{_CHANGED}{digest}"
+
+
+def replays_of(letter: Record) -> int:
+    """How often this record was replayed."""
+    count = header_text(letter, HeaderName.REPLAY_COUNT) or "0"
+    return int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
+
+
+def replay_of(record: Record) -> Position | None:
+    """The letter that this record is a copy of, or was made from."""
+    text = header_text(record, HeaderName.REPLAY_OF) or ""
+    topic, _, rest = text.partition("/")
+    partition, _, offset = rest.partition("/")
+    if not topic or not partition.isdigit() or not offset.isdigit():
+        return None
+    return Position(topic, int(partition), int(offset))
+
+
+def header_text(record: Record, name: str) -> str | None:
+    """A header of ours. Should it stand twice, the last counts, as in most readers."""
+    for known, value in reversed(record.headers):
+        if known == name:
+            return None if value is None else value.decode("utf-8", "replace")
+    return None

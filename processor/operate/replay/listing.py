@@ -1,0 +1,115 @@
+"""listing: how many letters there are, of what, and how old.
+
+Pure but for the counts announced in `Tally`. A letter costs half of what consuming it costs: its headers are looked up
+by name in one dict, and only a family other than ours is read word by word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from processor.letters import letter
+from processor.letters.families import letter_facts
+from processor.letters.resolutions import How
+from processor.operate.replay.offset_set import OffsetSet
+from processor.operate.replay.selection import EVERYTHING, Selection
+from processor.records import Record
+
+KINDS_MAX: Final = 10_000
+"""Kinds that are told apart. A server that makes up an error code per request must not fill the memory."""
+OTHER: Final = "other"
+
+
+class Kind(msgspec.Struct, frozen=True, order=True):
+    """What is counted together. `how` is empty for letters that are open."""
+
+    topic: str
+    origin: str
+    reason: str
+    error_code: str
+    how: str
+
+
+class Count(msgspec.Struct):
+    """Mutable: grows. Times are epoch ms: the earliest first failure, the latest last one."""
+
+    letters: int = 0
+    first_ms: int = 1 << 62
+    last_ms: int = 0
+
+
+class Tally:
+    """Mutable: `counts` by kind, `read` every letter that was looked at, `unknown` those of no known family."""
+
+    def __init__(self, selection: Selection) -> None:
+        self.counts: dict[Kind, Count] = {}
+        self.read = 0
+        self.unknown = 0
+        self._selection = selection
+        self._kinds: dict[tuple[bytes | None, bytes | None, bytes | None, str], Count] = {}
+
+    def take(self, records: Iterable[Record], resolved: Mapping[How, OffsetSet], *, all_letters: bool) -> None:
+        """Letters of one partition. Resolved ones count with `all_letters` alone."""
+        selective = self._selection != EVERYTHING
+        sets = [(how.value, offsets) for how, offsets in resolved.items() if len(offsets)]
+        kinds = self._kinds
+        for record in records:
+            self.read += 1
+            how = ""
+            for name, offsets in sets:
+                if record.offset in offsets:
+                    how = name
+            if how and not all_letters:
+                continue
+            headers = dict(record.headers)
+            reason = headers.get(letter.REASON)
+            if reason is None or selective:
+                self._take_slowly(record, how)
+                continue
+            try:
+                first_ms = int(headers[letter.FIRST_FAILED_AT] or 0)
+                last_ms = int(headers[letter.LAST_FAILED_AT] or 0)
+            except (KeyError, ValueError):
+                self._take_slowly(record, how)
+                continue
+            what = (headers.get(letter.TOPIC), reason, headers.get(letter.HTTP_ERROR_CODE), how)
+            count = kinds.get(what)
+            if count is None:
+                count = kinds[what] = self._count(
+                    Kind(record.topic, _text(what[0]), _text(reason), _text(what[2]), how)
+                )
+            count.letters += 1
+            if first_ms < count.first_ms:
+                count.first_ms = first_ms
+            if last_ms > count.last_ms:
+                count.last_ms = last_ms
+        kinds.clear()  # they are of one topic; the next call may bring another's
+
+    def _take_slowly(self, record: Record, how: str) -> None:
+        facts = letter_facts(record)
+        if not self._selection.takes(record, facts):
+            return
+        if facts.origin is None:
+            self.unknown += 1
+        origin = "" if facts.origin is None else facts.origin.topic
+        count = self._count(Kind(record.topic, origin, facts.reason, facts.error_code or "", how))
+        count.letters += 1
+        count.first_ms = min(count.first_ms, facts.first_failed_ms)
+        count.last_ms = max(count.last_ms, facts.last_failed_ms)
+
+    def _count(self, kind: Kind) -> Count:
+        if kind not in self.counts and len(self.counts) >= KINDS_MAX:
+            kind = Kind(kind.topic, OTHER, OTHER, OTHER, kind.how)
+        return self.counts.setdefault(kind, Count())
+
+    @property
+    def letters(self) -> int:
+        """Those that were counted."""
+        return sum(count.letters for count in self.counts.values())
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode("utf-8", "replace")

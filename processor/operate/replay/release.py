@@ -1,0 +1,253 @@
+"""Release: takes the holds off orders whose letters were all accepted, so that nothing overtakes anything.
+
+    settled ─► read to the ends: no letter is left ─► quiet ─► barrier ─► tombstones ─► released
+       │            │                                            │
+       │            └─ one is left: done, the hold stays         └─ in vain, too often: tombstones without, and
+       └─ a letter of its came back meanwhile: forgotten            a look for what was held in that moment
+
+An order is held while its letters go: what comes live meanwhile is held too, becomes a letter, and goes behind them. It
+is released when no other letter stands in its dead letters. An entry that is held between that look and the moment when
+the sender hears of the release would be overtaken by the next one; so the look is made behind a barrier:
+
+    barrier put into the outbox ─► the sender has finished all before it ─► dead letters read to their end: still none
+      ─► tombstones ─► the sender has heard of them ─► barrier lifted
+
+For the two or three seconds of it the sender is shown nothing new of those partitions, so this is done for many orders
+at once, twice a minute at most. Where the sender cannot finish (an entry that is answered 5xx for hours keeps its
+partition's commit back), it is done without, after some tries; and should an entry have been held in that moment, the
+look after it finds its letter, the order is held again, and the entry goes.
+
+Owned by the replay's thread (`replay.py`). Not chosen: to let the sender decide when an order may go on (it would have
+to know of letters and replays, in its loop, for a thing of some days a year).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+
+from processor.errors import BrokerOutage
+from processor.interfaces import Clock
+from processor.letters.holds import decode_hold
+from processor.operate.replay.place import Ledger, Write
+from processor.operate.replay.plan import OrderKey, OrderState, Plan, Status
+from processor.operate.replay.reading import Offsets
+from processor.operate.replay.survey import Field, Route
+from processor.records import TopicPartition
+
+log = structlog.get_logger(__name__)
+
+RELEASE_MAX: Final = 5_000
+"""Tombstones of one transaction, which has to be over before the barrier is."""
+POLL_S: Final = 0.1
+RELEASE_EVERY_S: Final = 30.0
+"""Live traffic waits for the barrier, so it comes seldom."""
+FINISH_S_MAX: Final = 2.0
+"""What the sender may take to finish and commit what stands before the barrier: it commits every second."""
+HEARD_S: Final = 0.8
+"""In which a sender that works hears of a release: it looks every 50 ms. With the above well below the 4 s after which
+the broker may end the barrier's transaction by itself."""
+BARRIERS_MAX: Final = 3
+"""Tries, before an order is released without."""
+GRACE_S: Final = 3.0
+"""How long after a release without a barrier an entry that was held before it may still turn up."""
+
+
+class Barrier(Protocol):
+    """Keeps the sender from what comes after a place (`KafkaBarrier`)."""
+
+    def put(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Raises `BrokerOutage`: then there is none."""
+
+    def lift(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Tallied:
+    """What a run did. Mutable: it grows."""
+
+    returned: Counter[str] = field(default_factory=Counter)
+    released: int = 0
+    held_again: int = 0
+    followed: int = 0
+
+
+class Hearing(Protocol):
+    """What tells of letters and holds (`Replay`)."""
+
+    def hear(self, timeout_s: float) -> None:
+        """Takes in what has come, or what comes within that time."""
+
+    def ends_now(self, numbers: Sequence[int]) -> dict[TopicPartition, int]:
+        """The ends of what is listened to, of these partitions."""
+
+    def has_read(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether all up to there was heard."""
+
+
+class Release:
+    """Mutable: `_settling` the orders that wait for a look, each with the ends to read to; `_quiet` those that wait for
+    their release, with the barriers that were put for them in vain; `_released` holds that were taken off without one
+    lately, and when."""
+
+    def __init__(
+        self,
+        field: Field,
+        group: str,
+        plan: Plan,
+        ledger: Ledger,
+        offsets: Offsets,
+        clock: Clock,
+        barrier: Barrier,
+        hearing: Hearing,
+        tallied: Tallied,
+    ) -> None:
+        """`group` is the sender's."""
+        self._field = field
+        self._group = group
+        self._plan = plan
+        self._ledger = ledger
+        self._offsets = offsets
+        self._clock = clock
+        self._barrier = barrier
+        self._hearing = hearing
+        self._tallied = tallied
+        self._settling: dict[OrderKey, dict[TopicPartition, int]] = {}
+        self._quiet: dict[OrderKey, int] = {}
+        self._release_at_s = clock.monotonic_s() + RELEASE_EVERY_S
+        self._released: dict[OrderKey, tuple[bytes, float]] = {}
+
+    def settled(self, order: OrderKey) -> None:
+        """All letters of this order that were to go have gone, and were accepted."""
+        self._settling[order] = {}
+
+    def refused(self, order: OrderKey) -> None:
+        """A letter of this order was refused: it stays held."""
+        self._settling.pop(order, None)
+        self._quiet.pop(order, None)
+        self._released.pop(order, None)
+
+    def followed(self, order: OrderKey) -> None:
+        """An entry of this order was held, and goes too: its release has to wait, or was too early."""
+        self._settling.pop(order, None)
+        self._quiet.pop(order, None)
+        self._hold_again(order)
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._settling or self._quiet or self._lately_released())
+
+    def turn(self, stopping: bool) -> None:
+        """Looks whether letters are left of orders that are settled, and takes the holds off those that have none."""
+        if self._settling:
+            self._look()
+        now_s = self._clock.monotonic_s()
+        counts = self._plan.counts
+        at_rest = not (self._settling or counts[Status.SENT] or (counts[Status.GO] and not stopping))
+        if self._quiet and (at_rest or now_s >= self._release_at_s):
+            self._release_at_s = now_s + RELEASE_EVERY_S
+            self._release_quiet()
+
+    def _look(self) -> None:
+        if self._field.route is not Route.OUTBOX:
+            for order in self._settling:
+                self._plan.set_state(order, OrderState.DONE)
+            self._settling.clear()
+            return
+        new = [order for order, ends in self._settling.items() if not ends]
+        if new:
+            ends = self._hearing.ends_now([order.partition for order in new])
+            for order in new:
+                own = {where: end for where, end in ends.items() if where.partition == order.partition}
+                self._settling[order] = own
+        for order in [order for order, ends in self._settling.items() if self._hearing.has_read(ends)]:
+            del self._settling[order]
+            if self._is_free(order):
+                self._quiet[order] = 0
+            elif self._plan.state(order) is OrderState.SETTLED:
+                self._plan.set_state(order, OrderState.DONE)
+
+    def _is_free(self, order: OrderKey) -> bool:
+        """Whether an order is held, and nothing is left that it would be held for."""
+        settled = self._plan.state(order) is OrderState.SETTLED
+        return settled and self._plan.held(order) is not None and not self._plan.still_open(order)
+
+    def _release_quiet(self) -> None:
+        """Those that wait for it, behind a barrier."""
+        outbox = self._field.outbox
+        waiting = list(self._quiet)[:RELEASE_MAX]
+        try:
+            places = self._barrier.put(sorted({TopicPartition(outbox, order.partition) for order in waiting}))
+        except BrokerOutage as outage:
+            log.warning("no barrier can be had", why=str(outage))
+            places = {}
+        try:
+            finished = self._await_finished(places)
+            self._read_to(self._hearing.ends_now(sorted({order.partition for order in waiting})))
+            self._take_off([order for order in waiting if order.partition in finished and order in self._quiet])
+        finally:
+            self._barrier.lift()
+        tired = []
+        for order in waiting:
+            if order in self._quiet:
+                self._quiet[order] += 1
+                tired += [order] if self._quiet[order] >= BARRIERS_MAX else []
+        now_s = self._clock.monotonic_s()
+        held = {order: self._plan.held(order) for order in tired}
+        self._take_off(tired)
+        self._released.update({order: (hold, now_s) for order, hold in held.items() if hold is not None})
+
+    def _await_finished(self, places: Mapping[TopicPartition, int]) -> set[int]:
+        """The partitions of which the sender has finished all that stands before the barrier."""
+        finished: set[int] = set()
+        deadline_s = self._clock.monotonic_s() + FINISH_S_MAX
+        while len(finished) < len(places) and self._clock.monotonic_s() < deadline_s:
+            self._hearing.hear(POLL_S)
+            committed = self._offsets.committed(self._group, list(places))
+            finished = {
+                where.partition for where, place in places.items() if (committed[where].next_offset or 0) >= place
+            }
+        return finished
+
+    def _read_to(self, ends: dict[TopicPartition, int]) -> None:
+        deadline_s = self._clock.monotonic_s() + HEARD_S
+        while not self._hearing.has_read(ends) and self._clock.monotonic_s() < deadline_s:
+            self._hearing.hear(POLL_S)
+
+    def _take_off(self, orders: Sequence[OrderKey]) -> None:
+        """Takes the holds off these, and gives the sender the time to hear of it."""
+        holds = self._field.holds
+        releasing = [order for order in orders if self._is_free(order)]
+        if releasing:
+            self._ledger.write([Write(holds, order.partition, order.order_id, None, [], 0) for order in releasing])
+            self._tallied.released += len(releasing)
+        for order in orders:
+            self._quiet.pop(order, None)
+            if self._plan.state(order) is OrderState.SETTLED:
+                self._plan.set_state(order, OrderState.DONE)
+        if releasing:
+            until_s = self._clock.monotonic_s() + HEARD_S
+            while self._clock.monotonic_s() < until_s:
+                self._hearing.hear(POLL_S)
+
+    def _lately_released(self) -> bool:
+        now_s = self._clock.monotonic_s()
+        for order in [order for order, (_, at_s) in self._released.items() if now_s - at_s > GRACE_S]:
+            del self._released[order]
+        return bool(self._released)
+
+    def _hold_again(self, order: OrderKey) -> None:
+        """An entry was held that the last look before the release did not show: the order waits once more."""
+        released = self._released.pop(order, None)
+        if released is None:
+            return
+        value, _ = released
+        assert decode_hold(value) is not None, "a hold that was none was taken off"
+        self._ledger.write([Write(self._field.holds, order.partition, order.order_id, value, [], 0)])
+        self._tallied.released -= 1
+        self._tallied.held_again += 1
+        log.warning("held again: an entry was held while the release was under way", partition=order.partition)

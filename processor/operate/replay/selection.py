@@ -1,0 +1,71 @@
+"""Selection: which letters a command is about, the same for all of them. Pure.
+
+A filter that is not given takes every letter. Times are those of the last failure.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from processor.letters.families import LetterFacts
+from processor.moments import iso
+from processor.records import Position, Record
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`origins` are whole names of the topics that the letters came from, `letters` single ones by their place;
+    `since_ms` is the first moment that counts, `until_ms` the first that does not."""
+
+    reasons: tuple[str, ...] = ()
+    error_codes: tuple[str, ...] = ()
+    order_ids: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    letters: tuple[str, ...] = ()
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+    def takes(self, record: Record, facts: LetterFacts) -> bool:
+        return (
+            (not self.letters or str(record.position) in self.letters)
+            and (not self.reasons or facts.reason in self.reasons)
+            and (not self.error_codes or facts.error_code in self.error_codes)
+            and (not self.order_ids or order_of(record) in self.order_ids)
+            and (not self.origins or (facts.origin is not None and facts.origin.topic in self.origins))
+            and (self.since_ms is None or facts.last_failed_ms >= self.since_ms)
+            and (self.until_ms is None or facts.last_failed_ms < self.until_ms)
+        )
+
+    @property
+    def takes_all(self) -> bool:
+        return self == EVERYTHING
+
+    def words(self) -> str:
+        """As a person would give it on the command line."""
+        words = [f"--reason {reason}" for reason in self.reasons]
+        words += [f"--error-code {code}" for code in self.error_codes]
+        words += [f"--order-id {order_id}" for order_id in self.order_ids]
+        words += [f"--topic {origin}" for origin in self.origins]
+        words += [] if self.since_ms is None else [f"--since {iso(self.since_ms)}"]
+        words += [] if self.until_ms is None else [f"--until {iso(self.until_ms)}"]
+        return " ".join([*words, *self.letters])
+
+
+EVERYTHING: Final = Selection()
+
+_LETTER: Final = re.compile(r"(?P<topic>.+)/(?P<partition>\d{1,9})/(?P<offset>\d{1,18})\Z")
+
+
+def order_of(record: Record) -> str:
+    """The order that a letter is about: its key, whatever bytes that is."""
+    return (record.key or b"").decode("utf-8", "replace")
+
+
+def parse_letter(text: str) -> Position:
+    """`topic/partition/offset`. Raises ValueError in the words of a complaint."""
+    found = _LETTER.match(text)
+    if found is None:
+        raise ValueError("a letter's place, such as hakuna.dead-letters/3/17")
+    return Position(found["topic"], int(found["partition"]), int(found["offset"]))

@@ -1,0 +1,245 @@
+"""survey: reads what a command has to know before it does anything, partition by partition, and makes the plan of it.
+
+    resolutions ─► which letters are open          letters ─► one row each        arranged ─► what goes, what stays
+                   and what an unfinished run                                       │
+                   has sent                                                        ├─ holds of those orders
+                                                                                   ├─ their state, for a rebuild
+                                                                                   └─ later deliveries of a snapshot
+
+Owned by one command, one thread. Memory: a poll's records, one partition's resolved offsets, and the plan's own cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Final, NamedTuple
+
+import msgspec
+
+from processor.interfaces import Clock, Reader
+from processor.letters.families import LetterFacts, letter_facts
+from processor.letters.resolutions import NEWER_DELIVERED, decode_resolution, letter_of
+from processor.operate.replay.copies import header_text, replays_of
+from processor.operate.replay.noted import Resolved
+from processor.operate.replay.plan import Kind, NewLetter, OrderKey, Plan, Planned, SentLetter
+from processor.operate.replay.reading import Offsets, Step, read
+from processor.operate.replay.selection import Selection
+from processor.records import EntryType, HeaderName, Reason, Record, TopicPartition
+
+UNKEYED: Final = b"\x00unkeyed\x00"
+"""Begins what stands for the order of a letter without a key: it belongs to none."""
+_HOLDS_NOBODY: Final = frozenset({Reason.CANCEL_DECLINE.value, Reason.UNDECODABLE.value})
+
+
+class Route(Enum):
+    """Where the letters of a topic go, and who tells what became of them."""
+
+    OUTBOX = "outbox"
+    """To the outbox; a receipt or a dead letter tells."""
+    SOURCE = "source"
+    """To the source topic, through transform; an outbox record or a dead letter tells."""
+    FOREIGN = "foreign"
+    """To where another tool took it from; only its dead letters tell."""
+
+
+class Field(NamedTuple):
+    """The topics of a survey, whole names. `ranks` is the order in which transform takes equal timestamps."""
+
+    letters: str
+    resolutions: str
+    holds: str
+    deliveries: str
+    changelog: str
+    outbox: str
+    route: Route
+    ranks: Mapping[str, int]
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """What of a delivery's receipt matters here."""
+
+    entry_id: str = ""
+    entry_type: str = ""
+    delivered_at: int = 0
+
+
+_RECEIPT: Final = msgspec.json.Decoder(Receipt)
+
+
+def read_receipt(record: Record) -> Receipt | None:
+    try:
+        return _RECEIPT.decode(record.value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+class Survey:
+    """Reads. Holds nothing but its clients and what it looks for."""
+
+    def __init__(
+        self, field: Field, selection: Selection, reader: Reader, offsets: Offsets, clock: Clock, step: Step
+    ) -> None:
+        self._field = field
+        self._selection = selection
+        self._reader = reader
+        self._offsets = offsets
+        self._clock = clock
+        self._step = step
+
+    def letters(self, plan: Plan, replay_id: str | None) -> dict[TopicPartition, int]:
+        """Puts every open letter into the plan, and what the unfinished run `replay_id` has sent. Returns where the
+        reading of each partition ended."""
+        topic = self._field.letters
+        count = self._offsets.partitions(topic)
+        assert count is not None, f"{topic} is gone"
+        partitions = [TopicPartition(topic, number) for number in range(count)]
+        # The ends before the resolutions: a letter that is resolved meanwhile must not be taken for open.
+        beginnings, ends = self._offsets.beginnings(partitions), self._offsets.ends(partitions)
+        by_home: dict[int, list[TopicPartition]] = {}
+        for where in partitions:
+            by_home.setdefault(home(where.partition, self._resolution_partitions()), []).append(where)
+        for number, wheres in by_home.items():
+            resolved = self._resolved(number, plan, replay_id)
+            for where in wheres:
+                closed = [offsets for offsets in resolved.of(where).values() if len(offsets)]
+                for records in read(self._reader, self._clock, where, beginnings[where], ends[where], self._step):
+                    plan.add(
+                        self.letter(record, replay_id)
+                        for record in records
+                        if not any(record.offset in offsets for offsets in closed)
+                    )
+        return dict(ends)
+
+    def holds(self, plan: Plan) -> dict[TopicPartition, int]:
+        """What is held of the plan's orders. Returns where the reading ended."""
+        ends: dict[TopicPartition, int] = {}
+        for where, end, records in self._whole(self._field.holds, plan.partitions()):
+            ends[where] = end
+            for record in records:
+                take_hold(plan, record)
+        return ends
+
+    def states(self, plan: Plan) -> None:
+        """The keyed state of the plan's orders, as the changelog has it now."""
+        for _, _, records in self._whole(self._field.changelog, plan.partitions()):
+            for record in records:
+                order = OrderKey(record.partition, record.key or b"")
+                if plan.has(order):
+                    plan.keep_state(order, record.value)
+
+    def deliveries(self, plan: Plan) -> None:
+        """Snapshots that were delivered after a letter of their order was refused."""
+        for _, _, records in self._whole(self._field.deliveries, plan.partitions()):
+            for record in records:
+                receipt = read_receipt(record)
+                if receipt is not None and receipt.entry_type == EntryType.ORDER:
+                    order = OrderKey(record.partition, record.key or b"")
+                    plan.delivered(order, receipt.delivered_at, NEWER_DELIVERED)
+
+    def letter(self, record: Record, replay_id: str | None, *, selects: bool = True) -> NewLetter:
+        """A letter as the plan takes it."""
+        field = self._field
+        facts = letter_facts(record)
+        entry_type = header_text(record, HeaderName.ENTRY_TYPE)
+        entry_id = header_text(record, HeaderName.ENTRY_ID) or ""
+        came_back = replay_id is not None and header_text(record, HeaderName.REPLAY_ID) == replay_id
+        snapshot = field.route is Route.OUTBOX and entry_type == EntryType.ORDER
+        target = target_of(record, facts, field, self._offsets)
+        return NewLetter(
+            partition=record.partition,
+            order_id=UNKEYED + b"%d" % record.offset if record.key is None else record.key,
+            sequence=self._sequence(record, facts),
+            topic="" if target is None else target.topic,
+            reason=facts.reason,
+            failed_ms=facts.last_failed_ms,
+            planned=Planned(
+                offset=record.offset,
+                kind=Kind.REFUSED if came_back else self._kind(facts, snapshot),
+                selected=selects and not came_back and self._selection.takes(record, facts),
+                replays=replays_of(record),
+                same_as=entry_id if field.route is Route.OUTBOX else "",
+                snapshot=snapshot and not came_back,
+                deliverable=target is not None,
+            ),
+        )
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _resolved(self, number: int, plan: Plan, replay_id: str | None) -> Resolved:
+        resolved = Resolved()
+        for _, _, records in self._whole(self._field.resolutions, [number]):
+            resolved.take(records)
+            if replay_id is not None:
+                plan.add_sent(self._sent(records, replay_id))
+        return resolved
+
+    def _sent(self, records: Sequence[Record], replay_id: str) -> Iterator[SentLetter]:
+        marks: dict[TopicPartition, int] = {}
+        for record in records:
+            letter = letter_of(record.key)
+            resolution = None if record.value is None else decode_resolution(record.value)
+            if letter is None or letter.topic != self._field.letters or resolution is None:
+                continue
+            if resolution.replay_id == replay_id:
+                target = TopicPartition(resolution.sent_to, letter.partition)
+                if target not in marks:
+                    marks.update(self._offsets.ends([target]) if resolution.sent_to else {target: 0})
+                order_id = resolution.order_id.encode()
+                yield SentLetter(
+                    letter.partition, letter.offset, order_id, resolution.sent_to, resolution.entry_id, marks[target]
+                )
+
+    def _resolution_partitions(self) -> int:
+        return self._offsets.partitions(self._field.resolutions) or 1
+
+    def _whole(self, topic: str, numbers: Sequence[int]) -> Iterator[tuple[TopicPartition, int, Sequence[Record]]]:
+        """Every record of these partitions, with the partition's end; an empty one comes once, without any."""
+        count = self._offsets.partitions(topic) or 0
+        wheres = [TopicPartition(topic, number) for number in numbers if number < count]
+        beginnings, ends = self._offsets.beginnings(wheres), self._offsets.ends(wheres)
+        for where in wheres:
+            yield where, ends[where], ()
+            for records in read(self._reader, self._clock, where, beginnings[where], ends[where], self._step):
+                yield where, ends[where], records
+
+    def _kind(self, facts: LetterFacts, snapshot: bool) -> Kind:
+        if self._field.route is not Route.OUTBOX:
+            return Kind.LONE
+        if facts.reason == Reason.HELD:
+            return Kind.HELD
+        return Kind.ANSWERED if snapshot or facts.reason in _HOLDS_NOBODY else Kind.REFUSED
+
+    def _sequence(self, record: Record, facts: LetterFacts) -> tuple[int, int, int]:
+        match self._field.route:
+            case Route.OUTBOX if facts.origin is not None and facts.origin.topic == self._field.outbox:
+                return facts.origin.offset, 0, 0
+            case Route.SOURCE if facts.origin is not None:
+                rank = self._field.ranks.get(facts.origin.topic, len(self._field.ranks))
+                return record.timestamp_ms, rank, facts.origin.offset
+            case _:
+                return record.offset, 0, 0
+
+
+def home(partition: int, resolution_partitions: int) -> int:
+    """Which partition of the resolutions speaks of letters of this partition. Another tool's topic may have more."""
+    return partition % resolution_partitions
+
+
+def target_of(record: Record, facts: LetterFacts, field: Field, offsets: Offsets) -> TopicPartition | None:
+    """Where a letter goes; None where that cannot be known, or is not there any more."""
+    if field.route is Route.OUTBOX:
+        return TopicPartition(field.outbox, record.partition)
+    if facts.origin is None:
+        return None
+    count = offsets.partitions(facts.origin.topic)
+    if count is None or not 0 <= facts.origin.partition < count:
+        return None
+    return TopicPartition(facts.origin.topic, facts.origin.partition)
+
+
+def take_hold(plan: Plan, record: Record) -> None:
+    """A record of the topic of holds, if it is of an order in the plan."""
+    order = OrderKey(record.partition, record.key or b"")
+    if plan.has(order):
+        plan.hold(order, record.value)

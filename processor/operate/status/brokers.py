@@ -1,0 +1,100 @@
+"""Asks the brokers how far each role is: what its group has committed, where its topics end, who is in it, and how old
+the oldest record is that it has not finished.
+
+Owned by the `status` command; its clients are kept from one look to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from processor.config import Role, Settings
+from processor.edges.kafka.admin import KafkaAdmin
+from processor.edges.kafka.client import Log
+from processor.edges.kafka.groups import KafkaGroups
+from processor.edges.kafka.scan import KafkaScan, Window
+from processor.errors import Fatal
+from processor.records import TopicPartition
+from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic, none_there
+
+_CLIENT_ID: Final = "hakuna-processor-status"
+_LOOK_RECORDS: Final = 20
+"""Past the committed offset there may be transaction markers; the first record stands within so many."""
+
+SOURCES: Final[Mapping[Role, tuple[Topic, ...]]] = {
+    Role.TRANSFORM: ORDER_TOPICS,
+    Role.SEND: (Topic.OUTBOX,),
+    Role.HAKO: STOCK_TOPICS,
+}
+"""What each role consumes."""
+
+
+class Behind(NamedTuple):
+    """One partition of one role. `lag` counts transaction markers where the role has not passed them; `oldest_ms` is
+    the timestamp of its oldest unfinished record, None where there is none; `member` the client that has it."""
+
+    role: Role
+    where: TopicPartition
+    committed: int | None
+    end: int
+    lag: int
+    oldest_ms: int | None
+    member: str | None
+
+
+class Brokers:
+    """See the module."""
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        kafka = settings.librdkafka
+        self._settings = settings
+        self._admin = KafkaAdmin(kafka, client_id=_CLIENT_ID, log=log)
+        self._groups = KafkaGroups(kafka, client_id=_CLIENT_ID, log=log)
+        self._scan = KafkaScan(kafka, group=settings.group(Role.TRANSFORM), client_id=_CLIENT_ID, log=log)
+
+    def ask(self) -> list[Behind]:
+        """Every partition of every role whose topics are there. Raises `BrokerOutage`, `Fatal`."""
+        counts = self._scan.partitions()
+        if not any(self._settings.topic(topic) in counts for topics in SOURCES.values() for topic in topics):
+            raise Fatal(none_there(self._settings.topic_prefix))
+        found: list[Behind] = []
+        for role, topics in SOURCES.items():
+            names = [self._settings.topic(topic) for topic in topics]
+            partitions = [TopicPartition(name, number) for name in names for number in range(counts.get(name, 0))]
+            of_role = self._role(role, partitions) if partitions else []
+            unused = all(one.committed is None and one.member is None for one in of_role)
+            if role is not Role.HAKO or not unused or self._settings.hako_key is not None:
+                found += of_role  # topics of Hako's alone do not make an installation that wants it
+        return found
+
+    def close(self) -> None:
+        self._scan.close()
+
+    def _role(self, role: Role, partitions: Sequence[TopicPartition]) -> list[Behind]:
+        group = self._settings.group(role)
+        committed = {where: one.next_offset for where, one in self._groups.committed(group, partitions).items()}
+        beginnings, ends = self._admin.beginnings(partitions), self._admin.ends(partitions)
+        starts = {where: max(committed.get(where) or 0, beginnings[where]) for where in partitions}
+        members = {where: member.client_id for member in self._groups.members(group) for where in member.partitions}
+        looks = [
+            Window(*where, start, min(start + _LOOK_RECORDS, ends[where]))
+            for where, start in starts.items()
+            if start < ends[where]
+        ]
+        oldest: dict[TopicPartition, int] = {}
+        for record in self._scan.find(looks, None):
+            oldest.setdefault(TopicPartition(record.topic, record.partition), record.timestamp_ms)
+        return [
+            Behind(
+                role,
+                where,
+                committed.get(where),
+                ends[where],
+                # What holds no record is markers alone.
+                0 if where not in oldest and ends[where] - start <= _LOOK_RECORDS else ends[where] - start,
+                oldest.get(where),
+                members.get(where),
+            )
+            for where, start in starts.items()
+        ]

@@ -1,0 +1,151 @@
+"""Workers and brokers in one picture. Pure.
+
+What a worker says of a partition it has wins over what can be told from the brokers: it knows which records are done
+beyond the committed offset, and what it waits for. Where none answers, the brokers' word stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from processor.moments import iso
+from processor.records import TopicPartition
+
+if TYPE_CHECKING:
+    from processor.operate.status.brokers import Behind
+    from processor.operate.status.workers import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionView:
+    """One partition of one role; times are epoch ms. `worker` is the URL of who says that it has it, else the client
+    that the group names, else None: nobody has it."""
+
+    role: str
+    topic: str
+    partition: int
+    worker: str | None
+    committed: int | None
+    end: int | None
+    lag: int | None
+    lag_seconds: float | None
+    blocked_by: str | None
+    blocked_since: int | None
+
+    @property
+    def quiet(self) -> bool:
+        """Somebody has it, and nothing waits."""
+        return self.worker is not None and not self.lag and self.blocked_by is None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """`trouble` is why the brokers could not be asked."""
+
+    at_ms: int
+    workers: Sequence[Worker]
+    partitions: Sequence[PartitionView]
+    trouble: str | None
+
+    @property
+    def well(self) -> bool:
+        """Every worker that was asked answers and is ready, and the brokers answer."""
+        return self.trouble is None and all(one.silent is None and not one.unready for one in self.workers)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "at": iso(self.at_ms),
+            "well": self.well,
+            "brokers": self.trouble or "answer",
+            "workers": [
+                {
+                    "url": worker.url,
+                    "silent": worker.silent,
+                    "ready": worker.silent is None and not worker.unready,
+                    "unready": list(worker.unready),
+                    "roles": [
+                        {
+                            "role": role.get("role"),
+                            "life": role.get("life"),
+                            "partitions": len(role.get("partitions", [])),
+                        }
+                        for role in worker.roles
+                    ],
+                    "destinations": [one for role in worker.roles for one in role.get("destinations", [])],
+                    "held_orders": worker.gauges.get("processor_held_orders"),
+                    "parked_events": worker.gauges.get("processor_parked_events"),
+                    "restore_remaining": worker.gauges.get("processor_restore_remaining_records"),
+                }
+                for worker in self.workers
+            ],
+            "partitions": [
+                {
+                    "role": one.role,
+                    "topic": one.topic,
+                    "partition": one.partition,
+                    "worker": one.worker,
+                    "committed": one.committed,
+                    "end": one.end,
+                    "lag": one.lag,
+                    "lag_seconds": one.lag_seconds,
+                    "blocked_by": one.blocked_by,
+                    "blocked_since": None if one.blocked_since is None else iso(one.blocked_since),
+                }
+                for one in self.partitions
+            ],
+        }
+
+
+def view(workers: Sequence[Worker], behind: Sequence[Behind], trouble: str | None, now_ms: int) -> FleetView:
+    told = dict(_told(workers))
+    seen = [_of_broker(one, told.pop((one.role.value, one.where), None), now_ms) for one in behind]
+    alone = [_of_worker(role, where, *said) for (role, where), said in told.items()]
+    partitions = sorted([*seen, *alone], key=lambda one: (one.role != "transform", one.role, one.topic, one.partition))
+    return FleetView(now_ms, workers, partitions, trouble)
+
+
+def _told(workers: Sequence[Worker]) -> list[tuple[tuple[str, TopicPartition], tuple[str, Mapping[str, Any]]]]:
+    """What each worker says of each of its partitions. Another version's worker may leave things out."""
+    return [
+        (
+            (str(role.get("role")), TopicPartition(str(said.get("topic")), int(said.get("partition", -1)))),
+            (worker.url, said),
+        )
+        for worker in workers
+        for role in worker.roles
+        for said in role.get("partitions", [])
+        if isinstance(said, dict)
+    ]
+
+
+def _of_broker(one: Behind, told: tuple[str, Mapping[str, Any]] | None, now_ms: int) -> PartitionView:
+    url, said = told if told is not None else (None, {})
+    lag = said.get("lag", one.lag)
+    seconds = None if one.oldest_ms is None or not lag else max(0.0, (now_ms - one.oldest_ms) / 1000)
+    return PartitionView(
+        one.role.value,
+        *one.where,
+        url or one.member,
+        one.committed,
+        one.end,
+        lag,
+        0.0 if not lag else seconds,
+        said.get("blocked_by"),
+        said.get("blocked_since"),
+    )
+
+
+def _of_worker(role: str, where: TopicPartition, url: str, said: Mapping[str, Any]) -> PartitionView:
+    return PartitionView(
+        role,
+        *where,
+        url,
+        said.get("committed"),
+        None,
+        said.get("lag"),
+        None,
+        said.get("blocked_by"),
+        said.get("blocked_since"),
+    )

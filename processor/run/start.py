@@ -1,0 +1,75 @@
+"""What a role asks of the cluster and the registry before it begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from processor.config import Role, Settings
+from processor.edges.avro import reader_schema
+from processor.edges.avro_compat import unreadable
+from processor.edges.kafka.admin import KafkaAdmin, TopicState
+from processor.errors import BrokerOutage, Fatal, Unusable
+from processor.topics import BOOKS, NEEDED, ORDER_TOPICS, Topic, make_book, missing, problems
+
+if TYPE_CHECKING:
+    from processor.edges.registry import Registry
+
+
+log = structlog.get_logger(__name__)
+
+AFTER_DRAIN_S: Final = 2.0
+"""What a role may take beyond its drain to close its clients."""
+
+
+def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mapping[str, TopicState]:
+    """What the cluster says of a role's topics, by whole name. Raises `BrokerOutage` while one is missing (somebody
+    may be about to make it: we ourselves where only our own books are) or may not be looked at, `Unusable` where one is
+    such that no waiting helps."""
+    try:
+        described = admin.describe([settings.topic(topic) for topic in NEEDED[role]])
+    except Fatal as refused:  # a right is missing, and whoever grants it need not start us again
+        raise BrokerOutage(str(refused)) from refused
+    if absent := missing(role, described, settings.topic_prefix):
+        model = described[settings.topic(NEEDED[role][0])]
+        books = [topic for topic in NEEDED[role] if topic in BOOKS and settings.topic(topic) in absent]
+        if model is not None and len(books) == len(absent):
+            with suppress(Fatal):  # no right to make topics: somebody else has to
+                for book in books:
+                    make_book(admin, book, settings.topic(book), model)
+                raise BrokerOutage(f"topics of our own were missing and are made: {', '.join(absent)}")
+        raise BrokerOutage(f"topics are missing: {', '.join(absent)}; make them with `hakuna-processor topics create`")
+    there = {name: state for name, state in described.items() if state is not None}
+    if wrong := problems(role, there, settings.topic_prefix):
+        raise Unusable(wrong)
+    return there
+
+
+def check_readable(settings: Settings, registry: Registry, topics: Iterable[Topic] = ORDER_TOPICS) -> None:
+    """Raises `Unusable` where a topic's newest schema cannot be read with ours, `RegistryOutage` without an answer."""
+    wrong: list[str] = []
+    for topic in topics:
+        subject = f"{settings.topic(topic)}-value"
+        latest = registry.latest(subject)
+        why = None if latest is None else unreadable(reader_schema(topic), latest)
+        if why is not None:
+            wrong.append(
+                f"{subject}: its latest schema cannot be read with this version's: {why}; "
+                "deploy a version that can, or take the schema back"
+            )
+    if wrong:
+        raise Unusable(wrong)
+
+
+def build() -> tuple[str, str]:
+    """The version and the revision that this process runs."""
+    try:
+        installed = version("hakuna-processor")
+    except PackageNotFoundError:
+        installed = "unknown"
+    return installed, os.environ.get("REVISION", "unknown")

@@ -1,0 +1,145 @@
+"""What the transform role is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from processor.config import Role, Settings
+from processor.edges.avro import AvroDecoder, Schemas, reader_schema
+from processor.edges.clock import SystemClock
+from processor.edges.kafka.admin import KafkaAdmin
+from processor.edges.kafka.consumer import Assignment, KafkaConsumer
+from processor.edges.kafka.groups import KafkaGroups
+from processor.edges.kafka.predecessors import Predecessors
+from processor.edges.kafka.reader import KafkaReader
+from processor.edges.kafka.topology import KafkaTopology
+from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
+from processor.edges.metrics import USEFUL_REPLICAS, PrometheusTransformMeter, Restores
+from processor.edges.rocks import StateDirectory
+from processor.edges.traces import Tracing
+from processor.records import OrderEvent, Record
+from processor.run.roles import Loop
+from processor.topics import NEEDED, ORDER_TOPICS, Topic
+from processor.transform.batch import Decode, Plan
+from processor.transform.decode import ORDER_EVENT
+from processor.transform.rules import Rules
+from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
+from processor.watch import Work
+
+if TYPE_CHECKING:
+    pass
+
+from processor.run.start import check_readable, described_topics
+
+
+def transform(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tracing | None) -> Loop:
+    """The transform role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
+    from processor.edges.registry import Registry as Client  # takes 0.7 s to import, and only transform needs it
+
+    kafka = settings.librdkafka
+    group = settings.group(Role.TRANSFORM)
+    admin = KafkaAdmin(kafka, client_id="hakuna-processor-transform-start")
+    described = described_topics(settings, Role.TRANSFORM, admin)
+    registry = Client.at(settings)
+    check_readable(settings, registry)
+    changelog = settings.topic(Topic.CHANGELOG)
+    USEFUL_REPLICAS.labels(Role.TRANSFORM).set(described[changelog].partitions)  # a partition has one worker
+    # From here on nothing is waited for: a directory that was claimed stays claimed until the process ends.
+    stores = StateDirectory(Path(settings.state_dir), settings.state_cache_bytes, settings.state_write_buffer_bytes)
+    client_id = f"hakuna-processor-transform-{stores.worker}"
+    consumer = KafkaConsumer(kafka, group=group, assignment=Assignment.RANGE, client_id=client_id)
+    transaction = KafkaTransaction(
+        kafka, transactional_id=f"{group}.{stores.worker}", consumer=consumer, client_id=client_id
+    )
+
+    def limit(topic: Topic) -> int:
+        state = described[settings.topic(topic)]
+        return min(transaction.record_bytes_max, int(state.config["max.message.bytes"]))
+
+    meter = PrometheusTransformMeter(restores)
+    edges = TransformEdges(
+        consumer=consumer,
+        reader=KafkaReader(kafka, group=group, client_id=client_id),
+        transaction=transaction,
+        predecessors=Predecessors(
+            KafkaGroups(kafka, client_id=client_id),
+            group,
+            stores.worker,
+            lambda worker: abort_left_behind(kafka, f"{group}.{worker}", client_id=client_id),
+        ),
+        topology=KafkaTopology(
+            admin, {settings.topic(topic): described[settings.topic(topic)] for topic in NEEDED[Role.TRANSFORM]}, clock
+        ),
+        stores=stores,
+        clock=clock,
+        meter=meter if tracing is None else tracing.meter(meter),
+    )
+    plan = TransformPlan(
+        topics=tuple(settings.topic(topic) for topic in ORDER_TOPICS),
+        changelog=changelog,
+        changelog_identity=f"{changelog}/{described[changelog].topic_id}",
+        changelog_tombstones_ms=int(described[changelog].config["delete.retention.ms"]),
+        worker=stores.worker,
+        batch_records_max=settings.batch_records_max,
+        merge_wait_s=settings.merge_wait_s,
+        retention_ms=round(settings.order_retention_s * 1000),
+        dead_letter_share_max=settings.dead_letter_share_max,
+        decide=Plan(
+            group=group,
+            outbox=settings.topic(Topic.OUTBOX),
+            dead_letters=settings.topic(Topic.ORDER_DEAD_LETTERS),
+            rules=Rules(
+                api=settings.hakuna_api,
+                orders=settings.hakuna_orders,
+                fulfil_protection=settings.hakuna_fulfil_protection,
+                park_for_ms=round(settings.park_for_s * 1000),
+            ),
+            decoders=decoders(settings, registry),
+            entry_bytes_max=limit(Topic.OUTBOX),
+            state_bytes_max=limit(Topic.CHANGELOG),
+            letter_bytes_max=limit(Topic.ORDER_DEAD_LETTERS),
+        ),
+    )
+    transformer = Transformer(plan, edges)
+    transformer.start()
+    return _TransformLoop(transformer)
+
+
+class _TransformLoop:
+    """The transformer, as its thread and the endpoints see it."""
+
+    def __init__(self, transformer: Transformer) -> None:
+        self._transformer = transformer
+
+    def turn(self) -> None:
+        self._transformer.turn()
+
+    def stop(self) -> None:
+        self._transformer.stop()
+
+    def unready(self) -> list[str]:
+        return self._transformer.unready()
+
+    def status(self) -> dict[str, Any]:
+        return {"partitions": [asdict(source) for source in self._transformer.status]}
+
+    def progress(self) -> tuple[Mapping[int, Work], bool]:
+        return self._transformer.progress()
+
+
+def decoders(settings: Settings, registry: Schemas) -> Mapping[str, Decode]:
+    """For each source topic, whole name, from a record to an order event."""
+    return {settings.topic(topic): _decoder(topic, registry) for topic in ORDER_TOPICS}
+
+
+def _decoder(topic: Topic, registry: Schemas) -> Decode:
+    avro = AvroDecoder(reader_schema(topic), registry)
+    event = ORDER_EVENT[topic]
+
+    def decode(record: Record) -> OrderEvent:
+        return event(avro.decode(record))
+
+    return decode

@@ -1,0 +1,12 @@
+"""The event loop of a sending role: it takes, paces, posts, judges and finishes, and never calls Kafka.
+
+sender.py     the loop
+lanes.py      one FIFO per order ID; the parcels that are ready, that wait, that are split
+gatherer.py   what hands parcels to the loop: lanes, or Hako's gathering
+gate.py       what holds a whole destination: its pause, its breaker, its key, its limit
+breaker.py    closed, open, half open: for a destination that is down, and for a key that is refused
+limit.py      without a quota: how many requests at once
+pace.py       the quota, by slots of partitions, over any number of workers; what replays may take of it
+poison.py     5xx on one entry while others pass
+endpoint.py   the seam to HTTP
+"""

@@ -1,0 +1,693 @@
+"""The sender: the event loop's side of sending, one destination.
+
+    round:  the answers that have come: judge ─► finish ─► then pump: take ─► post ─► …     nothing in it waits
+
+What may go out is decided in one place, `_take`, without waiting: is there room under the limit, does
+anything hold the destination (`gate.py`), is a slot of the quota free (`pace.py`), is there a parcel
+(`lanes.py`). Whoever changes something pumps: an answer, a message of the Kafka thread, an alarm for what
+time alone will change. So nobody polls, and a request costs no task and no wake-up. What the loop finds answered when
+it looks is dealt with in one go, when all of it has been read.
+
+    verdict         its entries                                     the destination (`gate.py`)
+    Delivered       end; a receipt is written                       its breaker closes
+    Rejected        end, and hold their order; an array is split
+    RetryLater      wait: what the server says, else our backoff    pauses if it says so; its breaker counts
+    KeyRefused      go back                                         the key is read again, and probed with backoff
+
+Owned by the event loop. The Kafka thread speaks to it through the hand-over; `why`, `status`, `standstills`
+and `has_enough` may be called from any thread: they only look.
+
+Invariants
+- a parcel that was taken is given back to its lanes exactly once, whatever happens to its request;
+- an entry that was handed over is reported exactly once, or its partition has been withdrawn or lost;
+- nothing is sent while the Kafka thread stands still: it may have lost the partitions.
+
+Not chosen: a task per entry, or per request that may be under way (each wakes through a future: a quarter of
+what an entry costs here); an answer at a time, from its socket to the next request (140 µs an entry where in
+one go it is 122: each step finds its code and data where the one before left them); a timeout per request here
+(the transport has one; the watch is for those that hang in spite of it); a queue between take and post (what
+waits in it is stale: with the feed, a newer snapshot could still replace it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from random import Random
+from typing import Final, Generic, assert_never
+
+import structlog
+
+from processor.interfaces import Clock
+from processor.letters.holds import Hold
+from processor.records import EntryId, OrderId, Reason, http_reason
+from processor.send.destination import Destination, EntryT, Key
+from processor.send.event_loop.breaker import Admission
+from processor.send.event_loop.endpoint import Ended as AnsweredOrNot
+from processor.send.event_loop.endpoint import Endpoint, Posted
+from processor.send.event_loop.gate import Gate, backoff_s
+from processor.send.event_loop.gatherer import Gatherer, Memory
+from processor.send.event_loop.lanes import Lanes, LaneState, Parcel
+from processor.send.event_loop.pace import Bucket, Pace, ReplayShare
+from processor.send.event_loop.poison import FRESH_TIMES, Suspicion, Witness
+from processor.send.handover import (
+    Assigned,
+    CaughtUp,
+    Halt,
+    Handover,
+    Lost,
+    Message,
+    Paced,
+    PastRead,
+    Released,
+    Stop,
+    Withdrawn,
+)
+from processor.send.meter import Gauges, RequestMeter, Tally
+from processor.send.pending import STALE, SUPERSEDED, Ended, Ending, Held, Pending
+from processor.send.settings import SenderSettings
+from processor.verdicts import (
+    Answer,
+    Delivered,
+    KeyRefused,
+    NoAnswer,
+    Otherwise,
+    Rejected,
+    RetryLater,
+    RetryReason,
+    Verdict,
+)
+
+log = structlog.get_logger(__name__)
+
+TICK_S: Final = 0.25
+TELL_S: Final = 1.0
+STALLED_S: Final = 10.0
+REREAD_S: Final = 1.0
+HANG_S: Final = 2.0
+"""How much longer than a request may take the watch waits before it gives it up: the transport is to do it
+first."""
+IN_PROGRESS_MAX: Final = 10
+"""409 says that an earlier attempt is still worked on. A server that says so for ever would hold the order
+for ever."""
+ARRAY_SERVER_ERRORS_MAX: Final = 3
+"""5xx on one array, while others pass, before it is split."""
+ARRAY_FAILURES_MAX: Final = 10
+"""The same where there are no others: one order that crashes the server would hold those beside it for ever.
+A split is no verdict, and costs an array in an outage no more than a few requests."""
+RETRY_S_MIN: Final = 0.05
+"""A server that refuses and says `Retry-After: 0` would be asked as fast as it can refuse."""
+SENT_AT_ONCE_MAX: Final = 100
+"""Requests that go out in one go, for the same reason: some 4 ms."""
+HELD_AT_ONCE_MAX: Final = 500
+"""Held entries that end in one go, lest a long lane behind a refusal block the loop."""
+
+
+_NONE: Final = Admission.NONE
+_PROBE: Final = Admission.PROBE
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationStatus:
+    """How a destination stands, as `/status` shows it. `paused_until` is epoch ms."""
+
+    name: str
+    quota_share: int | None
+    circuit: str
+    in_flight: int
+    paused_until: int | None
+    limit: int
+    key_refused: bool
+
+
+class GivenUp(Enum):
+    """Why the answer to a request is no longer waited for."""
+
+    HUNG = "hung"
+    WITHDRAWN = "withdrawn"
+
+
+class Flight(Generic[EntryT]):
+    """One request under way. Mutable: `posted`, from when it is."""
+
+    __slots__ = ("bucket", "key", "parcel", "posted", "probe", "sent_s")
+
+    def __init__(self, parcel: Parcel[EntryT], bucket: Bucket | None, sent_s: float, key: int, probe: bool) -> None:
+        self.parcel = parcel
+        self.bucket = bucket
+        self.sent_s = sent_s
+        self.key = key
+        self.probe = probe
+        self.posted: Posted[Flight[EntryT]] | None = None
+
+
+class Sender(Generic[EntryT]):
+    """One destination's sending. `run` is the whole of its life.
+
+    Mutable. `_flights` are the requests under way, `_answered` those of them whose answer has come and is not dealt
+    with; `_due` says that a round comes as soon as the loop has read what there is, `_alarm` brings a pump at
+    `_alarm_s`; `_partitions` by epoch, those that are ours; `_withdrawn` are epochs that leave as soon as nothing of
+    theirs is in flight; `_failure` is a mistake of ours, which ends `run`; `_over` says that nothing is sent any more,
+    since that has ended or will.
+    """
+
+    def __init__(
+        self,
+        settings: SenderSettings,
+        destination: Destination[EntryT],
+        endpoint: Endpoint,
+        key: Key,
+        holds: Memory,
+        handover: Handover[EntryT],
+        clock: Clock,
+        random: Random,
+        meter: RequestMeter,
+        gatherer: Gatherer[EntryT] | None = None,
+    ) -> None:
+        """`gatherer`: what holds the entries that wait, where that is more than lanes."""
+        self._settings = settings
+        self._destination = destination
+        self._endpoint = endpoint
+        self._holds = holds
+        self._handover = handover
+        self._clock = clock
+        self._random = random
+        self._meter = meter
+        self._gate = Gate(destination.name, settings, key, random)
+        self._pace = None if settings.quota is None else Pace(settings.quota, settings.partitions_total)
+        rest_s = 0.0 if self._pace is None else self._pace.rest_s
+        self._replays = ReplayShare(settings.replay_share_max, self._slots, rest_s)
+        if gatherer is None:
+            entries_max, bytes_max = destination.parcel_entries_max, destination.parcel_bytes_max
+            gatherer = Lanes(entries_max, bytes_max, destination.linger_s, destination.supersedes, self._replays)
+        self._lanes = gatherer
+        self._witness = Witness()
+        self._tally = Tally()
+
+        self._flights: set[Flight[EntryT]] = set()
+        self._answered: list[tuple[Flight[EntryT], AnsweredOrNot]] = []
+        self._due = False
+        self._failure: Exception | None = None
+        self._over = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_s = 0.0
+        self._partitions: dict[int, int] = {}
+        self._withdrawn: list[Withdrawn] = []
+        self._stopped = False
+        self.ticked_s = clock.monotonic_s()
+        """When the loop last came round, by the monotonic clock: a watch sees by it that the loop lives."""
+
+    # ---- the loop -----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Sends until the Kafka thread says `Stop`."""
+        self._endpoint.use(self._destination.headers(self._gate.current_key()))
+        self._handover.attach(asyncio.get_running_loop(), self._receive)
+        try:
+            await self._watch()
+        finally:
+            self._over = True
+            for flight in self._flights:
+                if flight.posted is not None:
+                    flight.posted.give_up()
+
+    def _ended(self, flight: Flight[EntryT], answer: AnsweredOrNot) -> None:
+        """What the endpoint calls for each request that was not given up."""
+        flight.posted = None  # they refer to each other: the collector would have to find each such pair
+        self._answered.append((flight, answer))
+        self._round_soon()
+
+    def _round_soon(self) -> None:
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._round)
+
+    def _round(self) -> None:
+        self._due = False
+        answers = len(self._answered)
+        since_s = self._clock.monotonic_s()
+        self._guarded(self._finish_answered)
+        self._guarded(self._pump)
+        if answers:
+            self._gate.round_took(self._clock.monotonic_s() - since_s)
+
+    def _pump(self) -> None:
+        """Sends what may go."""
+        if self._over:
+            return
+        for _ in range(SENT_AT_ONCE_MAX):
+            flight = self._take()
+            if flight is None:
+                return
+            self._flights.add(flight)
+            entries = flight.parcel.entries
+            request = self._destination.request(
+                [entries[0].entry] if len(entries) == 1 else [pending.entry for pending in entries]
+            )
+            flight.posted = self._endpoint.post(request, flight, self._ended)
+        self._round_soon()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """What the loop calls: an exception there would be logged and forgotten, and an entry with it."""
+        try:
+            work()
+        except Exception as mistake:
+            self._end_by(mistake)
+
+    def _end_by(self, mistake: Exception) -> None:
+        """`run` raises it, when it looks next."""
+        self._failure = self._failure or mistake
+        self._over = True
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flights)
+
+    # ---- take: may anything go, and what ------------------------------------------------------------------
+
+    def _take(self) -> Flight[EntryT] | None:
+        """The next request, with all that it needs to go. None where nothing may go now; an alarm is set
+        where time alone will change that."""
+        gate = self._gate
+        if len(self._flights) >= gate.limit:
+            return None
+        now_s = self._clock.monotonic_s()
+        admission = gate.admits(now_s)
+        if admission is _NONE:
+            self._wake_at(gate.opens_s, now_s)
+            return None
+        if now_s - self._handover.turned_s > self._settings.kafka_silence_s_max:
+            return None  # the watch looks again
+        if self._pace is not None and not self._pace.is_free(now_s):
+            self._wait_for_quota(self._pace, now_s)
+            return None
+        parcel = self._next_parcel(now_s, fresh_first=admission is _PROBE)
+        if parcel is None:
+            return None
+        bucket = None
+        if self._pace is not None:
+            bucket = self._pace.take()
+            self._tally.waits_no_more(now_s)
+        if admission is _PROBE:
+            gate.probe()
+        if parcel.replayed:
+            self._replays.taken()
+        return Flight(parcel, bucket, now_s, gate.key, admission is _PROBE)
+
+    def _next_parcel(self, now_s: float, fresh_first: bool) -> Parcel[EntryT] | None:
+        """The next parcel that is to be sent. Held entries on the way there end here."""
+        for _ in range(HELD_AT_ONCE_MAX):
+            parcel = self._lanes.take(now_s, fresh_first)
+            if parcel is None:
+                self._wake_at(self._lanes.next_s(), now_s)
+                return None
+            if self._holds.total == 0 or len(parcel.entries) > 1 or not self._is_held(parcel.entries[0]):
+                return parcel
+            self._lanes.finish(parcel, now_s, delivered=False)
+        self._wake_at(now_s, now_s)
+        return None
+
+    def _is_held(self, pending: Pending[EntryT]) -> bool:
+        hold = self._holds.of(pending.epoch, OrderId(pending.order_id))
+        if hold is None or not hold.stops(pending.entry_id, pending.replay_id):
+            return False
+        self._end(pending, Held(hold.entry_id), self._clock.now_ms())
+        return True
+
+    def _wait_for_quota(self, pace: Pace, now_s: float) -> None:
+        due_s = self._lanes.next_s()
+        if due_s is not None and due_s <= now_s:
+            self._tally.waits_for_quota(now_s)
+            self._wake_at(pace.next_s(), now_s)
+        else:
+            self._wake_at(due_s, now_s)
+
+    def _slots(self) -> int:
+        """Requests a window that are this worker's; without a quota, at once."""
+        return self._gate.limit if self._pace is None else self._pace.share
+
+    # ---- finish: what an answer changes -------------------------------------------------------------------
+
+    def _finish_answered(self) -> None:
+        if not self._answered:
+            return
+        answered, self._answered = self._answered, []
+        now_s = self._clock.monotonic_s()
+        now_ms = self._clock.now_ms()
+        for flight, answer in answered:
+            if isinstance(answer, Exception):
+                raise answer
+            self._finish(flight, answer, now_s, now_ms)
+
+    def _finish(self, flight: Flight[EntryT], answer: Answer | NoAnswer, now_s: float, now_ms: int) -> None:
+        seconds = now_s - flight.sent_s
+        parcel = flight.parcel
+        self._settle(flight, now_s)
+        self._tally.answered(answer, seconds)
+        verdict = self._destination.verdict(answer, now_ms)
+        gate = self._gate
+        key = gate.key
+        order_id = parcel.entries[0].order_id
+        gate.heard(verdict, order_id, flight.key, flight.probe, seconds, len(self._flights), now_s)
+        if key != gate.key:
+            self._endpoint.use(self._destination.headers(gate.current_key()))
+        if type(verdict) is Rejected:
+            entries = [pending.entry for pending in parcel.entries]
+            self._judge(parcel, self._destination.reconsidered(entries, verdict, now_ms), now_s, now_ms)
+        else:
+            self._judge(parcel, verdict, now_s, now_ms)
+        self._flights.remove(flight)
+        if self._withdrawn:
+            self._release(now_s)
+
+    def _settle(self, flight: Flight[EntryT], now_s: float) -> None:
+        """A request has ended, one way or the other: its slots rest from now on, and it counts as an attempt."""
+        if flight.bucket is not None:
+            assert self._pace is not None
+            self._pace.answered(flight.bucket, now_s)
+        if flight.parcel.replayed:
+            self._replays.answered(now_s)
+        for pending in flight.parcel.entries:
+            pending.attempts += 1
+
+    def _unheard(self, flight: Flight[EntryT]) -> None:
+        """Its answer is somebody else's to hear: its partition goes."""
+        now_s = self._clock.monotonic_s()
+        self._settle(flight, now_s)
+        self._gate.unheard(flight.probe, now_s)
+        self._put_back(flight.parcel, now_s, self._clock.now_ms())
+        self._flights.remove(flight)
+        if self._withdrawn:
+            self._release(now_s)
+
+    def _judge(self, parcel: Parcel[EntryT], verdict: Verdict | Otherwise, now_s: float, now_ms: int) -> None:
+        """What becomes of the entries."""
+        match verdict:
+            case Delivered():
+                for pending in parcel.entries:
+                    self._end(pending, verdict, now_ms)
+                    self._tally.latencies_s.append(max(now_ms - pending.occurred_at_ms, 0) / 1000)
+                self._witness.accepted += len(parcel.entries)
+                self._lanes.finish(parcel, now_s, delivered=True)
+            case Rejected():
+                self._reject(parcel, verdict, now_s, now_ms)
+            case RetryLater():
+                self._retry(parcel, verdict, now_s, now_ms)
+            case KeyRefused() | Otherwise():
+                self._put_back(parcel, now_s, now_ms)
+            case _:
+                assert_never(verdict)
+
+    def _reject(self, parcel: Parcel[EntryT], verdict: Rejected, now_s: float, now_ms: int) -> None:
+        if verdict.error_code is not None:
+            known = verdict.error_code in self._destination.error_codes
+            self._tally.error_codes[verdict.error_code if known else "other"] += 1
+        if len(parcel.entries) > 1:
+            self._supersede(self._lanes.split(parcel, now_s), now_ms)
+            return
+        (pending,) = parcel.entries
+        hold = None
+        if self._destination.holds(verdict.reason) and pending.epoch in self._partitions:
+            order_id, entry_id = OrderId(pending.order_id), EntryId(pending.entry_id)
+            hold = Hold(order_id, entry_id, verdict.reason, now_ms, pending.replay_id)
+            self._holds.refused(pending.epoch, hold)
+        self._handover.report(Ended(pending, verdict, now_ms, hold))
+        self._lanes.finish(parcel, now_s, delivered=False)
+
+    def _retry(self, parcel: Parcel[EntryT], verdict: RetryLater, now_s: float, now_ms: int) -> None:
+        self._tally.retries[verdict.reason] += 1
+        parcel.failures += 1
+        for pending in parcel.entries:
+            if pending.first_failed_ms is None:
+                pending.first_failed_ms = now_ms
+        match verdict.reason:
+            case RetryReason.IN_PROGRESS:
+                final = self._still_in_progress(parcel, verdict)
+            case RetryReason.SERVER_ERROR:
+                self._count_fresh(parcel)
+                final = self._poisonous(parcel, verdict, now_s)
+            case RetryReason.TIMEOUT | RetryReason.CONNECTION:
+                self._count_fresh(parcel)
+                final = None
+            case RetryReason.THROTTLED | RetryReason.TOO_EARLY:
+                final = None
+            case _:
+                assert_never(verdict.reason)
+        if final is not None:
+            self._reject(parcel, final, now_s, now_ms)
+            return
+        after_s = verdict.after_s
+        if after_s is None:
+            settings = self._settings
+            after_s = backoff_s(parcel.failures, settings.backoff_first_s, settings.backoff_s_max, self._random)
+        self._put_back(parcel, now_s + max(after_s, RETRY_S_MIN), now_ms)
+
+    def _still_in_progress(self, parcel: Parcel[EntryT], verdict: RetryLater) -> Rejected | None:
+        for pending in parcel.entries:
+            pending.in_progress += 1
+        if max(pending.in_progress for pending in parcel.entries) < IN_PROGRESS_MAX:
+            return None
+        for pending in parcel.entries:
+            pending.in_progress = 0
+        message = f"HTTP 409 {IN_PROGRESS_MAX} times: still in progress"
+        said = verdict.at_last
+        if said is None:
+            return Rejected(http_reason(409), message, 409)
+        return Rejected(said.reason, message, 409, said.error_code, said.validation_errors)
+
+    def _count_fresh(self, parcel: Parcel[EntryT]) -> None:
+        self._witness.failed += sum(pending.attempts <= FRESH_TIMES for pending in parcel.entries)
+
+    def _poisonous(self, parcel: Parcel[EntryT], verdict: RetryLater, now_s: float) -> Rejected | None:
+        """A 5xx: the verdict of many of them, where it is due. For an array it means a split."""
+        suspicion = parcel.suspicion
+        if suspicion is None or parcel.entries[0].attempts == 1:  # a newer entry than the one that was refused before
+            parcel.suspicion = Suspicion(self._witness, now_s)
+            return None
+        suspicion.again(self._witness)
+        if len(parcel.entries) > 1:
+            proven = suspicion.times >= ARRAY_SERVER_ERRORS_MAX or parcel.failures >= ARRAY_FAILURES_MAX
+        else:
+            proven = suspicion.is_proven(self._witness, now_s, self._settings.poison_after_s)
+        if not proven:
+            return None
+        message = f"HTTP {verdict.status} {suspicion.times} times while others were accepted"
+        return Rejected(Reason.SERVER_ERROR, message, verdict.status)
+
+    def _put_back(self, parcel: Parcel[EntryT], due_s: float, now_ms: int) -> None:
+        self._supersede(self._lanes.retry(parcel, due_s), now_ms)
+
+    def _supersede(self, replaced: list[Pending[EntryT]], now_ms: int) -> None:
+        for pending in replaced:
+            self._end(pending, SUPERSEDED, now_ms)
+
+    def _end(self, pending: Pending[EntryT], ending: Ending, now_ms: int) -> None:
+        self._handover.report(Ended(pending, ending, now_ms))
+
+    # ---- what the Kafka thread says -----------------------------------------------------------------------
+
+    def _receive(self, message: Message[EntryT]) -> None:
+        self._guarded(partial(self._hear, message))
+
+    def _hear(self, message: Message[EntryT]) -> None:
+        now_s = self._clock.monotonic_s()
+        match message:
+            case list():
+                self._push(message, now_s)
+            case Assigned(epoch, partition):
+                self._partitions[epoch] = partition
+                self._lanes.open(epoch)
+                self._holds.open(epoch)
+            case PastRead(epoch, past):
+                if epoch in self._partitions:
+                    for order_id, what in past:
+                        self._holds.read(epoch, order_id, what)
+            case Paced(epoch, partition, used, assigned_s):
+                if self._pace is not None and epoch in self._partitions:
+                    self._pace.open(epoch, partition, used, assigned_s)
+                    self._pump()
+            case CaughtUp(epochs):
+                self._lanes.caught_up(epochs)
+                self._pump()
+            case Withdrawn(epochs, deadline_s):
+                self._lanes.drop(epochs)
+                self._withdrawn.append(message)
+                asyncio.get_running_loop().call_later(
+                    max(deadline_s - now_s, 0.0), self._guarded, partial(self._give_up, epochs)
+                )
+                self._release(now_s)
+            case Lost(epochs):
+                self._lanes.drop(epochs)
+                self._give_up(epochs)
+                self._leave(epochs, now_s)
+            case Halt():
+                self._gate.halt()
+            case Stop():
+                self._stopped = True
+            case _:
+                assert_never(message)
+
+    def _push(self, entries: list[Pending[EntryT]], now_s: float) -> None:
+        for pending in entries:
+            if pending.epoch in self._partitions:
+                replaced = self._lanes.push(pending, now_s)
+                if replaced is not None:
+                    self._end(replaced, STALE if replaced is pending else SUPERSEDED, self._clock.now_ms())
+        self._pump()
+
+    def _give_up(self, epochs: frozenset[int]) -> None:
+        """Those of these partitions that are still in flight are not waited for."""
+        self._finish_answered()
+        for flight in list(self._flights):
+            if any(pending.epoch in epochs for pending in flight.parcel.entries):
+                self._abandon(flight, GivenUp.WITHDRAWN)
+        self._pump()
+
+    def _abandon(self, flight: Flight[EntryT], why: GivenUp) -> None:
+        assert flight.posted is not None
+        flight.posted.give_up()
+        if why is GivenUp.WITHDRAWN:
+            self._unheard(flight)
+        else:
+            self._finish(flight, NoAnswer.TIMEOUT, self._clock.monotonic_s(), self._clock.now_ms())
+
+    def _release(self, now_s: float) -> None:
+        """Lets those partitions go that nothing is in flight of."""
+        flying = {pending.epoch for flight in self._flights for pending in flight.parcel.entries}
+        for withdrawn in [withdrawn for withdrawn in self._withdrawn if not withdrawn.epochs & flying]:
+            self._withdrawn.remove(withdrawn)
+            self._handover.report(Released(withdrawn.epochs, self._leave(withdrawn.epochs, now_s)))
+
+    def _leave(self, epochs: frozenset[int], now_s: float) -> dict[int, int | None]:
+        """Returns how many of their slots are in use."""
+        used: dict[int, int | None] = {}
+        for epoch in epochs & self._partitions.keys():
+            del self._partitions[epoch]
+            self._holds.close(epoch)
+            used[epoch] = None if self._pace is None else self._pace.close(epoch, now_s)
+        return used
+
+    # ---- waking -------------------------------------------------------------------------------------------
+
+    def _wake_at(self, at_s: float | None, now_s: float) -> None:
+        """Pumps then. There is one alarm: the earliest."""
+        if at_s is None or (self._alarm is not None and self._alarm_s <= at_s):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_s = at_s
+        self._alarm = asyncio.get_running_loop().call_later(max(at_s - now_s, 0.0), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._guarded(self._pump)
+
+    # ---- the watch ----------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Four times a second, until stopped: what no answer and no message would bring about."""
+        tell_at_s = reread_at_s = 0.0
+        while not self._stopped:
+            before_s = self._clock.monotonic_s()
+            await asyncio.sleep(TICK_S)
+            if self._failure is not None:
+                raise self._failure
+            now_s = self.ticked_s = self._clock.monotonic_s()
+            late_s = max(now_s - before_s - TICK_S, 0.0)
+            self._meter.loop_lag(late_s)
+            self._gate.loop_was_late(late_s)
+            self._give_up_hung(now_s)
+            self._holds.sweep()
+            if now_s >= reread_at_s:
+                reread_at_s = now_s + REREAD_S
+                if self._gate.reread_key():
+                    self._endpoint.use(self._destination.headers(self._gate.current_key()))
+            if now_s >= tell_at_s:
+                tell_at_s = now_s + TELL_S
+                self._tell()
+            self._guarded(self._pump)
+        self._tell()
+
+    def _give_up_hung(self, now_s: float) -> None:
+        self._finish_answered()
+        until_s = now_s - self._settings.request_s_max - HANG_S
+        for flight in [flight for flight in self._flights if flight.sent_s < until_s]:
+            self._abandon(flight, GivenUp.HUNG)
+
+    def _tell(self) -> None:
+        gate = self._gate
+        share = None if self._pace is None else self._pace.share
+        oldest_s = self._lanes.oldest_s()
+        if oldest_s is not None:
+            oldest_s = self._clock.monotonic_s() - oldest_s
+        self._meter.requests(self._destination.name, self._tally.tell())
+        self._meter.gauges(
+            self._destination.name,
+            Gauges(self.in_flight, gate.limit, share, gate.circuit, gate.key_refused, oldest_s, self._lanes.waits()),
+        )
+
+    # ---- what others may ask ------------------------------------------------------------------------------
+
+    def status(self) -> DestinationStatus:
+        gate = self._gate
+        left_s = gate.paused_until_s - self._clock.monotonic_s()
+        return DestinationStatus(
+            name=self._destination.name,
+            quota_share=None if self._pace is None else self._pace.share,
+            circuit=gate.circuit.value,
+            in_flight=self.in_flight,
+            paused_until=self._clock.now_ms() + int(left_s * 1000) if left_s > 0 else None,
+            limit=gate.limit,
+            key_refused=gate.key_refused,
+        )
+
+    def standstills(self) -> list[str]:
+        """Why nothing, or almost nothing, is sent, in words for `/readyz`; empty when all is well."""
+        gate = self._gate
+        found = []
+        if gate.key_refused:
+            found.append(f"{self._destination.name}: the key is refused; replace it, it is read again every second")
+        return found
+
+    def why(self, pending: Pending[EntryT]) -> str:
+        """What an unfinished entry waits for, in words."""
+        state = self._lanes.state(pending.order_id)
+        if state is None:
+            return "for Kafka's acknowledgement"
+        gate = self._gate
+        if state is LaneState.UNDER_WAY:
+            return f"in flight or behind one that is, attempt {pending.attempts + 1}"
+        if gate.key_refused:
+            return "the key is refused"
+        if gate.paused_until_s > self._clock.monotonic_s():
+            return "the destination asked for a pause"
+        if gate.circuit.value != "closed":
+            return f"the destination is held, circuit {gate.circuit.value}"
+        if state is LaneState.WAITING:
+            return f"retry after {pending.attempts} attempts"
+        if state is LaneState.YIELDING:
+            return "a replay's turn: live traffic goes first, and a replay has its share of the quota"
+        return "its turn"
+
+    def waits(self, pending: Pending[EntryT]) -> bool:
+        """Whether it is known what an unfinished entry waits for: a request, a time, the destination, the
+        quota."""
+        state = self._lanes.state(pending.order_id)
+        if state is None or self._clock.monotonic_s() - self.ticked_s > STALLED_S:
+            return False
+        if state is LaneState.YIELDING and not self._replays.has_free:
+            return True
+        at_its_turn = state is LaneState.READY or state is LaneState.YIELDING
+        if not at_its_turn or not self._gate.is_open or self.in_flight >= self._gate.limit:
+            return True
+        return self._pace is not None and not self._pace.has_free
+
+    def has_enough(self) -> bool:
+        """Whether there are entries for all the requests that may go until more have been read."""
+        return self._lanes.has_enough(self._gate.limit)
+
+    def held_orders(self, epoch: int) -> int:
+        return self._holds.count(epoch)

@@ -1,0 +1,136 @@
+"""assignments: the outbox partitions that are ours, and how much of each is taken and unfinished.
+
+An assignment is one partition for as long as it is ours, with an epoch of its own: what belongs to an earlier
+one (a late answer, a late acknowledgement) finds no assignment under its epoch, and is dropped.
+
+Owned by the Kafka thread; mutable, as announced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Generic
+
+from processor.interfaces import Committed
+from processor.records import Record, TopicPartition
+from processor.send.destination import EntryT
+from processor.send.kafka_thread.offsets import OffsetMap, Range
+from processor.send.pending import Pending
+
+
+class Phase(Enum):
+    """Where an assignment is; `takeover.py` has the picture."""
+
+    ASSIGNED = "assigned"
+    RESTORING = "restoring"
+    OPEN = "open"
+
+
+class Mapped:
+    """A map of finished offsets on its way to its topic, and the offset that may be committed with it.
+    Mutable:
+    `durable` once it is there."""
+
+    __slots__ = ("durable", "next_offset", "value")
+
+    def __init__(self, next_offset: int, value: bytes) -> None:
+        self.next_offset = next_offset
+        self.value = value
+        self.durable = False
+
+
+class Assignment(Generic[EntryT]):
+    """One assignment of one partition.
+
+    `end` is where its source ended when it was assigned, once that is known; `committed` is the last commit as the
+    broker has it; `claim` is how many of its slots of the quota count as in use, until that is settled
+    (`commits.py`); `dirty` says that something has changed since the last commit; `mapped` is a map of finished
+    offsets that outgrew it; `entries` and `bytes` are taken and unfinished, `done` counts the finished.
+    """
+
+    __slots__ = (
+        "assigned_s",
+        "bytes",
+        "claim",
+        "committed",
+        "dirty",
+        "done",
+        "end",
+        "entries",
+        "epoch",
+        "finished_before",
+        "mapped",
+        "offsets",
+        "phase",
+        "where",
+    )
+
+    def __init__(self, where: TopicPartition, epoch: int, assigned_s: float) -> None:
+        self.where = where
+        self.epoch = epoch
+        self.assigned_s = assigned_s
+        self.phase = Phase.ASSIGNED
+        self.end: int | None = None
+        self.committed = Committed(None, "")
+        self.finished_before: list[Range] = []
+        self.offsets: OffsetMap[Pending[EntryT] | Record] = OffsetMap(None, ())
+        self.claim: int | None = None
+        self.dirty = False
+        self.mapped: Mapped | None = None
+        self.entries = 0
+        self.bytes = 0
+        self.done = 0
+
+    def took(self, size: int) -> None:
+        self.entries += 1
+        self.bytes += size
+        self.dirty = True
+
+    def finish(self, offset: int, size: int) -> None:
+        """The effect of this record is durable."""
+        self.offsets.finish(offset)
+        self.entries -= 1
+        self.bytes -= size
+        self.done += 1
+        self.dirty = True
+
+
+class Assignments(Generic[EntryT]):
+    """Those that are ours now, by partition and by epoch."""
+
+    def __init__(self) -> None:
+        self._by_partition: dict[TopicPartition, Assignment[EntryT]] = {}
+        self._by_epoch: dict[int, Assignment[EntryT]] = {}
+        self._epochs = 0
+
+    def begin(self, where: TopicPartition, now_s: float) -> Assignment[EntryT]:
+        assert where not in self._by_partition, f"{where} assigned twice"
+        self._epochs += 1
+        assignment: Assignment[EntryT] = Assignment(where, self._epochs, now_s)
+        self._by_partition[where] = self._by_epoch[assignment.epoch] = assignment
+        return assignment
+
+    def end(self, assignment: Assignment[EntryT]) -> None:
+        del self._by_partition[assignment.where]
+        del self._by_epoch[assignment.epoch]
+
+    def at(self, where: TopicPartition) -> Assignment[EntryT] | None:
+        return self._by_partition.get(where)
+
+    def of(self, epoch: int) -> Assignment[EntryT] | None:
+        return self._by_epoch.get(epoch)
+
+    def __iter__(self) -> Iterator[Assignment[EntryT]]:
+        return iter(self._by_partition.values())
+
+    def __len__(self) -> int:
+        return len(self._by_partition)
+
+    @property
+    def entries(self) -> int:
+        return sum(assignment.entries for assignment in self._by_partition.values())
+
+    @property
+    def bytes(self) -> int:
+        return sum(assignment.bytes for assignment in self._by_partition.values())

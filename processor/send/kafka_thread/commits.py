@@ -1,0 +1,152 @@
+"""commits: what the group is told of each partition, and when its slots of the quota may be used.
+
+    regular    the oldest unfinished offset, and what is finished beyond it
+    leaving    the same, and how many of the slots are in use: the mark
+    claim      the first commit of an assignment that finds a mark, or that finds nothing: without a mark
+
+The mark must be true whenever somebody reads it. So the new owner overwrites it before its first request; had
+it crashed after that, all slots would count as in use. And since nobody sends before a first commit, a
+partition that has none was never sent from, and all its slots are free.
+
+Owned by the Kafka thread; no state of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, Generic
+
+import structlog
+
+from processor.errors import BrokerOutage, Fenced
+from processor.interfaces import Committed, Consumer
+from processor.records import TopicPartition
+from processor.send.destination import EntryT
+from processor.send.handover import Handover, Paced
+from processor.send.kafka_thread.assignments import Assignment, Mapped, Phase
+from processor.send.kafka_thread.effects import Effects
+from processor.send.kafka_thread.offsets import Note, Range, encode_ranges, write_note
+from processor.send.settings import SendTopics
+
+log = structlog.get_logger(__name__)
+
+MAP_FLUSH_S: Final = 1.0
+"""What a partition that leaves may wait for its map to be acknowledged."""
+
+
+class Commits(Generic[EntryT]):
+    """See the module."""
+
+    def __init__(
+        self, consumer: Consumer, effects: Effects[EntryT], handover: Handover[EntryT], topics: SendTopics
+    ) -> None:
+        self._consumer = consumer
+        self._effects = effects
+        self._handover = handover
+        self._topics = topics
+
+    def opened(self, assignment: Assignment[EntryT]) -> None:
+        """Its last owner's commit is known. Without a mark, all slots count as in use; else they are claimed
+        first."""
+        if assignment.claim is None:
+            self._pace(assignment, None)
+
+    def claims(self, assignments: Iterable[Assignment[EntryT]]) -> bool:
+        """Whether a claim can be made: the sooner it is, the sooner something is sent."""
+        return any(
+            assignment.claim is not None and assignment.offsets.next_offset is not None for assignment in assignments
+        )
+
+    def commit(self, assignments: Iterable[Assignment[EntryT]]) -> str | None:
+        """Those that have something new to say. Returns why it was refused."""
+        offsets = {}
+        for assignment in assignments:
+            if assignment.phase is Phase.OPEN and (assignment.dirty or assignment.claim is not None):
+                committed = self._regular(assignment)
+                if committed is not None and committed != assignment.committed:
+                    offsets[assignment] = committed
+        refused = self._commit(offsets)
+        if refused is None:
+            for assignment in offsets:
+                if assignment.claim is not None:
+                    self._pace(assignment, assignment.claim)
+                    assignment.claim = None
+        return refused
+
+    def leave(self, assignments: Iterable[Assignment[EntryT]], used: Mapping[int, int | None]) -> None:
+        """The last commit of those that go to another worker; `used` by epoch, None where a bucket was never
+        opened."""
+        offsets = {}
+        for assignment in assignments:
+            if assignment.phase is Phase.OPEN:  # else the last owner's note stands
+                left = used.get(assignment.epoch)
+                committed = self._leaving(assignment, assignment.claim if left is None else left)
+                if committed is not None:
+                    offsets[assignment] = committed
+        self._commit(offsets)
+
+    def _commit(self, offsets: Mapping[Assignment[EntryT], Committed]) -> str | None:
+        if not offsets:
+            return None
+        told: dict[TopicPartition, Committed] = {assignment.where: offset for assignment, offset in offsets.items()}
+        try:
+            self._consumer.commit(told)
+        except (BrokerOutage, Fenced) as refused:
+            # Fenced: the group has given them to another worker, and `lost` will say so.
+            log.warning("a commit was refused", error=str(refused))
+            for assignment in offsets:
+                assignment.dirty = True
+            return str(refused)
+        for assignment, committed in offsets.items():
+            assignment.committed = committed
+        return None
+
+    def _regular(self, assignment: Assignment[EntryT]) -> Committed | None:
+        """What may be committed of it now; a map that outgrows it goes to its topic first, and is committed
+        later."""
+        next_offset = assignment.offsets.next_offset
+        if next_offset is None:
+            return None
+        mapped = assignment.mapped
+        if mapped is not None:
+            if not mapped.durable:
+                return None
+            assignment.mapped = None
+            return Committed(mapped.next_offset, _in_topic(None))
+        finished = self._finished(assignment)
+        note = write_note(Note(None, finished))
+        if note is not None:
+            assignment.dirty = False
+            return Committed(next_offset, note)
+        assignment.mapped = Mapped(next_offset, encode_ranges(finished))
+        self._effects.map(assignment, assignment.mapped.value)
+        return None
+
+    def _leaving(self, assignment: Assignment[EntryT], left: int | None) -> Committed | None:
+        next_offset = assignment.offsets.next_offset
+        if next_offset is None:
+            return None
+        finished = self._finished(assignment)
+        note = write_note(Note(left, finished))
+        if note is not None:
+            return Committed(next_offset, note)
+        mapped = assignment.mapped = Mapped(next_offset, encode_ranges(finished))
+        self._effects.map(assignment, mapped.value)
+        self._effects.flush(MAP_FLUSH_S)
+        return Committed(next_offset, _in_topic(left)) if mapped.durable else None
+
+    def _finished(self, assignment: Assignment[EntryT]) -> list[Range]:
+        """What is finished beyond the offset, where it has to be told: a destination that knows what it has sent of
+        each key finds out by itself."""
+        return [] if self._topics.offsets is None else assignment.offsets.finished()
+
+    def _pace(self, assignment: Assignment[EntryT], used: int | None) -> None:
+        if assignment.where.topic != self._topics.sources[0]:
+            return  # the first source shares the quota out
+        self._handover.give(Paced(assignment.epoch, assignment.where.partition, used, assignment.assigned_s))
+
+
+def _in_topic(left: int | None) -> str:
+    note = write_note(Note(left, None))
+    assert note is not None
+    return note

@@ -1,0 +1,332 @@
+"""effects: what the endings of entries leave on Kafka, and the offsets that are finished when it is there.
+
+    ending ─► what it leaves (`written.py`) ─► produce ─► acknowledged ─► finish
+                                                 ▲            │
+                                                 └── refused ─┘  (again, after a second)
+
+    delivered     a receipt
+    refused       its letter, and the hold that it puts on its order
+    held          its letter; finished when that is there, and the hold that it waits behind
+    superseded    nothing: the newer entry stands in the outbox
+    ignored       nothing
+    unreadable    its letter
+
+Owned by the Kafka thread. Invariants: an offset is finished once, when the last of what it left is
+acknowledged; what Kafka refuses is written again until it is there, for as long as that takes; a dead letter
+that would be one of a flood is not written at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from functools import partial
+from itertools import repeat
+from typing import Any, Final, Generic, assert_never
+
+import msgspec
+import structlog
+
+from processor.errors import BadRecord
+from processor.interfaces import Clock, Producer
+from processor.letters.flood import FloodGuard
+from processor.records import IgnoredReason, Outcome, Position, Reason, Record, Stage, TopicPartition
+from processor.send.destination import EntryT
+from processor.send.kafka_thread import written
+from processor.send.kafka_thread.assignments import Assignment, Assignments
+from processor.send.kafka_thread.intake import Intake
+from processor.send.kafka_thread.written import Write
+from processor.send.meter import Endings
+from processor.send.pending import Ended, Held, Ignored, Pending, Superseded
+from processor.send.settings import SendSettings
+from processor.verdicts import Delivered, Rejected
+
+log = structlog.get_logger(__name__)
+
+LETTERS_MAX: Final = 100_000
+"""Lanes whose letters are remembered: a flood that was let through must not fill memory."""
+RETRY_S: Final = 1.0
+"""The wait after a record that Kafka refused."""
+
+
+class OpenLetter(msgspec.Struct, gc=False):
+    """The letter of a refused snapshot or value; `mark` says how new that was, as its intake has it. Mutable: `offset`
+    once Kafka has told it, `superseded_ms` once a newer one of the lane was accepted; either may come first."""
+
+    partition: int
+    order_id: str
+    mark: Any
+    offset: int | None = None
+    superseded_ms: int | None = None
+
+
+class Finishing(msgspec.Struct, gc=False):
+    """A record on its way to being finished. Mutable: `awaited` counts the acknowledgements that are still out."""
+
+    record: Record
+    epoch: int
+    size: int
+    outcome: Outcome
+    reason: str | None
+    stage: Stage = Stage.SEND
+    replayed: bool = False
+    awaited: int = 0
+    letter: OpenLetter | None = None
+
+
+class Effects(Generic[EntryT]):
+    """Mutable. `_writes` is what is to be produced, in order, each with what it finishes (a map of finished offsets:
+    nothing); `_unheld` has by order ID what waits for that order's hold; `_letters` has by lane the letters that a
+    newer accepted entry supersedes, as far as they were written since the start (a replay finds out about older
+    ones by itself); `_records`, `_replayed` and `_dead_letters` count since the last telling; `flooded` is for good;
+    `trouble` is what Kafka said when it last refused something."""
+
+    def __init__(
+        self,
+        settings: SendSettings,
+        producer: Producer,
+        clock: Clock,
+        assignments: Assignments[EntryT],
+        intake: Intake[EntryT],
+    ) -> None:
+        self._intake = intake
+        self._topics = settings.topics
+        self._group = settings.group
+        self._producer = producer
+        self._clock = clock
+        self._assignments = assignments
+        self._guard = FloodGuard(settings.dead_letter_share_max)
+        self._writes: deque[tuple[Write, Finishing | None]] = deque()
+        self._unheld: dict[str, list[Finishing]] = {}
+        self._letters: dict[str, list[OpenLetter]] = {}
+        self._not_before_s = 0.0
+        self._records: Counter[tuple[str, Outcome]] = Counter()
+        self._dead_letters: Counter[tuple[str, Stage, str]] = Counter()
+        self._ignored: Counter[tuple[str, IgnoredReason]] = Counter()
+        self._replayed: Counter[tuple[str, Outcome]] = Counter()
+        self.flooded = False
+        self.trouble: str | None = None
+        self.finished = 0
+        """Records finished since the start; a watch sees progress by it."""
+
+    # ---- from endings to writes ---------------------------------------------------------------------------
+
+    def settle(self, endings: list[Ended[EntryT]]) -> None:
+        delivered = 0
+        for ended in endings:
+            if self._assignments.of(ended.pending.epoch) is None:
+                continue  # of an assignment that is over
+            if isinstance(ended.ending, Delivered):
+                delivered += 1
+            self._settle(ended)
+        if delivered:
+            self._guard.written(repeat(False, delivered))
+
+    def _settle(self, ended: Ended[EntryT]) -> None:
+        topics = self._topics
+        pending = ended.pending
+        match ended.ending:
+            case Delivered() as delivered:
+                finishing = _finishing(pending, Outcome.DELIVERED, None)
+                if self._letters:
+                    self._supersede(pending, ended.at_ms)
+                self._write(self._intake.receipt(ended, delivered, topics.receipts), finishing)
+            case Superseded():
+                self._finish(_finishing(pending, Outcome.SUPERSEDED, None))
+            case Ignored(reason):
+                self._ignored[pending.record.topic, reason] += 1
+                self._finish(_finishing(pending, Outcome.IGNORED, None))
+            case Held():
+                finishing = _finishing(pending, Outcome.HELD, Reason.HELD)
+                if pending.order_id in self._unheld:
+                    finishing.awaited += 1
+                    self._unheld[pending.order_id].append(finishing)
+                self._write(written.held_letter(ended, topics.dead_letters, self._group), finishing)
+            case Rejected() as rejected:
+                finishing = _finishing(pending, Outcome.DEAD_LETTERED, rejected.reason)
+                # No flood is made of what an operator brings again.
+                if not finishing.replayed and self._floods():
+                    return
+                finishing.letter = self._open_letter(pending.record, pending.entry)
+                self._write(written.refused_letter(ended, rejected, topics.dead_letters, self._group), finishing)
+                if topics.holds is not None and ended.hold is not None:
+                    self._unheld.setdefault(pending.order_id, [])
+                    self._write(written.hold(pending.record, ended.hold, topics.holds), finishing)
+            case _:
+                assert_never(ended.ending)
+
+    def unreadable(self, record: Record, bad: BadRecord, epoch: int, size: int) -> None:
+        """A record that is no entry. It holds no order: which one would be a guess."""
+        if self._floods():
+            return
+        finishing = Finishing(record, epoch, size, Outcome.DEAD_LETTERED, bad.reason, bad.stage)
+        finishing.letter = self._open_letter(record, None)
+        at_ms = self._clock.now_ms()
+        self._write(written.unreadable_letter(record, bad, at_ms, self._topics.dead_letters, self._group), finishing)
+
+    def map(self, assignment: Assignment[EntryT], value: bytes) -> None:
+        """A map of finished offsets that outgrew its commit."""
+        assert self._topics.offsets is not None, "a map where none is kept"
+        partition = assignment.where.partition
+        self._writes.append((Write(self._topics.offsets, partition, b"%d" % partition, value, [], 0), None))
+
+    # ---- an open letter, and the newer entry that makes it needless -----------------------------------------
+
+    def _open_letter(self, record: Record, entry: EntryT | None) -> OpenLetter | None:
+        lane = None if self._topics.resolutions is None else self._intake.mark(record, entry)
+        if lane is None:
+            return None
+        order_id, mark = lane
+        letter = OpenLetter(record.partition, order_id, mark)
+        if order_id not in self._letters and len(self._letters) >= LETTERS_MAX:
+            del self._letters[next(iter(self._letters))]
+        self._letters.setdefault(order_id, []).append(letter)
+        return letter
+
+    def _supersede(self, pending: Pending[EntryT], at_ms: int) -> None:
+        """An entry of this lane was accepted. What a replay sent it has marked itself."""
+        letters = self._letters.pop(pending.order_id, None)
+        if letters is None:
+            return
+        replaces = self._intake.replaces
+        kept = [letter for letter in letters if not replaces(pending.entry, letter.mark)]
+        if kept:
+            self._letters[pending.order_id] = kept
+        if pending.replay_id is None:
+            for letter in letters:
+                if letter not in kept:
+                    letter.superseded_ms = at_ms
+                    self._mark(letter)
+
+    def _mark(self, letter: OpenLetter) -> None:
+        resolutions = self._topics.resolutions
+        if resolutions is None or letter.offset is None or letter.superseded_ms is None:
+            return
+        where = Position(self._topics.dead_letters, letter.partition, letter.offset)
+        partition = letter.partition
+        if self._topics.resolution_partitions is not None:
+            partition %= self._topics.resolution_partitions
+        resolution = self._intake.superseded(letter.order_id, letter.superseded_ms)
+        self._writes.append((written.resolved(where, resolution, resolutions, partition), None))
+
+    # ---- the flood guard --------------------------------------------------------------------------------------
+
+    def _floods(self) -> bool:
+        """Whether another dead letter would be one too many."""
+        if not self.flooded:
+            share = self._guard.flooded_by([True])
+            if share is None:
+                self._guard.written([True])
+                return False
+            self.flooded = True
+            log.error(
+                "stopped by the flood guard: most of the last records would be dead letters, so a fault of ours or of "
+                "a producer; nothing is taken until a restart",
+                share=round(share, 3),
+            )
+        return True
+
+    def _write(self, write: Write, finishing: Finishing) -> None:
+        finishing.awaited += 1
+        self._writes.append((write, finishing))
+
+    # ---- from writes to finished offsets ------------------------------------------------------------------
+
+    def produce(self) -> None:
+        """As many as the client has room for, in order; and what was acknowledged since."""
+        writes = self._writes
+        if writes and self._clock.monotonic_s() >= self._not_before_s:
+            produce = self._producer.produce
+            for _ in range(len(writes)):
+                write, finishing = writes[0]
+                acknowledged = partial(self._acknowledged, write, finishing)
+                if not produce(
+                    write.topic,
+                    write.partition,
+                    write.key,
+                    write.value,
+                    write.headers,
+                    write.timestamp_ms,
+                    acknowledged,
+                ):
+                    break
+                writes.popleft()
+        self._producer.poll()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something that the client has not taken yet."""
+        return bool(self._writes)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Waits for acknowledgements; whether all of them are there, and nothing waits to be written."""
+        self.produce()
+        return self._producer.flush(timeout_s) == 0 and not self._writes
+
+    def _acknowledged(self, write: Write, finishing: Finishing | None, error: str | None, offset: int) -> None:
+        if finishing is None:
+            if write.topic == self._topics.offsets:
+                self._map_answered(write, error)
+            elif error is not None:  # nothing is lost: the next replay finds out by itself, and marks it
+                log.warning("a letter could not be marked superseded", letter=write.key, error=error)
+        elif error is not None:
+            self._refused(write, error)
+            self._writes.append((write, finishing))
+        else:
+            if finishing.letter is not None:
+                finishing.letter.offset = offset
+                self._mark(finishing.letter)
+            self._arrived(finishing)
+            if self._unheld and write.topic == self._topics.holds and write.key is not None:
+                for waiting in self._unheld.pop(write.key.decode(), ()):
+                    self._arrived(waiting)
+
+    def _arrived(self, finishing: Finishing) -> None:
+        assert finishing.awaited > 0, "acknowledged twice"
+        finishing.awaited -= 1
+        if finishing.awaited == 0:
+            self._finish(finishing)
+
+    def _refused(self, write: Write, error: str) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._not_before_s:
+            log.error("Kafka refused a record: again", topic=write.topic, partition=write.partition, error=error)
+        self._not_before_s = now_s + RETRY_S
+        self.trouble = f"{write.topic} cannot be written: {error}"
+
+    def _map_answered(self, write: Write, error: str | None) -> None:
+        assignment = self._assignments.at(TopicPartition(self._topics.sources[0], write.partition))
+        if assignment is None or assignment.mapped is None or assignment.mapped.value is not write.value:
+            return  # of an assignment that is over
+        if error is None:
+            assignment.mapped.durable = True
+        else:
+            self._refused(write, error)
+            assignment.mapped = None
+
+    def _finish(self, finishing: Finishing) -> None:
+        assignment = self._assignments.of(finishing.epoch)
+        if assignment is None:
+            return
+        assignment.finish(finishing.record.offset, finishing.size)
+        topic = finishing.record.topic
+        self._records[topic, finishing.outcome] += 1
+        if finishing.replayed:
+            self._replayed[topic, finishing.outcome] += 1
+        if finishing.reason is not None:
+            self._dead_letters[topic, finishing.stage, finishing.reason] += 1
+        self.finished += 1
+        self.trouble = None
+
+    def tell(self) -> Endings:
+        """What ended since the last telling."""
+        told = Endings(self._records, self._dead_letters, self._ignored, self._replayed)
+        self._records = Counter()
+        self._ignored = Counter()
+        self._replayed = Counter()
+        self._dead_letters = Counter()
+        return told
+
+
+def _finishing(pending: Pending[Any], outcome: Outcome, reason: str | None) -> Finishing:
+    replayed = pending.replayed or pending.replay_id is not None
+    return Finishing(pending.record, pending.epoch, pending.size, outcome, reason, replayed=replayed)

@@ -1,0 +1,243 @@
+"""Offsets: which of a partition's offsets are finished, and how that survives a restart.
+
+    offsets   100 101 102 103 104 105 106      next to commit: 101, the oldest unfinished
+    state      ✓   …   ✓   ✓   …   ✓   (not read yet)
+    kept                102–104     105–106     finished beyond it, as half-open ranges
+
+Committing an offset says that all before it are finished; what is finished beyond is kept as ranges in the
+commit's metadata, or in the compacted topic `hakuna.send-offsets` where they outgrow it (`note.py`), and
+skipped by whoever reads the partition next. So one order that is stuck for a day does not make a day's
+entries go out twice.
+
+Owned by the Kafka thread. Offsets without a record (transaction markers, compaction) are never taken and so
+never unfinished: they count as finished, which is what they are.
+
+Memory: the unfinished offsets, which the role bounds; never the finished ones.
+
+The note: what a worker leaves for the next one in the metadata of a committed offset.
+
+    v1 used=17 done=eJxjYGBgYGRgYAQAAA8ABA          used: slots of the quota, left at a clean revoke alone
+    (`pace.py`) v1 done=topic                                    done: finished ranges beyond the offset
+    (`offsets.py`), here or, where
+                                                     they outgrow the metadata, in the topic
+                                                     `hakuna.send-offsets`
+
+The topic is compacted: key the partition's number, in the same partition; its newest record is the map. It is
+acknowledged before the commit that points at it. A map that is newer than the commit (a crash between the
+two) is as good: what is finished stays finished, and what it says of offsets before the committed one no
+longer matters. No commit that does not say `topic` makes anybody read it, so an operator who moves the
+group's offsets back sends again.
+
+A note that cannot be read (another tool's, a later version's) says nothing: entries may then go out twice,
+and the quota's slots count as used. Both are safe.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, Generic, NamedTuple, TypeVar
+
+UnfinishedT = TypeVar("UnfinishedT")
+
+RANGES_MAX: Final = 1_000_000
+_INFLATED_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes of somebody else's making must not inflate without end."""
+
+
+class Range(NamedTuple):
+    """Finished offsets, `end` not among them."""
+
+    start: int
+    end: int
+
+
+class OffsetMap(Generic[UnfinishedT]):
+    """One assignment of one partition.
+
+    Mutable. `_unfinished` has what was taken and is not finished, in offset order (a dict keeps the order of
+    taking); `position` is past everything that was taken or skipped; `_skips` are the ranges known from
+    before that reach beyond it; `_taken` says that a record has come.
+    """
+
+    def __init__(self, committed: int | None, finished: Iterable[Range]) -> None:
+        self.position = committed
+        self._taken = False
+        self._unfinished: dict[int, UnfinishedT] = {}
+        self._skips = deque(sorted(known for known in finished if known.end > (committed or 0)))
+
+    def take(self, offset: int, unfinished: UnfinishedT) -> bool:
+        """A record was read. False where it is not to be taken: finished before this assignment, or taken
+        already."""
+        if self.position is not None and offset < self.position:
+            if self._taken:
+                return False
+            self._skips.clear()  # the log has been made anew, or the group's offsets were moved back: all of it again
+        self._taken = True
+        self.position = offset + 1
+        skips = self._skips
+        while skips and skips[0].end <= offset:
+            skips.popleft()
+        if skips and skips[0].start <= offset:
+            return False
+        self._unfinished[offset] = unfinished
+        return True
+
+    def reached(self, end: int) -> None:
+        """Nothing stands between the position and `end`."""
+        if self.position is None or end > self.position:
+            self.position = end
+
+    def finish(self, offset: int) -> None:
+        del self._unfinished[offset]
+
+    @property
+    def next_offset(self) -> int | None:
+        """What may be committed: all before it is finished. None where nothing is known yet."""
+        return next(iter(self._unfinished), self.position)
+
+    def oldest(self) -> UnfinishedT | None:
+        """The unfinished record that holds the commit."""
+        return next(iter(self._unfinished.values()), None)
+
+    def __len__(self) -> int:
+        return len(self._unfinished)
+
+    def finished(self) -> list[Range]:
+        """The finished offsets beyond `next_offset`, as ranges, in order."""
+        if self.position is None:
+            return []
+        ranges: list[Range] = []
+        start = None
+        for offset in self._unfinished:
+            if start is not None and offset > start:
+                ranges.append(Range(start, offset))
+            start = offset + 1
+        if start is not None and self.position > start:
+            ranges.append(Range(start, self.position))
+        for skip in self._skips:
+            skip_start = max(skip.start, self.position)
+            if skip.end <= skip_start:
+                continue
+            if ranges and ranges[-1].end == skip_start:
+                ranges[-1] = Range(ranges[-1].start, skip.end)
+            else:
+                ranges.append(Range(skip_start, skip.end))
+        return ranges
+
+
+def encode_ranges(ranges: Iterable[Range]) -> bytes:
+    """Distances as variable-length integers, deflated. Ranges in order, apart from one another."""
+    plain = bytearray()
+    before = 0
+    for start, end in ranges:
+        assert before <= start < end, "ranges out of order"
+        _append_whole(plain, start - before)
+        _append_whole(plain, end - start)
+        before = end
+    return zlib.compress(bytes(plain))
+
+
+def decode_ranges(data: bytes) -> list[Range] | None:
+    """None where the bytes are none of ours."""
+    inflater = zlib.decompressobj()
+    try:
+        plain = inflater.decompress(data, _INFLATED_BYTES_MAX)
+    except zlib.error:
+        return None
+    if not inflater.eof or inflater.unused_data:
+        return None
+    numbers = _wholes(plain)
+    if numbers is None or len(numbers) % 2 or len(numbers) > 2 * RANGES_MAX:
+        return None
+    ranges = []
+    before = 0
+    for index in range(0, len(numbers), 2):
+        start = before + numbers[index]
+        before = start + numbers[index + 1]
+        if before == start:
+            return None
+        ranges.append(Range(start, before))
+    return ranges
+
+
+def _append_whole(to: bytearray, value: int) -> None:
+    while value > 0x7F:
+        to.append(value & 0x7F | 0x80)
+        value >>= 7
+    to.append(value)
+
+
+def _wholes(data: bytes) -> list[int] | None:
+    numbers = []
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        if byte & 0x80:
+            shift += 7
+            if shift > 63:
+                return None
+        else:
+            numbers.append(value)
+            value = shift = 0
+    return None if shift else numbers
+
+
+METADATA_CHARS_MAX: Final = 4000
+"""Brokers refuse a commit with more than 4,096 bytes (`offset.metadata.max.bytes`)."""
+
+_VERSION: Final = "v1"
+_IN_TOPIC: Final = "topic"
+
+
+class Note(NamedTuple):
+    """`used` is None where nothing was left; `finished` is None where the map is in the topic."""
+
+    used: int | None
+    finished: list[Range] | None
+
+
+SILENT: Final = Note(None, [])
+
+
+def write_note(note: Note) -> str | None:
+    """The metadata string; None where the ranges do not fit into it."""
+    words = [_VERSION]
+    if note.used is not None:
+        words.append(f"used={note.used}")
+    if note.finished is None:
+        words.append(f"done={_IN_TOPIC}")
+    elif note.finished:
+        words.append("done=" + base64.urlsafe_b64encode(encode_ranges(note.finished)).decode())
+    text = " ".join(words)
+    return text if len(text) <= METADATA_CHARS_MAX else None
+
+
+def read_note(metadata: str) -> Note | None:
+    """None where there is something that is no note; `SILENT` where there is nothing."""
+    if not metadata:
+        return SILENT
+    version, *words = metadata.split(" ")
+    if version != _VERSION:
+        return None
+    used: int | None = None
+    finished: list[Range] | None = []
+    for word in words:
+        name, _, value = word.partition("=")
+        if name == "used" and value.isascii() and value.isdigit() and len(value) < 10:
+            used = int(value)
+        elif name == "done" and value == _IN_TOPIC:
+            finished = None
+        elif name == "done":
+            try:
+                finished = decode_ranges(base64.b64decode(value, altchars=b"-_", validate=True))
+            except (binascii.Error, ValueError):
+                return None
+            if finished is None:
+                return None
+        else:
+            return None
+    return Note(used, finished)

@@ -1,0 +1,477 @@
+"""The send role's Kafka thread: the outbox in, receipts, dead letters, holds and commits out.
+
+    turn:  poll ─► take ─► (hand over) …… (collect) ─► settle ─► produce ─► acknowledged ─► finish ─► commit
+                                 `sender.py`            └────────── `effects.py` ──────────┘
+                                 `commits.py`
+
+`turn` is the loop on one screen; the role's thread repeats it. HTTP happens elsewhere, so the group is polled
+whatever the API does; while there is much to do, the two threads take turns (`turns.py`).
+
+    assigned  paused until its past is known (`takeover.py`), then open; Hako's are read to their ends (`catch_up.py`)
+              before anything is sent
+    revoked   nothing more is taken ─► what is in flight ends, or is given up at the deadline ─► what it leaves is
+              acknowledged ─► commit, with the slots of the quota that are in use ─► gone
+    lost      gone; whatever was in flight is somebody else's to send again
+    stop      all partitions as if revoked, within the drain; then the group is left
+
+Invariants
+- an offset is finished when its effect is durable, and not before;
+- what is taken and unfinished is at most `entries_max` entries and `bytes_max` bytes, and one poll more; beyond what
+  keeps requests going one record a turn is taken;
+- a report about an assignment that is over is dropped.
+
+Not chosen: committing on a timer of librdkafka's (it knows of positions, not of effects); one producer call
+awaited for each receipt (a round trip an entry).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, Protocol
+
+import structlog
+
+from processor.errors import BadRecord, BrokerOutage, RegistryOutage, Unusable
+from processor.interfaces import Clock, Consumer, Producer, Reader
+from processor.records import Position, Record, TopicPartition
+from processor.send.destination import EntryT
+from processor.send.handover import Assigned, CaughtUp, Halt, Handover, Lost, Released, Stop, Turns, Withdrawn
+from processor.send.kafka_thread.assignments import Assignment, Assignments, Phase
+from processor.send.kafka_thread.catch_up import CatchUp
+from processor.send.kafka_thread.commits import Commits
+from processor.send.kafka_thread.effects import Effects
+from processor.send.kafka_thread.intake import ENTRY_OVERHEAD_BYTES, Intake
+from processor.send.kafka_thread.takeover import Past, Takeover
+from processor.send.meter import PartitionLag, RecordMeter
+from processor.send.pending import Ended, Pending
+from processor.send.settings import SendSettings
+from processor.watch import Work
+
+log = structlog.get_logger(__name__)
+
+OBSERVE_S: Final = 1.0
+RETRY_S: Final = 1.0
+"""The wait after a question that no broker answered; the group is polled on."""
+COLLECT_MAX: Final = 5_000
+"""Reports settled in one turn: the next poll must not wait for a million held entries."""
+UNDELIVERED_MAX: Final = 5_000
+"""Entries on their way to the loop. What is read faster than it takes them would fill memory with values that newer
+ones replace."""
+WAIT_S: Final = 0.05
+FLUSH_S_MAX: Final = 1.0
+"""What a revoke may take beyond its deadline for acknowledgements."""
+NO_WORK: Final = Work(0, 0)
+
+
+class Loop(Protocol[EntryT]):
+    """What is asked of the event loop's side without waiting (`Sender`)."""
+
+    def why(self, pending: Pending[EntryT]) -> str: ...
+
+    def waits(self, pending: Pending[EntryT]) -> bool: ...
+
+    def standstills(self) -> list[str]: ...
+
+    def has_enough(self) -> bool: ...
+
+    def held_orders(self, epoch: int) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SendEdges:
+    """The outside, as the Kafka thread uses it; all of it belongs to that thread."""
+
+    consumer: Consumer
+    producer: Producer
+    reader: Reader
+    clock: Clock
+    meter: RecordMeter
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """One outbox partition, as `/status` shows it. `blocked_by` names the entry that holds its commit, and
+    why; times are epoch ms."""
+
+    topic: str
+    partition: int
+    position: int | None
+    committed: int | None
+    lag: int
+    blocked_by: str | None
+    blocked_since: int | None
+
+
+class SendRole(Generic[EntryT]):
+    """The Kafka thread. `turn` and the rebalance's calls are made by one thread; `status`, `unready` and
+    `progress` may be asked from others (what they read is replaced whole).
+
+    Mutable. `_released` is what the loop said of withdrawn epochs; `_braked` are paused for being full;
+    `_halted` says that nothing is taken any more; `_busy` that the last turn found something to do;
+    `_trouble` is what the group did not answer,
+    `_registry` what the schema registry did not.
+    """
+
+    def __init__(
+        self,
+        settings: SendSettings,
+        edges: SendEdges,
+        handover: Handover[EntryT],
+        loop: Loop[EntryT],
+        intake: Intake[EntryT],
+        past: Past | None,
+    ) -> None:
+        self.turns = Turns()
+        """With the event loop, once whoever gives that a thread of its own has attached it."""
+        self._intake = intake
+        self._settings = settings
+        self._consumer = edges.consumer
+        self._producer = edges.producer
+        self._reader = edges.reader
+        self._clock = edges.clock
+        self._meter = edges.meter
+        self._handover = handover
+        self._loop = loop
+        topics = settings.topics
+        self._assignments: Assignments[EntryT] = Assignments()
+        self._takeover = Takeover(edges.consumer, edges.reader, past, topics.offsets, handover)
+        self._catch_up: CatchUp[EntryT] = CatchUp(settings.catch_up_s_max)
+        self._effects = Effects(settings, edges.producer, edges.clock, self._assignments, intake)
+        self._commits = Commits(edges.consumer, self._effects, handover, topics)
+        self._greeted = False
+        self._halted = False
+        self._busy = False
+        self._braked: set[TopicPartition] = set()
+        self._released: dict[int, int | None] = {}
+        self._take_over_at_s = 0.0
+        self._commit_at_s = 0.0
+        self._claim_at_s = 0.0
+        self._observe_at_s = 0.0
+        self._trouble: str | None = None
+        self._registry: str | None = None
+        self._unready: tuple[str, ...] = ("no assignment yet",)
+        self._work: Mapping[int, Work] = {}
+        self.status: tuple[PartitionStatus, ...] = ()
+
+    # ---- the loop -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._handover.turned(self._clock.monotonic_s())
+        self._consumer.subscribe(list(self._settings.topics.sources), self)
+
+    def turn(self) -> None:
+        """One round. Raises `Fatal` and `Unusable`; everything else is dealt with here."""
+        if self._busy:
+            self.turns.take()
+        timeout_s = 0.0 if self._busy or self._effects.waiting else self._settings.poll_s_max
+        # One at least: by it the group is served. What is not needed yet would only be cold when it is.
+        records_max = 1 if self._loop.has_enough() else self._settings.poll_records_max
+        polled = self._consumer.poll(records_max, timeout_s)
+        now_s = self._clock.monotonic_s()
+        self._handover.turned(now_s)
+        at_end = polled.at_end if self._take(polled.records) else {}
+        self._reached(at_end)
+        self._busy = self._settle() or bool(polled.records)
+        self.turns.give_back()
+        self._open(now_s)
+        self._brake()
+        self._read_on(now_s, at_end)
+        if self._handover.undelivered >= UNDELIVERED_MAX:
+            self._handover.wait(WAIT_S)
+        if now_s >= self._commit_at_s or (now_s >= self._claim_at_s and self._commits.claims(self._assignments)):
+            self._trouble = self._commits.commit(self._assignments)
+            self._commit_at_s = now_s + self._settings.commit_s
+            self._claim_at_s = now_s + (0.0 if self._trouble is None else RETRY_S)
+        if now_s >= self._observe_at_s:
+            self._observe_at_s = now_s + OBSERVE_S
+            self._observe()
+
+    def stop(self) -> None:
+        """Drains: finishes what is in flight, commits, leaves the group. Bounded by the drain's deadline."""
+        try:
+            self._withdraw(list(self._assignments), self._settings.drain_s_max)
+            self._meter.endings(self._effects.tell())
+            self._consumer.close()
+            self._producer.close()
+            self._reader.close()
+        finally:
+            self._handover.give(Stop())
+
+    # ---- take: from records to entries --------------------------------------------------------------------
+
+    def _take(self, records: Sequence[Record]) -> bool:
+        """Whether all of them could be read: else the ends that came with them are not reached."""
+        entries: list[Pending[EntryT]] = []
+        taken_ms = self._clock.now_ms()
+        assignment: Assignment[EntryT] | None = None
+        where: tuple[str, int] | None = None
+        for number, record in enumerate(records):
+            if where is None or record.partition != where[1] or record.topic != where[0]:
+                where = record.topic, record.partition
+                assignment = self._assignments.at(TopicPartition(*where))
+            if assignment is None or assignment.phase is not Phase.OPEN:
+                continue  # revoked or lost since it was fetched
+            try:
+                pending = self._taken(record, assignment, taken_ms)
+            except RegistryOutage as outage:
+                self._again(records[number:], str(outage))
+                break
+            if pending is not None:
+                entries.append(pending)
+        else:
+            if records and self._registry is not None:
+                log.info("the schema registry answers again")
+                self._registry = None
+        if entries:
+            self._handover.give(entries)
+        return self._registry is None
+
+    def _taken(self, record: Record, assignment: Assignment[EntryT], taken_ms: int) -> Pending[EntryT] | None:
+        """The entry of a record, if it is one and is unfinished."""
+        pending = self._intake.pending(record, assignment.epoch, taken_ms)
+        if isinstance(pending, BadRecord):
+            if assignment.offsets.take(record.offset, record):
+                size = ENTRY_OVERHEAD_BYTES + (0 if record.value is None else len(record.value))
+                assignment.took(size)
+                self._effects.unreadable(record, pending, assignment.epoch, size)
+            return None
+        if not assignment.offsets.take(record.offset, pending):
+            return None
+        foreign = self._intake.foreign(pending.entry)
+        if foreign is not None:
+            self._handover.give(Halt())
+            raise Unusable([f"{record.position}: {foreign}"])
+        assignment.took(pending.size)
+        return pending
+
+    def _again(self, records: Sequence[Record], why: str) -> None:
+        """These cannot be read now, and nobody else's can: they are fetched again."""
+        if self._registry is None:
+            log.warning("waiting for the schema registry", why=why)
+        self._registry = why
+        starts: dict[TopicPartition, int] = {}
+        for record in records:
+            if self._assignments.at(where := TopicPartition(record.topic, record.partition)) is not None:
+                starts.setdefault(where, record.offset)
+        self._consumer.seek(Position(*where, offset) for where, offset in starts.items())
+        self.turns.give_back()
+        self._handover.wait(RETRY_S)
+
+    def _reached(self, at_end: Mapping[TopicPartition, int]) -> None:
+        for where, end in at_end.items():
+            assignment = self._assignments.at(where)
+            if assignment is not None and assignment.phase is Phase.OPEN and assignment.offsets.position != end:
+                assignment.offsets.reached(end)
+                assignment.dirty = True
+
+    def _settle(self) -> bool:
+        """What the loop has reported since, and what Kafka has acknowledged. Whether there was a report."""
+        endings: list[Ended[EntryT]] = []
+        for report in self._handover.collect(COLLECT_MAX):
+            if isinstance(report, Released):
+                self._released.update({epoch: report.used.get(epoch) for epoch in report.epochs})
+            else:
+                endings.append(report)
+        self._effects.settle(endings)
+        self._effects.produce()
+        if self._effects.flooded and not self._halted:
+            self._halted = True
+            self._handover.give(Halt())
+            self._consumer.pause([assignment.where for assignment in self._assignments])
+            self._meter.flooded()
+        return bool(endings)
+
+    def _open(self, now_s: float) -> None:
+        """Those whose past is known by now."""
+        if now_s < self._take_over_at_s:
+            return
+        try:
+            opened = self._takeover.step()
+        except BrokerOutage as outage:
+            self._trouble = str(outage)
+            self._take_over_at_s = now_s + RETRY_S
+            return
+        for assignment in opened:
+            self._commits.opened(assignment)
+        if opened and not self._halted:
+            self._consumer.resume([assignment.where for assignment in opened])
+
+    def _brake(self) -> None:
+        """Pauses what is full and resumes what is half empty again. Pausing is dear, so nothing is done in
+        between."""
+        entries_max, bytes_max = self._settings.entries_max, self._settings.bytes_max
+        entries, size = self._assignments.entries, self._assignments.bytes
+        share = max(min(self._settings.partition_share, len(self._assignments)), 1)
+        full = entries >= entries_max or size >= bytes_max
+        pausing = [
+            each.where
+            for each in self._assignments
+            if each.phase is Phase.OPEN
+            and each.where not in self._braked
+            and (full or each.entries >= entries_max // share or each.bytes >= bytes_max // share)
+        ]
+        if pausing:
+            self._braked.update(pausing)
+            self._consumer.pause(pausing)
+        if not self._braked or self._halted or entries > entries_max // 2 or size > bytes_max // 2:
+            return
+        resuming = [
+            each.where
+            for each in self._assignments
+            if each.where in self._braked
+            and each.entries <= entries_max // share // 2
+            and each.bytes <= bytes_max // share // 2
+        ]
+        if resuming:
+            self._braked.difference_update(resuming)
+            self._consumer.resume(resuming)
+
+    def _read_on(self, now_s: float, at_end: Mapping[TopicPartition, int]) -> None:
+        """Says which partitions have been read to where they ended when they were assigned."""
+        if len(self._catch_up):
+            ended = self._catch_up.step(now_s, at_end, self._braked)
+            if ended:
+                self._handover.give(CaughtUp(ended))
+
+    # ---- moves --------------------------------------------------------------------------------------------
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self.turns.give_back()
+        self._greeted = True
+        self._consumer.pause(partitions)
+        now_s = self._clock.monotonic_s()
+        for where in partitions:
+            assignment = self._assignments.begin(where, now_s)
+            self._handover.give(Assigned(assignment.epoch, where.partition))
+            self._takeover.begin(assignment)
+            self._catch_up.begin(assignment)
+        return {}
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        self.turns.give_back()
+        self._withdraw(self._ours(partitions), self._settings.revoke_s_max)
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        self.turns.give_back()
+        gone = self._ours(partitions)
+        if gone:
+            log.warning(
+                "partitions lost: what was in flight may go again", partitions=[p.where.partition for p in gone]
+            )
+            self._handover.give(Lost(frozenset(assignment.epoch for assignment in gone)))
+            self._forget(gone)
+
+    def _ours(self, partitions: Sequence[TopicPartition]) -> list[Assignment[EntryT]]:
+        return [assignment for where in partitions if (assignment := self._assignments.at(where)) is not None]
+
+    def _withdraw(self, leaving: list[Assignment[EntryT]], patience_s: float) -> None:
+        """To another worker. Finishes inside the call, under one deadline."""
+        if not leaving:
+            return
+        epochs = frozenset(assignment.epoch for assignment in leaving)
+        deadline_s = self._clock.monotonic_s() + patience_s
+        self._handover.give(Withdrawn(epochs, deadline_s))
+        deadline_s += FLUSH_S_MAX
+        settled = False
+        while not settled and (left_s := deadline_s - self._clock.monotonic_s()) > 0:
+            if not epochs <= self._released.keys():
+                self._handover.wait(min(WAIT_S, left_s))
+                self._settle()
+            elif self._effects.flush(min(WAIT_S, left_s)):
+                settled = True
+            else:
+                self._handover.wait(min(WAIT_S, left_s))  # Kafka refuses something, or is slow
+            self._handover.turned(self._clock.monotonic_s())
+        self._commits.leave(leaving, {epoch: self._released.pop(epoch, None) for epoch in epochs})
+        self._forget(leaving)
+
+    def _forget(self, gone: list[Assignment[EntryT]]) -> None:
+        for assignment in gone:
+            self._takeover.forget(assignment)
+            self._catch_up.forget(assignment)
+            self._braked.discard(assignment.where)
+            self._assignments.end(assignment)
+
+    # ---- what others see ----------------------------------------------------------------------------------
+
+    def _observe(self) -> None:
+        now_ms = self._clock.now_ms()
+        ends = self._consumer.ends([assignment.where for assignment in self._assignments])
+        lags, statuses = [], []
+        work: dict[int, Work] = {}
+        for assignment in self._assignments:
+            where = assignment.where
+            position = assignment.offsets.position
+            if position is None:
+                position = assignment.committed.next_offset
+            records = len(assignment.offsets) + max(ends.get(where, 0) - (position or 0), 0)
+            oldest = assignment.offsets.oldest()
+            record = oldest.record if isinstance(oldest, Pending) else oldest
+            seconds = 0.0 if record is None else max(now_ms - record.timestamp_ms, 0) / 1000
+            remaining = self._takeover.remaining(assignment) + self._catch_up.remaining(assignment)
+            held, known = self._loop.held_orders(assignment.epoch), records > 0 or where in ends
+            lags.append(PartitionLag(*where, records, seconds, held, remaining, known))
+            committed = assignment.committed.next_offset
+            statuses.append(PartitionStatus(*where, position, committed, records, *self._blocked(oldest)))
+            excused = isinstance(oldest, Pending) and self._loop.waits(oldest)
+            lag, done = work.get(where.partition, NO_WORK)
+            if assignment.phase is Phase.OPEN:
+                work[where.partition] = Work(
+                    lag + (0 if excused else records), done + assignment.done + (position or 0)
+                )
+            else:
+                work[where.partition] = Work(lag + 1, done + remaining)
+        self.status = tuple(statuses)
+        self._work = work
+        self._unready = tuple(self._reasons())
+        self._meter.lag(lags)
+        self._meter.endings(self._effects.tell())
+
+    def _blocked(self, oldest: Pending[EntryT] | Record | None) -> tuple[str | None, int | None]:
+        """The entry that holds a commit and why, and since when."""
+        if oldest is None:
+            return None, None
+        if isinstance(oldest, Record):
+            return f"{oldest.position} is unreadable: its dead letter is not acknowledged", None
+        since_ms = oldest.taken_ms if oldest.first_failed_ms is None else oldest.first_failed_ms
+        why = self._loop.why(oldest) if not len(self._catch_up) else "the topics are read to their ends first"
+        return f"{oldest.entry_id}: {why}", since_ms
+
+    def _reasons(self) -> list[str]:
+        reasons = []
+        if not self._greeted:
+            reasons.append("no assignment yet")
+        if self._effects.flooded:
+            reasons.append("stopped by the flood guard: most of the last records would be dead letters")
+        restoring = [assignment for assignment in self._assignments if assignment.phase is not Phase.OPEN]
+        if restoring:
+            remaining = sum(self._takeover.remaining(assignment) for assignment in restoring)
+            reasons.append(f"taking over {len(restoring)} partitions: {remaining} records still to be read")
+        if len(self._catch_up):
+            remaining = sum(self._catch_up.remaining(assignment) for assignment in self._assignments)
+            reasons.append(f"reading {len(self._catch_up)} partitions to their ends first: {remaining} records")
+        return reasons + self._troubles()
+
+    def _troubles(self) -> list[str]:
+        troubles = (
+            self._consumer.trouble(),
+            self._reader.trouble(),
+            self._effects.trouble,
+            self._trouble,
+            self._registry,
+        )
+        return [trouble for trouble in troubles if trouble is not None]
+
+    @property
+    def finished(self) -> int:
+        """Records finished since the start."""
+        return self._effects.finished
+
+    def unready(self) -> list[str]:
+        return [*self._unready, *self._loop.standstills()]
+
+    def progress(self) -> tuple[Mapping[int, Work], bool]:
+        """For the watch: the work of each partition, without what waits for something known; and whether all
+        of it does."""
+        return self._work, self._effects.flooded or bool(self._troubles())

@@ -1,0 +1,109 @@
+"""written: what an ending becomes on Kafka, before its offset is finished.
+
+Pure. A delivered entry leaves a receipt; a refused one its letter and, where it holds its order, the hold; a
+held one its letter. A superseded one leaves nothing: the newer entry that replaced it stands in the outbox.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from processor.errors import BadRecord
+from processor.letters.holds import Hold, encode_hold
+from processor.letters.letter import Refusal, letter_headers
+from processor.letters.resolutions import Resolution, encode_resolution, resolution_key
+from processor.records import EntryType, Headers, OutboxEntry, Position, Reason, Record, Stage
+from processor.send.pending import Ended
+from processor.verdicts import Delivered, Rejected
+
+
+class Write(msgspec.Struct, frozen=True, gc=False):
+    """A record to be produced, in the partition of the outbox record that it tells of. `timestamp_ms` 0 means
+    now."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """The value of a record on `hakuna.deliveries`, JSON. `latency_ms` counts from the source record's
+    timestamp."""
+
+    order_id: str
+    entry_id: str
+    entry_type: EntryType
+    event_id: str | None
+    status: int
+    attempts: int
+    delivered_at: int
+    latency_ms: int
+
+
+_JSON: Final = msgspec.json.Encoder()
+
+
+def receipt(ended: Ended[OutboxEntry], delivered: Delivered, topic: str) -> Write:
+    pending = ended.pending
+    record = pending.record
+    value = Receipt(
+        pending.order_id,
+        pending.entry_id,
+        pending.entry.entry_type,
+        delivered.event_id,
+        delivered.status,
+        pending.attempts,
+        ended.at_ms,
+        ended.at_ms - pending.occurred_at_ms,
+    )
+    return Write(topic, record.partition, record.key, _JSON.encode(value), [], 0)
+
+
+def refused_letter(ended: Ended[Any], rejected: Rejected, topic: str, group: str) -> Write:
+    refusal = Refusal(
+        stage=Stage.SEND,
+        reason=rejected.reason,
+        message=rejected.message,
+        group=group,
+        failed_ms=ended.at_ms,
+        first_failed_ms=ended.pending.first_failed_ms,
+        delivery_count=ended.pending.attempts,
+        http_status=rejected.http_status,
+        error_code=rejected.error_code,
+        validation_errors=rejected.validation_errors,
+    )
+    return letter(ended.pending.record, refusal, topic)
+
+
+def held_letter(ended: Ended[Any], topic: str, group: str) -> Write:
+    refusal = Refusal(
+        stage=Stage.SEND,
+        reason=Reason.HELD,
+        message="an earlier entry of this order was refused and is not resolved yet",
+        group=group,
+        failed_ms=ended.at_ms,
+    )
+    return letter(ended.pending.record, refusal, topic)
+
+
+def unreadable_letter(record: Record, bad: BadRecord, at_ms: int, topic: str, group: str) -> Write:
+    refusal = Refusal(stage=bad.stage, reason=bad.reason, message=str(bad), group=group, failed_ms=at_ms)
+    return letter(record, refusal, topic)
+
+
+def resolved(letter: Position, resolution: Resolution, topic: str, partition: int) -> Write:
+    return Write(topic, partition, resolution_key(letter), encode_resolution(resolution), [], 0)
+
+
+def letter(record: Record, refusal: Refusal, topic: str) -> Write:
+    headers = letter_headers(record, refusal)
+    return Write(topic, record.partition, record.key, record.value, headers, max(record.timestamp_ms, 0))
+
+
+def hold(record: Record, held: Hold, topic: str) -> Write:
+    return Write(topic, record.partition, record.key, encode_hold(held), [], 0)

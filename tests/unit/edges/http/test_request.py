@@ -1,0 +1,30 @@
+"""What a template takes for a header is what the head as a whole would take."""
+
+from __future__ import annotations
+
+import httpx
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from processor.edges.http.request import _FIELDS, RequestTemplate
+
+TEMPLATE = RequestTemplate("POST", httpx.URL("http://h/events"), [])
+BYTES = st.binary(max_size=8) | st.text("aZ-~ \t\r\n\0:\x7f\x80", max_size=6).map(lambda text: text.encode("latin-1"))
+
+
+@given(BYTES, BYTES)
+@example(b"a", b"")
+@example(b"", b"a")
+@example(b"a", b" b")
+@example(b"a", b"b\t")
+@example(b"a", b"b\r\nc: d")
+def test_a_header_is_taken_exactly_where_the_grammar_takes_it(name: bytes, value: bytes) -> None:
+    line = b"%b: %b\r\n" % (name, value)
+    allowed = _FIELDS.fullmatch(line) is not None and line.count(b"\n") == 1
+    try:
+        wire = TEMPLATE.build(b"body", [(name, value)]).wire
+    except httpx.LocalProtocolError:
+        assert not allowed
+    else:
+        assert allowed
+        assert wire.endswith(line + b"\r\nbody")

@@ -1,0 +1,420 @@
+"""The shared Kafka thread with Hako's intake: what is read, what an outage of the registry costs, what moves leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from processor.errors import RegistryOutage
+from processor.hako.changes import Change, Table
+from processor.hako.intake import Intake
+from processor.hako.sent import SentPast
+from processor.interfaces import Committed
+from processor.letters.letter import letter_head
+from processor.letters.resolutions import How, decode_resolution, letter_of
+from processor.records import Outcome, Record, TopicPartition
+from processor.send.handover import Assigned, CaughtUp, Handover, Paced, PastRead
+from processor.send.kafka_thread.role import SendEdges, SendRole
+from processor.send.pending import STALE, Ended, Pending
+from processor.send.settings import SendSettings, SendTopics
+from processor.verdicts import Delivered, Rejected
+from tests.chaos.send_world import RecordingMeter
+from tests.fakes.broker import FakeBroker
+from tests.fakes.clock import FakeClock
+from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader
+
+LEVELS, ITEMS, WAREHOUSES = TOPICS = "inventory.levels", "catalog.items", "catalog.warehouses"
+GROUP = "hakuna-processor.hako"
+CATCH_UP_S_MAX = 60.0
+REFUSED = Rejected("http_400", "no", 400)
+
+
+class Tick:
+    """A signal that makes time pass instead of waiting."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+
+    def is_set(self) -> bool:
+        return False
+
+    def set(self) -> None: ...
+
+    def clear(self) -> None: ...
+
+    def wait(self, timeout: float) -> object:
+        self._clock.advance(timeout)
+        return None
+
+
+class Quiet:
+    """The event loop's side, of which nothing is asked here."""
+
+    def why(self, pending: Pending[Change]) -> str:
+        return "its turn"
+
+    def waits(self, pending: Pending[Change]) -> bool:
+        return False
+
+    def standstills(self) -> list[str]:
+        return []
+
+    def has_enough(self) -> bool:
+        return False
+
+    def held_orders(self, epoch: int) -> int:
+        return 0
+
+
+class Side:
+    """A role of one worker on a fake broker; `messages` is what its event loop was told."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.broker = FakeBroker(self.clock, chance=Random(1))
+        self.broker.chance = None
+        for topic in (*TOPICS, "hako.sent", "hako.dead-letters", "resolutions"):
+            self.broker.create(topic, partitions=1)
+        self.down = False
+        self.entries_max = 100
+        self.meter = RecordingMeter()
+
+    def start(self) -> None:
+        self.handover: Handover[Change] = Handover(Tick(self.clock))
+        decode = self._decode
+        intake = Intake(
+            {
+                LEVELS: (Table.INVENTORY, decode),
+                ITEMS: (Table.ITEMS, decode),
+                WAREHOUSES: (Table.WAREHOUSES, decode),
+            }
+        )
+        topics = SendTopics(
+            TOPICS, "hako.sent", "hako.dead-letters", None, None, "resolutions", resolution_partitions=1
+        )
+        self.role: SendRole[Change] = SendRole(
+            SendSettings(
+                topics=topics,
+                group=GROUP,
+                poll_records_max=3,
+                poll_s_max=0.0,
+                catch_up_s_max=CATCH_UP_S_MAX,
+                entries_max=self.entries_max,
+                partition_share=1,
+            ),
+            SendEdges(
+                consumer=FakeConsumer(self.broker, group=GROUP, client_id="a", eager=True),
+                producer=FakeProducer(self.broker, client_id="a", queue_max=40),
+                reader=FakeReader(self.broker, client_id="a"),
+                clock=self.clock,
+                meter=self.meter,
+            ),
+            self.handover,
+            Quiet(),
+            intake,
+            SentPast("hako.sent", {"inventory": LEVELS, "items": ITEMS, "warehouses": WAREHOUSES}),
+        )
+        self.role.start()
+
+    def _decode(self, record: Record) -> dict[str, Any]:
+        if self.down and record.topic == LEVELS:
+            raise RegistryOutage("the registry does not answer")
+        return msgspec.json.decode(record.value or b"", type=dict[str, Any])
+
+    def level(self, sku: str, quantity: int) -> None:
+        said = {"sku": sku, "warehouse_id": "w", "quantity": quantity, "occurred_at": quantity}
+        self.broker.append(LEVELS, 0, f"w/{sku}".encode(), msgspec.json.encode(said), [])
+
+    def item(self, sku: str) -> None:
+        said = {"sku": sku, "name": sku, "expires": None, "price": None}
+        self.broker.append(ITEMS, 0, sku.encode(), msgspec.json.encode(said), [])
+
+    def turn(self, times: int = 10) -> None:
+        for _ in range(times):
+            self.role.turn()
+            self.clock.advance(0.5)
+
+    @property
+    def messages(self) -> list[Any]:
+        return list(self.handover._messages)
+
+    @property
+    def taken(self) -> list[Pending[Change]]:
+        return [pending for message in self.messages if isinstance(message, list) for pending in message]
+
+    def end(self, quantity: int, ending: Delivered | Rejected) -> None:
+        """What the loop reports of the level with this quantity."""
+        (pending,) = [one for one in self.taken if one.entry.fields == b'"quantity":%d' % quantity]
+        self.handover.report(Ended(pending, ending, self.clock.now_ms()))
+        self.turn(3)
+
+    def superseded(self) -> list[int]:
+        """The offsets of the letters that are marked so, in the order in which they were."""
+        found = []
+        for record in self.broker.records("resolutions"):
+            letter, resolution = letter_of(record.key), decode_resolution(record.value or b"")
+            assert letter is not None
+            assert letter.topic == "hako.dead-letters"
+            assert resolution is not None
+            assert (resolution.how, resolution.by) == (How.SUPERSEDED, "hako")
+            found.append(letter.offset)
+        return found
+
+    def through(self) -> dict[str, int]:
+        """How many of its entries the loop had been told of when it heard that a topic's partition is through."""
+        topics = {message.epoch: topic for message, topic in zip(self._assigned(), sorted(TOPICS), strict=True)}
+        told: dict[str, int] = dict.fromkeys(TOPICS, 0)
+        through: dict[str, int] = {}
+        for message in self.messages:
+            match message:
+                case list():
+                    for pending in message:
+                        told[pending.record.topic] += 1
+                case CaughtUp(epochs):
+                    through |= {topics[epoch]: told[topics[epoch]] for epoch in epochs}
+        return through
+
+    def _assigned(self) -> list[Assigned]:
+        return [message for message in self.messages if isinstance(message, Assigned)]
+
+    def committed(self, topic: str) -> Committed:
+        return self.broker.group(GROUP).committed[TopicPartition(topic, 0)]
+
+
+@pytest.fixture
+def side() -> Iterator[Side]:
+    made = Side()
+    yield made
+    made.role.stop()
+
+
+def test_an_outage_of_the_registry_loses_nothing_and_holds_the_rest(side: Side) -> None:
+    side.start()
+    side.turn()
+    side.down = True
+    for number in range(7):
+        side.level("a", number)
+    side.item("a")
+    side.turn()
+    assert any("registry" in reason for reason in side.role.unready())
+    assert [pending for pending in side.taken if pending.entry.table is Table.INVENTORY] == []
+    side.down = False
+    side.turn()
+    levels = [pending.record.offset for pending in side.taken if pending.entry.table is Table.INVENTORY]
+    assert levels == list(range(7))
+    assert [pending.order_id for pending in side.taken if pending.entry.table is Table.ITEMS] == ["items/a"]
+    assert side.role.unready() == []
+
+
+def test_an_accepted_change_stands_on_hako_sent_before_its_offset_is_finished(side: Side) -> None:
+    side.start()
+    side.item("a")
+    side.turn()
+    (pending,) = side.taken
+    assert side.committed(ITEMS).next_offset == 0
+    side.handover.report(Ended(pending, Delivered(200), side.clock.now_ms()))
+    side.turn()
+    (record,) = side.broker.records("hako.sent")
+    assert record.key == b"items/a"
+    assert msgspec.json.decode(record.value or b"")["object"] == {"sku": "a", "name": "a"}
+    assert side.committed(ITEMS) == Committed(1, "v1")
+    assert side.meter.ended == {Outcome.DELIVERED: 1}
+
+
+def test_a_stale_change_is_counted_as_ignored_and_finished(side: Side) -> None:
+    side.start()
+    side.level("a", 1)
+    side.turn()
+    (pending,) = side.taken
+    side.handover.report(Ended(pending, STALE, side.clock.now_ms()))
+    side.turn()
+    assert side.committed(LEVELS) == Committed(1, "v1")
+    assert side.meter.ended == {Outcome.IGNORED: 1}
+
+
+def test_a_takeover_reads_what_was_sent_for_the_topic_that_it_came_from(side: Side) -> None:
+    value = b'{"rank":4,"occurred_at":9,"verb":"PUT","status":200,"attempts":1,"sent_at":1,"entry_id":"e"}'
+    side.broker.append("hako.sent", 0, b"inventory/w/a", value, [])
+    side.broker.append("hako.sent", 0, b"items/a", None, [])
+    side.start()
+    side.turn()
+    assigned = [message.epoch for message in side.messages if isinstance(message, Assigned)]
+    past = {message.epoch: message.past for message in side.messages if isinstance(message, PastRead)}
+    paced = [message for message in side.messages if isinstance(message, Paced)]
+    assert len(assigned) == 3
+    assert len(paced) == 1, "the first source shares the quota out"
+    assert past[paced[0].epoch][0][0] == "inventory/w/a"
+    assert sorted(len(read) for read in past.values()) == [1, 1]
+
+
+def test_a_key_that_names_nothing_is_a_dead_letter(side: Side) -> None:
+    side.start()
+    side.broker.append(LEVELS, 0, b"no-slash", None, [("trace", b"1")])
+    side.turn()
+    (record,) = side.broker.records("hako.dead-letters")
+    letter = letter_head(record)
+    assert letter is not None
+    assert (letter.reason, letter.stage, record.key, record.value) == ("key_mismatch", "transform", b"no-slash", None)
+    assert side.committed(LEVELS).next_offset == 1
+
+
+# ---- a letter, and what makes it needless ---------------------------------------------------------------------------
+
+
+def test_a_newer_accepted_value_supersedes_the_letter_of_its_object_and_of_no_other(side: Side) -> None:
+    side.start()
+    side.level("a", 1)
+    side.level("b", 2)
+    side.turn()
+    side.end(1, REFUSED)
+    side.end(2, REFUSED)
+    side.level("a", 3)
+    side.turn()
+    assert side.superseded() == []
+    side.end(3, Delivered(200))
+    assert side.superseded() == [0]
+    side.level("a", 4)
+    side.turn()
+    side.end(4, Delivered(200))
+    assert side.superseded() == [0], "once"
+
+
+def test_an_accepted_value_that_is_older_supersedes_nothing(side: Side) -> None:
+    side.start()
+    side.level("a", 5)
+    side.level("a", 2)
+    side.turn()
+    side.end(5, REFUSED)
+    side.end(2, Delivered(200))
+    assert side.superseded() == []
+    side.level("a", 6)
+    side.turn()
+    side.end(6, Delivered(200))
+    assert side.superseded() == [0]
+
+
+def test_a_deletion_that_is_accepted_supersedes_too(side: Side) -> None:
+    side.start()
+    side.level("a", 1)
+    side.turn()
+    side.end(1, REFUSED)
+    side.broker.append(LEVELS, 0, b"w/a", None, [])
+    side.turn()
+    side.handover.report(Ended(side.taken[-1], Delivered(200), side.clock.now_ms()))
+    side.turn(3)
+    assert side.superseded() == [0]
+
+
+def test_a_record_that_cannot_be_read_is_superseded_by_the_next_of_its_key_if_that_names_an_object(side: Side) -> None:
+    side.start()
+    for key in (b"w/a", b"no-slash", None):
+        side.broker.append(LEVELS, 0, key, b'{"sku":"b","warehouse_id":"w","quantity":1,"occurred_at":1}', [])
+    side.turn()
+    assert len(side.broker.records("hako.dead-letters")) == 3
+    side.level("a", 2)
+    side.turn()
+    side.end(2, Delivered(200))
+    assert side.superseded() == [0]
+
+
+def test_what_a_replay_brings_marks_nothing_which_the_replay_itself_has_done(side: Side) -> None:
+    side.start()
+    side.level("a", 1)
+    side.turn()
+    side.end(1, REFUSED)
+    (letter,) = side.broker.records("hako.dead-letters")
+    side.broker.append(LEVELS, 0, letter.key, letter.value, [*letter.headers, ("replay-id", b"r1")])
+    side.turn()
+    side.handover.report(Ended(side.taken[-1], Delivered(200), side.clock.now_ms()))
+    side.turn(3)
+    side.level("a", 2)
+    side.turn()
+    side.end(2, Delivered(200))
+    assert side.superseded() == []
+
+
+# ---- what stood there is read before it is sent ---------------------------------------------------------------------
+
+
+def test_the_loop_hears_of_an_end_after_all_that_stood_before_it(side: Side) -> None:
+    for number in range(10):
+        side.level(str(number), number)
+    side.item("a")
+    side.start()
+    side.turn(3)
+    side.level("later", 1)
+    assert LEVELS not in side.through()
+    assert any("reading 1 partitions to their ends first" in reason for reason in side.role.unready())
+    assert {lag.topic: lag.restore_remaining for lag in side.meter.lags}[LEVELS] > 0
+    side.turn()
+    assert side.through()[ITEMS] == 1
+    assert side.through()[WAREHOUSES] == 0
+    assert 10 <= side.through()[LEVELS] <= 11, "what came later is not waited for"
+    assert side.role.unready() == []
+    assert {lag.restore_remaining for lag in side.meter.lags} == {0}
+
+
+def test_a_restart_with_nothing_left_over_waits_for_nothing(side: Side) -> None:
+    for topic in TOPICS:
+        for _ in range(5):
+            side.broker.append(topic, 0, b"k", b"v", [])
+        side.broker.group(GROUP).committed[TopicPartition(topic, 0)] = Committed(5, "v1")
+    side.start()
+    side.turn(2)
+    assert side.through() == dict.fromkeys(TOPICS, 0)
+
+
+def test_an_end_that_an_open_transaction_hides_is_not_waited_for(side: Side) -> None:
+    side.level("a", 1)
+    side.broker.take_over("a producer")
+    side.broker.open_transaction("a producer", 600.0).touched.add(TopicPartition(LEVELS, 0))
+    side.level("b", 2)
+    side.start()
+    side.turn()
+    assert LEVELS in side.through()
+
+
+def test_a_partition_that_cannot_be_read_is_given_up_and_holds_the_others_no_longer(side: Side) -> None:
+    side.level("a", 1)
+    side.item("a")
+    side.start()
+    side.down = True
+    side.turn(10)
+    assert ITEMS in side.through()
+    assert LEVELS not in side.through()
+    side.turn(100)
+    assert side.through()[LEVELS] == 0
+    assert not any("to their ends" in reason for reason in side.role.unready())
+
+
+def test_what_is_full_is_sent_though_more_stands_there(side: Side) -> None:
+    side.entries_max = 6
+    for number in range(50):
+        side.level(str(number), number)
+    side.start()
+    side.turn(20)
+    assert 6 <= side.through()[LEVELS] < 50
+
+
+def test_reading_ends_at_its_limit_though_it_goes_on(side: Side) -> None:
+    """A topic with more than can be read in the time."""
+    for number in range(1000):
+        side.level("a", number)
+    side.entries_max = 10_000
+    side.start()
+    side.turn(int(CATCH_UP_S_MAX / 0.5) + 2)
+    assert 0 < side.through()[LEVELS] < 1000
+
+
+def test_partitions_that_go_while_they_are_read_are_forgotten(side: Side) -> None:
+    for number in range(30):
+        side.level("a", number)
+    side.start()
+    side.turn(3)
+    side.role.lost([TopicPartition(topic, 0) for topic in TOPICS])
+    side.turn(3)
+    assert not any("to their ends" in reason for reason in side.role.unready())

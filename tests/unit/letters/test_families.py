@@ -1,0 +1,162 @@
+"""Dead letters of every family say the same things in the same words."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.letters.families import Family, headers_to_send, letter_facts
+from processor.letters.letter import Refusal, letter_headers
+from processor.operate.replay.copies import NOW, copy_of, entry_id_for, replay_of, replays_of
+from processor.records import Headers, Position, Record, Stage, TopicPartition
+
+AT_MS = 1_700_000_000_000
+
+
+def record(headers: Headers, value: bytes | None = b"v", timestamp_ms: int = AT_MS) -> Record:
+    return Record("some.dlq", 3, 17, timestamp_ms, b"ord-1", value, headers)
+
+
+def connect() -> Headers:
+    prefix = "__connect.errors."
+    return [
+        ("shop", b"s"),
+        (prefix + "topic", b"payments"),
+        (prefix + "partition", b"2"),
+        (prefix + "offset", b"40"),
+        (prefix + "connector.name", b"sink"),
+        (prefix + "stage", b"VALUE_CONVERTER"),
+        (prefix + "exception.class.name", b"org.apache.kafka.connect.errors.DataException"),
+        (prefix + "exception.message", b"no"),
+    ]
+
+
+def spring(prefix: str) -> Headers:
+    return [
+        (f"kafka_{prefix}original-topic", b"payments"),
+        (f"kafka_{prefix}original-partition", (2).to_bytes(4, "big")),
+        (f"kafka_{prefix}original-offset", (40).to_bytes(8, "big")),
+        ("kafka_dlt-original-consumer-group", b"billing"),
+        (f"kafka_{prefix}exception-fqcn", b"org.springframework.kafka.listener.ListenerExecutionFailedException"),
+        (f"kafka_{prefix}exception-cause-fqcn", b"java.lang.IllegalStateException"),
+    ]
+
+
+def test_kafka_connect() -> None:
+    facts = letter_facts(record(connect()))
+    assert facts.family is Family.CONNECT
+    assert facts.origin == Position("payments", 2, 40)
+    assert (facts.reason, facts.stage, facts.group) == ("DataException", "value_converter", "sink")
+    assert facts.last_failed_ms == AT_MS
+
+
+def test_spring_before_and_after_its_headers_were_renamed() -> None:
+    for prefix in ("dlt-", ""):
+        facts = letter_facts(record(spring(prefix)))
+        assert facts.family is Family.SPRING
+        assert facts.origin == Position("payments", 2, 40)
+        assert (facts.reason, facts.group) == ("IllegalStateException", "billing")
+
+
+def test_kafka_streams() -> None:
+    prefix = "__streams.errors."
+    headers: Headers = [
+        (prefix + "exception", b"org.apache.kafka.streams.errors.StreamsException: no such thing"),
+        (prefix + "message", b"no such thing"),
+        (prefix + "topic", b"payments"),
+        (prefix + "partition", b"2"),
+        (prefix + "offset", b"40"),
+    ]
+    facts = letter_facts(record(headers))
+    assert facts.family is Family.STREAMS
+    assert (facts.reason, facts.message) == ("StreamsException", "no such thing")
+    assert facts.origin == Position("payments", 2, 40)
+
+
+def test_a_share_groups_letter_is_no_letter_of_ours_though_it_has_our_prefix() -> None:
+    prefix = "__dlq.errors."
+    headers: Headers = [
+        (prefix + "topic", b"payments"),
+        (prefix + "partition", b"2"),
+        (prefix + "offset", b"40"),
+        (prefix + "group", b"billing"),
+        (prefix + "delivery.count", b"5"),
+        (prefix + "message", b"rejected"),
+    ]
+    facts = letter_facts(record(headers))
+    assert facts.family is Family.SHARE_GROUP
+    assert (facts.group, facts.delivery_count, facts.reason) == ("billing", 5, "unknown")
+    assert headers_to_send(Family.SHARE_GROUP, headers) == []
+
+
+header_names = st.sampled_from(
+    [name for name, _ in (*connect(), *spring("dlt-"), *spring(""))]
+    + ["__dlq.errors.topic", "__dlq.errors.offset", "__dlq.errors.reason", "__streams.errors.topic", "x"]
+)
+
+
+@given(st.lists(st.tuples(header_names, st.none() | st.binary(max_size=12)), max_size=12), st.integers(-1, AT_MS))
+def test_whatever_the_headers_are_a_letter_can_be_read(headers: Headers, timestamp_ms: int) -> None:
+    facts = letter_facts(record(headers, timestamp_ms=timestamp_ms))
+    assert facts.reason or facts.family is Family.PROCESSOR
+    assert facts.last_failed_ms >= 0
+
+
+# ---- copies ----------------------------------------------------------------------------------------------------------
+
+plain = st.lists(
+    st.tuples(st.sampled_from(["entry-id", "source", "shop", "shop", "traceparent"]), st.binary()), max_size=6
+)
+
+
+@given(plain, st.binary() | st.none(), st.integers(0, AT_MS), st.integers(1, 5))
+def test_a_letter_that_goes_to_and_fro_keeps_all_but_what_tells_of_it(
+    headers: Headers, value: bytes | None, timestamp_ms: int, rounds: int
+) -> None:
+    first = Record("hakuna.outbox", 0, 5, timestamp_ms, b"ord-1", value, headers)
+    current, origin = first, first.position
+    for number in range(1, rounds + 1):
+        refusal = Refusal(stage=Stage.SEND, reason="http_400", message="", group="g", failed_ms=AT_MS + number)
+        letter = Record(
+            "dl", 0, number, current.timestamp_ms, current.key, current.value, letter_headers(current, refusal)
+        )
+        facts = letter_facts(letter)
+        assert facts.origin == origin
+        assert facts.first_failed_ms == AT_MS + 1
+        copy = copy_of(letter, facts, TopicPartition("hakuna.outbox", 0), f"run-{number}", letter.value)
+        current = Record(
+            copy.topic, copy.partition, 100 + number, copy.timestamp_ms, copy.key, copy.value, copy.headers
+        )
+        assert replays_of(current) == number
+        assert replay_of(current) == letter.position
+    assert (current.key, current.value, current.timestamp_ms) == (first.key, first.value, first.timestamp_ms)
+    ours = ("__dlq.errors.", "replay-")
+    assert [header for header in current.headers if not header[0].startswith(ours)] == headers
+    names = [name for name, _ in current.headers if name.startswith(ours)]
+    assert len(names) == len(set(names))
+
+
+def test_changed_bytes_have_an_entry_id_of_their_own_and_the_same_bytes_the_same() -> None:
+    letter = record([("entry-id", b"events/orders.placed/0/5"), ("shop", b"s")])
+    target = TopicPartition("hakuna.outbox", 3)
+    changed = dict(copy_of(letter, letter_facts(letter), target, "r", b"other").headers)["entry-id"]
+    assert changed == entry_id_for("events/orders.placed/0/5", b"other").encode()
+    assert entry_id_for(changed.decode(), b"third").startswith("events/orders.placed/0/5~")
+    assert entry_id_for(changed.decode(), b"third").count("~") == 1
+    assert (
+        dict(copy_of(letter, letter_facts(letter), target, "r", b"v").headers)["entry-id"]
+        == b"events/orders.placed/0/5"
+    )
+
+
+def test_another_tools_headers_are_taken_off_what_goes_back_to_it() -> None:
+    letter = record(connect())
+    copy = copy_of(letter, letter_facts(letter), TopicPartition("payments", 2), "r", b"v")
+    assert [name for name, _ in copy.headers] == ["shop", "replay-id", "replay-count", "replay-of"]
+
+
+def test_a_copy_keeps_its_time_unless_its_topic_would_soon_delete_it_for_that() -> None:
+    letter = record([])
+    target = TopicPartition("payments", 2)
+    assert copy_of(letter, letter_facts(letter), target, "r", b"v", AT_MS).timestamp_ms == AT_MS
+    assert copy_of(letter, letter_facts(letter), target, "r", b"v", AT_MS + 1).timestamp_ms == NOW

@@ -1,0 +1,559 @@
+"""What the sender makes of answers: whose turn it is, who waits, who is held, and that it comes back by
+itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+
+from processor.config import Quota
+from processor.letters.holds import Hold
+from processor.records import EntryId, OrderId, Reason
+from processor.send.event_loop.sender import SENT_AT_ONCE_MAX
+from processor.send.handover import Halt, Lost, PastRead, Withdrawn
+from processor.send.pending import Held, Superseded
+from processor.verdicts import Delivered, Rejected
+from tests.unit.send.loop_side import Answered, LoopSide, Seen, answers, by_entry
+
+REFUSED: Answered = (422, {}, b'{"error": {"error_code": "product_unsupported"}}')
+DECLINED: Answered = (422, {}, b'{"error": {"error_code": "cancel_decline"}}')
+
+
+@pytest.fixture
+def sides() -> Iterator[Any]:
+    """Makes sides, and ends them with the test."""
+    made: list[LoopSide] = []
+
+    def make(*arguments: Any, **more: Any) -> LoopSide:
+        made.append(LoopSide(*arguments, **more))
+        return made[-1]
+
+    yield make
+    for side in made:
+        side.stop()
+
+
+def test_an_entry_is_posted_with_its_headers_and_its_receipt_knows_the_event(sides: Any) -> None:
+    side = sides(answers((201, {}, b'{"event_id": "evt-9"}')))
+    side.give("a")
+    side.run_for(1.0)
+    (ended,) = side.endings
+    assert ended.ending == Delivered(201, "evt-9")
+    assert ended.pending.attempts == 1
+    headers = side.api.seen[0].headers
+    assert headers["Idempotency-Key"] == '"e1"'
+    assert headers["Authorization"] == "Bearer key-1"
+    assert headers["Hakuna-Version"] == "v1.2"
+    assert headers["Content-Type"] == "application/json"
+    assert headers["User-Agent"] == "test/1"
+
+
+def test_orders_go_side_by_side_and_the_entries_of_one_after_another(sides: Any) -> None:
+    side = sides(answers())
+    side.api.latency_s = 1.0
+    side.give("a", "a", "b", "c")
+    side.run_for(3.0)
+    assert side.sent() == [(0.0, "e1"), (0.0, "e3"), (0.0, "e4"), (1.0, "e2")]
+    assert side.api.most == 3
+
+
+def test_a_lone_5xx_delays_its_own_order_only_and_holds_no_slot(sides: Any) -> None:
+    side = sides(by_entry({"e1": (503, {})}), in_flight_max=1)
+    side.give("a", *["b"] * 20)
+    side.run_for(1.0)
+    assert [entry for entry in side.ended if entry != "e1"] == [f"e{number}" for number in range(2, 22)]
+    assert side.entries().count("e1") >= 2
+
+
+@pytest.mark.parametrize(
+    "error", [httpx.ReadTimeout("slow"), httpx.ConnectError("down"), httpx.RemoteProtocolError("?")]
+)
+def test_no_answer_is_retried_and_makes_no_dead_letter(sides: Any, error: Exception) -> None:
+    side = sides(answers(*[error] * 30))
+    side.give("a")
+    side.run_for(600.0)
+    assert side.ended == {"e1": Delivered(200)}
+    assert side.endings[0].pending.attempts == 31
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        (429, {"Retry-After": "3"}),
+        (503, {"Retry-After": "3"}),
+        (429, {"RateLimit": '"d";r=0;t=3'}),
+        (429, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "3"}),
+    ],
+)
+def test_a_pause_that_was_asked_for_is_kept_by_every_order(sides: Any, refusal: Any) -> None:
+    side = sides(answers(refusal))
+    side.give("a")
+    side.run_for(0.5)
+    side.give("b", "c")
+    side.run_for(2.4)
+    assert side.sent() == [(0.0, "e1")]
+    assert side.sender.status().paused_until is not None
+    side.run_for(2.0)
+    assert sorted(side.ended) == ["e1", "e2", "e3"]
+    assert min(at_s for at_s, _ in side.sent()[1:]) >= 3.0
+
+
+def test_a_quota_that_an_accepted_request_used_up_is_waited_for(sides: Any) -> None:
+    side = sides(answers((200, {"RateLimit": '"d";r=0;t=4'})))
+    side.give("a")
+    side.run_for(0.5)
+    side.give("b")
+    side.run_for(6.0)
+    assert side.sent()[1][0] >= 4.0
+
+
+def test_a_year_of_retry_after_is_an_hour(sides: Any) -> None:
+    side = sides(answers((503, {"Retry-After": "31536000"})))
+    side.give("a")
+    side.run_for(3_610.0)
+    assert side.ended == {"e1": Delivered(200)}
+
+
+def test_refusals_in_a_row_of_different_orders_open_the_circuit_and_one_probe_at_a_time_closes_it(sides: Any) -> None:
+    down = True
+    side = sides(lambda seen: (500, {}) if down else (200, {}))
+    side.give(*[f"o{number}" for number in range(40)])
+    side.run_for(20.0)
+    assert side.sender.status().circuit != "closed"
+    before = len(side.api.seen)
+    side.api.most = 0
+    side.run_for(30.0)
+    assert 1 <= len(side.api.seen) - before <= 10
+    assert side.api.most == 1
+    assert side.ended == {}
+    down = False
+    side.run_for(60.0)
+    assert len(side.ended) == 40
+    assert side.sender.status().circuit == "closed"
+
+
+def test_one_order_that_always_fails_opens_no_circuit(sides: Any) -> None:
+    side = sides(by_entry({"e1": (500, {})}))
+    side.give("a")
+    side.run_for(60.0)
+    assert side.sender.status().circuit == "closed"
+
+
+def test_a_refused_entry_holds_its_order_and_no_other(sides: Any) -> None:
+    side = sides(by_entry({"e1": REFUSED}))
+    side.give("a", "a", "b", "a")
+    side.run_for(1.0)
+    assert side.entries() == ["e1", "e3"]
+    assert side.ended["e2"] == side.ended["e4"] == Held("e1")
+    (refused,) = [ended for ended in side.endings if isinstance(ended.ending, Rejected)]
+    assert refused.hold == Hold(OrderId("a"), EntryId("e1"), Reason.PRODUCT_UNSUPPORTED, refused.at_ms)
+    side.run_for(2.0)
+    assert side.meter.error_codes == {"product_unsupported": 1}
+    assert side.sender.held_orders(1) == 1
+
+
+def test_a_declined_cancellation_is_an_answer_and_holds_nothing(sides: Any) -> None:
+    side = sides(by_entry({"e1": DECLINED}))
+    side.give("a", "a")
+    side.run_for(1.0)
+    assert side.ended["e2"] == Delivered(200)
+    assert side.endings[0].hold is None
+
+
+def test_a_released_order_goes_on_at_once_and_a_replay_passes_its_hold(sides: Any) -> None:
+    side = sides(by_entry({"e1": REFUSED}))
+    side.give("a")
+    side.run_for(1.0)
+    side.give("a", replay_id="r1")
+    side.give("a")
+    side.run_for(1.0)
+    assert side.ended["e2"] == Delivered(200)
+    assert side.ended["e3"] == Held("e1")
+    hold = side.endings[0].hold
+    side.handover.give(PastRead(1, [(OrderId("a"), hold), (OrderId("a"), None)]))
+    side.give("a")
+    side.run_for(1.0)
+    assert side.ended["e4"] == Delivered(200)
+
+
+def test_a_replay_that_is_refused_again_holds_what_follows_in_it(sides: Any) -> None:
+    side = sides(by_entry({"e1": REFUSED}))
+    side.give("a", replay_id="r1")
+    side.give("a", replay_id="r1")
+    side.give("a", replay_id="r2")
+    side.run_for(1.0)
+    assert side.ended["e2"] == Held("e1")
+    assert side.ended["e3"] == Delivered(200)
+
+
+def test_many_held_entries_end_without_a_request(sides: Any) -> None:
+    side = sides(by_entry({"e1": REFUSED}))
+    side.give(*["a"] * 2_000)
+    side.run_for(1.0)
+    assert len(side.ended) == 2_000
+    assert side.entries() == ["e1"]
+
+
+def test_409_is_retried_and_rejected_after_ten(sides: Any) -> None:
+    side = sides(lambda seen: (409, {}))
+    side.give("a")
+    side.run_for(300.0)
+    assert side.entries() == ["e1"] * 10
+    assert side.ended["e1"].reason == "http_409"
+
+
+def test_the_tenth_409_is_rejected_with_the_code_that_it_carries(sides: Any) -> None:
+    side = sides(lambda seen: (409, {}, b'{"error": {"error_code": "cancel_decline", "validation_errors": ["late"]}}'))
+    side.give("a", "a")
+    side.run_for(300.0)
+    last = side.ended["e1"]
+    assert (last.reason, last.http_status, last.error_code) == ("cancel_decline", 409, "cancel_decline")
+    assert last.validation_errors == ("late",)
+    assert side.ended["e2"].reason == "cancel_decline", "an answer, not a fault: nothing waits behind it"
+
+
+def test_a_redirect_is_never_followed(sides: Any) -> None:
+    side = sides(answers((302, {"Location": "http://elsewhere.test/"})))
+    side.give("a")
+    side.run_for(5.0)
+    assert len(side.api.seen) == 1
+    assert side.ended["e1"].reason == "http_302"
+
+
+# ---- the key ----------------------------------------------------------------------------------------------
+
+
+def test_a_refused_key_holds_everything_and_a_new_one_is_taken_without_a_restart(sides: Any) -> None:
+    side = sides(lambda seen: (200, {}) if seen.headers["Authorization"] == "Bearer key-2" else (401, {}))
+    side.give(*[f"o{number}" for number in range(10)])
+    side.run_for(30.0)
+    assert side.ended == {}
+    assert side.sender.status().key_refused
+    assert "the key is refused" in side.sender.standstills()[0]
+    probes = [seen for seen in side.api.seen if seen.at_s - side.start_s > 1.0]
+    assert 1 <= len(probes) <= 12
+    side.key.file = "key-2"
+    side.run_for(2.0)
+    assert len(side.ended) == 10
+    assert side.sender.standstills() == []
+
+
+def test_a_key_that_was_replaced_already_is_used_at_once(sides: Any) -> None:
+    side = sides(lambda seen: (200, {}) if seen.headers["Authorization"] == "Bearer key-2" else (403, {}))
+    side.run_for(0.1)
+    side.key.file = "key-2"
+    side.give("a")
+    side.run_for(0.2)
+    assert side.ended == {"e1": Delivered(200)}
+    assert side.endings[0].pending.attempts == 2
+
+
+def test_a_probe_in_flight_with_the_old_key_does_not_stop_the_probes(sides: Any) -> None:
+    """The key changes while a probe with the old one is under way, and its answer comes late."""
+    side = sides(lambda seen: (200, {}) if seen.headers["Authorization"] == "Bearer key-3" else (401, {}))
+    side.give("a")
+    side.run_for(3.0)
+    side.api.latency_s = 4.0
+    side.run_for(3.0)
+    side.key.file = "key-2"
+    side.run_for(1.5)
+    side.key.file = "key-3"
+    side.api.latency_s = 0.01
+    side.run_for(20.0)
+    assert side.ended == {"e1": Delivered(200)}
+
+
+# ---- poison -----------------------------------------------------------------------------------------------
+
+
+def trickle(side: LoopSide, seconds: int) -> None:
+    for second in range(seconds):
+        side.give(f"other-{second % 5}")
+        side.run_for(1.0)
+
+
+def test_one_order_that_crashes_the_server_is_poison_and_does_not_stop_the_others(sides: Any) -> None:
+    side = sides(by_entry({"e1": (500, {})}), poison_after_s=60.0)
+    side.give("a", "a")
+    trickle(side, 50)
+    assert "e1" not in side.ended
+    trickle(side, 250)
+    assert side.ended["e1"].reason == Reason.SERVER_ERROR
+    assert side.endings[0].pending.attempts >= 1
+    assert side.ended["e2"] == Held("e1")
+    assert sum(ending == Delivered(200) for ending in side.ended.values()) == 300
+
+
+def test_an_outage_makes_no_poison_however_long(sides: Any) -> None:
+    side = sides(lambda seen: (500, {}), poison_after_s=10.0)
+    side.give("a", "b", "c")
+    side.run_for(3_600.0)
+    assert side.ended == {}
+
+
+def test_orders_that_crash_the_server_do_not_stop_those_behind_them_however_many_they_are(sides: Any) -> None:
+    bad = [f"bad{number}" for number in range(100)]
+    good = [f"good{number}" for number in range(60)]
+    side = sides(lambda seen: (500 if "bad" in seen.orders[0] else 200, {}), poison_after_s=3_600.0)
+    side.give(*bad, *good)
+    side.run_for(30.0)
+    assert sum(isinstance(ending, Delivered) for ending in side.ended.values()) == len(good)
+
+
+def test_a_server_that_fails_most_requests_makes_no_poison_of_bad_luck(sides: Any) -> None:
+    count = 0
+
+    def mostly(seen: Seen) -> Any:
+        nonlocal count
+        count += 1
+        return (200, {}) if count % 5 == 0 else (500, {})
+
+    side = sides(mostly, poison_after_s=5.0)
+    for _ in range(300):
+        side.give(*[f"o{number}" for number in range(3)])
+        side.run_for(1.0)
+    assert all(isinstance(ending, Delivered) for ending in side.ended.values())
+
+
+# ---- the feed ---------------------------------------------------------------------------------------------
+
+
+def test_the_feed_sends_arrays_and_the_newest_snapshot_only(sides: Any) -> None:
+    side = sides(answers((202, {})), feed=True)
+    side.give("a", "b", "a")
+    side.run_for(1.0)
+    assert side.sent() == [(0.2, "e3,e2")]
+    assert side.ended == {"e1": Superseded(), "e2": Delivered(202), "e3": Delivered(202)}
+    assert side.api.seen[0].headers["Idempotency-Key"].startswith('"array/')
+
+
+def test_a_refused_order_is_found_and_its_next_snapshot_is_tried(sides: Any) -> None:
+    side = sides(by_entry({"e7": REFUSED}), feed=True)
+    side.give(*[f"o{number}" for number in range(32)])
+    side.run_for(2.0)
+    assert isinstance(side.ended["e7"], Rejected)
+    assert side.endings[0].hold is None
+    assert sum(isinstance(ending, Delivered) for ending in side.ended.values()) == 31
+    assert len(side.api.seen) <= 1 + 2 * 5
+    side.give("o6")
+    side.run_for(1.0)
+    assert side.ended["e33"] == Delivered(200)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_an_array_that_is_refused_whole_ends_in_one_refusal_for_each(sides: Any, status: int) -> None:
+    side = sides(lambda seen: (status, {}), feed=True)
+    side.give("a", "b", "c", "d")
+    side.run_for(2.0)
+    assert [ending.reason for ending in side.ended.values()] == [f"http_{status}"] * 4
+
+
+@pytest.mark.parametrize("answer", [(429, {"Retry-After": "1"}), (401, {}), (503, {})])
+def test_an_array_is_not_split_for_what_is_nobodys_fault(sides: Any, answer: Any) -> None:
+    side = sides(answers(answer), feed=True)
+    side.give("a", "b")
+    side.run_for(10.0)
+    assert side.entries() == ["e1", "e2"] * 2
+    keys = {seen.headers["Idempotency-Key"] for seen in side.api.seen}
+    assert len(keys) == 1
+
+
+def test_a_newer_snapshot_replaces_one_that_waits_for_its_retry(sides: Any) -> None:
+    side = sides(answers((503, {"Retry-After": "2"})), feed=True)
+    side.give("a", "b")
+    side.run_for(1.0)
+    side.give("a")
+    side.run_for(5.0)
+    assert [entries for _, entries in side.sent()] == ["e1,e2", "e3,e2"]
+    assert side.ended["e1"] == Superseded()
+
+
+def test_a_poisonous_order_does_not_hold_a_hundred(sides: Any) -> None:
+    side = sides(by_entry({"e3": (500, {})}), feed=True, poison_after_s=10.0)
+    side.give(*[f"o{number}" for number in range(50)])
+    side.run_for(200.0)
+    assert sum(isinstance(ending, Delivered) for ending in side.ended.values()) == 49
+
+
+# ---- moves, and what must not be waited for ---------------------------------------------------------------
+
+
+def test_a_withdrawn_partition_is_released_when_its_last_answer_is_there(sides: Any) -> None:
+    side = sides(answers())
+    side.api.latency_s = 1.0
+    side.give("a", "a", "b")
+    side.run_for(0.5)
+    side.handover.give(Withdrawn(frozenset({1}), side.clock.monotonic_s() + 3.0))
+    side.run_for(0.25)
+    assert side.released == []
+    side.run_for(1.0)
+    assert [released.epochs for released in side.released] == [frozenset({1})]
+    assert side.ended == {"e1": Delivered(200), "e3": Delivered(200)}
+    assert len(side.api.seen) == 2
+
+
+def test_what_does_not_answer_by_the_deadline_is_given_up(sides: Any) -> None:
+    side = sides(answers())
+    side.api.latency_s = 1_000.0
+    side.give("a")
+    side.run_for(0.5)
+    side.handover.give(Withdrawn(frozenset({1}), side.clock.monotonic_s() + 2.0))
+    side.run_for(2.5)
+    assert len(side.released) == 1
+    assert side.ended == {}
+    assert side.api.under_way == 0
+    assert side.sender.in_flight == 0
+
+
+def test_a_lost_partition_leaves_nothing_behind_and_blocks_nobody(sides: Any) -> None:
+    side = sides(answers())
+    side.api.latency_s = 3.0
+    side.give("a", "a")
+    side.run_for(0.5)
+    side.handover.give(Lost(frozenset({1})))
+    side.assign(2)
+    side.give("a", epoch=2)
+    side.api.latency_s = 0.01
+    side.run_for(1.0)
+    assert side.ended == {"e3": Delivered(200)}
+    assert side.released == []
+
+
+def test_the_slots_in_use_are_told_when_a_partition_leaves(sides: Any) -> None:
+    side = sides(answers(), quota=Quota(5, 60.0))
+    side.give(*"abc")
+    side.run_for(1.0)
+    side.handover.give(Withdrawn(frozenset({1}), side.clock.monotonic_s() + 2.0))
+    side.run_for(0.5)
+    assert side.released[0].used == {1: 3}
+
+
+def test_the_quota_lets_no_more_through_and_says_how_long_it_was_waited_for(sides: Any) -> None:
+    side = sides(answers(), quota=Quota(5, 10.0))
+    side.give(*[f"o{number}" for number in range(12)])
+    side.run_for(5.0)
+    assert len(side.api.seen) == 5
+    side.run_for(20.0)
+    assert len(side.api.seen) == 12
+    assert side.meter.latest.quota_share == 5
+    assert side.meter.quota_wait_s == pytest.approx(20.0, abs=1.0)
+
+
+def test_a_replay_leaves_live_traffic_its_part_of_the_quota_in_every_window_and_gives_way_to_it(sides: Any) -> None:
+    side = sides(answers(), quota=Quota(10, 10.0))
+    replayed = side.give(*[f"r{number}" for number in range(40)], replay_id="r1")
+    side.run_for(5.0)
+    assert len(side.api.seen) == 5  # though nothing live wants the others
+    assert side.sender.why(replayed[-1]).startswith("a replay's turn")
+    assert side.sender.waits(replayed[-1])
+    side.give(*[f"l{number}" for number in range(5)])
+    side.run_for(0.5)
+    assert side.entries()[5:] == [f"e{number}" for number in range(41, 46)]
+    side.give(*[f"m{number}" for number in range(30)])
+    side.run_for(20.0)
+    sent = side.entries()
+    assert len(sent) == 30
+    assert set(sent[10:]) <= {f"e{number}" for number in range(46, 76)}  # live traffic needs all of it now
+    side.run_for(130.0)
+    assert sorted(side.ended, key=lambda entry: int(entry[1:])) == [f"e{number}" for number in range(1, 76)]
+    at_s = [seen.at_s for seen in side.api.seen if seen.orders[0].startswith("r")]
+    assert all(sum(first_s <= second_s < first_s + 10.0 for second_s in at_s) <= 5 for first_s in at_s)
+
+
+def test_without_a_quota_a_replay_has_half_of_the_requests_at_once(sides: Any) -> None:
+    side = sides(answers(), in_flight_max=4)
+    side.api.latency_s = 1.0
+    side.give(*[f"r{number}" for number in range(6)], replay_id="r1")
+    side.run_for(0.5)
+    side.give("l0", "l1", "l2")
+    side.run_for(0.25)
+    assert side.entries() == ["e1", "e2", "e7", "e8"]
+    side.run_for(4.0)
+    assert side.entries()[4] == "e9"
+    assert len(side.ended) == 9
+
+
+def test_the_orders_of_a_replay_are_split_within_its_share(sides: Any) -> None:
+    side = sides(by_entry({"e2": REFUSED}), feed=True, quota=Quota(4, 10.0))
+    side.give(*"abcd", replay_id="r1")
+    side.run_for(5.0)
+    assert side.entries() == ["e1", "e2", "e3", "e4", "e1", "e2"]
+    side.give("x")
+    side.run_for(1.0)
+    assert side.entries()[-1] == "e5"
+    side.run_for(40.0)
+    assert side.ended["e4"] == Delivered(200)
+    assert type(side.ended["e2"]) is Rejected
+
+
+def test_a_transport_that_hangs_in_spite_of_its_timeouts_is_given_up(sides: Any) -> None:
+    hangs = True
+
+    async def hang(seen: Seen) -> Any:
+        if hangs:
+            await asyncio.sleep(10_000)
+        return (200, {})
+
+    side = sides(hang)
+    side.give("a")
+    side.run_for(6.0)
+    hangs = False
+    side.run_for(5.0)
+    assert side.ended == {"e1": Delivered(200)}
+    assert side.meter.statuses["timeout"] == 1
+
+
+def test_nothing_is_sent_while_the_kafka_thread_stands_still(sides: Any) -> None:
+    """It may have lost the partitions: a stopped process that goes on, a thread that has died."""
+    side = sides(answers())
+    side.run_for(1.0)
+    side.silent = True
+    side.run_for(11.0)
+    side.give("a")
+    side.run_for(5.0)
+    assert side.api.seen == []
+    side.silent = False
+    side.run_for(1.0)
+    assert side.ended == {"e1": Delivered(200)}
+
+
+def test_a_halt_is_for_good(sides: Any) -> None:
+    side = sides(answers())
+    side.handover.give(Halt())
+    side.give("a")
+    side.run_for(60.0)
+    assert side.api.seen == []
+
+
+def test_a_mistake_of_ours_ends_the_loop_instead_of_hiding() -> None:
+    side = LoopSide(answers(ZeroDivisionError("ours")))
+    side.give("a")
+    with pytest.raises(ZeroDivisionError):
+        side.run_for(1.0)
+    side.loop.close()
+
+
+def test_a_burst_goes_out_in_slices_so_that_nothing_else_waits_for_all_of_it(sides: Any) -> None:
+    """The loop is never blocked for 50 ms: what goes out between two of its rounds has a bound."""
+    side = sides(answers(), quota=Quota(10_000, 60.0), in_flight_max=1_000)
+    a_round: list[int] = [0]
+
+    def next_round() -> None:
+        a_round.append(len(side.api.seen))
+        if a_round[-1] < 1_000:
+            side.loop.call_soon(next_round)
+
+    side.loop.call_soon(next_round)
+    side.handover.turned(side.clock.monotonic_s())
+    side.give(*[f"order-{number}" for number in range(1_000)])
+    side.loop.run_for(0.0)
+    while len(side.api.seen) < 1_000 and len(a_round) < 10_000:
+        side.loop.run_for(0.0)
+    assert len(side.api.seen) == 1_000
+    assert max(later - earlier for earlier, later in pairwise(a_round)) <= SENT_AT_ONCE_MAX
+    assert side.sender.in_flight == 1_000, "none of them waited for an answer"

@@ -1,0 +1,28 @@
+"""The outbox's intake: an entry is what its record says, and an operator's replay is known as one."""
+
+from __future__ import annotations
+
+import pytest
+
+from processor.errors import BadRecord
+from processor.records import EntryType, Headers, Record
+from processor.send.kafka_thread.intake import OutboxIntake
+
+ENTRY: Headers = [("entry-id", b"e1"), ("entry-type", b"order_placed"), ("occurred-at", b"7")]
+
+
+@pytest.mark.parametrize(
+    ("more", "replay_id", "replayed"),
+    [
+        ([], None, False),
+        ([("replay-id", b"r1"), ("replay-of", b"hakuna.dead-letters/0/1")], "r1", True),
+        ([("replay-of", b"orders.dead-letters/0/1")], None, True),  # what came back through transform has no ID
+    ],
+)
+def test_a_replayed_entry_is_known_as_one_straight_or_through_transform(
+    more: Headers, replay_id: str | None, replayed: bool
+) -> None:
+    record = Record("hakuna.outbox", 0, 1, 0, b"a", b"{}", [*ENTRY, *more])
+    pending = OutboxIntake(list(EntryType)).pending(record, 1, 0)
+    assert not isinstance(pending, BadRecord)
+    assert (pending.replay_id, pending.replayed) == (replay_id, replayed)

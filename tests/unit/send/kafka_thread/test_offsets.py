@@ -1,0 +1,165 @@
+"""The offset map: a commit stops before the oldest unfinished offset, and a restart skips exactly what is
+finished."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.send.kafka_thread.offsets import (
+    METADATA_CHARS_MAX,
+    SILENT,
+    Note,
+    OffsetMap,
+    Range,
+    decode_ranges,
+    encode_ranges,
+    read_note,
+    write_note,
+)
+
+ANY_RANGES = st.lists(st.tuples(st.integers(1, 2**40), st.integers(1, 2**20)), max_size=30).map(
+    lambda steps: _ranges(steps)
+)
+
+
+def _ranges(steps: list[tuple[int, int]]) -> list[Range]:
+    ranges, before = [], 0
+    for gap, length in steps:
+        ranges.append(Range(before + gap, before + gap + length))
+        before = ranges[-1].end
+    return ranges
+
+
+def test_a_commit_stops_before_the_oldest_offset_in_flight() -> None:
+    offsets: OffsetMap[str] = OffsetMap(100, ())
+    for offset in (100, 101, 102, 105):
+        assert offsets.take(offset, f"e{offset}")
+    offsets.finish(100)
+    offsets.finish(102)
+    assert offsets.next_offset == 101
+    assert offsets.oldest() == "e101"
+    assert offsets.finished() == [Range(102, 105)]  # 103 and 104 hold no record
+    offsets.finish(101)
+    assert offsets.next_offset == 105
+    offsets.finish(105)
+    assert (offsets.next_offset, offsets.finished()) == (106, [])
+
+
+def test_nothing_is_known_before_the_first_record_of_a_partition_without_a_commit() -> None:
+    offsets: OffsetMap[str] = OffsetMap(None, ())
+    assert offsets.next_offset is None
+    offsets.take(40, "e")
+    assert offsets.next_offset == 40
+
+
+def test_the_end_of_a_partition_is_behind_its_transaction_markers() -> None:
+    offsets: OffsetMap[str] = OffsetMap(0, ())
+    offsets.take(0, "e")
+    offsets.reached(3)
+    assert (offsets.next_offset, offsets.position) == (0, 3)
+    offsets.finish(0)
+    assert offsets.next_offset == 3
+
+
+def test_a_log_that_was_made_anew_is_taken_from_its_beginning() -> None:
+    offsets: OffsetMap[str] = OffsetMap(500, [Range(510, 520)])
+    assert offsets.take(0, "e")
+    assert offsets.next_offset == 0
+    assert offsets.finished() == []
+
+
+def test_a_record_that_is_read_twice_is_taken_once() -> None:
+    offsets: OffsetMap[str] = OffsetMap(0, ())
+    assert offsets.take(0, "e")
+    assert not offsets.take(0, "e")
+    offsets.finish(0)
+    assert not offsets.take(0, "e")
+
+
+@given(st.integers(0, 2**20))
+def test_any_number_of_restarts_skips_exactly_what_was_finished(seed: int) -> None:
+    """Records with gaps, finished in any order, with a commit and a crash now and then: what is taken after
+    it is what was not finished at the commit, no more and no less."""
+    random = Random(seed)
+    log = sorted(random.sample(range(300), 150))
+    committed, ranges = random.choice((None, 0)), list[Range]()
+    finished: set[int] = set()
+    for _ in range(4):
+        known = finished.copy()
+        offsets: OffsetMap[int] = OffsetMap(committed, ranges)
+        unfinished: list[int] = []
+        for offset in log:
+            if committed is not None and offset < committed:
+                assert offset in known
+                continue
+            if random.random() < 0.01:
+                break
+            taken = offsets.take(offset, offset)
+            assert taken == (offset not in known)
+            if taken:
+                unfinished.append(offset)
+            while unfinished and random.random() < 0.5:
+                done = unfinished.pop(random.randrange(len(unfinished)))
+                offsets.finish(done)
+                finished.add(done)
+        committed, ranges = offsets.next_offset, offsets.finished()
+        assert decode_ranges(encode_ranges(ranges)) == ranges
+        assert all(offset in finished for offset in log if committed is not None and offset < committed)
+        assert len(offsets) == len(unfinished)
+
+
+@given(ANY_RANGES, st.none() | st.integers(0, 999_999_999))
+def test_a_note_is_read_as_it_was_written(ranges: list[Range], used: int | None) -> None:
+    text = write_note(Note(used, ranges))
+    assert text is not None
+    assert len(text) <= METADATA_CHARS_MAX
+    assert read_note(text) == Note(used, ranges)
+    pointing = write_note(Note(used, None))
+    assert pointing is not None
+    assert read_note(pointing) == Note(used, None)
+
+
+def test_ranges_that_outgrow_the_metadata_are_not_written_into_it() -> None:
+    random = Random(1)
+    many = _ranges([(random.randint(1, 500), random.randint(1, 500)) for _ in range(5_000)])
+    assert write_note(Note(None, many)) is None
+    assert decode_ranges(encode_ranges(many)) == many
+
+
+def test_a_thousand_stuck_orders_fit_into_the_metadata() -> None:
+    random = Random(1)
+    assert write_note(Note(None, _ranges([(1, random.randint(1, 200)) for _ in range(1_500)]))) is not None
+
+
+@pytest.mark.parametrize(
+    "text", ["v2 used=1", "hello", "v1 used=-1", "v1 used=x", "v1 done=%%%", "v1 done=AAAA", "v1 x=1"]
+)
+def test_a_note_of_another_kind_is_none(text: str) -> None:
+    assert read_note(text) is None
+
+
+def test_no_note_is_silent() -> None:
+    assert read_note("") == SILENT
+
+
+@given(st.text(max_size=80))
+def test_no_metadata_raises(text: str) -> None:
+    read_note(text)
+    read_note("v1 " + text)
+
+
+@given(st.binary(max_size=80))
+def test_no_map_raises(data: bytes) -> None:
+    decode_ranges(data)
+
+
+def test_a_map_that_inflates_without_end_is_refused() -> None:
+    bomb = encode_ranges([Range(1, 2)])[:2] + b"\x00" * 10
+    assert decode_ranges(bomb) is None
+    import zlib
+
+    assert decode_ranges(zlib.compress(b"\x01" * (17 * 1024 * 1024))) is None
