@@ -6,4 +6,5 @@ holds.py         orders that wait behind a refused entry
 resolutions.py   which letters need nobody any more, and why
 flood.py         stops a role before it makes dead letters of everything
 masking.py       what of a customer's data may be shown
+patch.py         a letter's content, edited by a merge patch
 """
