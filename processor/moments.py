@@ -3,8 +3,33 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 
 from processor.config import duration_s
+
+_YEAR_MS: Final = 365 * 86_400_000
+PLAUSIBLE_MS_MIN: Final = 946_684_800_000  # 2000-01-01T00:00:00.000Z
+PLAUSIBLE_AHEAD_MS_MAX: Final = 2 * _YEAR_MS + 86_400_000
+"""Two years, one of them a leap year: what is further ahead of the clock is a time in another unit."""
+_UNITS: Final = (
+    ("seconds", 1000, 1),
+    ("microseconds", 1, 1000),
+    ("nanoseconds", 1, 1_000_000),
+    ("days", 86_400_000, 1),
+)
+"""What a number that is no plausible time in milliseconds may be instead, and how that becomes milliseconds."""
+
+
+def implausible(epoch_ms: int, now_ms: int) -> str | None:
+    """Why a time of a shop's cannot be meant, and the unit in which it could be; None where it is plausible: from 2000
+    on, and at most two years ahead of `now_ms`."""
+    if PLAUSIBLE_MS_MIN <= epoch_ms <= now_ms + PLAUSIBLE_AHEAD_MS_MAX:
+        return None
+    side = "before 2000" if epoch_ms < PLAUSIBLE_MS_MIN else "more than two years ahead"
+    for unit, times, over in _UNITS:
+        if PLAUSIBLE_MS_MIN <= epoch_ms * times // over <= now_ms + PLAUSIBLE_AHEAD_MS_MAX:
+            return f"{epoch_ms} ms is {side}: {unit}?"
+    return f"{epoch_ms} ms is {side}"
 
 
 def parse_moment(text: str, now_ms: int) -> int:

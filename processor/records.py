@@ -300,6 +300,7 @@ class Reason(StrEnum):
     ORDER_CANCELLED = "order_cancelled"
     ORDER_EXISTS = "order_exists"
     PROTECTION_DANGLING = "protection_dangling"
+    TIME_IMPLAUSIBLE = "time_implausible"
     INVALID_REQUEST_PARAMETERS = "invalid_request_parameters"
     PRODUCT_UNSUPPORTED = "product_unsupported"
     LOCATION_UNSUPPORTED = "location_unsupported"
