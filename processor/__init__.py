@@ -23,6 +23,8 @@ Beside them:
     verdicts.py      what an answer means, and what a server says of when to come back
     watch.py         progress, and how long none is fine
     moments.py       times as a person writes them
+    order_keys.py    what a record's key is, and the order ID in it
+    placements.py    in which partition the clients of each language put a key
     schemas_plan.py  what `schemas register` will do
     __main__.py      `python -m processor`
 """

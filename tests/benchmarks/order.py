@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from processor.config import Role
-from processor.operate.order.partitioner import by_murmur2
+from processor.placements import by_murmur2
 from processor.records import Address, Customer, LineItem, Order, OrderId, OrderPlaced
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.registry import RegistryApi

@@ -21,7 +21,7 @@ import pytest
 from processor.edges.kafka.consumer import ENDS_AGE_S_MAX
 from processor.edges.kafka.scan import KafkaScan, Window
 from processor.operate.order import windows
-from processor.operate.order.partitioner import by_murmur2
+from processor.placements import by_murmur2
 from processor.records import Headers, Record
 from processor.sandbox.apis.hakuna_api import HakunaApi
 from processor.sandbox.apis.loopback import Loopback

@@ -36,12 +36,25 @@ ARROWS = {
 }
 WINGS = (("send/kafka_thread", "send/event_loop"), ("send/event_loop", "send/kafka_thread"))
 """The Kafka thread never does HTTP, the event loop never calls Kafka: neither imports the other."""
-NOUNS = {"records", "errors", "interfaces", "config", "topics", "verdicts", "watch", "moments"}
+NOUNS = {
+    "records",
+    "errors",
+    "interfaces",
+    "config",
+    "topics",
+    "verdicts",
+    "watch",
+    "moments",
+    "order_keys",
+    "placements",
+}
 KAFKA = {"Record", "Headers", "Position", "TopicPartition"}
 """What knows of Kafka among the nouns."""
 PURE = (
     "records",
     "errors",
+    "order_keys",
+    "placements",
     "hakuna",
     "hako/changes",
     "hako/answers",

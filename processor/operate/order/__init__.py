@@ -2,7 +2,6 @@
 
 Reading order:
 
-    partitioner.py   which partition a key is in
     windows.py       which parts of the topics are read for it, pure
     gather.py        reads them
     story.py         what each record was, what became of it and why, pure

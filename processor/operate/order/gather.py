@@ -30,8 +30,8 @@ from processor.edges.kafka.scan import KafkaScan, Window
 from processor.errors import BrokerOutage, Fatal, StateCorrupt, Unusable
 from processor.letters.resolutions import resolution_key
 from processor.operate.order import windows
-from processor.operate.order.partitioner import PARTITIONERS, candidates
 from processor.operate.order.windows import Span
+from processor.placements import by_murmur2, candidates
 from processor.records import Record, TopicPartition
 from processor.topics import NEEDED, ORDER_TOPICS, Topic, none_there
 from processor.transform import order_state
@@ -125,7 +125,7 @@ class _Gathering:
 
     def of(self, key: bytes) -> Found:
         count = max((self._counts.get(self._settings.topic(topic), 0) for topic in _TOPICS), default=0)
-        likely = PARTITIONERS[0](key, count)
+        likely = by_murmur2(key, count)
         found = self._in_partition(key, likely)
         if found.anything or count == 1:
             return found

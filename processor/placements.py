@@ -1,0 +1,247 @@
+"""Where producers put keys: the partitioners of real clients, and what a sample of keys says of who wrote a topic.
+
+A record's partition is chosen by its producer, and the clients of different languages choose differently. The five
+topics of one order meet in one partition number only if all who write them choose alike.
+
+    FAMILIES     one line a family: each formula was confirmed against partitions that the real clients chose
+                 (`tests/data/placements.tsv`)
+    explain      (key, partition) pairs of one topic ─► the family that put them there, and the share that it explains
+    apart        two topics ─► the share of keys that the one puts elsewhere than the other
+
+Pure. Keys are the bytes of the record; a null or an empty key says nothing, since clients spread those at random.
+
+Not chosen: to ask the producers' settings (nobody knows them all); to trust a name (a client of one name has two
+defaults: confluentinc/kafka-javascript's two APIs differ).
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+_M: Final = 0x5BD1E995
+_SEED: Final = 0x9747B28C
+_MASK: Final = 0xFFFFFFFF
+_SIGN: Final = 0x80000000
+
+Partitioner = Callable[[bytes, int], int]
+"""From a key and a number of partitions (1 or more) to one of them."""
+
+Placed = tuple[bytes, int]
+"""A key, and the partition in which it stands."""
+
+
+def murmur2(data: bytes) -> int:
+    """32 bits, as `org.apache.kafka.common.utils.Utils.murmur2` has it."""
+    length = len(data)
+    h = _SEED ^ (length & _MASK)
+    whole = length - length % 4
+    for start in range(0, whole, 4):
+        k = int.from_bytes(data[start : start + 4], "little") * _M & _MASK
+        k = (k ^ k >> 24) * _M & _MASK
+        h = h * _M & _MASK ^ k
+    tail = data[whole:]
+    if tail:
+        h = (h ^ int.from_bytes(tail, "little")) * _M & _MASK
+    h = (h ^ h >> 13) * _M & _MASK
+    return h ^ h >> 15
+
+
+def _fnv1a(data: bytes) -> int:
+    h = 0x811C9DC5
+    for byte in data:
+        h = (h ^ byte) * 0x01000193 & _MASK
+    return h
+
+
+def _java_hash(data: bytes) -> int:
+    """`String.hashCode` of the text: over UTF-16 units, 32 bits."""
+    units = data.decode("utf-8", "replace").encode("utf-16-le")
+    h = 0
+    for start in range(0, len(units), 2):
+        h = h * 31 + int.from_bytes(units[start : start + 2], "little") & _MASK
+    return h
+
+
+def _abs(h: int) -> int:
+    """The size of 32 bits that are read as a signed number."""
+    return (1 << 32) - h if h & _SIGN else h
+
+
+class Family(NamedTuple):
+    """Clients that place keys alike. `mend` is what makes them agree with Java's clients."""
+
+    name: str
+    clients: str
+    mend: str
+    of: Partitioner
+
+
+FAMILIES: Final = (
+    Family(
+        "murmur2",
+        "Java, Spring, aiokafka, kafka-python, kafkajs, franz-go, Quix Streams",
+        "",
+        lambda key, count: (murmur2(key) & 0x7FFFFFFF) % count,
+    ),
+    Family(
+        "crc32",
+        "librdkafka's default: confluent-kafka for Python, Go and .NET, rdkafka for Rust and PHP, kcat",
+        "partitioner=murmur2_random",
+        lambda key, count: zlib.crc32(key) % count,
+    ),
+    Family(
+        "fnv1a",
+        "sarama's default, librdkafka's fnv1a_random",
+        "sarama: sarama.NewCustomPartitioner(sarama.WithAbsFirst(), sarama.WithCustomHashFunction(a murmur2)); "
+        "librdkafka: partitioner=murmur2_random",
+        lambda key, count: _abs(_fnv1a(key)) % count,
+    ),
+    Family(
+        "fnv1a_reference",
+        "sarama's NewReferenceHashPartitioner, kafka-go's ReferenceHash",
+        "sarama: sarama.NewCustomPartitioner(sarama.WithAbsFirst(), sarama.WithCustomHashFunction(a murmur2)); "
+        "kafka-go: Balancer: kafka.Murmur2Balancer{}",
+        lambda key, count: (_fnv1a(key) & 0x7FFFFFFF) % count,
+    ),
+    Family(
+        "murmur2_unsigned",
+        "@platformatic/kafka",
+        "partitioner: compatibilityPartitioner",
+        lambda key, count: murmur2(key) % count,
+    ),
+    Family(
+        "java_hash",
+        "Spring Cloud Stream with partition-key-expression",
+        "leave partition-key-expression out, and set message-key-expression",
+        lambda key, count: _abs(_java_hash(key)) % count,
+    ),
+)
+"""In the order in which they are tried: where two explain a sample alike, it is the first's."""
+
+JAVA: Final = FAMILIES[0]
+
+MEND_UNKNOWN: Final = (
+    "place keys by murmur2, as Java's clients do (kafka-go: Balancer: kafka.Murmur2Balancer{}; kafkajs: its default "
+    "partitioner)"
+)
+"""What is said to producers whose partitioner nobody knows."""
+
+NAMED_SHARE: Final = 0.9
+"""A family that explains less of a sample did not write the topic alone."""
+_CHANCE_MAX: Final = 0.001
+"""How often a sample may be explained by a family that did not place it: below it, more keys are needed."""
+
+
+def by_murmur2(key: bytes, partitions: int) -> int:
+    """Where Java's clients put a key."""
+    assert partitions > 0, "a topic without partitions"
+    return JAVA.of(key, partitions)
+
+
+def keys_needed(partitions: int) -> int:
+    """How many different keys it takes until chance explains them no longer: 13 of two partitions, 4 of twelve."""
+    return 1 if partitions < 2 else math.ceil(math.log(len(FAMILIES) / _CHANCE_MAX) / math.log(partitions))
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What a sample of one topic says of how its keys are placed.
+
+    `family` explains `share` of the sampled keys; None where no known one explains NAMED_SHARE of them. `mixed` are two
+    families and their shares, where the second explains NAMED_SHARE of what the first leaves: a producer that changed
+    its client, or two producers. `keys` counts the different keys sampled, `wandering` the further partitions in which
+    some of them stand, `keyless` the records without a key.
+    """
+
+    partitions: int
+    keys: int
+    keyless: int = 0
+    wandering: int = 0
+    family: Family | None = None
+    share: float = 0.0
+    mixed: tuple[tuple[Family, float], ...] = ()
+
+    @property
+    def told(self) -> bool:
+        """True where there are enough keys to say anything."""
+        return self.keys >= keys_needed(self.partitions)
+
+    def __str__(self) -> str:
+        """For people: `murmur2 (Java, …) explains 100% of 200 keys`."""
+        if self.keyless and not self.keys:
+            return f"none of {self.keyless} records has a key"
+        if not self.told:
+            return f"{self.keys} keys, too few to tell a partitioner"
+        if self.family is not None:
+            return f"{self.family.name} ({self.family.clients}) explains {self.share:.0%} of {self.keys} keys"
+        if self.mixed:
+            parts = " and ".join(f"{family.name} {share:.0%}" for family, share in self.mixed)
+            return f"producers of several kinds: {parts} of {self.keys} keys"
+        how = "round robin or at random" if self.wandering else "by a partitioner that is not known"
+        return f"{self.keys} keys are placed {how}"
+
+
+def explain(sample: Iterable[Placed], partitions: int, keyless: int = 0) -> Placement:
+    """Which family placed these keys. A key counts once in each partition in which it stands."""
+    pairs = {pair for pair in sample if pair[0]}
+    keys = len({key for key, _ in pairs})
+    wandering = len(pairs) - keys
+    if keys < keys_needed(partitions):
+        return Placement(partitions, keys, keyless, wandering)
+    best, of_best = _best(pairs, partitions)
+    share = of_best / len(pairs)
+    if share >= NAMED_SHARE:
+        return Placement(partitions, keys, keyless, wandering, best, share)
+    left = {pair for pair in pairs if best.of(pair[0], partitions) != pair[1]}
+    second, of_second = _best(left, partitions)
+    mixed: tuple[tuple[Family, float], ...] = ()
+    if len(left) >= keys_needed(partitions) and of_second >= NAMED_SHARE * len(left):
+        mixed = ((best, share), (second, of_second / len(pairs)))
+    return Placement(partitions, keys, keyless, wandering, None, share, mixed)
+
+
+def _best(pairs: set[Placed], partitions: int) -> tuple[Family, int]:
+    """The family that explains most of these, and how many; of equals the first."""
+    counts = [sum(family.of(key, partitions) == partition for key, partition in pairs) for family in FAMILIES]
+    most = max(counts)
+    return FAMILIES[counts.index(most)], most
+
+
+class Apart(NamedTuple):
+    """Of `compared` keys of one topic, the share that another topic puts, or has, in another partition."""
+
+    share: float
+    compared: int
+
+
+def apart(one: Sequence[Placed], other: Sequence[Placed], placed_other: Placement) -> Apart | None:
+    """How much of topic `one` lies elsewhere than topic `other` puts it. None where nothing can be said.
+
+    Keys that stand in both topics decide, whatever their partitioner is. Where they are too few, the family of `other`
+    says where it would put the keys of `one`.
+    """
+    where: dict[bytes, set[int]] = {}
+    for key, partition in other:
+        where.setdefault(key, set()).add(partition)
+    both = {(key, partition) for key, partition in one if key in where}
+    if len({key for key, _ in both}) >= keys_needed(placed_other.partitions):
+        return Apart(sum(where[key] != {partition} for key, partition in both) / len(both), len(both))
+    if placed_other.family is None:
+        return None
+    of, partitions = placed_other.family.of, placed_other.partitions
+    pairs = {pair for pair in one if pair[0]}
+    if len(pairs) < keys_needed(partitions):
+        return None
+    return Apart(sum(of(key, partitions) != partition for key, partition in pairs) / len(pairs), len(pairs))
+
+
+def candidates(key: bytes, partitions: int, seen: Sequence[Placed]) -> list[int]:
+    """The partitions in which a key may stand, the likeliest first. `seen` are keys that stand in the topic, with their
+    partitions: a family that any of them contradicts is not the producers'; if none is left, it may be anywhere."""
+    assert partitions > 0, "a topic without partitions"
+    agreeing = [family for family in FAMILIES if all(family.of(other, partitions) == where for other, where in seen)]
+    return list(dict.fromkeys(family.of(key, partitions) for family in agreeing)) or list(range(partitions))

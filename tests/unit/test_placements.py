@@ -1,0 +1,165 @@
+"""Keys are looked for where the real clients put them, and a sample of keys says which clients those were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.placements import (
+    FAMILIES,
+    JAVA,
+    apart,
+    by_murmur2,
+    candidates,
+    explain,
+    keys_needed,
+    murmur2,
+)
+
+VECTORS = Path(__file__).parents[1] / "data" / "placements.tsv"
+"""Partitions of 12 that the real clients chose on a real Kafka; their versions stand in the file's head."""
+NAMES = [family.name for family in FAMILIES]
+
+JAVAS_OWN = {
+    b"21": -973932308,
+    b"foobar": -790332482,
+    b"a-little-bit-long-string": -985981536,
+    b"a-little-bit-longer-string": -1486304829,
+    b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+    b"abc": 479470107,
+}
+"""The test vectors of Kafka's own UtilsTest."""
+
+
+def vectors() -> dict[str, dict[bytes, int]]:
+    lines = [line.split("\t") for line in VECTORS.read_text("utf-8").splitlines() if not line.startswith("#")]
+    head, *rows = lines
+    return {name: {row[0].encode(): int(row[at]) for row in rows} for at, name in enumerate(head) if at}
+
+
+PLACED = vectors()
+KEYS = [b"ord-%06d" % number for number in range(1_000)]
+
+
+def family(name: str) -> int:
+    return NAMES.index(name)
+
+
+def placed_by(name: str, keys: list[bytes], partitions: int = 12) -> list[tuple[bytes, int]]:
+    return [(key, FAMILIES[family(name)].of(key, partitions)) for key in keys]
+
+
+@pytest.mark.parametrize("data", JAVAS_OWN)
+def test_murmur2_is_javas(data: bytes) -> None:
+    unsigned = murmur2(data)
+    assert (unsigned - (1 << 32) if unsigned >> 31 else unsigned) == JAVAS_OWN[data]
+
+
+def test_the_vectors_are_of_each_family() -> None:
+    assert set(PLACED) == set(NAMES)
+    assert all(len(of_family) == 57 for of_family in PLACED.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_family_puts_each_key_where_its_real_clients_put_it(name: str) -> None:
+    of = FAMILIES[family(name)].of
+    assert {key: of(key, 12) for key in PLACED[name]} == PLACED[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sample_says_which_family_placed_it(name: str) -> None:
+    seen = explain(PLACED[name].items(), 12)
+    assert seen.family is not None
+    assert seen.family.name == name
+    assert seen.share == 1.0
+    assert str(seen).startswith(f"{name} (")
+    assert str(seen).endswith("explains 100% of 57 keys")
+
+
+def test_each_family_but_javas_says_what_makes_it_agree_with_java() -> None:
+    assert [one for one in FAMILIES if not one.mend] == [JAVA]
+
+
+@given(st.binary(max_size=64), st.integers(1, 100_000))
+def test_every_family_puts_every_key_into_some_partition(key: bytes, partitions: int) -> None:
+    assert all(0 <= one.of(key, partitions) < partitions for one in FAMILIES)
+
+
+def test_eight_partitions_do_not_tell_the_unsigned_murmur2_from_javas() -> None:
+    """The mask takes the sign alone, which no power of two sees: those producers agree, and are said to."""
+    seen = explain(placed_by("murmur2_unsigned", KEYS, 8), 8)
+    assert seen.family is JAVA
+    assert apart(placed_by("murmur2_unsigned", KEYS, 8), placed_by("murmur2", KEYS, 8), seen) == (0.0, 1_000)
+
+
+def test_too_few_keys_say_nothing() -> None:
+    assert keys_needed(12) == 4
+    assert keys_needed(2) == 13
+    few = explain(placed_by("crc32", KEYS[:3]), 12)
+    assert not few.told
+    assert few.family is None
+    assert str(few) == "3 keys, too few to tell a partitioner"
+    assert explain(placed_by("crc32", KEYS[:3] * 50), 12).family is None, "the same keys again are no more keys"
+
+
+def test_null_and_empty_keys_say_nothing_and_are_counted() -> None:
+    assert str(explain([], 12, keyless=200)) == "none of 200 records has a key"
+    seen = explain([(b"", 9)] * 50 + placed_by("fnv1a", KEYS[:20]), 12, keyless=30)
+    assert (seen.family, seen.share, seen.keys, seen.keyless) == (FAMILIES[family("fnv1a")], 1.0, 20, 30)
+
+
+def test_a_producer_that_changed_its_client_is_two_families() -> None:
+    seen = explain(placed_by("murmur2", KEYS[:850]) + placed_by("crc32", KEYS[850:]), 12)
+    assert seen.family is None
+    (first, share), (second, rest) = seen.mixed
+    assert (first.name, second.name) == ("murmur2", "crc32")
+    assert 0.85 <= share < 0.88
+    assert 0.12 < rest <= 0.15
+    assert str(seen) == f"producers of several kinds: murmur2 {share:.0%} and crc32 {rest:.0%} of 1000 keys"
+
+
+def test_what_no_family_explains_is_unknown_and_round_robin_is_said_where_it_shows() -> None:
+    """kafkajs' LegacyPartitioner is a hash that nobody else has; kafka-go without a Balancer goes round."""
+    own = [(key, sum(key) * 7 % 12) for key in KEYS]
+    assert explain(own, 12).family is None
+    assert str(explain(own, 12)) == "1000 keys are placed by a partitioner that is not known"
+    round_robin = [(key, number % 12) for number, key in enumerate(KEYS[:301] + KEYS[:301])]
+    assert str(explain(round_robin, 12)) == "301 keys are placed round robin or at random"
+
+
+def test_topics_are_apart_by_the_keys_that_stand_in_both_whatever_placed_them() -> None:
+    own = [(key, sum(key) * 7 % 12) for key in KEYS]
+    assert apart(own[:500], own, explain(own, 12)) == (0.0, 500)
+    other = [(key, (at + 1) % 12) for key, at in own]
+    assert apart(other, own, explain(own, 12)) == (1.0, 1_000)
+
+
+def test_topics_without_a_key_in_common_are_apart_by_their_families() -> None:
+    placed, fulfilled = placed_by("murmur2", KEYS[:500]), placed_by("crc32", KEYS[500:])
+    found = apart(fulfilled, placed, explain(placed, 12))
+    assert found is not None
+    assert found.compared == 500
+    assert 0.88 < found.share < 0.95
+    same = apart(placed_by("murmur2", KEYS[500:]), placed, explain(placed, 12))
+    assert same == (0.0, 500)
+
+
+def test_nothing_is_said_of_topics_of_which_nothing_is_known() -> None:
+    own = [(key, sum(key) * 7 % 12) for key in KEYS]
+    assert apart(placed_by("murmur2", KEYS[500:]), own[:500], explain(own[:500], 12)) is None
+    assert apart([], placed_by("murmur2", KEYS), explain(placed_by("murmur2", KEYS), 12)) is None
+
+
+def test_a_partitioner_is_believed_until_a_record_contradicts_it() -> None:
+    keys = KEYS[:20]
+    assert candidates(b"ord-1", 12, [])[0] == by_murmur2(b"ord-1", 12)
+    for one in FAMILIES:
+        assert candidates(b"ord-1", 12, [(key, one.of(key, 12)) for key in keys]) == [one.of(b"ord-1", 12)]
+
+
+def test_where_no_known_partitioner_fits_it_may_be_anywhere() -> None:
+    elsewhere = next(at for at in range(12) if at not in {one.of(b"ord-1", 12) for one in FAMILIES})
+    assert candidates(b"ord-2", 12, [(b"ord-1", elsewhere)]) == list(range(12))
