@@ -21,6 +21,7 @@ Beside them:
     errors.py        what is done about what
     interfaces.py    the seams
     verdicts.py      what an answer means, and what a server says of when to come back
+    merge.py         source partitions become one sequence in time; sources.py: how far each of them is
     watch.py         progress, and how long none is fine
     moments.py       times as a person writes them
     order_keys.py    what a record's key is, and the order ID in it

@@ -25,7 +25,8 @@ from prometheus_client.utils import floatToGoString
 
 from processor.config import Role
 from processor.send.meter import BreakerState, Endings, Gauges, PartitionLag, Requests
-from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, Written
+from processor.sources import SourceLag, TransactionOutcome
+from processor.transform.meter import StateSize, Written
 
 
 class _Counted:

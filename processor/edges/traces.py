@@ -34,7 +34,8 @@ import httpx
 
 from processor.edges.http.request import PreparedRequest
 from processor.errors import Unusable
-from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, TransformMeter, Written
+from processor.sources import SourceLag, TransactionOutcome
+from processor.transform.meter import StateSize, TransformMeter, Written
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -6,19 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from processor.records import IgnoredReason, Outcome, Stage
-
-
-class TransactionOutcome(StrEnum):
-    """How a transaction ended (`processor_transactions_total`)."""
-
-    COMMITTED = "committed"
-    ABORTED = "aborted"
-    FENCED = "fenced"
-    UNKNOWN = "unknown"
+from processor.sources import SourceLag, TransactionOutcome
 
 
 class Written(NamedTuple):
@@ -29,17 +20,6 @@ class Written(NamedTuple):
     dead_letters: Mapping[tuple[str, Stage, str], int]
     replayed: Mapping[tuple[str, Outcome], int]
     """Of a replay's those that are dead letters again; the others are the send role's to count."""
-
-
-class SourceLag(NamedTuple):
-    """One source partition: how many records are unfinished, and how old the oldest of them is (0 when none).
-    `known`: whether the broker has said yet how many there are."""
-
-    topic: str
-    partition: int
-    records: int
-    seconds: float
-    known: bool = True
 
 
 class StateSize(NamedTuple):

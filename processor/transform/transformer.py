@@ -40,10 +40,11 @@ from processor.errors import (
 )
 from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reader, Stores, Topology, Transaction
 from processor.letters.flood import FloodGuard
+from processor.merge import Input, Merge
 from processor.records import Position, TopicPartition
+from processor.sources import SourceLag, SourceStatus, TransactionOutcome, position, source_lag
 from processor.transform.batch import Batch, Decider, Plan
-from processor.transform.merge import Input, Merge
-from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, TransformMeter
+from processor.transform.meter import StateSize, TransformMeter
 from processor.transform.partitions import Partitions
 from processor.watch import Work
 
@@ -103,19 +104,6 @@ class TransformEdges:
     stores: Stores
     clock: Clock
     meter: TransformMeter
-
-
-@dataclass(frozen=True, slots=True)
-class SourceStatus:
-    """One source partition, as `/status` shows it. Times are epoch ms."""
-
-    topic: str
-    partition: int
-    position: int
-    committed: int | None
-    lag: int
-    blocked_by: str | None
-    blocked_since: int | None
 
 
 class Transformer:
@@ -553,7 +541,7 @@ class Transformer:
         inputs = [one for number in self._merge.numbers for one in self._merge.inputs(number)]
         behind = [one.partition for one in inputs if not one.at_end]
         ends = self._edges.consumer.ends(behind) if behind else {}
-        lags = [self._lag(one, ends, now_ms) for one in inputs]
+        lags = [source_lag(one, self._committed, ends, now_ms) for one in inputs]
         self._edges.meter.lag(lags)
         held = self._partitions.held
         self._edges.meter.state(
@@ -567,7 +555,7 @@ class Transformer:
             SourceStatus(
                 lag.topic,
                 lag.partition,
-                self._position(one),
+                position(one, self._committed),
                 self._committed.get(one.partition),
                 lag.records,
                 *self._blocked(one, lag, now_s, now_ms),
@@ -594,21 +582,6 @@ class Transformer:
             lag=sum(lag.records for lag in lags if lag.partition == number),
             done=done + (held.restore_position if held is not None else 0),
         )
-
-    def _position(self, one: Input) -> int:
-        """The next offset to be read: before the first word of a poll, where the group left off."""
-        return max(one.polled_next, self._committed.get(one.partition, 0))
-
-    def _lag(self, one: Input, ends: Mapping[TopicPartition, int], now_ms: int) -> SourceLag:
-        end = one.polled_next if one.at_end else ends.get(one.partition, one.polled_next)
-        records = len(one.records) + max(0, end - self._position(one))
-        oldest_ms = one.records[0].timestamp_ms if one.records else None
-        if records and (oldest_ms is None or oldest_ms < 0):
-            # Known to be there and not read yet: as old as the last one that was, which it came after.
-            oldest_ms = one.last_timestamp_ms
-        seconds = 0.0 if not records or oldest_ms is None or oldest_ms < 0 else max(0.0, (now_ms - oldest_ms) / 1000)
-        known = records > 0 or one.at_end or one.partition in ends
-        return SourceLag(*one.partition, records, seconds, known)
 
     def _blocked(self, one: Input, lag: SourceLag, now_s: float, now_ms: int) -> tuple[str | None, int | None]:
         """What this partition waits for, and since when (epoch ms)."""

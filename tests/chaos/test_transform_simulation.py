@@ -10,7 +10,8 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from processor.transform import merge, partitions
+from processor import merge
+from processor.transform import partitions
 from tests.chaos.seeds import seeds
 from tests.chaos.transform_world import World
 

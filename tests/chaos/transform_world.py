@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import orjson
 
+from processor import merge
 from processor.edges.kafka.admin import Member
 from processor.edges.kafka.predecessors import Predecessors
 from processor.errors import (
@@ -38,11 +39,12 @@ from processor.letters.letter import letter_head
 from processor.records import HeaderName, OrderEvent, OrderId, Reason, Record, Stage, TopicPartition
 from processor.sandbox.shop.history import Step, Truncated
 from processor.sandbox.shop.orders import Shop, shop
+from processor.sources import SourceLag, TransactionOutcome
 from processor.topics import ORDER_TOPICS, Topic
-from processor.transform import merge, order_state
+from processor.transform import order_state
 from processor.transform.batch import Plan
 from processor.transform.decode import ORDER_EVENT
-from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, Written
+from processor.transform.meter import StateSize, Written
 from processor.transform.order_state import OrderState
 from processor.transform.rules import Rules
 from processor.transform.transformer import TransformEdges, Transformer, TransformPlan

@@ -47,6 +47,8 @@ NOUNS = {
     "moments",
     "order_keys",
     "placements",
+    "merge",
+    "sources",
 }
 KAFKA = {"Record", "Headers", "Position", "TopicPartition"}
 """What knows of Kafka among the nouns."""
@@ -65,7 +67,8 @@ PURE = (
     "verdicts",
     "transform/rules",
     "transform/units",
-    "transform/merge",
+    "merge",
+    "sources",
 )
 CLOCKS = {"time", "random", "datetime.now", "asyncio", "socket", "threading"}
 

@@ -11,6 +11,7 @@ import orjson
 import pytest
 import structlog
 
+from processor import merge
 from processor.errors import (
     BrokerOutage,
     Fenced,
@@ -24,11 +25,12 @@ from processor.hakuna import Api
 from processor.interfaces import Polled
 from processor.letters.letter import letter_head
 from processor.records import OrderEvent, Record, TopicPartition
+from processor.sources import SourceLag, TransactionOutcome
 from processor.topics import ORDER_TOPICS, Topic
-from processor.transform import merge, transformer
+from processor.transform import transformer
 from processor.transform.batch import Plan
 from processor.transform.decode import ORDER_EVENT
-from processor.transform.meter import SourceLag, StateSize, TransactionOutcome, Written
+from processor.transform.meter import StateSize, Written
 from processor.transform.transformer import Standstill, TransformEdges, Transformer, TransformPlan
 from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction

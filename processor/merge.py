@@ -1,10 +1,13 @@
-"""merge: the source topics of one partition number become one sequence in timestamp order.
+"""merge: source partitions that belong together become one sequence in timestamp order.
 
     orders.placed/3     ─ 10 ─ 14 ─ 30 ──┐
     orders.fulfilled/3  ─ 12 ─ 13 ───────┼──► 10 12 13 14 …   (waits here: fulfilled has more at the broker,
     orders.refunded/3   (at its end) ────┘                      so nothing after 14 may be taken before it)
 
-Owned by the transform thread; pure but for the state announced below: records in, records out, the time is passed in.
+What belongs together: for transform the topics of one partition number, each number by itself; for rekey all that is
+assigned, as number 0 (`together`).
+
+Owned by the role's thread; pure but for the state announced below: records in, records out, the time is passed in.
 
 Rules, as Kafka Streams merges its inputs: of the topics' oldest records the one with the smallest timestamp is next,
 equal ones in the order of `TOPICS`. A topic without a record here is waited for while the broker has more of it, and
@@ -47,7 +50,6 @@ class Input:
     """
 
     partition: TopicPartition
-    rank: int
     records: deque[Record] = field(default_factory=deque)
     bytes: int = 0
     at_end: bool = False
@@ -60,44 +62,66 @@ class Input:
 class Merge:
     """The inputs of all assigned partitions.
 
-    Mutable: `_inputs` by partition number, one `Input` per source topic in rank order; `_waiting_since` the monotonic
-    second since when a partition number has waited for a lagging topic; `given_up` those that have waited for long
-    enough and are taken from without it, until it is back. Invariant: a partition number is here with all of its topics
-    or not at all.
+    Mutable: `_inputs` by number, one `Input` per source partition in the order of the topics; `_by` the same inputs by
+    their partition; `_waiting_since` the monotonic second since when a number has waited for a lagging topic;
+    `given_up` those that have waited for long enough and are taken from without it, until it is back. Invariant: a
+    partition number is here with all of its topics or not at all, unless all partitions are merged `together`.
     """
 
-    def __init__(self, topics: Sequence[str], wait_s_max: float) -> None:
+    def __init__(self, topics: Sequence[str], wait_s_max: float, *, together: bool = False) -> None:
         self._ranks = {topic: rank for rank, topic in enumerate(topics)}
         self._wait_s_max = wait_s_max
+        self._together = together
         self._inputs: dict[int, list[Input]] = {}
+        self._by: dict[tuple[str, int], Input] = {}
         self._waiting_since: dict[int, float] = {}
         self.given_up: set[int] = set()
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """Starts whole partition numbers anew: what was buffered of them before is forgotten."""
+        """Starts these anew: what was buffered of them before is forgotten. Whole partition numbers, unless all are
+        merged `together`."""
         gained: dict[int, list[Input]] = {}
         for partition in partitions:
-            gained.setdefault(partition.partition, []).append(Input(partition, self._ranks[partition.topic]))
+            number = 0 if self._together else partition.partition
+            gained.setdefault(number, []).append(Input(partition))
         for number, inputs in gained.items():
-            inputs.sort(key=lambda one: one.rank)
-            assert len(inputs) == len(self._ranks), f"partition {number} came without all of its topics: {inputs}"
-            self._inputs[number] = inputs
+            assert self._together or len(inputs) == len(self._ranks), (
+                f"partition {number} came without all of its topics: {inputs}"
+            )
+            new = {one.partition for one in inputs}
+            kept = [one for one in self._inputs.get(number, ()) if one.partition not in new]
+            self._inputs[number] = sorted([*kept, *inputs], key=self._order)
+            self._by.update({one.partition: one for one in inputs})
             self._no_longer_waiting(number)
 
+    def _order(self, one: Input) -> tuple[int, int]:
+        return self._ranks[one.partition.topic], one.partition.partition
+
     def revoke(self, numbers: Iterable[int]) -> None:
+        """These numbers go, whole."""
         for number in numbers:
-            self._inputs.pop(number, None)
+            for one in self._inputs.pop(number, ()):
+                del self._by[one.partition]
             self._no_longer_waiting(number)
+
+    def leave_out(self, partitions: Iterable[TopicPartition]) -> None:
+        """These partitions go from what is merged `together`, and the rest goes on."""
+        assert self._together, "a partition number goes whole"
+        gone = set(partitions)
+        self._inputs[0] = [one for one in self._inputs.get(0, ()) if one.partition not in gone]
+        for partition in gone:
+            self._by.pop(partition, None)
+        self._no_longer_waiting(0)
 
     def offer(self, records: Sequence[Record], at_end: Mapping[TopicPartition, int]) -> None:
         """Takes what one poll brought. Records of partitions that are not assigned any more are dropped."""
-        ranks, inputs = self._ranks, self._inputs
+        by = self._by
         one: Input | None = None
         topic, number = "", -1
         for record in records:
             if record.partition != number or record.topic != topic:  # a poll brings runs of one partition
                 topic, number = record.topic, record.partition
-                one = inputs[number][ranks[topic]] if number in inputs else None
+                one = by.get((topic, number))
                 if one is not None:
                     one.at_end = False
             if one is None:
@@ -108,33 +132,32 @@ class Merge:
             one.polled_next = record.offset + 1
             one.last_timestamp_ms = record.timestamp_ms
         for partition, end in at_end.items():
-            if (of_partition := inputs.get(partition.partition)) is not None:
-                one = of_partition[ranks[partition.topic]]
+            if (one := by.get(partition)) is not None:
                 one.at_end = not one.paused  # while it is paused nobody looks whether more has come
                 one.polled_next = max(one.polled_next, end)
 
     def take(self, number: int, records_max: int, now_s: float) -> list[Record]:
-        """The next records of one partition number, in timestamp order, at most `records_max`."""
+        """The next records of one number, in timestamp order, at most `records_max`."""
         inputs = self._inputs[number]
         if not self._complete(number, inputs, now_s):
             return []
         taken: list[Record] = []
-        heads = [(one.records[0].timestamp_ms, one.rank) for one in inputs if one.records]
+        heads = [(one.records[0].timestamp_ms, place) for place, one in enumerate(inputs) if one.records]
         heapify(heads)
         while heads and len(taken) < records_max:
             source = inputs[heads[0][1]]
-            records, rank = source.records, source.rank
+            records, place = source.records, heads[0][1]
             # A run: this topic is next for as long as it stays before the head of the second.
             before = min(heads[1:3]) if len(heads) > 1 else None
             while records and len(taken) < records_max:
                 record = records[0]
-                if before is not None and (record.timestamp_ms, rank) > before:
+                if before is not None and (record.timestamp_ms, place) > before:
                     break
                 records.popleft()
                 source.bytes -= len(record.value or b"")
                 taken.append(record)
             if records:
-                heapreplace(heads, (records[0].timestamp_ms, rank))
+                heapreplace(heads, (records[0].timestamp_ms, place))
             else:
                 heappop(heads)
                 if not self._complete(number, inputs, now_s):
@@ -161,7 +184,7 @@ class Merge:
     def put_back(self, records: Sequence[Record]) -> None:
         """Returns records that were taken and not used, in the order in which they were taken."""
         for record in reversed(records):
-            one = self._inputs[record.partition][self._ranks[record.topic]]
+            one = self._by[record.topic, record.partition]
             one.records.appendleft(record)
             one.bytes += len(record.value or b"")
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processor import merge
+from processor.merge import Merge
 from processor.records import Record, TopicPartition
-from processor.transform import merge
-from processor.transform.merge import Merge
 
 TOPICS = ("placed", "fulfilled", "cancelled")
 NO_END: dict[TopicPartition, int] = {}
@@ -215,3 +215,27 @@ def test_a_backlog_is_taken_in_one_order_however_it_is_fetched(timestamps: list[
         made.put_back(batch[kept:])
         found += batch[:kept]
     assert found == wanted
+
+
+def test_together_all_partitions_of_all_topics_are_one_sequence() -> None:
+    made = Merge(TOPICS, 30.0, together=True)
+    made.assign([TopicPartition("placed", 0), TopicPartition("fulfilled", 4)])
+    made.assign([TopicPartition("placed", 7)])
+    made.offer([record("placed", 0, 30), record("fulfilled", 0, 10, partition=4)], ends("placed", at=1))
+    made.offer(
+        [record("placed", 0, 20, partition=7)], {TopicPartition("fulfilled", 4): 1, TopicPartition("placed", 7): 1}
+    )
+    records = made.take(0, 10, 0.0)
+    assert [one.timestamp_ms for one in records] == [10, 20, 30]
+    made.put_back(records)
+    made.leave_out([TopicPartition("placed", 7)])
+    assert [one.timestamp_ms for one in made.take(0, 10, 0.0)] == [10, 30]
+
+
+def test_together_a_partition_that_has_more_at_the_broker_holds_the_others() -> None:
+    made = Merge(TOPICS, 30.0, together=True)
+    made.assign([TopicPartition("placed", 0), TopicPartition("placed", 1)])
+    made.offer([record("placed", 0, 30)], {})
+    assert made.take(0, 10, 0.0) == []
+    made.leave_out([TopicPartition("placed", 1)])
+    assert [one.timestamp_ms for one in made.take(0, 1, 1.0)] == [30]

@@ -1,0 +1,67 @@
+"""How far a role that merges its sources is, per source partition; and how its transactions end. Pure.
+
+Shared by transform and rekey: both read through `merge.py`, and both show the same of themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from processor.merge import Input
+from processor.records import TopicPartition
+
+
+class TransactionOutcome(StrEnum):
+    """How a transaction ended (`processor_transactions_total`)."""
+
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+    FENCED = "fenced"
+    UNKNOWN = "unknown"
+
+
+class SourceLag(NamedTuple):
+    """One source partition: how many records are unfinished, and how old the oldest of them is (0 when none).
+    `known`: whether the broker has said yet how many there are."""
+
+    topic: str
+    partition: int
+    records: int
+    seconds: float
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """One source partition, as `/status` shows it. Times are epoch ms."""
+
+    topic: str
+    partition: int
+    position: int
+    committed: int | None
+    lag: int
+    blocked_by: str | None
+    blocked_since: int | None
+
+
+def position(one: Input, committed: Mapping[TopicPartition, int]) -> int:
+    """The next offset to be read: before the first word of a poll, where the group left off."""
+    return max(one.polled_next, committed.get(one.partition, 0))
+
+
+def source_lag(
+    one: Input, committed: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int], now_ms: int
+) -> SourceLag:
+    """`ends` are the last stable offsets, as far as they are known."""
+    end = one.polled_next if one.at_end else ends.get(one.partition, one.polled_next)
+    records = len(one.records) + max(0, end - position(one, committed))
+    oldest_ms = one.records[0].timestamp_ms if one.records else None
+    if records and (oldest_ms is None or oldest_ms < 0):
+        # Known to be there and not read yet: as old as the last one that was, which it came after.
+        oldest_ms = one.last_timestamp_ms
+    seconds = 0.0 if not records or oldest_ms is None or oldest_ms < 0 else max(0.0, (now_ms - oldest_ms) / 1000)
+    known = records > 0 or one.at_end or one.partition in ends
+    return SourceLag(*one.partition, records, seconds, known)
