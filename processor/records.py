@@ -283,7 +283,10 @@ class IgnoredReason(StrEnum):
     DUPLICATE = "duplicate"
     ORDER_CANCELLED = "order_cancelled"
     UNPROTECTED = "unprotected"
+    NOTHING_MOVED = "nothing_moved"
+    TOLD_BY_PAIRING = "told_by_pairing"
     ERASED = "erased"
+    ERASURE_UNKNOWN = "erasure_unknown"
     STALE = "stale"
 
 

@@ -140,6 +140,10 @@ class Decider:
 
     def _decoded(self, record: Record) -> OrderEvent:
         event = self._plan.decoders[record.topic](record)
+        if not event.event_id:
+            raise BadRecord(Stage.DECODE, Reason.UNDECODABLE, "event_id is empty: nothing tells this event from others")
+        if not event.order_id:
+            raise BadRecord(Stage.DECODE, Reason.UNDECODABLE, "order_id is empty: it names no order")
         if record.key != event.order_id.encode():
             raise BadRecord(
                 Stage.TRANSFORM, Reason.KEY_MISMATCH, "the record's key is not the UTF-8 order ID of its value"
@@ -150,13 +154,15 @@ class Decider:
         """A record without a value: the order is forgotten, and nothing is sent."""
         order_id = _order_id(record.key)
         known = None if order_id is None else state.get(order_id)
+        reason = IgnoredReason.ERASURE_UNKNOWN
         if order_id is not None and known is not None:
+            reason = IgnoredReason.ERASED
             for effect in rules.erase(known).effects:
                 assert isinstance(effect, Ignored), "an erasure sends nothing"
                 self._ignore(effect.taken.origin, effect.reason, batch)
             state.stage(order_id, None)
             batch.touched[state.partition] = state
-        self._ignore(record, IgnoredReason.ERASED, batch)
+        self._ignore(record, reason, batch)
 
     def _apply(self, taken: Taken, bytes_in: int, state: KeyedState, batch: Batch, now_ms: int) -> None:
         order_id = taken.event.order_id

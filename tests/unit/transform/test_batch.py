@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from processor.errors import BadRecord, Fatal, RegistryOutage, StateCorrupt
@@ -152,6 +153,18 @@ def test_a_key_that_is_not_the_order_id_is_a_mismatch(key: bytes | None) -> None
     assert not desk.batch.touched
 
 
+@pytest.mark.parametrize("field", ["event_id", "order_id"])
+def test_an_event_without_identity_is_undecodable_and_the_field_is_named(field: str) -> None:
+    """Two events without an ID would be one event, and an order without one would be everybody's."""
+    desk = Desk()
+    desk.take(msgspec.structs.replace(fulfilled(("l", 1)), **{field: ""}), key=b"" if field == "order_id" else b"ord-1")
+    head = letter_head(Record("dead", 3, 0, 0, None, None, desk.batch.outgoing[0].headers))
+    assert head is not None
+    assert (head.stage, head.reason) == (Stage.DECODE, Reason.UNDECODABLE)
+    assert head.message.startswith(f"{field} is empty")
+    assert not desk.batch.touched
+
+
 def test_an_outage_of_the_registry_leaves_no_trace_of_its_record() -> None:
     desk = Desk()
     with pytest.raises(RegistryOutage):
@@ -191,14 +204,14 @@ def test_an_erasure_lets_parked_events_go_with_the_order() -> None:
 
 
 @pytest.mark.parametrize("key", [None, b"\xff", b"ord-2"])
-def test_an_erasure_of_nothing_known_is_only_counted(key: bytes | None) -> None:
+def test_an_erasure_that_finds_no_order_is_only_counted_as_such(key: bytes | None) -> None:
     """A key that is no text names no order, not even one whose ID is what a careless decoder would make of it."""
     desk = Desk()
     for order_id in ("", "\ufffd"):
         desk.state.stage(OrderId(order_id), after(placed(product("l"))))
     desk.commit()
     desk.take(None, key=key)
-    assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASED): 1}
+    assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASURE_UNKNOWN): 1}
     assert not desk.batch.touched
 
 
