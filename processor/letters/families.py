@@ -36,7 +36,8 @@ class Family(StrEnum):
 
 
 class LetterFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a dead letter says of itself. `origin` None: it does not say where it came from."""
+    """What a dead letter says of itself. `origin` None: it does not say where it came from. `original_ms` is the
+    refused record's own timestamp, where the letter has another and tells it."""
 
     family: Family
     origin: Position | None
@@ -51,6 +52,7 @@ class LetterFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     http_status: int | None = None
     error_code: str | None = None
     validation_errors: tuple[str, ...] = ()
+    original_ms: int | None = None
 
 
 UNKNOWN_REASON: Final = "unknown"
@@ -149,7 +151,7 @@ def _streams(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
 
 def _spring(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
     def found(name: str) -> bytes | None:
-        """Spring 4 dropped `dlt-` from most of the names."""
+        """Spring Kafka 4.1 writes `kafka_dlt-` before every name; names without `dlt-` are read too."""
         return headers.get(f"kafka_dlt-{name}", headers.get(f"kafka_{name}"))
 
     topic = (found("original-topic") or b"").decode("utf-8", "replace")
@@ -166,6 +168,8 @@ def _spring(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
         exception.decode("utf-8", "replace"),
         message=message.decode("utf-8", "replace"),
         group=(found("original-consumer-group") or b"").decode("utf-8", "replace"),
+        # The letter's own timestamp is the time of the failure.
+        original_ms=_big_endian(found("original-timestamp"), 8),
     )
 
 
@@ -179,6 +183,7 @@ def _facts(
     stage: str = "",
     group: str = "",
     delivery_count: int | None = None,
+    original_ms: int | None = None,
 ) -> LetterFacts:
     failed_ms = max(record.timestamp_ms, 0)
     return LetterFacts(
@@ -192,6 +197,7 @@ def _facts(
         exception=exception,
         message=message,
         delivery_count=delivery_count,
+        original_ms=original_ms,
     )
 
 

@@ -383,8 +383,14 @@ def test_letters_of_other_tools_are_listed_and_go_back_where_they_came_from(shop
             ("__dlq.errors.message", b"rejected"),
         ],
     }  # fmt: skip
+    source = ck.Producer({"bootstrap.servers": with_shop.space.bootstrap_servers})
+    source.produce(payments.decode(), b"paid", b"ord-6", headers=[("shop", b"s")], timestamp=PLACED_MS)
     write_letters(with_shop.space, "connect.dlq", 5, lambda number: families[number])
     name = with_shop.space.name("connect.dlq")
+    for offset in (b"0", b"99"):  # KIP-1191 without a copy: the source record is there, and it is not
+        bare = [(header, offset if header.endswith(".offset") else value) for header, value in families[4]]
+        source.produce(name, headers=list[Any](bare))
+    assert source.flush(60) == 0
     counts = with_shop.command("list", "--topic", name, "--output", "json")["counts"]
     assert {one["reason"] for one in counts} == {"DataException", "ListenerFailed", "StreamsException", "unknown"}
     shown = with_shop.side_by_side(
@@ -395,10 +401,15 @@ def test_letters_of_other_tools_are_listed_and_go_back_where_they_came_from(shop
         ("streams", f"{payments.decode()}/0/9"), ("unknown", None), ("share-group", f"{payments.decode()}/0/10"),
     ]  # fmt: skip
     report = with_shop.command("replay", "--topic", name, "--canary", "0", "--output", "json")[0]
-    assert report["sent"] == 4
-    assert report["stays"] == {"it does not say where it came from, or that topic is gone": 1}
-    returned = with_shop.space.records("payments")
+    assert report["sent"] == 5
+    assert report["stays"] == {
+        "it does not say where it came from, or that topic is gone": 1,
+        "it has no value, and its source record is gone": 1,
+    }
+    _, *returned, completed = with_shop.space.records("payments")
     assert len(returned) == 4
+    assert (completed.key(), completed.value(), completed.timestamp()[1]) == (b"ord-6", b"paid", PLACED_MS)
+    assert header_names(completed)[:1] == ["shop"]
     for record in returned:
         assert header_names(record) == [
             HeaderName.REPLAY_ID, HeaderName.REPLAY_COUNT, HeaderName.REPLAY_OF

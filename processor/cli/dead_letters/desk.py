@@ -34,6 +34,7 @@ from processor.operate.replay.campaign import Clients, Refused
 from processor.operate.replay.contents import Decode, Edit, Rebuild
 from processor.operate.replay.place import SESSION_MS, Exclusive, Ledger
 from processor.operate.replay.replay import Content
+from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import Field, Route
 from processor.records import EntryType, TopicPartition
 from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic, make_book
@@ -214,7 +215,8 @@ class Desk:
         def step(records: int) -> None:
             self.step(records)
 
-        return Clients(reader, reader, self.offsets, ledger, nobody, self.clock, lambda: None, step)  # type: ignore[arg-type]
+        sources = Sources(self.reader(), self.offsets, self.clock, step)
+        return Clients(reader, reader, sources, self.offsets, ledger, nobody, self.clock, lambda: None, step)  # type: ignore[arg-type]
 
     def working(self) -> Clients:
         """Clients that may write: the place is taken, the transactional ID is ours. Raises `Busy`, `Fatal`."""
@@ -245,7 +247,8 @@ class Desk:
             self.step(records)
 
         follower = self._reading(_READ_AHEAD)
-        return Clients(reader, follower, self.offsets, ledger, barrier, self.clock, exclusive.keep, step)
+        sources = Sources(self.reader(), self.offsets, self.clock, step)
+        return Clients(reader, follower, sources, self.offsets, ledger, barrier, self.clock, exclusive.keep, step)
 
     def deletion(self) -> RecordDeletion:
         return RecordDeletion(self.settings.librdkafka, client_id=self.client_id)
@@ -267,14 +270,7 @@ class Desk:
         decoders: Mapping[str, Decode] = {}
         if self.settings.hakuna_api is Api.EVENTS:
             decoders = self.decoders("a rebuild reads source records again; --as-sent needs none")
-        return Rebuild(
-            clients.reader,
-            clients.offsets,
-            clients.clock,
-            decoders,
-            clients.step,
-            fulfil_protection=self.settings.hakuna_fulfil_protection,
-        )
+        return Rebuild(clients.sources, decoders, fulfil_protection=self.settings.hakuna_fulfil_protection)
 
     def edit(self, patch: dict[str, Any], field: Field) -> Content:
         from processor.edges.avro_letters import AvroLetters

@@ -5,6 +5,7 @@ reading.py      reads letters and resolutions
 offset_set.py   offsets, as ranges
 noted.py        what a replay writes down of itself; which letters are resolved
 listing.py      counts by topic, reason, code and age
+sources.py      source records by their place; letters completed from them
 contents.py     a letter's value, decoded, patched
 survey.py       which letters are open, in the order of their orders
 plan.py         what will be sent, in what order, within which budget

@@ -30,6 +30,7 @@ from processor.operate.replay.reading import Offsets, Step, read
 from processor.operate.replay.release import Barrier, Tallied
 from processor.operate.replay.replay import Content, Ending, Orders, Progress, Replay
 from processor.operate.replay.selection import Selection
+from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import UNKEYED, Field, Route, Survey
 from processor.records import TopicPartition
 
@@ -48,10 +49,11 @@ class Refused(ProcessorError):
 @dataclass(frozen=True, slots=True)
 class Clients:
     """What a campaign works with; all of it belongs to the command's thread. `step` is told of every reading, `keep`
-    keeps the place."""
+    keeps the place. `sources` has a reader of its own, since it reads while the letters are read."""
 
     reader: Reader
     follower: Reader
+    sources: Sources
     offsets: Offsets
     ledger: Ledger
     barrier: Barrier
@@ -152,7 +154,7 @@ class Campaign:
         selection = task.selection if found is None else found.selection
         replay_id = new_replay_id(selection, task.field.letters, now_ms) if found is None else found.replay_id
         survey = self._survey = Survey(
-            task.field, selection, clients.reader, clients.offsets, clients.clock, clients.step
+            task.field, selection, clients.reader, clients.offsets, clients.clock, clients.step, clients.sources
         )
         ends = survey.letters(self._plan, None if found is None else replay_id)
         self._plan.arranged(replays_max=task.replays_max, sends=task.discard is None)
@@ -198,7 +200,11 @@ class Campaign:
     def _make_contents(self) -> None:
         """Every content once, so that nothing is half done when one of them cannot be made."""
         task, clients = self._task, self._clients
-        faults = prepare(self._plan, self._content, task.field.letters, clients.reader, clients.clock, clients.step)
+        assert self._survey is not None
+        sendable = self._survey.sendable
+        faults = prepare(
+            self._plan, self._content, sendable, task.field.letters, clients.reader, clients.clock, clients.step
+        )
         if faults and task.edit is not None:
             examples = [
                 f"{task.field.letters}/{partition}/{offset}: {why}"

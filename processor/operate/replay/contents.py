@@ -19,13 +19,14 @@ import msgspec
 
 from processor.errors import BadRecord, StateCorrupt
 from processor.interfaces import Clock, Reader
-from processor.letters.families import Family, letter_facts
+from processor.letters.families import Family, LetterFacts, letter_facts
 from processor.letters.patch import Unsendable, merged
 from processor.operate.replay.copies import header_text
 from processor.operate.replay.plan import Going, OrderKey, Plan
-from processor.operate.replay.reading import Offsets, Step, read, read_offsets
+from processor.operate.replay.reading import Step, read_offsets
 from processor.operate.replay.rebuild import needs_source, rebuilt
 from processor.operate.replay.selection import parse_letter
+from processor.operate.replay.sources import Sources
 from processor.records import EntryType, HeaderName, OrderEvent, Record, TopicPartition
 from processor.transform import order_state
 
@@ -69,33 +70,13 @@ def as_sent(letter: Record, going: Going, plan: Plan) -> bytes | Unsendable | No
     return letter.value
 
 
-AHEAD_RECORDS: Final = 1_000
-AHEAD_BYTES: Final = 16 * 1024 * 1024
-"""What is read along behind a source record: the next letter's is mostly among it, and a seek costs 50 ms."""
-
-
 class Rebuild:
-    """The payload from today's state and by today's code. Mutable: `_ends`, how far the source topics reach, as far as
-    it was asked; `_window`, by partition, the records that were read last, from which offset and up to which."""
+    """The payload from today's state and by today's code."""
 
-    def __init__(
-        self,
-        reader: Reader,
-        offsets: Offsets,
-        clock: Clock,
-        decoders: Mapping[str, Decode],
-        step: Step,
-        *,
-        fulfil_protection: bool,
-    ) -> None:
-        self._reader = reader
-        self._offsets = offsets
-        self._clock = clock
+    def __init__(self, sources: Sources, decoders: Mapping[str, Decode], *, fulfil_protection: bool) -> None:
+        self._sources = sources
         self._decoders = decoders
-        self._step = step
         self._fulfil_protection = fulfil_protection
-        self._ends: dict[TopicPartition, int] = {}
-        self._window: dict[TopicPartition, tuple[int, int, dict[int, Record]]] = {}
 
     def __call__(self, letter: Record, going: Going, plan: Plan) -> bytes | Unsendable | None:
         if going.followed:
@@ -122,43 +103,13 @@ class Rebuild:
         except ValueError:
             return Unsendable("it does not name its source record")
         decode = self._decoders.get(source.topic)
-        count = self._offsets.partitions(source.topic)
-        if decode is None or count is None or source.partition >= count:
-            return Unsendable(SOURCE_GONE)
-        where = TopicPartition(source.topic, source.partition)
-        if self._ends.get(where, 0) <= source.offset:
-            self._ends.update(self._offsets.ends([where]))
-        if self._ends[where] <= source.offset:
-            return Unsendable(SOURCE_GONE)
-        record = self._record(where, source.offset)
-        if record is None or record.value is None:
+        record = None if decode is None else self._sources.at(source)
+        if decode is None or record is None or record.value is None:
             return Unsendable(SOURCE_GONE)
         try:
             return decode(record)
         except BadRecord as bad:
             return Unsendable(f"its source record cannot be read any more: {bad}")
-
-    def _record(self, where: TopicPartition, offset: int) -> Record | None:
-        start, end, records = self._window.get(where, (0, 0, {}))
-        if not start <= offset < end:
-            if self._offsets.beginnings([where])[where] > offset:
-                return None
-            try:
-                start, end, records = self._window[where] = self._ahead(where, offset)
-            except StateCorrupt:  # deleted since we asked
-                return None
-        return records.get(offset)
-
-    def _ahead(self, where: TopicPartition, start: int) -> tuple[int, int, dict[int, Record]]:
-        end = min(start + AHEAD_RECORDS, self._ends[where])
-        records: dict[int, Record] = {}
-        size = 0
-        for batch in read(self._reader, self._clock, where, start, end, self._step):
-            records.update({record.offset: record for record in batch})
-            size += sum(len(record.value or b"") for record in batch)
-            if size > AHEAD_BYTES:
-                return start, batch[-1].offset + 1, records
-        return start, end, records
 
 
 class Edit:
@@ -214,6 +165,7 @@ class Edit:
 def prepare(
     plan: Plan,
     content: Callable[[Record, Going, Plan], bytes | Unsendable | None],
+    sendable: Callable[[Record, LetterFacts], Record | Unsendable],
     letters: str,
     reader: Reader,
     clock: Clock,
@@ -228,7 +180,8 @@ def prepare(
             by_offset = {going.offset: going for going in goings}
             where = TopicPartition(letters, partition)
             for record in read_offsets(reader, clock, where, list(by_offset), step):
-                made = content(record, by_offset[record.offset], plan)
+                whole = sendable(record, letter_facts(record))
+                made = whole if isinstance(whole, Unsendable) else content(whole, by_offset[record.offset], plan)
                 if isinstance(made, Unsendable):
                     bad.append((record.offset, made.why))
         for offset, why in bad:

@@ -68,7 +68,8 @@ class Status(IntEnum):
 
 class Planned(NamedTuple):
     """One open letter. `same_as` tells letters of one entry: a crash between a letter and its commit writes it
-    twice. `snapshot`: it is a whole order, which the next one replaces."""
+    twice. `snapshot`: it is a whole order, which the next one replaces. `obstacle` is why it cannot be sent, whatever
+    else is asked; empty where it can."""
 
     offset: int
     kind: Kind
@@ -76,7 +77,7 @@ class Planned(NamedTuple):
     replays: int
     same_as: str
     snapshot: bool
-    deliverable: bool
+    obstacle: str = ""
 
 
 class Fate(NamedTuple):
@@ -125,8 +126,8 @@ def _fate(letter: Planned, blocked: bool, started: bool, selected: bool, replays
     wanted = selected or (letter.kind is Kind.HELD and started)
     if not wanted:
         return Fate(Status.OPEN)
-    if not letter.deliverable:
-        return Fate(Status.STAYS, NOWHERE)
+    if letter.obstacle:
+        return Fate(Status.STAYS, letter.obstacle)
     if blocked and letter.kind in (Kind.REFUSED, Kind.HELD):
         return Fate(Status.STAYS, BEHIND)
     if letter.replays >= replays_max:
@@ -140,7 +141,7 @@ _SCHEMA: Final = """
     PRAGMA cache_size = -16384;
     CREATE TABLE letters (
         partition INTEGER, offset INTEGER, order_id BLOB, s1 INTEGER, s2 INTEGER, s3 INTEGER, kind INTEGER,
-        selected INTEGER, replays INTEGER, same_as TEXT, snapshot INTEGER, deliverable INTEGER, topic TEXT, reason TEXT,
+        selected INTEGER, replays INTEGER, same_as TEXT, snapshot INTEGER, obstacle TEXT, topic TEXT, reason TEXT,
         status INTEGER, why TEXT, entry_id TEXT, mark INTEGER, followed INTEGER, failed_ms INTEGER,
         PRIMARY KEY (partition, offset)
     ) WITHOUT ROWID;
@@ -240,7 +241,7 @@ class Plan:
         self._db.executemany(
             _INSERT,
             (
-                (one.partition, one.offset, one.order_id, 0, 0, 0, Kind.LONE, 1, 0, "", 0, 1, one.topic, "",
+                (one.partition, one.offset, one.order_id, 0, 0, 0, Kind.LONE, 1, 0, "", 0, "", one.topic, "",
                  Status.SENT, "", one.entry_id, one.mark, 0, 0)
                 for one in letters
             ),
@@ -258,8 +259,7 @@ class Plan:
             begun = any(row[9] == Status.SENT for row in order)
             open_rows = [row for row in order if row[9] == Status.OPEN]
             planned = [
-                Planned(row[2], Kind(row[3]), bool(row[4]), row[5], row[6], bool(row[7]), bool(row[8]))
-                for row in open_rows
+                Planned(row[2], Kind(row[3]), bool(row[4]), row[5], row[6], bool(row[7]), row[8]) for row in open_rows
             ]
             for letter, fate in zip(planned, arrange(planned, replays_max=replays_max, begun=begun, sends=sends),
                                     strict=True):  # fmt: skip
@@ -278,10 +278,10 @@ class Plan:
         self._db.execute("COMMIT")
         self._recount()
 
-    def _by_order(self) -> Iterator[tuple[int, bytes, int, int, int, int, str, int, int, int]]:
+    def _by_order(self) -> Iterator[tuple[int, bytes, int, int, int, int, str, int, str, int]]:
         cursor = self._db.cursor()
         cursor.execute(
-            "SELECT partition, order_id, offset, kind, selected, replays, same_as, snapshot, deliverable, status"
+            "SELECT partition, order_id, offset, kind, selected, replays, same_as, snapshot, obstacle, status"
             " FROM letters ORDER BY partition, order_id, s1, s2, s3, offset"
         )
         while rows := cursor.fetchmany(_BATCH):
@@ -584,6 +584,6 @@ def _row(letter: NewLetter, status: Status, *, followed: bool) -> tuple[object, 
     planned = letter.planned
     return (
         letter.partition, planned.offset, letter.order_id, *letter.sequence, planned.kind, planned.selected,
-        planned.replays, planned.same_as, planned.snapshot, planned.deliverable, letter.topic, letter.reason, status,
+        planned.replays, planned.same_as, planned.snapshot, planned.obstacle, letter.topic, letter.reason, status,
         "", None, 0, followed, letter.failed_ms,
     )  # fmt: skip

@@ -318,9 +318,13 @@ class Replay:
             return Unsendable(GONE)
         orders = self._orders
         facts = letter_facts(letter)
+        whole = self._survey.sendable(letter, facts)
         if not orders.sends:
-            aside = msgspec.structs.replace(orders.resolution, order_id=order_of(letter))
-            return None, "", [self._resolved(letter.position, aside)]
+            of = order_of(letter if isinstance(whole, Unsendable) else whole)
+            return None, "", [self._resolved(letter.position, msgspec.structs.replace(orders.resolution, order_id=of))]
+        if isinstance(whole, Unsendable):
+            return whole
+        letter = whole
         value = self._content(letter, going, self._plan)
         if isinstance(value, Unsendable):
             return value

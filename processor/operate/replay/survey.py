@@ -19,12 +19,14 @@ import msgspec
 
 from processor.interfaces import Clock, Reader
 from processor.letters.families import LetterFacts, letter_facts
+from processor.letters.patch import Unsendable
 from processor.letters.resolutions import NEWER_DELIVERED, decode_resolution, letter_of
 from processor.operate.replay.copies import header_text, replays_of
 from processor.operate.replay.noted import Resolved
-from processor.operate.replay.plan import Kind, NewLetter, OrderKey, Plan, Planned, SentLetter
+from processor.operate.replay.plan import NOWHERE, Kind, NewLetter, OrderKey, Plan, Planned, SentLetter
 from processor.operate.replay.reading import Offsets, Step, read
 from processor.operate.replay.selection import Selection
+from processor.operate.replay.sources import Sources, completed
 from processor.records import EntryType, HeaderName, Reason, Record, TopicPartition
 
 UNKEYED: Final = b"\x00unkeyed\x00"
@@ -78,9 +80,17 @@ class Survey:
     """Reads. Holds nothing but its clients and what it looks for."""
 
     def __init__(
-        self, field: Field, selection: Selection, reader: Reader, offsets: Offsets, clock: Clock, step: Step
+        self,
+        field: Field,
+        selection: Selection,
+        reader: Reader,
+        offsets: Offsets,
+        clock: Clock,
+        step: Step,
+        sources: Sources,
     ) -> None:
         self._field = field
+        self._sources = sources
         self._selection = selection
         self._reader = reader
         self._offsets = offsets
@@ -141,6 +151,9 @@ class Survey:
         """A letter as the plan takes it."""
         field = self._field
         facts = letter_facts(record)
+        whole = self.sendable(record, facts)
+        obstacle = whole.why if isinstance(whole, Unsendable) else ""
+        record = record if isinstance(whole, Unsendable) else whole
         entry_type = header_text(record, HeaderName.ENTRY_TYPE)
         entry_id = header_text(record, HeaderName.ENTRY_ID) or ""
         came_back = replay_id is not None and header_text(record, HeaderName.REPLAY_ID) == replay_id
@@ -160,9 +173,13 @@ class Survey:
                 replays=replays_of(record),
                 same_as=entry_id if field.route is Route.OUTBOX else "",
                 snapshot=snapshot and not came_back,
-                deliverable=target is not None,
+                obstacle=obstacle if target is not None else NOWHERE,
             ),
         )
+
+    def sendable(self, letter: Record, facts: LetterFacts) -> Record | Unsendable:
+        """The letter as it can be sent, or why it cannot. Raises `BrokerOutage`."""
+        return completed(letter, facts, self._sources, self._field.outbox)
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 

@@ -18,9 +18,9 @@ def letter(
     replays: int = 0,
     same_as: str = "",
     snapshot: bool = False,
-    deliverable: bool = True,
+    obstacle: str = "",
 ) -> Planned:
-    return Planned(offset, kind, selected, replays, same_as or f"entry-{offset}", snapshot, deliverable)
+    return Planned(offset, kind, selected, replays, same_as or f"entry-{offset}", snapshot, obstacle)
 
 
 def fates(letters: Sequence[Planned], **more: bool) -> list[Fate]:
@@ -67,7 +67,7 @@ def test_of_snapshots_only_the_newest_goes() -> None:
 
 
 def test_a_letter_without_an_origin_stays() -> None:
-    assert fates([letter(1, Kind.LONE, deliverable=False), letter(2, Kind.LONE)]) == [Fate(Status.STAYS, NOWHERE), GO]
+    assert fates([letter(1, Kind.LONE, obstacle=NOWHERE), letter(2, Kind.LONE)]) == [Fate(Status.STAYS, NOWHERE), GO]
 
 
 def test_a_run_that_is_gone_on_with_takes_what_waits_along() -> None:

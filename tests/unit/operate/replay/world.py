@@ -31,6 +31,7 @@ from processor.operate.replay.contents import as_sent
 from processor.operate.replay.place import Exclusive, Ledger
 from processor.operate.replay.replay import Content
 from processor.operate.replay.selection import EVERYTHING, Selection
+from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import Field, Route
 from processor.records import EntryId, Headers, OrderId, Record, Stage, TopicPartition
 from processor.topics import ORDER_TOPICS, Topic
@@ -310,6 +311,7 @@ class World:
         clients = Clients(
             reader,
             FakeReader(broker, client_id=client_id),
+            Sources(FakeReader(broker, client_id=client_id), offsets, self.clock, lambda _records: None),
             offsets,
             ledger,
             FakeBarrier(broker, consumer),
