@@ -25,7 +25,7 @@ from processor.sandbox.apis.script import SANDBOX_KEY
 from processor.sandbox.apis.stand_in import StandIn
 from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
-from tests.deploy.test_runbook import TEXT
+from tests.deploy.test_runbook import PAGES
 from tests.integration.test_whole_path import lag
 from tests.support.children import wait_until
 from tests.support.commands import ask
@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.chaos]
 ORDERS = 40
 OWN = ("own-1", "own-2", "own-3")
 DONE_SECONDS_MAX = 90.0
-PROCEDURES = TEXT.split("\n## Disaster\n")[1]
+PROCEDURES = PAGES["RUNBOOK.md"].split("\n## Disaster\n")[1]
 
 # A release with a fault, and one from the future, each a process of today's code with one thing changed.
 WRONG_TITLES = """
@@ -296,7 +296,7 @@ def test_a_state_of_a_newer_version_stops_the_older_one_which_says_so_and_nothin
     assert older.wait(60) == 1
     failed = next(line for line in older.log_tail(400).splitlines() if '"role failed"' in line)
     assert "a newer version may have written it (then run that one)" in json.loads(failed)["why"]
-    assert "a newer version may have written it" in TEXT
+    assert "a newer version may have written it" in PAGES["README.md"]
 
     r.start(Role.TRANSFORM, program=NEXT_VERSION)
     r.site.wait_done()

@@ -68,7 +68,9 @@ def registry_home() -> Path:
         _maven(["dependency:copy", f"-Dartifact={REGISTRY_ARTIFACT}", f"-DoutputDirectory={into}"])
         (archive,) = into.glob("*.tar.gz")
         with tarfile.open(archive) as tar:
-            tar.extractall(into, filter="data")
+            if hasattr(tarfile, "data_filter"):  # a 3.11 of before June 2023 has no filters
+                tar.extraction_filter = tarfile.data_filter
+            tar.extractall(into)
         archive.unlink()
 
     return cached("apicurio-" + REGISTRY_ARTIFACT.split(":")[2], fetch)
