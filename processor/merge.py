@@ -10,9 +10,10 @@ assigned, as number 0 (`together`).
 Owned by the role's thread; pure but for the state announced below: records in, records out, the time is passed in.
 
 Rules, as Kafka Streams merges its inputs: of the topics' oldest records the one with the smallest timestamp is next,
-equal ones in the order of `TOPICS`. A topic without a record here is waited for while the broker has more of it, and
-not when it is at its end. The wait is bounded (`wait_s_max`): one partition without a leader must not stop four
-others for ever; the numbers that go on without a topic are in `given_up`.
+equal ones in the order of `TOPICS`. A stamp in seconds counts as those seconds: taken as milliseconds it would lie in
+1970, and all of its topic would come before anything else of a backlog. A topic without a record here is waited for
+while the broker has more of it, and not when it is at its end. The wait is bounded (`wait_s_max`): one partition
+without a leader must not stop four others for ever; the numbers that go on without a topic are in `given_up`.
 
 What is buffered is bounded per input, and for all inputs together: 50 partitions with a backlog would otherwise hold
 250 buffers, each of them harmless. While the total is above its bound, an input is full when it holds its share of it.
@@ -28,6 +29,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 from typing import Final
 
+from processor.moments import SANE_STAMP_MAX, SANE_STAMP_MIN, meant_ms
 from processor.records import Record, TopicPartition
 
 BUFFER_RECORDS_MAX: Final = 10_000
@@ -142,7 +144,7 @@ class Merge:
         if not self._complete(number, inputs, now_s):
             return []
         taken: list[Record] = []
-        heads = [(one.records[0].timestamp_ms, place) for place, one in enumerate(inputs) if one.records]
+        heads = [(meant_ms(one.records[0].timestamp_ms), place) for place, one in enumerate(inputs) if one.records]
         heapify(heads)
         while heads and len(taken) < records_max:
             source = inputs[heads[0][1]]
@@ -151,13 +153,17 @@ class Merge:
             before = min(heads[1:3]) if len(heads) > 1 else None
             while records and len(taken) < records_max:
                 record = records[0]
-                if before is not None and (record.timestamp_ms, place) > before:
-                    break
+                if before is not None:
+                    stamp = record.timestamp_ms
+                    if not SANE_STAMP_MIN <= stamp < SANE_STAMP_MAX:
+                        stamp = meant_ms(stamp)
+                    if (stamp, place) > before:
+                        break
                 records.popleft()
                 source.bytes -= len(record.value or b"")
                 taken.append(record)
             if records:
-                heapreplace(heads, (records[0].timestamp_ms, place))
+                heapreplace(heads, (meant_ms(records[0].timestamp_ms), place))
             else:
                 heappop(heads)
                 if not self._complete(number, inputs, now_s):

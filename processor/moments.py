@@ -32,6 +32,25 @@ def implausible(epoch_ms: int, now_ms: int) -> str | None:
     return f"{epoch_ms} ms is {side}"
 
 
+_STAMP_UNITS: Final = ((1000, 1), (1, 1000), (1, 1_000_000))
+_UNIX_S_MAX: Final = 1 << 32  # 2106
+SANE_STAMP_MIN: Final = _UNIX_S_MAX
+SANE_STAMP_MAX: Final = _UNIX_S_MAX * 1000
+
+
+def meant_ms(stamp: int) -> int:
+    """A record's timestamp in milliseconds, as its producer meant it. Kafka takes any number for one, and producers
+    write seconds (or micro- and nanoseconds, where a topic lets them): from 2000 to 2106 no two units can be taken for
+    each other. What is none of them stays. A caller in a hurry asks only about what is outside of SANE_STAMP_MIN to
+    SANE_STAMP_MAX."""
+    if SANE_STAMP_MIN <= stamp < SANE_STAMP_MAX:
+        return stamp
+    for times, over in _STAMP_UNITS:
+        if PLAUSIBLE_MS_MIN <= stamp * times // over < SANE_STAMP_MAX:
+            return stamp * times // over
+    return stamp
+
+
 def parse_moment(text: str, now_ms: int) -> int:
     """Epoch ms of `2026-05-09T03:00:00Z` (no zone: UTC), `2026-05-09`, or a duration ago (`90m`). Raises ValueError."""
     try:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from processor.merge import Input
+from processor.moments import meant_ms
 from processor.records import TopicPartition
 
 
@@ -62,6 +63,8 @@ def source_lag(
     if records and (oldest_ms is None or oldest_ms < 0):
         # Known to be there and not read yet: as old as the last one that was, which it came after.
         oldest_ms = one.last_timestamp_ms
-    seconds = 0.0 if not records or oldest_ms is None or oldest_ms < 0 else max(0.0, (now_ms - oldest_ms) / 1000)
+    seconds = 0.0
+    if records and oldest_ms is not None and oldest_ms >= 0:
+        seconds = max(0.0, (now_ms - meant_ms(oldest_ms)) / 1000)
     known = records > 0 or one.at_end or one.partition in ends
     return SourceLag(*one.partition, records, seconds, known)

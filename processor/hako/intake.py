@@ -17,6 +17,7 @@ from processor.hako.changes import Change, Sent, Table, key_of, read_change
 from processor.hako.sent import sent_write
 from processor.letters.letter import letter_head
 from processor.letters.resolutions import NEWER_ACCEPTED, How, Resolution
+from processor.moments import meant_ms
 from processor.records import HeaderName, Record
 from processor.send.kafka_thread.written import Write
 from processor.send.pending import Ended, Pending
@@ -42,7 +43,7 @@ class Intake:
                 record.key,
                 value,
                 rank=_rank(record),
-                at_ms=max(record.timestamp_ms, 0),
+                at_ms=max(meant_ms(record.timestamp_ms), 0),
             )
         except BadRecord as bad:
             return bad

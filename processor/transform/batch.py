@@ -18,6 +18,7 @@ from typing import Final, assert_never
 
 from processor.errors import BadRecord, Fatal
 from processor.letters.letter import Refusal, letter_headers
+from processor.order_keys import KeyKind, mismatch, read_key, unreadable
 from processor.records import (
     HeaderName,
     IgnoredReason,
@@ -112,7 +113,7 @@ class Decider:
         """One source record, whole. Raises `RegistryOutage` and `StateCorrupt`, both before anything is decided."""
         bytes_in = _bytes_in(record)
         if record.value is None:
-            self._erase(record, state, batch)
+            self._erase(record, state, batch, now_ms)
         else:
             try:
                 event = self._decoded(record)
@@ -145,15 +146,17 @@ class Decider:
         if not event.order_id:
             raise BadRecord(Stage.DECODE, Reason.UNDECODABLE, "order_id is empty: it names no order")
         if record.key != event.order_id.encode():
-            raise BadRecord(
-                Stage.TRANSFORM, Reason.KEY_MISMATCH, "the record's key is not the UTF-8 order ID of its value"
-            )
+            raise BadRecord(Stage.TRANSFORM, Reason.KEY_MISMATCH, mismatch(record.key, event.order_id))
         return event
 
-    def _erase(self, record: Record, state: KeyedState, batch: Batch) -> None:
-        """A record without a value: the order is forgotten, and nothing is sent."""
+    def _erase(self, record: Record, state: KeyedState, batch: Batch, now_ms: int) -> None:
+        """A record without a value: the order is forgotten, and nothing is sent. Somebody's data has to go, so a key
+        that names no order as it should is refused, and never counted as if that had been done."""
         order_id = _order_id(record.key)
         known = None if order_id is None else state.get(order_id)
+        if known is None and (read := read_key(record.key)).kind is not KeyKind.PLAIN:
+            self._refuse(record, Stage.TRANSFORM, Reason.KEY_MISMATCH, unreadable(read), batch, now_ms)
+            return
         reason = IgnoredReason.ERASURE_UNKNOWN
         if order_id is not None and known is not None:
             reason = IgnoredReason.ERASED

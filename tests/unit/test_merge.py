@@ -51,6 +51,26 @@ def test_equal_timestamps_go_in_the_order_of_the_topics() -> None:
     assert [topic for topic, _ in taken(made)] == list(TOPICS)
 
 
+def test_stamps_in_seconds_count_as_those_seconds() -> None:
+    """As milliseconds they lie in 1970: 150 events would all come before the order that they wait for."""
+    made = merging()
+    made.offer(
+        [
+            record("placed", 0, 1_790_000_000_500),
+            *(record("fulfilled", offset, 1_790_000_000 + offset) for offset in range(3)),
+            record("cancelled", 0, 1_790_000_001_500_000),
+        ],
+        ends(*TOPICS, at=1),
+    )
+    assert taken(made) == [
+        ("fulfilled", 0),
+        ("placed", 0),
+        ("fulfilled", 1),
+        ("cancelled", 0),
+        ("fulfilled", 2),
+    ]
+
+
 def test_a_topic_that_has_more_at_the_broker_is_waited_for() -> None:
     made = merging()
     made.offer([record("fulfilled", 0, 20)], ends("cancelled"))

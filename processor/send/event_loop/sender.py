@@ -43,6 +43,7 @@ import structlog
 
 from processor.interfaces import Clock
 from processor.letters.holds import Hold
+from processor.moments import PLAUSIBLE_MS_MIN
 from processor.records import EntryId, OrderId, Reason, http_reason
 from processor.send.destination import Destination, EntryT, Key
 from processor.send.event_loop.breaker import Admission
@@ -389,7 +390,8 @@ class Sender(Generic[EntryT]):
             case Delivered():
                 for pending in parcel.entries:
                     self._end(pending, verdict, now_ms)
-                    self._tally.latencies_s.append(max(now_ms - pending.occurred_at_ms, 0) / 1000)
+                    if pending.occurred_at_ms >= PLAUSIBLE_MS_MIN:  # one stamp in seconds, and the sum is worth nothing
+                        self._tally.latencies_s.append(max(now_ms - pending.occurred_at_ms, 0) / 1000)
                 self._witness.accepted += len(parcel.entries)
                 self._lanes.finish(parcel, now_s, delivered=True)
             case Rejected():

@@ -34,6 +34,7 @@ import structlog
 
 from processor.errors import BadRecord, BrokerOutage, RegistryOutage, Unusable
 from processor.interfaces import Clock, Consumer, Producer, Reader
+from processor.moments import meant_ms
 from processor.records import Position, Record, TopicPartition
 from processor.send.destination import EntryT
 from processor.send.handover import Assigned, CaughtUp, Halt, Handover, Lost, Released, Stop, Turns, Withdrawn
@@ -408,7 +409,7 @@ class SendRole(Generic[EntryT]):
             records = len(assignment.offsets) + max(ends.get(where, 0) - (position or 0), 0)
             oldest = assignment.offsets.oldest()
             record = oldest.record if isinstance(oldest, Pending) else oldest
-            seconds = 0.0 if record is None else max(now_ms - record.timestamp_ms, 0) / 1000
+            seconds = 0.0 if record is None else max(now_ms - meant_ms(record.timestamp_ms), 0) / 1000
             remaining = self._takeover.remaining(assignment) + self._catch_up.remaining(assignment)
             held, known = self._loop.held_orders(assignment.epoch), records > 0 or where in ends
             lags.append(PartitionLag(*where, records, seconds, held, remaining, known))

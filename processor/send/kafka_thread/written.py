@@ -14,6 +14,7 @@ from processor.errors import BadRecord
 from processor.letters.holds import Hold, encode_hold
 from processor.letters.letter import Refusal, letter_headers
 from processor.letters.resolutions import Resolution, encode_resolution, resolution_key
+from processor.moments import meant_ms
 from processor.records import EntryType, Headers, OutboxEntry, Position, Reason, Record, Stage
 from processor.send.pending import Ended
 from processor.verdicts import Delivered, Rejected
@@ -59,7 +60,7 @@ def receipt(ended: Ended[OutboxEntry], delivered: Delivered, topic: str) -> Writ
         delivered.status,
         pending.attempts,
         ended.at_ms,
-        ended.at_ms - pending.occurred_at_ms,
+        ended.at_ms - meant_ms(pending.occurred_at_ms),
     )
     return Write(topic, record.partition, record.key, _JSON.encode(value), [], 0)
 

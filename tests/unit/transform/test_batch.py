@@ -8,6 +8,7 @@ import pytest
 from processor.errors import BadRecord, Fatal, RegistryOutage, StateCorrupt
 from processor.hakuna import Api
 from processor.letters.letter import letter_head
+from processor.order_keys import mismatch
 from processor.records import (
     Headers,
     IgnoredReason,
@@ -151,6 +152,9 @@ def test_a_key_that_is_not_the_order_id_is_a_mismatch(key: bytes | None) -> None
     desk.take(placed(product("l")), key=key)
     assert desk.letters == [Reason.KEY_MISMATCH]
     assert not desk.batch.touched
+    head = letter_head(Record("dead", 3, 0, 0, None, None, desk.batch.outgoing[0].headers))
+    assert head is not None
+    assert head.message == mismatch(key, ORDER)
 
 
 @pytest.mark.parametrize("field", ["event_id", "order_id"])
@@ -203,9 +207,46 @@ def test_an_erasure_lets_parked_events_go_with_the_order() -> None:
     assert desk.state.get(ORDER) is None
 
 
-@pytest.mark.parametrize("key", [None, b"\xff", b"ord-2"])
-def test_an_erasure_that_finds_no_order_is_only_counted_as_such(key: bytes | None) -> None:
-    """A key that is no text names no order, not even one whose ID is what a careless decoder would make of it."""
+BAD_KEYS = {
+    "no key at all": None,
+    "a key of no bytes": b"",
+    "a Confluent Avro string of schema 7, order ord-1": b"\x00\x00\x00\x00\x07\x0aord-1",
+    "a JSON string, order ord-1": b'"ord-1"',
+    "a JSON object, order ord-1": b'{"order_id":"ord-1"}',
+    "UTF-16 text, order ord-1": "ord-1".encode("utf-16"),
+    "text with blanks or marks around it, order ord-1": b"ord-1 ",
+    "3 bytes that are no UTF-8": b"\xff\xfe\xfd",
+}
+
+
+@pytest.mark.parametrize("what", BAD_KEYS)
+def test_an_erasure_under_a_key_that_is_no_order_id_is_a_letter_and_erases_nothing(what: str) -> None:
+    """Its order, with name and e-mail, stays where it is: somebody has to hear of that."""
+    desk = Desk()
+    desk.state.stage(ORDER, after(placed(product("l"))))
+    desk.commit()
+    desk.take(None, key=BAD_KEYS[what])
+    (letter,) = desk.batch.outgoing
+    assert (letter.key, letter.value) == (BAD_KEYS[what], None)
+    head = letter_head(Record("dead", 3, 0, 0, None, None, letter.headers))
+    assert head is not None
+    assert (head.stage, head.reason) == ("transform", "key_mismatch")
+    assert head.message.startswith(f"the record's key is {what}; it has to be the order ID as plain UTF-8: ")
+    assert not desk.batch.ignored
+    assert not desk.batch.touched
+
+
+def test_an_order_whose_id_looks_like_json_is_erased_by_just_that_key() -> None:
+    desk = Desk()
+    desk.state.stage(OrderId('"ord-1"'), after(placed(product("l"))))
+    desk.commit()
+    desk.take(None, key=b'"ord-1"')
+    assert desk.batch.outgoing == []
+    assert list(desk.state.changes()) == [(b'"ord-1"', None)]
+
+
+@pytest.mark.parametrize("key", [b"ord-2", b"ORD-1"])
+def test_an_erasure_that_finds_no_order_is_only_counted_as_such(key: bytes) -> None:
     desk = Desk()
     for order_id in ("", "\ufffd"):
         desk.state.stage(OrderId(order_id), after(placed(product("l"))))
