@@ -84,6 +84,7 @@ class RecordingMeter:
         self.latest: Gauges | None = None
         self.lags: Sequence[PartitionLag] = ()
         self.quota_wait_s = 0.0
+        self.latencies_s: list[float] = []
         self.stopped_by_the_guard = False
 
     def requests(self, destination: str, requests: Requests) -> None:
@@ -92,6 +93,7 @@ class RecordingMeter:
         for code, count in requests.error_codes.items():
             self.error_codes[code] = self.error_codes.get(code, 0) + count
         self.quota_wait_s += requests.quota_wait_s
+        self.latencies_s += requests.latencies_s
 
     def gauges(self, destination: str, gauges: Gauges) -> None:
         self.latest = gauges

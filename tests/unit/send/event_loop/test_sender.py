@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from processor.config import Quota
@@ -51,6 +52,21 @@ def test_an_entry_is_posted_with_its_headers_and_its_receipt_knows_the_event(sid
     assert headers["Hakuna-Version"] == "v1.2"
     assert headers["Content-Type"] == "application/json"
     assert headers["User-Agent"] == "test/1"
+
+
+def test_a_stamp_in_seconds_never_comes_into_the_latency(sides: Any) -> None:
+    """One record of 1970 makes a sum of 1.8e9 seconds."""
+    side = sides(answers())
+    (pending,) = side.give("a")
+    in_seconds = [
+        msgspec.structs.replace(pending, entry_id=f"s{number}", order_id=f"s{number}", occurred_at_ms=occurred_at_ms)
+        for number, occurred_at_ms in enumerate((side.clock.now_ms() // 1000, -1, 0))
+    ]
+    side.handover.give(in_seconds)
+    side.run_for(3.0)
+    assert len(side.endings) == 4
+    (latency_s,) = side.meter.latencies_s
+    assert 0 <= latency_s < 1
 
 
 def test_orders_go_side_by_side_and_the_entries_of_one_after_another(sides: Any) -> None:
