@@ -227,6 +227,12 @@ def prefix(text: str) -> str:
     return text
 
 
+def one_line(text: str) -> str:
+    if not text.isprintable() or len(text) > 200:
+        raise ValueError("at most 200 printable characters")
+    return text
+
+
 def host_port(text: str) -> str:
     if not all(part.strip() for part in text.split(",")):
         raise ValueError("brokers such as kafka-1:9092,kafka-2:9092")
@@ -465,6 +471,13 @@ class Settings:
         "0.5",
         "share",
         "More dead letters than this among the last 1,000 records stop the role",
+    )
+    operator: str = setting(
+        "PROCESSOR_OPERATOR",
+        one_line,
+        "",
+        "text",
+        "Who it was, on record, where a command is not given `--by`; the user and host without it",
     )
     http_transport: HttpTransport = setting(
         "PROCESSOR_HTTP_TRANSPORT",

@@ -114,12 +114,14 @@ def test_a_letter_that_is_refused_five_times_has_one_set_of_headers_and_is_kept_
     messages = with_shop.letters()
     first, follower = messages[0], messages[1]
     for number in range(1, 4):
-        told = with_shop.command("replay", "--output", "json", code=1)
+        told = with_shop.command("replay", "--everything", "--output", "json", code=1)
         assert "too many came back" in told
         assert with_shop.count(Topic.HAKUNA_DEAD_LETTERS) == 2 + 2 * number
-    assert "it was replayed as often as --max-replays allows" in with_shop.command("replay", "--dry-run")
+    assert "it was replayed as often as --max-replays allows" in with_shop.command(
+        "replay", "--everything", "--dry-run"
+    )
     for _ in range(2):
-        with_shop.command("replay", "--max-replays", "9", "--output", "json", code=1)
+        with_shop.command("replay", "--everything", "--max-replays", "9", "--output", "json", code=1)
 
     messages = with_shop.letters()
     last, last_follower = messages[-2], messages[-1]
@@ -139,7 +141,7 @@ def test_a_letter_that_is_refused_five_times_has_one_set_of_headers_and_is_kept_
     assert with_shop.held() == {b"ord-1"}
 
     with_shop.script(refused_countries=frozenset())
-    with_shop.command("replay", "--max-replays", "9")
+    with_shop.command("replay", "--everything", "--max-replays", "9")
     assert with_shop.told("ord-1") == ["order_placed", fulfilled_at(1)]
     with_shop.place("ord-2", country="de")
     with_shop.fulfil("ord-1", 2)
@@ -416,6 +418,23 @@ def test_letters_of_other_tools_are_listed_and_go_back_where_they_came_from(shop
         ]  # fmt: skip
 
 
+def test_a_plan_names_every_order_and_says_that_nobody_reads_what_will_be_sent(shop: MakeShop) -> None:
+    with_shop = shop()
+    record = Record("hakuna.outbox", 0, 1, PLACED_MS, b"k", b"v", [])
+    refusal = Refusal(stage=Stage.SEND, reason="http_400", message="", group="g", failed_ms=PLACED_MS)
+    headers = letter_headers(record, refusal)
+    write_letters(
+        with_shop.space, Topic.HAKUNA_DEAD_LETTERS, 30, lambda number: [*headers, ("entry-id", b"%d" % number)]
+    )
+    plan = ("replay", "--everything", "--topic", "hakuna.dead-letters", "--as-sent", "--dry-run")
+    (told,) = with_shop.command(*plan, "--output", "json")
+    assert sorted(told["order_ids"]) == sorted(f"ord-{number}" for number in range(30))
+    assert told["unread"] == [with_shop.space.name(Topic.OUTBOX)]
+    out, _ = with_shop.start(*plan).communicate(timeout=60)
+    assert "30 letters of 30 orders will be sent again" in out
+    assert f"nobody reads {with_shop.space.name(Topic.OUTBOX)}" in out
+
+
 def test_what_cannot_be_done_is_said_in_one_sentence_and_nothing_is_half_done(shop: MakeShop) -> None:
     with_shop = shop()
     name = with_shop.space.name(Topic.HAKUNA_DEAD_LETTERS)
@@ -423,7 +442,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence_and_nothing_is_half_done(sh
     assert f"there is no topic nowhere; ours for dead letters are {with_shop.space.prefix}orders" in no_topic
     assert f"there is no letter {name}/0/3" in no_letter
     no_rate, no_time, no_filter = with_shop.side_by_side(
-        ("replay", "--rate", "0"), ("list", "--since", "noon"), ("discard", "--reason", "x"), code=1
+        ("replay", "--everything", "--rate", "0"), ("list", "--since", "noon"), ("discard", "--reason", "x"), code=1
     )
     assert "at 0 letters a second nothing would be sent" in no_rate
     assert "is not a time such as" in no_time

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from processor.cli.dead_letters.desk import Desk
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Says what it would do, and does nothing.")
+_everything = click.option("--everything", is_flag=True, help="Every open letter, without any filter.")
+_by = click.option("--by", metavar="NAME", help="Who you are, on record; PROCESSOR_OPERATOR without it.")
 
 
 @click.group("dead-letters", short_help="lists, shows, replays and discards what was refused")
@@ -93,7 +95,9 @@ def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str
     metavar="FILE",
     help="A JSON merge patch for the selected letters, which are otherwise as sent.",
 )
+@_everything
 @_dry_run
+@_by
 @click.option("--canary", type=click.IntRange(0), default=10, show_default=True, help="Letters that go first, alone.")
 @click.option(
     "--stop-on-error-share",
@@ -111,7 +115,9 @@ def replay(
     filters: Filters,
     mode: str | None,
     edit: Path | None,
+    everything: bool,
     dry_run: bool,
+    by: str | None,
     canary: int,
     stop_on_error_share: float,
     rate: float | None,
@@ -127,6 +133,7 @@ def replay(
     \b
     hakuna-processor dead-letters replay --reason location_unsupported --since 24h --canary 20 --rate 5
     """
+    _need_some(filters, everything=everything)
     patch = _patch(edit)
     if patch is not None and mode == "rebuild":
         raise click.UsageError("--edit changes the stored bytes, so it does not go with --rebuild")
@@ -136,7 +143,7 @@ def replay(
             param_hint="--rate",
         )
     silence_s = _duration(wait_max, "--wait-max")
-    with closing(_desk(env_file)) as desk:
+    with closing(_desk(env_file, by)) as desk:
         from processor.cli.dead_letters.desk import letters_s
         from processor.cli.dead_letters.runs import finish, refuse_resolved, run, stopped_early
         from processor.operate.replay.campaign import Task
@@ -172,7 +179,7 @@ def replay(
                 paced_by=paced_by,
                 silence_s_max=silence_s,
             )
-            reports.append(run(desk, clients, task, content, dry_run=dry_run))
+            reports.append(run(desk, clients, task, content, dry_run=dry_run, output=output))
             if stopped_early(reports[-1]):
                 break
         finish(reports, output)
@@ -181,21 +188,29 @@ def replay(
 @command.command("discard")
 @filters(letters=-1, reason_option="--letter-reason")
 @click.option("--reason", "text", required=True, metavar="TEXT", help="Why it needs nobody any more; kept on record.")
-@click.option("--everything", is_flag=True, help="Every open letter, without any filter.")
+@_everything
 @_dry_run
+@_by
 @output_option
 @env_file
-def discard(filters: Filters, text: str, everything: bool, dry_run: bool, output: str, env_file: Path | None) -> None:
+def discard(
+    filters: Filters,
+    text: str,
+    everything: bool,
+    dry_run: bool,
+    by: str | None,
+    output: str,
+    env_file: Path | None,
+) -> None:
     """Puts letters aside without sending them, on record. What waits behind them stays, unless it is selected too.
 
     \b
     hakuna-processor dead-letters discard hakuna.dead-letters/3/17 --reason "cancelled by hand in the console"
     """
-    if not filters.any and not everything:
-        raise click.UsageError("name letters or a filter, or say --everything")
+    _need_some(filters, everything=everything)
     if not text.strip():
         raise click.UsageError("--reason must say something: it is all that is left of the decision")
-    with closing(_desk(env_file)) as desk:
+    with closing(_desk(env_file, by)) as desk:
         from processor.cli.dead_letters.runs import finish, refuse_resolved, run
         from processor.operate.replay.campaign import Task
 
@@ -216,7 +231,7 @@ def discard(filters: Filters, text: str, everything: bool, dry_run: bool, output
             )
             for field in map(desk.field, topics)
         ]
-        finish([run(desk, clients, task, dry_run=dry_run) for task in tasks], output)
+        finish([run(desk, clients, task, dry_run=dry_run, output=output) for task in tasks], output)
 
 
 @command.command("abandon")
@@ -291,7 +306,12 @@ def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, 
         console().print(table(columns, rows))
 
 
-def _desk(file: Path | None) -> Desk:
+def _need_some(filters: Filters, *, everything: bool) -> None:
+    if not filters.any and not everything:
+        raise click.UsageError("name letters or a filter, or say --everything")
+
+
+def _desk(file: Path | None, by: str | None = None) -> Desk:
     settings = cluster_settings_or_exit(file)
     from processor.cli.dead_letters.desk import Desk
     from processor.config import LogLevel
@@ -299,7 +319,7 @@ def _desk(file: Path | None) -> Desk:
 
     # On a terminal a person reads the bar and the sentences, and log lines would tear it apart.
     logs.configure(settings.log_format, LogLevel.ERROR if sys.stderr.isatty() else settings.log_level)
-    return Desk(settings)
+    return Desk(settings, by)
 
 
 def _patch(file: Path | None) -> dict[str, Any] | None:

@@ -93,7 +93,7 @@ class ClusterOffsets:
 class Desk:
     """Mutable: `_open` closes the clients that were opened; `step` is told of every reading (a count on a terminal)."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, by: str | None = None) -> None:
         self.settings = settings
         self.clock = SystemClock()
         self.client_id = re.sub(r"[^A-Za-z0-9._-]", "-", f"dead-letters-{_who()}-{os.getpid()}")
@@ -102,7 +102,7 @@ class Desk:
         self.offsets = ClusterOffsets(self.admin, self._members)
         self.step: Callable[[int], None] = lambda _records: None
         self.resolutions = settings.topic(Topic.RESOLUTIONS)
-        self.by = _who()
+        self.by = by or settings.operator or _who()
         self._exclusive: Exclusive | None = None
         self._open: list[Callable[[], None]] = []
 
@@ -178,6 +178,10 @@ class Desk:
             route=route,
             ranks={settings.topic(topic): rank for rank, topic in enumerate(ORDER_TOPICS)},
         )
+
+    def is_read(self, group: str) -> bool:
+        """Whether anybody is in this group. Raises `BrokerOutage`, `Fatal`."""
+        return bool(self._members.members(group))
 
     def tells(self, field: Field) -> str | None:
         """The topic that tells of what was taken."""

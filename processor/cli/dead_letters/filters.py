@@ -6,7 +6,7 @@ import functools
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from processor.operate.replay.selection import Selection
 
 Command = Callable[..., Any]
+
+EVERYTHING: Final = "--everything"
+"""What is said in place of a filter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,7 @@ class Filters:
 
     def given(self, verb: str, *more: str) -> str:
         """The command in the words that select."""
-        return shlex.join([verb, *self.words(), *more])
+        return shlex.join([verb, *(self.words() if self.any else [EVERYTHING]), *more])
 
     def resolved(self, desk: Desk) -> tuple[list[str], Selection]:
         """The dead-letter topics that are meant, and the letters of theirs. Raises `Refused`."""

@@ -7,8 +7,9 @@ missing half way leaves letters sent and their orders held.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -50,6 +51,9 @@ def say_refused(lacks: Collection[str]) -> None:
         click.echo(f"  it would be refused: this user may not {one}", err=True)
 
 
+Tell = Callable[[str], object]
+"""Where a plan goes."""
+
 ORDERS_NAMED: Final = 5
 LETTERS_NAMED: Final = 5
 """Letters that stay, named one by one; JSON has more of them."""
@@ -67,26 +71,30 @@ def refuse_resolved(desk: Desk, clients: Clients, selection: Selection) -> None:
 
 
 def run(
-    desk: Desk, clients: Clients, task: Task, content: Content = as_sent, *, dry_run: bool
+    desk: Desk, clients: Clients, task: Task, content: Content = as_sent, *, dry_run: bool, output: str
 ) -> Report | Summary | None:
     """One topic's letters. A summary where nothing was to be done but say so; None where nothing fits."""
     done = "sent again" if task.discard is None else "put aside"
+    # A dry run's plan is what was asked for; before a run it is a word on the way.
+    tell = partial(click.echo, err=not dry_run or output == "json")
     with closing(Campaign(task, clients, content)) as campaign:
         with counting(desk, f"{task.field.letters}: letters"):
-            summary = campaign.begin()
+            summary = campaign.begin(name_all=dry_run)
         if not campaign.has_work:
-            _say_stays(summary)
-            click.echo(f"{task.field.letters}: no open letter fits that could be {done}", err=True)
+            _say_stays(summary, tell)
+            tell(f"{task.field.letters}: no open letter fits that could be {done}")
             return summary if dry_run or summary.stays else None
-        say(summary, done)
+        say(summary, done, tell)
         targets = campaign.targets()
-        groups = [task.groups[topic] for topic in targets if topic in task.groups]
-        lacks = lacking(desk, to_resolve(task.field, targets), dict.fromkeys(groups))
-        if dry_run:
-            say_refused(lacks)
-            return summary
-        if lacks:
+        groups = {topic: task.groups[topic] for topic in targets if topic in task.groups}
+        lacks = lacking(desk, to_resolve(task.field, targets), dict.fromkeys(groups.values()))
+        if lacks and not dry_run:
             raise refused(lacks)
+        say_refused(lacks)
+        unread = {} if lacks else {topic: group for topic, group in groups.items() if not desk.is_read(group)}
+        say_unread(unread, tell)
+        if dry_run:
+            return msgspec.structs.replace(summary, unread=tuple(unread))
         with Bar() as bar:
             return campaign.execute(bar.show, bar.stopped)
 
@@ -121,7 +129,17 @@ def _counts(value: dict[str, int]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in value.items())
 
 
-def say(summary: Summary, done: str) -> None:
+def say_unread(unread: Mapping[str, str], tell: Tell) -> None:
+    """`unread`: the topics that letters go to, each with the group that has no member."""
+    for topic, group in unread.items():
+        role = group.rpartition(".")[2]
+        tell(
+            f"nobody reads {topic}: the group {group} has no member. What is sent waits there, and nothing is heard of "
+            f"it, until the role is started (`hakuna-processor run --role {role}`)"
+        )
+
+
+def say(summary: Summary, done: str, tell: Tell) -> None:
     words = [f"{summary.topic}: {many(summary.goes, 'letter')} of {many(summary.orders, 'order')} will be {done}"]
     if summary.of_which_follow:
         words.append(f"{summary.of_which_follow} of them wait behind the selected ones")
@@ -130,18 +148,18 @@ def say(summary: Summary, done: str) -> None:
         words.append(f"{length(summary.seconds)} or longer at {summary.rate_s:g} a second{paced_by}")
     if summary.resumed:
         words.insert(0, f"{summary.replay_id} goes on")
-    click.echo("; ".join(words), err=True)
+    tell("; ".join(words))
     if summary.order_ids:
         named = ", ".join(summary.order_ids[:ORDERS_NAMED])
         more = summary.orders - min(len(summary.order_ids), ORDERS_NAMED)
-        click.echo(f"  orders: {printable(named)}{f' and {more:,} more' if more > 0 else ''}", err=True)
+        tell(f"  orders: {printable(named)}{f' and {more:,} more' if more > 0 else ''}")
     if summary.held_orders:
-        click.echo(f"  {summary.held_orders:>8}  of the orders are held: what comes live of them goes behind", err=True)
+        tell(f"  {summary.held_orders:>8}  of the orders are held: what comes live of them goes behind")
     for reason, count in summary.reasons.items():
-        click.echo(f"  {count:>8}  {printable(reason)}", err=True)
+        tell(f"  {count:>8}  {printable(reason)}")
     for why, count in summary.superseded.items():
-        click.echo(f"  {count:>8}  superseded: {why}", err=True)
-    _say_stays(summary)
+        tell(f"  {count:>8}  superseded: {why}")
+    _say_stays(summary, tell)
 
 
 def many(count: int, what: str) -> str:
@@ -156,8 +174,8 @@ def length(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3600:.1f} h"
 
 
-def _say_stays(summary: Summary) -> None:
+def _say_stays(summary: Summary, tell: Tell) -> None:
     for why, count in summary.stays.items():
-        click.echo(f"  {count:>8}  stay: {printable(why)}", err=True)
+        tell(f"  {count:>8}  stay: {printable(why)}")
     for letter in summary.letters[:LETTERS_NAMED]:
-        click.echo(f"            {printable(letter)}", err=True)
+        tell(f"            {printable(letter)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -44,7 +45,8 @@ def _words(kind: Kind, facts: Mapping[str, Any]) -> str:
         case Kind.HOLD:
             return f"later entries wait behind {facts['entry_id']} ({facts['reason']})"
         case Kind.RESOLUTION:
-            return _joined(f"{facts['letter']} {facts['how']} by {facts['by']}", facts["reason"], _replay(facts))
+            edit = "" if facts.get("edit") is None else f"edited: {json.dumps(facts['edit'], ensure_ascii=False)}"
+            return _joined(f"{facts['letter']} {facts['how']} by {facts['by']}", facts["reason"], edit, _replay(facts))
         case Kind.STATE:
             return _state(facts)
 

@@ -29,6 +29,7 @@ from processor.letters.masking import masked, masked_message
 from processor.letters.resolutions import Resolution, decode_resolution, letter_of
 from processor.moments import iso
 from processor.operate.order.gather import Found
+from processor.operate.replay.copies import replay_of
 from processor.records import HeaderName, IgnoredReason, Position, Record, TopicPartition
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform.order_state import OrderState, Standing
@@ -159,7 +160,7 @@ class _Telling:
                 facts["said"] = self._shown(
                     {name: at for name, at in value.items() if name not in ("event_id", "order_id")}
                 )
-            yield Happening(_time(record), Kind.EVENT, facts)
+            yield Happening(self._written_ms(record), Kind.EVENT, facts)
 
     def _value(self, topic: Topic, record: Record) -> Mapping[str, Any] | None:
         if record.value is None or topic not in self._fields or self._unread is not None:
@@ -219,7 +220,15 @@ class _Telling:
             **_replay(record),
             "body": self._shown(_json(record)),
         }
-        return Happening(_time(record), Kind.ENTRY, facts)
+        return Happening(self._written_ms(record), Kind.ENTRY, facts)
+
+    def _written_ms(self, record: Record) -> int | None:
+        """When a record was written: a copy that a replay made bears its original's time, and was written when that
+        was noted."""
+        of = replay_of(record)
+        resolution = None if of is None else self._resolved.get(of)
+        written_ms = _time(record)
+        return written_ms if resolution is None else max(written_ms or 0, resolution.at_ms)
 
     def _answered(self, record: Record) -> tuple[Became, str | None]:
         if (facts := self._letter_of(record)) is not None:
@@ -296,6 +305,7 @@ class _Telling:
             "replay_id": resolution.replay_id or None,
             "replay_count": resolution.replay_count,
             "entry_id": resolution.entry_id or None,
+            "edit": None if resolution.edit is None else self._shown(resolution.edit),
         }
         return Happening(resolution.at_ms, Kind.RESOLUTION, facts)
 

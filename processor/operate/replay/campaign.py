@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 UNPACED_S: Final = 1e6
 """Letters a second where nothing is sent: what is only noted down needs no pace."""
+EVERYTHING: Final = " --everything"
 EXAMPLES_MAX: Final = 20
 """Letters and orders that a summary names one by one."""
 
@@ -86,7 +87,8 @@ class Task:
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What will be done, in letters. `stays` and `superseded` by why; `letters` are examples of those that stay,
-    `order_ids` the orders whose turn comes first."""
+    `order_ids` the orders whose turn comes first, of a dry run all. `unread`: the topics that letters go to and nobody
+    reads."""
 
     topic: str
     replay_id: str
@@ -103,6 +105,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     rate_s: float
     paced_by: str
     seconds: float
+    unread: tuple[str, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,8 +146,9 @@ class Campaign:
 
     # ---- before anything is done ------------------------------------------------------------------------------------
 
-    def begin(self) -> Summary:
-        """Reads and plans. Raises `Refused`, `BrokerOutage`. Changes nothing."""
+    def begin(self, *, name_all: bool = False) -> Summary:
+        """Reads and plans, and changes nothing; `name_all`: the summary names every order. Raises `Refused`,
+        `BrokerOutage`."""
         task, clients = self._task, self._clients
         found = unfinished(clients, task.field)
         if found is not None:
@@ -178,11 +182,12 @@ class Campaign:
             by=task.by,
             follow_from=_by_topic(self._follow_from),
         )
-        return self._summary(replay_id)
+        return self._summary(replay_id, None if name_all else EXAMPLES_MAX)
 
     def _check_same(self, found: Run) -> None:
         task = self._task
-        if found.given != task.given:
+        # Until there was `--everything`, a run without a filter was noted without it.
+        if found.given.replace(EVERYTHING, "") != task.given.replace(EVERYTHING, ""):
             raise Refused(
                 f"an earlier run on {found.topic} is not finished ({found.replay_id}, by {found.by}): go on with it by "
                 f"`hakuna-processor dead-letters {found.given}`, or give it up with "
@@ -230,7 +235,7 @@ class Campaign:
                             follow[TopicPartition(topic, number)] = offset
         return follow
 
-    def _summary(self, replay_id: str) -> Summary:
+    def _summary(self, replay_id: str, orders_max: int | None) -> Summary:
         plan, task = self._plan, self._task
         goes = plan.counts[Status.GO]
         return Summary(
@@ -243,7 +248,7 @@ class Campaign:
             held_orders=plan.held_orders(),
             order_ids=tuple(
                 order_id.decode("utf-8", "replace")
-                for order_id in plan.first_orders(EXAMPLES_MAX)
+                for order_id in plan.first_orders(orders_max)
                 if not order_id.startswith(UNKEYED)
             ),
             reasons=plan.reasons(Status.GO),

@@ -359,9 +359,11 @@ class Plan:
         """Orders of the plan that are held."""
         return self._one("SELECT count(*) FROM holds")
 
-    def first_orders(self, limit: int) -> list[bytes]:
-        """The orders whose turn comes first, by their letters' key."""
-        rows = self._db.execute("SELECT order_id FROM orders ORDER BY turn, partition LIMIT ?", (limit,))
+    def first_orders(self, limit: int | None) -> list[bytes]:
+        """The orders whose turn comes first, by their letters' key; None: all of them."""
+        rows = self._db.execute(
+            "SELECT order_id FROM orders ORDER BY turn, partition LIMIT ?", (-1 if limit is None else limit,)
+        )
         return [row[0] for row in rows]
 
     def has(self, order: OrderKey) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from processor.cli import main
-from processor.cli.dead_letters.runs import say
+from processor.cli.dead_letters.runs import say, say_unread
 from processor.operate.replay.campaign import Summary
 
 SUMMARY = Summary(
@@ -29,10 +29,10 @@ SUMMARY = Summary(
 )
 
 
-def test_the_plan_names_what_goes_which_orders_how_long_and_what_stays(capsys: pytest.CaptureFixture[str]) -> None:
-    say(SUMMARY, "sent again")
-    said = capsys.readouterr().err
-    assert said.splitlines() == [
+def test_the_plan_names_what_goes_which_orders_how_long_and_what_stays() -> None:
+    said: list[str] = []
+    say(SUMMARY, "sent again", said.append)
+    assert said == [
         "hakuna.dead-letters: 3,000 letters of 2,988 orders will be sent again; 12 of them wait behind the selected "
         "ones; 2.1 h or longer at 0.4 a second (20% of the quota 120/60s, live traffic goes first)",
         "  orders: ord-0, ord-1, ord-2, ord-3, ord-4 and 2,983 more",
@@ -44,16 +44,30 @@ def test_the_plan_names_what_goes_which_orders_how_long_and_what_stays(capsys: p
     ]
 
 
-def test_one_letter_is_one_letter(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_letter_is_one_letter() -> None:
     one = msgspec.structs.replace(SUMMARY, goes=1, orders=1, order_ids=("ord-7",), of_which_follow=0, seconds=2.5)
-    say(one, "sent again")
-    said = capsys.readouterr().err
-    assert "1 letter of 1 order will be sent again; 2.5 s or longer at 0.4 a second" in said
-    assert "  orders: ord-7\n" in said
+    said: list[str] = []
+    say(one, "sent again", said.append)
+    assert "1 letter of 1 order will be sent again; 2.5 s or longer at 0.4 a second" in said[0]
+    assert "  orders: ord-7" in said
+
+
+def test_a_topic_that_nobody_reads_is_named_with_what_to_start() -> None:
+    said: list[str] = []
+    say_unread({"p.hakuna.outbox": "p.hakuna-processor.send"}, said.append)
+    assert said[0].startswith("nobody reads p.hakuna.outbox: the group p.hakuna-processor.send has no member.")
+    assert "`hakuna-processor run --role send`" in said[0]
+
+
+@pytest.mark.parametrize("verb", [("replay",), ("replay", "--dry-run"), ("discard", "--reason", "x")])
+def test_every_letter_is_meant_only_where_it_is_said(verb: tuple[str, ...]) -> None:
+    said = CliRunner().invoke(main, ["dead-letters", *verb])
+    assert said.exit_code == 1
+    assert "name letters or a filter, or say --everything" in said.output
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf"])
 def test_a_rate_at_which_nothing_would_be_sent_is_refused_with_what_to_say_instead(rate: str) -> None:
-    said = CliRunner().invoke(main, ["dead-letters", "replay", "--rate", rate])
+    said = CliRunner().invoke(main, ["dead-letters", "replay", "--everything", "--rate", rate])
     assert said.exit_code == 1
     assert "say how many, or leave it out (a fifth of the quota)" in said.output

@@ -254,6 +254,26 @@ def test_a_copy_that_was_replayed_has_an_end_of_its_own() -> None:
     assert [one for one, _ in became(known, Kind.ENTRY)] == ["dead_lettered", "delivered"]
 
 
+def test_a_replayed_entry_stands_after_its_refusal_and_an_edit_with_its_patch() -> None:
+    """Its record bears the time of the one that was refused."""
+    source = event(Topic.PLACED, 0, "e0")
+    refused = entry(0, source)
+    its_letter = letter(Topic.HAKUNA_DEAD_LETTERS, 0, refused)
+    replayed: Headers = [("replay-id", b"r1"), ("replay-of", str(its_letter.position).encode())]
+    copy = entry(5, source, headers=replayed)
+    known = found(OUTBOX=[refused, copy], HAKUNA_DEAD_LETTERS=[its_letter])
+    patch = {"payload": {"billing_address": {"country": "at", "city": "Wien"}}}
+    resolution = Resolution(how=How.REPLAYED, at_ms=T + 30, by="ada", replay_id="r1", edit=patch)
+    known.resolutions = [
+        Record(Topic.RESOLUTIONS, 0, 0, T, resolution_key(its_letter.position), encode_resolution(resolution), [])
+    ]
+    told = tell(known, FIELDS, personal=False)
+    assert [one.kind for one in told] == [Kind.ENTRY, Kind.DEAD_LETTER, Kind.ENTRY, Kind.RESOLUTION]
+    _, _, words = line(told[-1], "")
+    assert 'by ada; edited: {"payload": {"billing_address": {"country": "at", "city": "•••"}}}' in words
+    assert "Wien" in line(tell(known, FIELDS, personal=True)[-1], "")[2]
+
+
 # ---- all of it -------------------------------------------------------------------------------------------------------
 
 
