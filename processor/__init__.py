@@ -20,7 +20,8 @@ Beside them:
     topics.py        TOPICS, and what `topics create` will do
     errors.py        what is done about what
     interfaces.py    the seams
-    verdicts.py      what an answer means, and what a server says of when to come back
+    verdicts/        what an answer means, what its body says, and when a server says that it may be asked again
+    credentials.py   the header in which an API's key is sent
     merge.py         source partitions become one sequence in time; sources.py: how far each of them is
     watch.py         progress, and how long none is fine
     moments.py       times as a person writes them

@@ -1,19 +1,21 @@
 """What Hako answers, as a verdict; and what a refusal means for objects that may be there already, or not yet. Pure.
 
-    POST    400, 409, 422: it may be there already  ─► PUT      inventory, 404: what it names is unknown ─► it waits
-    PUT     404 or 400: it may not be there         ─► POST
-    DELETE  404: it is gone                         ─► that is what was wanted
+    a level that names what was not accepted  ─► it waits, whatever 4xx it is
+    POST    400, 404, 409, 410, 422: it may be there already  ─► PUT
+    PUT     the same: it may not be there                     ─► POST
+    DELETE  404: it is gone                                   ─► that is what was wanted
     both verbs refused: an array is split; of a single object it is a dead letter, with the answer that says more
 
 Hako's reference names no status and no form of an error, so the verb is tried whichever of the likely ones came, and
-nothing is read out of its text. An array is all accepted or all refused: it changes its verb as a whole once, for
-most often all of it was told before (a restart that forgot), and is split after that. It waits as a whole a few times
-before it is split to find the one object that has nothing to stand on.
+nothing is read out of its text but what the dead letter keeps. HTML and redirects are not Hako's at all and are
+doubted whole; a refusal without JSON is doubted when no other verb is left. An array is all accepted or all refused:
+it changes its verb as a whole once, for most often all of it was told before (a restart that forgot), and is split
+after that. It waits as a whole a few times before it is split to find the one object that has nothing to stand on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -24,18 +26,25 @@ from processor.verdicts import (
     OTHERWISE,
     Answer,
     Delivered,
+    Denied,
+    Doubted,
+    KeyRefused,
     NoAnswer,
     Otherwise,
     Rejected,
     RetryLater,
     RetryReason,
     Verdict,
+    described,
     pause_after_success,
     unless_final,
 )
+from processor.verdicts.bodies import ERROR_CODE_CHARS_MAX, Body, read
 
 UNSURE: Final = frozenset({400, 404, 409, 410, 422})
 """Refusals that the other verb may not meet."""
+TOO_LARGE: Final = 413
+"""Speaks of the array's size, whatever is in it."""
 ARRAY_TRIALS_MAX: Final = 3
 """How often an array waits for what it names before it is split: at a start, what it names is usually on its way."""
 WAIT_MS_MIN: Final = 600_000
@@ -46,48 +55,89 @@ MESSAGE_CHARS_MAX: Final = 500
 _GONE: Final = (404, 410)
 
 
-class _Error(msgspec.Struct, gc=False):
-    message: object = None
-    error: object = None
-
-
-_ERROR: Final = msgspec.json.Decoder(_Error)
+_CODES: Final = ("error_code", "errorCode", "code", "type", "name")
+"""Fields in which APIs name an error."""
 
 
 def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
     """Total: every status, every body, every way to have no answer."""
     if isinstance(answer, Answer) and 200 <= answer.status < 300:
-        return Delivered(answer.status, None, pause_after_success(answer.headers, now_ms))
+        if answer.body and (doubted := _page_or_error(answer)) is not None:
+            return doubted
+        pause_s = pause_after_success(answer.headers, now_ms) if answer.headers else None
+        return Delivered(answer.status, None, pause_s)
     undecided = unless_final(answer, now_ms)
     if isinstance(undecided, RetryLater) and undecided.reason is RetryReason.IN_PROGRESS:
         undecided = None  # 409 here: Hako knows no idempotency, so it speaks of the object
     if undecided is not None:
         return undecided
     assert isinstance(answer, Answer)
-    reason = http_reason(answer.status)
-    return Rejected(reason, f"Hako refused it: HTTP {answer.status}", answer.status, None, _said(answer.body))
+    body = read(answer.body, answer.headers)
+    rejected, words = _rejected(answer, body), described(answer, body)
+    match answer.status:
+        case 401:
+            return KeyRefused(401, words)
+        case 403:
+            return KeyRefused(403, words) if body.json else Denied(rejected, words)
+        case status if status < 400 or body.html:
+            return Doubted(status, rejected, words)
+        case status if not body.json:
+            return Doubted(status, rejected, words, whole=False)
+        case _:
+            return rejected
+
+
+def _page_or_error(answer: Answer) -> Doubted | None:
+    """What a gateway says instead of an accepted array. Hako echoes the array: nothing that begins so is read."""
+    if answer.body[:1] == b"[":
+        return None
+    body = read(answer.body, answer.headers)
+    if not (body.html or body.envelope):
+        return None
+    return Doubted(answer.status, _rejected(answer, body), described(answer, body))
+
+
+def _rejected(answer: Answer, body: Body) -> Rejected:
+    code, said = _said(body.value)
+    message = f"Hako refused it: HTTP {answer.status}"
+    if not said and body.words:
+        message += f"; it said: {body.words}"
+    return Rejected(http_reason(answer.status), message, answer.status, body.code or code, said)
 
 
 def reconsidered(
-    changes: Sequence[Change], rejected: Rejected, now_ms: int, park_for_ms: int
+    changes: Sequence[Change],
+    rejected: Rejected,
+    now_ms: int,
+    park_for_ms: int,
+    grounded: Callable[[Change], bool],
 ) -> Rejected | Delivered | Otherwise:
-    """What becomes of an array that was refused. Says in each change what is to be tried next."""
+    """What becomes of an array that was refused. Says in each change what is to be tried next. `grounded` is true if
+    what a level names was accepted, as far as is known here."""
     first = changes[0]
     status = rejected.http_status
     assert status is not None, "a refusal without an answer"
+    level = first.table is Table.INVENTORY and first.verb is not Verb.DELETE
     if status not in UNSURE:
+        if level and status != TOO_LARGE and not all(map(grounded, changes)):
+            return _unknown(changes, rejected, now_ms, park_for_ms)
         return rejected
     if first.verb is Verb.DELETE:
         return Delivered(status) if status in _GONE and len(changes) == 1 else rejected
-    if first.table is Table.INVENTORY and first.verb is Verb.POST and status in _GONE:
-        return _unknown(changes, rejected, now_ms, park_for_ms)
-    other = Verb.PUT if first.verb is Verb.POST else Verb.POST
     before = first.refused
+    if level and (
+        (first.verb is Verb.POST and status in _GONE) or (before is not None and not all(map(grounded, changes)))
+    ):
+        return _unknown(changes, rejected if before is None else _telling(before, rejected), now_ms, park_for_ms)
+    other = Verb.PUT if first.verb is Verb.POST else Verb.POST
     for change in changes:
         change.verb = other
         change.refused = rejected if before is None else None
-    if before is None:
-        return OTHERWISE
+    return OTHERWISE if before is None else _telling(before, rejected)
+
+
+def _telling(before: Rejected, rejected: Rejected) -> Rejected:
+    """Of the refusals of both verbs the one that says more."""
     return rejected if before.http_status in _GONE else before
 
 
@@ -111,11 +161,25 @@ def _unknown(changes: Sequence[Change], rejected: Rejected, now_ms: int, park_fo
     return OTHERWISE
 
 
-def _said(body: bytes) -> tuple[str, ...]:
-    """Hako's own words, for the dead letter."""
-    try:
-        error = _ERROR.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ()
-    said = error.message if error.message is not None else error.error
-    return (said[:MESSAGE_CHARS_MAX],) if isinstance(said, str) and said else ()
+def _said(value: object) -> tuple[str | None, tuple[str, ...]]:
+    """Hako's own code and words, for the dead letter, wherever they stand."""
+    outer = value[0] if isinstance(value, list) and value else value
+    levels = [outer.get("error"), *_first(outer.get("errors")), outer] if isinstance(outer, dict) else []
+    code: str | None = None
+    words: str | None = None
+    for level in levels:
+        if isinstance(level, str):
+            words = words or level
+        if not isinstance(level, dict):
+            continue
+        for name in _CODES:
+            if code is None and isinstance(level.get(name), str | int) and level[name]:
+                code = str(level[name])[:ERROR_CODE_CHARS_MAX]
+        message = level.get("message")
+        if isinstance(message, str) and message:
+            return code, (message[:MESSAGE_CHARS_MAX],)
+    return code, (words[:MESSAGE_CHARS_MAX],) if words else ()
+
+
+def _first(errors: object) -> list[object]:
+    return errors[:1] if isinstance(errors, list) else []

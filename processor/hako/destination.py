@@ -6,10 +6,10 @@ below the 100 kB that a web framework's body parser usually takes.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from processor.credentials import BASIC, AuthHeader
 from processor.hako import answers
 from processor.hako.changes import Change, array
 from processor.verdicts import Answer, Delivered, NoAnswer, Otherwise, Rejected, Verdict
@@ -20,23 +20,26 @@ _Request = tuple[str, str, bytes, _RawHeaders]
 
 @dataclass(frozen=True, slots=True)
 class Hako:
-    """`park_for_ms` is how long a level may wait for its item or warehouse."""
+    """`park_for_ms` is how long a level may wait for its item or warehouse; `grounded` is true if both were accepted,
+    as far as is known here."""
 
     user_agent: str
     parcel_entries_max: int
     parcel_bytes_max: int
     linger_s: float
     park_for_ms: int
+    grounded: Callable[[Change], bool]
+    auth: AuthHeader = BASIC
     name: str = "hako"
     error_codes: frozenset[str] = frozenset()
     supersedes: bool = True
 
     def headers(self, key: str) -> _RawHeaders:
-        """The key is the user name; there is no password."""
         return (
-            (b"Authorization", b"Basic " + base64.b64encode(key.encode("ascii") + b":")),
+            self.auth.field(key),
             (b"Content-Type", b"application/json"),
             (b"Accept", b"application/json"),
+            (b"Accept-Encoding", b"identity"),
             (b"User-Agent", self.user_agent.encode("ascii")),
         )
 
@@ -51,7 +54,11 @@ class Hako:
     def reconsidered(
         self, entries: Sequence[Change], rejected: Rejected, now_ms: int
     ) -> Rejected | Delivered | Otherwise:
-        return answers.reconsidered(entries, rejected, now_ms, self.park_for_ms)
+        return answers.reconsidered(entries, rejected, now_ms, self.park_for_ms, self.grounded)
+
+    @property
+    def sent_as(self) -> str:
+        return str(self.auth)
 
     def holds(self, reason: str) -> bool:
         """The next value of an object is whole by itself, and is tried."""

@@ -139,6 +139,19 @@ class SentObjects:
         value = self._store.get(_key(epoch, key))
         return None if value is None else _SENT.decode(value)
 
+    def grounded(self, change: Change) -> bool:
+        """True if what a level names was accepted and is not deleted, by all that this worker knows: from its own
+        records, or because the level itself was accepted. What belongs to another worker's partitions is not known."""
+        named = [self._found(parent) for parent in change.parents]
+        if any(sent is not None and sent.gone for sent in named):
+            return False
+        level = self._found(change.key) if None in named else None
+        return None not in named or (level is not None and not level.gone)
+
+    def _found(self, key: str) -> Sent | None:
+        """In whichever of the open partitions it is."""
+        return next((sent for epoch in self._epochs if (sent := self.sent(epoch, key)) is not None), None)
+
     def accepted(self, epoch: int, key: str, sent: Sent) -> None:
         self._keep(epoch, key, sent)
 

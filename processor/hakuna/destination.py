@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+from processor.credentials import BEARER, AuthHeader
 from processor.hakuna import answers, feed
 from processor.records import EntryType, OutboxEntry, Reason
 from processor.verdicts import Answer, NoAnswer, Rejected, Verdict
@@ -34,6 +35,7 @@ class HakunaEvents:
 
     version: str
     user_agent: str
+    auth: AuthHeader = BEARER
     name: str = "hakuna"
     error_codes: frozenset[str] = answers.ERROR_CODES
     entry_types: frozenset[EntryType] = frozenset(EntryType) - {EntryType.ORDER}
@@ -43,7 +45,7 @@ class HakunaEvents:
     supersedes: bool = False
 
     def headers(self, key: str) -> _RawHeaders:
-        return _headers(key, self.version, self.user_agent)
+        return _headers(self.auth, key, self.version, self.user_agent)
 
     def request(self, entries: Sequence[OutboxEntry]) -> _Request:
         (entry,) = entries
@@ -60,6 +62,10 @@ class HakunaEvents:
         """An event is told in one way."""
         return rejected
 
+    @property
+    def sent_as(self) -> str:
+        return str(self.auth)
+
     def holds(self, reason: str) -> bool:
         """`cancel_decline` is an answer, not a fault: the order goes on."""
         return reason != Reason.CANCEL_DECLINE
@@ -74,13 +80,14 @@ class HakunaFeed:
     parcel_entries_max: int
     parcel_bytes_max: int
     linger_s: float
+    auth: AuthHeader = BEARER
     name: str = "hakuna"
     error_codes: frozenset[str] = answers.ERROR_CODES
     entry_types: frozenset[EntryType] = frozenset({EntryType.ORDER})
     supersedes: bool = True
 
     def headers(self, key: str) -> _RawHeaders:
-        return _headers(key, self.version, self.user_agent)
+        return _headers(self.auth, key, self.version, self.user_agent)
 
     def request(self, entries: Sequence[OutboxEntry]) -> _Request:
         if len(entries) == 1:
@@ -100,16 +107,21 @@ class HakunaFeed:
         """An order is told in one way."""
         return rejected
 
+    @property
+    def sent_as(self) -> str:
+        return str(self.auth)
+
     def holds(self, reason: str) -> bool:
         """A newer snapshot is whole by itself, and is tried."""
         return False
 
 
-def _headers(key: str, version: str, user_agent: str) -> _RawHeaders:
+def _headers(auth: AuthHeader, key: str, version: str, user_agent: str) -> _RawHeaders:
     return (
-        (b"Authorization", b"Bearer " + key.encode("ascii")),
+        auth.field(key),
         (b"Content-Type", b"application/json"),
         (b"Accept", b"application/json"),
+        (b"Accept-Encoding", b"identity"),
         (b"Hakuna-Version", version.encode("ascii")),
         (b"User-Agent", user_agent.encode("ascii")),
     )

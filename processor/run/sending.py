@@ -194,12 +194,14 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
     )
     stores.wipe(HOLDS_STORE)  # what was sent is read again, for the partitions that are ours then
     client_id = f"hakuna-processor-hako-{stores.worker}"
+    memory = SentObjects(stores.open(HOLDS_STORE))
     destination = Hako(
         user_agent=f"hakuna-processor/{build()[0]}",
         parcel_entries_max=settings.hako_batch_max,
         parcel_bytes_max=settings.hako_batch_bytes_max,
         linger_s=min(HAKO_LINGER_S_MAX, 2 * quota.window_s / quota.requests),
         park_for_ms=round(settings.park_for_s * 1000),
+        grounded=memory.grounded,
     )
     meter = PrometheusSendMeter(Role.HAKO, restores)
     handover: Handover[Change] = Handover()
@@ -210,7 +212,6 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
     )
     if tracing is not None:
         transport = tracing.transport(transport)
-    memory = SentObjects(stores.open(HOLDS_STORE))
     sender = Sender(
         SenderSettings(
             base_url=settings.hako_base_url,

@@ -49,6 +49,10 @@ class Destination(Protocol[EntryContra]):
     def headers(self, key: str) -> RawHeaders:
         """What all requests have in common, the authorization among it."""
 
+    @property
+    def sent_as(self) -> str:
+        """The header and scheme of the authorization, without the key."""
+
     def request(self, entries: Sequence[EntryContra]) -> Request:
         """The same entries make the same request, however often, unless they were reconsidered in between."""
 

@@ -49,6 +49,7 @@ NOUNS = {
     "placements",
     "merge",
     "sources",
+    "credentials",
 }
 KAFKA = {"Record", "Headers", "Position", "TopicPartition"}
 """What knows of Kafka among the nouns."""
@@ -65,6 +66,8 @@ PURE = (
     "hako/kinds",
     "hako/parked",
     "verdicts",
+    "credentials",
+    "send/event_loop/retries",
     "transform/rules",
     "transform/units",
     "merge",

@@ -4,9 +4,11 @@ sender.py     the loop
 lanes.py      one FIFO per order ID; the parcels that are ready, that wait, that are split
 gatherer.py   what hands parcels to the loop: lanes, or Hako's gathering
 gate.py       what holds a whole destination: its pause, its breaker, its key, its limit
-breaker.py    closed, open, half open: for a destination that is down, and for a key that is refused
+doubt.py      answers that are not the API's: a gateway, a login page
+breaker.py    closed, open, half open: for a destination that is down, a key that is refused, a doubt
 limit.py      without a quota: how many requests at once
 pace.py       the quota, by slots of partitions, over any number of workers; what replays may take of it
-poison.py     5xx on one entry while others pass
+retries.py    what becomes of a request that was not taken: another attempt, or the end of it
+poison.py     what one entry alone is answered while others pass
 endpoint.py   the seam to HTTP
 """

@@ -6,7 +6,7 @@
 
 The seam is httpx's transport interface, called directly: what stands behind it is chosen by the composition
 root. A transport that can do without a task for each request says so by having `exchange`. Of an answer the
-sender reads the status, at most 64 KiB of the body, and the few headers that are advice. Advice on an accepted
+sender reads the status, at most 64 KiB of the body, and the few headers that the verdicts read. Advice on an accepted
 request is read now and then only: a server whose quota is used up says so on every answer.
 
 Owned by the sender's event loop. Not chosen: `httpx.AsyncClient` (129 µs a request over a transport that does
@@ -24,10 +24,13 @@ import httpx
 
 from processor.interfaces import Clock
 from processor.send.destination import RawHeaders, Request
-from processor.verdicts import ADVICE_HEADERS, BODY_BYTES_MAX, NO_HEADERS, Answer, NoAnswer
+from processor.verdicts import BODY_BYTES_MAX, NO_HEADERS, Answer, NoAnswer, is_kept
+from processor.verdicts.bodies import strange
 
 _LOOK_EVERY_S: Final = 0.02
 _TROUBLE_CHARS_MAX: Final = 300
+_HEADERS_MAX: Final = 64
+_HEADER_CHARS_MAX: Final = 64 * 1024
 _METHODS_AND_PATHS_MAX: Final = 64
 """Paths are constants of a destination; one made from data would fill memory with templates."""
 
@@ -149,15 +152,15 @@ class Endpoint:
         except Exception as error:
             return self.no_answer(error)
         status = response.status_code
-        if self._is_advice_due(status):
-            return Answer(status, _advice(response.headers), content)
+        if strange(content) or self._is_advice_due(status):
+            return Answer(status, _kept(response.headers.raw), content)
         return Answer(status, NO_HEADERS, content)
 
     def answer(self, status: int, head: list[bytes], body: bytes) -> Answer:
         """By `exchange`."""
-        if self._is_advice_due(status):
+        if strange(body) or self._is_advice_due(status):
             assert self._direct is not None
-            return Answer(status, _advice(httpx.Headers(self._direct.fields(head))), body)
+            return Answer(status, _kept(self._direct.fields(head)), body)
         return Answer(status, NO_HEADERS, body)
 
     def no_answer(self, error: Exception) -> NoAnswer | Exception:
@@ -192,8 +195,15 @@ def no_answer(error: Exception) -> NoAnswer | None:
     return None
 
 
-def _advice(headers: httpx.Headers) -> Mapping[str, str]:
-    return {name: value for name, value in headers.items() if name in ADVICE_HEADERS} or NO_HEADERS
+def _kept(fields: RawHeaders) -> Mapping[str, str]:
+    """What the verdicts read; a header that stands several times is its values on lines of their own."""
+    kept: dict[str, str] = {}
+    for raw, value in fields:
+        name = raw.decode("latin-1").lower()
+        if is_kept(name) and len(kept) < _HEADERS_MAX:
+            text = value.decode("latin-1")
+            kept[name] = f"{kept[name]}\n{text}"[:_HEADER_CHARS_MAX] if name in kept else text
+    return kept or NO_HEADERS
 
 
 async def _read(response: httpx.Response) -> bytes:

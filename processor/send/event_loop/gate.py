@@ -1,19 +1,23 @@
 """gate: what holds a whole destination, as opposed to one entry.
 
-    a pause          it asked for one (429, `Retry-After`, a quota that is used up): nothing goes until then
-    the circuit      refusals in a row of different orders: one probe at a time, with backoff
-    the key          401 or 403: it is read again at once and every second; one probe at a time, at once when
-    it changed the limit        how many requests at once (`limit.py`)
+    a pause       it asked for one (429, `Retry-After`, a quota that is used up): nothing goes until then
+    the circuit   refusals in a row of different orders: one probe at a time, with backoff
+    the key       401, or 403 of everything: it is read again at once and every second; one probe at a time, at
+                  once when it changed
+    the doubt     answers that are not the API's (`doubt.py`): one probe at a time, with backoff
+    the limit     how many requests at once (`limit.py`)
 
-Each answer is heard once, by `heard`, before anybody looks at its entries. Nothing here touches an entry.
+Each answer is heard once, by `heard`, before anybody looks at its entries. Nothing here touches an entry. What the
+answers that hold it said is kept, for the log (at once and once a minute), `/readyz` and `/status`.
 
 Owned by the sender's event loop.
 
-How long to wait by our own judgement: exponential, full jitter. Pure.
+How long to wait by our own judgement: exponential, full jitter (`backoff_s`). Pure.
 """
 
 from __future__ import annotations
 
+from math import inf
 from random import Random
 from typing import Final, assert_never
 
@@ -21,18 +25,23 @@ import structlog
 
 from processor.send.destination import Key
 from processor.send.event_loop.breaker import ROW, Admission, Breaker
+from processor.send.event_loop.doubt import Doubt
 from processor.send.event_loop.limit import Limit
 from processor.send.meter import BreakerState
 from processor.send.settings import SenderSettings
-from processor.verdicts import WAIT_S_MAX, Delivered, KeyRefused, Rejected, RetryLater, RetryReason, Verdict
-
-
-def backoff_s(failures: int, first_s: float, s_max: float, random: Random) -> float:
-    """Anything from 0 to `first_s` doubled for each failure after the first, at most `s_max`: those that
-    failed together do not come back together."""
-    assert failures >= 1
-    return random.uniform(0.0, min(first_s * 2.0 ** min(failures - 1, 30), s_max))
-
+from processor.verdicts import (
+    WAIT_S_MAX,
+    Answer,
+    Delivered,
+    Denied,
+    Doubted,
+    KeyRefused,
+    Rejected,
+    RetryLater,
+    RetryReason,
+    Verdict,
+    words_of,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -42,18 +51,34 @@ PAUSE_JITTER_S_MAX: Final = 1.0
 CIRCUIT_FIRST_S: Final = 0.5
 KEY_PROBE_FIRST_S: Final = 1.0
 KEY_PROBE_S_MAX: Final = 60.0
+SAY_S: Final = 60.0
+"""How often the log says again what holds the destination."""
+UNAVAILABLE: Final = 503
+"""What nginx says to more requests than it lets through; a share of it cuts the limit as 429 does."""
 
 
 _ALL: Final = Admission.ALL
 
 
-class Gate:
-    """Mutable. `_hindered` says that something may hold the destination, so that `admits` has to look;
-    `opens_s` is when time alone may open it (None: it does not); `paused_until_s` is the pause; `_pauses`
-    counts pauses since something passed; `key` counts the keys used so far; `halted` is for good."""
+def backoff_s(failures: int, first_s: float, s_max: float, random: Random) -> float:
+    """Anything from 0 to `first_s` doubled for each failure after the first, at most `s_max`: those that
+    failed together do not come back together."""
+    assert failures >= 1
+    return random.uniform(0.0, min(first_s * 2.0 ** min(failures - 1, 30), s_max))
 
-    def __init__(self, name: str, settings: SenderSettings, source: Key, random: Random) -> None:
+
+class Gate:
+    """`sent_as` is the header and scheme of the key, for the complaint.
+
+    Mutable. `_hindered` says that something may hold the destination, so that `admits` has to look;
+    `opens_s` is when time alone may open it (None: it does not); `paused_until_s` is the pause; `_pauses`
+    counts pauses since something passed; `key` counts the keys used so far; `halted` is for good; `_said` is the last
+    answer that was none of the API's acceptance, or why there was none, and `_say_s` when the log may say it again;
+    `accepted_s` is when something was accepted last."""
+
+    def __init__(self, name: str, settings: SenderSettings, source: Key, random: Random, sent_as: str) -> None:
         self._name = name
+        self._sent_as = sent_as
         self._source = source
         self._random = random
         self._backoff_s_max = settings.backoff_s_max
@@ -62,6 +87,10 @@ class Gate:
         self._limit = Limit(settings.in_flight_max, random)
         self._circuit = Breaker(ROW, CIRCUIT_FIRST_S, settings.backoff_s_max, random)
         self._credentials = Breaker(1, KEY_PROBE_FIRST_S, KEY_PROBE_S_MAX, random)
+        self._doubt = Doubt(settings.backoff_s_max, random)
+        self._said: Answer | str | None = None
+        self._say_s = -inf
+        self.accepted_s = -inf
         self._hindered = False
         self._pauses = 0
         self.opens_s: float | None = None
@@ -93,6 +122,36 @@ class Gate:
         return self._credentials.state is not BreakerState.CLOSED
 
     @property
+    def doubted(self) -> bool:
+        """True while answers that are not the API's hold the destination."""
+        return self._doubt.holds
+
+    @property
+    def trouble(self) -> str | None:
+        """What was answered last, or why nothing was, in masked words; None while nothing holds the destination."""
+        if not (self.key_refused or self.doubted or self._circuit.state is not BreakerState.CLOSED):
+            return None
+        said = self._said
+        return words_of(said) if isinstance(said, Answer) else said
+
+    @property
+    def standstill(self) -> str | None:
+        """Why nothing but probes goes out, in words for `/readyz`; None while the API itself answers: that it is busy
+        or has a fault is nobody's to mend here."""
+        trouble = self.trouble
+        words = "" if trouble is None else f": {trouble}"
+        if self.key_refused:
+            return f"the key is refused; replace it, it is read again every second (sent as `{self._sent_as}`){words}"
+        if self.doubted:
+            return (
+                "what answers is not the API but a gateway, a proxy, a login page or another address; "
+                f"nothing is rejected{words}"
+            )
+        if isinstance(self._said, str) and self._circuit.state is not BreakerState.CLOSED:
+            return f"no answer can be had{words}"
+        return None
+
+    @property
     def is_open(self) -> bool:
         """Whether nothing holds the destination, as far as was seen last."""
         return not self._hindered
@@ -107,7 +166,7 @@ class Gate:
             self.opens_s = self.paused_until_s
             return Admission.NONE
         admission = Admission.ALL
-        for breaker in (self._credentials, self._circuit):
+        for breaker in (self._credentials, self._circuit, self._doubt.breaker):
             admitted = breaker.admits(now_s)
             if admitted is Admission.NONE:
                 self.opens_s = breaker.until_s if breaker.state is BreakerState.OPEN else None
@@ -121,6 +180,7 @@ class Gate:
         """The one request that `admits` allowed goes out."""
         self._circuit.probe()
         self._credentials.probe()
+        self._doubt.breaker.probe()
 
     def halt(self) -> None:
         self.halted = self._hindered = True
@@ -140,68 +200,126 @@ class Gate:
     # ---- what an answer says of the destination -----------------------------------------------------------
 
     def heard(
-        self, verdict: Verdict, order_id: str, key: int, probe: bool, seconds: float, in_flight: int, now_s: float
+        self,
+        verdict: Verdict,
+        order_id: str,
+        key: int,
+        probe: bool,
+        seconds: float,
+        in_flight: int,
+        now_s: float,
+        said: Answer | str | None = None,
     ) -> None:
-        """An answer to a request that was sent with `key`, about `order_id` (of an array the first)."""
+        """An answer to a request that was sent with `key`, about `order_id` (of an array the first). `said` is the
+        answer, or why there is none."""
         if probe and key != self.key:  # sent with the key before this one: it proves nothing of today's
             self._credentials.unclear(now_s)
             self._credentials.hurry()
         match verdict:
             case Delivered() | Rejected():
-                if self._limited:
-                    self._limit.answered(seconds, in_flight, now_s)
-                self._pauses = 0
-                if self._circuit.passed():
-                    log.info("the destination takes requests again", destination=self._name)
-                if key == self.key and self._credentials.passed():
-                    log.info("the key is accepted again", destination=self._name)
-                if isinstance(verdict, Delivered) and verdict.pause_s is not None:
-                    self._pause(verdict.pause_s, now_s)
+                self._passed(verdict, key, seconds, in_flight, now_s)
             case RetryLater():
+                self._said = said
                 self._refused(verdict, order_id, probe, seconds, now_s)
             case KeyRefused():
+                self._said = said
                 self._circuit.passed()
+                if probe:
+                    self._doubt.breaker.unclear(now_s)
                 if key == self.key:
                     self._key_refused(verdict, order_id, probe, now_s)
+            case Doubted():
+                self._said = said
+                self._circuit.passed()
+                if probe:
+                    self._credentials.unclear(now_s)
+                self._doubt_it(order_id, probe, now_s)
+            case Denied():
+                raise AssertionError("weighed before it is heard")
             case _:
                 assert_never(verdict)
 
     def unheard(self, probe: bool, now_s: float) -> None:
-        """A request was given up by ourselves: that says nothing, but a probe is to be made again."""
+        """A request was given up by ourselves, or its answer is no verdict yet: that says nothing, but a probe is to be
+        made again."""
         if probe:
             self._circuit.unclear(now_s)
             self._credentials.unclear(now_s)
+            self._doubt.breaker.unclear(now_s)
+
+    def _passed(self, verdict: Delivered | Rejected, key: int, seconds: float, in_flight: int, now_s: float) -> None:
+        accepted = type(verdict) is Delivered
+        if accepted:
+            self.accepted_s = now_s
+        if self._limited:
+            self._limit.answered(seconds, in_flight, now_s)
+        self._pauses = 0
+        if self._circuit.passed():
+            log.info("the destination takes requests again", destination=self._name)
+        if self._doubt.passed(accepted):
+            log.info("the API itself answers again", destination=self._name)
+        if key == self.key and self._credentials.passed():
+            log.info("the key is accepted again", destination=self._name)
+        if isinstance(verdict, Delivered) and verdict.pause_s is not None:
+            self._pause(verdict.pause_s, now_s)
 
     def _refused(self, verdict: RetryLater, order_id: str, probe: bool, seconds: float, now_s: float) -> None:
         if probe:
             self._credentials.unclear(now_s)
+            self._doubt.breaker.unclear(now_s)
         if verdict.reason is RetryReason.IN_PROGRESS or verdict.reason is RetryReason.TOO_EARLY:
             self._circuit.passed()  # about this entry: the destination is well
             return
-        if verdict.pauses_destination or verdict.reason is RetryReason.TIMEOUT:
+        busy = verdict.status == UNAVAILABLE or verdict.reason in (RetryReason.TIMEOUT, RetryReason.DENIED)
+        if verdict.pauses_destination or busy:
             self._limit.refused(seconds, now_s)
         if verdict.pauses_destination:
             self._pause(verdict.after_s, now_s)
         if self._circuit.refused(order_id, now_s, probe):
             self._hindered = True
+            self._say_s = -inf
+        if self._circuit.state is not BreakerState.CLOSED and self._may_say(now_s):
             log.warning(
                 "the destination is held after refusals in a row",
                 destination=self._name,
                 reason=verdict.reason.value,
                 status=verdict.status,
+                said=self.trouble,
+            )
+
+    def _doubt_it(self, order_id: str, probe: bool, now_s: float) -> None:
+        if self._doubt.doubted(order_id, now_s, probe):
+            self._hindered = True
+            self._say_s = -inf
+        if self.doubted and self._may_say(now_s):
+            log.error(
+                "what answers is not the API: nothing but probes is sent and nothing is rejected until it answers "
+                "itself; look at the base URL, the proxy and the gateway before it",
+                destination=self._name,
+                said=self.trouble,
             )
 
     def _key_refused(self, verdict: KeyRefused, order_id: str, probe: bool, now_s: float) -> None:
         changed = self.reread_key()
         self._hindered = True
         if self._credentials.refused(order_id, now_s, probe):
+            self._say_s = -inf
+        if self._may_say(now_s):
             log.error(
                 "the key is refused: nothing is sent until it is accepted again, the key is read again every second",
                 destination=self._name,
                 status=verdict.status,
+                sent_as=self._sent_as,
+                said=verdict.words,
             )
         if changed:
             self._credentials.hurry()
+
+    def _may_say(self, now_s: float) -> bool:
+        if now_s < self._say_s:
+            return False
+        self._say_s = now_s + SAY_S
+        return True
 
     def _pause(self, after_s: float | None, now_s: float) -> None:
         if after_s is None:

@@ -1,10 +1,13 @@
-"""Poison: one entry that crashes the server, told from a server that is down.
+"""Poison: one entry that is refused for itself, told from a destination that is down.
 
 A 5xx counts against an entry only when others have been accepted since its last one: so an outage convicts
 nobody. The entry is poison when at least ten count, over at least `poison_after`, and that many in a row
 cannot be bad luck: with the share of fresh requests of others that failed in the meantime as the odds, it
 must be less likely than one in a million. A server that fails every second request is thus given twenty, one
-that fails nine in ten 130.
+that fails nine in ten 130. The same for a 403 that is nobody else's, from three on.
+
+A doubted answer (of a gateway, a login page) is the entry's own as soon as no other entry is answered so: at its
+second time when others were accepted in between, or when it alone has been sent for a while.
 
 Fresh are requests for an entry's first time or two. What has failed more often does not testify: it may be
 poison itself, and two poisonous orders must not acquit each other.
@@ -17,9 +20,19 @@ from __future__ import annotations
 from math import log
 from typing import Final
 
+from processor.verdicts import RetryReason
+
 TIMES_MIN: Final = 10
 CHANCE_MAX: Final = 1e-6
 FRESH_TIMES: Final = 2
+DENIED_TIMES_MIN: Final = 3
+"""A 403 is an answer, where a 5xx may be anything."""
+OWN_TIMES: Final = 2
+OWN_S: Final = 2.0
+"""A gateway that is being replaced answers nonsense for a moment, and others pass meanwhile."""
+ALONE_TIMES: Final = 3
+ALONE_S: Final = 10.0
+"""Where nothing else is sent that could tell."""
 
 
 class Witness:
@@ -33,29 +46,40 @@ class Witness:
 
 
 class Suspicion:
-    """The 5xx of one parcel. Mutable: `times` counts those that count; the others are what the witness said
-    at the first one and at the last."""
+    """The refusals of one parcel for one reason. Mutable: `seen` counts them, `times` those that count; the others are
+    what the witness said at the first one and at the last."""
 
-    __slots__ = ("_accepted_first", "_accepted_last", "_failed_first", "_first_s", "times")
+    __slots__ = ("_accepted_first", "_accepted_last", "_failed_first", "_first_s", "reason", "seen", "times")
 
-    def __init__(self, witness: Witness, now_s: float) -> None:
-        self.times = 1
+    def __init__(self, reason: RetryReason, witness: Witness, now_s: float) -> None:
+        self.reason = reason
+        self.times = self.seen = 1
         self._first_s = now_s
         self._accepted_first = self._accepted_last = witness.accepted
         self._failed_first = witness.failed
 
     def again(self, witness: Witness) -> None:
-        """Another 5xx."""
+        """Another one."""
+        self.seen += 1
         if witness.accepted > self._accepted_last:
             self.times += 1
         self._accepted_last = witness.accepted
 
-    def is_proven(self, witness: Witness, now_s: float, poison_after_s: float) -> bool:
-        if self.times < TIMES_MIN or now_s - self._first_s < poison_after_s:
+    def is_proven(self, witness: Witness, now_s: float, after_s: float, times_min: int) -> bool:
+        if self.times < times_min or now_s - self._first_s < after_s:
             return False
-        accepted = witness.accepted - self._accepted_first
-        failed = witness.failed - self._failed_first
-        return self.times >= times_beyond_chance(accepted, failed)
+        return self.times >= self._beyond_chance(witness)
+
+    def is_own(self, witness: Witness, now_s: float) -> bool:
+        """True if an answer that may be a gateway's is given to this entry alone."""
+        alone = witness.failed - self._failed_first <= FRESH_TIMES - 1  # its own second time
+        lasts_s = now_s - self._first_s
+        if self.times >= OWN_TIMES and lasts_s >= OWN_S:
+            return alone or self.times >= self._beyond_chance(witness)
+        return alone and self.seen >= ALONE_TIMES and lasts_s >= ALONE_S
+
+    def _beyond_chance(self, witness: Witness) -> float:
+        return times_beyond_chance(witness.accepted - self._accepted_first, witness.failed - self._failed_first)
 
 
 def times_beyond_chance(accepted: int, failed: int) -> float:

@@ -13,6 +13,8 @@ it looks is dealt with in one go, when all of it has been read.
     Rejected        end, and hold their order; an array is split
     RetryLater      wait: what the server says, else our backoff    pauses if it says so; its breaker counts
     KeyRefused      go back                                         the key is read again, and probed with backoff
+    Denied          the key's, the rate's or their own, as what else was accepted tells (`retries.py`)
+    Doubted         wait; end where no other gets the same          held where others get it, and probed with backoff
 
 Owned by the event loop. The Kafka thread speaks to it through the hand-over; `why`, `status`, `standstills`
 and `has_enough` may be called from any thread: they only look.
@@ -44,7 +46,7 @@ import structlog
 from processor.interfaces import Clock
 from processor.letters.holds import Hold
 from processor.moments import PLAUSIBLE_MS_MIN
-from processor.records import EntryId, OrderId, Reason, http_reason
+from processor.records import EntryId, OrderId
 from processor.send.destination import Destination, EntryT, Key
 from processor.send.event_loop.breaker import Admission
 from processor.send.event_loop.endpoint import Ended as AnsweredOrNot
@@ -53,7 +55,8 @@ from processor.send.event_loop.gate import Gate, backoff_s
 from processor.send.event_loop.gatherer import Gatherer, Memory
 from processor.send.event_loop.lanes import Lanes, LaneState, Parcel
 from processor.send.event_loop.pace import Bucket, Pace, ReplayShare
-from processor.send.event_loop.poison import FRESH_TIMES, Suspicion, Witness
+from processor.send.event_loop.poison import Witness
+from processor.send.event_loop.retries import Again, Give, count, decide, reason_of, weighed
 from processor.send.handover import (
     Assigned,
     CaughtUp,
@@ -73,12 +76,13 @@ from processor.send.settings import SenderSettings
 from processor.verdicts import (
     Answer,
     Delivered,
+    Denied,
+    Doubted,
     KeyRefused,
     NoAnswer,
     Otherwise,
     Rejected,
     RetryLater,
-    RetryReason,
     Verdict,
 )
 
@@ -91,14 +95,6 @@ REREAD_S: Final = 1.0
 HANG_S: Final = 2.0
 """How much longer than a request may take the watch waits before it gives it up: the transport is to do it
 first."""
-IN_PROGRESS_MAX: Final = 10
-"""409 says that an earlier attempt is still worked on. A server that says so for ever would hold the order
-for ever."""
-ARRAY_SERVER_ERRORS_MAX: Final = 3
-"""5xx on one array, while others pass, before it is split."""
-ARRAY_FAILURES_MAX: Final = 10
-"""The same where there are no others: one order that crashes the server would hold those beside it for ever.
-A split is no verdict, and costs an array in an outage no more than a few requests."""
 RETRY_S_MIN: Final = 0.05
 """A server that refuses and says `Retry-After: 0` would be asked as fast as it can refuse."""
 SENT_AT_ONCE_MAX: Final = 100
@@ -122,6 +118,10 @@ class DestinationStatus:
     paused_until: int | None
     limit: int
     key_refused: bool
+    doubted: bool
+    """True while what answers is not the API."""
+    trouble: str | None
+    """What was answered last, or why nothing was, while something holds the destination."""
 
 
 class GivenUp(Enum):
@@ -177,7 +177,7 @@ class Sender(Generic[EntryT]):
         self._clock = clock
         self._random = random
         self._meter = meter
-        self._gate = Gate(destination.name, settings, key, random)
+        self._gate = Gate(destination.name, settings, key, random, destination.sent_as)
         self._pace = None if settings.quota is None else Pace(settings.quota, settings.partitions_total)
         rest_s = 0.0 if self._pace is None else self._pace.rest_s
         self._replays = ReplayShare(settings.replay_share_max, self._slots, rest_s)
@@ -349,20 +349,48 @@ class Sender(Generic[EntryT]):
         self._settle(flight, now_s)
         self._tally.answered(answer, seconds)
         verdict = self._destination.verdict(answer, now_ms)
+        heard: Verdict | None = verdict
+        outcome: Verdict | Otherwise = verdict
+        said = None
+        if type(verdict) is not Delivered:
+            heard, outcome = self._reconsidered(parcel, verdict, now_s, now_ms)
+            said = self._endpoint.trouble if isinstance(answer, NoAnswer) else answer
         gate = self._gate
         key = gate.key
-        order_id = parcel.entries[0].order_id
-        gate.heard(verdict, order_id, flight.key, flight.probe, seconds, len(self._flights), now_s)
+        if heard is None:
+            gate.unheard(flight.probe, now_s)
+        else:
+            order_id = parcel.entries[0].order_id
+            gate.heard(heard, order_id, flight.key, flight.probe, seconds, len(self._flights), now_s, said)
         if key != gate.key:
             self._endpoint.use(self._destination.headers(gate.current_key()))
-        if type(verdict) is Rejected:
-            entries = [pending.entry for pending in parcel.entries]
-            self._judge(parcel, self._destination.reconsidered(entries, verdict, now_ms), now_s, now_ms)
-        else:
-            self._judge(parcel, verdict, now_s, now_ms)
+        self._judge(parcel, outcome, now_s, now_ms)
         self._flights.remove(flight)
         if self._withdrawn:
             self._release(now_s)
+
+    def _reconsidered(
+        self, parcel: Parcel[EntryT], verdict: Verdict, now_s: float, now_ms: int
+    ) -> tuple[Verdict | None, Verdict | Otherwise]:
+        """What an answer that is no acceptance means for the destination (None: nothing yet), and for the entries."""
+        verdict = weighed(verdict, parcel, self._gate.accepted_s, now_s)
+        if isinstance(verdict, Rejected):
+            entries = [pending.entry for pending in parcel.entries]
+            return verdict, self._destination.reconsidered(entries, verdict, now_ms)
+        if not isinstance(verdict, Doubted) or verdict.whole:
+            return verdict, verdict
+        entries = [pending.entry for pending in parcel.entries]
+        outcome = self._destination.reconsidered(entries, verdict.rejected, now_ms)
+        match outcome:
+            case Otherwise():
+                return None, outcome
+            case Delivered() if self._witness.accepted:
+                return verdict.rejected, outcome
+            case Rejected():
+                doubted = Doubted(verdict.status, outcome, verdict.words, whole=False)
+                return doubted, doubted
+            case _:
+                return verdict, verdict
 
     def _settle(self, flight: Flight[EntryT], now_s: float) -> None:
         """A request has ended, one way or the other: its slots rest from now on, and it counts as an attempt."""
@@ -396,10 +424,12 @@ class Sender(Generic[EntryT]):
                 self._lanes.finish(parcel, now_s, delivered=True)
             case Rejected():
                 self._reject(parcel, verdict, now_s, now_ms)
-            case RetryLater():
+            case RetryLater() | Doubted():
                 self._retry(parcel, verdict, now_s, now_ms)
             case KeyRefused() | Otherwise():
                 self._put_back(parcel, now_s, now_ms)
+            case Denied():
+                raise AssertionError("weighed before it is judged")
             case _:
                 assert_never(verdict)
 
@@ -419,65 +449,28 @@ class Sender(Generic[EntryT]):
         self._handover.report(Ended(pending, verdict, now_ms, hold))
         self._lanes.finish(parcel, now_s, delivered=False)
 
-    def _retry(self, parcel: Parcel[EntryT], verdict: RetryLater, now_s: float, now_ms: int) -> None:
-        self._tally.retries[verdict.reason] += 1
-        parcel.failures += 1
-        for pending in parcel.entries:
-            if pending.first_failed_ms is None:
-                pending.first_failed_ms = now_ms
-        match verdict.reason:
-            case RetryReason.IN_PROGRESS:
-                final = self._still_in_progress(parcel, verdict)
-            case RetryReason.SERVER_ERROR:
-                self._count_fresh(parcel)
-                final = self._poisonous(parcel, verdict, now_s)
-            case RetryReason.TIMEOUT | RetryReason.CONNECTION:
-                self._count_fresh(parcel)
-                final = None
-            case RetryReason.THROTTLED | RetryReason.TOO_EARLY:
-                final = None
+    def _retry(self, parcel: Parcel[EntryT], verdict: RetryLater | Doubted, now_s: float, now_ms: int) -> None:
+        self._tally.retries[reason_of(verdict)] += 1
+        count(parcel, verdict, self._witness, now_s, now_ms)
+        settings = self._settings
+        match decide(
+            parcel,
+            verdict,
+            self._witness,
+            now_s,
+            poison_after_s=settings.poison_after_s,
+            held=self._gate.doubted,
+        ):
+            case Give(rejected):
+                for pending in parcel.entries:
+                    pending.in_progress = 0
+                self._reject(parcel, rejected, now_s, now_ms)
+            case Again(after_s):
+                if after_s is None:
+                    after_s = backoff_s(parcel.failures, settings.backoff_first_s, settings.backoff_s_max, self._random)
+                self._put_back(parcel, now_s + max(after_s, RETRY_S_MIN), now_ms)
             case _:
-                assert_never(verdict.reason)
-        if final is not None:
-            self._reject(parcel, final, now_s, now_ms)
-            return
-        after_s = verdict.after_s
-        if after_s is None:
-            settings = self._settings
-            after_s = backoff_s(parcel.failures, settings.backoff_first_s, settings.backoff_s_max, self._random)
-        self._put_back(parcel, now_s + max(after_s, RETRY_S_MIN), now_ms)
-
-    def _still_in_progress(self, parcel: Parcel[EntryT], verdict: RetryLater) -> Rejected | None:
-        for pending in parcel.entries:
-            pending.in_progress += 1
-        if max(pending.in_progress for pending in parcel.entries) < IN_PROGRESS_MAX:
-            return None
-        for pending in parcel.entries:
-            pending.in_progress = 0
-        message = f"HTTP 409 {IN_PROGRESS_MAX} times: still in progress"
-        said = verdict.at_last
-        if said is None:
-            return Rejected(http_reason(409), message, 409)
-        return Rejected(said.reason, message, 409, said.error_code, said.validation_errors)
-
-    def _count_fresh(self, parcel: Parcel[EntryT]) -> None:
-        self._witness.failed += sum(pending.attempts <= FRESH_TIMES for pending in parcel.entries)
-
-    def _poisonous(self, parcel: Parcel[EntryT], verdict: RetryLater, now_s: float) -> Rejected | None:
-        """A 5xx: the verdict of many of them, where it is due. For an array it means a split."""
-        suspicion = parcel.suspicion
-        if suspicion is None or parcel.entries[0].attempts == 1:  # a newer entry than the one that was refused before
-            parcel.suspicion = Suspicion(self._witness, now_s)
-            return None
-        suspicion.again(self._witness)
-        if len(parcel.entries) > 1:
-            proven = suspicion.times >= ARRAY_SERVER_ERRORS_MAX or parcel.failures >= ARRAY_FAILURES_MAX
-        else:
-            proven = suspicion.is_proven(self._witness, now_s, self._settings.poison_after_s)
-        if not proven:
-            return None
-        message = f"HTTP {verdict.status} {suspicion.times} times while others were accepted"
-        return Rejected(Reason.SERVER_ERROR, message, verdict.status)
+                raise AssertionError("a closed set")
 
     def _put_back(self, parcel: Parcel[EntryT], due_s: float, now_ms: int) -> None:
         self._supersede(self._lanes.retry(parcel, due_s), now_ms)
@@ -644,15 +637,14 @@ class Sender(Generic[EntryT]):
             paused_until=self._clock.now_ms() + int(left_s * 1000) if left_s > 0 else None,
             limit=gate.limit,
             key_refused=gate.key_refused,
+            doubted=gate.doubted,
+            trouble=gate.trouble,
         )
 
     def standstills(self) -> list[str]:
         """Why nothing, or almost nothing, is sent, in words for `/readyz`; empty when all is well."""
-        gate = self._gate
-        found = []
-        if gate.key_refused:
-            found.append(f"{self._destination.name}: the key is refused; replace it, it is read again every second")
-        return found
+        standstill = self._gate.standstill
+        return [] if standstill is None else [f"{self._destination.name}: {standstill}"]
 
     def why(self, pending: Pending[EntryT]) -> str:
         """What an unfinished entry waits for, in words."""
@@ -664,6 +656,8 @@ class Sender(Generic[EntryT]):
             return f"in flight or behind one that is, attempt {pending.attempts + 1}"
         if gate.key_refused:
             return "the key is refused"
+        if gate.doubted:
+            return "what answers is not the API"
         if gate.paused_until_s > self._clock.monotonic_s():
             return "the destination asked for a pause"
         if gate.circuit.value != "closed":

@@ -25,7 +25,18 @@ from processor.hako.sent import SentObjects, SentPast, sent_write
 from processor.records import OrderId, Record
 from processor.send.event_loop.lanes import Parcel
 from processor.send.pending import Ended, Pending
-from processor.verdicts import Answer, Delivered, KeyRefused, NoAnswer, Otherwise, Rejected, RetryLater
+from processor.verdicts import (
+    Answer,
+    Delivered,
+    Denied,
+    Doubted,
+    KeyRefused,
+    NoAnswer,
+    Otherwise,
+    Rejected,
+    RetryLater,
+    Verdict,
+)
 from tests.fakes.stores import DictStore
 
 EPOCH = 1
@@ -52,10 +63,11 @@ class Side:
 
     def __init__(self, entries_max: int = 4, park_for_ms: int = PARK_FOR_MS, caught_up: bool = True) -> None:
         self.caught_up = caught_up
-        self.hako = Hako("test", entries_max, 100_000, 0.5, park_for_ms)
+        self.hako = Hako("test", entries_max, 100_000, 0.5, park_for_ms, lambda change: self.memory.grounded(change))
         self.fate: Fate = lambda _method, _path, _body: None
         self.lost = False
         self.mended = False
+        self.unknown = 404
         self.tables: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {table: {} for table in KEY_OF}
         self.log: list[tuple[str, dict[str, Any] | None]] = []
         self.copies: dict[int, int] = {}
@@ -181,7 +193,7 @@ class Side:
 
     def _judge(self, parcel: Parcel[Change], answer: Answer | NoAnswer) -> None:
         """What the sender does with a verdict."""
-        verdict: Delivered | RetryLater | Rejected | KeyRefused | Otherwise = self.hako.verdict(answer, self.now_ms)
+        verdict: Verdict | Otherwise = self.hako.verdict(answer, self.now_ms)
         if isinstance(verdict, Rejected):
             entries = [pending.entry for pending in parcel.entries]
             verdict = self.hako.reconsidered(entries, verdict, self.now_ms)
@@ -202,7 +214,7 @@ class Side:
                 self.gathering.finish(parcel, self.now_s, delivered=False)
             case Otherwise():
                 self._superseded(self.gathering.retry(parcel, self.now_s))
-            case RetryLater() | KeyRefused():
+            case RetryLater() | KeyRefused() | Denied() | Doubted():
                 self._superseded(self.gathering.retry(parcel, self.now_s + 1.0))
 
     def _superseded(self, replaced: list[Pending[Change]]) -> None:
@@ -220,11 +232,11 @@ class Side:
             if not self.mended and one.get("quantity", one.get("updates", {}).get("quantity")) == 666:
                 return Answer(400, {}, b'{"message":"no such quantity"}')
             if (key in rows) is (method == Verb.POST):
-                return Answer(400 if method == Verb.POST else 404, {}, b"")
+                return Answer(400 if method == Verb.POST else 404, {}, b"{}")
             if path == "inventory" and method != Verb.DELETE:
                 known = (one["sku"],) in self.tables["items"] and (one["warehouseID"],) in self.tables["warehouses"]
                 if not known:
-                    return Answer(404, {}, b"")
+                    return Answer(self.unknown, {}, b"{}")
         for key, one in zip(keys, body, strict=True):
             match method:
                 case Verb.POST:

@@ -15,7 +15,7 @@ from processor.hako.answers import reconsidered, verdict
 from processor.hako.changes import WHOLE_MAX, Change, Table, Verb, read_change
 from processor.hako.destination import Hako
 from processor.records import Reason
-from processor.verdicts import OTHERWISE, Answer, Delivered, KeyRefused, Rejected, RetryLater
+from processor.verdicts import OTHERWISE, Answer, Delivered, Denied, Doubted, KeyRefused, Rejected, RetryLater
 
 ITEM = {"sku": "hk-001", "name": "Tee", "expires": 1_496_203_446_999, "price": 25}
 LEVEL = {"sku": "a/b", "warehouse_id": "w", "quantity": 3, "occurred_at": 7}
@@ -91,7 +91,7 @@ def test_any_text_goes_through_json_unharmed(sku: str, name: str) -> None:
 
 
 def test_an_array_goes_to_the_path_of_its_table_with_the_key_as_user_name() -> None:
-    hako = Hako("test/1", 10, 1000, 0.0, 1000)
+    hako = Hako("test/1", 10, 1000, 0.0, 1000, lambda change: True)
     method, path, sent, own = hako.request([change(Table.ITEMS, "hk-001", ITEM)] * 2)
     assert (method, path, len(json.loads(sent)), own) == ("POST", "/items", 2, ())
     headers = dict(hako.headers("sk_live"))
@@ -104,24 +104,77 @@ def test_every_status_has_a_verdict(status: int, said: bytes) -> None:
     judged = verdict(Answer(status, {}, said), 0)
     match status:
         case _ if 200 <= status < 300:
-            assert isinstance(judged, Delivered)
-        case 401 | 403:
+            assert isinstance(judged, Delivered | Doubted)
+        case 401:
             assert isinstance(judged, KeyRefused)
+        case 403:
+            assert isinstance(judged, KeyRefused | Denied)
         case _ if status in (408, 425, 429) or status >= 500 or status < 200:
             assert isinstance(judged, RetryLater)
+        case _ if isinstance(judged, Doubted):
+            assert judged.rejected.reason == f"http_{status}"
         case _:
             assert isinstance(judged, Rejected)
             assert judged.reason == f"http_{status}"
 
 
-def test_what_hako_says_stands_in_the_dead_letter() -> None:
-    judged = verdict(Answer(400, {}, b'{"message": "no such thing"}'), 0)
+@pytest.mark.parametrize(
+    ("said", "code", "words"),
+    [
+        (b'{"message": "no such thing"}', None, ("no such thing",)),
+        (b'{"error_code": "sku_unknown"}', "sku_unknown", ()),
+        (b'{"code": "sku_unknown", "message": "no such SKU"}', "sku_unknown", ("no such SKU",)),
+        (b'{"error": {"code": 17, "message": "no such SKU"}}', "17", ("no such SKU",)),
+        (b'{"errors": [{"code": "sku_unknown", "message": "no such SKU"}]}', "sku_unknown", ("no such SKU",)),
+        (b'[{"errorCode": "sku_unknown"}]', "sku_unknown", ()),
+        (b'{"error": "no such SKU"}', None, ("no such SKU",)),
+    ],
+)
+def test_hakos_own_code_and_words_stand_in_the_dead_letter(
+    said: bytes, code: str | None, words: tuple[str, ...]
+) -> None:
+    judged = verdict(Answer(400, {}, said), 0)
     assert isinstance(judged, Rejected)
-    assert judged.validation_errors == ("no such thing",)
+    assert (judged.reason, judged.error_code, judged.validation_errors) == ("http_400", code, words)
+
+
+def test_what_is_not_hakos_is_doubted_whole_and_a_refusal_without_json_only_where_no_verb_is_left() -> None:
+    for answer in (
+        Answer(302, {"location": "https://login.test/"}, b""),
+        Answer(404, {}, b"<html><title>404 Not Found</title></html>"),
+        Answer(200, {}, b"<!doctype html><title>Sign in</title>"),
+        Answer(200, {}, b'{"error": {"error_code": "unauthorized"}}'),
+    ):
+        judged = verdict(answer, 0)
+        assert isinstance(judged, Doubted)
+        assert judged.whole
+    for body in (b"", b"Client sent an HTTP request to an HTTPS server.\n"):
+        judged = verdict(Answer(400, {}, body), 0)
+        assert isinstance(judged, Doubted)
+        assert not judged.whole
+
+
+@pytest.mark.parametrize("status", [400, 402, 404, 405, 409, 412, 415, 422, 451])
+def test_a_level_of_what_was_never_accepted_waits_whatever_the_status_is(status: int) -> None:
+    level = change(Table.INVENTORY, "w/a", LEVEL | {"warehouse_id": "w", "sku": "a"})
+    for _ in range(2):  # the other verb first, where the status may mean that
+        judged = reconsidered([level], refused(status), 10_000_000, 86_400_000, lambda change: False)
+        assert judged is OTHERWISE
+        if level.waits:
+            return
+    raise AssertionError("it does not wait")
+
+
+@pytest.mark.parametrize("status", [400, 402, 409, 412, 422])
+def test_a_level_of_what_is_there_is_a_dead_letter(status: int) -> None:
+    level = change(Table.INVENTORY, "w/a", LEVEL | {"warehouse_id": "w", "sku": "a"})
+    judged = [reconsidered([level], refused(status), 10_000_000, 86_400_000, lambda change: True) for _ in range(2)]
+    assert isinstance(judged[-1], Rejected)
+    assert not level.waits
 
 
 def refused(status: int) -> Rejected:
-    judged = verdict(Answer(status, {}, b""), 0)
+    judged = verdict(Answer(status, {}, b"{}"), 0)
     assert isinstance(judged, Rejected)
     return judged
 
@@ -131,9 +184,10 @@ def refused(status: int) -> Rejected:
     st.sampled_from(list(Verb)),
     st.lists(st.sampled_from([400, 404, 405, 409, 410, 413, 415, 422]), min_size=1, max_size=12),
     st.integers(1, 3),
+    st.booleans(),
 )
 def test_a_refused_array_ends_or_is_split_within_a_few_requests(
-    table: Table, verb: Verb, statuses: list[int], count: int
+    table: Table, verb: Verb, statuses: list[int], count: int, grounded: bool
 ) -> None:
     """Whatever is answered in whatever order: nothing is tried for ever, but for a level that waits."""
     objects: dict[Table, tuple[str, dict[str, Any]]] = {
@@ -144,7 +198,7 @@ def test_a_refused_array_ends_or_is_split_within_a_few_requests(
     key, value = objects[table]
     array = [change(table, key, None if verb is Verb.DELETE else value, verb) for _ in range(count)]
     for number, status in enumerate(statuses, 1):
-        judged = reconsidered(array, refused(status), 10_000_000, 1)
+        judged = reconsidered(array, refused(status), 10_000_000, 1, lambda change: grounded)
         if judged is not OTHERWISE:
             return
         for one in array:

@@ -11,8 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from processor.send.event_loop.breaker import Admission, Breaker
 from processor.send.event_loop.gate import backoff_s
-from processor.send.event_loop.poison import CHANCE_MAX, Suspicion, Witness, times_beyond_chance
+from processor.send.event_loop.poison import CHANCE_MAX, TIMES_MIN, Suspicion, Witness, times_beyond_chance
 from processor.send.meter import BreakerState
+from processor.verdicts import RetryReason
 
 
 def breaker(trip_after: int = 5) -> Breaker:
@@ -127,12 +128,12 @@ def test_backoff_is_anything_up_to_its_bound(failures: int, seed: int) -> None:
 def suspected(rounds: int, accepted: int, failed: int, every_s: float = 60.0) -> bool:
     """An entry that is answered 5xx each time, with so many of the others accepted and failed in between."""
     witness = Witness()
-    suspicion = Suspicion(witness, 0.0)
+    suspicion = Suspicion(RetryReason.SERVER_ERROR, witness, 0.0)
     for number in range(1, rounds):
         witness.accepted += accepted
         witness.failed += failed
         suspicion.again(witness)
-        if suspicion.is_proven(witness, number * every_s, 300.0):
+        if suspicion.is_proven(witness, number * every_s, 300.0, TIMES_MIN):
             return True
     return False
 

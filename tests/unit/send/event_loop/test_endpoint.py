@@ -126,10 +126,16 @@ def test_a_body_that_breaks_off_is_no_answer() -> None:
     assert endpoint.trouble == "ReadError: reset"
 
 
-def test_only_advice_is_kept_of_the_headers() -> None:
-    headers = {"Retry-After": "3", "Server": "nginx", "Set-Cookie": "a=b", "X-RateLimit-Reset": "9"}
+def test_only_what_the_verdicts_read_is_kept_of_the_headers_each_value_on_a_line_of_its_own() -> None:
+    headers = [("Retry-After", "3"), ("Server", "nginx"), ("Set-Cookie", "a=b"), ("RETRY-AFTER", "30")]
     answer, _ = post(Wire(lambda request: httpx.Response(503, headers=headers)))
-    assert answer == Answer(503, {"retry-after": "3", "x-ratelimit-reset": "9"}, b"")
+    assert answer == Answer(503, {"retry-after": "3\n30", "server": "nginx"}, b"")
+
+
+def test_of_an_accepted_answer_that_is_no_json_the_headers_are_read() -> None:
+    headers = {"Content-Type": "text/html", "Server": "nginx"}
+    answer, _ = post(Wire(lambda request: httpx.Response(200, headers=headers, content=b"<p>Sign in")))
+    assert answer == Answer(200, {"content-type": "text/html", "server": "nginx"}, b"<p>Sign in")
 
 
 def test_advice_on_accepted_requests_is_read_now_and_then_and_on_refusals_always() -> None:
@@ -180,7 +186,7 @@ def test_by_exchange_advice_is_read_of_refusals_and_nothing_else_is() -> None:
     refused = b"HTTP/1.1 429 X\r\nRetry-After: 7\r\nServer: s\r\nContent-Length: 2\r\n\r\n{}"
 
     async def scenario(endpoint: Endpoint, heads: list[bytes]) -> None:
-        assert await answered(endpoint) == Answer(429, {"retry-after": "7"}, b"{}")
+        assert await answered(endpoint) == Answer(429, {"retry-after": "7", "server": "s"}, b"{}")
         assert await answered(endpoint) == Answer(200, {}, b"yes")
         assert b'Idempotency-Key: "e1"' in heads[1]
         assert b"Authorization: Bearer k" in heads[1]

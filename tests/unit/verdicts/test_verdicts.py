@@ -14,6 +14,8 @@ from processor.verdicts import (
     NO_HEADERS,
     Answer,
     Delivered,
+    Denied,
+    Doubted,
     KeyRefused,
     NoAnswer,
     Rejected,
@@ -29,21 +31,28 @@ def verdict(status: int, body: bytes = b"", headers: dict[str, str] | None = Non
     return answers.verdict(Answer(status, headers or NO_HEADERS, body), NOW_MS)
 
 
-@pytest.mark.parametrize("status", range(100, 600))
-def test_every_status_has_the_verdict_of_the_table(status: int) -> None:
-    found = verdict(status)
-    if 200 <= status < 300:
-        assert found == Delivered(status)
-    elif status in (401, 403):
-        assert found == KeyRefused(status)
-    elif status in (408, 409, 425, 429) or status >= 500 or status < 200:
-        assert isinstance(found, RetryLater)
-        assert found.pauses_destination == (status == 429)
-        assert found.after_s is None
-    else:
-        assert isinstance(found, Rejected)
-        assert found.reason == f"http_{status}"
-        assert found.http_status == status
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html><title>No</title></html>", b'{"error": {"error_code": "c"}}'])
+def test_every_status_has_the_verdict_of_the_table(body: bytes) -> None:
+    html, envelope = body.startswith(b"<"), b"error_code" in body
+    for status in range(100, 600):
+        found = verdict(status, body)
+        if 200 <= status < 300:
+            assert isinstance(found, Doubted) if html or envelope else found == Delivered(status)
+        elif status == 401:
+            assert isinstance(found, KeyRefused)
+        elif status == 403:
+            assert isinstance(found, KeyRefused if envelope else Denied)
+        elif status in (408, 409, 425, 429) or status >= 500 or status < 200:
+            assert isinstance(found, RetryLater)
+            assert found.pauses_destination == (status == 429)
+            assert found.after_s is None
+        elif status < 400 or body in (b"", b"<html><title>No</title></html>"):
+            assert isinstance(found, Doubted)
+            assert (found.whole, found.rejected.reason) == (True, f"http_{status}")
+        else:
+            assert isinstance(found, Rejected)
+            assert found.reason == f"http_{status}"
+            assert found.http_status == status
 
 
 @pytest.mark.parametrize("status", [0, 99, 600, 700, 999])
@@ -100,6 +109,8 @@ def test_an_unknown_error_code_is_kept_and_is_no_reason() -> None:
 )
 def test_another_shape_of_body_gives_the_status_as_the_reason(body: bytes) -> None:
     found = verdict(404, body)
+    if isinstance(found, Doubted):  # no JSON
+        found = found.rejected
     assert isinstance(found, Rejected)
     assert (found.reason, found.error_code) == ("http_404", None)
 
@@ -140,12 +151,32 @@ def test_an_accepted_request_that_was_the_last_of_the_quota_pauses_a_minute_at_m
     assert verdict(200, headers={"ratelimit": '"d";r=1;t=9'}) == Delivered(200)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "60"},
+        {"retry-after-long": "60"},
+        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "60"},
+    ],
+)
+def test_a_403_with_advice_to_wait_is_too_many_whatever_its_body(headers: dict[str, str]) -> None:
+    for body in (b"", b"<html>Forbidden</html>", b'{"message": "API rate limit exceeded"}'):
+        assert verdict(403, body, headers) == RetryLater(RetryReason.THROTTLED, 403, 60.0, True)
+
+
+def test_a_403_whose_quota_has_something_left_speaks_of_something_else() -> None:
+    headers = {"x-ratelimit-remaining": "57", "x-ratelimit-reset": "60"}
+    assert isinstance(verdict(403, b"{}", headers), Denied)
+
+
 @given(st.integers(100, 599), st.binary(max_size=200) | st.recursive(
     st.none() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["error", "error_code", "validation_errors", "event_id"]), inner),
+    | st.dictionaries(st.sampled_from(["error", "error_code", "validation_errors", "event_id", "message"]), inner),
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_no_body_raises_and_no_reason_is_out_of_the_closed_set(status: int, body: bytes) -> None:
     found = verdict(status, body)
+    if isinstance(found, Denied | Doubted):
+        found = found.rejected
     if isinstance(found, Rejected):
         assert found.reason in answers.ERROR_CODES or found.reason == f"http_{status}"

@@ -1,0 +1,189 @@
+"""verdicts: what an answer means for the entries it answers. A closed set, whatever a server may say.
+
+advice.py   when a server says that it may be asked again
+bodies.py   what the body of an answer says
+
+    2xx                                              Delivered, unless it is HTML or an error: Doubted
+    401                                              KeyRefused     the key is wrong, not the order
+    403 with advice to wait                          RetryLater     too many
+    403 in the API's form                            KeyRefused
+    403 of another form                              Denied         the key, the order or the rate: others tell
+    408 409 425 429 5xx, no answer, none of HTTP's   RetryLater     nobody's fault; uses up no attempt
+    3xx, HTML, a 4xx of no form                      Doubted        something else may have answered
+    every other 4xx                                  Rejected
+
+Pure. Each API has a module that reads its own bodies (`hakuna/answers.py`, `hako/answers.py`); what holds for
+any HTTP API stands here, once, and the sender acts on the verdict alone. What needs more than one answer is the
+sender's (`send/event_loop/retries.py`): 409 is rejected after ten of them, 5xx and 403 on one entry while others pass
+reject that entry, and a doubted answer is the order's own or the destination's, as others tell. A redirect is never
+followed with the key.
+
+A final answer below 200 or above 599 is no HTTP and counts as a connection that broke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from processor.verdicts import bodies
+from processor.verdicts.advice import (
+    WAIT_S_MAX,
+    is_advice,
+    pause_after_success,
+    quota_reset_s,
+    retry_after_s,
+)
+from processor.verdicts.bodies import BODY_BYTES_MAX
+
+__all__ = ["BODY_BYTES_MAX", "WAIT_S_MAX", "is_kept", "pause_after_success", "quota_reset_s", "retry_after_s"]
+
+NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What came back. `headers` are those that `is_kept` names, as far as they were there, by their names in lower
+    case, a repeated one on lines of its own; `body` is at most BODY_BYTES_MAX, as it came."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class NoAnswer(StrEnum):
+    """Why there is no answer; the values are also the `status` label of the request metrics."""
+
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"
+
+
+class RetryReason(StrEnum):
+    """Why an entry is sent again (`processor_retries_total`)."""
+
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"
+    THROTTLED = "throttled"
+    TOO_EARLY = "too_early"
+    IN_PROGRESS = "in_progress"
+    SERVER_ERROR = "server_error"
+    DENIED = "denied"
+    DOUBTED = "doubted"
+
+
+class Delivered(msgspec.Struct, frozen=True, gc=False):
+    """Accepted. `event_id` is the API's own name for what it made of it; `pause_s`: its quota is now used
+    up."""
+
+    status: int
+    event_id: str | None = None
+    pause_s: float | None = None
+
+
+class RetryLater(msgspec.Struct, frozen=True, gc=False):
+    """Not now. `after_s` is the server's word (None: our own backoff); `pauses_destination`: it speaks of
+    everyone; `at_last` is what its body says, should there be no later answer."""
+
+    reason: RetryReason
+    status: int | None = None
+    after_s: float | None = None
+    pauses_destination: bool = False
+    at_last: Rejected | None = None
+
+
+class Rejected(msgspec.Struct, frozen=True, gc=False):
+    """Never. `message` is ours, constant but for status and code, and holds nothing of the customer's."""
+
+    reason: str
+    message: str
+    http_status: int | None = None
+    error_code: str | None = None
+    validation_errors: tuple[str, ...] = ()
+
+
+class Otherwise(msgspec.Struct, frozen=True, gc=False):
+    """Refused as it was sent, and to be sent in another way: what a destination makes of a refusal, never of an
+    answer by itself. How is the destination's own business, and its entries say it."""
+
+
+OTHERWISE: Final = Otherwise()
+
+
+class KeyRefused(msgspec.Struct, frozen=True, gc=False):
+    """The key is refused, and with it everything that is sent with it. `words` are the answer's first ones, masked."""
+
+    status: int
+    words: str = ""
+
+
+class Denied(msgspec.Struct, frozen=True, gc=False):
+    """403 of no form that the API is known by. While others are accepted it is too many or this order's own; when
+    nothing is, it is the key. The sender knows. `rejected` is what becomes of an entry that is denied for good."""
+
+    rejected: Rejected
+    words: str
+
+
+class Doubted(msgspec.Struct, frozen=True, gc=False):
+    """An answer that may not be the API's: a gateway, a proxy, a login page, a wrong address. The sender knows whether
+    others get the same. `rejected` is what becomes of an entry that alone is answered so; `words` say who answered
+    and what, masked. `whole`: nothing of it may be believed; else its status may be the API's own."""
+
+    status: int
+    rejected: Rejected
+    words: str
+    whole: bool = True
+
+
+Verdict = Delivered | RetryLater | Rejected | KeyRefused | Denied | Doubted
+
+
+def is_kept(name: str) -> bool:
+    """True if the header of this name, in lower case, stands in an `Answer`."""
+    return name in bodies.HEADERS or is_advice(name)
+
+
+def unless_final(answer: Answer | NoAnswer, now_ms: int) -> RetryLater | None:
+    """The verdict where any HTTP API would mean the same; None where the answer is final and the API's own to
+    read."""
+    if isinstance(answer, NoAnswer):
+        return RetryLater(RetryReason.TIMEOUT if answer is NoAnswer.TIMEOUT else RetryReason.CONNECTION)
+    status = answer.status
+    if 200 <= status < 400:
+        return None
+    if status == 429 or status == 403:
+        reason = RetryReason.THROTTLED
+    elif status == 408:
+        reason = RetryReason.TIMEOUT
+    elif status == 409:
+        reason = RetryReason.IN_PROGRESS
+    elif status == 425:
+        reason = RetryReason.TOO_EARLY
+    elif 500 <= status < 600:
+        reason = RetryReason.SERVER_ERROR
+    elif 400 <= status < 500:
+        return None
+    else:
+        return RetryLater(RetryReason.CONNECTION, status)
+    after_s = retry_after_s(answer.headers, now_ms)
+    if after_s is not None:
+        return RetryLater(reason, status, after_s, status != 409)
+    after_s = quota_reset_s(answer.headers, now_ms, refused=status == 429)
+    if status == 403 and after_s is None:
+        return None
+    return RetryLater(reason, status, after_s, status in (403, 429))
+
+
+def words_of(answer: Answer) -> str:
+    """Who answered and with what, in one line without anything of a customer's: `HTTP 404, Server nginx/1.22.1: 404
+    Not Found`."""
+    return described(answer, bodies.read(answer.body, answer.headers))
+
+
+def described(answer: Answer, body: bodies.Body) -> str:
+    """The same of a body that has been read."""
+    by = bodies.sent_by(answer.headers)
+    head = f"HTTP {answer.status}" + (f", {by}" if by else "")
+    return f"{head}: {body.words[: bodies.FIRST_WORDS_CHARS_MAX]}" if body.words else head
