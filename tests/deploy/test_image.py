@@ -20,6 +20,7 @@ from processor.sandbox.shop.orders import Shop, shop
 from tests.deploy.conftest import REVISION
 from tests.deploy.containers import BASE, IMAGE, Engine
 from tests.deploy.manifests import built, of_kind
+from tests.deploy.tools import DEPLOY
 from tests.support.children import REPOSITORY, free_ports, wait_until
 from tests.support.installation import Installation
 from tests.support.topics import TopicSpace
@@ -73,7 +74,7 @@ def test_a_pod_without_settings_says_all_that_is_missing_and_ends_with_78(contai
 def played(containers: Engine, directory: Path, environment: dict[str, str]) -> Iterator[None]:
     """The base's Deployment of send and its ConfigMap, as they stand there but for what this podman (4.3) cannot:
     ports beside the host's network, and a secret volume that may be missing (it would never be mounted)."""
-    base = built("base")
+    base = built(DEPLOY / "kubernetes/base")
     (settings,) = (dict(one) for name, one in of_kind(base, "ConfigMap").items() if name.startswith("settings"))
     settings["data"] = settings["data"] | environment
     deployment: dict[str, Any] = json.loads(json.dumps(of_kind(base, "Deployment")["send"]))

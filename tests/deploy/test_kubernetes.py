@@ -2,14 +2,17 @@
 
 import json
 import re
+import shutil
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import click
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
+import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 from cloudcoil.resources import Resource
@@ -38,7 +41,7 @@ SIZING = (DEPLOY / "SIZING.md").read_text()
 
 @cache
 def overlay(name: str) -> list[Manifest]:
-    return built(f"overlays/{name}")
+    return built(DEPLOY / "kubernetes" / "overlays" / name)
 
 
 def paths(value: object, at: str = "") -> Iterator[str]:
@@ -100,7 +103,7 @@ def test_every_worker_starts_with_its_settings(name: str) -> None:
     """As the worker itself would judge them, roles included: no unknown name, nothing missing but secrets."""
     shared = settings(overlay(name))
     for container in containers(overlay(name)):
-        arguments = container.spec["args"]
+        arguments = container.spec.get("args", [])
         roles = (Role(arguments[arguments.index("--role") + 1]),) if "--role" in arguments else None
         environment = shared | container.environment
         assert all(key.startswith(PREFIXES) for key in environment)
@@ -110,6 +113,8 @@ def test_every_worker_starts_with_its_settings(name: str) -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_every_command_is_one_of_ours(name: str) -> None:
     for container in containers(overlay(name)):
+        if "command" in container.spec:
+            continue  # sleeps, for an operator's commands
         command: click.Command = main
         arguments = list(container.spec["args"])
         while isinstance(command, click.Group):
@@ -137,7 +142,7 @@ def test_every_file_that_a_setting_names_is_mounted(name: str) -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_a_pod_has_longer_to_end_than_its_drain(name: str) -> None:
     for container in containers(overlay(name)):
-        if "run" in container.spec["args"]:
+        if "run" in container.spec.get("args", []):
             drain_s = load(settings(overlay(name)), None).drain_s + AFTER_DRAIN_S
             assert container.pod["terminationGracePeriodSeconds"] >= drain_s + 10
 
@@ -159,7 +164,7 @@ def test_every_pod_of_ours_keeps_the_restricted_standard(name: str) -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_the_state_has_a_place_that_can_be_written(name: str) -> None:
     for container in containers(overlay(name)):
-        if "run" in container.spec["args"]:
+        if "run" in container.spec.get("args", []):
             assert load({}, None).state_dir in container.mounts
 
 
@@ -172,6 +177,82 @@ def test_the_port_is_the_settings_default() -> None:
     for container in containers(overlay("production")):
         for port in container.spec.get("ports", []):
             assert port == {"name": "metrics", "containerPort": load({}, None).metrics_port}
+
+
+def test_what_is_said_of_the_cluster_reaches_every_place_of_it(tmp_path: Path) -> None:
+    """site.yaml alone changed: ports, namespaces, addresses and links follow, as the types that Kubernetes wants."""
+    copy = tmp_path / "deploy"
+    shutil.copytree(DEPLOY, copy)
+    site = copy / "kubernetes/overlays/production/site.yaml"
+    other = yaml.safe_load(site.read_text())
+    other["spec"] = {
+        "brokerPorts": {"first": 19092, "last": 19095},
+        "registryPort": 8443,
+        "dnsNamespace": "dns",
+        "prometheus": {"namespace": "watching", "address": "http://prom.watching:9090", "release": "stack"},
+        "documents": "https://wiki.example.com/processor",
+    }
+    site.write_text(yaml.safe_dump(other))
+    manifests = built(copy / "kubernetes/overlays/production")
+    policies = of_kind(manifests, "NetworkPolicy")
+    for policy in policies.values():
+        kubernetes_validate.validate(policy, KUBERNETES_VERSIONS[0], strict=True)
+    everybody = policies["all"]["spec"]
+    assert everybody["egress"][2]["ports"] == [{"port": 19092, "endPort": 19095}]
+    assert policies["registry"]["spec"]["egress"] == [{"ports": [{"port": 8443}]}]
+    named = "kubernetes.io/metadata.name"
+    assert everybody["egress"][1]["to"][0]["namespaceSelector"]["matchLabels"] == {named: "dns"}
+    assert everybody["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"] == {named: "watching"}
+    for scaled in of_kind(manifests, "ScaledObject").values():
+        assert scaled["spec"]["triggers"][0]["metadata"]["serverAddress"] == "http://prom.watching:9090"
+    monitors = [*of_kind(manifests, "PodMonitor").values(), *of_kind(manifests, "PrometheusRule").values()]
+    assert {one["metadata"]["labels"]["release"] for one in monitors} == {"stack"}
+    (rules,) = of_kind(manifests, "PrometheusRule").values()
+    links = [
+        rule["annotations"]["runbook_url"]
+        for group in rules["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    assert links
+    assert all(link.startswith("https://wiki.example.com/processor/RUNBOOK.md#") for link in links)
+    assert not of_kind(manifests, "Site"), "it is read by kustomize and by nobody else"
+
+
+def test_without_operators_the_workers_are_counted_and_found_by_annotations(tmp_path: Path) -> None:
+    copy = tmp_path / "deploy"
+    shutil.copytree(DEPLOY, copy)
+    place = copy / "kubernetes/overlays/plain"
+    place.mkdir()
+    shutil.copy(copy / "kubernetes/overlays/sandbox/settings.env", place)
+    plain = yaml.safe_load((copy / "kubernetes/overlays/sandbox/kustomization.yaml").read_text())
+    plain["components"] = ["../../components/without-keda", "../../components/without-prometheus-operator"]
+    (place / "kustomization.yaml").write_text(yaml.safe_dump(plain))
+    manifests = built(place)
+    assert not {one["kind"] for one in manifests} & set(FOREIGN_KINDS)
+    workers = of_kind(manifests, "StatefulSet") | of_kind(manifests, "Deployment")
+    assert {name: one["spec"].get("replicas") for name, one in workers.items()} == {
+        "transform": 2,
+        "send": 2,
+        "hako": 1,
+        "operator": 0,
+    }
+    for name in ("transform", "send", "hako"):
+        annotations = workers[name]["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["prometheus.io/port"] == str(load({}, None).metrics_port)
+
+
+def test_an_operator_has_what_the_jobs_have_and_waits() -> None:
+    manifests = overlay("production")
+    operator = of_kind(manifests, "Deployment")["operator"]["spec"]
+    job = of_kind(manifests, "CronJob")["dead-letters-replay"]["spec"]["jobTemplate"]["spec"]["template"]
+    assert operator["replicas"] == 0
+    component = "app.kubernetes.io/component"
+    assert operator["template"]["metadata"]["labels"][component] == job["metadata"]["labels"][component]
+    (ours,), (theirs,) = operator["template"]["spec"]["containers"], job["spec"]["containers"]
+    same = ("image", "envFrom", "volumeMounts", "securityContext", "resources")
+    assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
+    assert operator["template"]["spec"]["volumes"] == job["spec"]["volumes"]
 
 
 def test_secrets_are_mounted_whole_and_may_be_missing() -> None:
@@ -226,7 +307,7 @@ def test_local_uses_the_stand_ins_key_and_address() -> None:
 def test_every_worker_is_probed_spread_out_and_disrupted_one_at_a_time(name: str) -> None:
     manifests = overlay(name)
     budgets = of_kind(manifests, "PodDisruptionBudget")
-    workers = [one for one in containers(manifests) if "run" in one.spec["args"]]
+    workers = [one for one in containers(manifests) if "run" in one.spec.get("args", [])]
     assert {one.workload for one in workers} == set(budgets) == {"transform", "send", "hako"}
     for one in workers:
         probes = {kind: one.spec[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
@@ -250,7 +331,7 @@ def test_resources_are_what_sizing_says() -> None:
     asked = {
         one.workload: one.spec["resources"]["requests"]["memory"]
         for one in containers(overlay("production"))
-        if "run" in one.spec["args"]
+        if "run" in one.spec.get("args", [])
     }
     assert asked == {role: f"{mib}Mi" for role, mib in zip(("transform", "send", "hako"), told, strict=True)}
 

@@ -58,7 +58,7 @@ def test_a_rule_asks_for_metrics_that_exist(rule: dict[str, Any]) -> None:
 def test_an_alert_says_how_bad_it_is_and_what_to_do(alert: str) -> None:
     rule = ALERTS[alert]
     assert rule["labels"]["severity"] in {"page", "ticket"}
-    assert {"summary", "description", "runbook"} <= set(rule["annotations"])
+    assert {"summary", "description", "runbook_url"} <= set(rule["annotations"])
 
 
 def test_the_scraper_and_alertmanager_take_their_settings() -> None:

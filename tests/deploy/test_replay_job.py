@@ -18,6 +18,7 @@ from processor.topics import Topic
 from tests.conftest import StartWorker
 from tests.deploy.manifests import Container, built, containers, settings
 from tests.deploy.test_runbook import TEXT
+from tests.deploy.tools import DEPLOY
 from tests.support.children import REPOSITORY, wait_until
 from tests.support.json_output import printed
 from tests.support.refused_shop import REFUSED, Shop
@@ -29,7 +30,7 @@ SECONDS_MAX = 90.0
 
 def ran(container: Container, arguments: list[str], given: dict[str, str], directory: Path) -> tuple[int, str, str]:
     """Exit code, standard output and the rest. `given` is what an installation sets."""
-    environment = settings(built("base")) | container.environment | given
+    environment = settings(built(DEPLOY / "kubernetes/base")) | container.environment | given
     alone = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(directory)}
     done = subprocess.run(
         [sys.executable, "-m", "processor", *arguments],
@@ -46,7 +47,7 @@ def ran(container: Container, arguments: list[str], given: dict[str, str], direc
 def test_the_job_says_what_it_would_do_and_the_runbooks_does_it_without_a_key(
     topic_space: TopicSpace, schema_registry: str, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    (container,) = [one for one in containers(built("base")) if one.workload == JOB]
+    (container,) = [one for one in containers(built(DEPLOY / "kubernetes/base")) if one.workload == JOB]
     (found,) = re.findall(r"\.args = (\[.*?\])'", TEXT)
     of_runbook = json.loads(found)
     assert of_runbook[: len(container.spec["args"]) - 1] == container.spec["args"][:-1], "the same command"

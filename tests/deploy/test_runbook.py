@@ -51,7 +51,7 @@ def test_every_alert_stands_here_with_its_severity_and_its_runbook() -> None:
         told[name.strip("`")] = (severity, f"deploy/RUNBOOK.md#{link[1]}")
     groups = yaml.safe_load((DEPLOY / "prometheus/alerts.rules.yaml").read_text())["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
-    assert told == {rule["alert"]: (rule["labels"]["severity"], rule["annotations"]["runbook"]) for rule in rules}
+    assert told == {rule["alert"]: (rule["labels"]["severity"], rule["annotations"]["runbook_url"]) for rule in rules}
 
 
 def test_every_link_leads_somewhere() -> None:
