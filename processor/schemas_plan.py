@@ -1,26 +1,26 @@
-"""What `schemas register` will do with a subject, and whether it may, as a planner says it. Pure.
+"""What `schemas register` will do with a subject, and whether it may, as a planner says it; and how what is there is
+read, field by field. Pure.
 
-The registry has the last word, but says little of why; so compatibility is judged here first, by Avro's own rules
-(`edges/avro_compat.py` names the field), in the directions that the subject's level asks for:
+The registry has the last word, but says little of why; so compatibility is judged here first, in the directions that
+the subject's level asks for, as strictly as a registry does (`Plan.strict_refusal`):
 
     BACKWARD   our schema reads what was written with the latest version
     FORWARD    the latest version's schema reads what is written with ours
     FULL       both             …_TRANSITIVE   of all versions, not the latest alone             NONE   nothing
 
-A worker reads with the schemas in `schemas/` whatever is registered; so a latest version that these cannot read is
-refused at every level.
+A worker reads with the schemas in `schemas/` whatever is registered, and more than a registry allows; so a latest
+version that it cannot read is refused at every level.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-Unreadable = Callable[[str, str], str | None]
-"""Why records of the second schema cannot be read with the first, the field named; None where they can."""
+from processor.edges.avro_plan import What, judged
 
 
 class SchemaAction(StrEnum):
@@ -32,10 +32,29 @@ class SchemaAction(StrEnum):
 
 
 class Registered(NamedTuple):
-    """A version that is there."""
+    """A version that is there, and the schemas that it refers to, by name."""
 
     number: int
     schema: str
+    references: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRead:
+    """What is done to one field of a version; `field` is its path, empty for the whole record."""
+
+    field: str
+    what: What
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRead:
+    """How records of one version are read."""
+
+    version: int
+    readable: bool
+    fields: tuple[FieldRead, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,37 +64,42 @@ class SchemaStep:
     subject: str
     action: SchemaAction
     why: str
+    versions: tuple[VersionRead, ...]
 
 
-def schema_step(subject: str, ours: str, there: Sequence[Registered], level: str, unreadable: Unreadable) -> SchemaStep:
-    """`there` are a subject's versions in their order, all of them or the latest alone, as `level` asks."""
+def schema_step(subject: str, ours: str, there: Sequence[Registered], level: str) -> SchemaStep:
+    """`there` are all of a subject's versions, in their order."""
+    action, why = _step(ours, there, level)
+    return SchemaStep(subject, action, why, tuple(_read(ours, version) for version in there))
+
+
+def _step(ours: str, there: Sequence[Registered], level: str) -> tuple[SchemaAction, str]:
     if not there:
-        return SchemaStep(subject, SchemaAction.REGISTER, "nothing is registered there yet")
+        return SchemaAction.REGISTER, "nothing is registered there yet"
     latest = there[-1]
-    why = unreadable(ours, latest.schema)
+    why = judged(ours, latest.schema, latest.references).refusal
     if why is not None:
-        return SchemaStep(
-            subject, SchemaAction.REFUSE, f"our schema cannot read records of version {latest.number}: {why}"
-        )
+        return SchemaAction.REFUSE, f"our schema cannot read records of version {latest.number}: {why}"
     if _same(ours, latest.schema):
-        return SchemaStep(subject, SchemaAction.LEAVE, f"version {latest.number} is the same")
-    judged = there if level.endswith("_TRANSITIVE") else there[-1:]
-    for version in judged:
-        if level.startswith(("BACKWARD", "FULL")) and (why := unreadable(ours, version.schema)) is not None:
-            return SchemaStep(
-                subject,
-                SchemaAction.REFUSE,
-                f"{level}: our schema cannot read records of version {version.number}: {why}",
-            )
-        if level.startswith(("FORWARD", "FULL")) and (why := unreadable(version.schema, ours)) is not None:
-            return SchemaStep(
-                subject,
-                SchemaAction.REFUSE,
-                f"{level}: version {version.number} cannot read records of our schema: {why}",
-            )
-    return SchemaStep(
-        subject, SchemaAction.REGISTER, f"differs from version {latest.number}, and goes together with it ({level})"
-    )
+        return SchemaAction.LEAVE, f"version {latest.number} is the same"
+    for version in there if level.endswith("_TRANSITIVE") else there[-1:]:
+        if level.startswith(("BACKWARD", "FULL")):
+            why = judged(ours, version.schema, version.references).strict_refusal
+            if why is not None:
+                which = f"our schema cannot read all records of version {version.number}"
+                return SchemaAction.REFUSE, f"{level}: {which}: {why}"
+        if level.startswith(("FORWARD", "FULL")):
+            why = judged(version.schema, ours, ours=version.references).strict_refusal
+            if why is not None:
+                which = f"version {version.number} cannot read all records of our schema"
+                return SchemaAction.REFUSE, f"{level}: {which}: {why}"
+    return SchemaAction.REGISTER, f"differs from version {latest.number}, and goes together with it ({level})"
+
+
+def _read(ours: str, version: Registered) -> VersionRead:
+    plan = judged(ours, version.schema, version.references)
+    fields = tuple(FieldRead(finding.path, finding.what, finding.why) for finding in plan.findings)
+    return VersionRead(version.number, plan.refusal is None, fields)
 
 
 def _same(ours: str, theirs: str) -> bool:

@@ -74,7 +74,7 @@ def _import_beside(settings: Settings, output: str) -> None:
 
         if settings.registry_url:
             import processor.edges.avro
-            import processor.edges.registry_http  # noqa: F401  # as all of them: for whoever imports it next
+            import processor.edges.registry  # noqa: F401  # as all of them: for whoever imports it next
 
         if output == "table":
             import rich.console
@@ -96,10 +96,10 @@ def _told(settings: Settings, key: bytes, asked: Asked, *, personal: bool) -> tu
         found.notes.append("what the source records say is not shown: SCHEMA_REGISTRY_URL is not set")
         return found, tell(found, {}, personal=personal)
     from processor.edges.avro import AvroDecoder, reader_schema
-    from processor.edges.registry_http import RegistryHttp
+    from processor.edges.registry import Registry
     from processor.topics import ORDER_TOPICS
 
-    registry = RegistryHttp(settings.registry_url, settings.registry_auth)
+    registry = Registry.at(settings)
     fields: dict[Topic, Fields] = {
         topic: AvroDecoder(reader_schema(topic), registry).decode for topic in ORDER_TOPICS if topic in found.records
     }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from processor.schemas_plan import SchemaStep
 
 _STYLES: Final = {"register": "green", "leave": "dim", "refuse": "bold red"}
+_FIELD_STYLES: Final = {"refused": "bold red", "partly": "yellow", "dropped": "dim", "defaulted": "dim"}
 
 
 @click.group("schemas", short_help="checks and registers the schemas")
@@ -29,6 +30,7 @@ def command() -> None:
 @env_file
 def check(output: str, env_file: Path | None) -> None:
     """Says whether what is registered can be read, and what `schemas register` would do. Exit 1 where it would refuse.
+    Of each version it shows what is done to its fields: converted, defaulted, dropped, refused.
 
     \b
     hakuna-processor schemas check
@@ -53,22 +55,20 @@ def register(output: str, env_file: Path | None) -> None:
 
 def _steps(settings: Settings, *, register: bool) -> list[SchemaStep]:
     from processor.edges.avro import reader_schema
-    from processor.edges.avro_compat import unreadable
-    from processor.edges.registry_http import RegistryHttp
+    from processor.edges.registry import Registry
     from processor.schemas_plan import Registered, SchemaAction, schema_step
     from processor.topics import ORDER_TOPICS, STOCK_TOPICS
 
-    registry = RegistryHttp(settings.registry_url, settings.registry_auth)
+    registry = Registry.at(settings)
     steps, schemas = [], {}
     for topic in (*ORDER_TOPICS, *STOCK_TOPICS):
         subject = f"{settings.topic(topic)}-value"
         numbers = registry.versions(subject)
         level = registry.level(subject)
-        asked = numbers if level.endswith("_TRANSITIVE") else numbers[-1:]
-        there = [version for number in asked if (version := registry.version(subject, number)) is not None]
+        there = [version for number in numbers if (version := registry.version(subject, number)) is not None]
         schemas[subject] = reader_schema(topic)
-        known = [Registered(version.number, version.schema) for version in there]
-        steps.append(schema_step(subject, schemas[subject], known, level, unreadable))
+        known = [Registered(version.number, version.schema, version.references) for version in there]
+        steps.append(schema_step(subject, schemas[subject], known, level))
     if register and not any(step.action is SchemaAction.REFUSE for step in steps):
         for step in steps:
             if step.action is SchemaAction.REGISTER:
@@ -94,4 +94,18 @@ def _end(steps: Sequence[SchemaStep], output: str) -> None:
 
         rows = [(Text(step.action.value, style=_STYLES[step.action]), step.subject, step.why) for step in steps]
         show(table(("", "subject", "why"), rows))
+        fields = [
+            (
+                step.subject,
+                str(version.version),
+                Text(one.what, style=_FIELD_STYLES.get(one.what, "")),
+                one.field,
+                one.why,
+            )
+            for step in steps
+            for version in step.versions
+            for one in version.fields
+        ]
+        if fields:
+            show(table(("subject", "version", "", "field", "why"), fields))
     sys.exit(1 if any(step.action == "refuse" for step in steps) else 0)

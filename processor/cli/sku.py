@@ -54,7 +54,7 @@ def command(sku: str, output: str, env_file: Path | None) -> None:
 
 def _told(settings: Settings, sku: bytes) -> tuple[FoundSku, Sequence[Happening]]:
     from processor.edges.avro import AvroDecoder, reader_schema
-    from processor.edges.registry_http import RegistryHttp
+    from processor.edges.registry import Registry
     from processor.operate.check.findings import Heard
     from processor.operate.order.sku import gather_sku, tell_sku
     from processor.topics import Topic
@@ -63,6 +63,6 @@ def _told(settings: Settings, sku: bytes) -> tuple[FoundSku, Sequence[Happening]
     if not settings.registry_url:
         found.notes.append("what the source records say is not shown: SCHEMA_REGISTRY_URL is not set")
         return found, tell_sku(found, {})
-    registry = RegistryHttp(settings.registry_url, settings.registry_auth)
+    registry = Registry.at(settings)
     fields = {topic: AvroDecoder(reader_schema(topic), registry).decode for topic in (Topic.ITEMS, Topic.LEVELS)}
     return found, tell_sku(found, fields)

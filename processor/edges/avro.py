@@ -1,36 +1,26 @@
-"""Avro in Confluent's wire format, resolved by fastavro: writer schema from the registry, reader schema from us.
+"""Avro of the source topics, straight to values of ours: writer schema from the registry, reader schema from us.
 
-    value:  00 | schema ID, 4 bytes big endian | Avro          the usual framing
-            01 | GUID, 16 bytes               | Avro          the newer framing, in the value …
-    header: __value_schema_id = 00 + ID or 01 + GUID           … or in a header, the value then being Avro alone
+    record ─ framing (avro_wire.py) ─ schema ID ─ reader (avro_reader.py), made once of a plan (avro_plan.py) ─► value
 
-Owned by the thread of the role that reads. Where the writer's schema is the same as ours, resolution is skipped
-(19 → 15 µs a record here); logical types are stripped, so that times stay the integers that were sent.
+Owned by the thread of the role that reads. Times are epoch milliseconds, whatever a writer's logical type.
 
-Not chosen: confluent-kafka's AvroDeserializer, which costs three times as much and refuses values of under 6 bytes
-that are framed by a header.
+Not chosen: confluent-kafka's AvroDeserializer, which costs six times as much and refuses values of under 6 bytes that
+are framed by a header.
 """
 
 from __future__ import annotations
 
-import json
-import uuid
-from io import BytesIO
+import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import fastavro
-from fastavro.schema import parse_schema
-
-from processor.errors import BadRecord
-from processor.records import Reason, Record, Stage
+from processor.edges.avro_plan import plan_of, shortened
+from processor.edges.avro_reader import Reader, Refused, Shapes, Unreadable, compiled
+from processor.edges.avro_schema import NotAvro, parse
+from processor.edges.avro_wire import SchemaId, framing, undecodable, unknown
+from processor.records import Record
 from processor.topics import Topic
-
-_HEADER: Final = "__value_schema_id"
-_ID_MAGIC: Final = 0
-_GUID_MAGIC: Final = 1
-_ID_BYTES: Final = 4
-_GUID_BYTES: Final = 16
 
 SCHEMAS_MAX: Final = 1000
 """Writer schemas remembered. A producer that registers a schema per record must not fill the memory."""
@@ -67,94 +57,75 @@ def reader_schema(topic: Topic) -> str:
 class Schemas(Protocol):
     """What the decoder asks of a registry (`processor/edges/registry.py`)."""
 
-    def schema(self, schema_id: int | str) -> tuple[str, dict[str, str]] | None: ...
+    def schema(self, schema_id: SchemaId) -> tuple[str, dict[str, str]] | None: ...
 
 
 class AvroDecoder:
-    """Decodes the values of one topic into the reader schema's shape: a dict of the record's fields.
+    """Decodes the values of one topic into the reader schema's shape: a dict of each record's fields, or what `shapes`
+    makes of them.
 
-    Mutable: `_writers` maps a schema ID or GUID to what fastavro needs for it, and only ever grows up to SCHEMAS_MAX.
+    Mutable: `_readers` maps a schema ID to the reader that was made for it, and only ever grows up to SCHEMAS_MAX.
     """
 
-    def __init__(self, reader_schema: str, schemas: Schemas) -> None:
-        self._reader = _parsed(reader_schema, {})
+    def __init__(
+        self,
+        reader_schema: str,
+        schemas: Schemas,
+        shapes: Shapes | None = None,
+        *,
+        references: Mapping[str, str] | None = None,
+    ) -> None:
+        """Raises `NotAvro` where the reader schema is none. `references` are those that it refers to, by name."""
+        self._ours = parse(reader_schema, references)
         self._schemas = schemas
-        self._writers: dict[int | str, tuple[Any, Any]] = {}
+        self._shapes = shapes
+        self._readers: dict[SchemaId, Reader] = {}
 
     def decode(self, record: Record) -> dict[str, Any]:
-        """The value's fields. Raises `BadRecord` (undecodable) or `RegistryOutage`."""
+        """The value's fields, without shapes. Raises `BadRecord` (undecodable) or `RegistryOutage`."""
+        fields: dict[str, Any] = self.read(record)
+        return fields
+
+    def read(self, record: Record) -> Any:
+        """The value, as the shape of its record makes it. Raises as `decode` does."""
         value = record.value
         assert value is not None, "a null value is an erasure and never decoded"
-        schema_id, start = _framing(record, value)
-        writer = self._writers.get(schema_id)
-        if writer is None:
-            writer = self._writer(schema_id)
-        stream = BytesIO(value)
-        stream.seek(start)
+        schema_id, start = framing(record, value)
+        reader = self._readers.get(schema_id)
+        if reader is None:
+            reader = self._reader(schema_id)
         try:
-            decoded = fastavro.schemaless_reader(stream, writer[0], writer[1])
+            return reader(value, start)
+        except Refused as refused:
+            raise undecodable(shortened(f"{refused} (schema {schema_id})")) from refused
         except Exception as broken:
-            # Hostile bytes make fastavro raise nearly anything (EOFError, IndexError, UnicodeDecodeError,
-            # OverflowError, MemoryError, SchemaResolutionError, …), and all of it means the same.
-            raise _undecodable(f"not Avro of schema {schema_id}: {type(broken).__name__}: {broken}") from broken
-        if stream.tell() != len(value):
-            raise _undecodable(f"{len(value) - stream.tell()} bytes follow the Avro value of schema {schema_id}")
-        if not isinstance(decoded, dict):
-            raise _undecodable(f"schema {schema_id} is no record but {type(decoded).__name__}")
-        return decoded
+            # Hostile bytes make plain Python raise nearly anything (IndexError, UnicodeDecodeError, RecursionError,
+            # OverflowError, MemoryError, struct.error, ...), and all of it means the same.
+            raise undecodable(f"not Avro of schema {schema_id}: {_said(broken)}") from broken
 
-    def _writer(self, schema_id: int | str) -> tuple[Any, Any]:
+    def _reader(self, schema_id: SchemaId) -> Reader:
         found = self._schemas.schema(schema_id)
         if found is None:
-            raise _undecodable(f"the schema registry knows no schema {schema_id}")
-        text, references = found
+            raise unknown(schema_id)
         try:
-            parsed = _parsed(text, references)
-        except Exception as broken:
-            # A schema that is no Avro (JSON Schema and Protobuf live in the same registry) raises as it likes.
-            raise _undecodable(f"schema {schema_id} is no Avro schema: {type(broken).__name__}: {broken}") from broken
-        if len(self._writers) >= SCHEMAS_MAX:
-            self._writers.clear()
-        writer = (parsed, None if parsed == self._reader else self._reader)
-        self._writers[schema_id] = writer
-        return writer
+            writer = parse(*found)
+        except NotAvro as broken:
+            raise undecodable(shortened(f"schema {schema_id} is no Avro schema: {broken}")) from broken
+        if len(self._readers) >= SCHEMAS_MAX:
+            self._readers.clear()
+        reader = self._readers[schema_id] = compiled(plan_of(self._ours, writer), writer, self._shapes)
+        return reader
 
 
-def _framing(record: Record, value: bytes) -> tuple[int | str, int]:
-    """The writer schema's ID or GUID, and where the Avro starts in the value."""
-    for name, content in record.headers:
-        if name == _HEADER:
-            return _schema_id(content or b"")[0], 0
-    return _schema_id(value)
-
-
-def _schema_id(framed: bytes) -> tuple[int | str, int]:
-    if len(framed) > _ID_BYTES and framed[0] == _ID_MAGIC:
-        return int.from_bytes(framed[1 : 1 + _ID_BYTES], "big"), 1 + _ID_BYTES
-    if len(framed) > _GUID_BYTES and framed[0] == _GUID_MAGIC:
-        return str(uuid.UUID(bytes=framed[1 : 1 + _GUID_BYTES])), 1 + _GUID_BYTES
-    raise _undecodable(f"no schema ID: {len(framed)} bytes that start with {framed[:1].hex() or 'nothing'}")
-
-
-def _undecodable(message: str) -> BadRecord:
-    return BadRecord(Stage.DECODE, Reason.UNDECODABLE, message)
-
-
-def _parsed(text: str, references: dict[str, str]) -> Any:
-    """A schema as fastavro wants it, without what does not change the bytes: logical types, docs, aliases kept."""
-    named: dict[str, Any] = {}
-    for reference in references.values():
-        parse_schema(_bare(json.loads(reference)), named)
-    return parse_schema(_bare(json.loads(text)), named)
-
-
-def _bare(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_bare(branch) for branch in schema]
-    if isinstance(schema, dict):
-        return {
-            name: value if name == "default" else _bare(value)
-            for name, value in schema.items()
-            if name not in {"logicalType", "doc"}
-        }
-    return schema
+def _said(broken: Exception) -> str:
+    """What is wrong with bytes, in words that hold none of them."""
+    match broken:
+        case Unreadable():
+            return str(broken)
+        case IndexError() | struct.error():
+            return "it ends in the middle of a value"
+        case UnicodeDecodeError():
+            return "a text is no UTF-8"
+        case RecursionError():
+            return "records within records without end"
+    return type(broken).__name__

@@ -8,36 +8,67 @@ Not chosen: the reader schema (it would have to be registered, and drop what new
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 from typing import Any
 
 import fastavro
+from fastavro.schema import parse_schema
 from fastavro.validation import ValidationError, validate
 
-from processor.edges.avro import AvroDecoder, Schemas, _framing, _parsed
+from processor.edges.avro import AvroDecoder, Schemas
+from processor.edges.avro_schema import NotAvro
+from processor.edges.avro_wire import SchemaId, framing, undecodable, unknown
 from processor.errors import BadRecord
 from processor.letters.patch import Unsendable, merged
 from processor.records import Record
 
 
+class _Written:
+    """A writer's schema and those that it refers to, as a registry that knows no other."""
+
+    def __init__(self, schema_id: SchemaId, text: str, references: dict[str, str]) -> None:
+        self._found = text, references
+        try:
+            self.decoder = AvroDecoder(text, self, references=references)
+        except NotAvro as broken:
+            raise undecodable(f"schema {schema_id} is no Avro schema: {broken}") from broken
+
+    def schema(self, _schema_id: SchemaId) -> tuple[str, dict[str, str]]:
+        return self._found
+
+    def for_writing(self) -> Any:
+        """As fastavro writes with it: without logical types, so that values stay as they are read."""
+        text, references = self._found
+        named: dict[str, Any] = {}
+        for reference in references.values():
+            parse_schema(_bare(json.loads(reference)), named)
+        return parse_schema(_bare(json.loads(text)), named)
+
+
 class AvroLetters:
-    """Mutable: `_writers` and `_decoders` by schema, as they are met; there are as many as producers register."""
+    """Mutable: `_known` by schema, as they are met; there are as many as producers register."""
 
     def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
-        self._decoders: dict[int | str, AvroDecoder] = {}
-        self._writers: dict[int | str, Any] = {}
+        self._known: dict[SchemaId, _Written] = {}
 
     def fields(self, letter: Record) -> dict[str, Any]:
         """What a letter holds, in its writer's schema. Raises `BadRecord`, `RegistryOutage`."""
-        schema_id, _ = _framing(letter, letter.value or b"")
-        decoder = self._decoders.get(schema_id)
-        if decoder is None:
+        fields = self._written(letter).decoder.decode(letter)
+        if not isinstance(fields, dict):
+            raise undecodable("it is Avro, and no record")
+        return fields
+
+    def _written(self, letter: Record) -> _Written:
+        schema_id, _ = framing(letter, letter.value or b"")
+        known = self._known.get(schema_id)
+        if known is None:
             found = self._schemas.schema(schema_id)
-            text = found[0] if found is not None else '"null"'  # the decoder says that there is none
-            self._writers[schema_id] = _parsed(text, {} if found is None else found[1])
-            decoder = self._decoders[schema_id] = AvroDecoder(text, self._schemas)
-        return decoder.decode(letter)
+            if found is None:
+                raise unknown(schema_id)
+            known = self._known[schema_id] = _Written(schema_id, *found)
+        return known
 
     def edited(self, letter: Record, patch: dict[str, Any]) -> bytes | Unsendable:
         """A letter's Avro with a merge patch applied. A field that the patch deletes takes its default, or null."""
@@ -46,10 +77,10 @@ class AvroLetters:
         except BadRecord as bad:
             return Unsendable(f"it cannot be read, so nothing can be edited in it: {bad}")
         value = letter.value or b""
-        schema_id, start = _framing(letter, value)
-        schema = self._writers[schema_id]
+        _, start = framing(letter, value)
         after = merged(fields, patch)
         try:
+            schema = self._written(letter).for_writing()
             validate(after, schema, raise_errors=True)
             out = BytesIO()
             fastavro.schemaless_writer(out, schema, after)
@@ -64,6 +95,18 @@ class AvroLetters:
         if merged(written, _set(patch)) != written:
             return Unsendable("the patch names a field that its schema does not have")
         return edited
+
+
+def _bare(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_bare(branch) for branch in schema]
+    if isinstance(schema, dict):
+        return {
+            name: value if name == "default" else _bare(value)
+            for name, value in schema.items()
+            if name not in {"logicalType", "doc"}
+        }
+    return schema
 
 
 def _set(patch: dict[str, Any]) -> dict[str, Any]:

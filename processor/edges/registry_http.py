@@ -1,11 +1,10 @@
-"""The schema registry as the commands ask it: plain requests of Confluent's REST API.
+"""One request of a schema registry: plain HTTP by the standard library, within a time and a size.
 
-Owned by `check`, `schemas` and `order`. A worker uses confluent-kafka's own client (`registry.py`); that one takes
-0.7 s to import, which a command that shall answer within a second does not have, and keeps to itself what a registry
-says of a schema that it refuses. The standard library's client for the same reason: httpx takes 0.2 s.
+Owned by `registry.py`. httpx takes 0.2 s to import, which a command that shall answer within a second does not have,
+and confluent-kafka's client 0.4 s, three more packages, and what a registry says of a schema that it refuses.
 
-Every answer that is neither what was asked for nor a clear no is a `RegistryOutage`, in words that say what stands
-there instead of a registry: a page of a proxy, a login, nothing at all.
+A registry that sends on to another place of its own host is followed there (http to https, another path), with the same
+method, body and credentials; another host, or back to http, is named instead: the credentials are not theirs to have.
 """
 
 from __future__ import annotations
@@ -14,134 +13,127 @@ import base64
 import json
 import os
 import ssl
+import time
 import urllib.request
-from http.client import HTTPException
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from email.message import Message
+from http.client import HTTPException, HTTPResponse
+from typing import IO, Any, Final, NamedTuple
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote
+from urllib.parse import urljoin, urlsplit
 
 import certifi
 
-from processor.errors import RegistryOutage, Unusable
+from processor.errors import RegistryOutage
 
 _REQUEST_S_MAX: Final = 5.0
+"""A registry that hangs blocks a role's loop for no longer than this, twice, far below `max.poll.interval.ms`."""
 _CONTENT: Final = "application/vnd.schemaregistry.v1+json"
-_SHOWN_CHARS: Final = 200
 _BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 """A registry of many thousand subjects lists them in one answer; nothing of ours is larger."""
+_CHUNK_BYTES: Final = 64 * 1024
+_REDIRECTS_MAX: Final = 5
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
-class _Answer(NamedTuple):
-    """An answer, read whole."""
+class Answer(NamedTuple):
+    """An answer, read whole; `location` is where it sends on to, whole."""
 
+    url: str
     status: int
     kind: str
     body: bytes
+    location: str
 
-
-class Version(NamedTuple):
-    """One version of a subject."""
-
-    number: int
-    schema_id: int
-    schema: str
+    def json(self) -> Any:
+        """Raises `RegistryOutage`: what stands there is no registry."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise RegistryOutage(
+                f"{self.url} answers HTTP {self.status} with {self.kind}, and a schema registry answers with JSON: "
+                "something else stands there (a proxy, a login, another path); correct SCHEMA_REGISTRY_URL"
+            ) from None
 
 
 class RegistryHttp:
     """`urls` are one or several with commas: the next is asked where one gives no answer at all. `auth` is
     `user:password`, or empty."""
 
-    def __init__(self, urls: str, auth: str = "") -> None:
-        self._urls = urls.split(",")
+    def __init__(self, urls: str, auth: str) -> None:
+        self.urls = tuple(url.rstrip("/") for url in urls.split(","))
         self._headers = {"Accept": f"{_CONTENT}, application/json", "Content-Type": _CONTENT}
         if auth:
             self._headers["Authorization"] = "Basic " + base64.b64encode(auth.encode()).decode()
         authorities = None if {"SSL_CERT_FILE", "SSL_CERT_DIR"} & os.environ.keys() else certifi.where()
-        self._tls = ssl.create_default_context(cafile=authorities)
+        tls = ssl.create_default_context(cafile=authorities)
+        self._open = urllib.request.build_opener(urllib.request.HTTPSHandler(context=tls), _NotFollowed).open
 
-    def subjects(self) -> list[str]:
-        """Every subject; asked to see whether a registry is there at all."""
-        found = self._ask("GET", "/subjects")
-        if not isinstance(found, list):
-            raise RegistryOutage("the schema registry answers with something that is no list of subjects")
-        return [str(one) for one in found]
-
-    def level(self, subject: str) -> str:
-        """The compatibility that a subject asks of a new version: its own, else the registry's."""
-        found = self._ask("GET", f"/config/{quote(subject, safe='')}?defaultToGlobal=true", absent=(404,))
-        if found is None:
-            found = self._ask("GET", "/config")
-        return str(_field(found, "compatibilityLevel"))
-
-    def versions(self, subject: str) -> list[int]:
-        """The numbers of a subject's versions, rising; empty where there is no such subject."""
-        found = self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions", absent=(404,))
-        if found is not None and not isinstance(found, list):
-            raise RegistryOutage(f"the schema registry answers with something that is no list of versions of {subject}")
-        return sorted(int(number) for number in found or [])
-
-    def version(self, subject: str, number: int | str) -> Version | None:
-        """A version by its number, or the `latest`."""
-        found = self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions/{number}", absent=(404,))
-        if found is None:
-            return None
-        return Version(int(_field(found, "version")), int(_field(found, "id")), str(_field(found, "schema")))
-
-    def register(self, subject: str, schema: str) -> int:
-        """Puts a schema under a subject; its ID. What is there already is not put there again. Raises `Unusable` where
-        the registry refuses it."""
-        return int(
-            _field(
-                self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", {"schema": schema}, subject), "id"
-            )
-        )
-
-    def schema(self, schema_id: int | str) -> tuple[str, dict[str, str]] | None:
-        """What the decoder asks: a schema's text and those that it refers to, by name; None where there is none."""
-        place = f"/schemas/{'ids' if isinstance(schema_id, int) else 'guids'}/{schema_id}"
-        found = self._ask("GET", place, absent=(404,))
-        return None if found is None else (str(_field(found, "schema")), self._references(found))
-
-    def _references(self, of: Any) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for reference in of.get("references") or []:
-            place = (
-                f"/subjects/{quote(str(_field(reference, 'subject')), safe='')}/versions/{_field(reference, 'version')}"
-            )
-            referred = self._ask("GET", place)
-            found.update(self._references(referred))
-            found[str(_field(reference, "name"))] = str(_field(referred, "schema"))
-        return found
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, str] | None = None,
-        subject: str = "",
-        *,
-        absent: tuple[int, ...] = (),
-    ) -> Any:
-        """The answer's JSON; None for a status of `absent` that a registry itself gave."""
+    def ask(
+        self, method: str, path: str, body: dict[str, str] | None = None, roots: Sequence[str] | None = None
+    ) -> Answer:
+        """Whatever is answered below one of the URLs, or of other `roots` of the same registry. Raises `RegistryOutage`
+        without an answer, and where it sends on to another host."""
         silent: list[str] = []
-        for url in self._urls:
+        for url in self.urls if roots is None else roots:
             try:
-                answer = self._answer(method, url + path, body)
+                return self._followed(method, url + path, body)
             except (OSError, HTTPException, ValueError) as broken:
                 silent.append(f"{url}: {_said(broken)}")
-                continue
-            return _read(answer, url, subject, absent)
         raise RegistryOutage(f"the schema registry does not answer: {'; '.join(silent)}")
 
-    def _answer(self, method: str, url: str, body: dict[str, str] | None) -> _Answer:
+    def _followed(self, method: str, url: str, body: dict[str, str] | None) -> Answer:
+        asked = url
+        for _ in range(_REDIRECTS_MAX):
+            answer = self._answer(method, asked, body)
+            if answer.status not in _REDIRECTS or not answer.location:
+                return answer
+            before, after = urlsplit(asked), urlsplit(answer.location)
+            is_ours = after.hostname == before.hostname and after.scheme in {before.scheme, "https"}
+            if not is_ours:
+                raise RegistryOutage(
+                    f"{url} answers HTTP {answer.status} and sends on to {after.scheme}://{after.netloc}{after.path}; "
+                    "another host is not followed, nor https to http; correct SCHEMA_REGISTRY_URL"
+                )
+            asked = answer.location
+            if answer.status == 303:
+                method, body = "GET", None
+        raise RegistryOutage(f"{url} sends on and on, {_REDIRECTS_MAX} times; correct SCHEMA_REGISTRY_URL")
+
+    def _answer(self, method: str, url: str, body: dict[str, str] | None) -> Answer:
         content = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, content, self._headers, method=method)
+        until_s = time.monotonic() + _REQUEST_S_MAX
         try:
-            with urllib.request.urlopen(request, timeout=_REQUEST_S_MAX, context=self._tls) as answer:
-                return _Answer(answer.status, answer.headers.get_content_type(), answer.read(_BODY_BYTES_MAX))
+            with self._open(request, timeout=_REQUEST_S_MAX) as answer:
+                return _read(url, answer, answer.status, until_s)
         except HTTPError as refused:
             with refused:
-                return _Answer(refused.code, refused.headers.get_content_type(), refused.read(_BODY_BYTES_MAX))
+                return _read(url, refused, refused.code, until_s)
+
+
+class _NotFollowed(urllib.request.HTTPRedirectHandler):
+    """urllib would follow anywhere, with the credentials."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> None:
+        return None
+
+
+def _read(url: str, answer: HTTPResponse | HTTPError, status: int, until_s: float) -> Answer:
+    """The whole answer. One that comes by drops, or without end, is none."""
+    body = bytearray()
+    while chunk := answer.read1(_CHUNK_BYTES) if isinstance(answer, HTTPResponse) else answer.read(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > _BODY_BYTES_MAX:
+            raise ValueError(f"an answer of more than {_BODY_BYTES_MAX >> 20} MiB")
+        if time.monotonic() > until_s:
+            raise ValueError(f"an answer that takes more than {_REQUEST_S_MAX:g} s")
+    location = answer.headers.get("Location", "")
+    return Answer(
+        url, status, answer.headers.get_content_type(), bytes(body), urljoin(url, location) if location else ""
+    )
 
 
 def _said(broken: Exception) -> str:
@@ -150,31 +142,3 @@ def _said(broken: Exception) -> str:
     if isinstance(reason, OSError) and reason.strerror:
         return reason.strerror
     return str(reason) or type(reason).__name__
-
-
-def _read(answer: _Answer, url: str, subject: str, absent: tuple[int, ...]) -> Any:
-    try:
-        found = json.loads(answer.body)
-    except ValueError:
-        raise RegistryOutage(
-            f"{url} answers HTTP {answer.status} with {answer.kind}, and a schema registry answers with JSON: "
-            "something else stands there (a proxy, a login, another path); correct SCHEMA_REGISTRY_URL"
-        ) from None
-    if answer.status in absent:
-        return None
-    if 200 <= answer.status < 300:
-        return found
-    message = str(found.get("message", found) if isinstance(found, dict) else found)[:_SHOWN_CHARS]
-    if answer.status in (409, 422):
-        raise Unusable([f"{subject}: the schema registry refuses the schema: {message}"])
-    if answer.status in (401, 403):
-        raise RegistryOutage(
-            f"{url} answers HTTP {answer.status}: {message}; set SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO to what it wants"
-        )
-    raise RegistryOutage(f"{url} answers HTTP {answer.status}: {message}")
-
-
-def _field(found: Any, name: str) -> Any:
-    if not isinstance(found, dict) or name not in found:
-        raise RegistryOutage(f"the schema registry's answer has no {name!r}")
-    return found[name]

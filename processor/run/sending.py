@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Generic, assert_never
+from typing import Any, Final, Generic, assert_never
 
 import httpx
 import structlog
@@ -27,6 +27,7 @@ from processor.edges.kafka.producer import KafkaProducer
 from processor.edges.kafka.reader import KafkaReader
 from processor.edges.keys import key_of
 from processor.edges.metrics import USEFUL_REPLICAS, PrometheusSendMeter, Restores
+from processor.edges.registry import Registry
 from processor.edges.rocks import StateDirectory
 from processor.edges.traces import Tracing
 from processor.errors import Fatal, Unusable
@@ -41,6 +42,7 @@ from processor.hakuna.destination import HakunaEvents, HakunaFeed
 from processor.letters.holds import Holds
 from processor.records import OutboxEntry
 from processor.run.roles import Loop
+from processor.run.start import AFTER_DRAIN_S, build, check_readable, described_topics
 from processor.send.destination import EntryT
 from processor.send.event_loop.endpoint import Endpoint
 from processor.send.event_loop.pace import quota_problem, useful_replicas
@@ -52,11 +54,6 @@ from processor.send.kafka_thread.takeover import HoldsPast
 from processor.send.settings import SenderSettings, SendSettings, SendTopics
 from processor.topics import STOCK_TOPICS, Topic
 from processor.watch import Work
-
-if TYPE_CHECKING:
-    pass
-
-from processor.run.start import AFTER_DRAIN_S, build, check_readable, described_topics
 
 log = structlog.get_logger(__name__)
 
@@ -170,8 +167,6 @@ def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
 
 def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tracing | None) -> Loop:
     """The hako role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
-    from processor.edges.registry import Registry as Client
-
     kafka = settings.librdkafka
     group = settings.group(Role.HAKO)
     admin = KafkaAdmin(kafka, client_id="hakuna-processor-hako-start")
@@ -187,7 +182,7 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
         raise Unusable([problem])
     USEFUL_REPLICAS.labels(Role.HAKO).set(useful_replicas(quota, partitions, HAKO_IN_FLIGHT_MAX))
     key = key_of(settings.hako_key, "HAKO_API_KEY_FILE")
-    registry = Client.at(settings)
+    registry = Registry.at(settings)
     check_readable(settings, registry, STOCK_TOPICS)
     stores = StateDirectory(
         Path(settings.state_dir) / Role.HAKO, settings.state_cache_bytes, settings.state_write_buffer_bytes

@@ -6,20 +6,17 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
 from processor.config import Role, Settings
 from processor.edges.avro import reader_schema
-from processor.edges.avro_compat import unreadable
+from processor.edges.avro_plan import judged
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
+from processor.edges.registry import Registry
 from processor.errors import BrokerOutage, Fatal, Unusable
 from processor.topics import BOOKS, NEEDED, ORDER_TOPICS, Topic, make_book, missing, problems
-
-if TYPE_CHECKING:
-    from processor.edges.registry import Registry
-
 
 log = structlog.get_logger(__name__)
 
@@ -55,8 +52,8 @@ def check_readable(settings: Settings, registry: Registry, topics: Iterable[Topi
     wrong: list[str] = []
     for topic in topics:
         subject = f"{settings.topic(topic)}-value"
-        latest = registry.latest(subject)
-        why = None if latest is None else unreadable(reader_schema(topic), latest)
+        latest = registry.version(subject, "latest")
+        why = None if latest is None else judged(reader_schema(topic), latest.schema, latest.references).refusal
         if why is not None:
             wrong.append(
                 f"{subject}: its latest schema cannot be read with this version's: {why}; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from processor.config import Role, Settings
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema
@@ -18,32 +18,27 @@ from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.topology import KafkaTopology
 from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
 from processor.edges.metrics import USEFUL_REPLICAS, PrometheusTransformMeter, Restores
+from processor.edges.registry import Registry
 from processor.edges.rocks import StateDirectory
 from processor.edges.traces import Tracing
 from processor.records import OrderEvent, Record
 from processor.run.roles import Loop
+from processor.run.start import check_readable, described_topics
 from processor.topics import NEEDED, ORDER_TOPICS, Topic
 from processor.transform.batch import Decode, Plan
-from processor.transform.decode import ORDER_EVENT
+from processor.transform.decode import SHAPES, dated
 from processor.transform.rules import Rules
 from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
 from processor.watch import Work
 
-if TYPE_CHECKING:
-    pass
-
-from processor.run.start import check_readable, described_topics
-
 
 def transform(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tracing | None) -> Loop:
     """The transform role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
-    from processor.edges.registry import Registry as Client  # takes 0.7 s to import, and only transform needs it
-
     kafka = settings.librdkafka
     group = settings.group(Role.TRANSFORM)
     admin = KafkaAdmin(kafka, client_id="hakuna-processor-transform-start")
     described = described_topics(settings, Role.TRANSFORM, admin)
-    registry = Client.at(settings)
+    registry = Registry.at(settings)
     check_readable(settings, registry)
     changelog = settings.topic(Topic.CHANGELOG)
     USEFUL_REPLICAS.labels(Role.TRANSFORM).set(described[changelog].partitions)  # a partition has one worker
@@ -136,10 +131,9 @@ def decoders(settings: Settings, registry: Schemas) -> Mapping[str, Decode]:
 
 
 def _decoder(topic: Topic, registry: Schemas) -> Decode:
-    avro = AvroDecoder(reader_schema(topic), registry)
-    event = ORDER_EVENT[topic]
+    read = AvroDecoder(reader_schema(topic), registry, SHAPES).read
 
     def decode(record: Record) -> OrderEvent:
-        return event(avro.decode(record))
+        return dated(read(record))
 
     return decode

@@ -10,7 +10,7 @@ from processor.records import OrderId, Record
 from processor.sandbox.shop.history import Truncated
 from processor.sandbox.shop.orders import Shop, shop
 from processor.transform import order_state, rules
-from processor.transform.decode import ORDER_EVENT
+from tests.support.order_events import order_event
 
 MODELS = 2_000
 """Orders of which the states are made; the others are these under other IDs."""
@@ -24,7 +24,7 @@ def states(orders: int) -> Iterator[tuple[bytes, bytes]]:
     for step in shop(Shop(orders=MODELS, rate=1, bad_share=0.0, seed=1, start_ms=now_ms - 3_600_000)):
         if step.value is None or isinstance(step.value, Truncated | bytes):
             continue
-        event = ORDER_EVENT[step.topic](step.value)
+        event = order_event(step.topic, step.value)
         taken = rules.Taken(event, Record(step.topic, 0, 0, step.timestamp_ms, step.key, b"", []))
         kept[event.order_id] = rules.apply(kept.get(event.order_id), taken, RULES, now_ms).state
     models = [

@@ -43,7 +43,6 @@ from processor.sources import SourceLag, TransactionOutcome
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import order_state
 from processor.transform.batch import Plan
-from processor.transform.decode import ORDER_EVENT
 from processor.transform.meter import StateSize, Written
 from processor.transform.order_state import OrderState
 from processor.transform.rules import Rules
@@ -53,6 +52,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.crash_points import Crash, Point
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
 from tests.fakes.stores import Disk
+from tests.support.order_events import order_event
 from tests.support.transform_model import Model, difference
 
 GROUP: Final = "transform"
@@ -542,7 +542,7 @@ def check_memory(worker: Worker) -> None:
 def decoded(record: Record) -> OrderEvent:
     try:
         fields: Mapping[str, Any] = orjson.loads(record.value or b"")
-        return ORDER_EVENT[Topic(record.topic)](fields)
+        return order_event(Topic(record.topic), fields)
     except (orjson.JSONDecodeError, KeyError, TypeError) as broken:
         raise BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no event") from broken
 

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException, Message
 
 from processor.config import load
 from processor.edges.avro import reader_schema
+from processor.edges.avro_wire import SchemaId
 from processor.hakuna import Api, Orders
 from processor.letters.letter import LetterHead, letter_head
 from processor.records import HeaderName, Headers, Record
@@ -209,7 +210,7 @@ class _Known:
     def __init__(self, schemas: Mapping[int, str]) -> None:
         self._schemas = schemas
 
-    def schema(self, schema_id: int | str) -> tuple[str, dict[str, str]] | None:
+    def schema(self, schema_id: SchemaId) -> tuple[str, dict[str, str]] | None:
         found = self._schemas.get(schema_id) if isinstance(schema_id, int) else None
         return None if found is None else (found, {})
 

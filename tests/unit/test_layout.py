@@ -15,7 +15,6 @@ ROOT = Path(processor.__file__).parent
 FOREIGN = {
     "confluent_kafka": ("edges", "sandbox"),
     "fastavro": ("edges", "sandbox"),
-    "avro": ("edges",),
     "rocksdict": ("edges",),
     "prometheus_client": ("edges", "sandbox"),
     "httptools": ("edges", "sandbox"),
@@ -70,6 +69,10 @@ PURE = (
     "send/event_loop/retries",
     "transform/rules",
     "transform/units",
+    "edges/avro_schema",
+    "edges/avro_plan",
+    "edges/avro_reader",
+    "edges/avro_wire",
     "merge",
     "sources",
 )

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from processor.edges.avro_compat import unreadable
 from processor.schemas_plan import Registered, SchemaAction, schema_step
 
 STRING = {"name": "id", "type": "string"}
@@ -20,8 +19,8 @@ def avro(*fields: Mapping[str, object]) -> str:
 
 
 def step(ours: str, level: str, *there: str) -> tuple[SchemaAction, str]:
-    known = [Registered(number, schema) for number, schema in enumerate(there, start=1)]
-    planned = schema_step("things-value", ours, known, level, unreadable)
+    known = [Registered(number, schema, {}) for number, schema in enumerate(there, start=1)]
+    planned = schema_step("things-value", ours, known, level)
     return planned.action, planned.why
 
 

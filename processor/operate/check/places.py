@@ -15,8 +15,8 @@ from typing import Final
 
 from processor.config import Role, Settings
 from processor.edges.avro import reader_schema
-from processor.edges.avro_compat import unreadable
-from processor.edges.registry_http import RegistryHttp
+from processor.edges.avro_plan import What, judged, shortened
+from processor.edges.registry import Registry
 from processor.errors import RegistryOutage
 from processor.operate.check.findings import Area, Finding, note, problem, sound, split
 from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
@@ -56,7 +56,7 @@ _SOURCES: Final[Mapping[Role, tuple[Topic, ...]]] = {Role.TRANSFORM: ORDER_TOPIC
 
 def check_schemas(settings: Settings, roles: Sequence[Role]) -> list[Finding]:
     """Of the sources of these roles."""
-    registry = RegistryHttp(settings.registry_url, settings.registry_auth)
+    registry = Registry.at(settings)
     try:
         registry.subjects()
         found = [sound(Area.REGISTRY, settings.registry_url, "answers")]
@@ -70,14 +70,19 @@ def check_schemas(settings: Settings, roles: Sequence[Role]) -> list[Finding]:
     return found
 
 
-def _subject(registry: RegistryHttp, subject: str, ours: str) -> Finding:
+def _subject(registry: Registry, subject: str, ours: str) -> Finding:
     latest = registry.version(subject, "latest")
     if latest is None:
         what = "nothing is registered yet; producers do so, or `hakuna-processor schemas register`"
         return note(Area.REGISTRY, subject, what)
-    why = unreadable(ours, latest.schema)
+    plan = judged(ours, latest.schema, latest.references)
+    why = plan.refusal
     if why is None:
-        return sound(Area.REGISTRY, subject, f"version {latest.number} can be read")
+        can = f"version {latest.number} can be read"
+        partly = [str(finding) for finding in plan.findings if finding.what is What.PARTLY]
+        if partly:
+            return note(Area.REGISTRY, subject, shortened(f"{can}, but {'; '.join(partly)}"))
+        return sound(Area.REGISTRY, subject, can)
     return problem(
         Area.REGISTRY,
         subject,

@@ -1,5 +1,4 @@
-"""A schema registry in memory, with as much of Confluent's API as confluent-kafka's client needs to read and
-register.
+"""A schema registry in memory, with as much of Confluent's API as serialisers need to read and register.
 
     POST /subjects/{subject}/versions                 register
     POST /subjects/{subject}                          look up

@@ -83,8 +83,8 @@ def test_order_waits_for_no_import_that_it_can_do_without() -> None:
     """Each of these takes 0.2 s and more of the second in which it shall answer."""
     program = (
         "import sys, processor.cli.order, processor.operate.order.gather, processor.operate.order.story\n"
-        "import processor.edges.avro, processor.edges.registry_http, processor.operate.check.doors\n"
-        "heavy = {'httpx', 'rich', 'structlog', 'confluent_kafka.schema_registry', 'prometheus_client', 'avro'}\n"
+        "import processor.edges.avro, processor.edges.registry, processor.operate.check.doors\n"
+        "heavy = {'httpx', 'rich', 'structlog', 'confluent_kafka.schema_registry', 'prometheus_client', 'fastavro'}\n"
         "sys.exit(f'imported: {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

@@ -14,6 +14,7 @@ from fastavro.schema import parse_schema
 
 from processor.config import load
 from processor.edges.avro import reader_schema
+from processor.edges.avro_wire import SchemaId
 from processor.hakuna import Api
 from processor.records import Record
 from processor.run.transform import decoders
@@ -86,7 +87,7 @@ def moved(at: str, *line_item_ids: str, order_id: str = "ord-123", at_ms: int = 
 class OneSchemaATopic:
     """A registry whose schema IDs are the topics' places."""
 
-    def schema(self, schema_id: int | str) -> tuple[str, dict[str, str]] | None:
+    def schema(self, schema_id: SchemaId) -> tuple[str, dict[str, str]] | None:
         assert isinstance(schema_id, int)
         return reader_schema(TOPICS[schema_id]), {}
 

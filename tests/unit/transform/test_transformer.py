@@ -29,12 +29,12 @@ from processor.sources import SourceLag, TransactionOutcome
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import transformer
 from processor.transform.batch import Plan
-from processor.transform.decode import ORDER_EVENT
 from processor.transform.meter import StateSize, Written
 from processor.transform.transformer import Standstill, TransformEdges, Transformer, TransformPlan
 from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
 from tests.fakes.stores import Disk
+from tests.support.order_events import order_event
 from tests.unit.transform.histories import rules
 
 SOURCES = tuple(topic.value for topic in ORDER_TOPICS)
@@ -143,7 +143,7 @@ class World:
         if record.partition in self.schema_unknown and record.value is not None and record.value.startswith(b" "):
             raise RegistryOutage("the registry is down")
         fields: Mapping[str, Any] = orjson.loads(record.value or b"")
-        return ORDER_EVENT[Topic(record.topic)](fields)
+        return order_event(Topic(record.topic), fields)
 
     # ---- the shop ----------------------------------------------------------------------------------------------------
 

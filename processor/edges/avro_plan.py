@@ -1,0 +1,573 @@
+"""How values of a writer's schema are read with ours: made once a schema, the one judge of whether they can be. Pure.
+
+`check`, `schemas check`, the start of a worker and the reader itself go by the same plan, so what one of them accepts
+the others read. It says of every field where it comes from (`steps`) and, for people, what is done to it (`findings`):
+
+    a field of the same name, or of an alias      read; promoted as Avro allows; a time converted to milliseconds
+    a field of ours that is not written           its default
+    a field that is not ours                      skipped
+    a union of the writer's                       branch by branch: a value of one that does not fit is a dead letter
+    anything else                                 refused, with the field's path
+
+Where this leaves Avro's own rules of resolution, it is because shops' schemas do:
+- Records go by their fields, whatever they are called (Kafka Connect calls them ConnectDefault). Only where a union
+  holds several records do names decide, since another event may well have the same fields.
+- A writer's logical type of time is converted; where it names no instant (`local-*`, `date`, `time-*`) it is refused.
+  Debezium's and Kafka Connect's own markers say the same as logical types do. A long without any is milliseconds.
+- Where a writer may write null and we need a value, everything but the nulls is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from processor.edges.avro_schema import (
+    Array,
+    Enum,
+    Field,
+    Fixed,
+    Map,
+    Node,
+    NotAvro,
+    Primitive,
+    Record,
+    Schema,
+    Union,
+    parse,
+    simple,
+)
+
+MESSAGE_CHARS_MAX: Final = 500
+"""A message goes into a header of a dead letter; what differs stands first in it."""
+
+
+class What(StrEnum):
+    """What is done to a field."""
+
+    CONVERTED = "converted"
+    DEFAULTED = "defaulted"
+    DROPPED = "dropped"
+    NAMED = "named"
+    """A record or an enum of another name is taken for ours."""
+    PARTLY = "partly"
+    """Values of one branch of the writer's union become dead letters; others are read."""
+    REFUSED = "refused"
+
+
+class Finding(NamedTuple):
+    """`path` is a field's, such as `line_items.quantity`; empty for the whole value."""
+
+    path: str
+    what: What
+    why: str
+
+    def __str__(self) -> str:
+        return f"field {self.path}: {self.why}" if self.path else self.why
+
+
+# ---- steps -----------------------------------------------------------------------------------------------------------
+
+
+class Conversion(StrEnum):
+    """What is done to a primitive value once it is read."""
+
+    NONE = ""
+    FLOAT = "float"
+    ENCODE = "encode"
+    DECODE = "decode"
+    MICROS = "micros"
+    NANOS = "nanos"
+    ZONED = "zoned"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A primitive as it is written, and what becomes of it."""
+
+    written: str
+    conversion: Conversion = Conversion.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFixed:
+    """So many bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEnum:
+    """What each symbol is read as, by its index; None where it is a dead letter."""
+
+    symbols: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadArray:
+    """Values of one kind."""
+
+    items: Step
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMap:
+    """Values of one kind, by text."""
+
+    values: Step
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUnion:
+    """A step for each branch of the writer's, by its index."""
+
+    branches: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A value that is written, and is not ours."""
+
+    written: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """A value that cannot be read, and why."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """A default, whole: `value` holds no record, `fields` are those of a record, `items` the values of an array or,
+    with `keys`, of a map."""
+
+    value: bool | int | float | str | bytes | None = None
+    record: str = ""
+    fields: tuple[Default, ...] = ()
+    items: tuple[Default, ...] | None = None
+    keys: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRecord:
+    """`written` are the fields as the writer has them, each with the place among ours that it fills (-1: none);
+    `defaults` fills the others. `names` are all of ours, in their order, `name` is the record's."""
+
+    name: str
+    names: tuple[str, ...]
+    written: tuple[tuple[int, Step], ...]
+    defaults: tuple[tuple[int, Default], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadNamed:
+    """A record that is found in the plan's `records` by this: the writer's and the reader's whole name."""
+
+    key: tuple[str, str]
+
+
+Step = Read | ReadFixed | ReadEnum | ReadArray | ReadMap | ReadUnion | Skip | Refuse | ReadNamed
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`top` is read with `records` at hand; `findings` stand in the order of the writer's fields."""
+
+    top: Step
+    records: Mapping[tuple[str, str], ReadRecord | Refuse]
+    findings: tuple[Finding, ...]
+
+    @property
+    def refusal(self) -> str | None:
+        """Why no value can be read; None where some can. At most MESSAGE_CHARS_MAX characters."""
+        refused = [str(finding) for finding in self.findings if finding.what is What.REFUSED]
+        return shortened("; ".join(refused)) if refused else None
+
+    @property
+    def strict_refusal(self) -> str | None:
+        """Why a registry that goes by Avro's rules alone would say that it cannot be read; None where it would not."""
+        refused = [str(finding) for finding in self.findings if finding.what in {What.REFUSED, What.PARTLY, What.NAMED}]
+        return shortened("; ".join(refused)) if refused else None
+
+
+def shortened(message: str) -> str:
+    """A message as far as a header shall hold it."""
+    return message if len(message) <= MESSAGE_CHARS_MAX else message[: MESSAGE_CHARS_MAX - 1] + "…"
+
+
+def plan_of(reader: Schema, writer: Schema) -> Plan:
+    """How values of `writer` are read with `reader`."""
+    planning = _Planning(reader, writer)
+    found: list[Finding] = []
+    top = planning.step(writer.top, reader.top, "", found)
+    return Plan(top, planning.records, tuple(found))
+
+
+def judged(
+    reader: str,
+    writer: str,
+    references: Mapping[str, str] | None = None,
+    *,
+    ours: Mapping[str, str] | None = None,
+) -> Plan:
+    """The same of a reader's and a writer's text; `references` are the schemas that the writer's refers to, by name,
+    `ours` those of the reader's. A text that is no Avro schema makes a plan that refuses."""
+    try:
+        return plan_of(parse(reader, ours), parse(writer, references))
+    except NotAvro as broken:
+        why = shortened(f"it is no Avro schema: {broken}")
+        return Plan(Refuse(why), {}, (Finding("", What.REFUSED, why),))
+
+
+# ---- planning --------------------------------------------------------------------------------------------------------
+
+_PROMOTIONS: Final[Mapping[tuple[str, str], Conversion]] = {
+    ("int", "long"): Conversion.NONE,
+    ("int", "float"): Conversion.FLOAT,
+    ("int", "double"): Conversion.FLOAT,
+    ("long", "float"): Conversion.FLOAT,
+    ("long", "double"): Conversion.FLOAT,
+    ("float", "double"): Conversion.NONE,
+    ("string", "bytes"): Conversion.ENCODE,
+    ("bytes", "string"): Conversion.DECODE,
+}
+
+_TIME: Final = "timestamp-millis"
+_TIMES: Final[Mapping[str, Conversion]] = {
+    _TIME: Conversion.NONE,
+    "timestamp-micros": Conversion.MICROS,
+    "timestamp-nanos": Conversion.NANOS,
+    "io.debezium.time.Timestamp": Conversion.NONE,
+    "io.debezium.time.MicroTimestamp": Conversion.MICROS,
+    "io.debezium.time.NanoTimestamp": Conversion.NANOS,
+    "org.apache.kafka.connect.data.Timestamp": Conversion.NONE,
+}
+_NO_INSTANT: Final = frozenset(
+    {
+        "date",
+        "time-millis",
+        "time-micros",
+        "local-timestamp-millis",
+        "local-timestamp-micros",
+        "local-timestamp-nanos",
+        "duration",
+        "org.apache.kafka.connect.data.Date",
+        "org.apache.kafka.connect.data.Time",
+    }
+)
+"""Integers that are no time of the world's: a day, a time of day, a clock on some wall."""
+_DEBEZIUM: Final = "io.debezium.time."
+_ZONED: Final = "io.debezium.time.ZonedTimestamp"
+
+
+@dataclass(slots=True)
+class _Planning:
+    """Mutable while a plan is made: `records` by the names of both sides, each planned once however often it is met."""
+
+    reader: Schema
+    writer: Schema
+    records: dict[tuple[str, str], ReadRecord | Refuse] = field(default_factory=dict)
+
+    def step(self, written: Node, wanted: Node, path: str, found: list[Finding], *, by_name: bool = False) -> Step:
+        """How a value is read. A `Refuse` comes with its reasons in `found`."""
+        written, wanted = self.writer.at(written), self.reader.at(wanted)
+        if isinstance(written, Union):
+            return self._written_union(written, wanted, path, found)
+        if isinstance(wanted, Union):
+            branch = self._branch(written, wanted, by_name=by_name)
+            if branch is None:
+                return self._refuse(path, self._mismatch(written, wanted), found)
+            return self.step(written, branch, path, found, by_name=by_name)
+        match written, wanted:
+            case Record(), Record():
+                return self._record(written, wanted, path, found, by_name=by_name)
+            case Array(items=items), Array(items=wanted_items):
+                if self.writer.takes_no_byte(items):
+                    return self._refuse(path, "an array of values that take no byte has no bound", found)
+                step = self.step(items, wanted_items, path, found)
+                return step if isinstance(step, Refuse) else ReadArray(step)
+            case Map(values=values), Map(values=wanted_values):
+                step = self.step(values, wanted_values, path, found)
+                return step if isinstance(step, Refuse) else ReadMap(step)
+            case Enum(), Enum() if _is_named_alike(written, wanted):
+                return self._enum(written, wanted, path, found)
+            case Fixed(), Fixed() if _is_named_alike(written, wanted) and written.size == wanted.size:
+                return ReadFixed(written.size)
+            case Primitive(), Primitive():
+                return self._primitive(written, wanted, path, found)
+        return self._refuse(path, self._mismatch(written, wanted), found)
+
+    def _refuse(self, path: str, why: str, found: list[Finding]) -> Refuse:
+        found.append(Finding(path, What.REFUSED, why))
+        return Refuse(shortened(str(found[-1])))
+
+    def _mismatch(self, written: Node, wanted: Node) -> str:
+        return f"written as {self._said(self.writer, written)}, read as {self._said(self.reader, wanted)}"
+
+    # ---- primitives --------------------------------------------------------------------------------------------------
+
+    def _primitive(self, written: Primitive, wanted: Primitive, path: str, found: list[Finding]) -> Step:
+        if wanted.name == "long" and wanted.logical == _TIME:
+            return self._time(written, wanted, path, found)
+        if written.name == wanted.name:
+            return Read(written.name)
+        conversion = _PROMOTIONS.get((written.name, wanted.name))
+        if conversion is None or (conversion is Conversion.DECODE and written.logical):
+            return self._refuse(path, self._mismatch(written, wanted), found)
+        found.append(Finding(path, What.CONVERTED, f"{written.name} to {wanted.name}"))
+        return Read(written.name, conversion)
+
+    def _time(self, written: Primitive, wanted: Primitive, path: str, found: list[Finding]) -> Step:
+        if written.name == "string" and written.connect == _ZONED:
+            found.append(Finding(path, What.CONVERTED, f"{_ZONED} to {_TIME}"))
+            return Read(written.name, Conversion.ZONED)
+        if written.name not in {"int", "long"}:
+            return self._refuse(path, self._mismatch(written, wanted), found)
+        marker = next((one for one in (written.connect, written.logical) if one in _TIMES or _is_no_instant(one)), "")
+        if _is_no_instant(marker):
+            why = f"{self._mismatch(written, wanted)}: {marker} names no instant; write {_TIME}, in UTC"
+            return self._refuse(path, why, found)
+        if written.name == "int" and marker:
+            return self._refuse(path, f"{self._mismatch(written, wanted)}: {marker} needs a long", found)
+        conversion = _TIMES.get(marker, Conversion.NONE)
+        if conversion is not Conversion.NONE:
+            cut = ", cut to milliseconds" if conversion is Conversion.NANOS else ""
+            found.append(Finding(path, What.CONVERTED, f"{marker} to {_TIME}{cut}"))
+        return Read(written.name, conversion)
+
+    # ---- named types -------------------------------------------------------------------------------------------------
+
+    def _enum(self, written: Enum, wanted: Enum, path: str, found: list[Finding]) -> Step:
+        known = set(wanted.symbols)
+        symbols = tuple(symbol if symbol in known else wanted.default for symbol in written.symbols)
+        for symbol, read in zip(written.symbols, symbols, strict=True):
+            if read is None:
+                found.append(
+                    Finding(path, What.PARTLY, f"the symbol {symbol} becomes a dead letter: it is none of ours")
+                )
+            elif read != symbol:
+                found.append(Finding(path, What.CONVERTED, f"the symbol {symbol} is read as {read}"))
+        if not any(symbols):
+            return self._refuse(path, self._mismatch(written, wanted), found)
+        return ReadEnum(symbols)
+
+    def _record(self, written: Record, wanted: Record, path: str, found: list[Finding], *, by_name: bool) -> Step:
+        alike = _is_named_alike(written, wanted)
+        if by_name and not alike:
+            why = f"{self._mismatch(written, wanted)}, and among several records of a union names decide"
+            return self._refuse(path, why, found)
+        key = (written.name, wanted.name)
+        if key in self.records:
+            return ReadNamed(key)
+        names = tuple(one.name for one in wanted.fields)
+        self.records[key] = ReadRecord(wanted.name, names, (), ())  # met within itself, it is this one again
+        sources = {place: source for place, one in enumerate(wanted.fields) if (source := _source(written, one))}
+        mine: list[Finding] = []
+        if not alike:
+            mine.append(Finding(path, What.NAMED, f"record {written.name} is read by its fields, as {wanted.name}"))
+            if wanted.fields and not sources:
+                self._refuse(path, f"{self._mismatch(written, wanted)}, and it has none of its fields", mine)
+        places = {source.name: place for place, source in sources.items()}
+        steps = [self._written_field(one, wanted, places.get(one.name), path, mine) for one in written.fields]
+        defaults = self._defaults(wanted, sources, path, mine)
+        found.extend(mine)
+        refusals = [str(finding) for finding in mine if finding.what is What.REFUSED]
+        if refusals:
+            self.records[key] = refused = Refuse(shortened("; ".join(refusals)))
+            return refused
+        self.records[key] = ReadRecord(wanted.name, names, tuple(steps), tuple(defaults))
+        return ReadNamed(key)
+
+    def _written_field(
+        self, written: Field, wanted: Record, place: int | None, path: str, found: list[Finding]
+    ) -> tuple[int, Step]:
+        if place is None:
+            found.append(Finding(_path(path, written.name), What.DROPPED, "written, and not ours"))
+            return -1, Skip(written.type)
+        ours = wanted.fields[place]
+        where = _path(path, ours.name)
+        if written.name != ours.name:
+            found.append(Finding(where, What.CONVERTED, f"written as {written.name}, which is its alias"))
+        if written.beside:
+            why = f"the logicalType {written.beside} stands beside the type, where Avro ignores it"
+            found.append(Finding(where, What.CONVERTED, why))
+        return place, self.step(written.type, ours.type, where, found)
+
+    def _defaults(
+        self, wanted: Record, sources: Mapping[int, Field], path: str, found: list[Finding]
+    ) -> list[tuple[int, Default]]:
+        defaults: list[tuple[int, Default]] = []
+        for place, one in enumerate(wanted.fields):
+            if place in sources:
+                continue
+            where = _path(path, one.name)
+            if not one.default:
+                self._refuse(where, "it is not written, and it has no default", found)
+                continue
+            value = _default(self.reader, one.type, one.default[0])
+            if value is None:
+                self._refuse(where, "it is not written, and its default does not fit its type", found)
+                continue
+            found.append(Finding(where, What.DEFAULTED, f"not written: {_shown(one.default[0])}"))
+            defaults.append((place, value))
+        return defaults
+
+    # ---- unions ------------------------------------------------------------------------------------------------------
+
+    def _written_union(self, written: Union, wanted: Node, path: str, found: list[Finding]) -> Step:
+        branches = [self.writer.at(branch) for branch in written.branches]
+        by_name = sum(isinstance(branch, Record) for branch in branches) > 1
+        steps: list[Step] = []
+        mine: list[Finding] = []
+        inner: list[list[Finding]] = []
+        for branch in branches:
+            of_branch: list[Finding] = []
+            step = self.step(branch, wanted, path, of_branch, by_name=by_name)
+            steps.append(step)
+            if isinstance(step, Refuse):
+                name = self._said(self.writer, branch)
+                mine.append(Finding(path, What.PARTLY, f"a value of {name} becomes a dead letter: {step.why}"))
+                if branch != Primitive("null"):
+                    inner.append([finding for finding in of_branch if finding.what is What.REFUSED])
+            else:
+                mine.extend(of_branch)
+        if all(isinstance(step, Refuse) for step in steps):
+            if len(inner) == 1:  # a nullable type, of which the other branch says best why
+                found.extend(inner[0])
+                return Refuse(shortened("; ".join(str(finding) for finding in inner[0])))
+            return self._refuse(path, self._mismatch(written, wanted), found)
+        found.extend(mine)
+        return ReadUnion(tuple(steps))
+
+    def _branch(self, written: Node, wanted: Union, *, by_name: bool) -> Node | None:
+        """The branch of ours that a value of this type is read as: the first that fits, a record's by its name."""
+        branches = [self.reader.at(branch) for branch in wanted.branches]
+        if isinstance(written, Record):
+            records = [branch for branch in branches if isinstance(branch, Record)]
+            exact = [branch for branch in records if branch.name == written.name]
+            by_alias = [branch for branch in records if _is_named_alike(written, branch)]
+            structural = records if len(records) == 1 and not by_name else []
+            return next(iter(exact + by_alias + structural), None)
+        alike = [branch for branch in branches if _kind(branch) == _kind(written)]
+        # Of its own type first; where none fits, that one says best why.
+        return next((one for one in (*alike, *branches) if self._fits(written, one)), next(iter(alike), None))
+
+    def _fits(self, written: Node, wanted: Node) -> bool:
+        """Whether a type goes with a branch of ours; what it holds is seen to later."""
+        if isinstance(written, Array | Map):
+            return type(written) is type(wanted)
+        return not isinstance(self.step(written, wanted, "", []), Refuse)
+
+    # ---- what is said of types ---------------------------------------------------------------------------------------
+
+    def _said(self, schema: Schema, node: Node) -> str:
+        match schema.at(node):
+            case Primitive(name=name, logical=logical, connect=connect):
+                return f"{name} ({connect or logical})" if connect or logical else name
+            case Union(branches=branches):
+                text = " or ".join(self._said(schema, branch) for branch in branches[:4])
+                return text if len(branches) <= 4 else f"{text} or others"
+            case Array(items=items):
+                return f"array of {self._said(schema, items)}"
+            case Map(values=values):
+                return f"map of {self._said(schema, values)}"
+            case Fixed(name=name, size=size):
+                return f"fixed {simple(name)} of {size} bytes"
+            case Record(name=name):
+                return f"record {simple(name)}"
+            case Enum(name=name):
+                return f"enum {simple(name)}"
+        raise AssertionError("a name is looked up first")
+
+
+def _path(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _shown(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _kind(node: Node) -> str:
+    return node.name if isinstance(node, Primitive) else type(node).__name__
+
+
+def _is_named_alike(written: Record | Enum | Fixed, wanted: Record | Enum | Fixed) -> bool:
+    """By simple names, as namespaces are no matter, and by our aliases."""
+    name = simple(written.name)
+    return name == simple(wanted.name) or any(name == simple(alias) for alias in wanted.aliases)
+
+
+def _is_no_instant(marker: str) -> bool:
+    return marker in _NO_INSTANT or (marker.startswith(_DEBEZIUM) and marker not in _TIMES)
+
+
+def _source(written: Record, wanted: Field) -> Field | None:
+    """The writer's field that fills one of ours: of its name, else of the first of its aliases that is written."""
+    by_name = {one.name: one for one in written.fields}
+    return next((by_name[name] for name in (wanted.name, *wanted.aliases) if name in by_name), None)
+
+
+def _default(schema: Schema, wanted: Node, value: Any) -> Default | None:
+    """A default as a value of its type; None where it does not fit."""
+    node = schema.at(wanted)
+    match node:
+        case Union(branches=branches):
+            fits = (_default(schema, branch, value) for branch in branches)
+            return next((default for default in fits if default is not None), None)
+        case Record(name=name, fields=fields) if isinstance(value, dict):
+            made = []
+            for one in fields:
+                if one.name not in value and not one.default:
+                    return None
+                given = _default(schema, one.type, value.get(one.name, one.default[0] if one.default else None))
+                if given is None:
+                    return None
+                made.append(given)
+            names = tuple(one.name for one in fields)
+            return Default(record=name, fields=tuple(made), keys=names)
+        case Array(items=items) if isinstance(value, list):
+            values = [_default(schema, items, one) for one in value]
+            return None if None in values else Default(items=tuple(one for one in values if one is not None))
+        case Map(values=inner) if isinstance(value, dict):
+            values = [_default(schema, inner, one) for one in value.values()]
+            known = tuple(one for one in values if one is not None)
+            return Default(items=known, keys=tuple(value)) if len(known) == len(value) else None
+        case Primitive(name=name):
+            return _primitive_default(name, value)
+        case Fixed(size=size) if isinstance(value, str):
+            made_bytes = _latin1(value)
+            return Default(made_bytes) if made_bytes is not None and len(made_bytes) == size else None
+        case Enum(symbols=symbols) if value in symbols:
+            return Default(value)
+    return None
+
+
+def _primitive_default(name: str, value: Any) -> Default | None:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    match name:
+        case "null":
+            return Default(None) if value is None else None
+        case "boolean":
+            return Default(value) if isinstance(value, bool) else None
+        case "int" | "long":
+            return Default(value) if is_whole else None
+        case "float" | "double":
+            return Default(float(value)) if is_whole or isinstance(value, float) else None
+        case "string":
+            return Default(value) if isinstance(value, str) else None
+    made = _latin1(value) if isinstance(value, str) else None
+    return None if made is None else Default(made)
+
+
+def _latin1(text: str) -> bytes | None:
+    """Bytes as a schema writes them: each as the character of its number."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return None

@@ -1,0 +1,437 @@
+"""A reader for one writer's schema: plain Python, generated from its plan, straight into our structs.
+
+    plan (avro_plan.py) ──source──► def read(d, p): ... ──exec──► read(bytes, start) -> value
+
+Owned by the decoder, which makes one for each schema that it meets; plans that are equal share one. A schema as Java
+writes it, with its own properties, defaults and namespaces, makes the same plan as ours, and so costs the same.
+
+The whole of Avro is covered, so that nothing is left for another library to read. Invariants, for bytes that anybody
+may write:
+- A position never goes back: lengths and counts below zero are refused. A text or a skip that goes beyond the end ends
+  in the next byte that is not there, or at the end of the value, where the position must be the length.
+- Every value of an array takes a byte (the plan refuses others), so a count costs no more than its bytes.
+- Records within themselves nest as far as Python's stack reaches; that is a bad record as well.
+- No word of a writer's stands in the source: our names do, as literals, and messages are constants beside it.
+
+Not chosen: fastavro here. It takes twice as long to a dict, out of which structs have to be made then, resolves anew
+for each record, and converts no time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from struct import Struct
+from typing import Any, Final, assert_never
+
+from processor.edges.avro_plan import (
+    Conversion,
+    Default,
+    Plan,
+    Read,
+    ReadArray,
+    ReadEnum,
+    ReadFixed,
+    ReadMap,
+    ReadNamed,
+    ReadRecord,
+    ReadUnion,
+    Refuse,
+    Skip,
+    Step,
+)
+from processor.edges.avro_schema import Array, Enum, Fixed, Map, Node, Primitive, Record, Ref, Schema, Union
+
+Reader = Callable[[bytes, int], Any]
+"""A value out of bytes, from a position to their end. Raises `Unreadable`, or what hostile bytes make of it:
+IndexError, ValueError, RecursionError, struct.error."""
+Shapes = Mapping[str, Callable[..., Any]]
+"""What is made of a record, by its whole name: called with the values of its fields in their order."""
+
+
+class Unreadable(ValueError):
+    """Bytes that are no value of their schema, or one that we cannot take."""
+
+
+class Refused(Unreadable):
+    """A value that is written as it should be, and that our schema has no place for."""
+
+
+_VARINT_BYTES_MAX: Final = 10
+_INLINE_DEPTH_MAX: Final = 6
+"""Blocks within blocks before a function of its own is made: Python takes 20 at most."""
+
+
+def compiled(plan: Plan, writer: Schema, shapes: Shapes | None = None) -> Reader:
+    """Reads values of `writer` as `plan` says; records become dicts, or what `shapes` makes of them (arrays are tuples
+    then)."""
+    source = _Source(plan, writer, shapes or {})
+    read: Reader = _code(source.text(), tuple(source.constants))(*source.constants.values())
+    return read
+
+
+@lru_cache(maxsize=256)
+def _code(text: str, names: tuple[str, ...]) -> Callable[..., Reader]:
+    """What takes the constants by these names and returns a reader. Schemas that read alike share its code."""
+    module: dict[str, Any] = {
+        "varint": _varint,
+        "length": _length,
+        "zoned": _zoned,
+        "beyond": _beyond,
+        "Unreadable": Unreadable,
+        "Refused": Refused,
+        "single": _SINGLE,
+        "double": _DOUBLE,
+    }
+    body = "\n".join(f"    {line}" for line in text.splitlines())
+    exec(f"def make({', '.join(names)}):\n{body}\n    return read\n", module)
+    made: Callable[..., Reader] = module["make"]
+    return made
+
+
+# ---- what the generated code calls -----------------------------------------------------------------------------------
+
+_SINGLE: Final = Struct("<f").unpack_from
+_DOUBLE: Final = Struct("<d").unpack_from
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """A number whose first byte stands before `position` and says that there are more: as it stands there, without its
+    sign taken out, and where it ends."""
+    raw = data[position - 1] & 0x7F
+    shift = 7
+    for at in range(position, position + _VARINT_BYTES_MAX - 1):
+        byte = data[at]
+        raw |= (byte & 0x7F) << shift
+        if byte < 0x80 and not raw >> 64:
+            return raw, at + 1
+        shift += 7
+    raise Unreadable("a number of more than 64 bits")
+
+
+def _length(data: bytes, position: int) -> tuple[int, int]:
+    """The same of a length."""
+    raw, at = _varint(data, position) if data[position - 1] > 127 else (data[position - 1], position)
+    if raw & 1:
+        raise Unreadable("a length below zero")
+    return raw, at
+
+
+def _zoned(text: str) -> int:
+    """Epoch ms of a time with its zone, such as `2026-11-21T11:00:00.123456+01:00`."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Unreadable("a time with its zone is no ISO 8601") from None
+    if moment.tzinfo is None:
+        raise Unreadable("a time that shall have its zone has none")
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def _beyond(data: bytes, position: int) -> Unreadable:
+    """What is wrong with a value that does not end where its bytes do."""
+    if position > len(data):
+        return Unreadable("it ends in the middle of a value")
+    return Unreadable(f"{len(data) - position} bytes follow the value")
+
+
+# ---- the source ------------------------------------------------------------------------------------------------------
+
+_CONVERTED: Final[Mapping[Conversion, str]] = {
+    Conversion.NONE: "{}",
+    Conversion.FLOAT: "float({})",
+    Conversion.ENCODE: "{}.encode()",
+    Conversion.DECODE: "{}.decode()",
+    Conversion.MICROS: "({}) // 1000",
+    Conversion.NANOS: "({}) // 1000000",
+    Conversion.ZONED: "zoned({})",
+}
+_WIDTHS: Final[Mapping[str, int]] = {"boolean": 1, "float": 4, "double": 8}
+
+
+class _Source:
+    """Mutable while a reader is written: its lines at their depth, the constants that they name, and the functions of
+    their own that are still to be written. In the lines `d` are the bytes, `p` is the position, `b` a number as it was
+    read, `n` a count."""
+
+    def __init__(self, plan: Plan, writer: Schema, shapes: Shapes) -> None:
+        self.constants: dict[str, Any] = {}
+        self._plan = plan
+        self._writer = writer
+        self._shapes = shapes
+        self._lines: list[str] = []
+        self._depth = 0
+        self._count = 0
+        self._functions: dict[Any, str] = {}
+        self._waiting: list[Callable[[], None]] = []
+        self._shared = _shared(plan)
+
+    def text(self) -> str:
+        self._line("def read(d, p):")
+        self._depth = 1
+        value = self._step(self._plan.top)
+        self._line("if p != len(d): raise beyond(d, p)")
+        self._line(f"return {value}")
+        while self._waiting:
+            self._depth = 0
+            self._waiting.pop()()
+        return "\n".join(self._lines)
+
+    def _line(self, text: str) -> None:
+        self._lines.append("    " * self._depth + text)
+
+    def _name(self) -> str:
+        self._count += 1
+        return f"v{self._count}"
+
+    def _constant(self, value: object) -> str:
+        name = next((name for name, known in self.constants.items() if known is value or known == value), None)
+        if name is None:
+            name = f"c{len(self.constants)}"
+            self.constants[name] = value
+        return name
+
+    def _raise(self, why: str) -> None:
+        self._line(f"raise Refused({self._constant(why)})")
+
+    def _function(self, key: object, write: Callable[[], None]) -> str:
+        """The name of a function of its own, which is written once, later."""
+        name = self._functions.get(key)
+        if name is None:
+            name = self._functions[key] = f"f{len(self._functions)}"
+            self._waiting.append(lambda: self._written(name, write))
+        return name
+
+    def _written(self, name: str, write: Callable[[], None]) -> None:
+        self._line(f"def {name}(d, p):")
+        self._depth = 1
+        write()
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    def _raw(self) -> None:
+        self._line("b = d[p]; p += 1")
+        self._line("if b > 127: b, p = varint(d, p)")
+
+    def _length(self) -> None:
+        self._line("b = d[p]; p += 1")
+        self._line("if b & 129: b, p = length(d, p)")
+
+    def _step(self, step: Step) -> str:
+        """Writes how a value is read; the expression that has it then, to be used once."""
+        if self._depth > _INLINE_DEPTH_MAX and not isinstance(step, Read | Skip | Refuse):
+            return self._called(id(step), lambda: self._returned(self._step_inline(step)))
+        return self._step_inline(step)
+
+    def _called(self, key: object, write: Callable[[], None]) -> str:
+        value = self._name()
+        self._line(f"{value}, p = {self._function(key, write)}(d, p)")
+        return value
+
+    def _returned(self, value: str) -> None:
+        self._line(f"return {value}, p")
+
+    def _step_inline(self, step: Step) -> str:
+        match step:
+            case Read(written=written, conversion=conversion):
+                return self._kept(_CONVERTED[conversion].format(self._primitive(written)))
+            case ReadFixed(size=size):
+                self._line(f"p += {size}")
+                self._line("if p > len(d): raise beyond(d, p)")
+                return self._kept(f"d[p - {size}:p]")
+            case ReadEnum(symbols=symbols):
+                return self._enum(symbols)
+            case ReadArray(items=items):
+                value = self._kept("[]")
+                self._blocks(lambda: self._line(f"{value}.append({self._step(items)})"))
+                return f"tuple({value})" if self._shapes else value
+            case ReadMap(values=values):
+                value = self._kept("{}")
+                self._blocks(lambda: self._entry(value, values))
+                return value
+            case ReadUnion(branches=branches):
+                return self._union(branches)
+            case Skip(written=written):
+                self._skip(written)
+                return "None"
+            case Refuse(why=why):
+                self._raise(why)
+                return "None"
+            case ReadNamed(key=key):
+                record = self._plan.records[key]
+                if key in self._shared:
+                    return self._called(key, lambda: self._returned(self._record(record)))
+                return self._record(record)
+        assert_never(step)
+
+    def _kept(self, expression: str) -> str:
+        value = self._name()
+        self._line(f"{value} = {expression}")
+        return value
+
+    def _primitive(self, written: str) -> str:
+        match written:
+            case "null":
+                return "None"
+            case "boolean":
+                self._line("p += 1")
+                return "d[p - 1] != 0"
+            case "int" | "long":
+                self._raw()
+                return "(b >> 1) ^ -(b & 1)"
+            case "float" | "double":
+                self._line(f"p += {_WIDTHS[written]}")
+                return f"{'single' if written == 'float' else 'double'}(d, p - {_WIDTHS[written]})[0]"
+        self._length()
+        self._line("e = p; p += b >> 1")
+        return "d[e:p].decode()" if written == "string" else "d[e:p]"
+
+    def _enum(self, symbols: tuple[str | None, ...]) -> str:
+        self._raw()
+        self._line(f'if b & 1 or b > {2 * len(symbols) - 2}: raise Unreadable("no symbol of its enum")')
+        value = self._kept(f"{self._constant(symbols)}[b >> 1]")
+        if None in symbols:
+            self._line(f'if {value} is None: raise Refused("a symbol that is none of ours")')
+        return value
+
+    def _union(self, branches: tuple[Step, ...]) -> str:
+        value = self._name()
+        self._chosen(len(branches), lambda index: self._line(f"{value} = {self._step(branches[index])}"))
+        return value
+
+    def _chosen(self, branches: int, write: Callable[[int], None]) -> None:
+        """The branch of a union that a value is of."""
+        self._raw()
+        for index in range(branches):
+            self._line(f"{'elif' if index else 'if'} b == {2 * index}:")
+            self._depth += 1
+            write(index)
+            self._depth -= 1
+        self._line('else: raise Unreadable("no branch of its union")')
+
+    def _blocks(self, item: Callable[[], None] | None) -> None:
+        """The items of an array or map, block by block; a negative count is followed by a size, which is not needed.
+        Without `item` they take no byte, so that there may be any number of them."""
+        self._raw()
+        self._line("while b:")
+        self._depth += 1
+        self._line("n = (b >> 1) ^ -(b & 1)")
+        self._line("if n < 0:")
+        self._depth += 1
+        self._line("n = -n")
+        self._raw()
+        self._depth -= 1
+        if item is not None:
+            self._line("for _ in range(n):")
+            self._depth += 1
+            item()
+            self._line("if p > len(d): raise beyond(d, p)")
+            self._depth -= 1
+        self._raw()
+        self._depth -= 1
+
+    def _entry(self, value: str, values: Step) -> None:
+        key = self._kept(self._primitive("string"))
+        self._line(f"{value}[{key}] = {self._step(values)}")
+
+    def _record(self, record: ReadRecord | Refuse) -> str:
+        if isinstance(record, Refuse):
+            self._raise(record.why)
+            return "None"
+        fields: dict[int, str] = {}
+        for place, step in record.written:
+            value = self._step(step)
+            if place >= 0:
+                fields[place] = value
+        for place, default in record.defaults:
+            fields[place] = self._default(default)
+        values = [fields[place] for place in range(len(record.names))]
+        return self._made(record.name, record.names, values)
+
+    def _made(self, name: str, names: tuple[str, ...], values: list[str]) -> str:
+        if name in self._shapes:
+            return f"{self._constant(self._shapes[name])}({', '.join(values)})"
+        return "{" + ", ".join(f"{name!r}: {value}" for name, value in zip(names, values, strict=True)) + "}"
+
+    def _default(self, default: Default) -> str:
+        if default.record:
+            assert default.keys is not None, "a record's default without its names"
+            return self._made(default.record, default.keys, [self._default(one) for one in default.fields])
+        if default.items is None:
+            return self._constant(default.value) if isinstance(default.value, float) else repr(default.value)
+        values = [self._default(one) for one in default.items]
+        if default.keys is not None:
+            return "{" + ", ".join(f"{key!r}: {value}" for key, value in zip(default.keys, values, strict=True)) + "}"
+        return f"[{', '.join(values)}]" if not self._shapes else f"({''.join(value + ', ' for value in values)})"
+
+    # ---- skipping ----------------------------------------------------------------------------------------------------
+
+    def _skip(self, node: Node) -> None:
+        """Writes how a value is skipped; a line at least."""
+        whole = self._writer.at(node)
+        if self._writer.takes_no_byte(whole):
+            self._line("pass")
+        elif isinstance(whole, Record) or self._depth > _INLINE_DEPTH_MAX:
+            self._line(f"p = {self._function(id(whole), lambda: self._skipping(whole))}(d, p)")
+        else:
+            self._skip_inline(whole)
+
+    def _skipping(self, node: Node) -> None:
+        if isinstance(node, Record):
+            for one in node.fields:
+                self._skip(one.type)
+        else:
+            self._skip_inline(node)
+        self._line("return p")
+
+    def _skip_inline(self, node: Node) -> None:
+        match node:
+            case Primitive(name="int" | "long") | Enum():
+                self._line("while d[p] > 127: p += 1")
+                self._line("p += 1")
+            case Primitive(name="bytes" | "string"):
+                self._skip_text()
+            case Primitive(name=name):
+                self._line(f"p += {_WIDTHS[name]}")
+            case Fixed(size=size):
+                self._line(f"p += {size}")
+            case Array(items=items):
+                self._blocks(None if self._writer.takes_no_byte(items) else lambda: self._skip(items))
+            case Map(values=values):
+                self._blocks(lambda: self._skip_entry(values))
+            case Union(branches=branches):
+                self._chosen(len(branches), lambda index: self._skip(branches[index]))
+            case Record() | Ref():
+                raise AssertionError("a record has a function of its own, a name is looked up first")
+
+    def _skip_text(self) -> None:
+        self._length()
+        self._line("p += b >> 1")
+
+    def _skip_entry(self, values: Node) -> None:
+        self._skip_text()
+        self._skip(values)
+
+
+def _shared(plan: Plan) -> frozenset[tuple[str, str]]:
+    """The records that are met more than once, and so within themselves too: each has a function of its own."""
+    uses: Counter[tuple[str, str]] = Counter()
+    waiting: list[Step] = [plan.top]
+    while waiting:
+        match waiting.pop():
+            case ReadNamed(key=key):
+                uses[key] += 1
+                record = plan.records[key]
+                if uses[key] == 1 and isinstance(record, ReadRecord):
+                    waiting.extend(step for _, step in record.written)
+            case ReadArray(items=inner) | ReadMap(values=inner):
+                waiting.append(inner)
+            case ReadUnion(branches=branches):
+                waiting.extend(branches)
+            case _:
+                pass
+    return frozenset(key for key, count in uses.items() if count > 1)
