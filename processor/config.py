@@ -544,13 +544,18 @@ def _key_source(value: str, file: str) -> KeySource | None:
     return KeySource(value=value) if value else None
 
 
-def load(environment: Mapping[str, str], roles: tuple[Role, ...] | None = None) -> Settings:
-    """Reads settings; `roles` are those that shall run (None: nobody runs, only the syntax is checked).
+def load(
+    environment: Mapping[str, str],
+    roles: tuple[Role, ...] | None = None,
+    refused: Callable[[Mapping[str, str]], list[str]] = lambda _kafka: [],
+) -> Settings:
+    """Reads settings; `roles` are those that shall run (None: nobody runs, only the syntax is checked), `refused` says
+    what librdkafka has against its own.
 
     Raises `Unusable` with every problem at once. An empty value counts as not set, as in most orchestrators.
     """
     given = {name: value for name, value in environment.items() if name.startswith(PREFIXES) and value != ""}
-    problems: list[str] = []
+    problems = _service_links(given)
     values: dict[str, Any] = {}
     for declared in declarations():
         text = given.pop(declared.name, declared.default)
@@ -564,6 +569,7 @@ def load(environment: Mapping[str, str], roles: tuple[Role, ...] | None = None) 
             problems.append(f"{declared.name}: {shown} is not {wrong}")
             values[declared.field] = None
     values["kafka"] = _librdkafka(given, problems)
+    problems.extend(refused(values["kafka"]))
     problems.extend(_unknown(name) for name in sorted(given))
     settings = Settings(**values)
     problems.extend(_relations(settings, roles, {problem.partition(":")[0] for problem in problems}))
@@ -573,7 +579,7 @@ def load(environment: Mapping[str, str], roles: tuple[Role, ...] | None = None) 
 
 
 def _librdkafka(given: dict[str, str], problems: list[str]) -> dict[str, str]:
-    """Takes what is left of `KAFKA_*` as librdkafka settings; their names are checked by librdkafka itself."""
+    """Takes what is left of `KAFKA_*` as librdkafka settings."""
     passed: dict[str, str] = {}
     for name in [name for name in given if name.startswith("KAFKA_")]:
         value = given.pop(name)
@@ -586,8 +592,47 @@ def _librdkafka(given: dict[str, str], problems: list[str]) -> dict[str, str]:
 
 
 def _unknown(name: str) -> str:
-    nearest = difflib.get_close_matches(name, [declared.name for declared in declarations()], n=1, cutoff=0.0)
-    return f"{name}: no such setting; the nearest is {nearest[0]}"
+    """People take one prefix for another, and the whole of two names is alike by their prefix alone."""
+    prefix, tail = _parted(name)
+
+    def likeness(known: str) -> float:
+        its_prefix, its_tail = _parted(known)
+        return difflib.SequenceMatcher(None, tail, its_tail).ratio() + _SAME_PREFIX * (prefix == its_prefix)
+
+    nearest, *others = sorted((one.name for one in declarations()), key=likeness, reverse=True)
+    alike = [other for other in others if _parted(other)[1] == _parted(nearest)[1] == tail]
+    return f"{name}: no such setting; the nearest is {nearest}" + (f" (or {', '.join(alike)})" if alike else "")
+
+
+_SAME_PREFIX: Final = 0.2
+
+
+def _parted(name: str) -> tuple[str, str]:
+    prefix = next(one for one in PREFIXES if name.startswith(one))
+    return prefix, name.removeprefix(prefix)
+
+
+_LINK: Final = re.compile(
+    r"(?P<service>\w+?)_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(?P<port>_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)\Z"
+)
+_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
+
+
+def _service_links(given: dict[str, str]) -> list[str]:
+    """Takes away what Kubernetes sets in every pod for a Service whose name begins as our settings do."""
+    links: dict[str, list[str]] = {}
+    for name, value in given.items():
+        link = _LINK.match(name)
+        if link is not None and ("_SERVICE_" in name or link["port"] or _ADDRESS.match(value)):
+            links.setdefault(link["service"].lower().replace("_", "-"), []).append(name)
+    for names in links.values():
+        for name in names:
+            del given[name]
+    return [
+        f"{', '.join(sorted(names))}: Kubernetes sets {'these' if len(names) > 1 else 'this'} for the Service named "
+        f"{service}, and nobody meant a setting; set enableServiceLinks: false in the pod's spec"
+        for service, names in sorted(links.items())
+    ]
 
 
 def _relations(settings: Settings, roles: tuple[Role, ...] | None, broken: set[str]) -> list[str]:

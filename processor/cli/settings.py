@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -37,9 +37,18 @@ def settings_or_exit(file: Path | None, roles: tuple[Role, ...] | None) -> Setti
     from processor.errors import Unusable
 
     try:
-        return load(environment(file), roles)
+        return load(environment(file), roles, _refused)
     except Unusable as unusable:
         exit_unusable(unusable)
+
+
+def _refused(kafka: Mapping[str, str]) -> list[str]:
+    """What librdkafka has against its settings; without any it need not be asked."""
+    if not kafka:
+        return []
+    from processor.edges.kafka.properties import refused
+
+    return refused(kafka)
 
 
 def cluster_settings_or_exit(file: Path | None) -> Settings:

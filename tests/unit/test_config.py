@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.config import KAFKA_OWNED, PREFIXES, Quota, Role, declarations, duration_s, load, quota
+from processor.edges.kafka import properties
 from processor.errors import Unusable
 from processor.hakuna import Api
 
@@ -62,6 +63,68 @@ def test_a_misspelt_setting_names_the_nearest() -> None:
     assert problems(TRANSFORM | {"PROCESSOR_TOPIC_PREFX": "a."}, Role.TRANSFORM) == (
         "PROCESSOR_TOPIC_PREFX: no such setting; the nearest is PROCESSOR_TOPIC_PREFIX",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("PROCESSOR_QUOTA", "HAKUNA_QUOTA (or HAKO_QUOTA)"),
+        ("HAKUNA_LOG_LEVEL", "PROCESSOR_LOG_LEVEL"),
+        ("HAKUNA_API_KEYFILE", "HAKUNA_API_KEY_FILE"),
+        ("PROCESSOR_BASE_URL", "HAKUNA_BASE_URL (or HAKO_BASE_URL)"),
+    ],
+)
+def test_a_prefix_that_was_taken_for_another_is_told_by_what_follows_it(name: str, nearest: str) -> None:
+    assert problems(SEND | {name: "1"}, Role.SEND) == (f"{name}: no such setting; the nearest is {nearest}",)
+
+
+def refused(environment: Mapping[str, str]) -> tuple[str, ...]:
+    with pytest.raises(Unusable) as raised:
+        load(environment, (Role.SEND,), properties.refused)
+    return raised.value.problems
+
+
+def test_a_misspelt_setting_of_kafkas_names_the_nearest_together_with_the_others() -> None:
+    wrong = {
+        "KAFKA_BOOTSTRAP_SERVER": "127.0.0.1:9092", "KAFKA_SASL_PASWORD": "x", "KAFKA_SECURITY_PROTOCOL": "tls",
+        "HAKUNA_API": "soap", "HAKUNA_API_KEY": "k", "KAFKA_OPTS": "-Xmx1g",
+    }  # fmt: skip
+    said = refused(wrong)
+    assert {problem.partition(":")[0] for problem in said} == set(wrong) - {"HAKUNA_API_KEY"} | {
+        "KAFKA_BOOTSTRAP_SERVERS"
+    }
+    assert "KAFKA_BOOTSTRAP_SERVER: no such setting; the nearest is KAFKA_BOOTSTRAP_SERVERS" in said
+    assert "KAFKA_SASL_PASWORD: no such setting; the nearest is KAFKA_SASL_PASSWORD" in said
+    assert "KAFKA_OPTS: it is of Kafka's own scripts, and no setting here; unset it" in said
+
+
+@pytest.mark.parametrize("name", properties.NAMES)
+def test_each_name_that_is_offered_is_one_of_librdkafkas(name: str) -> None:
+    """Whatever it says of the value."""
+    assert not [said for said in properties.refused({name: "1"}) if "no such setting" in said]
+
+
+LINKS = {
+    "KAFKA_PORT": "tcp://10.0.0.1:9092", "KAFKA_SERVICE_HOST": "10.0.0.1", "KAFKA_SERVICE_PORT": "9092",
+    "KAFKA_SERVICE_PORT_PLAIN": "9092", "KAFKA_PORT_9092_TCP": "tcp://10.0.0.1:9092",
+    "KAFKA_PORT_9092_TCP_PROTO": "tcp", "KAFKA_PORT_9092_TCP_PORT": "9092", "KAFKA_PORT_9092_TCP_ADDR": "10.0.0.1",
+}  # fmt: skip
+
+
+def test_what_kubernetes_sets_for_a_service_is_named_as_that() -> None:
+    (said,) = refused(SEND | LINKS)
+    assert said.startswith(f"{', '.join(sorted(LINKS))}: Kubernetes sets these for the Service named kafka, ")
+    assert said.endswith("set enableServiceLinks: false in the pod's spec")
+
+
+def test_a_service_whose_name_makes_a_setting_of_ours_is_named_too() -> None:
+    """A Service named processor-metrics, and one named schema-registry."""
+    own = {"PROCESSOR_METRICS_PORT": "tcp://10.0.0.1:9400", "SCHEMA_REGISTRY_SERVICE_HOST": "10.0.0.2"}
+    said = refused(SEND | own)
+    assert [problem.partition(":")[0] for problem in said] == list(own)
+    assert "the Service named processor-metrics" in said[0]
+    assert "the Service named schema-registry" in said[1]
+    assert load(SEND | {"PROCESSOR_METRICS_PORT": "9401"}, (Role.SEND,)).metrics_port == 9401
 
 
 def test_other_kafka_names_become_librdkafka_settings() -> None:

@@ -10,6 +10,7 @@ admin.py         topics, their settings and identities
 changes.py       what commands change: a group's offsets, records deleted
 groups.py        who is in a group
 predecessors.py  workers that are gone and may have left a transaction open
+properties.py    which of its settings librdkafka takes
 rights.py        what this user is allowed
 topology.py      partition counts and topic identities, watched while running
 """

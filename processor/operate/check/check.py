@@ -14,11 +14,13 @@ from functools import partial
 from typing import Final
 
 from processor.config import Role, Settings, Traces
+from processor.edges.kafka.admin import KafkaAdmin
 from processor.edges.traces import traces_problem
+from processor.errors import Unusable
 from processor.operate.check.api import check_hako, check_hakuna
 from processor.operate.check.cluster import check_cluster
 from processor.operate.check.findings import Area, Finding, Heard, problem
-from processor.operate.check.options import admin, usable
+from processor.operate.check.options import usable
 from processor.operate.check.places import check_disk, check_schemas
 
 _RANK: Final = {area: number for number, area in enumerate(Area)}
@@ -49,5 +51,8 @@ def _cluster(settings: Settings, roles: tuple[Role, ...]) -> list[Finding]:
     if not settings.bootstrap_servers:
         return []  # complained of with the settings
     heard = Heard()
-    client, kafka, found = admin(settings, heard)
-    return found if client is None else found + check_cluster(settings, kafka, client, heard, roles)
+    try:
+        client = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-check", log=heard)
+    except Unusable:
+        return []  # complained of with the settings
+    return check_cluster(settings, settings.librdkafka, client, heard, roles)

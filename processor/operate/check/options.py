@@ -10,15 +10,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from processor.config import Role, Settings, load
-from processor.edges.kafka.admin import KafkaAdmin
-from processor.edges.kafka.client import Log
+from processor.edges.kafka.properties import refused
 from processor.errors import Unusable
 from processor.operate.check.findings import Area, Finding, problem, sound, split
 
-_PROPERTY: Final = re.compile(r'configuration property:? "([^"]+)"')
 _NAMES: Final = re.compile(r"\b(?:KAFKA|SCHEMA_REGISTRY|HAKUNA|HAKO|PROCESSOR)_[A-Z_]+")
-_TRIES_MAX: Final = 50
-"""Each names one wrong librdkafka setting; nobody has more of them."""
 
 
 def usable(environment: Mapping[str, str], roles: tuple[Role, ...] | None) -> tuple[Settings, list[Finding]]:
@@ -35,26 +31,6 @@ def usable(environment: Mapping[str, str], roles: tuple[Role, ...] | None) -> tu
     if complaints:
         return settings, [_finding(complaint) for complaint in complaints]
     return settings, [sound(Area.SETTINGS, "environment", "every setting is known, and they go together")]
-
-
-def admin(settings: Settings, log: Log) -> tuple[KafkaAdmin | None, dict[str, str], list[Finding]]:
-    """A client with the settings that librdkafka takes, those settings, and what is wrong with the others."""
-    kafka = dict(settings.librdkafka)
-    found: list[Finding] = []
-    for _ in range(_TRIES_MAX):
-        try:
-            return KafkaAdmin(kafka, client_id="hakuna-processor-check", log=log), kafka, found
-        except Unusable as unusable:
-            (text,) = unusable.problems
-            named = _PROPERTY.search(text)
-            name = named[1] if named is not None and named[1] in kafka else None
-            subject = "KAFKA_*" if name is None else "KAFKA_" + name.upper().replace(".", "_")
-            remedy = "librdkafka's CONFIGURATION.md has the names and values; correct it, or leave it out"
-            found.append(problem(Area.SETTINGS, subject, text.removeprefix("Kafka settings: "), remedy))
-            if name is None:
-                break
-            del kafka[name]
-    return None, kafka, found
 
 
 def _leave_out(environment: dict[str, str], complaints: list[str]) -> None:
@@ -74,7 +50,7 @@ def _is_left_out(complaint: str, before: list[str]) -> bool:
 
 def _complaints(environment: Mapping[str, str], roles: tuple[Role, ...] | None) -> list[str]:
     try:
-        load(environment, roles)
+        load(environment, roles, refused)
     except Unusable as unusable:
         return list(unusable.problems)
     return []

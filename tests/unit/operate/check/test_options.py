@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from processor.config import Role
 from processor.operate.check.findings import LINES_MAX, Heard, Verdict, problems
-from processor.operate.check.options import admin, usable
+from processor.operate.check.options import usable
 
 GOOD = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
@@ -43,12 +43,19 @@ def test_a_setting_that_is_wrong_is_not_missing_as_well() -> None:
 
 
 def test_every_setting_that_librdkafka_refuses_is_told() -> None:
-    wrong = GOOD | {"KAFKA_SOCKET_TIMEOUT_MSS": "1", "KAFKA_SOCKET_TIMEOUT_MS": "soon", "KAFKA_LOG_LEVEL": "3"}
-    settings, _ = usable(wrong, None)
-    client, kafka, found = admin(settings, Heard())
-    assert client is not None
-    assert kafka == {"bootstrap.servers": "127.0.0.1:9092", "log.level": "3"} or "log.level" not in kafka
-    assert {"KAFKA_SOCKET_TIMEOUT_MSS", "KAFKA_SOCKET_TIMEOUT_MS"} <= {finding.subject for finding in found}
+    wrong = GOOD | {"KAFKA_SOCKET_TIMEOUT_MSS": "1", "KAFKA_SOCKET_TIMEOUT_MS": "soon", "HAKUNA_APIS": "feed"}
+    settings, found = usable(wrong, None)
+    assert settings.librdkafka == {"bootstrap.servers": "127.0.0.1:9092"}
+    assert [one.subject for one in found] == ["KAFKA_SOCKET_TIMEOUT_MS", "KAFKA_SOCKET_TIMEOUT_MSS", "HAKUNA_APIS"]
+    assert [one.verdict for one in found] == [Verdict.PROBLEM] * 3
+    assert "the nearest is KAFKA_SOCKET_TIMEOUT_MS" in found[1].what + found[1].remedy
+
+
+def test_what_does_not_go_together_is_told_too() -> None:
+    (found,) = problems(
+        usable(GOOD | {"KAFKA_SECURITY_PROTOCOL": "sasl_plaintext", "KAFKA_SASL_MECHANISM": "no"}, None)[1]
+    )
+    assert found.subject == "KAFKA_*"
 
 
 def test_what_is_heard_is_kept_and_bounded() -> None:
