@@ -6,7 +6,7 @@ do not: that is when somebody asks. Reads what the roles publish and changes not
     /livez    200 while every role's loop makes its rounds; 503 with the name of the one that does not
     /readyz   200 when every role is assigned, restored and accepted; 503 with every reason why not
     /status   JSON: role, partitions, destinations; of several roles in one process all of them, and each under `roles`
-    /metrics  Prometheus text or OpenMetrics, as the Accept header asks
+    /metrics  Prometheus text or OpenMetrics, as the Accept header asks; gzipped for those who take it
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from socketserver import ThreadingMixIn
 from typing import Any, ClassVar, Final, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import REGISTRY, CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 
 from processor.errors import Unusable
 
@@ -57,7 +56,7 @@ class HealthServer:
 
     def __init__(self, port: int, roles: list[Health], registry: CollectorRegistry = REGISTRY) -> None:
         self._roles = roles
-        self._registry = registry
+        self._metrics = make_wsgi_app(registry)
         try:
             self._server = make_server("0.0.0.0", port, self._answer, server_class=_Server, handler_class=_Quiet)
         except OSError as taken:
@@ -76,8 +75,8 @@ class HealthServer:
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         match environ["PATH_INFO"]:
             case "/metrics":
-                encoder, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
-                return self._send(start, "200 OK", content_type, encoder(self._registry))
+                answer: Iterable[bytes] = self._metrics(environ, start)
+                return answer
             case "/livez":
                 stuck = [why for role in self._roles if (why := role.stuck()) is not None]
                 return self._verdict(start, stuck)

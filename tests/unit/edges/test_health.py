@@ -96,3 +96,12 @@ def test_any_other_path_names_those_there_are(url: str) -> None:
 def test_a_port_that_is_taken_is_unusable(url: str) -> None:
     with pytest.raises(Unusable, match="PROCESSOR_METRICS_PORT"):
         HealthServer(int(url.rpartition(":")[2]), [])
+
+
+def test_metrics_are_gzipped_for_a_scraper_that_takes_it(url: str) -> None:
+    asked = httpx.get(f"{url}/metrics", headers={"Accept-Encoding": "gzip"})
+    assert asked.headers["Content-Encoding"] == "gzip"
+    assert "orders_total 3.0" in asked.text
+    plain = httpx.get(f"{url}/metrics", headers={"Accept-Encoding": "identity"})
+    assert "Content-Encoding" not in plain.headers
+    assert plain.text == asked.text
