@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from processor.cli.output import interruptible, output_option, print_json, printable, show, table
-from processor.cli.settings import UNUSABLE, env_file, environment
+from processor.cli.output import interruptible, print_json, printable, show, table
+from processor.cli.settings import UNUSABLE, cluster_option, env_file, environment, settings_or_exit
 
 if TYPE_CHECKING:
     from processor.operate.check.findings import Finding
@@ -32,9 +32,17 @@ _STYLES: Final = {"sound": "green", "note": "yellow", "problem": "bold red"}
     help="Send the API a request that changes nothing, to see whether it takes the key. Without either: where no quota "
     "is set, since the request would not be counted in it.",
 )
-@output_option
+@click.option("--rights", is_flag=True, help="Print what each role has to be allowed, and ask nobody.")
+@click.option(
+    "--output",
+    type=click.Choice(["table", "json", "acls", "strimzi"]),
+    default="table",
+    show_default=True,
+    help="For people or for programs; with --rights also as kafka-acls.sh commands, or as Strimzi's KafkaUsers.",
+)
+@cluster_option
 @env_file
-def command(role: str, try_key: bool | None, output: str, env_file: Path | None) -> None:
+def command(role: str, try_key: bool | None, rights: bool, output: str, cluster: str, env_file: Path | None) -> None:
     """Finds everything that would keep a worker from working, at once, each with what to do about it.
 
     Looks at the settings, brokers, topics, groups, rights, registry, state directory, API key and clocks; writes
@@ -44,7 +52,13 @@ def command(role: str, try_key: bool | None, output: str, env_file: Path | None)
     hakuna-processor check
     hakuna-processor check --role send --no-try-key --env-file worker.env
     hakuna-processor check --output json | jq '.findings[] | select(.verdict == "problem")'
+    hakuna-processor check --rights --output strimzi --cluster main | kubectl apply -f -
     """
+    if rights:
+        _rights(role, output, cluster, env_file)
+        return
+    if output in ("acls", "strimzi"):
+        raise click.UsageError(f"--output {output} goes with --rights")
     from processor.config import Role
     from processor.operate.check.check import check
     from processor.operate.check.findings import problems
@@ -58,6 +72,33 @@ def command(role: str, try_key: bool | None, output: str, env_file: Path | None)
     else:
         _show(found, len(wrong))
     sys.exit(UNUSABLE if wrong else 0)
+
+
+def _rights(role: str, output: str, cluster: str, file: Path | None) -> None:
+    """Each role's user and rights; `all`: those of every role."""
+    from processor.config import Role
+    from processor.operate.check.granting import acl_commands, grants, kafka_users, operator_grants
+
+    settings = settings_or_exit(file, None)
+    roles = tuple(Role) if role == "all" else (Role(role),)
+    users = {f"kafka-{one.value}": grants(settings, one) for one in roles}
+    if role == "all":
+        users["kafka-operator"] = operator_grants(settings)
+    match output:
+        case "acls":
+            for line in acl_commands(settings.bootstrap_servers or "localhost:9092", users):
+                click.echo(line)
+        case "strimzi":
+            print_json(kafka_users(cluster, users))
+        case "json":
+            print_json(users)
+        case _:
+            rows = [
+                (user, grant.kind, grant.name + ("*" if grant.prefixed else ""), ", ".join(grant.operations))
+                for user, granted in users.items()
+                for grant in granted
+            ]
+            show(table(("user", "kind", "name", "operations"), rows))
 
 
 def _show(found: Sequence[Finding], wrong: int) -> None:

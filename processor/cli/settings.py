@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from processor.config import Role, Settings
     from processor.errors import Unusable
 
+T = TypeVar("T")
+
 UNUSABLE: Final = 78
 """EX_CONFIG of sysexits.h: settings that cannot work; a restart does not help."""
 
@@ -28,6 +30,12 @@ env_file: Callable[[Any], Any] = click.option(
     "--env-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Read settings from this file; the environment wins over it.",
+)
+cluster_option: Callable[[Any], Any] = click.option(
+    "--cluster",
+    default="kafka",
+    show_default=True,
+    help="With --output strimzi: the name of the Kafka resource that the objects belong to.",
 )
 
 
@@ -82,12 +90,6 @@ def exit_unusable(unusable: Unusable) -> NoReturn:
     for problem in unusable.problems:
         click.echo(f"  {problem}", err=True)
     sys.exit(UNUSABLE)
-
-
-if TYPE_CHECKING:
-    from processor.config import Settings
-
-T = TypeVar("T")
 
 
 def asked_of_brokers(settings: Settings, ask: Callable[[], T]) -> T:

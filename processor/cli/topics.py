@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from processor.cli.output import output_option, print_json, show, table
-from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file
+from processor.cli.settings import (
+    asked_of_brokers,
+    cluster_option,
+    cluster_settings_or_exit,
+    env_file,
+    settings_or_exit,
+)
 
 if TYPE_CHECKING:
     from processor.config import Settings
@@ -41,7 +47,6 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Of new topics; -1 is the cluster's default.",
         ),
         click.option("--retention", help="Of topics that are deleted by age (such as 7d); dead letters are kept."),
-        output_option,
     ):
         command = option(command)
     return command
@@ -54,18 +59,38 @@ def command() -> None:
 
 @command.command("plan")
 @_options
-def plan(env_file: Path | None, partitions: int, replication_factor: int, retention: str | None, output: str) -> None:
+@click.option(
+    "--output",
+    type=click.Choice(["table", "json", "strimzi"]),
+    default="table",
+    show_default=True,
+    help="For people or for programs; strimzi: KafkaTopics for a new installation, without asking a broker.",
+)
+@cluster_option
+def plan(
+    env_file: Path | None,
+    partitions: int,
+    replication_factor: int,
+    retention: str | None,
+    output: str,
+    cluster: str,
+) -> None:
     """Says what `topics create` would do. Exit 1 where something stands in the way.
 
     \b
     hakuna-processor topics plan --partitions 12
+    hakuna-processor topics plan --partitions 12 --output strimzi --cluster main | kubectl apply -f -
     """
+    if output == "strimzi":
+        _strimzi(env_file, partitions, replication_factor, retention, cluster)
+        return
     _, steps, _ = _planned(env_file, partitions, retention)
     _end(steps, output)
 
 
 @command.command("create")
 @_options
+@output_option
 def create(env_file: Path | None, partitions: int, replication_factor: int, retention: str | None, output: str) -> None:
     """Creates and mends topics; what is as it should be is left alone. Exit 1 where something stands in the way.
 
@@ -81,6 +106,15 @@ def create(env_file: Path | None, partitions: int, replication_factor: int, rete
             if len(done) < sum(step.action != "leave" for step in steps):
                 click.echo(f"done before that: {', '.join(done) or 'nothing'}", err=True)
     _end(steps, output)
+
+
+def _strimzi(file: Path | None, partitions: int, replicas: int, retention: str | None, cluster: str) -> None:
+    from processor.operate.check.granting import kafka_topics
+    from processor.topics import plan
+
+    settings = settings_or_exit(file, None)
+    steps = plan({}, settings.topic_prefix, partitions=partitions, retention_ms=_retention_ms(retention))
+    print_json(kafka_topics(cluster, steps, replicas))
 
 
 def _planned(file: Path | None, partitions: int, retention: str | None) -> tuple[Settings, Sequence[Step], KafkaAdmin]:

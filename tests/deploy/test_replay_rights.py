@@ -10,8 +10,10 @@ from typing import NamedTuple
 import pytest
 from confluent_kafka import Producer
 
+from processor.config import load
 from processor.letters.letter import Refusal, letter_headers
 from processor.operate.check import rights
+from processor.operate.check.granting import operator_grants
 from processor.operate.replay.survey import Field, Route
 from processor.records import Record, Stage
 from processor.sandbox.apis.hakuna_api import HakunaApi
@@ -19,7 +21,7 @@ from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.registry import RegistryApi
 from processor.sandbox.apis.script import Script
 from processor.sandbox.apis.stand_in import StandIn
-from processor.topics import DEAD_LETTER_TOPICS, ORDER_TOPICS, STOCK_TOPICS, Topic
+from processor.topics import DEAD_LETTER_TOPICS, ORDER_TOPICS, STOCK_TOPICS, TOPICS, Topic
 from tests.conftest import StartWorker
 from tests.deploy.test_rights import Right, allow, documented
 from tests.deploy.test_runbook import table
@@ -57,6 +59,17 @@ def test_the_table_is_what_the_commands_ask_for() -> None:
         if right.kind == "topic" and right.operation in ("Write", "Delete"):
             told.setdefault(right.name, set()).add(right.operation.upper())
     assert told == asked
+
+
+def test_the_table_is_what_an_operator_is_granted() -> None:
+    settings = load({}, None)
+    kinds = {"topic": "topic", "group": "group", "transactionalId": "transactional ID"}
+    granted = {
+        (kinds[grant.kind], grant.name, operation)
+        for grant in operator_grants(settings)
+        for operation in grant.operations
+    }
+    assert granted == {(right.kind, right.name, right.operation) for right in RIGHTS}
 
 
 class Operated(NamedTuple):
@@ -123,6 +136,10 @@ def test_every_command_works_with_exactly_these(
     shown = printed("dead-letters.show", operated.done("show", "--order-id", "ord-1", "--output", "json"))
     assert shown["order_id"] == "ord-1"
     assert not shown["notes"]
+    status = run("status", "--output", "json", environment=operated.environment)
+    assert status.code in (0, 1), status.err
+    assert "not allowed" not in status.err
+    assert status.out, "every role's partitions"
     operated.done("replay", "--topic", "hakuna.dead-letters", "--rate", "100")
     operated.done("replay", "--topic", "orders.fulfilled", "--edit", str(patch), "--rate", "100")
     assert operated.command("discard", "--everything", "--reason", "a test's").code == 0
@@ -132,6 +149,22 @@ def test_every_command_works_with_exactly_these(
     for order_id in ("ord-1", "ord-2"):
         wait_until(lambda order_id=order_id: len(shop.told(order_id)) == 2, what=order_id, timeout_s=30)  # type: ignore[misc]  # a default is no argument of its
         assert shop.told(order_id) == ["order_placed", fulfilled_at(1)]
+
+
+@pytest.mark.kafka
+def test_the_topics_are_made_by_a_user_with_exactly_the_rights_for_it(secured: SecuredKafka) -> None:
+    space = TopicSpace(secured.anybody)
+    operations = [
+        operation for _, _, row in table("Rights of whoever makes the topics") for operation in row.split(", ")
+    ]
+    allow(secured, space.prefix, [Right(None, "topic", one.topic, op) for one in TOPICS for op in operations])
+    prefixes = {"PROCESSOR_TOPIC_PREFIX": space.prefix, "PROCESSOR_GROUP_PREFIX": space.prefix}
+    door = {**documented(secured, "SASL_SSL"), "KAFKA_BOOTSTRAP_SERVERS": secured.scram, **prefixes}
+    made = run("topics", "create", "--partitions", "1", "--retention", "1d", environment=door)
+    assert made.code == 0, made.err
+    again = run("topics", "create", "--partitions", "1", "--retention", "2d", environment=door)
+    assert again.code == 0, again.err
+    assert "change" in again.out
 
 
 class Lack(NamedTuple):

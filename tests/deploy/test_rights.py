@@ -55,6 +55,8 @@ OPERATIONS = {
     "Delete": AclOperation.DELETE,
     "Describe": AclOperation.DESCRIBE,
     "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
+    "Create": AclOperation.CREATE,
+    "AlterConfigs": AclOperation.ALTER_CONFIGS,
 }
 
 

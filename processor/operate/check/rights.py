@@ -13,7 +13,7 @@ from typing import Final
 from processor.config import Role
 from processor.hakuna import Api
 from processor.operate.replay.survey import Field, Route
-from processor.topics import NEEDED, ORDER_TOPICS, STOCK_TOPICS, Topic
+from processor.topics import DEAD_LETTER_TOPICS, NEEDED, ORDER_TOPICS, STOCK_TOPICS, Topic
 
 READ: Final = "READ"
 WRITE: Final = "WRITE"
@@ -52,6 +52,19 @@ def needed(role: Role, api: Api) -> Mapping[Topic, frozenset[str]]:
     if marks(role, api):
         found[Topic.RESOLUTIONS] = frozenset({DESCRIBE_CONFIGS, WRITE})
     return found
+
+
+_BOOKS_AND_LETTERS: Final = frozenset({READ, DESCRIBE_CONFIGS})
+OPERATOR: Final[Mapping[Topic, frozenset[str]]] = {
+    **dict.fromkeys(DEAD_LETTER_TOPICS, _BOOKS_AND_LETTERS | {DELETE}),
+    **dict.fromkeys(
+        (Topic.RESOLUTIONS, Topic.HOLDS, Topic.OUTBOX, *ORDER_TOPICS, *STOCK_TOPICS), _BOOKS_AND_LETTERS | {WRITE}
+    ),
+    **dict.fromkeys((Topic.DELIVERIES, Topic.CHANGELOG, Topic.SEND_OFFSETS), _BOOKS_AND_LETTERS),
+}
+"""By topic, what the commands of an operator need: `status`, `order`, `dead-letters`."""
+OPERATOR_PLACE: Final = "dead-letters"
+"""The group, and the beginning of the transactional ID, of a replay: one at a time."""
 
 
 def to_resolve(field: Field, targets: Collection[str]) -> Mapping[str, frozenset[str]]:
