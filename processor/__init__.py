@@ -26,6 +26,7 @@ Beside them:
     watch.py         progress, and how long none is fine
     moments.py       times as a person writes them
     order_keys.py    what a record's key is, and the order ID in it
+    producers.py     what the newest records of the source topics say of who writes them
     placements.py    in which partition the clients of each language put a key
     schemas_plan.py  what `schemas register` will do
     __main__.py      `python -m processor`

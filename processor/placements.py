@@ -6,7 +6,7 @@ topics of one order meet in one partition number only if all who write them choo
     FAMILIES     one line a family: each formula was confirmed against partitions that the real clients chose
                  (`tests/data/placements.tsv`)
     explain      (key, partition) pairs of one topic ─► the family that put them there, and the share that it explains
-    apart        two topics ─► the share of keys that the one puts elsewhere than the other
+    compare      samples of several topics ─► the share of each one's keys that lie elsewhere than the first's
 
 Pure. Keys are the bytes of the record; a null or an empty key says nothing, since clients spread those at random.
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -129,6 +129,7 @@ MEND_UNKNOWN: Final = (
     "partitioner)"
 )
 """What is said to producers whose partitioner nobody knows."""
+MEND_KEYLESS: Final = "give each record its order ID as the key (Watermill: NewWithPartitioningMarshaler and murmur2)"
 
 NAMED_SHARE: Final = 0.9
 """A family that explains less of a sample did not write the topic alone."""
@@ -211,32 +212,91 @@ def _best(pairs: set[Placed], partitions: int) -> tuple[Family, int]:
     return FAMILIES[counts.index(most)], most
 
 
-class Apart(NamedTuple):
-    """Of `compared` keys of one topic, the share that another topic puts, or has, in another partition."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The newest records of one topic: `pairs` their keys with their partitions, `keyless` those without a key."""
 
-    share: float
+    partitions: int
+    pairs: Sequence[Placed]
+    keyless: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One topic's placement, and the share of its keys that `reference` puts, or has, in another partition (`compared`
+    keys tell; None where nothing can be said). `mend` is what makes its producers agree."""
+
+    topic: str
+    placement: Placement
+    reference: str
+    share: float | None
     compared: int
+    mend: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """False where some order of this topic cannot meet what `reference` says of it."""
+        return not self.share
 
 
-def apart(one: Sequence[Placed], other: Sequence[Placed], placed_other: Placement) -> Apart | None:
-    """How much of topic `one` lies elsewhere than topic `other` puts it. None where nothing can be said.
+def compare(samples: Mapping[str, Sample]) -> dict[str, Compared]:
+    """Each topic beside the first of which anything can be told (in a worker and in `check`: orders.placed).
 
-    Keys that stand in both topics decide, whatever their partitioner is. Where they are too few, the family of `other`
-    says where it would put the keys of `one`.
+    Keys that stand in both topics decide, whatever placed them; for the others, the family of the one topic says where
+    it would put the keys of the other.
     """
+    placements = {topic: explain(one.pairs, one.partitions, one.keyless) for topic, one in samples.items()}
+    reference = next((topic for topic, placement in placements.items() if placement.told), None)
+    found = {}
+    for topic, placement in placements.items():
+        if reference is None or topic == reference:
+            found[topic] = Compared(topic, placement, topic, None, 0)
+            continue
+        one, other = samples[topic].pairs, samples[reference].pairs
+        share, compared = _apart(one, other, placements[reference])
+        if share is None:
+            share, compared = _apart(other, one, placement)
+        found[topic] = Compared(
+            topic, placement, reference, share, compared, _mend(placement, placements[reference]) if share else ""
+        )
+    return found
+
+
+def _apart(one: Sequence[Placed], other: Sequence[Placed], of_other: Placement) -> tuple[float | None, int]:
+    """The share of the keys of `one` that stand elsewhere than `other` has or would put them, and of how many."""
     where: dict[bytes, set[int]] = {}
     for key, partition in other:
         where.setdefault(key, set()).add(partition)
-    both = {(key, partition) for key, partition in one if key in where}
-    if len({key for key, _ in both}) >= keys_needed(placed_other.partitions):
-        return Apart(sum(where[key] != {partition} for key, partition in both) / len(both), len(both))
-    if placed_other.family is None:
-        return None
-    of, partitions = placed_other.family.of, placed_other.partitions
-    pairs = {pair for pair in one if pair[0]}
-    if len(pairs) < keys_needed(partitions):
-        return None
-    return Apart(sum(of(key, partitions) != partition for key, partition in pairs) / len(pairs), len(pairs))
+    apart = compared = 0
+    for key, partition in {pair for pair in one if pair[0]}:
+        if (met := where.get(key)) is not None:
+            apart += met != {partition}
+        elif of_other.family is not None:
+            apart += of_other.family.of(key, of_other.partitions) != partition
+        else:
+            continue
+        compared += 1
+    if compared < keys_needed(of_other.partitions):
+        return None, compared
+    return apart / compared, compared
+
+
+def _mend(placement: Placement, reference: Placement) -> str:
+    """What to set, at the producers of a topic that does not agree with the reference, or at the reference's."""
+    if not placement.keys:
+        return MEND_KEYLESS
+    if placement.family is not None:
+        if placement.family.mend:
+            return placement.family.mend
+        # Java's own: then it is the others who have to change.
+        return f"at the producers of the other topic: {_own_mend(reference)}"
+    return _own_mend(placement)
+
+
+def _own_mend(placement: Placement) -> str:
+    families = [placement.family] if placement.family is not None else [family for family, _ in placement.mixed]
+    mends = [family.mend for family in families if family.mend]
+    return "; ".join(mends) if mends else MEND_UNKNOWN
 
 
 def candidates(key: bytes, partitions: int, seen: Sequence[Placed]) -> list[int]:

@@ -84,6 +84,7 @@ _DEAD_LETTERS: Final = {
     # The original timestamp, also one from the future that a shop's own topic has let pass: refused here, it would stop
     # its partition for ever.
     "message.timestamp.after.max.ms": str(2**63 - 1),
+    "message.timestamp.type": "CreateTime",
 }
 
 _SNAPSHOTS: Final = {"cleanup.policy": "compact"}
@@ -193,6 +194,17 @@ def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str) -> l
     return found
 
 
+def compacted_events(described: Mapping[str, TopicAsItIs | None], prefix: str) -> dict[str, str]:
+    """The source topics of orders that are compacted, by whole name, and why they must not be."""
+    return {
+        name: f"has cleanup.policy={policy}: its key is the order, so of two events of one order the brokers keep the "
+        "newer alone"
+        for topic in ORDER_TOPICS
+        if (state := described.get(name := prefix + topic)) is not None
+        and "compact" in (policy := state.config.get("cleanup.policy", "delete"))
+    }
+
+
 def none_there(prefix: str) -> str:
     """What is said where a cluster shows not one topic of ours."""
     if prefix:
@@ -275,6 +287,9 @@ def _step(wanted: TopicPlan, prefix: str, there: TopicAsItIs | None, partitions:
             f"has {there.partitions} partitions where {partitions} are needed, and a partition count cannot be mended: "
             "make the topic anew, or make all of them equal",
         )
+    if compacted := compacted_events({name: there}, prefix).get(name):
+        by_hand = "set cleanup.policy=delete by hand, which deletes what is older than its retention.ms"
+        return Step(name, Action.REFUSE, there.partitions, {}, f"{compacted}; {by_hand}")
     changes = {key: value for key, value in config.items() if not _good_enough(key, value, there.config.get(key))}
     if not changes:
         return Step(name, Action.LEAVE, there.partitions, {}, "as it should be")

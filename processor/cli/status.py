@@ -142,6 +142,9 @@ def _page(seen: FleetView, prefix: str, *, everything: bool) -> Group:
         if destinations:
             columns = ("destination", "worker", "quota share", "circuit", "in flight", "paused until")
             parts += [table(columns, destinations), ""]
+    if seen.producers:
+        rows = ((one["topic"].removeprefix(prefix), one["what"], one["remedy"]) for one in seen.producers)
+        parts += [table(("producers of", "", "to be set"), [tuple(map(printable, row)) for row in rows]), ""]
     shown = [one for one in seen.partitions if everything or not one.quiet]
     if shown:
         columns = ("role", "partition", "worker", "lag", "oldest", "blocked by")

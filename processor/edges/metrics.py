@@ -131,6 +131,19 @@ TRANSACTION_SECONDS: Final = Histogram(
 TRANSACTIONS: Final = Counter("processor_transactions_total", "Transactions by how they ended", ["outcome"])
 STATE_ORDERS: Final = Gauge("processor_state_orders", "Orders in the keyed state, about", ["partition"])
 PARKED_EVENTS: Final = Gauge("processor_parked_events", "Events that wait for their order to be placed", ["partition"])
+PARKED_OLDEST: Final = Gauge(
+    "processor_parked_oldest_seconds", "Age of the oldest parked event, 0 when there is none", ["partition"]
+)
+MISPLACED: Final = Counter(
+    "processor_misplaced_records_total",
+    "Sampled source records in another partition than the one in which their order lives",
+    ["topic"],
+)
+MISPLACED_ERASURES: Final = Counter(
+    "processor_misplaced_erasures_total",
+    "Erasures that found no order, where the order lives in another partition: its data is still there",
+    ["topic"],
+)
 RESTORE_REMAINING: Final = Gauge(
     "processor_restore_remaining_records", "Records to be restored; hako: to be read before it sends", ["partition"]
 )
@@ -265,6 +278,13 @@ class PrometheusTransformMeter:
             IGNORED.labels(topic, ignored).inc(count)
         for (topic, stage, reason), count in written.dead_letters.items():
             DEAD_LETTERS.labels(topic, stage, reason).inc(count)
+        for topic, count in written.astray.items():
+            MISPLACED_ERASURES.labels(topic).inc(count)
+
+    def misplaced(self, records: Mapping[str, int]) -> None:
+        for topic, count in records.items():
+            MISPLACED.labels(topic).inc(count)
+            MISPLACED_ERASURES.labels(topic)  # known from the start, so that the first one is an increase
 
     def lag(self, lags: list[SourceLag]) -> None:
         self._lags.show(lags)
@@ -274,10 +294,12 @@ class PrometheusTransformMeter:
         for gone in self._numbers - now:
             STATE_ORDERS.remove(str(gone))
             PARKED_EVENTS.remove(str(gone))
+            PARKED_OLDEST.remove(str(gone))
         self._numbers = now
         for size in sizes:
             STATE_ORDERS.labels(size.partition).set(size.orders)
             PARKED_EVENTS.labels(size.partition).set(size.parked_events)
+            PARKED_OLDEST.labels(size.partition).set(size.parked_oldest_s)
         self._restores.show(Role.TRANSFORM, {size.partition: size.restore_remaining for size in sizes})
 
     def flooded(self) -> None:

@@ -220,5 +220,8 @@ class _TracedMeter:
     def state(self, sizes: list[StateSize]) -> None:
         self._inner.state(sizes)
 
+    def misplaced(self, records: Mapping[str, int]) -> None:
+        self._inner.misplaced(records)
+
     def flooded(self) -> None:
         self._inner.flooded()

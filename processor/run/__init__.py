@@ -4,5 +4,6 @@ process.py     a process's life: start, signals, drain, exit code
 roles.py       one thread a role: waits for what is not there, turns the loop, watches its progress
 start.py       what a role asks of the cluster and the registry before it begins
 transform.py   what the transform role is made of
+surveying.py   a thread that looks at what the producers write, beside transform
 sending.py     what send and hako are made of
 """

@@ -16,7 +16,7 @@ from processor.edges.avro_plan import judged
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.registry import Registry
 from processor.errors import BrokerOutage, Fatal, Unusable
-from processor.topics import BOOKS, NEEDED, ORDER_TOPICS, Topic, make_book, missing, problems
+from processor.topics import BOOKS, NEEDED, ORDER_TOPICS, Topic, compacted_events, make_book, missing, problems
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +44,9 @@ def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mappi
     there = {name: state for name, state in described.items() if state is not None}
     if wrong := problems(role, there, settings.topic_prefix):
         raise Unusable(wrong)
+    if role is Role.TRANSFORM:
+        for name, what in compacted_events(there, settings.topic_prefix).items():
+            log.warning("a topic of events is compacted", topic=name, what=what, remedy="set cleanup.policy=delete")
     return there
 
 

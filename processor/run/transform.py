@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from processor.config import Role, Settings
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema
 from processor.edges.clock import SystemClock
@@ -15,21 +17,26 @@ from processor.edges.kafka.consumer import Assignment, KafkaConsumer
 from processor.edges.kafka.groups import KafkaGroups
 from processor.edges.kafka.predecessors import Predecessors
 from processor.edges.kafka.reader import KafkaReader
+from processor.edges.kafka.survey import survey
 from processor.edges.kafka.topology import KafkaTopology
 from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
 from processor.edges.metrics import USEFUL_REPLICAS, PrometheusTransformMeter, Restores
 from processor.edges.registry import Registry
 from processor.edges.rocks import StateDirectory
 from processor.edges.traces import Tracing
+from processor.placements import Compared
 from processor.records import OrderEvent, Record
 from processor.run.roles import Loop
 from processor.run.start import check_readable, described_topics
+from processor.run.surveying import Surveying
 from processor.topics import NEEDED, ORDER_TOPICS, Topic
 from processor.transform.batch import Decode, Plan
 from processor.transform.decode import SHAPES, dated
 from processor.transform.rules import Rules
 from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
 from processor.watch import Work
+
+log = structlog.get_logger(__name__)
 
 
 def transform(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tracing | None) -> Loop:
@@ -74,6 +81,7 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
     )
     plan = TransformPlan(
         topics=tuple(settings.topic(topic) for topic in ORDER_TOPICS),
+        partitions=described[changelog].partitions,
         changelog=changelog,
         changelog_identity=f"{changelog}/{described[changelog].topic_id}",
         changelog_tombstones_ms=int(described[changelog].config["delete.retention.ms"]),
@@ -100,29 +108,60 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
     )
     transformer = Transformer(plan, edges)
     transformer.start()
-    return _TransformLoop(transformer)
+    counts = {topic: described[topic].partitions for topic in plan.topics}
+    surveying = Surveying(
+        lambda: survey(kafka, counts, group=group, client_id=f"{client_id}-survey", log=log),
+        {topic: described[topic].config for topic in plan.topics},
+        transformer.whereabouts.learn,
+    )
+    surveying.start()
+    return _TransformLoop(transformer, surveying)
 
 
 class _TransformLoop:
     """The transformer, as its thread and the endpoints see it."""
 
-    def __init__(self, transformer: Transformer) -> None:
+    def __init__(self, transformer: Transformer, surveying: Surveying) -> None:
         self._transformer = transformer
+        self._surveying = surveying
 
     def turn(self) -> None:
         self._transformer.turn()
 
     def stop(self) -> None:
+        self._surveying.ask_to_stop()
         self._transformer.stop()
+        self._surveying.join()
 
     def unready(self) -> list[str]:
         return self._transformer.unready()
 
     def status(self) -> dict[str, Any]:
-        return {"partitions": [asdict(source) for source in self._transformer.status]}
+        verdicts = self._transformer.whereabouts.verdicts
+        return {
+            "partitions": [asdict(source) for source in self._transformer.status],
+            "placements": [placement_status(one) for one in verdicts.values()],
+            "producers": [
+                {"topic": one.topic, "weight": one.weight.value, "what": one.what, "remedy": one.remedy}
+                for one in self._surveying.said
+            ],
+        }
 
     def progress(self) -> tuple[Mapping[int, Work], bool]:
         return self._transformer.progress()
+
+
+def placement_status(one: Compared) -> dict[str, Any]:
+    """How the keys of a topic are placed, as `/status` shows it."""
+    family = one.placement.family
+    return {
+        "topic": one.topic,
+        "partitioner": None if family is None else family.name,
+        "placement": str(one.placement),
+        "reference": one.reference,
+        "misplaced_share": one.share,
+        "mend": one.mend,
+    }
 
 
 def decoders(settings: Settings, registry: Schemas) -> Mapping[str, Decode]:

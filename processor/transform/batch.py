@@ -25,6 +25,7 @@ from processor.records import (
     OrderEvent,
     OrderId,
     Outcome,
+    Position,
     Reason,
     Record,
     Stage,
@@ -51,6 +52,12 @@ _TRANSFORMED: Final = Outcome.TRANSFORMED  # in Python 3.11 each mention of an e
 Decode = Callable[[Record], OrderEvent]
 """Raises `BadRecord`, or `RegistryOutage`: then nothing was decided, and the record is taken again later."""
 
+Elsewhere = Callable[[bytes | None, int], bool]
+"""Whether the order of this key lives in another partition than this number, as far as anybody knows."""
+
+_NEVER_MET: Final = frozenset({Reason.ORDER_UNKNOWN, Reason.PARKED_TOO_MANY})
+"""What becomes of events in another partition than their order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -75,7 +82,8 @@ class Batch:
 
     `records` are the source records in the order in which they were taken, `consumed` the next offset by topic and
     partition, `dead` whether each record that left became a dead letter (for the flood guard), `touched` the partitions
-    whose state changed, `bytes` what was read and what will be written, roughly.
+    whose state changed, `astray` erasures whose order lives in another partition, `bytes` what was read and what will
+    be written, roughly.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -87,6 +95,7 @@ class Batch:
     ignored: Counter[tuple[str, IgnoredReason]] = field(default_factory=Counter)
     dead_letters: Counter[tuple[str, Stage, str]] = field(default_factory=Counter)
     replayed: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+    astray: list[Position] = field(default_factory=list)
     bytes: int = 0
 
     def __bool__(self) -> bool:
@@ -98,14 +107,16 @@ class Batch:
         return {TopicPartition(*source): next_offset for source, next_offset in self.consumed.items()}
 
     def written(self) -> Written:
-        return Written(self.outcomes, self.ignored, self.dead_letters, self.replayed)
+        astray = Counter(position.topic for position in self.astray)
+        return Written(self.outcomes, self.ignored, self.dead_letters, self.replayed, astray)
 
 
 class Decider:
     """Decides what each record becomes, into the batch that it is given."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, elsewhere: Elsewhere = lambda key, number: False) -> None:
         self._plan = plan
+        self._elsewhere = elsewhere
         self._outgoing = entries(plan.rules.api, plan.outbox)
         self._large_bytes = min(_LARGE_BYTES, plan.state_bytes_max // 4)
 
@@ -165,6 +176,10 @@ class Decider:
                 self._ignore(effect.taken.origin, effect.reason, batch)
             state.stage(order_id, None)
             batch.touched[state.partition] = state
+        if (known is None or known.order is None) and self._elsewhere(record.key, record.partition):
+            # Events that were parked here, in vain, may be gone; the order is where it was.
+            reason = IgnoredReason.ERASURE_UNKNOWN
+            batch.astray.append(record.position)
         self._ignore(record, reason, batch)
 
     def _apply(self, taken: Taken, bytes_in: int, state: KeyedState, batch: Batch, now_ms: int) -> None:
@@ -263,7 +278,8 @@ class Decider:
         batch.dead_letters[record.topic, stage, reason] += 1
         if any(name == HeaderName.REPLAY_ID for name, _ in record.headers):
             batch.replayed[record.topic, Outcome.DEAD_LETTERED] += 1
-        else:
+        elif reason not in _NEVER_MET or not self._elsewhere(record.key, record.partition):
+            # A misplaced event is no fault of the others: a flood of them alone must not stop good orders.
             batch.dead.append(True)
 
 

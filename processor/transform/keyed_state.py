@@ -158,9 +158,12 @@ class KeyedState:
                     found.append(order_id)
         return found, pairs[-1][0][1:] if len(pairs) == records_max else b""
 
-    @property
-    def parked_events(self) -> int:
-        return sum(parked.events for parked in self.parked.values())
+    def parked_summary(self, now_ms: int) -> tuple[int, float]:
+        """How many events are parked, and for how many seconds the oldest has been."""
+        if not self.parked:
+            return 0, 0.0
+        since_ms = min(parked.since_ms for parked in self.parked.values())
+        return sum(parked.events for parked in self.parked.values()), max(0.0, (now_ms - since_ms) / 1000)
 
     @property
     def orders(self) -> int:

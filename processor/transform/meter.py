@@ -20,15 +20,19 @@ class Written(NamedTuple):
     dead_letters: Mapping[tuple[str, Stage, str], int]
     replayed: Mapping[tuple[str, Outcome], int]
     """Of a replay's those that are dead letters again; the others are the send role's to count."""
+    astray: Mapping[str, int] = {}
+    """Erasures that found no order, by topic, where the order lives in another partition."""
 
 
 class StateSize(NamedTuple):
-    """One partition's state: orders (about), parked events, changelog records still to be restored."""
+    """One partition's state: orders (about), parked events, changelog records still to be restored, the age of the
+    oldest parked event (0 when there is none)."""
 
     partition: int
     orders: int
     parked_events: int
     restore_remaining: int
+    parked_oldest_s: float
 
 
 class TransformMeter(Protocol):
@@ -43,6 +47,9 @@ class TransformMeter(Protocol):
 
     def state(self, sizes: list[StateSize]) -> None:
         """All partitions of this worker; others are no longer its own."""
+
+    def misplaced(self, records: Mapping[str, int]) -> None:
+        """Sampled records in another partition than their order's, by topic; 0 makes a topic known."""
 
     def flooded(self) -> None:
         """The flood guard has stopped the role, for good."""

@@ -46,6 +46,7 @@ from processor.sources import SourceLag, SourceStatus, TransactionOutcome, posit
 from processor.transform.batch import Batch, Decider, Plan
 from processor.transform.meter import StateSize, TransformMeter
 from processor.transform.partitions import Partitions
+from processor.transform.whereabouts import Whereabouts
 from processor.watch import Work
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,8 @@ log = structlog.get_logger(__name__)
 _POLL_S: Final = 0.05
 """The longest wait for records: with the commit it is what an event costs in latency at a quiet time."""
 _OBSERVE_S: Final = 1.0
+_SHOWN_MAX: Final = 10
+"""Places in one line of the log."""
 _SWEEP_ORDERS_MAX: Final = 500
 """Orders looked at for retention in one second, and parked ones let go: a sweep never delays records by much."""
 _RETRY_S: Final = 1.0
@@ -78,9 +81,11 @@ class Standstill(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TransformPlan:
-    """What the loop is told. Topic names are whole, in the order in which equal timestamps are taken."""
+    """What the loop is told. Topic names are whole, in the order in which equal timestamps are taken; each topic has
+    `partitions`."""
 
     topics: tuple[str, ...]
+    partitions: int
     changelog: str
     changelog_identity: str
     changelog_tombstones_ms: int
@@ -131,7 +136,8 @@ class Transformer:
             edges.reader,
             edges.clock,
         )
-        self._decider = Decider(plan.decide)
+        self.whereabouts = Whereabouts(plan.topics, plan.partitions)
+        self._decider = Decider(plan.decide, self.whereabouts.elsewhere)
         self._guard = FloodGuard(plan.dead_letter_share_max)
         self._opened = False
         self._hungry = False
@@ -157,6 +163,7 @@ class Transformer:
 
     def start(self) -> None:
         self._stand(Standstill.ASSIGNMENT, "waiting for the group to assign partitions")
+        self._edges.meter.misplaced(dict.fromkeys(self._plan.topics, 0))
         self._edges.consumer.subscribe(self._plan.topics, self)
 
     def turn(self) -> None:
@@ -476,6 +483,10 @@ class Transformer:
         self._records_max = min(self._plan.batch_records_max, self._records_max * 2)
         self._guard.written(batch.dead)
         self._edges.meter.written(batch.written())
+        self.whereabouts.sample(batch.records, self._edges.clock.monotonic_s())
+        if batch.astray:
+            places = [str(one) for one in batch.astray[:_SHOWN_MAX]]
+            log.error("erasures found no order where their keys put it", erasures=len(batch.astray), records=places)
         self._go_on(Standstill.ABORTED)
 
     def _put_back(self, batch: Batch) -> None:
@@ -546,10 +557,12 @@ class Transformer:
         held = self._partitions.held
         self._edges.meter.state(
             [
-                StateSize(number, one.state.orders, one.state.parked_events, one.restore_remaining)
+                StateSize(number, one.state.orders, events, one.restore_remaining, parked_s)
                 for number, one in held.items()
+                for events, parked_s in [one.state.parked_summary(now_ms)]
             ]
         )
+        self._edges.meter.misplaced(self.whereabouts.judge(now_s))
         self.work = {number: self._work(number, lags) for number in self._merge.numbers}
         self.status = tuple(
             SourceStatus(

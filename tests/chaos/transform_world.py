@@ -81,6 +81,7 @@ class NoMeter:
     def written(self, written: Written) -> None: ...
     def lag(self, lags: list[SourceLag]) -> None: ...
     def state(self, sizes: list[StateSize]) -> None: ...
+    def misplaced(self, records: Mapping[str, int]) -> None: ...
     def flooded(self) -> None: ...
 
 
@@ -204,6 +205,7 @@ class World:
         disk.touched = lambda how: self._struck(client_id, f"store.{how}")
         plan = TransformPlan(
             topics=SOURCES,
+            partitions=traits.partitions,
             changelog=Topic.CHANGELOG.value,
             changelog_identity="changelog",
             changelog_tombstones_ms=int(DAY_S * 1000),
@@ -440,7 +442,7 @@ class World:
 
     def _parked(self) -> int:
         held = [held for worker in self.workers for held in worker.transformer._partitions.held.values()]
-        return sum(one.state.parked_events for one in held)
+        return sum(one.state.parked_summary(1)[0] for one in held)
 
     def _left(self) -> list[TopicPartition]:
         ends = self._ends()

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from processor.placements import (
     FAMILIES,
     JAVA,
-    apart,
+    MEND_UNKNOWN,
+    Compared,
+    Sample,
     by_murmur2,
     candidates,
+    compare,
     explain,
     keys_needed,
     murmur2,
@@ -92,7 +95,8 @@ def test_eight_partitions_do_not_tell_the_unsigned_murmur2_from_javas() -> None:
     """The mask takes the sign alone, which no power of two sees: those producers agree, and are said to."""
     seen = explain(placed_by("murmur2_unsigned", KEYS, 8), 8)
     assert seen.family is JAVA
-    assert apart(placed_by("murmur2_unsigned", KEYS, 8), placed_by("murmur2", KEYS, 8), seen) == (0.0, 1_000)
+    samples = {name: Sample(8, placed_by(name, KEYS, 8)) for name in ("murmur2", "murmur2_unsigned")}
+    assert compare(samples)["murmur2_unsigned"].agrees
 
 
 def test_too_few_keys_say_nothing() -> None:
@@ -130,27 +134,63 @@ def test_what_no_family_explains_is_unknown_and_round_robin_is_said_where_it_sho
     assert str(explain(round_robin, 12)) == "301 keys are placed round robin or at random"
 
 
+def compared(**topics: list[tuple[bytes, int]]) -> dict[str, Compared]:
+    return compare({topic: Sample(12, pairs) for topic, pairs in topics.items()})
+
+
 def test_topics_are_apart_by_the_keys_that_stand_in_both_whatever_placed_them() -> None:
     own = [(key, sum(key) * 7 % 12) for key in KEYS]
-    assert apart(own[:500], own, explain(own, 12)) == (0.0, 500)
-    other = [(key, (at + 1) % 12) for key, at in own]
-    assert apart(other, own, explain(own, 12)) == (1.0, 1_000)
+    same = compared(placed=own, fulfilled=own[:500])["fulfilled"]
+    assert (same.reference, same.share, same.compared, same.agrees) == ("placed", 0.0, 500, True)
+    other = compared(placed=own, fulfilled=[(key, (at + 1) % 12) for key, at in own])["fulfilled"]
+    assert (other.share, other.compared, other.agrees) == (1.0, 1_000, False)
+    assert "Murmur2Balancer" in other.mend
 
 
-def test_topics_without_a_key_in_common_are_apart_by_their_families() -> None:
-    placed, fulfilled = placed_by("murmur2", KEYS[:500]), placed_by("crc32", KEYS[500:])
-    found = apart(fulfilled, placed, explain(placed, 12))
-    assert found is not None
-    assert found.compared == 500
-    assert 0.88 < found.share < 0.95
-    same = apart(placed_by("murmur2", KEYS[500:]), placed, explain(placed, 12))
-    assert same == (0.0, 500)
+def test_topics_without_a_key_in_common_are_apart_by_the_family_of_either() -> None:
+    own = [(key, sum(key) * 7 % 12) for key in KEYS[500:]]
+    java, crc32 = placed_by("murmur2", KEYS[:500]), placed_by("crc32", KEYS[500:])
+    for placed, fulfilled, mend in (
+        (java, crc32, "partitioner=murmur2_random"),
+        (crc32, java, "at the producers of the other topic: partitioner=murmur2_random"),
+        (java, own, MEND_UNKNOWN),
+        (own, java, f"at the producers of the other topic: {MEND_UNKNOWN}"),
+    ):
+        found = compared(placed=placed, fulfilled=fulfilled)["fulfilled"]
+        assert found.share is not None
+        assert 0.85 < found.share < 0.97
+        assert found.compared == 500
+        assert found.mend == mend
+    assert compared(placed=java, fulfilled=placed_by("murmur2", KEYS[500:]))["fulfilled"].share == 0.0
+
+
+def test_a_few_misplaced_keys_among_many_are_a_small_share() -> None:
+    placed = placed_by("murmur2", KEYS)
+    fulfilled = placed_by("murmur2", KEYS[:950]) + placed_by("crc32", KEYS[950:])
+    found = compared(placed=placed, fulfilled=fulfilled)["fulfilled"]
+    assert found.share is not None
+    assert 0.03 < found.share <= 0.05
+    assert not found.agrees
 
 
 def test_nothing_is_said_of_topics_of_which_nothing_is_known() -> None:
     own = [(key, sum(key) * 7 % 12) for key in KEYS]
-    assert apart(placed_by("murmur2", KEYS[500:]), own[:500], explain(own[:500], 12)) is None
-    assert apart([], placed_by("murmur2", KEYS), explain(placed_by("murmur2", KEYS), 12)) is None
+    other = [(key, sum(key) * 5 % 12) for key in KEYS]
+    assert compared(placed=own[:500], fulfilled=other[500:])["fulfilled"].share is None
+    assert compared(placed=placed_by("murmur2", KEYS), fulfilled=[])["fulfilled"].share is None
+    assert compared(placed=[], fulfilled=[])["fulfilled"].agrees
+
+
+def test_the_first_topic_of_which_anything_is_known_is_what_the_others_are_held_against() -> None:
+    found = compared(placed=[], fulfilled=placed_by("crc32", KEYS), refunded=placed_by("murmur2", KEYS))
+    assert found["refunded"].reference == "fulfilled"
+    assert found["refunded"].share is not None
+
+
+def test_two_topics_by_one_unknown_partitioner_agree() -> None:
+    own = [(key, sum(key) * 7 % 12) for key in KEYS]
+    found = compared(placed=own[:600], fulfilled=own[400:])["fulfilled"]
+    assert (found.placement.family, found.share, found.compared) == (None, 0.0, 200)
 
 
 def test_a_partitioner_is_believed_until_a_record_contradicts_it() -> None:

@@ -8,7 +8,18 @@ from typing import NamedTuple
 import pytest
 
 from processor.config import Role
-from processor.topics import NEEDED, TOPICS, Action, Topic, missing, plan, problems
+from processor.topics import (
+    DEAD_LETTER_TOPICS,
+    NEEDED,
+    ORDER_TOPICS,
+    TOPICS,
+    Action,
+    Topic,
+    compacted_events,
+    missing,
+    plan,
+    problems,
+)
 
 
 class There(NamedTuple):
@@ -41,6 +52,27 @@ def test_a_changelog_that_is_not_compacted_is_named() -> None:
     wrong = SOUND | {PREFIX + Topic.CHANGELOG: There(6, {"cleanup.policy": "delete"})}
     (problem,) = problems(Role.TRANSFORM, wrong, PREFIX)
     assert problem.startswith(f"{PREFIX}{Topic.CHANGELOG} has cleanup.policy=delete")
+
+
+@pytest.mark.parametrize("topic", ORDER_TOPICS)
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+def test_a_compacted_topic_of_events_is_named_and_left_to_a_person(topic: Topic, policy: str) -> None:
+    """Two refunds of one order would become one; and deleting by age what was kept for ever is no plan's to do."""
+    there = SOUND | {PREFIX + topic: There(6, {**SOUND[PREFIX + topic].config, "cleanup.policy": policy})}
+    assert list(compacted_events(there, PREFIX)) == [PREFIX + topic]
+    step = next(one for one in plan(there, PREFIX, partitions=6) if one.topic == PREFIX + topic)
+    assert (step.action, step.config) == (Action.REFUSE, {})
+    assert f"cleanup.policy={policy}" in step.why
+    assert compacted_events(SOUND, PREFIX) == {}
+
+
+@pytest.mark.parametrize("topic", DEAD_LETTER_TOPICS)
+def test_dead_letters_keep_the_original_timestamp(topic: Topic) -> None:
+    config = {**SOUND[PREFIX + topic].config, "message.timestamp.type": "LogAppendTime"}
+    there = SOUND | {PREFIX + topic: There(6, config)}
+    step = next(one for one in plan(there, PREFIX, partitions=6) if one.topic == PREFIX + topic)
+    assert (step.action, step.config) == (Action.CHANGE, {"message.timestamp.type": "CreateTime"})
+    assert step.why == "message.timestamp.type is LogAppendTime"
 
 
 def test_missing_topics_are_named() -> None:

@@ -6,6 +6,7 @@ producer.py      records out, acknowledged
 transaction.py   records and offsets in one transaction; what a dead worker left open is aborted
 reader.py        partitions read without a group: restores, commands
 scan.py          the records of many partitions, in bounded parts
+survey.py        the newest records of each source topic: their keys, partitions and timestamps
 admin.py         topics, their settings and identities
 changes.py       what commands change: a group's offsets, records deleted
 groups.py        who is in a group

@@ -5,6 +5,7 @@ how little is read (the caller's windows) and what a record costs that is not as
 librdkafka left it, and never becomes one of ours.
 
     find        all windows side by side, one after the other where several lie in one partition
+    heads       the same without values, for as long as there is time
     find_last   from the end backwards, in growing steps, up to the newest record of the key
 
 Reads committed records only. What an open transaction still holds back is not there yet, and not waited for.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Final, NamedTuple, cast
@@ -119,28 +120,49 @@ class KafkaScan:
     def find(self, windows: Sequence[Window], keys: AbstractSet[bytes] | None) -> list[Record]:
         """The records with one of these keys (None: all), in offset order per partition. Raises
         `BrokerOutage`, `Fatal`."""
+        found: list[Record] = []
+        self._read(windows, lambda messages, reading: self._taken(messages, keys, reading, found))
+        return found
+
+    def heads(self, windows: Sequence[Window], seconds_max: float) -> list[Record]:
+        """All records, in offset order per partition, each without its headers and its value (empty, or None where it
+        has none), since values of some MB would fill the memory. Ends after `seconds_max` with what it has by then.
+        Raises as `find` does."""
+        found: list[Record] = []
+        self._read(
+            windows,
+            lambda messages, reading: self._taken(messages, None, reading, found, _head),
+            seconds_max=seconds_max,
+        )
+        return found
+
+    def _read(
+        self,
+        windows: Sequence[Window],
+        take: Callable[[list[Message], Mapping[TopicPartition, Window]], list[TopicPartition]],
+        *,
+        seconds_max: float | None = None,
+    ) -> None:
         waiting: dict[TopicPartition, deque[Window]] = {}
         for window in sorted(windows):
             if window.start < window.end:
                 waiting.setdefault(TopicPartition(window.topic, window.partition), deque()).append(window)
         reading: dict[TopicPartition, Window] = {}
-        found: list[Record] = []
-        heard_s = time.monotonic()
+        began_s = heard_s = time.monotonic()
         try:
             with _nothing_collected():
                 self._go_on(list(waiting), reading, waiting)
-                while reading:
+                while reading and (seconds_max is None or time.monotonic() - began_s < seconds_max):
                     messages = self._consume()
                     if not messages:
                         if time.monotonic() - heard_s > SILENCE_S_MAX:
                             raise self._outage(f"nothing was read for {SILENCE_S_MAX:g} s")
                         continue
                     heard_s = time.monotonic()
-                    over = self._taken(messages, keys, reading, found)
+                    over = take(messages, reading)
                     self._go_on([*over, *self._passed(reading, over)], reading, waiting)
         finally:
             self._consumer.unassign()
-        return found
 
     def find_last(self, spans: Sequence[Window], key: bytes) -> Mapping[TopicPartition, Record]:
         """The newest record of a key in each span; none where it has none. Raises as `find` does."""
@@ -178,6 +200,7 @@ class KafkaScan:
         keys: AbstractSet[bytes] | None,
         reading: Mapping[TopicPartition, Window],
         found: list[Record],
+        make: Callable[[Message], Record] | None = None,
     ) -> list[TopicPartition]:
         """Keeps what has one of the keys. Returns the partitions whose end was met."""
         over: list[TopicPartition] = []
@@ -191,7 +214,7 @@ class KafkaScan:
                 if keys is not None and message.key() is None:
                     continue
                 if window is not None and window.start <= message.offset() < window.end:
-                    found.append(_record(message))
+                    found.append((make or _record)(message))
             elif error.code() == KafkaError._PARTITION_EOF:
                 over.append(TopicPartition(message.topic(), message.partition()))
             elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:  # the group's is not needed: it is never joined
@@ -253,4 +276,18 @@ def _record(message: Message) -> Record:
         message.key(),
         message.value(),
         message.headers() or [],
+    )
+
+
+def _head(message: Message) -> Record:
+    """A record that takes no room."""
+    kind, stamp = message.timestamp()
+    return Record(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        stamp if kind != ck.TIMESTAMP_NOT_AVAILABLE else -1,
+        message.key(),
+        None if message.value() is None else b"",
+        [],
     )

@@ -6,6 +6,7 @@ Reading order:
     check.py      all of it, side by side
     options.py    the settings, and as much of them as can be used where some are wrong
     cluster.py    brokers, topics, groups and what this user may do with them
+    producers.py  what the newest records say of who writes them
     rights.py     what each role needs to be allowed, pure
     granting.py   rights and topics in the words of kafka-acls.sh and of Strimzi, pure
     doors.py      what stands behind an address where no broker answers

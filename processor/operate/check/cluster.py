@@ -24,6 +24,7 @@ from processor.errors import BrokerOutage, Fatal
 from processor.operate.check import rights
 from processor.operate.check.doors import closed, let_in_by_none
 from processor.operate.check.findings import Area, Finding, Heard, note, problem, sound, split
+from processor.operate.check.producers import check_producers
 from processor.records import TopicPartition
 from processor.send.event_loop.pace import quota_problem
 from processor.topics import (
@@ -35,6 +36,7 @@ from processor.topics import (
     TOPICS,
     Action,
     Topic,
+    compacted_events,
     plan,
     problems,
 )
@@ -72,6 +74,8 @@ def check_cluster(
         found += _topic_rights(settings, role, described, allowed)
         if role in rights.TRANSACTIONAL:
             found += _transactions(settings, kafka, role)
+    if Role.TRANSFORM in roles:
+        found += check_producers(settings, kafka, described, heard)
     found += _quota(settings, roles, described)
     found += _clock(settings, admin, described)
     return found
@@ -139,6 +143,11 @@ def _topics(
         what, _, remedy = rest.partition(": ")
         found.append(problem(Area.TOPICS, name, what, split(remedy)[1] if ";" in remedy else remedy or create))
     complained = {finding.subject for finding in found}
+    if role is Role.TRANSFORM:
+        found += [
+            problem(Area.TOPICS, name, what, "set cleanup.policy=delete")
+            for name, what in compacted_events(there, settings.topic_prefix).items()
+        ]
     found += _configuration(
         settings, {name: topic for name, topic in names.items() if name in there}, there, complained
     )
@@ -261,19 +270,19 @@ def _clock(settings: Settings, admin: KafkaAdmin, described: Mapping[str, TopicS
     if not partitions:
         return []
     try:
-        newest = [at_ms for at_ms in admin.newest_ms(partitions).values() if at_ms is not None]
+        newest = [(at_ms, one.topic) for one, at_ms in admin.newest_ms(partitions).items() if at_ms is not None]
     except (BrokerOutage, Fatal) as refused:
         return [note(Area.CLOCK, "brokers", f"the newest records cannot be asked for: {refused}")]
-    ahead_s = (max(newest, default=0) - SystemClock().now_ms()) / 1000
-    if ahead_s > CLOCK_S_MAX:
-        return [
-            note(
-                Area.CLOCK,
-                "brokers",
-                f"the newest source record is {ahead_s:.0f} s ahead of this machine's clock",
-                "set the clock of this machine, or that of whoever wrote it, by NTP",
-            )
-        ]
+    now_ms = SystemClock().now_ms()
+    ahead_s = {topic: (at_ms - now_ms) / 1000 for at_ms, topic in sorted(newest) if at_ms > now_ms + CLOCK_S_MAX * 1000}
     return [
+        note(
+            Area.CLOCK,
+            topic,
+            f"its newest record is {seconds:.0f} s ahead of this machine's clock",
+            "set the clock of this machine, or that of whoever wrote it, by NTP",
+        )
+        for topic, seconds in ahead_s.items()
+    ] or [
         sound(Area.CLOCK, "brokers", "no source record is ahead of this machine's clock (brokers do not tell theirs)")
     ]

@@ -54,6 +54,19 @@ class FleetView:
         """Every worker that was asked answers and is ready, and the brokers answer."""
         return self.trouble is None and all(one.silent is None and not one.unready for one in self.workers)
 
+    @property
+    def producers(self) -> list[dict[str, str]]:
+        """What the workers say of who writes the source topics, each thing once. A worker of another version may leave
+        it out."""
+        told = {
+            (str(one.get("topic")), str(one.get("what")), str(one.get("remedy", "")))
+            for worker in self.workers
+            for role in worker.roles
+            for one in [*role.get("producers", []), *_apart(role.get("placements", []))]
+            if isinstance(one, dict)
+        }
+        return [{"topic": topic, "what": what, "remedy": remedy} for topic, what, remedy in sorted(told)]
+
     def as_json(self) -> dict[str, Any]:
         return {
             "at": iso(self.at_ms),
@@ -80,6 +93,7 @@ class FleetView:
                 }
                 for worker in self.workers
             ],
+            "producers": self.producers,
             "partitions": [
                 {
                     "role": one.role,
@@ -96,6 +110,20 @@ class FleetView:
                 for one in self.partitions
             ],
         }
+
+
+def _apart(placements: Sequence[Any]) -> list[dict[str, str]]:
+    """Of what a worker saw itself, what does not agree."""
+    return [
+        {
+            "topic": one["topic"],
+            "what": f"{one.get('placement')}: {one['misplaced_share']:.0%} of its orders are in another partition than "
+            f"in {one.get('reference')}",
+            "remedy": str(one.get("mend", "")),
+        }
+        for one in placements
+        if isinstance(one, dict) and one.get("misplaced_share")
+    ]
 
 
 def view(workers: Sequence[Worker], behind: Sequence[Behind], trouble: str | None, now_ms: int) -> FleetView:

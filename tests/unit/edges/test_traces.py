@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import httpx
 import pytest
@@ -57,6 +57,9 @@ class Told:
 
     def state(self, sizes: list[StateSize]) -> None:
         self.heard.append(sizes)
+
+    def misplaced(self, records: Mapping[str, int]) -> None:
+        self.heard.append(records)
 
     def flooded(self) -> None:
         self.heard.append("flooded")

@@ -41,18 +41,17 @@ class Desk:
         self.state = KeyedState(3, self.store, "id")
         self.batch = Batch()
         self.offset = 0
-        self.decider = Decider(
-            Plan(
-                group="g",
-                outbox="outbox",
-                dead_letters="dead",
-                rules=rules(api),
-                decoders={TOPIC: self._decode},
-                entry_bytes_max=limit,
-                state_bytes_max=limit,
-                letter_bytes_max=letter_limit,
-            )
+        self.plan = Plan(
+            group="g",
+            outbox="outbox",
+            dead_letters="dead",
+            rules=rules(api),
+            decoders={TOPIC: self._decode},
+            entry_bytes_max=limit,
+            state_bytes_max=limit,
+            letter_bytes_max=letter_limit,
         )
+        self.decider = Decider(self.plan)
 
     def _decode(self, record: Record) -> OrderEvent:
         assert record.value is not None
@@ -234,6 +233,23 @@ def test_an_erasure_under_a_key_that_is_no_order_id_is_a_letter_and_erases_nothi
     assert head.message.startswith(f"the record's key is {what}; it has to be the order ID as plain UTF-8: ")
     assert not desk.batch.ignored
     assert not desk.batch.touched
+
+
+def test_an_erasure_that_finds_parked_events_where_the_order_does_not_live_has_not_found_it() -> None:
+    desk = Desk()
+    desk.decider = Decider(desk.plan, lambda key, number: True)
+    desk.take(fulfilled(("l", 1)))
+    desk.commit()
+    record = desk.take(None)
+    assert desk.state.get(ORDER) is None
+    assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASED): 1, (TOPIC, IgnoredReason.ERASURE_UNKNOWN): 1}
+    assert desk.batch.astray == [record.position]
+    assert desk.batch.written().astray == {TOPIC: 1}
+    desk.commit()
+    desk.take(placed(product("l")))
+    desk.take(None)
+    assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASED): 1}, "the order was here after all"
+    assert desk.batch.astray == []
 
 
 def test_an_order_whose_id_looks_like_json_is_erased_by_just_that_key() -> None:

@@ -116,7 +116,7 @@ def test_parked_orders_are_indexed_over_a_restart(store: Store) -> None:
     committed(state, 0, a=WAITING, b=PLACED, c=WAITING)
     wanted = {A: Parked(NOW_MS, 1), C: Parked(NOW_MS, 1)}
     assert state.parked == opened(store).parked == wanted
-    assert opened(store).parked_events == 2
+    assert opened(store).parked_summary(NOW_MS + 5_000) == (2, 5.0)
     committed(state, 1, a=PLACED)
     assert state.parked == opened(store).parked == {C: Parked(NOW_MS, 1)}
 

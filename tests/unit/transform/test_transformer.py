@@ -4,6 +4,8 @@ Whatever comes together is in `tests/chaos/test_transform_simulation.py`."""
 
 from __future__ import annotations
 
+import zlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +26,7 @@ from processor.errors import (
 from processor.hakuna import Api
 from processor.interfaces import Polled
 from processor.letters.letter import letter_head
+from processor.placements import JAVA, Partitioner, by_murmur2
 from processor.records import OrderEvent, Record, TopicPartition
 from processor.sources import SourceLag, TransactionOutcome
 from processor.topics import ORDER_TOPICS, Topic
@@ -50,6 +53,11 @@ class Meter:
         self.lags: list[SourceLag] = []
         self.sizes: list[StateSize] = []
         self.floods = 0
+        self.elsewhere: Counter[str] = Counter()
+        self.astray: Counter[str] = Counter()
+
+    def misplaced(self, records: Mapping[str, int]) -> None:
+        self.elsewhere.update(records)
 
     def flooded(self) -> None:
         self.floods += 1
@@ -57,7 +65,8 @@ class Meter:
     def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None:
         self.outcomes.append(outcome)
 
-    def written(self, written: Written) -> None: ...
+    def written(self, written: Written) -> None:
+        self.astray.update(written.astray)
 
     def lag(self, lags: list[SourceLag]) -> None:
         self.lags = lags
@@ -101,8 +110,11 @@ class World:
             "retention_ms": int(400 * DAY_S * 1000),
             "dead_letter_share_max": 1.0,
         }
+        settings = dict(self.plan)
+        park_for_ms = settings.pop("decide_park_for_ms", int(DAY_S * 1000))
         plan = TransformPlan(
             topics=SOURCES,
+            partitions=self.partitions,
             changelog=CHANGELOG,
             changelog_identity="id",
             changelog_tombstones_ms=int(DAY_S * 1000),
@@ -111,13 +123,13 @@ class World:
                 group=GROUP,
                 outbox=OUTBOX,
                 dead_letters=DEAD,
-                rules=rules(Api.EVENTS, park_for_ms=int(DAY_S * 1000)),
+                rules=rules(Api.EVENTS, park_for_ms=park_for_ms),
                 decoders=dict.fromkeys(SOURCES, self._decode),
                 entry_bytes_max=1 << 26,
                 state_bytes_max=1 << 26,
                 letter_bytes_max=1 << 26,
             ),
-            **(limits | self.plan),
+            **(limits | settings),
         )
         edges = TransformEdges(
             consumer=consumer,
@@ -574,6 +586,103 @@ def test_a_flood_stops_the_role_before_anything_of_it_is_written() -> None:
     assert world.meter.floods == 1
     world.run(30.0)
     assert world.letters() == []
+
+
+# ---- producers that place keys differently ---------------------------------------------------------------------------
+
+
+def misplacing(world: World, orders: range, fulfilled: Partitioner = by_murmur2) -> None:
+    """A shop that places orders by murmur2, and fulfils them as `fulfilled` does."""
+    for number in orders:
+        key = b"ord-%d" % number
+        world.place(key.decode(), by_murmur2(key, world.partitions))
+        world.fulfil(key.decode(), fulfilled(key, world.partitions))
+
+
+def by_crc32(key: bytes, partitions: int) -> int:
+    return zlib.crc32(key) % partitions
+
+
+def test_topics_whose_producers_disagree_are_named_by_topic_family_and_remedy() -> None:
+    world = World(partitions=6)
+    world.run(1.0)
+    with structlog.testing.capture_logs() as lines:
+        misplacing(world, range(200), by_crc32)
+        world.run(12.0)
+    verdicts = world.loop.whereabouts.verdicts
+    assert verdicts["orders.placed"].placement.family is JAVA
+    found = verdicts["orders.fulfilled"]
+    assert found.placement.family is not None
+    assert (found.placement.family.name, found.mend) == ("crc32", "partitioner=murmur2_random")
+    assert found.share is not None
+    assert 0.7 < found.share < 0.95
+    assert 10 < world.meter.elsewhere["orders.fulfilled"] <= 200
+    assert world.meter.elsewhere["orders.placed"] == 0
+    assert [line["topic"] for line in lines if line["log_level"] == "error"] == ["orders.fulfilled"]
+    size = max(world.meter.sizes, key=lambda one: one.parked_oldest_s)
+    assert size.parked_events > 0
+    assert 10 <= size.parked_oldest_s <= 14
+
+
+def test_topics_whose_producers_agree_are_said_nothing_of() -> None:
+    """By whatever partitioner that is."""
+    for partitioner in (by_murmur2, by_crc32, lambda key, partitions: sum(key) * 7 % partitions):
+        world = World(partitions=6)
+        world.run(1.0)
+        with structlog.testing.capture_logs() as lines:
+            for number in range(200):
+                key = b"ord-%d" % number
+                world.place(key.decode(), partitioner(key, 6))
+                world.fulfil(key.decode(), partitioner(key, 6))
+            world.run(12.0)
+        assert all(one.agrees for one in world.loop.whereabouts.verdicts.values())
+        assert sum(world.meter.elsewhere.values()) == 0
+        assert not [line for line in lines if line["log_level"] == "error"]
+
+
+def test_misplaced_events_alone_never_stop_good_orders() -> None:
+    """A day later each of them is a dead letter, 90 of a hundred records, and the good orders go on."""
+    world = World(partitions=6, dead_letter_share_max=0.5, decide_park_for_ms=2_000)
+    world.run(1.0)
+    misplacing(world, range(100), by_crc32)
+    world.run(8.0)
+    for number in range(1_500):
+        key = b"lost-%d" % number
+        world.fulfil(key.decode(), by_crc32(key, 6))
+    world.run(20.0)
+    assert world.letters().count("order_unknown") > 1_000
+    world.place("good", by_murmur2(b"good", 6))
+    world.run(2.0)
+    assert "good" in world.entries()
+    assert world.meter.floods == 0
+
+
+def test_events_whose_order_nobody_places_anywhere_still_stop_the_role() -> None:
+    world = World(partitions=6, dead_letter_share_max=0.5, decide_park_for_ms=2_000)
+    world.run(1.0)
+    misplacing(world, range(100))
+    world.run(8.0)
+    for number in range(1_500):
+        key = b"lost-%d" % number
+        world.fulfil(key.decode(), by_murmur2(key, 6))
+    world.run(20.0)
+    assert world.meter.floods == 1
+
+
+def test_an_erasure_where_the_order_is_not_is_counted_as_that_and_said() -> None:
+    world = World(partitions=6)
+    world.run(1.0)
+    misplacing(world, range(100))
+    world.run(8.0)
+    keys = [key for number in range(100) if by_crc32(key := b"ord-%d" % number, 6) != by_murmur2(key, 6)]
+    with structlog.testing.capture_logs() as lines:
+        for key in keys[:3]:
+            world.broker.append(Topic.PLACED.value, by_crc32(key, 6), key, None)
+        world.broker.append(Topic.PLACED.value, by_murmur2(b"nobody", 6), b"nobody", None)
+        world.run(2.0)
+    assert world.meter.astray == {"orders.placed": 3}
+    (line,) = [line for line in lines if line["log_level"] == "error"]
+    assert line["erasures"] == 3
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,170 @@
+"""producers: what the newest records of the source topics say of who writes them. Pure.
+
+How they place keys, what their keys are, in which unit they stamp, whether they erase more than they tell. `check`
+shows it, a running transform keeps it in `/status`; `edges/kafka/survey.py` reads the records.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from processor.moments import PLAUSIBLE_MS_MIN, iso, meant_ms
+from processor.order_keys import Key, KeyKind, read_key
+from processor.placements import MEND_UNKNOWN, Compared, Sample, compare
+from processor.records import Record
+from processor.topics import KEEP
+
+APART_MIN: Final = 0.01
+"""The share of orders that cannot meet from which on it is a problem; below it a few records went astray once."""
+MANY: Final = 0.5
+"""The share of a topic's newest records from which on a fault is its producer's way, and not a record's."""
+FEW_RECORDS: Final = 20
+"""Fewer say nothing about a share."""
+_ODD_MIN: Final = 0.1
+"""The share of keys that are no order IDs from which on it is a problem."""
+
+
+class Weight(StrEnum):
+    """SOUND: as it should be. NOTE: somebody should know. PROBLEM: orders are lost to it, or customers' data stays."""
+
+    SOUND = "sound"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+class Said(NamedTuple):
+    """Something about a topic (whole name), and what to do about it (empty where nothing needs to be done)."""
+
+    weight: Weight
+    topic: str
+    what: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """The newest records of one topic. `odd_keys` are keys that are no plain text, `erasures` records without a value,
+    `odd_stamps` records whose timestamp lies before 2000 (`odd_stamp` is one of them)."""
+
+    sample: Sample
+    records: int
+    erasures: int
+    odd_keys: tuple[Key, ...]
+    odd_stamps: int
+    odd_stamp: int | None
+
+
+def surveyed(records: Sequence[Record], partitions: int) -> Surveyed:
+    """What these records of one topic say."""
+    odd = [key for record in records if (key := read_key(record.key)).kind is not KeyKind.PLAIN]
+    stamps = [record.timestamp_ms for record in records if 0 <= record.timestamp_ms < PLAUSIBLE_MS_MIN]
+    return Surveyed(
+        Sample(
+            partitions,
+            tuple((record.key, record.partition) for record in records if record.key),
+            sum(not record.key for record in records),
+        ),
+        len(records),
+        sum(record.value is None for record in records),
+        tuple(odd),
+        len(stamps),
+        stamps[-1] if stamps else None,
+    )
+
+
+def judged(found: Mapping[str, Surveyed], configs: Mapping[str, Mapping[str, str]]) -> list[Said]:
+    """What the newest records of these topics, by whole name in the order of TOPICS, say of who writes them."""
+    compared = compare({topic: one.sample for topic, one in found.items()})
+    findings: list[Said] = []
+    for topic, one in found.items():
+        findings += _placement(compared[topic], compared)
+        findings += _keys(topic, one)
+        findings += _erasures(topic, one)
+        findings += _stamps(topic, one, configs.get(topic, {}))
+    return findings
+
+
+def _placement(one: Compared, others: Mapping[str, Compared]) -> list[Said]:
+    placement = one.placement
+    if not one.share:
+        if not placement.told:
+            return []  # an empty topic, or keyless records, of which `_keys` speaks
+        if placement.wandering and placement.family is None and not placement.mixed:
+            what = f"{placement}: {placement.wandering} of them stand in several partitions, apart from themselves"
+            return [Said(Weight.PROBLEM, one.topic, what, f"set at its producers: {MEND_UNKNOWN}")]
+        if placement.family is None:
+            agree = "; the topics agree" if one.share is not None else ""
+            return [Said(Weight.NOTE, one.topic, f"{placement}{agree}")]
+        return [Said(Weight.SOUND, one.topic, f"keys: {placement}")]
+    reference = others[one.reference]
+    what = (
+        f"{placement}; {one.reference}: {reference.placement}. {one.share:.0%} of the orders here are in another "
+        "partition than there, and never meet"
+    )
+    remedy = f"set {one.mend} at its producers"
+    if one.mend.startswith("at the producers"):
+        remedy = f"{one.reference}: {one.mend.partition(': ')[2]}"
+    return [Said(Weight.PROBLEM if one.share >= APART_MIN else Weight.NOTE, one.topic, what, remedy)]
+
+
+def _keys(topic: str, one: Surveyed) -> list[Said]:
+    if not one.odd_keys:
+        return []
+    kinds = Counter(key.kind for key in one.odd_keys)
+    findings: list[Said] = []
+    for kind, count in kinds.most_common():
+        example = next(key for key in one.odd_keys if key.kind is kind)
+        what = (
+            f"{count} of the newest {one.records} records have as their key {example.detail}, which is no plain order "
+            "ID: dead letters `key_mismatch`"
+        )
+        is_problem = count >= _ODD_MIN * one.records and one.records >= FEW_RECORDS
+        findings.append(Said(Weight.PROBLEM if is_problem else Weight.NOTE, topic, what, example.remedy))
+    return findings
+
+
+def _erasures(topic: str, one: Surveyed) -> list[Said]:
+    if one.records < FEW_RECORDS or one.erasures <= MANY * one.records:
+        return []
+    return [
+        Said(
+            Weight.PROBLEM,
+            topic,
+            f"{one.erasures} of the newest {one.records} records have no value, and each of them erases its order",
+            "stop whoever writes a tombstone after each event (Debezium: tombstones.on.delete=false)",
+        )
+    ]
+
+
+def _stamps(topic: str, one: Surveyed, config: Mapping[str, str]) -> list[Said]:
+    if config.get("message.timestamp.type") == "LogAppendTime":
+        return [
+            Said(
+                Weight.NOTE,
+                topic,
+                "message.timestamp.type=LogAppendTime: events that are written late, or copied, are taken by when they "
+                "were written and not by when they happened",
+                "set message.timestamp.type=CreateTime",
+            )
+        ]
+    if one.odd_stamp is None:
+        return []
+    meant = meant_ms(one.odd_stamp)
+    as_what = f", taken as the seconds of {iso(meant)}" if meant != one.odd_stamp else ""
+    what = f"{one.odd_stamps} of the newest {one.records} records are stamped before 2000 ({one.odd_stamp} ms{as_what})"
+    remedy = "stamp records in milliseconds since 1970"
+    deleted = "delete" in config.get("cleanup.policy", "delete") and config.get("retention.ms", KEEP) != KEEP
+    if deleted:
+        return [
+            Said(
+                Weight.PROBLEM,
+                topic,
+                f"{what}: older than retention.ms={config['retention.ms']}, so the brokers delete them within minutes",
+                f"{remedy}; until then set retention.ms={KEEP}",
+            )
+        ]
+    return [Said(Weight.NOTE, topic, what, remedy)]

@@ -1,0 +1,157 @@
+"""Topics written by real clients that place keys differently: named by metric, status and check; nothing is lost, and
+nobody's data is said to be gone that is not.
+
+librdkafka has three families in one: `murmur2_random` is Java's, `consistent_random` its own default (CRC32),
+`fnv1a_random` sarama's.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from processor.topics import Topic
+from tests.support.commands import ask
+from tests.support.transform_site import Site
+
+pytestmark = pytest.mark.timeout(240)
+
+ORDERS = 300
+PARTITIONS = 6
+PARTITIONERS = {
+    Topic.PLACED: "murmur2_random",
+    Topic.FULFILLED: "consistent_random",
+    Topic.REFUNDED: "fnv1a_random",
+}
+FAMILIES = {Topic.PLACED: "murmur2", Topic.FULFILLED: "crc32", Topic.REFUNDED: "fnv1a"}
+ASTRAY = (Topic.FULFILLED, Topic.REFUNDED)
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+NOW_MS = int(time.time() * 1000)
+
+
+def placed(order_id: str) -> dict[str, Any]:
+    line = {"id": "l", "quantity": 1, "price_amount": 100, "protection": None}
+    return {
+        "event_id": f"p-{order_id}",
+        "order_id": order_id,
+        "placed_at": NOW_MS,
+        "currency": "EUR",
+        "customer": {"first_name": "Max", "last_name": "M", "email": f"{order_id}@example.org", "phone": None},
+        "billing_address": {"address_line_1": None, "address_line_2": None, "city": None, "zip": None, "country": "DE"},
+        "line_items": [line | dict.fromkeys(("product_id", "product_title", "product_brand"), "x")],
+    }
+
+
+def moved(topic: Topic, order_id: str) -> dict[str, Any]:
+    at = "fulfilled_at" if topic is Topic.FULFILLED else "refunded_at"
+    items = [{"line_item_id": "l", "quantity": 1, at: NOW_MS}]
+    return {"event_id": f"{topic[7]}-{order_id}", "order_id": order_id, "items": items}
+
+
+class Shop:
+    """A site, and a producer of each family."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.orders = [f"ord-42-{number:06d}" for number in range(ORDERS)]
+
+    def producer(self, partitioner: str, codec: str = "none") -> Producer:
+        return Producer(
+            {
+                "bootstrap.servers": self.site.space.bootstrap_servers,
+                "partitioner": partitioner,
+                "compression.type": codec,
+                "linger.ms": 5,
+                "log_level": 0,
+            }
+        )
+
+    def write(self, topic: Topic, values: Mapping[str, bytes | None], partitioner: str | None = None) -> None:
+        """Each codec writes some of them."""
+        producers = [self.producer(partitioner or PARTITIONERS[topic], codec) for codec in CODECS]
+        for number, (order_id, value) in enumerate(values.items()):
+            producers[number % len(producers)].produce(self.site.space.name(topic), value, order_id.encode())
+        assert not any(producer.flush(30) for producer in producers)
+
+    def metric(self, name: str, topic: Topic) -> float:
+        wanted = f'{name}{{topic="{self.site.space.name(topic)}"}} '
+        lines = self.site.running.get("/metrics").text.splitlines()
+        return next((float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted)), 0.0)
+
+    def ask(self, *arguments: str) -> tuple[int, Any]:
+        said = ask(*arguments, "--output", "json", environment=self.site.installation.environment)
+        return said.code, json.loads(said.out)
+
+
+@pytest.fixture(scope="module")
+def shop(kafka: str, schema_registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A worker at work, then three producers that disagree."""
+    with Site(kafka, schema_registry, tmp_path_factory.mktemp("producers"), partitions=PARTITIONS) as site:
+        made = Shop(site)
+        site.worker(settings={"PROCESSOR_PARK_FOR": "1h"})
+        encode = site.installation.encode
+        made.write(Topic.PLACED, {one: encode(Topic.PLACED, placed(one)) for one in made.orders})
+        for topic in ASTRAY:
+            made.write(topic, {one: encode(topic, moved(topic, one)) for one in made.orders})
+        yield made
+
+
+def test_producers_that_disagree_are_named_within_a_minute_by_metric_and_status(shop: Shop) -> None:
+    began_s = time.monotonic()
+    shop.site.wait(
+        lambda: all(
+            shop.metric("processor_misplaced_records_total", topic) > 3
+            for topic in PARTITIONERS
+            if topic is not Topic.PLACED
+        ),
+        "misplaced records are counted",
+        60.0,
+    )
+    assert shop.metric("processor_misplaced_records_total", Topic.PLACED) == 0
+    shop.site.wait_done()
+    status = shop.site.running.get("/status").json()
+    assert time.monotonic() - began_s < 60
+    told = {one["topic"]: one for one in status["placements"]}
+    for topic, family in FAMILIES.items():
+        one = told[shop.site.space.name(topic)]
+        assert one["partitioner"] == family
+        assert bool(one["misplaced_share"]) == (topic is not Topic.PLACED)
+    assert told[shop.site.space.name(Topic.FULFILLED)]["mend"] == "partitioner=murmur2_random"
+    _, seen = shop.ask("status", "--workers", f"http://127.0.0.1:{shop.site.running.port}")
+    assert {one["topic"] for one in seen["producers"]} == {shop.site.space.name(topic) for topic in ASTRAY}
+    assert all(one["remedy"] for one in seen["producers"])
+
+
+def test_check_names_topic_family_share_and_setting(shop: Shop) -> None:
+    code, told = shop.ask("check", "--role", "transform")
+    assert code == 78
+    problems = {one["subject"]: one for one in told["findings"] if one["verdict"] == "problem"}
+    assert set(problems) == {shop.site.space.name(topic) for topic in ASTRAY}
+    fulfilled = problems[shop.site.space.name(Topic.FULFILLED)]
+    assert fulfilled["what"].startswith("crc32 (")
+    assert "% of the orders here are in another partition than there, and never meet" in fulfilled["what"]
+    assert fulfilled["remedy"] == "set partitioner=murmur2_random at its producers"
+    (keys,) = [
+        one["what"]
+        for one in told["findings"]
+        if one["subject"] == shop.site.space.name(Topic.PLACED) and "keys:" in one["what"]
+    ]
+    assert keys.endswith(f"explains 100% of {ORDERS} keys")
+
+
+def test_an_erasure_in_another_partition_than_its_order_is_told(shop: Shop) -> None:
+    """Some stand where they belong by chance."""
+    erased = dict.fromkeys(shop.orders[:20])
+    shop.write(Topic.PLACED, erased, "consistent_random")
+    shop.site.wait(
+        lambda: shop.metric("processor_misplaced_erasures_total", Topic.PLACED) > 0, "the erasures are counted", 30.0
+    )
+    shop.site.wait_done()
+    lines = shop.site.running.get("/metrics").text.splitlines()
+    unknown = next(line for line in lines if line.startswith("processor_ignored_total") and "erasure_unknown" in line)
+    assert float(unknown.rpartition(" ")[2]) == shop.metric("processor_misplaced_erasures_total", Topic.PLACED)
