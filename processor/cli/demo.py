@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from processor.cli.settings import env_file, settings_or_exit
+from processor.cli.settings import at_the_door, env_file, settings_or_exit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,6 +56,8 @@ def command(orders: int, rate: float, bad_share: float, seed: int, keep: bool, e
     KAFKA_BOOTSTRAP_SERVERS=localhost:9092 hakuna-processor demo --keep
     """
     settings = settings_or_exit(env_file, None)
+    if settings.bootstrap_servers:
+        at_the_door(settings)
     _stop_on_signals()
 
     # After the settings, so that a misspelt one is named at once.

@@ -109,9 +109,16 @@ def asked_of_brokers(settings: Settings, ask: Callable[[], T]) -> T:
 def at_the_door(settings: Settings) -> None:
     """Raises `BrokerOutage` where no address has a broker that can be spoken to: within seconds, with the reason."""
     from processor.errors import BrokerOutage
-    from processor.operate.check.doors import closed
+    from processor.operate.check.doors import closed, let_in_by_none
 
     doors = closed(settings.bootstrap_servers, settings.kafka)
+    if not doors and settings.kafka.get("security.protocol", "plaintext").lower() != "plaintext":
+        from processor.edges.kafka.admin import KafkaAdmin
+        from processor.operate.check.findings import Heard
+
+        client = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor", log=Heard())
+        if client.refusal() is not None:
+            doors = [let_in_by_none(settings.bootstrap_servers, settings.kafka)]
     if doors:
         lines = [f"{address} {what}; {remedy}" for address, what, remedy in doors]
         raise BrokerOutage("\n  ".join(["no broker answers:", *lines]))

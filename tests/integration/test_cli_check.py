@@ -322,6 +322,16 @@ def test_a_broker_that_asks_for_tls_is_known(secured: SecuredKafka, command: tup
     assert "set KAFKA_SECURITY_PROTOCOL=SSL" in text
 
 
+def test_a_wrong_password_is_one_sentence_at_once_for_every_command(secured: SecuredKafka) -> None:
+    environment = secured.credentials | {"KAFKA_SASL_PASSWORD": "wrong"}
+    for command in (("dead-letters", "list"), ("order", "x"), ("topics", "plan"), ("demo",)):
+        before_s = time.monotonic()
+        said = ask(*command, environment=environment)
+        assert said.code == 1
+        assert "answers, but does not let this client in; correct KAFKA_SASL_MECHANISM" in said.err
+        assert time.monotonic() - before_s < 5, "librdkafka's own patience is ten seconds"
+
+
 def test_a_wrong_password_is_told(secured: SecuredKafka, tmp_path: Path) -> None:
     environment = secured.credentials | {"KAFKA_SASL_PASSWORD": "wrong", "PROCESSOR_STATE_DIR": str(tmp_path)}
     _, findings = checked(environment, "--role", "transform")

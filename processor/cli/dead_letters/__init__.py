@@ -20,7 +20,7 @@ import click
 
 from processor.cli.dead_letters.filters import Filters, filters
 from processor.cli.output import console, interruptible, output_option, print_json, table
-from processor.cli.settings import cluster_settings_or_exit, env_file
+from processor.cli.settings import at_the_door, cluster_settings_or_exit, env_file
 
 if TYPE_CHECKING:
     from processor.cli.dead_letters.desk import Desk
@@ -313,6 +313,7 @@ def _need_some(filters: Filters, *, everything: bool) -> None:
 
 def _desk(file: Path | None, by: str | None = None) -> Desk:
     settings = cluster_settings_or_exit(file)
+    at_the_door(settings)
     from processor.cli.dead_letters.desk import Desk
     from processor.config import LogLevel
     from processor.edges import logs

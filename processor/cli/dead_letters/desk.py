@@ -115,7 +115,6 @@ class Desk:
 
     def topics(self, given: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
         """The dead-letter topics, and the origins of the letters to be selected. Raises `Refused`."""
-        self.admin.brokers()  # one clear sentence where nobody answers
         letters: dict[str, bool] = {}
         origins: list[str] = []
         for name in given:

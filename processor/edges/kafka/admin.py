@@ -11,6 +11,7 @@ are that old (and it keeps a group's coordinator for good: `kafka_groups.py`).""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -37,6 +38,7 @@ from processor.edges.kafka.client import Complaints, KafkaSettings, LibraryLog, 
 from processor.errors import BrokerOutage, Fatal
 from processor.records import TopicPartition
 
+_GLANCE_S: Final = 0.1
 ANSWER_S_MAX: Final = 10.0  # a question to a cluster that is down must not hold a start or a command up for ever
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # confluent-kafka's own omission
@@ -106,6 +108,20 @@ class KafkaAdmin:
             return len(self._admin.list_topics(timeout=answer_s_max).brokers)
         except KafkaException as refused:
             raise self._outage(refused) from refused
+
+    def refusal(self) -> str | None:
+        """Why the brokers that are there do not let this client in; None where they do, or nothing says so within some
+        seconds. librdkafka tries a wrong password again and again, and tells its error callback alone."""
+        deadline_s = time.monotonic() + ANSWER_S_MAX
+        while time.monotonic() < deadline_s:
+            try:
+                self._admin.list_topics(timeout=_GLANCE_S)
+                return None
+            except KafkaException:
+                self._admin.poll(0)
+                if (complaint := self._complaints.text()) is not None:
+                    return complaint
+        return None
 
     def describe(self, topics: Sequence[str]) -> Mapping[str, TopicState | None]:
         """Each topic's state, None for those that do not exist. Raises `Fatal` where the right to ask is

@@ -146,6 +146,24 @@ def test_an_env_file_is_taken_as_it_stands(tmp_path: Path) -> None:
     assert (read["KAFKA_SASL_PASSWORD"], read["HAKUNA_API_KEY"]) == ("a${HOME}b$c", "sk # 1")
 
 
+ASKS_BROKERS = (
+    ("order", "x"), ("sku", "x"), ("status",), ("topics", "plan"), ("rewind", "--role", "send", "--to", "earliest"),
+    ("dead-letters", "list"), ("dead-letters", "show"), ("dead-letters", "replay", "--everything"),
+    ("dead-letters", "discard", "--everything", "--reason", "x"), ("dead-letters", "abandon", "--topic", "x"),
+    ("dead-letters", "purge", "--older-than", "1d"), ("demo",),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", ASKS_BROKERS, ids=" ".join)
+def test_every_command_says_at_once_that_no_broker_answers(arguments: tuple[str, ...]) -> None:
+    settings = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    before_s = time.monotonic()
+    said = CliRunner().invoke(main, arguments, env=settings)
+    assert said.exit_code == 1
+    assert "127.0.0.1:1 cannot be connected to: Connection refused; start the broker" in said.output
+    assert time.monotonic() - before_s < 5, "librdkafka's own patience is ten seconds"
+
+
 def test_an_order_id_that_is_empty_is_none() -> None:
     settings = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     for arguments, stdin in ((["order", ""], ""), (["order", "-"], "\n")):
