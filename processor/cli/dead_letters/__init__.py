@@ -96,6 +96,7 @@ def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str
     help="A JSON merge patch for the selected letters, which are otherwise as sent.",
 )
 @_everything
+@click.option("--erased", is_flag=True, help="Letters of erased orders too, with the customer's data in them.")
 @_dry_run
 @_by
 @click.option("--canary", type=click.IntRange(0), default=10, show_default=True, help="Letters that go first, alone.")
@@ -116,6 +117,7 @@ def replay(
     mode: str | None,
     edit: Path | None,
     everything: bool,
+    erased: bool,
     dry_run: bool,
     by: str | None,
     canary: int,
@@ -152,7 +154,8 @@ def replay(
 
         topics, selection = filters.resolved(desk)
         desk.needs_resolutions()
-        given = filters.given("replay", *([f"--{mode}"] if mode else []), *(["--edit", str(edit)] if edit else []))
+        more = [*([f"--{mode}"] if mode else []), *(["--edit", str(edit)] if edit else [])]
+        given = filters.given("replay", *more, *(["--erased"] if erased else []))
         fields = [desk.field(topic) for topic in topics]
         if mode == "rebuild" and any(field.route is not Route.OUTBOX for field in fields):
             raise click.UsageError("a rebuild is for letters of the outbox: name it with --topic hakuna.dead-letters")
@@ -172,6 +175,7 @@ def replay(
                 groups=desk.groups(),
                 rebuild=rebuild,
                 edit=patch,
+                erased=erased,
                 replays_max=max_replays,
                 canary=canary,
                 share_max=stop_on_error_share,

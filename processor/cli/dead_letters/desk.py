@@ -83,6 +83,10 @@ class ClusterOffsets:
     def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         return self._admin.beginnings(partitions)
 
+    def since(self, partitions: Sequence[TopicPartition], at_ms: int) -> Mapping[TopicPartition, int]:
+        found, ends = self._admin.at(partitions, at_ms), self.ends(partitions)
+        return {where: ends[where] if offset is None else offset for where, offset in found.items()}
+
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         return self._admin.ends(partitions)
 

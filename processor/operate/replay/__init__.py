@@ -8,6 +8,7 @@ listing.py      counts by topic, reason, code and age
 sources.py      source records by their place; letters completed from them
 contents.py     a letter's value, decoded, patched
 survey.py       which letters are open, in the order of their orders
+erasures.py     letters of erased orders stay
 plan.py         what will be sent, in what order, within which budget
 rebuild.py      an entry made again from today's state
 copies.py       the record that goes back on its way

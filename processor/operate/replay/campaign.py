@@ -23,6 +23,7 @@ from processor.errors import ProcessorError
 from processor.interfaces import Clock, Reader
 from processor.letters.resolutions import How, Resolution
 from processor.operate.replay.contents import as_sent, prepare
+from processor.operate.replay.erasures import keep_back
 from processor.operate.replay.noted import RUN_PARTITION, Run, RunState, decode_run, encode_run, new_replay_id, run_key
 from processor.operate.replay.place import Ledger, Write
 from processor.operate.replay.plan import Plan, Status
@@ -66,7 +67,8 @@ class Clients:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What is to be done. `given` are the words of the command that select; `discard` is why the letters are put aside
-    (None: they are sent); `paced_by` says where the rate comes from."""
+    (None: they are sent), `erased` whether those of erased orders are sent too; `paced_by` says where the rate comes
+    from."""
 
     field: Field
     given: str
@@ -77,6 +79,7 @@ class Task:
     discard: str | None = None
     rebuild: bool = False
     edit: dict[str, Any] | None = None
+    erased: bool = False
     replays_max: int = 3
     canary: int = 0
     share_max: float = 1.0
@@ -165,8 +168,10 @@ class Campaign:
         ends |= self._tells_ends()
         if task.field.route is Route.OUTBOX:
             ends |= survey.holds(self._plan)
-            if task.discard is None:
-                self._make_ready(survey)
+            if task.discard is None and self._plan.has_snapshots:
+                survey.deliveries(self._plan)
+        if task.discard is None:
+            self._read_states(survey)
         if task.edit is not None or task.rebuild:
             self._make_contents()
         self._follow_from = self._where_to_follow(ends, found)
@@ -196,11 +201,13 @@ class Campaign:
         if found.edit != task.edit:
             raise Refused("the patch is another one than the unfinished run began with: give it the same file")
 
-    def _make_ready(self, survey: Survey) -> None:
-        if self._plan.has_snapshots:
-            survey.deliveries(self._plan)
-        if self._task.rebuild:
-            survey.states(self._plan)
+    def _read_states(self, survey: Survey) -> None:
+        """For what is rebuilt from them, and for what is not to be sent since there is none any more."""
+        task, clients = self._task, self._clients
+        if self._plan.counts[Status.GO] and task.field.route is not Route.FOREIGN and (task.rebuild or not task.erased):
+            survey.states(self._plan, whole=task.rebuild)
+            if not task.erased:
+                keep_back(self._plan, task.field, clients.reader, clients.offsets, clients.clock, clients.step)
 
     def _make_contents(self) -> None:
         """Every content once, so that nothing is half done when one of them cannot be made."""

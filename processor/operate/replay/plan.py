@@ -142,13 +142,15 @@ _SCHEMA: Final = """
     CREATE TABLE letters (
         partition INTEGER, offset INTEGER, order_id BLOB, s1 INTEGER, s2 INTEGER, s3 INTEGER, kind INTEGER,
         selected INTEGER, replays INTEGER, same_as TEXT, snapshot INTEGER, obstacle TEXT, topic TEXT, reason TEXT,
-        status INTEGER, why TEXT, entry_id TEXT, mark INTEGER, followed INTEGER, failed_ms INTEGER,
+        status INTEGER, why TEXT, entry_id TEXT, mark INTEGER, followed INTEGER, failed_ms INTEGER, event_ms INTEGER,
+        stateful INTEGER,
         PRIMARY KEY (partition, offset)
     ) WITHOUT ROWID;
     CREATE TABLE orders (
         partition INTEGER, order_id BLOB, turn INTEGER, state INTEGER, PRIMARY KEY (partition, order_id)
     ) WITHOUT ROWID;
     CREATE TABLE holds (partition INTEGER, order_id BLOB, value BLOB, PRIMARY KEY (partition, order_id)) WITHOUT ROWID;
+    CREATE TABLE stated (partition INTEGER PRIMARY KEY);
     CREATE TABLE states (partition INTEGER, order_id BLOB, value BLOB, PRIMARY KEY (partition, order_id)) WITHOUT ROWID;
 """
 _INDEXES: Final = """
@@ -157,7 +159,7 @@ _INDEXES: Final = """
     CREATE INDEX by_status ON letters (status, partition, mark);
     CREATE INDEX by_turn ON orders (state, turn, partition);
 """
-_INSERT: Final = "INSERT OR IGNORE INTO letters VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT: Final = "INSERT OR IGNORE INTO letters VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _BATCH: Final = 5_000
 
 
@@ -184,7 +186,9 @@ class OrderKey(NamedTuple):
 
 
 class NewLetter(NamedTuple):
-    """An open letter as it was read. `sequence` orders the letters of one order, `topic` is where it would go."""
+    """An open letter as it was read. `sequence` orders the letters of one order, `topic` is where it would go.
+    `event_ms` is when the shop wrote what it tells of (None: it erases, and holds nobody's data); `stateful`: transform
+    had a state of its order then."""
 
     partition: int
     order_id: bytes
@@ -193,6 +197,8 @@ class NewLetter(NamedTuple):
     reason: str
     failed_ms: int
     planned: Planned
+    event_ms: int | None = None
+    stateful: bool = False
 
 
 class SentLetter(NamedTuple):
@@ -242,7 +248,7 @@ class Plan:
             _INSERT,
             (
                 (one.partition, one.offset, one.order_id, 0, 0, 0, Kind.LONE, 1, 0, "", 0, "", one.topic, "",
-                 Status.SENT, "", one.entry_id, one.mark, 0, 0)
+                 Status.SENT, "", one.entry_id, one.mark, 0, 0, None, 0)
                 for one in letters
             ),
         )  # fmt: skip
@@ -483,6 +489,45 @@ class Plan:
         ).rowcount
         self._move(Status.GO, Status.STAYS, behind)
 
+    def earliest_ms(self) -> int | None:
+        """When the oldest was written of what the letters that go tell of."""
+        (found,) = self._db.execute("SELECT min(event_ms) FROM letters WHERE status = ?", (Status.GO,)).fetchone()
+        return None if found is None else int(found)
+
+    def stateless(self) -> list[OrderKey]:
+        """Orders with letters to go that had a state when one of them was refused, and have none now. None of a
+        partition whose states were not read."""
+        rows = self._db.execute(
+            "SELECT DISTINCT partition, order_id FROM letters WHERE status = ? AND stateful"
+            " AND partition IN (SELECT partition FROM stated)"
+            " AND NOT EXISTS (SELECT 1 FROM states s WHERE s.partition = letters.partition"
+            " AND s.order_id = letters.order_id)",
+            (Status.GO,),
+        )
+        return [OrderKey(*row) for row in rows.fetchall()]
+
+    def keep_back(self, order: OrderKey, until_ms: int | None, why: str) -> None:
+        """Nothing goes of what was written of this order up to that moment (None: whenever), nor what waits behind."""
+        told = "event_ms IS NOT NULL" if until_ms is None else "event_ms <= ?"
+        limit = () if until_ms is None else (until_ms,)
+        kept = self._db.execute(
+            f"UPDATE letters SET status = ?, why = ? WHERE partition = ? AND order_id = ? AND status = ? AND {told}",
+            (Status.STAYS, why, *order, Status.GO, *limit),
+        ).rowcount
+        if not kept:
+            return
+        behind = self._db.execute(
+            "UPDATE letters SET status = ?, why = ? WHERE partition = ? AND order_id = ? AND status = ?"
+            " AND kind IN (?, ?)",
+            (Status.STAYS, BEHIND, *order, Status.GO, Kind.REFUSED, Kind.HELD),
+        ).rowcount
+        self._move(Status.GO, Status.STAYS, kept + behind)
+        if not self._one(
+            "SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status IN (?, ?, ?)",
+            *order, Status.GO, Status.STALE, Status.SENT,
+        ):  # fmt: skip
+            self._db.execute("DELETE FROM orders WHERE partition = ? AND order_id = ?", order)
+
     def under_way(self, order: OrderKey) -> int:
         """How many letters of an order are sent and not heard of."""
         return self._one(
@@ -562,6 +607,10 @@ class Plan:
         row = self._db.execute("SELECT value FROM holds WHERE partition = ? AND order_id = ?", order).fetchone()
         return None if row is None else bytes(row[0])
 
+    def has_states(self, partition: int) -> None:
+        """The states of this partition's orders were read, and there are some."""
+        self._db.execute("INSERT OR IGNORE INTO stated VALUES (?)", (partition,))
+
     def keep_state(self, order: OrderKey, value: bytes | None) -> None:
         if value is None:
             self._db.execute("DELETE FROM states WHERE partition = ? AND order_id = ?", order)
@@ -587,5 +636,5 @@ def _row(letter: NewLetter, status: Status, *, followed: bool) -> tuple[object, 
     return (
         letter.partition, planned.offset, letter.order_id, *letter.sequence, planned.kind, planned.selected,
         planned.replays, planned.same_as, planned.snapshot, planned.obstacle, letter.topic, letter.reason, status,
-        "", None, 0, followed, letter.failed_ms,
+        "", None, 0, followed, letter.failed_ms, letter.event_ms, letter.stateful,
     )  # fmt: skip

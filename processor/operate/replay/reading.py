@@ -34,6 +34,9 @@ class Offsets(Protocol):
 
     def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]: ...
 
+    def since(self, partitions: Sequence[TopicPartition], at_ms: int) -> Mapping[TopicPartition, int]:
+        """The first offset with a record of that time or later; the end where there is none."""
+
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """High watermarks, open transactions included."""
 

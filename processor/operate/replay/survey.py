@@ -31,6 +31,15 @@ from processor.records import EntryType, HeaderName, Reason, Record, TopicPartit
 
 UNKEYED: Final = b"\x00unkeyed\x00"
 """Begins what stands for the order of a letter without a key: it belongs to none."""
+HAD_A_STATE: Final = frozenset(
+    {
+        Reason.LINE_ITEM_UNKNOWN.value,
+        Reason.QUANTITY_EXCEEDED.value,
+        Reason.ORDER_CANCELLED.value,
+        Reason.ORDER_EXISTS.value,
+    }
+)
+"""What transform refuses of an order that it knows, and of no other."""
 _HOLDS_NOBODY: Final = frozenset({Reason.CANCEL_DECLINE.value, Reason.UNDECODABLE.value})
 
 
@@ -130,13 +139,15 @@ class Survey:
                 take_hold(plan, record)
         return ends
 
-    def states(self, plan: Plan) -> None:
-        """The keyed state of the plan's orders, as the changelog has it now."""
-        for _, _, records in self._whole(self._field.changelog, plan.partitions()):
+    def states(self, plan: Plan, *, whole: bool) -> None:
+        """The keyed state of the plan's orders, as the changelog has it now; not `whole`: that there is one."""
+        for where, _, records in self._whole(self._field.changelog, plan.partitions()):
+            if records:
+                plan.has_states(where.partition)
             for record in records:
                 order = OrderKey(record.partition, record.key or b"")
                 if plan.has(order):
-                    plan.keep_state(order, record.value)
+                    plan.keep_state(order, record.value if whole or record.value is None else b"")
 
     def deliveries(self, plan: Plan) -> None:
         """Snapshots that were delivered after a letter of their order was refused."""
@@ -175,6 +186,8 @@ class Survey:
                 snapshot=snapshot and not came_back,
                 obstacle=obstacle if target is not None else NOWHERE,
             ),
+            event_ms=None if record.value is None else _event_ms(record),
+            stateful=field.route is Route.OUTBOX or facts.reason in HAD_A_STATE,
         )
 
     def sendable(self, letter: Record, facts: LetterFacts) -> Record | Unsendable:
@@ -236,6 +249,12 @@ class Survey:
                 return record.timestamp_ms, rank, facts.origin.offset
             case _:
                 return record.offset, 0, 0
+
+
+def _event_ms(record: Record) -> int:
+    """When the shop wrote it: of an entry its source record's time."""
+    occurred = header_text(record, HeaderName.OCCURRED_AT) or ""
+    return int(occurred) if occurred.isdecimal() and len(occurred) < 19 else record.timestamp_ms
 
 
 def home(partition: int, resolution_partitions: int) -> int:

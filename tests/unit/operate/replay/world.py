@@ -63,6 +63,13 @@ class FakeOffsets:
     def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         return self._broker.beginnings(partitions)
 
+    def since(self, partitions: Sequence[TopicPartition], at_ms: int) -> Mapping[TopicPartition, int]:
+        def first(where: TopicPartition) -> int:
+            records = self._broker.records(where.topic, where.partition)
+            return next((one.offset for one in records if one.timestamp_ms >= at_ms), self.ends([where])[where])
+
+        return {where: first(where) for where in partitions}
+
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         return self._broker.ends(partitions)
 
@@ -142,7 +149,7 @@ class World:
     def partition_of(self, order_id: str) -> int:
         return int(order_id.rpartition("-")[2]) % PARTITIONS
 
-    def order(self, order_id: str, entries: int = 1) -> None:
+    def order(self, order_id: str, entries: int = 1, *, occurred_ms: int = 1) -> None:
         """So many more entries of this order in the outbox."""
         partition = self.partition_of(order_id)
         for _ in range(entries):
@@ -152,7 +159,7 @@ class World:
                 ("entry-id", f"events/{order_id}/{number}".encode()),
                 ("entry-type", self._type(number)),
                 ("source", f"orders.placed/{partition}/{number}".encode()),
-                ("occurred-at", b"1"),
+                ("occurred-at", b"%d" % occurred_ms),
                 ("shop", b"s-1"),
             ]
             body = msgspec.json.encode({"order": order_id, "number": number})
