@@ -313,9 +313,8 @@ class _Source:
             self._depth -= 1
         self._line('else: raise Unreadable("no branch of its union")')
 
-    def _blocks(self, item: Callable[[], None] | None) -> None:
-        """The items of an array or map, block by block; a negative count is followed by a size, which is not needed.
-        Without `item` they take no byte, so that there may be any number of them."""
+    def _blocks(self, item: Callable[[], None]) -> None:
+        """The items of an array or map, block by block; a negative count is followed by a size, which is not needed."""
         self._raw()
         self._line("while b:")
         self._depth += 1
@@ -325,14 +324,17 @@ class _Source:
         self._line("n = -n")
         self._raw()
         self._depth -= 1
-        if item is not None:
-            self._line("for _ in range(n):")
-            self._depth += 1
-            item()
-            self._line("if p > len(d): raise beyond(d, p)")
-            self._depth -= 1
-        self._raw()
+        self._items(item)
         self._depth -= 1
+
+    def _items(self, item: Callable[[], None]) -> None:
+        """The items of one block, and the count of the next."""
+        self._line("for _ in range(n):")
+        self._depth += 1
+        item()
+        self._line("if p > len(d): raise beyond(d, p)")
+        self._depth -= 1
+        self._raw()
 
     def _entry(self, value: str, values: Step) -> None:
         key = self._kept(self._primitive("string"))
@@ -400,13 +402,31 @@ class _Source:
             case Fixed(size=size):
                 self._line(f"p += {size}")
             case Array(items=items):
-                self._blocks(None if self._writer.takes_no_byte(items) else lambda: self._skip(items))
+                self._skip_blocks(None if self._writer.takes_no_byte(items) else lambda: self._skip(items))
             case Map(values=values):
-                self._blocks(lambda: self._skip_entry(values))
+                self._skip_blocks(lambda: self._skip_entry(values))
             case Union(branches=branches):
                 self._chosen(len(branches), lambda index: self._skip(branches[index]))
             case Record() | Ref():
                 raise AssertionError("a record has a function of its own, a name is looked up first")
+
+    def _skip_blocks(self, item: Callable[[], None] | None) -> None:
+        """The same, where a block that says its size is skipped by it. Without `item` a block's items take no byte, so
+        that there may be any number of them."""
+        self._raw()
+        self._line("while b:")
+        self._depth += 1
+        self._line("if b & 1:")
+        self._depth += 1
+        self._skip_text()
+        self._line("n = 0")
+        self._depth -= 1
+        self._line("else: n = b >> 1")
+        if item is None:
+            self._raw()
+        else:
+            self._items(item)
+        self._depth -= 1
 
     def _skip_text(self) -> None:
         self._length()
