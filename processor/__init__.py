@@ -25,6 +25,7 @@ Beside them:
     merge.py         source partitions become one sequence in time; sources.py: how far each of them is
     watch.py         progress, and how long none is fine
     moments.py       times as a person writes them
+    entry_ids.py     what makes one request another one
     order_keys.py    what a record's key is, and the order ID in it
     producers.py     what the newest records of the source topics say of who writes them
     placements.py    in which partition the clients of each language put a key

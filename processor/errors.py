@@ -10,6 +10,7 @@
     ├── Fenced               someone else owns the partitions   → abandon, make a new producer, join again
     │   └── OutcomeUnknown       a commit that nobody confirmed → the same, and ask what the group has committed
     ├── StateCorrupt         the local store cannot be trusted  → wipe it, restore from the changelog
+    │   └── StateTooNew          a later version wrote it           → stop and leave it to that version, wipe nothing
     ├── Unusable             settings, topics or schemas that cannot work → print every problem, exit 78
     └── Fatal                we cannot go on in this process    → say why, exit 1, let the orchestrator restart
 
@@ -80,6 +81,10 @@ class StateCorrupt(ProcessorError):
     def __init__(self, message: str, partition: TopicPartition | None = None) -> None:
         super().__init__(message)
         self.partition = partition
+
+
+class StateTooNew(StateCorrupt):
+    """A state that a later version of this program has written: neither the store nor the changelog is at fault."""
 
 
 class Unusable(ProcessorError):

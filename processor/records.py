@@ -166,14 +166,40 @@ class OrderCancelled(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=F
 OrderEvent = OrderPlaced | LineItemsFulfilled | LineItemsRefunded | LineItemsCancelled | OrderCancelled
 
 
+class Pairing(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What pairing made of one event: `absorbed` of what the shop said was told already, `added` is told beside it.
+    `event` is the event's kind and ID (`event_key`)."""
+
+    event: str
+    absorbed: tuple[Movement, ...]
+    added: tuple[Movement, ...]
+
+
 class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An order as it stands: what was placed, and every unit that moved since, in the order in which it was taken."""
+    """An order as it stands: what was placed, and every unit that its shop says has moved since, in the order in which
+    it was taken. `pairings` are the events of which Hakuna was told otherwise than the shop said."""
 
     placed: OrderPlaced
     fulfilments: tuple[Movement, ...] = ()
     refunds: tuple[Movement, ...] = ()
     cancellations: tuple[Movement, ...] = ()
     cancelled_at_ms: int | None = None
+    pairings: tuple[Pairing, ...] = ()
+
+
+KINDS: Final[dict[type[OrderEvent], str]] = {
+    OrderPlaced: "p",
+    LineItemsFulfilled: "f",
+    LineItemsRefunded: "r",
+    LineItemsCancelled: "l",
+    OrderCancelled: "c",
+}
+"""How kinds of events are written in an event's key."""
+
+
+def event_key(event: OrderEvent) -> str:
+    """What an event is known by: its kind and its ID. A shop may give one ID to a refund and a cancellation."""
+    return KINDS[type(event)] + event.event_id
 
 
 # ---- changes: what an order event did to its order ---------------------------------------------------------------
@@ -186,19 +212,21 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Fulfilled(msgspec.Struct, frozen=True, gc=False):
-    """Units went out: the event's own items, then the protection that goes with them."""
+    """Units went out: of the event's own items what was not told before, then the protection that goes with them."""
 
     items: tuple[Movement, ...]
 
 
 class Refunded(msgspec.Struct, frozen=True, gc=False):
-    """Units were paid back: the event's own items, then the protection that goes with them."""
+    """Units were paid back: of the event's own items what was not told before, then the protection that goes with
+    them."""
 
     items: tuple[Movement, ...]
 
 
 class LinesCancelled(msgspec.Struct, frozen=True, gc=False):
-    """Units will never go out: the event's own items, then the protection that goes with them."""
+    """Units will never go out: of the event's own items what was not told before, then the protection that goes with
+    them."""
 
     items: tuple[Movement, ...]
 

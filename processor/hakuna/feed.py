@@ -6,6 +6,8 @@ Owned by transform, which calls `snapshot` after every applied event; send joins
 Decisions, where the feed's documents are silent:
 
 - The feed knows no cancelled line item: a cancelled unit is written as refunded at its cancellation's time.
+- Of a protection is shown what follows from its product (`_insure`), worked out anew from all that the shop has said
+  in the order of the times that it gives: the same facts make the same bytes, in whatever order they came.
 - Fulfilments and refunds stand in the order of their own times, not of their arrival, so that one history
   has one snapshot however its events were interleaved on the way.
 - A whole order's cancellation is `status` and `cancelled_at`; no unit is refunded by it.
@@ -18,7 +20,7 @@ Decisions, where the feed's documents are silent:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -93,6 +95,8 @@ def snapshot(order: Order) -> bytes:
     refunds: dict[str, list[_Refund]] = {}
     for item in _by_time(order.refunds + order.cancellations):
         refunds.setdefault(item.line_item_id, []).append(_Refund(item.quantity, item.at_ms))
+    if protected_by:
+        _insure(placed.line_items, fulfilments, refunds)
     written = _Order(
         placed.order_id,
         "placed" if order.cancelled_at_ms is None else "cancelled",
@@ -119,6 +123,74 @@ def array(snapshots: Sequence[bytes]) -> bytes:
     """The body of one request: the snapshots as they are, in their order."""
     assert snapshots, "a request without an order"
     return b"[" + b",".join(snapshots) + b"]"
+
+
+def _insure(
+    lines: Sequence[LineItem], fulfilments: dict[str, list[_Fulfilment]], refunds: dict[str, list[_Refund]]
+) -> None:
+    """Puts in place of what was said of each protection what follows from its product:
+
+    fulfilled    with the product, unit by unit, up to its own quantity
+    gone         by any time, max(what the shop took of it, its quantity − what its product had left by then); the
+                 latter once a unit of the product was refunded or cancelled
+    """
+    for line, product in _products_first(lines):
+        fulfilments[line.id] = _with(fulfilments.get(product.id, ()), line.quantity)
+        refunds[line.id] = _gone(line.quantity, refunds.get(line.id, ()), product.quantity, refunds.get(product.id, ()))
+
+
+def _products_first(lines: Sequence[LineItem]) -> Iterator[tuple[LineItem, LineItem]]:
+    """Each protection with what it protects; one that is protected itself after it. Those that protect each other in a
+    circle follow nothing and are left as they are."""
+    by_id = {line.id: line for line in lines}
+    followed: set[str] = set()
+    circular: set[str] = set()
+    for line in lines:
+        chain: list[LineItem] = []
+        met: set[str] = set()
+        while (
+            line.protection is not None and line.id not in followed and line.id not in met and line.id not in circular
+        ):
+            met.add(line.id)
+            chain.append(line)
+            line = by_id[line.protection.protects_line_item_id]
+        if line.id in met or line.id in circular:
+            circular |= met
+            continue
+        while chain:
+            product, line = line, chain.pop()
+            followed.add(line.id)
+            yield line, product
+
+
+def _with(product: Sequence[_Fulfilment], quantity: int) -> list[_Fulfilment]:
+    found: list[_Fulfilment] = []
+    for one in product:
+        if quantity <= 0:
+            break
+        found.append(_Fulfilment(min(quantity, one.quantity), one.fulfilled_at))
+        quantity -= one.quantity
+    return found
+
+
+def _gone(quantity: int, own: Sequence[_Refund], ordered: int, product: Sequence[_Refund]) -> list[_Refund]:
+    if not product:
+        return list(own)
+    found: list[_Refund] = []
+    taken, left, gone = 0, ordered, 0
+    mine, theirs = 0, 0
+    for at_ms in sorted({one.refunded_at for one in (*own, *product)}):
+        while mine < len(own) and own[mine].refunded_at == at_ms:
+            taken += own[mine].quantity
+            mine += 1
+        while theirs < len(product) and product[theirs].refunded_at == at_ms:
+            left -= product[theirs].quantity
+            theirs += 1
+        by_now = max(taken, quantity - left if theirs else 0)
+        if by_now > gone:
+            found.append(_Refund(by_now - gone, at_ms))
+            gone = by_now
+    return found
 
 
 def _by_time(movements: tuple[Movement, ...]) -> Sequence[Movement]:

@@ -6,8 +6,8 @@ For the order feed, whose newest snapshot is whole by itself: after wrong code t
 after a lost outbox it tells what was not sent. Transform must not run meanwhile (the command looks): a snapshot of its
 could be read before ours and be written after it, and the older one would be told last.
 
-The entry ID is new where the bytes are, and the same however often the command is repeated: the position of the state
-in the changelog, with a digest of the snapshot. So a repeat after a kill is harmless.
+The entry ID is new where the bytes are, and the same however often the command is repeated: of the order and of when
+its last event was taken, with a digest of the snapshot. So a repeat after a kill is harmless.
 
 Owned by one command, one thread. Memory: the states of one partition's orders that were touched since. Not chosen: a
 resend of the Events API's entries (each is accepted once and for all; what is to be said again is a new event, which
@@ -25,12 +25,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from processor import entry_ids
 from processor.errors import BrokerOutage
 from processor.hakuna import Api, feed
 from processor.interfaces import Clock, Committed, Reader
-from processor.operate.replay.copies import entry_id_for
 from processor.operate.replay.reading import Step, read
-from processor.records import EntryType, HeaderName, Headers, Record, TopicPartition
+from processor.records import EntryType, Headers, Record, TopicPartition
 from processor.transform import order_state, outbox
 
 WRITTEN_S_MAX: Final = 60.0
@@ -65,18 +65,14 @@ def snapshots(states: dict[bytes, Record]) -> Iterator[Snapshot]:
     """Those of them that Hakuna is told of, as today's code tells it. Raises `StateCorrupt`."""
     for key, record in states.items():
         assert record.value is not None
-        order = order_state.decode(record.value).order
-        if order is None:
+        state = order_state.decode(record.value)
+        if state.order is None:
             continue
-        body = feed.snapshot(order)
-        headers = outbox.headers(EntryType.ORDER, Api.FEED, msgspec.structs.replace(record, headers=[]))
-        entry_id = entry_id_for(f"{Api.FEED}/{record.topic}/{record.partition}/{record.offset}", body).encode()
-        yield Snapshot(
-            record.partition,
-            key,
-            body,
-            [(name, entry_id if name == HeaderName.ENTRY_ID else value) for name, value in headers],
-        )
+        body = feed.snapshot(state.order)
+        again = entry_ids.entry_id(Api.FEED, "resend", state.order.placed.order_id, f"{state.touched_at_ms}")
+        origin = msgspec.structs.replace(record, headers=[])
+        headers = outbox.headers(EntryType.ORDER, entry_ids.of_bytes(again, body), origin)
+        yield Snapshot(record.partition, key, body, headers)
 
 
 class Writes:

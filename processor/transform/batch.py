@@ -37,7 +37,7 @@ from processor.transform.keyed_state import KeyedState
 from processor.transform.meter import Written
 from processor.transform.order_state import OrderState
 from processor.transform.outbox import Outgoing, entries
-from processor.transform.rules import Applied, Ignored, Parked, Refused, Rules, Taken, Transition
+from processor.transform.rules import Applied, Ignored, Parked, Refused, Retold, Rules, Taken, Transition
 
 _SMALL_BYTES: Final = 16 * 1024
 """An event of fewer bytes, of an order that is not large, cannot make anything that is too large to be written: only
@@ -176,7 +176,7 @@ class Decider:
                 self._ignore(effect.taken.origin, effect.reason, batch)
             state.stage(order_id, None)
             batch.touched[state.partition] = state
-        if (known is None or known.order is None) and self._elsewhere(record.key, record.partition):
+        if (known is None or known.parked) and self._elsewhere(record.key, record.partition):
             # Events that were parked here, in vain, may be gone; the order is where it was.
             reason = IgnoredReason.ERASURE_UNKNOWN
             batch.astray.append(record.position)
@@ -186,7 +186,7 @@ class Decider:
         order_id = taken.event.order_id
         known = state.get(order_id)
         transition = rules.apply(known, taken, self._plan.rules, now_ms)
-        produced = [self._outgoing(effect) for effect in transition.effects if isinstance(effect, Applied)]
+        produced = [self._outgoing(effect) for effect in transition.effects if isinstance(effect, Applied | Retold)]
         is_large = state.grow(order_id, bytes_in) >= self._large_bytes
         is_usual = not is_large and bytes_in < _SMALL_BYTES and len(transition.effects) == 1
         if not is_usual and self._is_too_large(bytes_in, transition, produced):
@@ -233,6 +233,8 @@ class Decider:
                     self._refuse(origin, Stage.TRANSFORM, reason, message, batch, now_ms)
                 case Parked():
                     pass  # it counts when it leaves
+                case Retold():
+                    pass  # it was counted when it came
                 case _:
                     assert_never(effect)
 

@@ -13,12 +13,13 @@ also when the last parked event has waited too long. An order that was cancelled
 happened before and comes late is taken.
 
 Invariants:
-- WAITING holds parked events and nothing else; PLACED holds the order and totals; UNPROTECTED holds event
-  IDs only.
-- `totals` has one element a line item, in the order's sequence, and says what `order`'s movements add up to.
-- An event's ID stands in one place: in the event itself while that is kept (parked, or the `OrderPlaced` of
-  the order), in `event_ids` afterwards, the latest last. A refused event is not remembered, so that its dead
-  letter can be replayed.
+- WAITING holds parked events and nothing else; PLACED holds the order and totals; UNPROTECTED holds what is needed to
+  tell of the order once it is protected, and nothing about a person: line IDs, quantities, times, event IDs.
+- `totals` has one element a line item, in the order's sequence. Of each road it says what the shop has said (what
+  `order`'s movements add up to) and what was told of it; they differ for protections alone.
+- An event's key (`event_key`) stands in one place: in the event itself while that is kept (parked, or the
+  `OrderPlaced` of the order), in `event_keys` afterwards, the latest last. A refused event is not remembered, so that
+  its dead letter can be replayed.
 
 The bytes: 1 byte version, 8 bytes `touched_at_ms`, 8 bytes the earliest `parked_at_ms` (0: none), both
 big-endian, then msgpack. The prefix is there so that a sweep over a million orders need not decode them
@@ -28,7 +29,13 @@ is noticed.
 Versions: a field that is appended with a default needs no new version, because msgspec fills it in. Any
 other change does: raise `_VERSION`, keep the old version's structs in their old shape beside a function that
 turns them into today's, and name it in `_READERS`; a state is written in today's version when its order is
-next touched. The version therefore lives in the bytes only, a decoded state is always today's.
+next touched. The version therefore lives in the bytes only, a decoded state is always today's. A state of a version
+that is not known yet is no damage (`StateTooNew`): a worker of before stops, leaves its partitions to those of after
+and changes nothing, so that during a rollout every state is written by who understands it whole.
+
+    1    movements of protection that pairing added stood among the shop's; event IDs without their kind; of an
+         unprotected order event IDs alone (`order_state_1.py`)
+    2    this
 
 Why msgspec's msgpack: an order of three line items is decoded in 4 µs and encoded in 2. Not chosen: JSON, as
 quick, but it cannot hold a parked record's bytes as they are; pickle, which is no format to keep. Why totals
@@ -45,10 +52,11 @@ from typing import Final
 
 import msgspec
 
-from processor.errors import StateCorrupt
-from processor.records import Order, OrderEvent, Record
+from processor.errors import StateCorrupt, StateTooNew
+from processor.records import Order, OrderEvent, Pairing, Record
+from processor.transform import order_state_1
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _PREFIX: Final = struct.Struct(">Bqq")
 
 
@@ -61,11 +69,14 @@ class Standing(StrEnum):
 
 
 class LineTotals(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How many units of one line item have moved which way."""
+    """How many units of one line item have moved which way: as the shop says, and as is told."""
 
     fulfilled: int = 0
     refunded: int = 0
     cancelled: int = 0
+    told_fulfilled: int = 0
+    told_refunded: int = 0
+    told_cancelled: int = 0
 
 
 class ParkedEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -76,19 +87,33 @@ class ParkedEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     parked_at_ms: int
 
 
+class Unheard(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is kept of an order that is not told of: its lines (ID and units; None: a version before kept none), what
+    moved of them, and the events that did it, with the place and time of the record that each came in."""
+
+    lines: tuple[tuple[str, int], ...] | None
+    totals: tuple[LineTotals, ...]
+    cancelled_at_ms: int | None
+    events: tuple[ParkedEvent, ...]
+
+
 class OrderState(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Everything kept of one order. `touched_at_ms` is the wall clock when its last event was taken."""
+    """Everything kept of one order. `touched_at_ms` is the wall clock when its last event was taken. `event_ids` are
+    those that version 1 remembered, of whatever kind."""
 
     standing: Standing
     touched_at_ms: int
     order: Order | None
     totals: tuple[LineTotals, ...]
-    event_ids: tuple[str, ...]
+    event_keys: tuple[str, ...]
     parked: tuple[ParkedEvent, ...]
+    unheard: Unheard | None = None
+    event_ids: tuple[str, ...] = ()
 
 
 _PLACED: Final = Standing.PLACED  # in Python 3.11 each mention of an enum's member costs 0.1 µs or more
 _WAITING: Final = Standing.WAITING
+_UNPROTECTED: Final = Standing.UNPROTECTED
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(OrderState)
@@ -102,11 +127,13 @@ def encode(state: OrderState) -> bytes:
 
 
 def decode(stored: bytes) -> OrderState:
-    """The state that `encode` was given, of this version or an earlier one. Raises `StateCorrupt`."""
+    """The state that `encode` was given, of this version or an earlier one. Raises `StateCorrupt`, and `StateTooNew`
+    for one of a later version."""
     version, touched_at_ms, parked_since_ms = _prefix(stored)
     reader = _READERS.get(version)
     if reader is None:
-        raise StateCorrupt(f"a state of version {version} was met, known are {sorted(_READERS)}")
+        kind = StateTooNew if version > _VERSION else StateCorrupt
+        raise kind(f"a state of version {version} was met, known are {sorted(_READERS)}")
     try:
         state = reader(stored)
     except (ValueError, RecursionError) as error:  # msgspec's own errors and a bad UTF-8 are ValueErrors
@@ -140,6 +167,11 @@ def _fault(state: OrderState) -> str | None:
         return "an order stands where none was placed, or none where one was"
     if bool(state.parked) != (state.standing is _WAITING):
         return "events are parked and nothing waits, or the other way round"
+    if (state.unheard is not None) != (state.standing is _UNPROTECTED):
+        return "an order is told of and is not, at once"
+    unheard = state.unheard
+    if unheard is not None and len(unheard.totals) != len(unheard.lines or ()):
+        return "there are not as many totals as lines of an order that is not told of"
     if len(state.totals) != (0 if order is None else len(order.placed.line_items)):
         return "there are not as many totals as line items"
     return None
@@ -151,7 +183,37 @@ def _parked_since_ms(state: OrderState) -> int:
 
 
 def _read_version_1(stored: bytes) -> OrderState:
+    old = order_state_1.decoder.decode(memoryview(stored)[_PREFIX.size :])
+    standing = Standing(old.standing)
+    parked = tuple([ParkedEvent(one.event, one.origin, one.parked_at_ms) for one in old.parked])
+    unheard = Unheard(None, (), None, ()) if standing is _UNPROTECTED else None
+    if old.order is None:
+        return OrderState(standing, old.touched_at_ms, None, (), (), parked, unheard, old.event_ids)
+    placed = old.order.placed
+    out = order_state_1.apart(placed, old.order.fulfilments)
+    back = order_state_1.apart(placed, old.order.refunds)
+    off = order_state_1.apart(placed, old.order.cancellations)
+    # Which event each was added to is not known any more: the kind alone stands for all of them.
+    pairings = tuple(
+        Pairing(kind, (), road.added) for kind, road in (("f", out), ("r", back), ("l", off)) if road.added
+    )
+    order = Order(placed, out.said, back.said, off.said, old.order.cancelled_at_ms, pairings)
+    totals = tuple(
+        LineTotals(
+            was.fulfilled - out.added_to(line.id),
+            was.refunded - back.added_to(line.id),
+            was.cancelled - off.added_to(line.id),
+            was.fulfilled,
+            was.refunded,
+            was.cancelled,
+        )
+        for line, was in zip(placed.line_items, old.totals, strict=True)
+    )
+    return OrderState(standing, old.touched_at_ms, order, totals, (), parked, unheard, old.event_ids)
+
+
+def _read_version_2(stored: bytes) -> OrderState:
     return _decoder.decode(memoryview(stored)[_PREFIX.size :])
 
 
-_READERS: Final[dict[int, Callable[[bytes], OrderState]]] = {1: _read_version_1}
+_READERS: Final[dict[int, Callable[[bytes], OrderState]]] = {1: _read_version_1, 2: _read_version_2}

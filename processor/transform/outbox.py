@@ -3,8 +3,7 @@
 Pure. The record's value is the JSON that will be sent, byte for byte; its key the order ID; its partition the source's
 number. Its headers come first in ours, then the source record's own, so that a trace or a shop's own marks go along:
 
-    entry-id     the idempotency key: API and source position, so that any attempt, restart or replay of the same
-                 bytes carries the same one
+    entry-id     the idempotency key (`entry_ids.py`): any attempt, restart or replay of the same bytes carries the same
     entry-type   the Events API's event type, or `order` for the feed
     source       topic/partition/offset of the source record
     occurred-at  the source record's timestamp, epoch ms
@@ -15,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple, assert_never
 
+from processor import entry_ids
 from processor.hakuna import Api, events, feed
 from processor.letters import letter
-from processor.records import EntryType, HeaderName, Headers, Record
-from processor.transform.rules import Applied
+from processor.records import EntryType, HeaderName, Headers, OrderEvent, Record
+from processor.transform.rules import Applied, Retold
 
 # Plain strings and bytes made once: an enum's `.value` is a descriptor call, and there were six of them an event.
 _ENTRY_ID: Final = HeaderName.ENTRY_ID.value
@@ -32,7 +32,8 @@ entry that is none of a replay's must not pass its order's hold as one. `replay-
 of the letter."""
 _ORDER: Final = EntryType.ORDER
 _TYPES: Final = {entry_type: entry_type.value.encode() for entry_type in EntryType}
-_APIS: Final = {api: api.value.encode() for api in Api}
+_EVENTS: Final = Api.EVENTS.value
+_FEED: Final = Api.FEED.value
 
 
 class Outgoing(NamedTuple):
@@ -46,8 +47,8 @@ class Outgoing(NamedTuple):
     timestamp_ms: int
 
 
-def entries(api: Api, topic: str) -> Callable[[Applied], Outgoing]:
-    """What makes the outbox record of an applied event, for this API and this outbox."""
+def entries(api: Api, topic: str) -> Callable[[Applied | Retold], Outgoing]:
+    """What makes the outbox record of an event that is told, for this API and this outbox."""
     match api:
         case Api.EVENTS:
             body = _of_events
@@ -56,29 +57,36 @@ def entries(api: Api, topic: str) -> Callable[[Applied], Outgoing]:
         case _:
             assert_never(api)
 
-    def outgoing(applied: Applied) -> Outgoing:
-        origin = applied.taken.origin
-        entry_type, value = body(applied)
+    def outgoing(told: Applied | Retold) -> Outgoing:
+        origin = told.taken.origin
+        entry_type, entry_id, value = body(told)
         # The source's key is the order ID, byte for byte, or there would be no event.
-        return Outgoing(topic, origin.partition, origin.key, value, headers(entry_type, api, origin), 0)
+        return Outgoing(topic, origin.partition, origin.key, value, headers(entry_type, entry_id, origin), 0)
 
     return outgoing
 
 
-def _of_events(applied: Applied) -> tuple[EntryType, bytes]:
-    return events.entry(applied.change, applied.order_after)
+def _of_events(told: Applied | Retold) -> tuple[EntryType, str, bytes]:
+    entry_type, value = events.entry(told.change, told.order_after)
+    return entry_type, entry_id(_EVENTS, told.taken.event), value
 
 
-def _of_feed(applied: Applied) -> tuple[EntryType, bytes]:
-    return _ORDER, feed.snapshot(applied.order_after)
+def _of_feed(told: Applied | Retold) -> tuple[EntryType, str, bytes]:
+    value = feed.snapshot(told.order_after)
+    return _ORDER, entry_ids.of_bytes(entry_id(_FEED, told.taken.event), value), value
 
 
-def headers(entry_type: EntryType, api: Api, origin: Record) -> Headers:
-    source = f"{origin.topic}/{origin.partition}/{origin.offset}".encode()
+def entry_id(api: str, event: OrderEvent) -> str:
+    """The entry ID of an event: by API, order, kind and event ID."""
+    return entry_ids.entry_id(api, type(event).__name__, event.order_id, event.event_id)
+
+
+def headers(entry_type: EntryType, entry_id: str, origin: Record) -> Headers:
+    """Ours of an entry, then the source record's own."""
     ours: Headers = [
-        (_ENTRY_ID, b"%b/%b" % (_APIS[api], source)),
+        (_ENTRY_ID, entry_id.encode()),
         (_ENTRY_TYPE, _TYPES[entry_type]),
-        (_SOURCE, source),
+        (_SOURCE, b"%b/%d/%d" % (origin.topic.encode(), origin.partition, origin.offset)),
         (_OCCURRED_AT, b"%d" % origin.timestamp_ms),
     ]
     if origin.headers:

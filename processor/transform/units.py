@@ -10,23 +10,31 @@ customer and back as money; cancellation closes both:
     remains for refund        ordered − refunded − cancelled
     remains for cancellation  ordered − max(fulfilled, refunded) − cancelled
 
-so that, always and for every line item, fulfilled + cancelled ≤ ordered and refunded + cancelled ≤ ordered.
+so that, for every product, fulfilled + cancelled ≤ ordered and refunded + cancelled ≤ ordered. What is judged is what
+the shop itself has said; what pairing added stands in no one's way.
 
 An event's items are judged in their sequence, each on what the ones before it left, so several items that
-name the same line item add up. The first bad item decides; of its own faults the first of: unknown,
-quantity, too late.
+name the same line item add up. An item of no unit is left out. The first bad item decides; of its own faults the first
+of: unknown, quantity, too late.
 
-Pairing: protection follows its product. For every item that names a protected line item, each protection of
-that line item that the event does not name itself moves along, as many units as the item has and the
-protection still has, at the item's time. One item is added for each, in the items' sequence, then the
-order's. A protection that is itself protected takes its own protection along; this ends, since a line item
-protects at most one other and those that are named are never added.
+Pairing: a protection keeps at most as many units as its product has left (ordered − refunded − cancelled), and is
+fulfilled with it, up to its own quantity. What an item of a product leaves to be done is added, after the named items,
+at the item's time. So whatever the shop says and whenever it says it, of a protection are gone
+
+    max(what the shop took of it, its quantity − what its product has left)
+
+units, which is why two sources may tell of one refund in any order. What pairing has told is absorbed from what the
+shop says of the protection later, by refund or cancellation, whichever comes first: a unit is gone once. A protection
+that is itself protected takes its own protection along.
+
+A protection is no parcel: it can be withdrawn whatever was fulfilled of it by pairing, or by a shop that fulfils its
+plans when they are paid. Only where its product is out as well, the shop has to refund it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -38,37 +46,93 @@ NOTHING_MOVED: Final = LineTotals()
 
 
 class Road(msgspec.Struct, frozen=True, gc=False):
-    """One way in which units move: how many may still go it, and what the totals are when some went."""
+    """One way in which units move. Functions of the units ordered and of a line item's totals."""
 
     name: str
     remains: Callable[[int, LineTotals], int]
-    """Of so many units ordered, after these totals."""
-    plus: Callable[[LineTotals, int], LineTotals]
+    """How many may still go it, by what the shop has said."""
+    plus: Callable[[LineTotals, int, int], LineTotals]
+    """The totals when so many were said and so many told."""
+    untold: Callable[[int, LineTotals, int], int]
+    """How many of so many units that the shop says moved of a protection are not told yet."""
+    reached: Callable[[int, LineTotals], int]
+    """Of a product, what its protections have to follow."""
+    onward: int
+    """What a unit that moves does to that."""
+    due: Callable[[int, LineTotals, int], int]
+    """How many units of a protection have to follow a product that has reached so much; less than 1: none."""
+
+
+def _due_out(ordered: int, totals: LineTotals, reached: int) -> int:
+    return min(min(ordered, reached) - totals.told_fulfilled, ordered - totals.told_fulfilled - totals.told_cancelled)
+
+
+def _due_back(ordered: int, totals: LineTotals, left: int) -> int:
+    return ordered - totals.told_refunded - totals.told_cancelled - left
+
+
+def _untold_out(ordered: int, totals: LineTotals, units: int) -> int:
+    # Of a unit that pairing has cancelled with its product nobody needs to hear that it was fulfilled.
+    untold = units - max(0, totals.told_fulfilled - totals.fulfilled)
+    return max(0, min(untold, ordered - totals.told_fulfilled - totals.told_cancelled))
+
+
+def _untold_back(ordered: int, totals: LineTotals, units: int) -> int:
+    ahead = totals.told_refunded + totals.told_cancelled - totals.refunded - totals.cancelled
+    assert ahead >= 0, "the shop said more of a protection than was told"
+    return max(0, units - ahead)
+
+
+def _left(ordered: int, totals: LineTotals) -> int:
+    return ordered - totals.told_refunded - totals.told_cancelled
 
 
 # Functions in a struct, and not an enum that is matched on: in Python 3.11 each mention of an enum's member
 # costs 0.1 µs or more, and an event of two items would mention it a dozen times: 12 µs an event became 5.
 FULFILMENT: Final = Road(
     "fulfilment",
-    lambda ordered, totals: ordered - totals.fulfilled - totals.cancelled,
-    lambda totals, units: LineTotals(totals.fulfilled + units, totals.refunded, totals.cancelled),
+    lambda ordered, t: ordered - t.fulfilled - t.cancelled,
+    lambda t, said, told: LineTotals(
+        t.fulfilled + said, t.refunded, t.cancelled, t.told_fulfilled + told, t.told_refunded, t.told_cancelled
+    ),
+    _untold_out,
+    lambda ordered, t: t.told_fulfilled,
+    1,
+    _due_out,
 )
 REFUND: Final = Road(
     "refund",
-    lambda ordered, totals: ordered - totals.refunded - totals.cancelled,
-    lambda totals, units: LineTotals(totals.fulfilled, totals.refunded + units, totals.cancelled),
+    lambda ordered, t: ordered - t.refunded - t.cancelled,
+    lambda t, said, told: LineTotals(
+        t.fulfilled, t.refunded + said, t.cancelled, t.told_fulfilled, t.told_refunded + told, t.told_cancelled
+    ),
+    _untold_back,
+    _left,
+    -1,
+    _due_back,
 )
 CANCELLATION: Final = Road(
     "cancellation",
-    lambda ordered, totals: ordered - max(totals.fulfilled, totals.refunded) - totals.cancelled,
-    lambda totals, units: LineTotals(totals.fulfilled, totals.refunded, totals.cancelled + units),
+    lambda ordered, t: ordered - max(t.fulfilled, t.refunded) - t.cancelled,
+    lambda t, said, told: LineTotals(
+        t.fulfilled, t.refunded, t.cancelled + said, t.told_fulfilled, t.told_refunded, t.told_cancelled + told
+    ),
+    _untold_back,
+    _left,
+    -1,
+    _due_back,
 )
 
 
 class Moved(msgspec.Struct, frozen=True, gc=False):
-    """The items as they take effect, pairing included, and the line items' totals afterwards."""
+    """What an event moves. `said` are its items, without those of no unit; `told` what of them was not told before,
+    then `added`, what pairing adds; `absorbed` what of them was told before; `totals` those of the line items
+    afterwards."""
 
-    items: tuple[Movement, ...]
+    said: tuple[Movement, ...]
+    told: tuple[Movement, ...]
+    absorbed: tuple[Movement, ...]
+    added: tuple[Movement, ...]
     totals: tuple[LineTotals, ...]
 
 
@@ -89,8 +153,6 @@ def move(
     pairing: bool,
 ) -> Moved | Unfit:
     """Takes an event's items whole or not at all. `until_ms` is when the order was cancelled, if it was."""
-    if not items:
-        return Unfit(Reason.QUANTITY_EXCEEDED, "the event names no line item, so no unit moves")
     remains, plus = road.remains, road.plus
     after = list(totals)
     places: dict[str, int] = {}
@@ -100,17 +162,27 @@ def move(
         if line.protection is not None:
             protections.setdefault(line.protection.protects_line_item_id, []).append(place)
 
+    said: list[Movement] = []
+    told: list[Movement] = []
+    absorbed: list[Movement] = []
     for item in items:
+        units = item.quantity
+        if units == 0:
+            continue
         named = places.get(item.line_item_id)
         if named is None:
             return Unfit(Reason.LINE_ITEM_UNKNOWN, f"the order has no line item {shown(item.line_item_id)}")
-        moved_so_far = after[named]
-        left = remains(lines[named].quantity, moved_so_far)
-        assert left >= 0, "more units moved than were ordered"
-        if not 1 <= item.quantity <= left:
+        so_far = after[named]
+        line = lines[named]
+        protection = line.protection
+        left = remains(line.quantity, so_far)
+        if protection is not None and road is CANCELLATION:
+            left = _withdrawable(line.quantity, so_far, after[places[protection.protects_line_item_id]])
+        assert left >= 0 or protection is not None, "more units moved than were ordered"
+        if not 1 <= units <= left:
             return Unfit(
                 Reason.QUANTITY_EXCEEDED,
-                f"line item {shown(item.line_item_id)}: {road.name} of {item.quantity}, but {left} remain",
+                f"line item {shown(item.line_item_id)}: {road.name} of {units}, but {max(0, left)} remain",
             )
         if until_ms is not None and item.at_ms > until_ms:
             return Unfit(
@@ -118,22 +190,59 @@ def move(
                 f"line item {shown(item.line_item_id)}: {road.name} {item.at_ms - until_ms} ms after the"
                 " order was cancelled",
             )
-        after[named] = plus(moved_so_far, item.quantity)
+        said.append(item)
+        untold = units if protection is None else road.untold(line.quantity, so_far, units)
+        after[named] = plus(so_far, units, untold)
+        if untold == units:
+            told.append(item)
+            continue
+        absorbed.append(Movement(item.line_item_id, units - untold, item.at_ms))
+        if untold:
+            told.append(Movement(item.line_item_id, untold, item.at_ms))
 
-    if not (pairing and protections):
-        return Moved(items, tuple(after))
-    by_name = {item.line_item_id for item in items}
-    moved = list(items)
-    for item in moved:  # grows as it is walked: what was added may be protected too
-        for place in protections.get(item.line_item_id, ()):
-            line = lines[place]
-            if line.id in by_name:
-                continue
-            units = min(item.quantity, remains(line.quantity, after[place]))
+    named_items = tuple(told)
+    if pairing and protections:
+        _follow(road, lines, totals, after, told, places, protections)
+    return Moved(tuple(said), tuple(told), tuple(absorbed), tuple(told[len(named_items) :]), tuple(after))
+
+
+def _withdrawable(ordered: int, totals: LineTotals, product: LineTotals) -> int:
+    """How many units of a protection may still be cancelled: it is out only where its product is."""
+    out = min(totals.fulfilled, product.told_fulfilled)
+    return ordered - max(out, totals.refunded) - totals.cancelled
+
+
+def _follow(
+    road: Road,
+    lines: Sequence[LineItem],
+    before: Sequence[LineTotals],
+    after: list[LineTotals],
+    told: list[Movement],
+    places: Mapping[str, int],
+    protections: Mapping[str, list[int]],
+) -> None:
+    """Adds to `told` and `after` the units of protections that have to follow what is told already."""
+    reached: dict[int, int] = {}
+    for item in told:  # grows as it is walked: what was added may be protected too
+        followers = protections.get(item.line_item_id)
+        if followers is None:
+            continue
+        at = places[item.line_item_id]
+        if at not in reached:
+            reached[at] = road.reached(lines[at].quantity, before[at])
+        reached[at] += road.onward * item.quantity
+        for place in followers:
+            units = road.due(lines[place].quantity, after[place], reached[at])
             if units > 0:
-                moved.append(Movement(line.id, units, item.at_ms))
-                after[place] = plus(after[place], units)
-    return Moved(tuple(moved), tuple(after))
+                told.append(Movement(lines[place].id, units, item.at_ms))
+                after[place] = road.plus(after[place], 0, units)
+
+
+def without_empty_lines(placed: OrderPlaced) -> OrderPlaced:
+    """The order without its lines of no unit: an edited order keeps what was removed like that."""
+    if all(line.quantity for line in placed.line_items):
+        return placed
+    return msgspec.structs.replace(placed, line_items=tuple([line for line in placed.line_items if line.quantity]))
 
 
 def unfit_order(placed: OrderPlaced) -> Unfit | None:
@@ -159,29 +268,46 @@ def unfit_order(placed: OrderPlaced) -> Unfit | None:
 
 
 def carried_over(
-    before: OrderPlaced, totals: tuple[LineTotals, ...], corrected: OrderPlaced
+    before: Sequence[LineItem], totals: tuple[LineTotals, ...], corrected: OrderPlaced
 ) -> tuple[LineTotals, ...] | Unfit:
-    """The totals of a corrected order: what has moved stays moved.
+    """The totals of a corrected order: what the shop said has moved stays moved.
 
     A line item that is gone must have no movements. One that is left must have at least as many units as
     moved: a snapshot that says "2 ordered, 3 fulfilled" is wrong whichever of the two the shop got wrong, and
     would make what remains negative for good.
     """
-    kept = {line.id: moved for line, moved in zip(before.line_items, totals, strict=True)}
-    after = tuple(kept.pop(line.id, NOTHING_MOVED) for line in corrected.line_items)
+    kept = {line.id: moved for line, moved in zip(before, totals, strict=True)}
+    after = tuple([_corrected(kept.pop(line.id, NOTHING_MOVED), line) for line in corrected.line_items])
     for dropped, moved in kept.items():
-        if moved != NOTHING_MOVED:
+        if moved.fulfilled or moved.refunded or moved.cancelled:
             return Unfit(
                 Reason.LINE_ITEM_UNKNOWN,
                 f"the correction drops line item {shown(dropped)}, of which units moved",
             )
     for line, moved in zip(corrected.line_items, after, strict=True):
-        if CANCELLATION.remains(line.quantity, moved) < 0:
+        if _moved_most(line, moved) > line.quantity:
             return Unfit(
                 Reason.QUANTITY_EXCEEDED,
                 f"line item {shown(line.id)}: the correction leaves {line.quantity}, but more units moved",
             )
     return after
+
+
+def _moved_most(line: LineItem, moved: LineTotals) -> int:
+    """How many units a line item has to have. A protection that was fulfilled may be cancelled."""
+    if line.protection is not None:
+        return max(moved.fulfilled, moved.refunded + moved.cancelled)
+    return max(moved.fulfilled, moved.refunded) + moved.cancelled
+
+
+def _corrected(moved: LineTotals, line: LineItem) -> LineTotals:
+    """What pairing has told of a protection is its product's matter, and found anew from what was said."""
+    said = (moved.fulfilled, moved.refunded, moved.cancelled)
+    return moved if line.protection is not None and _fits(moved, line.quantity) else LineTotals(*said, *said)
+
+
+def _fits(moved: LineTotals, ordered: int) -> bool:
+    return moved.told_fulfilled <= ordered and moved.told_refunded + moved.told_cancelled <= ordered
 
 
 def shown(foreign_id: str) -> str:

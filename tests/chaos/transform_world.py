@@ -463,7 +463,7 @@ class World:
 
 
 def model_of(world: World) -> Model:
-    model = Model(RULES, decoded, SOURCES)
+    model = Model(RULES, decoded, SOURCES, world.clock.now_ms())
     for number in range(world.traits.partitions):
         model.take(record for topic in SOURCES for record in world.broker.records(topic, number))
     model.let_parked_events_expire()
@@ -572,4 +572,4 @@ def _latest(world: World) -> dict[bytes, bytes]:
 
 
 def _timeless(state: OrderState) -> tuple[Any, ...]:
-    return state.standing, state.order, state.totals, state.event_ids
+    return state.standing, state.order, state.totals, state.event_keys, state.unheard

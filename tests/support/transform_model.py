@@ -13,15 +13,17 @@ from processor.records import OrderEvent, OrderId, Reason, Record, Stage
 from processor.transform import rules
 from processor.transform.order_state import OrderState
 from processor.transform.outbox import entries
-from processor.transform.rules import Applied, Ignored, Parked, Refused, Rules, Taken
+from processor.transform.rules import Applied, Ignored, Parked, Refused, Retold, Rules, Taken
 
 Decode = Callable[[Record], OrderEvent]
 
 
 class Model:
-    """`topics` are the sources in the order in which equal timestamps are taken."""
+    """`topics` are the sources in the order in which equal timestamps are taken; `now_ms` is the wall clock, all the
+    time: events are parked for as long as it takes."""
 
-    def __init__(self, by: Rules, decode: Decode, topics: Sequence[str]) -> None:
+    def __init__(self, by: Rules, decode: Decode, topics: Sequence[str], now_ms: int) -> None:
+        self._now_ms = now_ms
         self._rules = by
         self._decode = decode
         self._ranks = {topic: rank for rank, topic in enumerate(topics)}
@@ -55,7 +57,7 @@ class Model:
         except BadRecord as bad:
             self.reasons[source] = bad.reason
             return
-        transition = rules.apply(self.states.get(event.order_id), Taken(event, record), self._rules, 1)
+        transition = rules.apply(self.states.get(event.order_id), Taken(event, record), self._rules, self._now_ms)
         if transition.state is None:
             self.states.pop(event.order_id, None)
         else:
@@ -63,7 +65,7 @@ class Model:
         for effect in transition.effects:
             origin = str(effect.taken.origin.position)
             match effect:
-                case Applied():
+                case Applied() | Retold():
                     value = entries(self._rules.api, "outbox")(effect).value
                     assert value is not None
                     self.entries[event.order_id].append((origin, value))

@@ -191,7 +191,7 @@ class Site:
         settings = load({"PROCESSOR_TOPIC_PREFIX": self.space.prefix})
         known = {schema_id: reader_schema(topic) for topic, schema_id in self.installation.schema_ids.items()}
         decode = decoders(settings, _Known(known))
-        model = Model(RULES, lambda record: decode[record.topic](record), self.sources)
+        model = Model(RULES, lambda record: decode[record.topic](record), self.sources, int(time.time() * 1000))
         by_number: dict[int, list[Record]] = defaultdict(list)
         for record in self.source_records():
             by_number[record.partition].append(record)

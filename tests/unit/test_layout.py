@@ -44,6 +44,7 @@ NOUNS = {
     "verdicts",
     "watch",
     "moments",
+    "entry_ids",
     "order_keys",
     "placements",
     "producers",
@@ -56,6 +57,7 @@ KAFKA = {"Record", "Headers", "Position", "TopicPartition"}
 PURE = (
     "records",
     "errors",
+    "entry_ids",
     "order_keys",
     "placements",
     "producers",

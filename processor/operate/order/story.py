@@ -30,7 +30,20 @@ from processor.letters.resolutions import Resolution, decode_resolution, letter_
 from processor.moments import iso
 from processor.operate.order.gather import Found
 from processor.operate.replay.copies import replay_of
-from processor.records import HeaderName, IgnoredReason, Position, Record, TopicPartition
+from processor.records import (
+    KINDS,
+    HeaderName,
+    IgnoredReason,
+    LineItemsCancelled,
+    LineItemsFulfilled,
+    LineItemsRefunded,
+    OrderCancelled,
+    OrderEvent,
+    OrderPlaced,
+    Position,
+    Record,
+    TopicPartition,
+)
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform.order_state import OrderState, Standing
 
@@ -88,6 +101,13 @@ _EVENTS: Final[Mapping[Topic, str]] = {
     Topic.LINE_ITEMS_CANCELLED: "line_items_cancelled",
     Topic.CANCELLED: "order_cancelled",
 }
+_TYPES: Final[Mapping[Topic, type[OrderEvent]]] = {
+    Topic.PLACED: OrderPlaced,
+    Topic.FULFILLED: LineItemsFulfilled,
+    Topic.REFUNDED: LineItemsRefunded,
+    Topic.LINE_ITEMS_CANCELLED: LineItemsCancelled,
+    Topic.CANCELLED: OrderCancelled,
+}
 
 
 def tell(found: Found, fields: Mapping[Topic, Fields], *, personal: bool) -> list[Happening]:
@@ -140,13 +160,13 @@ class _Telling:
     # ---- source records ---------------------------------------------------------------------------------------------
 
     def _events(self) -> Iterable[Happening]:
-        seen: dict[str, Position] = {}
+        seen: dict[tuple[Topic, str], Position] = {}
         for topic, record in self._sources:
             value = self._value(topic, record)
             event_id = None if value is None else value.get("event_id")
             became, why = self._became(topic, record, event_id, seen)
             if isinstance(event_id, str) and became is not Became.DEAD_LETTERED:
-                seen.setdefault(event_id, record.position)
+                seen.setdefault((topic, event_id), record.position)
             facts: dict[str, Any] = {
                 "event": "erasure" if record.value is None else _EVENTS[topic],
                 "event_id": event_id,
@@ -174,7 +194,7 @@ class _Telling:
             return None
 
     def _became(
-        self, topic: Topic, record: Record, event_id: object, seen: Mapping[str, Position]
+        self, topic: Topic, record: Record, event_id: object, seen: Mapping[tuple[Topic, str], Position]
     ) -> tuple[Became, str | None]:
         state = self._found.state
         committed = self._found.committed.get(TopicPartition(record.topic, record.partition))
@@ -188,14 +208,14 @@ class _Telling:
             return Became.ERASED, IgnoredReason.ERASED.value
         if state is not None and any(parked.origin.position == record.position for parked in state.parked):
             return Became.PARKED, "it waits for its order to be placed"
-        if isinstance(event_id, str) and event_id in seen:
-            return Became.DUPLICATE, f"event_id was seen at {seen[event_id]}"
+        if isinstance(event_id, str) and (topic, event_id) in seen:
+            return Became.DUPLICATE, f"event_id was seen at {seen[topic, event_id]}"
         if state is not None and state.standing is Standing.UNPROTECTED:
             return Became.IGNORED, IgnoredReason.UNPROTECTED.value
         closing = topic in (Topic.REFUNDED, Topic.CANCELLED)
         if closing and state is not None and state.order is not None and state.order.cancelled_at_ms is not None:
             return Became.IGNORED, IgnoredReason.ORDER_CANCELLED.value
-        if isinstance(event_id, str) and state is not None and event_id in state.event_ids:
+        if isinstance(event_id, str) and state is not None and KINDS[_TYPES[topic]] + event_id in state.event_keys:
             return (
                 Became.UNKNOWN,
                 "it was taken, and what it became is not kept any more or was written at another time",
@@ -361,9 +381,9 @@ def _standing(state: OrderState, shown: Callable[[Any], Any]) -> dict[str, Any]:
                 "id": line.id,
                 "product_title": line.product_title,
                 "ordered": line.quantity,
-                "fulfilled": totals.fulfilled,
-                "refunded": totals.refunded,
-                "cancelled": totals.cancelled,
+                "fulfilled": totals.told_fulfilled,
+                "refunded": totals.told_refunded,
+                "cancelled": totals.told_cancelled,
                 "protects": None if line.protection is None else line.protection.protects_line_item_id,
             }
             for line, totals in zip(placed.line_items, state.totals, strict=True)

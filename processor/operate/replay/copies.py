@@ -13,17 +13,15 @@ transform refused goes through transform again, not round it.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final, NamedTuple
 
+from processor import entry_ids
 from processor.letters.families import LetterFacts, headers_to_send
 from processor.records import HeaderName, Headers, Position, Record, TopicPartition
 
 _REPLAY: Final = frozenset({HeaderName.REPLAY_ID.value, HeaderName.REPLAY_COUNT.value, HeaderName.REPLAY_OF.value})
 NOW: Final = 0
 """A timestamp that producers read as now."""
-_CHANGED: Final = "~"
-_DIGEST_CHARS: Final = 12
 
 
 class Copy(NamedTuple):
@@ -49,7 +47,7 @@ def copy_of(
     headers = [header for header in headers_to_send(facts.family, letter.headers) if header[0] not in _REPLAY]
     entry_id = header_text(letter, HeaderName.ENTRY_ID)
     if value != letter.value and entry_id is not None and value is not None:
-        changed = entry_id_for(entry_id, value).encode()
+        changed = entry_ids.of_bytes(entry_id, value).encode()
         headers = [(name, changed if name == HeaderName.ENTRY_ID else content) for name, content in headers]
     headers += [
         (HeaderName.REPLAY_ID.value, replay_id.encode()),
@@ -60,12 +58,6 @@ def copy_of(
     if older_than_ms is not None and timestamp_ms < older_than_ms:
         timestamp_ms = NOW
     return Copy(target.topic, target.partition, letter.key, value, headers, timestamp_ms)
-
-
-def entry_id_for(entry_id: str, value: bytes) -> str:
-    """The entry ID of changed bytes. The same bytes have the same one, however often they are made."""
-    digest = hashlib.sha256(value).hexdigest()[:_DIGEST_CHARS]
-    return f"{entry_id.partition(_CHANGED)[0]}{_CHANGED}{digest}"
 
 
 def replays_of(letter: Record) -> int:

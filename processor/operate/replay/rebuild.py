@@ -7,12 +7,12 @@
                    with them
 
 Which of the state's movements an entry tells of is found by the event itself, read again from its source record: its
-items stand in the state in a row, and pairing put what it added right behind them. What a pairing would add depends on
-what remained then, which nobody knows any more; what it did add is there to be seen: where nothing remained of a
-protection, no later movement of it can follow.
+items stand in the state in a row, and what pairing made of them stands beside, under the event's own ID. Of an event
+from before a state of version 2 only the kind is known there; then the protection of what moved, at the same time, went
+with it.
 
-Nothing is guessed: a letter of which the source record or the state is gone, or whose items the state does not hold or
-holds twice with different pairing, is not rebuilt, and says why.
+Nothing is guessed: a letter of which the source record or the state is gone, or whose items the state does not hold, or
+holds twice without knowing whose the protection was, is not rebuilt, and says why.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ from processor.records import (
     OrderEvent,
     Placed,
     Refunded,
+    event_key,
 )
+from processor.transform.rules import refunded_in_time
 
 _MOVEMENTS: Final = frozenset(
     {
@@ -68,7 +70,6 @@ def rebuilt(
 def _change(
     entry_type: EntryType, order: Order, event: OrderEvent | None, fulfil_protection: bool
 ) -> Change | Unsendable:
-    lines = order.placed.line_items
     match entry_type, event:
         case EntryType.ORDER_PLACED, _:
             return Placed(order.placed)
@@ -77,53 +78,78 @@ def _change(
                 return Unsendable("the state does not say that the order was cancelled")
             return Cancelled(order.cancelled_at_ms)
         case EntryType.ORDER_FULFILLMENT_ADDED, LineItemsFulfilled(items=items):
-            moved = moved_by(items, order.fulfilments, lines, pairing=fulfil_protection)
+            moved = _moved(event, items, order.fulfilments, order, pairing=fulfil_protection)
             return moved if isinstance(moved, Unsendable) else Fulfilled(moved)
         case EntryType.ORDER_REFUND_ADDED, LineItemsRefunded(items=items):
-            moved = moved_by(items, order.refunds, lines, pairing=True)
+            in_time = refunded_in_time(items, order.cancelled_at_ms)
+            moved = _moved(event, items, order.refunds, order, pairing=True)
+            if isinstance(moved, Unsendable) and in_time != items:  # it came after the order was cancelled
+                moved = _moved(event, in_time, order.refunds, order, pairing=True)
             return moved if isinstance(moved, Unsendable) else Refunded(moved)
         case EntryType.ORDER_LINE_ITEMS_CANCELLED, LineItemsCancelled(items=items):
-            moved = moved_by(items, order.cancellations, lines, pairing=True)
+            moved = _moved(event, items, order.cancellations, order, pairing=True)
             return moved if isinstance(moved, Unsendable) else LinesCancelled(moved)
         case _:
             return Unsendable("its source record holds another kind of event")
 
 
-def moved_by(
-    items: tuple[Movement, ...], movements: tuple[Movement, ...], lines: tuple[LineItem, ...], *, pairing: bool
+def _moved(
+    event: OrderEvent, items: tuple[Movement, ...], movements: tuple[Movement, ...], order: Order, *, pairing: bool
 ) -> tuple[Movement, ...] | Unsendable:
-    """What the event with these items moved, as it stands among the order's `movements`."""
-    if not items:
+    """What was told of this event, which stands among the order's `movements`."""
+    said = tuple(item for item in items if item.quantity)
+    if not said:
         return Unsendable("its source record names no line item")
-    runs = {
-        items + (_paired(items, movements[start + len(items) :], lines) if pairing else ())
-        for start in range(len(movements) - len(items) + 1)
-        if movements[start : start + len(items)] == items
-    }
-    if not runs:
+    times = sum(movements[start : start + len(said)] == said for start in range(len(movements) - len(said) + 1))
+    if not times:
         return Unsendable("the state does not hold what it moved")
-    if len(runs) > 1:
+    key = event_key(event)
+    own = next((one for one in order.pairings if one.event == key), None)
+    if own is not None:
+        told = _without(said, own.absorbed) + (own.added if pairing else ())
+        return told or Unsendable("nothing of it is told: pairing has told all that it says")
+    unnamed = next((one for one in order.pairings if one.event == key[:1]), None)
+    if unnamed is None or not pairing:
+        return said
+    added = _added_to(said, unnamed.added, order.placed.line_items)
+    if added and times > 1:
         return Unsendable("the state holds what it moved twice, with different protection")
-    return runs.pop()
+    return said + added
 
 
-def _paired(
-    items: tuple[Movement, ...], behind: tuple[Movement, ...], lines: tuple[LineItem, ...]
+def _without(said: tuple[Movement, ...], absorbed: tuple[Movement, ...]) -> tuple[Movement, ...]:
+    """What is left of the items once what was told before is taken off, each from the first item that it is of."""
+    off: dict[tuple[str, int], int] = {}
+    for one in absorbed:
+        off[one.line_item_id, one.at_ms] = off.get((one.line_item_id, one.at_ms), 0) + one.quantity
+    left: list[Movement] = []
+    for item in said:
+        units = min(item.quantity, off.get((item.line_item_id, item.at_ms), 0))
+        if units:
+            off[item.line_item_id, item.at_ms] -= units
+        if item.quantity > units:
+            left.append(Movement(item.line_item_id, item.quantity - units, item.at_ms))
+    return tuple(left)
+
+
+def _added_to(
+    said: tuple[Movement, ...], added: tuple[Movement, ...], lines: tuple[LineItem, ...]
 ) -> tuple[Movement, ...]:
-    """Those of the movements behind an event's own items that its pairing added."""
+    """Those of the movements that pairing added, to whatever event, that belong to these items."""
     protections: dict[str, list[str]] = {}
     for line in lines:
         if line.protection is not None:
             protections.setdefault(line.protection.protects_line_item_id, []).append(line.id)
-    named = {item.line_item_id for item in items}
-    moved = list(items)
-    place = 0
-    for item in moved:  # grows as it is walked: what was added may be protected too
+    named = {item.line_item_id for item in said}
+    pool = list(added)
+    told = list(said)
+    for item in told:  # grows as it is walked: what was added may be protected too
         for line_id in protections.get(item.line_item_id, ()):
-            if line_id in named or place == len(behind):
+            if line_id in named:
                 continue
-            next_one = behind[place]
-            if next_one.line_item_id == line_id and next_one.at_ms == item.at_ms and next_one.quantity <= item.quantity:
-                moved.append(next_one)
-                place += 1
-    return tuple(moved[len(items) :])
+            for one in pool:
+                if one.line_item_id == line_id and one.at_ms == item.at_ms and one.quantity <= item.quantity:
+                    told.append(one)
+                    pool.remove(one)
+                    break
+    return tuple(told[len(said) :])

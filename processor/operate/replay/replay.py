@@ -31,11 +31,12 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 import structlog
 
+from processor import entry_ids
 from processor.interfaces import Clock, Reader
 from processor.letters.families import letter_facts
 from processor.letters.patch import Unsendable
 from processor.letters.resolutions import NEWER_DELIVERED, How, Resolution, encode_resolution, resolution_key
-from processor.operate.replay.copies import copy_of, entry_id_for, header_text, replay_of, replays_of
+from processor.operate.replay.copies import copy_of, header_text, replay_of, replays_of
 from processor.operate.replay.place import Ledger, Write
 from processor.operate.replay.plan import Going, Kind, OrderKey, OrderState, Plan, Status
 from processor.operate.replay.reading import Offsets, read_offsets
@@ -338,7 +339,7 @@ class Replay:
             return Unsendable(TOO_LARGE)
         entry_id = header_text(letter, HeaderName.ENTRY_ID) or ""
         if entry_id and value != letter.value and value is not None:
-            entry_id = entry_id_for(entry_id, value)
+            entry_id = entry_ids.of_bytes(entry_id, value)
         resolution = msgspec.structs.replace(
             orders.resolution,
             replay_count=replays_of(letter) + 1,

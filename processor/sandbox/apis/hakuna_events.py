@@ -1,12 +1,12 @@
 """Hakuna's Events API: what each of the five events must look like, and what it may say of an order by then.
 
 The shapes are closed (unknown fields are refused) and exact to the reference. Beyond the shapes, an event
-must fit what was told of its order before: line items that exist, units that remain, the protection refunded
-and cancelled with its product. An order knows its lines from `order_placed` on and forgets nothing.
+must fit what was told of its order before: line items that exist, units that remain, no more of a protection than
+its product has left. An order knows its lines from `order_placed` on and forgets nothing.
 
     (none) ──order_placed──► PLACED ──order_cancelled──► CANCELLED
-                                │                            └─ fulfilments and line item cancellations from
-                                before the │                               cancellation may still come in
+                                │                            └─ fulfilments, refunds and line item cancellations
+                                before the │                               from before that may still come in
                                 └─ fulfilled whole: a cancellation is declined
 """
 
@@ -150,6 +150,9 @@ class _Line:
 
     @property
     def cancellable(self) -> int:
+        """A protection may be cancelled with its product though it was fulfilled by itself."""
+        if self.protects is not None:
+            return self.refundable
         return self.ordered - max(self.fulfilled, self.refunded) - self.cancelled
 
 
@@ -318,11 +321,12 @@ def _refund(order: _Order, items: list[_RefundItem]) -> Refusal | None:
     problems = _unknown(order, "refund_items", [item.line_item_id for item in items])
     if problems:
         return invalid(*problems)
-    if order.cancelled_at is not None:
-        return invalid(f"refund_items: the order was cancelled at {order.cancelled_at}")
+    for at, item in enumerate(items):
+        if order.cancelled_at is not None and item.refunded_at > order.cancelled_at:
+            problems.append(f"refund_items[{at}]: the order was cancelled at {order.cancelled_at}")
     wanted = _units([(item.line_item_id, item.quantity) for item in items])
     remaining = {name: line.refundable for name, line in order.lines.items()}
-    problems = _too_many("refund_items", wanted, remaining) + _unpaired("refund_items", order, wanted, remaining)
+    problems += _too_many("refund_items", wanted, remaining) + _unpaired("refund_items", order, wanted)
     if problems:
         return invalid(*problems)
     for name, units in wanted.items():
@@ -340,7 +344,7 @@ def _cancel_items(order: _Order, items: list[_CancelledItem]) -> Refusal | None:
             problems.append(f"{where}[{at}]: the order was cancelled at {order.cancelled_at}")
     wanted = _units([(item.line_item_id, item.quantity) for item in items])
     remaining = {name: line.cancellable for name, line in order.lines.items()}
-    problems += _too_many(where, wanted, remaining) + _unpaired(where, order, wanted, remaining)
+    problems += _too_many(where, wanted, remaining) + _unpaired(where, order, wanted)
     if problems:
         return invalid(*problems)
     for name, units in wanted.items():
@@ -371,12 +375,13 @@ def _too_many(where: str, wanted: Counter[str], remaining: dict[str, int]) -> li
     ]
 
 
-def _unpaired(where: str, order: _Order, wanted: Counter[str], remaining: dict[str, int]) -> list[str]:
-    """Protected products of which units go while their protection stays.
+def _unpaired(where: str, order: _Order, wanted: Counter[str]) -> list[str]:
+    """Protections that would keep more units than their product has left.
 
     The reference links by product, not by line: where two lines are the same product, nobody can say which of
     them is protected, and nothing is asked.
     """
+    left = {name: line.refundable - wanted[name] for name, line in order.lines.items()}
     problems = []
     for name in wanted:
         product = order.lines[name]
@@ -385,10 +390,13 @@ def _unpaired(where: str, order: _Order, wanted: Counter[str], remaining: dict[s
         twins = [
             line for line in order.lines.values() if line.protects is None and line.product_id == product.product_id
         ]
-        protections = [other for other, line in order.lines.items() if line.protects == product.product_id]
-        left = [other for other in protections if remaining[other] > 0]
-        if len(twins) == 1 and left and not any(other in wanted for other in left):
-            problems.append(f"{where}: {name} without its protection {', '.join(left)}")
+        if len(twins) > 1:
+            continue
+        problems += [
+            f"{where}: {name} without its protection {other}, of which {left[other]} are left, and of it {left[name]}"
+            for other, line in order.lines.items()
+            if line.protects == product.product_id and left[other] > left[name]
+        ]
     return problems
 
 

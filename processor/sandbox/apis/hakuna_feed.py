@@ -159,7 +159,7 @@ class Feed:
 
 
 def _movements(order: Order) -> int:
-    moved = sum(len(item.fulfillments) + len(item.refunds) for item in order.line_items)
+    moved = sum(item.fulfilled + item.refunded for item in order.line_items)
     return moved + (order.status == "cancelled")
 
 
@@ -207,8 +207,9 @@ def _pair_problems(product: _LineItem, protection: _LineItem | None) -> list[str
     if protection.product_data.brand != BRAND:
         return [f"{where}: {protection.id} has the brand {protection.product_data.brand!r}, must be {BRAND!r}"]
     problems = []
-    if product.refunded and not protection.refunded:
-        problems.append(f".refunds: without its protection {protection.id}")
-    if product.fulfilled and not protection.fulfilled and protection.refunded < protection.quantity:
-        problems.append(f".fulfillments: without its protection {protection.id}")
+    left, kept = product.quantity - product.refunded, protection.quantity - protection.refunded
+    if product.refunded and kept > left:
+        problems.append(f".refunds: without its protection {protection.id}: {left} are left, and {kept} of that")
+    if protection.fulfilled != min(product.fulfilled, protection.quantity):
+        problems.append(f".fulfillments: without its protection {protection.id}, of that {protection.fulfilled}")
     return problems

@@ -91,6 +91,10 @@ class Line:
         return self.ordered - self.refunded - self.cancelled
 
     @property
+    def left(self) -> int:
+        return self.ordered - self.refunded - self.cancelled
+
+    @property
     def cancellable(self) -> int:
         return self.ordered - max(self.fulfilled, self.refunded) - self.cancelled
 
@@ -131,20 +135,23 @@ class History:
 
     def fulfil(self, units: Mapping[str, int], *, at_ms: int | None = None) -> None:
         event = self._event(units, "fulfilled_at", at_ms)
-        for name, quantity in self._paired(units, "fulfillable").items():
-            self.lines[name].fulfilled += quantity
+        self._fulfilled(units)
         self.add(Topic.FULFILLED, event, self._transformed())
 
-    def refund(self, units: Mapping[str, int]) -> None:
-        event = self._event(units, "refunded_at")
-        for name, quantity in self._paired(units, "refundable").items():
+    def refund(self, units: Mapping[str, int], *, at_ms: int | None = None) -> None:
+        event = self._event(units, "refunded_at", at_ms)
+        for name, quantity in units.items():
             self.lines[name].refunded += quantity
+            for line in self._over(name):
+                line.refunded += line.left - self.lines[name].left
         self.add(Topic.REFUNDED, event, self._transformed())
 
     def cancel_items(self, units: Mapping[str, int]) -> None:
         event = self._event(units, "cancelled_at")
-        for name, quantity in self._paired(units, "cancellable").items():
+        for name, quantity in units.items():
             self.lines[name].cancelled += quantity
+            for line in self._over(name):
+                line.cancelled += line.left - self.lines[name].left
         self.add(Topic.LINE_ITEMS_CANCELLED, event, self._transformed())
 
     def cancel(self) -> None:
@@ -167,8 +174,7 @@ class History:
     def park_fulfilment(self, name: str) -> None:
         """One unit is fulfilled before the order is placed; it is applied as soon as that is known."""
         event = self._event({name: 1}, "fulfilled_at")
-        for other, quantity in self._paired({name: 1}, "fulfillable").items():
-            self.lines[other].fulfilled += quantity
+        self._fulfilled({name: 1})
         answer = None if self._refusal is None else Reason.HELD
         self.add(Topic.FULFILLED, event, TRANSFORMED._replace(answer=answer), gap_ms=1)
 
@@ -257,12 +263,15 @@ class History:
             "items": [{"line_item_id": name, "quantity": quantity, at: when} for name, quantity in units.items()],
         }
 
-    def _paired(self, units: Mapping[str, int], room: str) -> dict[str, int]:
-        """`units`, and for each product's protection that is not among them as many as there is room for."""
-        moved = dict(units)
+    def _fulfilled(self, units: Mapping[str, int]) -> None:
+        """A protection is fulfilled as its product is, whether or not the shop names it as well."""
         for name, quantity in units.items():
-            for other, line in self.lines.items():
-                if line.protects == name and other not in units:
-                    # A product stands once in `units`, so each protection is added for once at most.
-                    moved[other] = min(quantity, getattr(line, room))
-        return moved
+            if self.lines[name].protects is None:
+                self.lines[name].fulfilled += quantity
+        for line in self.lines.values():
+            if line.protects is not None:
+                line.fulfilled = min(line.ordered - line.cancelled, self.lines[line.protects].fulfilled)
+
+    def _over(self, name: str) -> list[Line]:
+        """The protections of a product that keep more units than it has left."""
+        return [line for line in self.lines.values() if line.protects == name and line.left > self.lines[name].left]

@@ -42,6 +42,9 @@ class Mistake(StrEnum):
     ONE_OF_TWO_UNKNOWN = "one_of_two_unknown"
     QUANTITY_EXCEEDED = "quantity_exceeded"
     QUANTITY_NOT_POSITIVE = "quantity_not_positive"
+    NOTHING_MOVED = "nothing_moved"
+    TIME_IN_SECONDS = "time_in_seconds"
+    EVENT_ID_EMPTY = "event_id_empty"
     ORDER_EXISTS = "order_exists"
     EVENT_REPEATED = "event_repeated"
     FULFILLED_AFTER_CANCELLATION = "fulfilled_after_cancellation"
@@ -104,8 +107,25 @@ def _quantity_exceeded(history: History) -> None:
 
 
 def _quantity_not_positive(history: History) -> None:
-    event = history.movement_event(history.anything(), 0, "refunded_at")
+    event = history.movement_event(history.anything(), -1, "refunded_at")
     history.add(Topic.REFUNDED, event, dead_letter(Reason.QUANTITY_EXCEEDED))
+
+
+def _nothing_moved(history: History) -> None:
+    event = history.movement_event(history.anything(), 0, "refunded_at")
+    history.add(Topic.REFUNDED, event, Expected(Outcome.IGNORED, IgnoredReason.NOTHING_MOVED))
+
+
+def _time_in_seconds(history: History) -> None:
+    event = history.movement_event(history.anything(), 1, "fulfilled_at")
+    for item in event["items"]:
+        item["fulfilled_at"] //= 1000
+    history.add(Topic.FULFILLED, event, dead_letter(Reason.TIME_IMPLAUSIBLE))
+
+
+def _event_id_empty(history: History) -> None:
+    event = history.movement_event(history.anything(), 1, "cancelled_at") | {"event_id": ""}
+    history.add(Topic.LINE_ITEMS_CANCELLED, event, dead_letter(Reason.UNDECODABLE))
 
 
 def _order_exists(history: History) -> None:
@@ -165,6 +185,9 @@ MISTAKES: Final[Mapping[Mistake, tuple[Point, Callable[[History], None]]]] = {
     Mistake.ONE_OF_TWO_UNKNOWN: (Point.PLACED, _one_of_two_unknown),
     Mistake.QUANTITY_EXCEEDED: (Point.PLACED, _quantity_exceeded),
     Mistake.QUANTITY_NOT_POSITIVE: (Point.PLACED, _quantity_not_positive),
+    Mistake.NOTHING_MOVED: (Point.PLACED, _nothing_moved),
+    Mistake.TIME_IN_SECONDS: (Point.PLACED, _time_in_seconds),
+    Mistake.EVENT_ID_EMPTY: (Point.PLACED, _event_id_empty),
     Mistake.ORDER_EXISTS: (Point.PLACED, _order_exists),
     Mistake.EVENT_REPEATED: (Point.PLACED, _event_repeated),
     Mistake.FULFILLED_AFTER_CANCELLATION: (Point.CANCELLED, _fulfilled_after_cancellation),

@@ -185,7 +185,9 @@ def _take(course: Course, history: History, chance: random.Random) -> None:
             shipped_at_ms = history.now_ms
             history.pause()
             history.cancel()
-            history.fulfil({history.anything(): 1}, at_ms=shipped_at_ms)
+            name = history.anything()
+            history.fulfil({name: 1}, at_ms=shipped_at_ms)
+            history.refund({name: 1}, at_ms=shipped_at_ms)
         case Course.CANCELLED_TOO_LATE:
             _ship(history, chance)
             history.cancel()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import orjson
 import pytest
@@ -13,7 +15,7 @@ from processor.interfaces import Committed
 from processor.operate.recover import Writes, moves, snapshots, touched
 from processor.records import HeaderName, Record, TopicPartition
 from processor.transform import order_state
-from processor.transform.order_state import OrderState, Standing
+from processor.transform.order_state import OrderState, Standing, Unheard
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.kafka import FakeReader
@@ -70,14 +72,14 @@ def test_a_snapshot_is_the_feeds_of_today_under_an_id_of_its_bytes() -> None:
     assert orjson.loads(first.body)["id"] == ORDER
     headers = dict(first.headers)
     assert headers[HeaderName.ENTRY_TYPE] == b"order"
-    entry_id = headers[HeaderName.ENTRY_ID]
-    assert entry_id is not None
-    assert entry_id.startswith(b"feed/changelog/3/7~")
+    assert re.fullmatch(rb"feed/[0-9a-f]{32}~[0-9a-f]{12}", headers[HeaderName.ENTRY_ID] or b"")
+    (elsewhere,) = snapshots({b"ord-1": state(9, b"ord-1", PLACED)})
+    assert dict(elsewhere.headers)[HeaderName.ENTRY_ID] == headers[HeaderName.ENTRY_ID], "no place is in it"
     assert [first] == list(snapshots({b"ord-1": state(7, b"ord-1", PLACED)})), "the same again is the same"
 
 
 def test_an_order_that_hakuna_is_not_told_of_is_left_out() -> None:
-    unprotected = OrderState(Standing.UNPROTECTED, NOW_MS, None, (), ("e",), ())
+    unprotected = OrderState(Standing.UNPROTECTED, NOW_MS, None, (), ("pe",), (), Unheard((), (), None, ()))
     assert list(snapshots({b"ord-1": state(7, b"ord-1", unprotected)})) == []
 
 

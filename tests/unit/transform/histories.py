@@ -73,7 +73,7 @@ any_rules = st.builds(
     parked_max=st.integers(1, 5),
 )
 
-_time = st.sampled_from([AT_MS, AT_MS + 3_600_000, AT_MS + 7_200_000])
+_time = st.sampled_from([AT_MS, AT_MS, AT_MS + 3_600_000, AT_MS + 7_200_000, AT_MS + 7_200_000, AT_MS // 1000])
 _item = st.tuples(st.sampled_from(LINE_IDS), st.sampled_from([1, 1, 1, 2, 3, 0]), _time)
 _items = st.lists(_item, max_size=3)
 _line = st.tuples(st.sampled_from(LINE_IDS), st.integers(0, 4), st.sampled_from([None, None, *LINE_IDS]))

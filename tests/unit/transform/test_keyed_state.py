@@ -40,7 +40,7 @@ def after(event: OrderEvent, now_ms: int = NOW_MS) -> OrderState:
     return state
 
 
-PLACED = after(placed(product("l", 3)))
+PLACED = after(placed(product("l", 3)), now_ms=NOW_MS + 5_000)
 WAITING = after(fulfilled(("l", 1)))
 
 
@@ -186,20 +186,20 @@ def test_a_store_is_vouched_for_only_when_it_holds_something(store: Store) -> No
 
 def test_stale_orders_are_found_in_portions(store: Store) -> None:
     state = opened(store)
-    old = after(placed(product("l")), now_ms=1_000)
+    old = after(placed(product("l")), now_ms=NOW_MS)
     committed(state, 0, **{f"o{n}": old if n % 2 else PLACED for n in range(6)})
-    found, after_key = state.stale(2_000, b"", 4)
+    found, after_key = state.stale(NOW_MS + 1_000, b"", 4)
     assert (found, after_key) == (["o1", "o3"], b"o3")
-    assert state.stale(2_000, after_key, 4) == (["o5"], b"")
-    assert state.stale(1_000, b"", 100) == ([], b"")
+    assert state.stale(NOW_MS + 1_000, after_key, 4) == (["o5"], b"")
+    assert state.stale(NOW_MS, b"", 100) == ([], b"")
 
 
 def test_what_this_transaction_touches_or_what_waits_is_not_stale(store: Store) -> None:
     state = opened(store)
-    old, waiting = after(placed(product("l")), now_ms=1_000), after(fulfilled(("l", 1)), now_ms=1_000)
+    old, waiting = after(placed(product("l")), now_ms=NOW_MS), after(fulfilled(("l", 1)), now_ms=NOW_MS)
     committed(state, 0, a=old, b=waiting, c=old)
     state.stage(A, PLACED)
-    assert state.stale(2_000, b"", 10)[0] == [C]
+    assert state.stale(NOW_MS + 1_000, b"", 10)[0] == [C]
 
 
 def test_an_order_grows_by_its_events_until_the_transaction_ends(store: Store) -> None:

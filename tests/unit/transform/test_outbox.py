@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
+import msgspec
 import orjson
 import pytest
 
+from processor.entry_ids import entry_id as make_entry_id
+from processor.entry_ids import of_bytes
 from processor.hakuna import Api
 from processor.records import HeaderName, OrderEvent, Record
 from processor.transform.outbox import Outgoing, entries
@@ -39,12 +44,49 @@ def test_key_partition_and_time() -> None:
 
 @pytest.mark.parametrize("api", Api)
 def test_headers_say_what_it_is_and_where_it_came_from(api: Api) -> None:
-    assert written(placed(product("l")), api).headers == [
-        ("entry-id", b"%s/shop.orders.placed/7/42" % api.value.encode()),
+    first, *others = written(placed(product("l")), api).headers
+    pattern = {Api.EVENTS: rb"events/[0-9a-f]{32}", Api.FEED: rb"feed/[0-9a-f]{32}~[0-9a-f]{12}"}[api]
+    assert first[0] == "entry-id"
+    assert re.fullmatch(pattern, first[1] or b"")
+    assert others == [
         ("entry-type", b"order" if api is Api.FEED else b"order_placed"),
         ("source", b"shop.orders.placed/7/42"),
         ("occurred-at", b"%d" % AT_MS),
     ]
+
+
+def entry_id(event: OrderEvent, api: Api, origin: Record = ORIGIN) -> bytes:
+    return dict(written(event, api, origin).headers)["entry-id"] or b""
+
+
+@pytest.mark.parametrize("api", Api)
+def test_an_entry_id_is_of_its_event_and_of_no_place(api: Api) -> None:
+    """One event in two partitions is one request; a topic that is made again gives nobody the key of another."""
+    event = fulfilled(("l", 1))
+    elsewhere = msgspec.structs.replace(ORIGIN, topic="t", partition=1, offset=0, timestamp_ms=1)
+    assert entry_id(event, api, elsewhere) == entry_id(event, api)
+    others: list[OrderEvent] = [
+        fulfilled(("l", 1), event_id="other"),
+        refunded(("l", 1), event_id="fulfilled"),
+        lines_cancelled(("l", 1), event_id="fulfilled"),
+        cancelled(event_id="fulfilled"),
+    ]
+    assert len({entry_id(one, api) for one in [event, *others]}) == 5
+
+
+def test_the_feeds_entry_id_is_of_the_bytes_too_and_the_events_apis_is_not() -> None:
+    one, two = fulfilled(("l", 1)), fulfilled(("l", 2))
+    assert entry_id(one, Api.EVENTS) == entry_id(two, Api.EVENTS)
+    assert entry_id(one, Api.FEED) != entry_id(two, Api.FEED)
+    body = written(one, Api.FEED).value
+    assert body is not None
+    assert of_bytes(entry_id(two, Api.FEED).decode(), body).encode() == entry_id(one, Api.FEED), "as a rebuild makes it"
+
+
+def test_ids_of_any_characters_are_told_apart() -> None:
+    names = ["", "a", "ab", "b", "1:a", "a1:b", "\0", "/", "~"]
+    pairs = {(order, event): make_entry_id("events", "k", order, event) for order in names for event in names}
+    assert len(set(pairs.values())) == len(pairs)
 
 
 @pytest.mark.parametrize(

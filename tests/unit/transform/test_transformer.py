@@ -38,6 +38,7 @@ from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
 from tests.fakes.stores import Disk
 from tests.support.order_events import order_event
+from tests.unit.order_events import AT_MS
 from tests.unit.transform.histories import rules
 
 SOURCES = tuple(topic.value for topic in ORDER_TOPICS)
@@ -172,7 +173,7 @@ class World:
             order_id,
             partition,
             unread=unread,
-            placed_at=1,
+            placed_at=AT_MS,
             currency="EUR",
             customer=dict.fromkeys(("first_name", "last_name", "email", "phone"), "n" * size),
             billing_address=dict.fromkeys(("address_line_1", "address_line_2", "city", "zip"), None)
@@ -181,7 +182,7 @@ class World:
         )
 
     def fulfil(self, order_id: str = "o", partition: int = 0, quantity: int = 1) -> None:
-        items = [{"line_item_id": "l", "quantity": quantity, "fulfilled_at": 1}]
+        items = [{"line_item_id": "l", "quantity": quantity, "fulfilled_at": AT_MS}]
         self.write(Topic.FULFILLED, order_id, partition, items=items)
 
     def write(self, topic: Topic, order_id: str, partition: int, *, unread: bool = False, **fields: Any) -> None:

@@ -31,7 +31,7 @@ from processor.records import (
     TopicPartition,
 )
 from processor.topics import ORDER_TOPICS, Topic
-from processor.transform.order_state import LineTotals, OrderState, ParkedEvent, Standing
+from processor.transform.order_state import LineTotals, OrderState, ParkedEvent, Standing, Unheard
 from tests.support.json_output import printed
 
 T = 1_800_000_000_000
@@ -98,9 +98,9 @@ def found(*, state: OrderState | None = None, committed: int = 100, **topics: li
     return known
 
 
-def placed_state(*, cancelled_at_ms: int | None = None, event_ids: tuple[str, ...] = ()) -> OrderState:
+def placed_state(*, cancelled_at_ms: int | None = None, event_keys: tuple[str, ...] = ()) -> OrderState:
     order = Order(PLACED, cancelled_at_ms=cancelled_at_ms)
-    return OrderState(Standing.PLACED, T + 9, order, (LineTotals(fulfilled=1),), event_ids, ())
+    return OrderState(Standing.PLACED, T + 9, order, (LineTotals(1, 0, 0, 1, 0, 0),), event_keys, ())
 
 
 def tell(known: Found, fields: Mapping[Topic, Fields], *, personal: bool) -> list[Happening]:
@@ -173,7 +173,7 @@ def test_a_parked_event_is_found_in_the_state() -> None:
 
 
 def test_what_is_ignored_follows_from_the_state() -> None:
-    unprotected = OrderState(Standing.UNPROTECTED, T, None, (), ("e1",), ())
+    unprotected = OrderState(Standing.UNPROTECTED, T, None, (), ("pe1",), (), Unheard((), (), None, ()))
     assert became(found(PLACED=[event(Topic.PLACED, 1, "e1")], state=unprotected)) == [("ignored", "unprotected")]
     cancelled = placed_state(cancelled_at_ms=T + 1)
     assert became(found(REFUNDED=[event(Topic.REFUNDED, 1, "e2")], state=cancelled)) == [("ignored", "order_cancelled")]
@@ -184,7 +184,7 @@ def test_a_null_value_is_an_erasure() -> None:
 
 
 def test_what_nothing_is_left_of_is_unknown_and_not_guessed() -> None:
-    ((one, why),) = became(found(PLACED=[event(Topic.PLACED, 1, "e1")], state=placed_state(event_ids=("e1",))))
+    ((one, why),) = became(found(PLACED=[event(Topic.PLACED, 1, "e1")], state=placed_state(event_keys=("pe1",))))
     assert one == "unknown"
     assert why is not None
     assert why.startswith("it was taken")

@@ -58,6 +58,7 @@ def test_every_way_to_end_is_expected_of_some_record() -> None:
         Reason.ORDER_CANCELLED,
         Reason.ORDER_EXISTS,
         Reason.PROTECTION_DANGLING,
+        Reason.TIME_IMPLAUSIBLE,
     }
     answers = {None, Reason.LOCATION_UNSUPPORTED, Reason.PRODUCT_UNSUPPORTED, Reason.CANCEL_DECLINE, Reason.HELD}
     assert expected == (
@@ -66,6 +67,7 @@ def test_every_way_to_end_is_expected_of_some_record() -> None:
         | {
             Expected(Outcome.DUPLICATE, IgnoredReason.DUPLICATE),
             Expected(Outcome.IGNORED, IgnoredReason.ORDER_CANCELLED),
+            Expected(Outcome.IGNORED, IgnoredReason.NOTHING_MOVED),
             Expected(Outcome.IGNORED, IgnoredReason.ERASED),
         }
     )
