@@ -6,9 +6,7 @@ bytes that are sent, however often. Pure.
 Decisions, where the API's documents are silent or disagree:
 
 - Times are ISO 8601 in UTC with milliseconds and `Z`, in the years 0001 to 9999. Avro's timestamps reach 292
-  million years further; what cannot be written as a date is no date, so the decoder refuses it
-  (`is_writable_time`), for both APIs alike: an installation may change from one to the other over the same
-  state.
+  million years further; the rules take none of those (`time_implausible`).
 - A protection line item has the brand `Hakuna` whatever the shop calls it, and `product_reference` names the
   product (not the line item) that it protects.
 - `custom_properties` is left out where it would be empty; missing fields of a customer or an address are
@@ -47,11 +45,6 @@ _SECOND: Final = tuple(f"{second:02d}." for second in range(60))
 _MILLISECOND: Final = tuple(f"{millisecond:03d}Z" for millisecond in range(1000))
 _WRITABLE_MS_MIN: Final = -62_135_596_800_000  # 0001-01-01T00:00:00.000Z
 _WRITABLE_MS_MAX: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
-
-
-def is_writable_time(epoch_ms: int) -> bool:
-    """Whether a time can be written in ISO 8601 with its four digits for the year."""
-    return _WRITABLE_MS_MIN <= epoch_ms <= _WRITABLE_MS_MAX
 
 
 def iso_time(epoch_ms: int) -> str:

@@ -25,13 +25,12 @@ from processor.edges.registry import Registry
 from processor.edges.rocks import StateDirectory
 from processor.edges.traces import Tracing
 from processor.placements import Compared
-from processor.records import OrderEvent, Record
 from processor.run.roles import Loop
 from processor.run.start import check_readable, described_topics
 from processor.run.surveying import Surveying
 from processor.topics import NEEDED, ORDER_TOPICS, Topic
 from processor.transform.batch import Decode, Plan
-from processor.transform.decode import SHAPES, dated
+from processor.transform.decode import SHAPES
 from processor.transform.rules import Rules
 from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
 from processor.watch import Work
@@ -170,9 +169,5 @@ def decoders(settings: Settings, registry: Schemas) -> Mapping[str, Decode]:
 
 
 def _decoder(topic: Topic, registry: Schemas) -> Decode:
-    read = AvroDecoder(reader_schema(topic), registry, SHAPES).read
-
-    def decode(record: Record) -> OrderEvent:
-        return dated(read(record))
-
-    return decode
+    read: Decode = AvroDecoder(reader_schema(topic), registry, SHAPES).read
+    return read

@@ -24,7 +24,7 @@ from processor.edges.avro_wire import SchemaId
 from processor.errors import BadRecord, RegistryOutage
 from processor.records import Headers, Reason, Record, Stage
 from processor.topics import ORDER_TOPICS, Topic
-from processor.transform.decode import SHAPES, dated
+from processor.transform.decode import SHAPES
 
 GUID = uuid.UUID("0b9e5a3e-2d6f-4c22-8f68-9d3c54a4a1b2")
 HEADER = "__value_schema_id"
@@ -416,7 +416,7 @@ def encoded_value(topic: Topic) -> bytes:
 def event_or_refusal(topic: Topic, made: AvroDecoder, of: Record) -> None:
     """What the loop does with a record: anything but an event or a `BadRecord` would end the process."""
     with suppress(BadRecord):
-        dated(made.read(of)).order_id.encode()
+        made.read(of).order_id.encode()
 
 
 @pytest.mark.parametrize("topic", ORDER_TOPICS)

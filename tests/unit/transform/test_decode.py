@@ -9,7 +9,6 @@ import pytest
 
 from processor.edges.avro import reader_schema
 from processor.edges.avro_schema import Record, parse
-from processor.errors import BadRecord
 from processor.records import (
     Address,
     Customer,
@@ -23,11 +22,9 @@ from processor.records import (
     OrderId,
     OrderPlaced,
     Protection,
-    Reason,
-    Stage,
 )
 from processor.topics import ORDER_TOPICS, Topic
-from processor.transform.decode import SHAPES, dated
+from processor.transform.decode import SHAPES
 from tests.support.order_events import order_event
 
 PLACED: Mapping[str, Any] = {
@@ -97,7 +94,7 @@ def movements(at: str, *at_ms: int) -> Mapping[str, Any]:
     ],
 )
 def test_every_topic_has_its_event(topic: Topic, fields: Mapping[str, Any], event: OrderEvent) -> None:
-    assert dated(order_event(topic, fields)) == event
+    assert order_event(topic, fields) == event
 
 
 @pytest.mark.parametrize("topic", ORDER_TOPICS)
@@ -110,30 +107,3 @@ def test_every_record_of_a_schema_has_a_struct_with_its_fields_in_its_order(topi
         times = {"fulfilled_at": "at_ms", "refunded_at": "at_ms", "cancelled_at": "at_ms"} if shape is Movement else {}
         names = [times.get(one.name, one.name.replace("_at", "_at_ms")) for one in record.fields]
         assert names == list(shape.__struct_fields__)
-
-
-YEAR_1_MS, YEAR_9999_MS = -62_135_596_800_000, 253_402_300_799_999
-BEYOND = (YEAR_1_MS - 1, YEAR_9999_MS + 1, -(2**63), 2**63 - 1)
-
-
-@pytest.mark.parametrize("at_ms", [YEAR_1_MS, -1, 0, YEAR_9999_MS])
-def test_times_before_1970_and_in_year_9999_are_times(at_ms: int) -> None:
-    event = dated(order_event(Topic.FULFILLED, movements("fulfilled_at", at_ms)))
-    assert isinstance(event, LineItemsFulfilled)
-    assert event.items[0].at_ms == at_ms
-
-
-@pytest.mark.parametrize("at_ms", BEYOND)
-@pytest.mark.parametrize(
-    ("topic", "name"),
-    [(Topic.PLACED, "placed_at"), (Topic.REFUNDED, "refunded_at"), (Topic.CANCELLED, "cancelled_at")],
-)
-def test_a_time_that_no_calendar_has_makes_the_record_undecodable(topic: Topic, name: str, at_ms: int) -> None:
-    fields = {
-        Topic.PLACED: {**PLACED, "placed_at": at_ms},
-        Topic.REFUNDED: movements("refunded_at", 1, at_ms),
-        Topic.CANCELLED: {"event_id": "e", "order_id": "o", "cancelled_at": at_ms},
-    }[topic]
-    with pytest.raises(BadRecord, match=str(at_ms)) as bad:
-        dated(order_event(topic, fields))
-    assert (bad.value.stage, bad.value.reason) == (Stage.DECODE, Reason.UNDECODABLE)
