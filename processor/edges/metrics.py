@@ -150,6 +150,11 @@ RESTORE_REMAINING: Final = Gauge(
 USEFUL_REPLICAS: Final = Gauge(
     "processor_useful_replicas", "How many workers the quota and the partitions can use", ["role"]
 )
+SCHEMA_UNREADABLE: Final = Gauge(
+    "processor_schema_unreadable",
+    "1 where a topic's latest schema could not be read when the worker started: its records become dead letters",
+    ["topic"],
+)
 BUILD_INFO: Final = Gauge("processor_build_info", "Always 1; the labels say what runs", ["version", "revision"])
 
 REQUESTS: Final = Counter("processor_requests_total", "Requests by what came back", ["destination", "status"])

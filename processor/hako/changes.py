@@ -5,9 +5,9 @@
     inventory.levels    key warehouse_id/sku  {"sku", "warehouseID", "quantity"}         no value: DELETE
 
 Pure. `read_change` raises `BadRecord` for what can never be sent: a key that names no object or another one than the
-value, a quantity that JSON's readers would round. Nulls are left out, for an update leaves what is not named as it is;
-`expires` is told in seconds; price and quantity go as they are, negative ones too (a level below zero is a shop that
-has sold what it does not have: Hako's to judge).
+value, a quantity that JSON's readers would round; `check_times` does for a time that is not plausible. Nulls
+are left out, for an update leaves what is not named as it is; `expires` is told in seconds; price and quantity go as
+they are, negative ones too (a level below zero is a shop that has sold what it does not have: Hako's to judge).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from processor.errors import BadRecord
+from processor.moments import implausible
 from processor.records import Reason, Stage
 from processor.verdicts import Rejected
 
@@ -101,6 +102,19 @@ class Change(msgspec.Struct, gc=False):
             case Verb.PUT:
                 assert self.fields is not None, "nothing to update"
                 return b'{%b,"updates":{%b}}' % (self.identity, self.fields)
+
+
+_TIMES: Final = {Table.ITEMS: "expires", Table.INVENTORY: "occurred_at"}
+
+
+def check_times(table: Table, value: Mapping[str, Any], now_ms: int) -> None:
+    """Raises `BadRecord` for a time that a shop cannot have meant: written in another unit, a level would be the newest
+    for ever."""
+    name = _TIMES.get(table, "")
+    at_ms = value[name] if name else None
+    why = None if at_ms is None else implausible(at_ms, now_ms)
+    if why is not None:
+        raise BadRecord(Stage.TRANSFORM, Reason.TIME_IMPLAUSIBLE, f"{name}: {why}")
 
 
 def read_change(table: Table, key: bytes | None, value: Mapping[str, Any] | None, *, rank: int, at_ms: int) -> Change:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from processor.errors import BadRecord
-from processor.hako.changes import Change, Sent, Table, key_of, read_change
+from processor.hako.changes import Change, Sent, Table, check_times, key_of, read_change
 from processor.hako.sent import sent_write
 from processor.letters.letter import letter_head
 from processor.letters.resolutions import NEWER_ACCEPTED, How, Resolution
@@ -38,6 +38,8 @@ class Intake:
         table, decode = self._tables[record.topic]
         try:
             value = None if record.value is None else decode(record)
+            if value is not None:
+                check_times(table, value, taken_ms)
             change = read_change(
                 table,
                 record.key,

@@ -14,6 +14,7 @@ from processor.config import Role, Settings
 from processor.edges.avro import reader_schema
 from processor.edges.avro_plan import judged
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
+from processor.edges.metrics import SCHEMA_UNREADABLE
 from processor.edges.registry import Registry
 from processor.errors import BrokerOutage, Fatal, Unusable
 from processor.topics import BOOKS, NEEDED, ORDER_TOPICS, Topic, compacted_events, make_book, missing, problems
@@ -22,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 AFTER_DRAIN_S: Final = 2.0
 """What a role may take beyond its drain to close its clients."""
+VERSIONS_MAX: Final = 100
+"""Older schemas of a topic that are asked for at a start, the newest first: a producer may register one a record."""
 
 
 def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mapping[str, TopicState]:
@@ -51,19 +54,45 @@ def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mappi
 
 
 def check_readable(settings: Settings, registry: Registry, topics: Iterable[Topic] = ORDER_TOPICS) -> None:
-    """Raises `Unusable` where a topic's newest schema cannot be read with ours, `RegistryOutage` without an answer."""
+    """Raises `Unusable` where none of a topic's schemas can be read with ours, `RegistryOutage` without an answer.
+
+    A latest one that cannot be read while another can is a warning: it may be one stray registration, which Apicurio's
+    default allows, and a fleet that ran shall not stay down for it. Its records become dead letters.
+    """
     wrong: list[str] = []
     for topic in topics:
         subject = f"{settings.topic(topic)}-value"
         latest = registry.version(subject, "latest")
         why = None if latest is None else judged(reader_schema(topic), latest.schema, latest.references).refusal
-        if why is not None:
+        SCHEMA_UNREADABLE.labels(settings.topic(topic)).set(why is not None)
+        if latest is None or why is None:
+            continue
+        older = _readable(registry, subject, reader_schema(topic), latest.number)
+        if older is None:
             wrong.append(
-                f"{subject}: its latest schema cannot be read with this version's: {why}; "
+                f"{subject}: none of its schemas can be read with this version's; of the latest: {why}; "
                 "deploy a version that can, or take the schema back"
+            )
+        else:
+            log.warning(
+                "the latest schema of a topic cannot be read; its records become dead letters",
+                subject=subject,
+                version=latest.number,
+                why=why,
+                readable_version=older,
             )
     if wrong:
         raise Unusable(wrong)
+
+
+def _readable(registry: Registry, subject: str, ours: str, before: int) -> int | None:
+    """The newest version before one that can be read; None without any."""
+    older = [number for number in registry.versions(subject) if number < before]
+    for number in reversed(older[-VERSIONS_MAX:]):
+        version = registry.version(subject, number)
+        if version is not None and judged(ours, version.schema, version.references).refusal is None:
+            return number
+    return None
 
 
 def build() -> tuple[str, str]:

@@ -55,7 +55,7 @@ class Stock:
 
     def late_level(self, warehouse: str, sku: str) -> None:
         """A count from long ago: ignored."""
-        self._level(warehouse, sku, -1, 5)
+        self._level(warehouse, sku, -1, 1_000_000_000_000)
 
     def delete(self, topic: Topic, key: str) -> None:
         self._installation.write(topic, key.encode(), None)
@@ -304,4 +304,4 @@ def test_what_is_refused_is_alone_in_the_dead_letters_and_what_comes_early_waits
 
 
 def _level(warehouse: str, sku: str, quantity: int) -> dict[str, Any]:
-    return {"sku": sku, "warehouse_id": warehouse, "quantity": quantity, "occurred_at": 1}
+    return {"sku": sku, "warehouse_id": warehouse, "quantity": quantity, "occurred_at": 1_600_000_000_001}

@@ -12,7 +12,7 @@ from hypothesis import given
 
 from processor.errors import BadRecord
 from processor.hako.answers import reconsidered, verdict
-from processor.hako.changes import WHOLE_MAX, Change, Table, Verb, read_change
+from processor.hako.changes import WHOLE_MAX, Change, Table, Verb, check_times, read_change
 from processor.hako.destination import Hako
 from processor.records import Reason
 from processor.verdicts import OTHERWISE, Answer, Delivered, Denied, Doubted, KeyRefused, Rejected, RetryLater
@@ -60,6 +60,33 @@ def test_a_quantity_that_would_arrive_as_another_is_refused(quantity: int) -> No
     with pytest.raises(BadRecord) as refused:
         change(Table.INVENTORY, "w/a/b", LEVEL | {"quantity": quantity})
     assert refused.value.reason is Reason.QUANTITY_EXCEEDED
+
+
+NOW_MS = 1_795_255_200_123
+
+
+@pytest.mark.parametrize(
+    ("table", "value", "why"),
+    [
+        (Table.ITEMS, ITEM | {"expires": NOW_MS * 1000}, "expires: .* microseconds?"),
+        (Table.ITEMS, ITEM | {"expires": NOW_MS // 1000}, "expires: .* seconds?"),
+        (Table.INVENTORY, LEVEL | {"occurred_at": NOW_MS * 1000}, "occurred_at: .* microseconds?"),
+        (Table.INVENTORY, LEVEL | {"occurred_at": NOW_MS // 1000}, "occurred_at: .* seconds?"),
+        (Table.INVENTORY, LEVEL, "occurred_at: 7 ms is before 2000"),
+    ],
+)
+def test_a_time_that_a_shop_cannot_have_meant_is_refused(table: Table, value: dict[str, Any], why: str) -> None:
+    with pytest.raises(BadRecord, match=why.replace("?", r"\?")) as refused:
+        check_times(table, value, NOW_MS)
+    assert refused.value.reason is Reason.TIME_IMPLAUSIBLE
+
+
+def test_other_times_and_none_at_all_are_taken() -> None:
+    check_times(Table.ITEMS, ITEM, NOW_MS)
+    check_times(Table.ITEMS, ITEM | {"expires": None}, NOW_MS)
+    check_times(Table.ITEMS, ITEM | {"expires": NOW_MS + 365 * 86_400_000}, NOW_MS)
+    check_times(Table.INVENTORY, LEVEL | {"occurred_at": NOW_MS}, NOW_MS)
+    check_times(Table.WAREHOUSES, {"warehouse_id": "w", "name": None}, NOW_MS)
 
 
 @pytest.mark.parametrize(

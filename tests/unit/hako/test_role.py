@@ -30,6 +30,8 @@ from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader
 LEVELS, ITEMS, WAREHOUSES = TOPICS = "inventory.levels", "catalog.items", "catalog.warehouses"
 GROUP = "hakuna-processor.hako"
 CATCH_UP_S_MAX = 60.0
+SINCE_MS = 1_600_000_000_000
+OTHER = b'{"sku":"b","warehouse_id":"w","quantity":1,"occurred_at":1600000000001}'
 REFUSED = Rejected("http_400", "no", 400)
 
 
@@ -126,7 +128,7 @@ class Side:
         return msgspec.json.decode(record.value or b"", type=dict[str, Any])
 
     def level(self, sku: str, quantity: int) -> None:
-        said = {"sku": sku, "warehouse_id": "w", "quantity": quantity, "occurred_at": quantity}
+        said = {"sku": sku, "warehouse_id": "w", "quantity": quantity, "occurred_at": SINCE_MS + quantity}
         self.broker.append(LEVELS, 0, f"w/{sku}".encode(), msgspec.json.encode(said), [])
 
     def item(self, sku: str) -> None:
@@ -312,13 +314,24 @@ def test_a_deletion_that_is_accepted_supersedes_too(side: Side) -> None:
 def test_a_record_that_cannot_be_read_is_superseded_by_the_next_of_its_key_if_that_names_an_object(side: Side) -> None:
     side.start()
     for key in (b"w/a", b"no-slash", None):
-        side.broker.append(LEVELS, 0, key, b'{"sku":"b","warehouse_id":"w","quantity":1,"occurred_at":1}', [])
+        side.broker.append(LEVELS, 0, key, OTHER, [])
     side.turn()
     assert len(side.broker.records("hako.dead-letters")) == 3
     side.level("a", 2)
     side.turn()
     side.end(2, Delivered(200))
     assert side.superseded() == [0]
+
+
+def test_a_level_of_a_time_in_microseconds_is_a_dead_letter_and_makes_no_later_one_old(side: Side) -> None:
+    side.start()
+    said = b'{"sku":"a","warehouse_id":"w","quantity":7,"occurred_at":1600000000000000}'
+    side.broker.append(LEVELS, 0, b"w/a", said, [])
+    side.level("a", 0)
+    side.turn()
+    (letter,) = side.broker.records("hako.dead-letters")
+    assert dict(letter.headers)["__dlq.errors.reason"] == b"time_implausible"
+    assert [pending.entry.fields for pending in side.taken] == [b'"quantity":0']
 
 
 def test_what_a_replay_brings_marks_nothing_which_the_replay_itself_has_done(side: Side) -> None:

@@ -7,9 +7,15 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from processor.config import Role, Settings, load
+from processor.edges.avro import reader_schema
 from processor.edges.kafka.admin import TopicState
-from processor.errors import BrokerOutage, Fatal
-from processor.run.start import described_topics
+from processor.edges.metrics import SCHEMA_UNREADABLE
+from processor.edges.registry import Registry
+from processor.errors import BrokerOutage, Fatal, Unusable
+from processor.run.start import check_readable, described_topics
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.registry import RegistryApi
+from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import CONFIG, NEEDED, Topic
 
 ENVIRONMENT = {
@@ -78,3 +84,44 @@ def test_a_right_that_is_missing_at_the_start_is_waited_for_and_named(settings: 
         described_topics(settings, Role.SEND, cluster)  # type: ignore[arg-type]  # as above
     cluster.denied = None
     assert len(described_topics(settings, Role.SEND, cluster)) == len(NEEDED[Role.SEND])  # type: ignore[arg-type]  # as above
+
+
+# ---- schemas ---------------------------------------------------------------------------------------------------------
+
+STRAY = '{"type": "record", "name": "Record1", "fields": [{"name": "cancelled_at", "type": "float"}]}'
+SUBJECT = "shop.orders.cancelled-value"
+
+
+def unreadable() -> float:
+    return next(
+        sample.value
+        for metric in SCHEMA_UNREADABLE.collect()
+        for sample in metric.samples
+        if sample.labels == {"topic": "shop.orders.cancelled"}
+    )
+
+
+def test_one_stray_registration_keeps_no_worker_from_starting_and_is_told(settings: Settings) -> None:
+    api = RegistryApi()
+    with Loopback(StandIn(api)) as server:
+        registry = Registry(server.url)
+        api.register(SUBJECT, reader_schema(Topic.CANCELLED))
+        check_readable(settings, registry)
+        assert unreadable() == 0
+        api.register(SUBJECT, STRAY)
+        check_readable(settings, registry)
+        assert unreadable() == 1
+
+
+def test_a_topic_none_of_whose_schemas_can_be_read_is_a_reason_not_to_start(settings: Settings) -> None:
+    api = RegistryApi()
+    with Loopback(StandIn(api)) as server:
+        api.register(SUBJECT, STRAY)
+        api.register(SUBJECT, '"string"')
+        with pytest.raises(Unusable, match=f"{SUBJECT}: none of its schemas can be read"):
+            check_readable(settings, Registry(server.url))
+
+
+def test_a_topic_without_a_schema_is_none() -> None:
+    with Loopback(StandIn(RegistryApi())) as server:
+        check_readable(load(ENVIRONMENT), Registry(server.url))
