@@ -25,7 +25,8 @@ class Committed(NamedTuple):
 
 
 class Polled(NamedTuple):
-    """`records` in offset order per partition; `at_end` the partitions that have no more for now, with their end.
+    """`records` in offset order per partition; `at_end` the partitions that have no more for now, with their end;
+    `astray` those whose position is not in the log (any more): they bring nothing until `seek`.
 
     A partition is in `at_end` when the broker said so after the last of its records here; the offset beside it is
     where its next record will stand (read_committed: the last stable offset), past control records and gaps, so that
@@ -35,6 +36,7 @@ class Polled(NamedTuple):
 
     records: Sequence[Record]
     at_end: Mapping[TopicPartition, int]
+    astray: frozenset[TopicPartition] = frozenset()
 
 
 class Rebalance(Protocol):
@@ -79,6 +81,14 @@ class Consumer(Protocol):
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """The last stable offset of each, as far as known; never waits. What is asked for is fetched in the background
         and at most some seconds old from the next calls on, paused partitions too."""
+
+    def answered_s(self) -> float:
+        """A moment of the monotonic clock: what was asked of the group after it has been answered, to a member. Minus
+        infinity before that. Another worker may have our partitions from `session_s` after it on."""
+
+    @property
+    def session_s(self) -> float:
+        """For how long the group keeps a member that it does not hear from."""
 
     def trouble(self) -> str | None:
         """What the client last complained of and has not recovered from (no broker, no right, wrong password)."""

@@ -9,8 +9,8 @@ each. So neither can grow while the other side stands still.
 
 Mutable: `_messages` and `_reports` are appended by one side and popped by the other (a deque's ends are safe
 for that); `_called` is set by the Kafka thread before it calls the loop and reset by the loop before it pops,
-so that no message is left behind; `_given` and `_received` count entries, one side each; `turned_s` is when the
-Kafka thread last came round, by the monotonic clock.
+so that no message is left behind; `_given` and `_received` count entries, one side each; `lease` says until when our
+partitions are ours, and is replaced whole by the Kafka thread.
 
 turns: the Kafka thread and the event loop run one after the other, not against each other.
 
@@ -41,8 +41,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final, Generic, NamedTuple, Protocol
 
+from processor.interfaces import Clock
 from processor.records import OrderId
 from processor.send.destination import EntryT
 from processor.send.pending import Ended, Pending
@@ -117,8 +119,23 @@ class Released(NamedTuple):
     used: dict[int, int | None]
 
 
+class Lease(NamedTuple):
+    """Until when nobody else has our partitions, by both clocks: the monotonic one stands still while the machine does
+    (a suspended laptop, a virtual machine that was moved), the wall clock may be set at any moment. Whichever is over
+    first ends it; a wall clock that jumps ahead costs a second without sending."""
+
+    until_s: float
+    until_ms: float
+
+    def is_over(self, clock: Clock) -> bool:
+        return clock.monotonic_s() >= self.until_s or clock.now_ms() >= self.until_ms
+
+
+NO_LEASE: Final = Lease(-inf, -inf)
+
+
 class Handover(Generic[EntryT]):
-    """See the module. `give`, `collect`, `wait` and `turned` are the Kafka thread's, the others the event
+    """See the module. `give`, `collect`, `wait` and `renew` are the Kafka thread's, the others the event
     loop's."""
 
     def __init__(self, reported: Signal | None = None) -> None:
@@ -129,7 +146,7 @@ class Handover(Generic[EntryT]):
         self._called = False
         self._given = self._received = 0
         self._reported: Signal = threading.Event() if reported is None else reported
-        self.turned_s = 0.0
+        self.lease = NO_LEASE
 
     # ---- the Kafka thread's side --------------------------------------------------------------------------
 
@@ -160,8 +177,10 @@ class Handover(Generic[EntryT]):
         if not self._reports:
             self._reported.wait(timeout_s)
 
-    def turned(self, now_s: float) -> None:
-        self.turned_s = now_s
+    def renew(self, until_s: float, clock: Clock) -> None:
+        """The group keeps us until then, whatever befalls us."""
+        if until_s != self.lease.until_s:
+            self.lease = Lease(until_s, clock.now_ms() + (until_s - clock.monotonic_s()) * 1000)
 
     # ---- the event loop's side ----------------------------------------------------------------------------
 

@@ -46,9 +46,6 @@ class SenderSettings:
     poison_after_s: float = 300.0
     replay_share_max: float = 0.5
     """Of the quota, or of the requests at once. A replay of a thousand orders would keep today's waiting."""
-    kafka_silence_s_max: float = 10.0
-    """A Kafka thread that has not come round for this long (a stopped process, a dead thread) may have lost
-    its partitions without our knowing: nothing is sent until it comes round again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from processor.letters.letter import LetterHead, letter_head
 from processor.records import OrderId, Reason
 from tests.chaos.send_api import Call
 from tests.chaos.send_world import TOPICS, World, entry_id
+from tests.fakes.broker import SESSION_TIMEOUT_S
 
 COMMITTED_WITHIN_S = 3.0
 """A turn, a receipt's acknowledgement and a commit: what is older than that is not sent again after a
@@ -20,7 +21,7 @@ kill."""
 
 def problems(world: World) -> list[str]:
     """Every promise that was broken; empty when all were kept."""
-    found = [*finished(world), *bounded(world), *overlap(world), *quota(world), *repeats(world)]
+    found = [*finished(world), *bounded(world), *overlap(world), *quota(world), *repeats(world), *silence(world)]
     found += loss(world)
     found += newest(world) if world.plan.feed else order(world)
     return found
@@ -41,13 +42,29 @@ def bounded(world: World) -> list[str]:
 
 
 def overlap(world: World) -> list[str]:
-    """Never two requests of one order at once, of whatever worker."""
+    """Never two requests of one order at once, of whatever worker; but what was under way when a worker's session ended
+    may still be."""
     found = []
     for order_id, calls in _by_order(world).items():
         for earlier, later in pairwise(sorted(calls, key=lambda call: call.sent_s)):
+            if earlier.worker != later.worker and any(
+                name == earlier.worker and earlier.sent_s < from_s + SESSION_TIMEOUT_S <= later.sent_s
+                for name, from_s, _ in world.frozen
+            ):
+                continue
             if earlier.ended_s is None or later.sent_s < earlier.ended_s:
                 found.append(f"order {order_id}: {later} while {earlier}")
     return found
+
+
+def silence(world: World) -> list[str]:
+    """A worker that the group has not heard of for a session sends nothing: another has its partitions."""
+    return [
+        f"{call} by {name}, which has stood still since {from_s - world.start_s:.3f} s"
+        for name, from_s, until_s in world.frozen
+        for call in world.api.calls
+        if call.worker == name and from_s + SESSION_TIMEOUT_S <= call.sent_s < until_s
+    ]
 
 
 def quota(world: World) -> list[str]:
@@ -123,7 +140,7 @@ def newest(world: World) -> list[str]:
     killed or thrown out none is followed by an older one."""
     found = []
     refused = world.plan.script.refused
-    orderly = not world.expelled and all(worker.how != "kill" for worker in world.workers)
+    orderly = not world.expelled and not world.frozen and all(worker.how != "kill" for worker in world.workers)
     for order_id, numbers in _outbox(world).items():
         rank = {entry_id(number): position for position, number in enumerate(numbers)}
         seen = [
@@ -152,14 +169,24 @@ def repeats(world: World) -> list[str]:
         return []
     ends = [(worker.name, worker.ended_s) for worker in world.workers if worker.how == "kill" and worker.ended_s]
     ends += world.expelled
+    stood = [
+        (name, from_s - COMMITTED_WITHIN_S, until_s + COMMITTED_WITHIN_S) for name, from_s, until_s in world.frozen
+    ]
     found = []
     seen: dict[str, Call] = {}
     for call in world.api.calls:
         for entry in call.entry_ids:
             before = seen.get(entry)
-            if before is not None and not any(
-                name == before.worker and -0.01 <= at_s - (before.ended_s or 0.0) <= COMMITTED_WITHIN_S
-                for name, at_s in ends
+            if (
+                before is not None
+                and not any(
+                    name == before.worker and -0.01 <= at_s - (before.ended_s or 0.0) <= COMMITTED_WITHIN_S
+                    for name, at_s in ends
+                )
+                and not any(
+                    name == before.worker and from_s <= (before.ended_s or 0.0) <= until_s
+                    for name, from_s, until_s in stood
+                )
             ):
                 found.append(f"{entry} again: {call} after {before}")
             if call.seen == 200:

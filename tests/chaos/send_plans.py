@@ -30,6 +30,8 @@ def plan_of(seed: int) -> Plan:
     if random.random() < 0.3:  # killed as soon as it has taken over: what it found must not be what its heir finds
         stop_s = random.uniform(2, 20)
         plan.blows += [Blow(stop_s, "stop"), Blow(stop_s + random.uniform(0.3, 1.5), "kill")]
+    if random.random() < 0.3:
+        plan.blows.append(Blow(random.uniform(1, 20), "freeze"))
     if random.random() < 0.2:
         down_s = random.uniform(1, 20)
         plan.blows += [Blow(down_s, "broker_down"), Blow(down_s + random.uniform(0.5, 6), "broker_up")]

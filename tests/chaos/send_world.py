@@ -142,11 +142,12 @@ class Worker:
     key: FileKey
     ended_s: float | None = None
     how: str = ""
+    frozen_until_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """Something that befalls the workers: `what` is join, stop, kill, expel, broker_down, broker_up or
+    """Something that befalls the workers: `what` is join, stop, kill, expel, freeze, broker_down, broker_up or
     key."""
 
     at_s: float
@@ -203,6 +204,9 @@ class World:
         self.workers: list[Worker] = []
         self.entries_seen_max = 0
         self.expelled: list[tuple[str, float]] = []
+        self.frozen: list[tuple[str, float, float]] = []
+        """Whose Kafka thread stood still, heartbeats and all, from when to when. Its event loop goes on, as it would in
+        the moment after: what it may send then is the same question."""
         self._named = 0
         self._key = "key-1"
         self._testify_at_s = 0.0
@@ -231,6 +235,7 @@ class World:
                 self.befall(blows.pop(0))
             for worker in self.alive():
                 self.turn(worker)
+            self.broker.overdue()
             self.loop.run_for(self.random.uniform(*self.plan.turn_s))
             if not entries and not blows:
                 if self.is_done():
@@ -243,6 +248,7 @@ class World:
         while self.now_s() < until_s:
             for worker in self.alive():
                 self.turn(worker)
+            self.broker.overdue()
             self.loop.run_for(0.05)
 
     def testify(self) -> None:
@@ -292,6 +298,8 @@ class World:
                 self.broker.expel(worker.name)
                 self.expelled.append((worker.name, self.now_s()))
                 self.turn(worker)  # it hears of it before others are told: else two own a partition for a moment
+            case "freeze":
+                self.freeze(self.random.choice(alive), self.random.uniform(7.0, 12.0))
             case "broker_down":
                 self.broker.down = True
             case "broker_up":
@@ -357,7 +365,19 @@ class World:
         role.start()
         return worker
 
+    def freeze(self, worker: Worker, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT later."""
+        self.turn(worker)
+        worker.frozen_until_s = self.now_s() + seconds
+        self.broker.freeze(worker.name)
+        self.frozen.append((worker.name, self.now_s(), worker.frozen_until_s))
+
     def turn(self, worker: Worker) -> None:
+        if worker.frozen_until_s is not None:
+            if self.now_s() < worker.frozen_until_s:
+                return
+            worker.frozen_until_s = None
+            self.broker.freeze(worker.name, frozen=False)
         worker.role.turn()
         if worker.task.done():
             worker.task.result()
@@ -365,6 +385,9 @@ class World:
 
     def stop(self, worker: Worker) -> None:
         """SIGTERM."""
+        if worker.frozen_until_s is not None:  # heard of when it goes on
+            self.loop.run_for(max(worker.frozen_until_s - self.now_s(), 0.0))
+            self.turn(worker)
         before_s = self.now_s()
         worker.role.stop()
         self.loop.run_for(0.5)

@@ -4,7 +4,9 @@ sequence is kept, and what goes out twice is bounded."""
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -31,6 +33,7 @@ KILLS = 3
 KILL_EVERY_S = 4.0
 QUOTA = Quota(40, 4.0)
 QUOTA_ORDERS = 120
+STOP_ORDERS = 1100
 GROUP = "hakuna-processor.send"
 
 
@@ -114,6 +117,40 @@ def test_no_window_has_more_than_the_quota_through_kills_joins_and_drains(
     assert len(entries) > 4 * QUOTA.requests, "too few to meet every turn"
     assert hakuna.record.most_in(QUOTA.window_s) <= QUOTA.requests
     assert "429" not in hakuna.record.statuses()
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_sender_that_stood_still_for_a_session_never_sends_beside_its_heir(
+    topic_space: TopicSpace, schema_registry: str, start_worker: StartWorker
+) -> None:
+    """SIGSTOP for 7 s (still a member), 9.3 s and 12 s (no more), by turns: never two requests of one order at once,
+    nothing lost, each order in its order, though there is always more to send."""
+    installation = Installation(topic_space, schema_registry, partitions=4)
+    fill_outbox(installation, STOP_ORDERS, start_worker)
+    hakuna = StandIn(HakunaApi(), Script(latency=Latency(median_ms=20)))
+    with Loopback(hakuna) as api:
+        start = senders(topic_space, api.url, start_worker, HAKUNA_QUOTA="80/1s")
+        workers = [start("stop-a"), start("stop-b")]
+        wait_until(lambda: hakuna.record.requests > 100, what="requests of both", timeout_s=60)
+        for number, seconds in enumerate((9.3, 7.0, 12.0)):
+            worker = workers[number % 2]
+            os.kill(worker.pid, signal.SIGSTOP)
+            time.sleep(seconds)
+            os.kill(worker.pid, signal.SIGCONT)
+            time.sleep(3.0)
+        until_finished(topic_space)
+        assert [worker.terminate() for worker in workers] == [0, 0]
+    record = hakuna.record
+    assert record.overlap_count == 0
+    assert record.mistakes() == []
+    rejected = by_source(topic_space.records(Topic.HAKUNA_DEAD_LETTERS), "entry-id")
+    wanted: dict[str, list[bytes]] = defaultdict(list)
+    for entry_id, message in by_source(topic_space.records(Topic.OUTBOX), "entry-id").items():
+        if entry_id not in rejected:
+            wanted[(message.key() or b"").decode()].append(message.value() or b"")
+    assert {order: [one.body for one in record.history(order)] for order in record.subjects()} == dict(wanted)
 
 
 def fill_outbox(installation: Installation, orders: int, start_worker: StartWorker) -> None:

@@ -646,6 +646,19 @@ def test_a_member_that_gets_nothing_is_told_so(cluster: Cluster, protocol: str) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("protocol", "heartbeat_s"), [(CLASSIC, 1.0), (COOPERATIVE, 1.0), (NEW_PROTOCOL, 5.0)])
+def test_a_member_knows_when_its_group_last_answered_it(cluster: Cluster, protocol: str, heartbeat_s: float) -> None:
+    """Never later than it was, and not much before."""
+    topic = cluster.name("in")
+    cluster.create(topic)
+    consumer, _, reading = joined(cluster, [topic], protocol=protocol)
+    reading.until(lambda: consumer.answered_s() > 0)
+    assert consumer.session_s > heartbeat_s + 3.0, "long enough to be told in between"
+    for _ in range(8):
+        reading.for_s(1.0)
+        assert 0 <= cluster.seconds() - consumer.answered_s() < heartbeat_s + 3.0
+
+
 @pytest.mark.parametrize("protocol", [CLASSIC, NEW_PROTOCOL])
 def test_a_member_that_polls_too_late_is_told_lost_and_can_commit_in_no_way(cluster: Cluster, protocol: str) -> None:
     topic = cluster.name("in")

@@ -148,6 +148,7 @@ class GroupMember:
     joined: bool = False  # eager: has given everything up and waits for the rest
     greeted: bool = False  # has been told of its first assignment, even an empty one
     dead: bool = False
+    frozen: bool = False
     expelled: bool = False
 
 
@@ -284,7 +285,9 @@ class FakeBroker:
                 silent_s = now_s - member.seen_s
                 if member.dead and silent_s >= SESSION_TIMEOUT_S:
                     self._remove(group, member)
-                elif not member.dead and silent_s >= member.poll_interval_s_max:
+                elif not member.dead and silent_s >= (
+                    SESSION_TIMEOUT_S if member.frozen else member.poll_interval_s_max
+                ):
                     member.expelled = True
                     self._remove(group, member)
 
@@ -320,6 +323,14 @@ class FakeBroker:
                 member.seen_s = self.clock.monotonic_s()
                 if noticed:
                     self._remove(group, member)
+
+    def freeze(self, client_id: str, frozen: bool = True) -> None:
+        """The process stands still, or goes on: no heartbeat comes from it meanwhile, and its session runs out. Nobody
+        may call its clients until it goes on."""
+        for group in self.groups.values():
+            member = group.members.get(client_id)
+            if member is not None:
+                member.frozen = frozen
 
     def expel(self, client_id: str) -> None:
         """The group goes on without a member that still runs: its next poll tells it `lost`, and it joins

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
+from math import inf
 from typing import Any
 
 from processor.edges.kafka.producer import record_bytes
@@ -16,6 +17,7 @@ from processor.records import Headers, Position, Record, TopicPartition
 from processor.topics import RECORD_BYTES_MAX
 from tests.fakes.broker import (
     POLL_INTERVAL_S_MAX,
+    SESSION_TIMEOUT_S,
     TRANSACTION_TIMEOUT_S,
     FakeBroker,
     Fate,
@@ -90,6 +92,8 @@ class FakeConsumer:
         self._pausing: set[TopicPartition] = set()
         self._closed = False
         self.poll_interval_s_max = poll_interval_s_max
+        self.session_s = SESSION_TIMEOUT_S
+        self._answered_s = -inf
 
     # ---- reading -----------------------------------------------------------------------------------------
 
@@ -112,7 +116,7 @@ class FakeConsumer:
         if not records:
             self._broker.clock.advance(timeout_s)
         if self._member is not None:
-            self._member.seen_s = self._broker.clock.monotonic_s()
+            self._member.seen_s = self._answered_s = self._broker.clock.monotonic_s()
         self._struck("consumer.poll", done=True)
         return Polled(records, dict(self._fetcher.at_end))
 
@@ -241,6 +245,9 @@ class FakeConsumer:
 
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         return {where: self._broker.logs[where].last_stable_offset for where in partitions}
+
+    def answered_s(self) -> float:
+        return self._answered_s
 
     def trouble(self) -> str | None:
         if self._broker.down:

@@ -9,6 +9,7 @@ scan.py          the records of many partitions, in bounded parts
 survey.py        the newest records of each source topic: their keys, partitions and timestamps
 admin.py         topics, their settings and identities
 changes.py       what commands change: a group's offsets, records deleted
+membership.py    until when a member may believe in its partitions
 groups.py        who is in a group
 predecessors.py  workers that are gone and may have left a transaction open
 properties.py    which of its settings librdkafka takes

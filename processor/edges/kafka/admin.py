@@ -194,6 +194,19 @@ class KafkaAdmin:
         answer = self._admin.incremental_alter_configs([resource], request_timeout=ANSWER_S_MAX)[resource]
         self._answer(answer, f"change the settings of {topic} (AlterConfigs)")
 
+    def broker_setting(self, name: str) -> str | None:
+        """What the brokers run with; None where they do not say, or not to us."""
+        try:
+            broker = next(iter(self._admin.list_topics(timeout=ANSWER_S_MAX).brokers), None)
+            if broker is None:
+                return None
+            resource = ConfigResource(ResourceType.BROKER, str(broker))
+            answer = self._admin.describe_configs([resource], request_timeout=ANSWER_S_MAX)[resource]
+            entry = self._answer(answer).get(name)
+        except (KafkaException, BrokerOutage, Fatal):
+            return None
+        return None if entry is None else entry.value
+
     def topics_soon(
         self, topics: Sequence[str], timeout_s: float = ANSWER_S_MAX
     ) -> Mapping[str, Future[TopicDescription]]:

@@ -56,6 +56,7 @@ from processor.edges.kafka.client import (
     taken,
     unusable,
 )
+from processor.edges.kafka.membership import SAMPLE_MS, Membership
 from processor.errors import BrokerOutage, Fatal, Fenced
 from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Committed, Polled, Rebalance
 from processor.records import Position, TopicPartition
@@ -66,6 +67,7 @@ SEEK_S_MAX: Final = 5.0  # a partition whose committed offset is still being ask
 LEAVE_S_MAX: Final = 5.0  # until the revocation begins; how long it takes is the listener's
 REFUSALS_MAX: Final = 8
 REFUSED_S: Final = 0.25  # eight of these outlast what a coordinator needs to move, or a new epoch to reach us
+SESSION_S: Final = 20.0  # KIP-848, not told: more than its longest heartbeat interval, less than its shortest session
 RETRY_S: Final = 0.05
 IDLE_S: Final = 10.0  # two heartbeats of a default broker (`group.consumer.heartbeat.interval.ms`)
 RECHECK_S: Final = 3.0  # how soon a recovery is noticed; each costs the broker two small requests
@@ -109,7 +111,7 @@ class KafkaConsumer:
     """See the module. Mutable, all of it owned by the one thread:
 
     `_assigned`: what is ours now, and `_paused` (a part of it, or of what `assigned` is being told of).
-    `_at_end`: the partitions at their end, with it; a part of `_assigned`.
+    `_at_end`: the partitions at their end, with it; a part of `_assigned`, as `_astray` is.
     `_revoked`: what went since the current poll began. `_raised`: what a callback raised, `_kept`: the
     messages that came with it. `_waiting_since_s`: since when no assignment was heard of."""
 
@@ -121,7 +123,10 @@ class KafkaConsumer:
         assignment: Assignment,
         client_id: str,
         log: Log | None = None,
+        resets: bool = True,
     ) -> None:
+        """`resets` False: a position that is not in the log is told (`Polled.astray`), and not moved to the beginning
+        of whatever log there is."""
         log = log or structlog.get_logger()
         self._group = group
         self._log = log
@@ -137,13 +142,17 @@ class KafkaConsumer:
                 "group.id": group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
+                "auto.offset.reset": "earliest" if resets else "error",
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
                 "allow.auto.create.topics": False,
+                "statistics.interval.ms": SAMPLE_MS,
                 **_assignor(assignment, incremental_protocol),
             },
         )
+        self._membership = Membership()
+        config["stats_cb"] = self._membership.heard
+        self.session_s = SESSION_S if incremental_protocol else int(config["session.timeout.ms"]) / 1000
         self.poll_interval_s_max = int(config["max.poll.interval.ms"]) / 1000
         config["error_cb"] = self._complaints.on_error
         try:
@@ -158,6 +167,7 @@ class KafkaConsumer:
         self._assigned: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
         self._at_end: dict[TopicPartition, int] = {}
+        self._astray: set[TopicPartition] = set()
         self._revoked: set[TopicPartition] = set()
         self._raised: BaseException | None = None
         self._kept: list[Message] = []
@@ -175,6 +185,9 @@ class KafkaConsumer:
         assert self._listener is None, "subscribed already"
         self._topics = tuple(topics)
         self._listener = rebalance
+        if self._incremental_protocol:  # the broker's to say, and a group's own is no shorter than this
+            known = self._fresh_admin().broker_setting("group.consumer.min.session.timeout.ms")
+            self.session_s = SESSION_S if known is None else int(known) / 1000
         self._waiting_since_s = time.monotonic()
         self._consumer.subscribe(list(topics), self._on_assign, self._on_revoke, self._on_lost)
 
@@ -199,7 +212,7 @@ class KafkaConsumer:
             self._look_for_recovery({record.topic for record in records})
         elif self._waiting_since_s is not None:
             self._look_for_idleness(self._waiting_since_s)
-        return Polled(records, dict(self._at_end))
+        return Polled(records, dict(self._at_end), frozenset(self._astray))
 
     def _consume(self, records_max: int, timeout_s: float) -> list[Message]:
         """`consume` waits until it has all it was asked for. So: take what is there, or wait for one and take
@@ -231,6 +244,8 @@ class KafkaConsumer:
         elif code == KafkaError._MAX_POLL_EXCEEDED:
             # `lost` follows with the next poll: the group has gone on without us.
             self._log.error("kafka.poll_too_late", detail=error.str())
+        elif code in _ASTRAY and message.topic():
+            self._astray.add(TopicPartition(message.topic(), message.partition()))
         elif code in _OF_A_TOPIC and message.topic():
             self._complaints.note(message.topic(), error)
         else:
@@ -285,6 +300,7 @@ class KafkaConsumer:
         self._paused -= gone
         self._revoked |= gone
         self._kept = self._still_ours(self._kept, gone)
+        self._astray -= gone
         for partition in partitions:
             self._at_end.pop(partition, None)
             self._ends.pop(partition, None)
@@ -328,10 +344,28 @@ class KafkaConsumer:
             assert where in self._assigned, f"seek in {topic}/{partition}, which is not ours"
             self._at_end.pop(where, None)
             self._kept = self._still_ours(self._kept, {where})
+            if where in self._astray:
+                self._begin_again(where, offset)
+                continue
             while (error := self._sought(ck.TopicPartition(topic, partition, offset))) is not None:
                 if error.code() not in _NOT_STARTED or time.monotonic() >= deadline_s:
                     raise BrokerOutage(f"cannot seek in {topic}/{partition}: {error.str()}")
                 time.sleep(RETRY_S)
+
+    def _begin_again(self, where: TopicPartition, offset: int) -> None:
+        """librdkafka has ended the fetching of a partition that it lost its way in: it takes no seek, but an
+        assignment. In a group that gives up everything at each move, one of all partitions."""
+        self._astray.discard(where)
+        part = ck.TopicPartition(*where, offset)
+        if self._incremental:
+            self._consumer.incremental_unassign([part])
+            self._consumer.incremental_assign([part])
+        else:
+            others = self._consumer.position(_parts(self._assigned - {where}))
+            self._consumer.assign([part, *others])
+        paused = self._paused if not self._incremental else self._paused & {where}
+        if paused:
+            self._consumer.pause(_parts(paused))
 
     def _sought(self, where: ck.TopicPartition) -> KafkaError | None:
         try:
@@ -416,6 +450,9 @@ class KafkaConsumer:
             self._ends_asked_s = now_s
             self._ends_asked = self._admin.stable_ends_soon(partitions)
         return {partition: end for partition in partitions if (end := self._ends.get(partition)) is not None}
+
+    def answered_s(self) -> float:
+        return self._membership.answered_s
 
     def group_metadata(self) -> Any:
         """Who we are in which generation: a transaction carries it, so that the broker refuses a member that is out.
@@ -553,4 +590,5 @@ _OF_A_TOPIC: Final = frozenset(
         KafkaError._UNKNOWN_PARTITION,
     }
 )
+_ASTRAY: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 _NOT_STARTED: Final = frozenset({KafkaError._STATE, KafkaError._PREV_IN_PROGRESS, KafkaError._IN_PROGRESS})

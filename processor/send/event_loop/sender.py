@@ -22,7 +22,8 @@ and `has_enough` may be called from any thread: they only look.
 Invariants
 - a parcel that was taken is given back to its lanes exactly once, whatever happens to its request;
 - an entry that was handed over is reported exactly once, or its partition has been withdrawn or lost;
-- nothing is sent while the Kafka thread stands still: it may have lost the partitions.
+- nothing is sent when a session has passed since our group last answered us (`handover.py`): another worker may have
+  the partitions then. It is looked at right before each request, for the whole process may have stood still since.
 
 Not chosen: a task per entry, or per request that may be under way (each wakes through a future: a quarter of
 what an entry costs here); an answer at a time, from its socket to the next request (140 µs an entry where in
@@ -248,6 +249,9 @@ class Sender(Generic[EntryT]):
             request = self._destination.request(
                 [entries[0].entry] if len(entries) == 1 else [pending.entry for pending in entries]
             )
+            if self._handover.lease.is_over(self._clock):  # stopped since it was taken
+                self._unheard(flight)
+                return
             flight.posted = self._endpoint.post(request, flight, self._ended)
         self._round_soon()
 
@@ -280,7 +284,7 @@ class Sender(Generic[EntryT]):
         if admission is _NONE:
             self._wake_at(gate.opens_s, now_s)
             return None
-        if now_s - self._handover.turned_s > self._settings.kafka_silence_s_max:
+        if self._handover.lease.is_over(self._clock):
             return None  # the watch looks again
         if self._pace is not None and not self._pace.is_free(now_s):
             self._wait_for_quota(self._pace, now_s)

@@ -158,7 +158,6 @@ class SendRole(Generic[EntryT]):
     # ---- the loop -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._handover.turned(self._clock.monotonic_s())
         self._consumer.subscribe(list(self._settings.topics.sources), self)
 
     def turn(self) -> None:
@@ -170,7 +169,7 @@ class SendRole(Generic[EntryT]):
         records_max = 1 if self._loop.has_enough() else self._settings.poll_records_max
         polled = self._consumer.poll(records_max, timeout_s)
         now_s = self._clock.monotonic_s()
-        self._handover.turned(now_s)
+        self._handover.renew(self._consumer.answered_s() + self._consumer.session_s, self._clock)
         at_end = polled.at_end if self._take(polled.records) else {}
         self._reached(at_end)
         self._busy = self._settle() or bool(polled.records)
@@ -383,7 +382,6 @@ class SendRole(Generic[EntryT]):
                 settled = True
             else:
                 self._handover.wait(min(WAIT_S, left_s))  # Kafka refuses something, or is slow
-            self._handover.turned(self._clock.monotonic_s())
         self._commits.leave(leaving, {epoch: self._released.pop(epoch, None) for epoch in epochs})
         self._forget(leaving)
 

@@ -31,6 +31,7 @@ from tests.chaos.send_world import FileKey, MemoryStore, RecordingMeter
 from tests.chaos.virtual_loop import VirtualLoop, VirtualSignal
 from tests.fakes.clock import FakeClock
 
+SESSION_S = 8.0
 Answered = tuple[int, dict[str, str]] | tuple[int, dict[str, str], bytes] | Exception
 
 
@@ -152,7 +153,7 @@ class LoopSide:
         until_s = self.clock.monotonic_s() + seconds
         while self.clock.monotonic_s() < until_s - 1e-9:
             if not self.silent:
-                self.handover.turned(self.clock.monotonic_s())
+                self.handover.renew(self.clock.monotonic_s() + SESSION_S, self.clock)
             self.loop.run_for(min(0.25, until_s - self.clock.monotonic_s()))
             for report in self.handover.collect(10_000):
                 if isinstance(report, Released):

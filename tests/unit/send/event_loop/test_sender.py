@@ -19,7 +19,7 @@ from processor.send.event_loop.sender import SENT_AT_ONCE_MAX
 from processor.send.handover import Halt, Lost, PastRead, Withdrawn
 from processor.send.pending import Held, Superseded
 from processor.verdicts import Delivered, Rejected
-from tests.unit.send.loop_side import Answered, LoopSide, Seen, answers, by_entry
+from tests.unit.send.loop_side import SESSION_S, Answered, LoopSide, Seen, answers, by_entry
 
 REFUSED: Answered = (422, {}, b'{"error": {"error_code": "product_unsupported"}}')
 DECLINED: Answered = (422, {}, b'{"error": {"error_code": "cancel_decline"}}')
@@ -524,17 +524,57 @@ def test_a_transport_that_hangs_in_spite_of_its_timeouts_is_given_up(sides: Any)
     assert side.meter.statuses["timeout"] == 1
 
 
-def test_nothing_is_sent_while_the_kafka_thread_stands_still(sides: Any) -> None:
-    """It may have lost the partitions: a stopped process that goes on, a thread that has died."""
+def test_nothing_is_sent_from_a_session_after_the_groups_last_answer_on(sides: Any) -> None:
+    """Another worker may have the partitions: a stopped process that goes on, a thread that has died, a coordinator
+    that does not answer."""
     side = sides(answers())
     side.run_for(1.0)
     side.silent = True
-    side.run_for(11.0)
     side.give("a")
+    side.run_for(SESSION_S - 0.5)
+    assert side.entries() == ["e1"], "less than a session: still ours"
+    side.run_for(0.5)
+    side.give("b")
     side.run_for(5.0)
-    assert side.api.seen == []
+    assert side.entries() == ["e1"]
     side.silent = False
     side.run_for(1.0)
+    assert side.entries() == ["e1", "e2"]
+
+
+@pytest.mark.parametrize("stop", ["advance", "jump"])
+def test_a_machine_that_stood_still_sends_nothing_before_the_group_has_answered_again(sides: Any, stop: str) -> None:
+    """By the monotonic clock (SIGSTOP), or by the wall clock alone (a suspended machine, whose other clock stood)."""
+    side = sides(answers())
+    side.run_for(1.0)
+    side.give("a")
+    getattr(side.clock, stop)(SESSION_S + 1.3)
+    side.loop.run_for(0.5)
+    assert side.entries() == []
+    side.handover.renew(side.clock.monotonic_s() + SESSION_S, side.clock)
+    side.run_for(0.5)
+    assert side.entries() == ["e1"]
+
+
+def test_a_stop_between_an_entrys_turn_and_its_request_is_seen_too(sides: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    side = sides(answers())
+    side.run_for(1.0)
+    destination = side.sender._destination
+    build = type(destination).request
+    stops = [SESSION_S + 1.0]
+
+    def request(self: Any, entries: Any) -> Any:
+        if stops:
+            side.clock.advance(stops.pop())
+        return build(self, entries)
+
+    monkeypatch.setattr(type(destination), "request", request)
+    side.give("a")
+    side.loop.run_for(0.2)
+    assert side.entries() == []
+    assert side.sender.in_flight == 0
+    side.run_for(1.0)
+    assert side.entries() == ["e1"]
     assert side.ended == {"e1": Delivered(200)}
 
 
@@ -565,7 +605,7 @@ def test_a_burst_goes_out_in_slices_so_that_nothing_else_waits_for_all_of_it(sid
             side.loop.call_soon(next_round)
 
     side.loop.call_soon(next_round)
-    side.handover.turned(side.clock.monotonic_s())
+    side.handover.renew(side.clock.monotonic_s() + SESSION_S, side.clock)
     side.give(*[f"order-{number}" for number in range(1_000)])
     side.loop.run_for(0.0)
     while len(side.api.seen) < 1_000 and len(a_round) < 10_000:
