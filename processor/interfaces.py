@@ -208,6 +208,31 @@ class Predecessors(Protocol):
         """Aborts what the dead among them left open, so that nobody waits for it to time out. Raises `BrokerOutage`."""
 
 
+class Seen(NamedTuple):
+    """A topic as the cluster has it. The IDs of both are their own: another topic of the same name has another."""
+
+    cluster_id: str
+    topic_id: str
+    partitions: int
+
+    @property
+    def place(self) -> str:
+        return f"{self.cluster_id}/{self.topic_id}"
+
+
+class Topics(Protocol):
+    """What stands under the names of topics."""
+
+    def seen(self, topics: Sequence[str]) -> Mapping[str, Seen]:
+        """Asks; without those that are not there. Raises `BrokerOutage`."""
+
+    def latest(self) -> Mapping[str, Seen]:
+        """The topics that it was made for, as they were some seconds ago; never waits. Empty until that is known."""
+
+    def bytes_max(self, topic: str) -> int | None:
+        """What one record of a topic may measure, as its settings say now; None where that cannot be learned."""
+
+
 class Topology(Protocol):
     """The topics of a role, as they were when it started."""
 

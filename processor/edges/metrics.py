@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from processor.config import Role
+from processor.records import TopicPartition
 from processor.send.meter import BreakerState, Endings, Gauges, PartitionLag, Requests
 from processor.sources import SourceLag, TransactionOutcome
 from processor.transform.meter import StateSize, Written
@@ -121,6 +122,16 @@ REPLAYED: Final = Counter(
 IGNORED: Final = Counter("processor_ignored_total", "Records that needed nothing to be done", ["topic", "reason"])
 DEAD_LETTERS: Final = Counter(
     "processor_dead_letters_total", "Dead letters, counted when the broker has them", ["topic", "stage", "reason"]
+)
+MISSED: Final = Counter(
+    "processor_records_missed_total",
+    "Records that retention deleted before they were taken, transaction markers among them",
+    ["role", "topic", "partition"],
+)
+BEGINNINGS: Final = Counter(
+    "processor_offsets_lost_total",
+    "Partitions that were not read on from the offset that their group had committed, by why",
+    ["role", "topic", "partition", "cause"],
 )
 TRANSACTION_SECONDS: Final = Histogram(
     "processor_transaction_duration_seconds",
@@ -360,6 +371,8 @@ class PrometheusSendMeter:
 
     def lag(self, lags: Sequence[PartitionLag]) -> None:
         self._lags.show(lags)
+        for lag in lags:
+            MISSED.labels(self._role, lag.topic, lag.partition)
         # Only orders are held; and partition N of several sources is restored once.
         now = {lag.partition for lag in lags} if self._role is Role.SEND else set()
         for gone in self._held - now:
@@ -371,6 +384,12 @@ class PrometheusSendMeter:
                 HELD_ORDERS.labels(lag.partition).set(lag.held_orders)
             remaining[lag.partition] = max(remaining.get(lag.partition, 0), lag.restore_remaining)
         self._restores.show(self._role, remaining)
+
+    def began(self, causes: Mapping[tuple[TopicPartition, str], int], missed: Mapping[TopicPartition, int]) -> None:
+        for (where, cause), count in causes.items():
+            BEGINNINGS.labels(self._role, *where, cause).inc(count)
+        for where, count in missed.items():
+            MISSED.labels(self._role, *where).inc(count)
 
     def flooded(self) -> None:
         FLOOD_STOPPED.labels(self._role).set(1)

@@ -66,8 +66,8 @@ class Intake:
         """A change is never another destination's."""
         return None
 
-    def receipt(self, ended: Ended[Change], delivered: Delivered, topic: str) -> Write:
-        return sent_write(ended, delivered, topic)
+    def receipt(self, ended: Ended[Change], delivered: Delivered, topic: str, place: str) -> Write:
+        return sent_write(ended, delivered, topic, place)
 
     def mark(self, record: Record, entry: Change | None) -> tuple[str, Sent] | None:
         if entry is not None:

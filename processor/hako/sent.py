@@ -28,6 +28,7 @@ from processor.hako.changes import Change, Sent, Verb
 from processor.interfaces import Store
 from processor.letters.holds import Hold
 from processor.records import EntryId, OrderId, Record
+from processor.send.kafka_thread.beginnings import Log
 from processor.send.kafka_thread.written import Write
 from processor.send.pending import Ended
 from processor.verdicts import Delivered
@@ -38,7 +39,8 @@ _SWEEP_MAX: Final = 1000
 
 class SentRecord(msgspec.Struct, frozen=True, gc=False):
     """The value of a record on `hako.sent`: `rank` is the offset of the change, `occurred_at` its own time (levels),
-    `object` what was sent of it; times are epoch ms."""
+    `object` what was sent of it; times are epoch ms. `place` names the log that the rank counts in; empty where an
+    older version wrote it."""
 
     rank: int
     occurred_at: int | None
@@ -48,6 +50,7 @@ class SentRecord(msgspec.Struct, frozen=True, gc=False):
     sent_at: int
     entry_id: str
     object: msgspec.Raw = msgspec.Raw(b"null")
+    place: str = ""
 
 
 _JSON: Final = msgspec.json.Encoder()
@@ -55,7 +58,7 @@ _RECORD: Final = msgspec.json.Decoder(SentRecord)
 _SENT: Final = msgspec.msgpack.Decoder(Sent)
 
 
-def sent_write(ended: Ended[Change], delivered: Delivered, topic: str) -> Write:
+def sent_write(ended: Ended[Change], delivered: Delivered, topic: str, place: str = "") -> Write:
     """The record of an accepted change."""
     pending = ended.pending
     change = pending.entry
@@ -69,6 +72,7 @@ def sent_write(ended: Ended[Change], delivered: Delivered, topic: str) -> Write:
             ended.at_ms,
             pending.entry_id,
             msgspec.Raw(change.body()),
+            place,
         )
     )
     return Write(topic, pending.record.partition, change.key.encode(), value, [], 0)
@@ -86,7 +90,7 @@ class SentPast:
         """Nobody else writes while the partition is ours."""
         return False
 
-    def read(self, record: Record) -> tuple[str, Sent | None] | None:
+    def read(self, record: Record, log: Log) -> tuple[str, Sent | None] | None:
         """None where the record is none of ours. A tombstone is no record: of that object nothing is known."""
         if record.key is None:
             return None
@@ -97,7 +101,9 @@ class SentPast:
             sent = _RECORD.decode(record.value)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        return key, Sent(sent.rank, sent.occurred_at, gone=sent.verb == Verb.DELETE)
+        # An offset of another log says nothing of this one's: whatever stands here is newer.
+        foreign = sent.place != log.place if sent.place else sent.rank >= log.end
+        return key, Sent(-1 if foreign else sent.rank, sent.occurred_at, gone=sent.verb == Verb.DELETE)
 
     def concerns(self, source: str, key: str) -> bool:
         """Whether an object of this key comes from that topic."""

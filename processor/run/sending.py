@@ -25,6 +25,7 @@ from processor.edges.kafka.client import KafkaSettings
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
 from processor.edges.kafka.producer import KafkaProducer
 from processor.edges.kafka.reader import KafkaReader
+from processor.edges.kafka.sightings import KafkaTopics
 from processor.edges.keys import key_of
 from processor.edges.metrics import USEFUL_REPLICAS, PrometheusSendMeter, Restores
 from processor.edges.registry import Registry
@@ -131,12 +132,16 @@ def send(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
                 holds=holds,
                 offsets=settings.topic(Topic.SEND_OFFSETS),
                 resolutions=settings.topic(Topic.RESOLUTIONS) if settings.hakuna_api is Api.FEED else None,
+                witnesses=None
+                if holds is None
+                else (settings.topic(Topic.HAKUNA_DEAD_LETTERS), settings.topic(Topic.RESOLUTIONS)),
             ),
             group=group,
+            partitions=partitions,
             dead_letter_share_max=settings.dead_letter_share_max,
             drain_s_max=settings.drain_s,
         ),
-        _send_edges(kafka, group, Assignment.COOPERATIVE, client_id, clock, meter),
+        _send_edges(kafka, group, Assignment.COOPERATIVE, client_id, clock, meter, list(described)),
         handover,
         sender,
         OutboxIntake(destination.entry_types),
@@ -239,6 +244,7 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
                 resolution_partitions=resolutions,
             ),
             group=group,
+            partitions=partitions,
             dead_letter_share_max=settings.dead_letter_share_max,
             entries_max=settings.hako_keys_max,
             bytes_max=HAKO_BYTES_MAX,
@@ -247,7 +253,7 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
             drain_s_max=settings.drain_s,
         ),
         # Range: partition N of the three belongs to one worker, as the quota's shares and `hako.sent` have it.
-        _send_edges(kafka, group, Assignment.RANGE, client_id, clock, meter),
+        _send_edges(kafka, group, Assignment.RANGE, client_id, clock, meter, list(described)),
         handover,
         sender,
         Intake({settings.topic(topic): (table, _fields(topic, registry)) for topic, table in TABLES.items()}),
@@ -284,11 +290,13 @@ def _send_edges(
     client_id: str,
     clock: SystemClock,
     meter: PrometheusSendMeter,
+    topics: list[str],
 ) -> SendEdges:
     return SendEdges(
-        consumer=KafkaConsumer(kafka, group=group, assignment=assignment, client_id=client_id),
+        consumer=KafkaConsumer(kafka, group=group, assignment=assignment, client_id=client_id, resets=False),
         producer=KafkaProducer(kafka, client_id=client_id),
         reader=KafkaReader(kafka, group=group, client_id=client_id),
+        topics=KafkaTopics(KafkaAdmin(kafka, client_id=client_id), topics),
         clock=clock,
         meter=meter,
     )

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
-from processor.records import IgnoredReason, Outcome, Stage
+from processor.records import IgnoredReason, Outcome, Stage, TopicPartition
 from processor.verdicts import Answer, NoAnswer, RetryReason
 
 
@@ -114,6 +114,10 @@ class RecordMeter(Protocol):
 
     def lag(self, lags: Sequence[PartitionLag]) -> None:
         """All partitions of this worker; others are no longer its own."""
+
+    def began(self, causes: Mapping[tuple[TopicPartition, str], int], missed: Mapping[TopicPartition, int]) -> None:
+        """Partitions that were not read on from where their group stood, and what retention took of them, since the
+        last telling."""
 
     def flooded(self) -> None:
         """The flood guard has stopped the role, for good."""

@@ -25,6 +25,8 @@ class SendTopics:
     entries are neither."""
     resolution_partitions: int | None = None
     """None where there are as many as of the letters."""
+    witnesses: tuple[str, str] | None = None
+    """The topics of letters and of resolutions, from which lost holds are made anew; None where nothing is held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,8 @@ class SendSettings:
 
     topics: SendTopics
     group: str
+    partitions: int
+    """Of the first source, as it was at the start: the shares of the quota rest on it."""
     dead_letter_share_max: float = 0.5
     entries_max: int = 20_000
     """Entries taken and not finished. They are what a crash makes us read again, and what fills memory."""

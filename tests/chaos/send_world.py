@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -36,12 +36,17 @@ from tests.chaos.send_api import Script, ScriptedApi
 from tests.chaos.virtual_loop import VirtualLoop, VirtualSignal
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
-from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader
+from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader, FakeTopics
 
-TOPICS = SendTopics(
-    ("hakuna.outbox",), "hakuna.deliveries", "hakuna.dead-letters", "hakuna.holds", "hakuna.send-offsets"
-)
 RESOLUTIONS = "hakuna.dead-letter-resolutions"
+TOPICS = SendTopics(
+    ("hakuna.outbox",),
+    "hakuna.deliveries",
+    "hakuna.dead-letters",
+    "hakuna.holds",
+    "hakuna.send-offsets",
+    witnesses=("hakuna.dead-letters", RESOLUTIONS),
+)
 GROUP = "hakuna-processor.send"
 BASE_URL = "http://api.test"
 
@@ -86,6 +91,8 @@ class RecordingMeter:
         self.quota_wait_s = 0.0
         self.latencies_s: list[float] = []
         self.stopped_by_the_guard = False
+        self.causes: Counter[str] = Counter()
+        self.missed = 0
 
     def requests(self, destination: str, requests: Requests) -> None:
         for status, durations in requests.durations_s.items():
@@ -108,6 +115,10 @@ class RecordingMeter:
 
     def lag(self, lags: Sequence[PartitionLag]) -> None:
         self.lags = lags
+
+    def began(self, causes: Mapping[tuple[TopicPartition, str], int], missed: Mapping[TopicPartition, int]) -> None:
+        self.causes.update({cause: count for (_, cause), count in causes.items()})
+        self.missed += sum(missed.values())
 
     def flooded(self) -> None:
         self.stopped_by_the_guard = True
@@ -174,6 +185,8 @@ class Plan:
     dead_letter_share_max: float = 1.0
     done_within_s: float = 600.0
     turn_s: tuple[float, float] = (0.02, 0.3)
+    markers: float = 0.2
+    """The share of entries that a transaction's marker follows, which takes an offset."""
 
 
 def entry_id(number: int) -> str:
@@ -333,9 +346,10 @@ class World:
         random = Random(self.random.random())
         sender = Sender(settings, destination, endpoint, key, Holds(MemoryStore()), handover, self.clock, random, meter)
         edges = SendEdges(
-            consumer=FakeConsumer(self.broker, group=GROUP, client_id=name, eager=plan.eager),
+            consumer=FakeConsumer(self.broker, group=GROUP, client_id=name, eager=plan.eager, resets=False),
             producer=FakeProducer(self.broker, client_id=name, queue_max=40),
             reader=FakeReader(self.broker, client_id=name),
+            topics=FakeTopics(self.broker, [topic for topic in self.broker.config if topic != RESOLUTIONS]),
             clock=self.clock,
             meter=meter,
         )
@@ -348,6 +362,7 @@ class World:
             SendSettings(
                 topics=topics,
                 group=GROUP,
+                partitions=len(self.broker.partitions(topics.sources[0])),
                 dead_letter_share_max=plan.dead_letter_share_max,
                 entries_max=plan.entries_max,
                 poll_records_max=20,
@@ -414,7 +429,7 @@ class World:
             *(extra or []),
         ]
         self.broker.append(TOPICS.sources[0], partition, order_id.encode(), body, headers)
-        if self.random.random() < 0.2:  # a transaction's marker takes an offset
+        if self.random.random() < self.plan.markers:  # a transaction's marker takes an offset
             self.broker.take_over("somebody")
             self.broker.open_transaction("somebody", 60.0).touched.add(TopicPartition(TOPICS.sources[0], partition))
             self.broker.take_over("somebody")

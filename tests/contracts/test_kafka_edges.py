@@ -653,7 +653,7 @@ def test_a_member_knows_when_its_group_last_answered_it(cluster: Cluster, protoc
     cluster.create(topic)
     consumer, _, reading = joined(cluster, [topic], protocol=protocol)
     reading.until(lambda: consumer.answered_s() > 0)
-    assert consumer.session_s > heartbeat_s + 3.0, "long enough to be told in between"
+    assert consumer.session_s > heartbeat_s + 2.0, "long enough to be told in between"
     for _ in range(8):
         reading.for_s(1.0)
         assert 0 <= cluster.seconds() - consumer.answered_s() < heartbeat_s + 3.0

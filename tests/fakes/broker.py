@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from processor.edges.kafka.admin import Member
-from processor.interfaces import Committed
+from processor.interfaces import Committed, Seen
 from processor.records import Headers, Record, TopicPartition
 from tests.fakes.clock import FakeClock
 from tests.fakes.crash_points import CrashPoints, Point
@@ -174,10 +174,14 @@ class FakeBroker:
         self.chance = chance
         self.down = False  # nobody answers: polls bring nothing, calls raise BrokerOutage
         self.denied: set[str] = set()  # topics and groups that no client has a right to
+        self.read_only: set[str] = set()  # topics that take no record
         self.logs: dict[TopicPartition, Log] = {}
         self.config: dict[str, Mapping[str, str]] = {}
         self.groups: dict[str, Group] = {}
         self.transactional_ids: dict[str, TransactionalId] = {}
+        self.cluster_id = "cluster-1"
+        self._topics_made = 0
+        self.topic_ids: dict[str, str] = {}
 
     # ---- topics and what stands in them ------------------------------------------------------------------
 
@@ -185,9 +189,33 @@ class FakeBroker:
         for topic in topics:
             assert topic not in self.config, f"{topic} is there already"
             self.config[topic] = dict(config or {})
+            self._topics_made += 1
+            self.topic_ids[topic] = f"topic-{self._topics_made}"
             for partition in range(partitions):
                 where = TopicPartition(topic, partition)
                 self.logs[where] = Log(where)
+
+    def make_again(self, topic: str, partitions: int | None = None) -> None:
+        """Deleted, and made under the same name: another topic, and no group has offsets in it."""
+        old = [where for where in self.logs if where.topic == topic]
+        for where in old:
+            del self.logs[where]
+            for group in self.groups.values():
+                group.committed.pop(where, None)
+        config = self.config.pop(topic)
+        self.create(topic, partitions=len(old) if partitions is None else partitions, config=config)
+
+    def grow(self, topic: str, partitions: int) -> None:
+        for partition in range(len(self.partitions(topic)), partitions):
+            where = TopicPartition(topic, partition)
+            self.logs[where] = Log(where)
+
+    def seen(self, topics: Iterable[str]) -> Mapping[str, Seen]:
+        return {
+            topic: Seen(self.cluster_id, self.topic_ids[topic], len(self.partitions(topic)))
+            for topic in topics
+            if topic in self.config
+        }
 
     def partitions(self, topic: str) -> Sequence[TopicPartition]:
         return sorted(where for where in self.logs if where.topic == topic)

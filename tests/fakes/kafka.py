@@ -12,7 +12,7 @@ from typing import Any
 
 from processor.edges.kafka.producer import record_bytes
 from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, StateCorrupt, TransactionAborted
-from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Acknowledged, Committed, Polled, Rebalance
+from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Acknowledged, Committed, Polled, Rebalance, Seen
 from processor.records import Headers, Position, Record, TopicPartition
 from processor.topics import RECORD_BYTES_MAX
 from tests.fakes.broker import (
@@ -54,7 +54,9 @@ class _Fetcher:
             chance.shuffle(order)
         records: list[Record] = []
         for where in order:
-            if where in self.paused or where.topic in self._broker.denied:
+            if where in self.paused or where.topic in self._broker.denied or where not in self._broker.logs:
+                continue
+            if not self._broker.logs[where].start <= self.positions[where] <= self._broker.logs[where].high_watermark:
                 continue
             room = records_max - len(records)
             if chance is not None:
@@ -81,8 +83,11 @@ class FakeConsumer:
         client_id: str,
         eager: bool = True,
         poll_interval_s_max: float = POLL_INTERVAL_S_MAX,
+        resets: bool = True,
     ) -> None:
         self._broker = broker
+        self._resets = resets
+        self._astray: set[TopicPartition] = set()
         self.group_name = group
         self.client_id = client_id
         self._eager = eager
@@ -112,13 +117,25 @@ class FakeConsumer:
             return Polled([], dict(self._fetcher.at_end))
         self._broker.overdue()
         self._take_part()
+        self._find_way()
         records = self._fetcher.fetch(records_max)
         if not records:
             self._broker.clock.advance(timeout_s)
         if self._member is not None:
             self._member.seen_s = self._answered_s = self._broker.clock.monotonic_s()
         self._struck("consumer.poll", done=True)
-        return Polled(records, dict(self._fetcher.at_end))
+        return Polled(records, dict(self._fetcher.at_end), frozenset(self._astray))
+
+    def _find_way(self) -> None:
+        """Positions that are not in their logs: reset to the beginning, or told."""
+        for where, position in list(self._fetcher.positions.items()):
+            log = self._broker.logs.get(where)
+            if log is None or where in self._fetcher.paused or log.start <= position <= log.high_watermark:
+                continue
+            if self._resets:
+                self._fetcher.start(where, log.start)
+            else:
+                self._astray.add(where)
 
     # ---- moving ------------------------------------------------------------------------------------------
 
@@ -173,6 +190,7 @@ class FakeConsumer:
         member.owned -= partitions
         for where in partitions:
             self._fetcher.stop(where)
+        self._astray -= partitions
 
     def _assign(self, raised: list[BaseException], member: GroupMember, partitions: set[TopicPartition]) -> None:
         assert self._listener is not None
@@ -183,8 +201,9 @@ class FakeConsumer:
         known = self._broker.group(self.group_name).committed
         for where in partitions:
             committed = known.get(where, Committed(None, "")).next_offset
-            start = starts.get(where, self._broker.logs[where].start if committed is None else committed)
-            self._fetcher.start(where, max(start, self._broker.logs[where].start))
+            log = self._broker.logs[where]
+            start = log.start if committed is None else max(committed, log.start)
+            self._fetcher.start(where, starts.get(where, start if self._resets else log.high_watermark))
         self._fetcher.paused |= self._pausing & partitions
 
     def _told(self, raised: list[BaseException], call: Callable[[], Any]) -> Any:
@@ -212,6 +231,7 @@ class FakeConsumer:
         for topic, partition, offset in positions:
             where = TopicPartition(topic, partition)
             assert where in self._fetcher.positions, f"seek in {topic}/{partition}, which is not ours"
+            self._astray.discard(where)
             self._fetcher.start(where, offset)
 
     # ---- offsets -----------------------------------------------------------------------------------------
@@ -273,6 +293,28 @@ class FakeConsumer:
         error = self._broker.struck(self.client_id, call, done=done)
         if error is not None:
             raise error
+
+
+class FakeTopics:
+    """What stands under the names of some topics."""
+
+    def __init__(self, broker: FakeBroker, topics: Sequence[str]) -> None:
+        self._broker = broker
+        self._topics = topics
+        self._latest: Mapping[str, Seen] = {}
+
+    def seen(self, topics: Sequence[str]) -> Mapping[str, Seen]:
+        if self._broker.down:
+            raise BrokerOutage("no broker answers")
+        return self._broker.seen(topics)
+
+    def latest(self) -> Mapping[str, Seen]:
+        if not self._broker.down and (now := self._broker.seen(self._topics)) != self._latest:
+            self._latest = now
+        return self._latest
+
+    def bytes_max(self, topic: str) -> int | None:
+        return int(self._broker.config[topic].get("max.message.bytes", 1_048_588))
 
 
 class FakeReader:
@@ -406,7 +448,7 @@ class FakeProducer:
             if isinstance(refused, Crash):
                 raise refused
             log = self._broker.logs.get(sent.where)
-            if refused is None and (log is None or sent.where.topic in self._broker.denied):
+            if refused is None and (log is None or sent.where.topic in self._broker.denied | self._broker.read_only):
                 refused = BrokerOutage(f"{sent.where.topic} is not there or not allowed")
             if refused is None and record_bytes(sent.key, sent.value, sent.headers) > self.record_bytes_max:
                 refused = BrokerOutage("MSG_SIZE_TOO_LARGE")

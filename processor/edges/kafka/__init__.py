@@ -14,5 +14,6 @@ groups.py        who is in a group
 predecessors.py  workers that are gone and may have left a transaction open
 properties.py    which of its settings librdkafka takes
 rights.py        what this user is allowed
+sightings.py     which topics stand under our names, for a role that goes on whatever happens to them
 topology.py      partition counts and topic identities, watched while running
 """

@@ -194,6 +194,13 @@ class KafkaAdmin:
         answer = self._admin.incremental_alter_configs([resource], request_timeout=ANSWER_S_MAX)[resource]
         self._answer(answer, f"change the settings of {topic} (AlterConfigs)")
 
+    def cluster_id(self) -> str:
+        """The cluster's own ID, which none that its records were copied to has. Raises `BrokerOutage`."""
+        try:
+            return str(self._admin.list_topics(timeout=ANSWER_S_MAX).cluster_id)
+        except KafkaException as refused:
+            raise self._outage(refused) from refused
+
     def broker_setting(self, name: str) -> str | None:
         """What the brokers run with; None where they do not say, or not to us."""
         try:

@@ -125,14 +125,15 @@ class KafkaConsumer:
         log: Log | None = None,
         resets: bool = True,
     ) -> None:
-        """`resets` False: a position that is not in the log is told (`Polled.astray`), and not moved to the beginning
-        of whatever log there is."""
+        """`resets` False: a partition begins where `assigned` or `seek` says, and a position that is not in the log is
+        told (`Polled.astray`), not moved to the beginning of whatever log there is."""
         log = log or structlog.get_logger()
         self._group = group
         self._log = log
         self._complaints = Complaints(log)
         incremental_protocol = settings.get("group.protocol") == "consumer"
         self._incremental_protocol = incremental_protocol
+        self._resets = resets
         self._incremental = incremental_protocol or assignment is Assignment.COOPERATIVE
         config = merged(
             {**CONSUMER_DEFAULTS, **({} if incremental_protocol else CLASSIC_DEFAULTS)},
@@ -263,6 +264,8 @@ class KafkaConsumer:
             start = starts.get(TopicPartition(part.topic, part.partition))
             if start is not None:
                 part.offset = start
+            elif not self._resets:  # it begins where `seek` says, and until then nowhere that may be gone
+                part.offset = ck.OFFSET_END
         if self._incremental:
             self._told(lambda: self._consumer.incremental_assign(parts))
         else:

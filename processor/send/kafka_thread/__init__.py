@@ -5,6 +5,8 @@ assignments.py   the partitions that are ours
 takeover.py      from assigned to open: the committed map, the holds
 catch_up.py      Hako's: what is there is read before anything is sent
 intake.py        from an outbox record to an entry, or why not
+beginnings.py    from where a partition is read on, by what is on record and what stands in the cluster
+witness.py       holds made anew from the open letters, where their topic was lost
 offsets.py       which offsets are finished, and the note in the commit that survives a restart
 effects.py       what an ending leaves on Kafka before its offset is finished
 written.py       the form of those records

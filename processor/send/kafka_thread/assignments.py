@@ -15,7 +15,8 @@ from typing import Generic
 from processor.interfaces import Committed
 from processor.records import Record, TopicPartition
 from processor.send.destination import EntryT
-from processor.send.kafka_thread.offsets import OffsetMap, Range
+from processor.send.kafka_thread.beginnings import Beginning, Book, Log
+from processor.send.kafka_thread.offsets import SILENT, OffsetMap
 from processor.send.pending import Pending
 
 
@@ -27,15 +28,14 @@ class Phase(Enum):
     OPEN = "open"
 
 
-class Mapped:
-    """A map of finished offsets on its way to its topic, and the offset that may be committed with it.
-    Mutable:
-    `durable` once it is there."""
+class Booked:
+    """The book of a partition on its way to its topic, and what may be committed with it. Mutable: `durable` once it is
+    there."""
 
-    __slots__ = ("durable", "next_offset", "value")
+    __slots__ = ("committed", "durable", "value")
 
-    def __init__(self, next_offset: int, value: bytes) -> None:
-        self.next_offset = next_offset
+    def __init__(self, committed: Committed, value: bytes) -> None:
+        self.committed = committed
         self.value = value
         self.durable = False
 
@@ -43,26 +43,33 @@ class Mapped:
 class Assignment(Generic[EntryT]):
     """One assignment of one partition.
 
-    `end` is where its source ended when it was assigned, once that is known; `committed` is the last commit as the
-    broker has it; `claim` is how many of its slots of the quota count as in use, until that is settled
-    (`commits.py`); `dirty` says that something has changed since the last commit; `mapped` is a map of finished
-    offsets that outgrew it; `entries` and `bytes` are taken and unfinished, `done` counts the finished.
+    `log` is its source as it was when it was assigned, once that is known; `committed` is the last commit as the
+    broker has it, `note` what that said, `book` what stands in the topic of books where that was looked at; `began` is
+    what came of them. `past` is the place of the topic that remembers, and what is committed says so once `unwritten`
+    records of it are there. `claim` is how many of its slots of the quota count as in use, until that is settled
+    (`commits.py`); `dirty` says that something has changed since the last commit; `booked` is the book under way;
+    `entries` and `bytes` are taken and unfinished, `done` counts the finished.
     """
 
     __slots__ = (
         "assigned_s",
+        "began",
+        "book",
+        "booked",
         "bytes",
         "claim",
         "committed",
         "dirty",
         "done",
-        "end",
         "entries",
         "epoch",
-        "finished_before",
-        "mapped",
+        "log",
+        "note",
         "offsets",
+        "past",
         "phase",
+        "remembered",
+        "unwritten",
         "where",
     )
 
@@ -71,13 +78,18 @@ class Assignment(Generic[EntryT]):
         self.epoch = epoch
         self.assigned_s = assigned_s
         self.phase = Phase.ASSIGNED
-        self.end: int | None = None
+        self.log: Log | None = None
         self.committed = Committed(None, "")
-        self.finished_before: list[Range] = []
+        self.note = SILENT
+        self.book: Book | None = None
+        self.began = Beginning(0, [])
+        self.past: str | None = None
+        self.remembered = False
+        self.unwritten = 0
         self.offsets: OffsetMap[Pending[EntryT] | Record] = OffsetMap(None, ())
         self.claim: int | None = None
         self.dirty = False
-        self.mapped: Mapped | None = None
+        self.booked: Booked | None = None
         self.entries = 0
         self.bytes = 0
         self.done = 0
@@ -86,6 +98,11 @@ class Assignment(Generic[EntryT]):
         self.entries += 1
         self.bytes += size
         self.dirty = True
+
+    @property
+    def place(self) -> str:
+        """The name of its log, which no other log has; empty while it is not known."""
+        return "" if self.log is None else self.log.place
 
     def finish(self, offset: int, size: int) -> None:
         """The effect of this record is durable."""

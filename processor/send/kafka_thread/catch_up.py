@@ -78,9 +78,9 @@ class CatchUp(Generic[EntryT]):
 
     def remaining(self, assignment: Assignment[EntryT]) -> int:
         """Records to be read of it before it is through, about."""
-        if assignment.epoch not in self._reading or assignment.end is None:
+        if assignment.epoch not in self._reading or assignment.log is None:
             return 0
-        return max(assignment.end - (_position(assignment) or 0), 0)
+        return max(assignment.log.end - (_position(assignment) or 0), 0)
 
     def __len__(self) -> int:
         """Partitions that are not through."""
@@ -89,8 +89,8 @@ class CatchUp(Generic[EntryT]):
     def _is_through(self, assignment: Assignment[EntryT], at_end: Collection[TopicPartition]) -> bool:
         if assignment.phase is not Phase.OPEN:
             return False
-        assert assignment.end is not None, "opened without having asked for its end"
-        return (_position(assignment) or 0) >= assignment.end or assignment.where in at_end
+        assert assignment.log is not None, "opened without having asked for its end"
+        return (_position(assignment) or 0) >= assignment.log.end or assignment.where in at_end
 
     def _gives_up(self, assignment: Assignment[EntryT], braked: Collection[TopicPartition], now_s: float) -> str | None:
         assert self._s_max is not None, "reading without a limit"

@@ -8,6 +8,10 @@ The mark must be true whenever somebody reads it. So the new owner overwrites it
 it crashed after that, all slots would count as in use. And since nobody sends before a first commit, a
 partition that has none was never sent from, and all its slots are free.
 
+Where a book is kept (`beginnings.py`), what is committed stands in it first: written, acknowledged, then committed. So
+whoever finds the group's offsets gone finds no less there. A partition that leaves does not wait for it longer than
+`BOOK_FLUSH_S`: the commit counts.
+
 Owned by the Kafka thread; no state of its own.
 """
 
@@ -23,15 +27,16 @@ from processor.interfaces import Committed, Consumer
 from processor.records import TopicPartition
 from processor.send.destination import EntryT
 from processor.send.handover import Handover, Paced
-from processor.send.kafka_thread.assignments import Assignment, Mapped, Phase
+from processor.send.kafka_thread.assignments import Assignment, Booked, Phase
+from processor.send.kafka_thread.beginnings import encode_book
 from processor.send.kafka_thread.effects import Effects
-from processor.send.kafka_thread.offsets import Note, Range, encode_ranges, write_note
+from processor.send.kafka_thread.offsets import Note, Range, read_note, write_note
 from processor.send.settings import SendTopics
 
 log = structlog.get_logger(__name__)
 
-MAP_FLUSH_S: Final = 1.0
-"""What a partition that leaves may wait for its map to be acknowledged."""
+BOOK_FLUSH_S: Final = 1.0
+"""What a partition that leaves may wait for its book to be acknowledged."""
 
 
 class Commits(Generic[EntryT]):
@@ -61,7 +66,8 @@ class Commits(Generic[EntryT]):
         """Those that have something new to say. Returns why it was refused."""
         offsets = {}
         for assignment in assignments:
-            if assignment.phase is Phase.OPEN and (assignment.dirty or assignment.claim is not None):
+            changed = assignment.dirty or assignment.claim is not None or assignment.booked is not None
+            if changed and assignment.phase is Phase.OPEN:
                 committed = self._regular(assignment)
                 if committed is not None and committed != assignment.committed:
                     offsets[assignment] = committed
@@ -76,13 +82,19 @@ class Commits(Generic[EntryT]):
     def leave(self, assignments: Iterable[Assignment[EntryT]], used: Mapping[int, int | None]) -> None:
         """The last commit of those that go to another worker; `used` by epoch, None where a bucket was never
         opened."""
-        offsets = {}
+        offsets: dict[Assignment[EntryT], Committed] = {}
         for assignment in assignments:
             if assignment.phase is Phase.OPEN:  # else the last owner's note stands
                 left = used.get(assignment.epoch)
-                committed = self._leaving(assignment, assignment.claim if left is None else left)
-                if committed is not None:
-                    offsets[assignment] = committed
+                leaving = self._now(assignment, assignment.claim if left is None else left)
+                if leaving is not None:
+                    offsets[assignment] = leaving
+        if self._topics.offsets is not None:
+            for assignment, leaving in offsets.items():
+                self._book(assignment, leaving)
+            if offsets:
+                self._effects.flush(BOOK_FLUSH_S)
+            offsets = {one: leaving for one, leaving in offsets.items() if not _rests_on_its_book(one, leaving)}
         self._commit(offsets)
 
     def _commit(self, offsets: Mapping[Assignment[EntryT], Committed]) -> str | None:
@@ -102,38 +114,39 @@ class Commits(Generic[EntryT]):
         return None
 
     def _regular(self, assignment: Assignment[EntryT]) -> Committed | None:
-        """What may be committed of it now; a map that outgrows it goes to its topic first, and is committed
-        later."""
-        next_offset = assignment.offsets.next_offset
-        if next_offset is None:
-            return None
-        mapped = assignment.mapped
-        if mapped is not None:
-            if not mapped.durable:
+        """What may be committed of it now; where a book is kept, what has been written there."""
+        booked = assignment.booked
+        if booked is not None:
+            if not booked.durable:
                 return None
-            assignment.mapped = None
-            return Committed(mapped.next_offset, _in_topic(None))
-        finished = self._finished(assignment)
-        note = write_note(Note(None, finished))
-        if note is not None:
-            assignment.dirty = False
-            return Committed(next_offset, note)
-        assignment.mapped = Mapped(next_offset, encode_ranges(finished))
-        self._effects.map(assignment, assignment.mapped.value)
+            assignment.booked = None
+            return booked.committed
+        now = self._now(assignment, None)
+        if now is None:
+            return None
+        assignment.dirty = False
+        if self._topics.offsets is None:
+            return now
+        self._book(assignment, now)
         return None
 
-    def _leaving(self, assignment: Assignment[EntryT], left: int | None) -> Committed | None:
+    def _now(self, assignment: Assignment[EntryT], left: int | None) -> Committed | None:
         next_offset = assignment.offsets.next_offset
         if next_offset is None:
             return None
-        finished = self._finished(assignment)
-        note = write_note(Note(left, finished))
-        if note is not None:
-            return Committed(next_offset, note)
-        mapped = assignment.mapped = Mapped(next_offset, encode_ranges(finished))
-        self._effects.map(assignment, mapped.value)
-        self._effects.flush(MAP_FLUSH_S)
-        return Committed(next_offset, _in_topic(left)) if mapped.durable else None
+        past = assignment.note.past if assignment.unwritten else assignment.past
+        note = write_note(Note(left, self._finished(assignment), assignment.place, past))
+        if note is None:
+            note = write_note(Note(left, None, assignment.place, past))
+            assert note is not None, "a note without ranges is short"
+        return Committed(next_offset, note)
+
+    def _book(self, assignment: Assignment[EntryT], committed: Committed) -> None:
+        assert committed.next_offset is not None
+        past = assignment.note.past if assignment.unwritten else assignment.past
+        value = encode_book(assignment.place, past, committed.next_offset, self._finished(assignment))
+        assignment.booked = Booked(committed, value)
+        self._effects.book(assignment, value)
 
     def _finished(self, assignment: Assignment[EntryT]) -> list[Range]:
         """What is finished beyond the offset, where it has to be told: a destination that knows what it has sent of
@@ -146,7 +159,8 @@ class Commits(Generic[EntryT]):
         self._handover.give(Paced(assignment.epoch, assignment.where.partition, used, assignment.assigned_s))
 
 
-def _in_topic(left: int | None) -> str:
-    note = write_note(Note(left, None))
-    assert note is not None
-    return note
+def _rests_on_its_book(assignment: Assignment[EntryT], committed: Committed) -> bool:
+    """Whether this commit points at a book that is not there."""
+    note = read_note(committed.metadata)
+    booked = assignment.booked
+    return note is not None and note.finished is None and (booked is None or not booked.durable)

@@ -29,6 +29,7 @@ import structlog
 from processor.errors import BadRecord
 from processor.interfaces import Clock, Producer
 from processor.letters.flood import FloodGuard
+from processor.letters.holds import Hold, encode_hold
 from processor.records import IgnoredReason, Outcome, Position, Reason, Record, Stage, TopicPartition
 from processor.send.destination import EntryT
 from processor.send.kafka_thread import written
@@ -73,8 +74,14 @@ class Finishing(msgspec.Struct, gc=False):
     letter: OpenLetter | None = None
 
 
+class Anew(msgspec.Struct, gc=False):
+    """A hold that is written once more, of an assignment that waits for it to be there."""
+
+    epoch: int
+
+
 class Effects(Generic[EntryT]):
-    """Mutable. `_writes` is what is to be produced, in order, each with what it finishes (a map of finished offsets:
+    """Mutable. `_writes` is what is to be produced, in order, each with what it finishes (a book, a resolution:
     nothing); `_unheld` has by order ID what waits for that order's hold; `_letters` has by lane the letters that a
     newer accepted entry supersedes, as far as they were written since the start (a replay finds out about older
     ones by itself); `_records`, `_replayed` and `_dead_letters` count since the last telling; `flooded` is for good;
@@ -95,7 +102,7 @@ class Effects(Generic[EntryT]):
         self._clock = clock
         self._assignments = assignments
         self._guard = FloodGuard(settings.dead_letter_share_max)
-        self._writes: deque[tuple[Write, Finishing | None]] = deque()
+        self._writes: deque[tuple[Write, Finishing | Anew | None]] = deque()
         self._unheld: dict[str, list[Finishing]] = {}
         self._letters: dict[str, list[OpenLetter]] = {}
         self._not_before_s = 0.0
@@ -104,6 +111,8 @@ class Effects(Generic[EntryT]):
         self._ignored: Counter[tuple[str, IgnoredReason]] = Counter()
         self._replayed: Counter[tuple[str, Outcome]] = Counter()
         self.flooded = False
+        self.booked = False
+        """Whether a book has become durable since somebody looked: its commit may follow at once."""
         self.trouble: str | None = None
         self.finished = 0
         """Records finished since the start; a watch sees progress by it."""
@@ -129,7 +138,7 @@ class Effects(Generic[EntryT]):
                 finishing = _finishing(pending, Outcome.DELIVERED, None)
                 if self._letters:
                     self._supersede(pending, ended.at_ms)
-                self._write(self._intake.receipt(ended, delivered, topics.receipts), finishing)
+                self._write(self._receipt(ended, delivered), finishing)
             case Superseded():
                 self._finish(_finishing(pending, Outcome.SUPERSEDED, None))
             case Ignored(reason):
@@ -154,6 +163,11 @@ class Effects(Generic[EntryT]):
             case _:
                 assert_never(ended.ending)
 
+    def _receipt(self, ended: Ended[EntryT], delivered: Delivered) -> Write:
+        assignment = self._assignments.of(ended.pending.epoch)
+        place = "" if assignment is None else assignment.place
+        return self._intake.receipt(ended, delivered, self._topics.receipts, place)
+
     def unreadable(self, record: Record, bad: BadRecord, epoch: int, size: int) -> None:
         """A record that is no entry. It holds no order: which one would be a guess."""
         if self._floods():
@@ -163,11 +177,20 @@ class Effects(Generic[EntryT]):
         at_ms = self._clock.now_ms()
         self._write(written.unreadable_letter(record, bad, at_ms, self._topics.dead_letters, self._group), finishing)
 
-    def map(self, assignment: Assignment[EntryT], value: bytes) -> None:
-        """A map of finished offsets that outgrew its commit."""
-        assert self._topics.offsets is not None, "a map where none is kept"
+    def book(self, assignment: Assignment[EntryT], value: bytes) -> None:
+        """What is to be committed of it."""
+        assert self._topics.offsets is not None, "a book where none is kept"
         partition = assignment.where.partition
         self._writes.append((Write(self._topics.offsets, partition, b"%d" % partition, value, [], 0), None))
+
+    def hold_anew(self, assignment: Assignment[EntryT], holds: list[Hold]) -> None:
+        """Holds whose topic was lost: what is committed speaks of the new one once they are there."""
+        assert self._topics.holds is not None, "a hold where nothing is held"
+        assignment.unwritten += len(holds)
+        for hold in holds:
+            key = hold.order_id.encode()
+            write = Write(self._topics.holds, assignment.where.partition, key, encode_hold(hold), [], 0)
+            self._writes.append((write, Anew(assignment.epoch)))
 
     # ---- an open letter, and the newer entry that makes it needless -----------------------------------------
 
@@ -262,10 +285,18 @@ class Effects(Generic[EntryT]):
         self.produce()
         return self._producer.flush(timeout_s) == 0 and not self._writes
 
-    def _acknowledged(self, write: Write, finishing: Finishing | None, error: str | None, offset: int) -> None:
-        if finishing is None:
+    def _acknowledged(self, write: Write, finishing: Finishing | Anew | None, error: str | None, offset: int) -> None:
+        if isinstance(finishing, Anew):
+            assignment = self._assignments.of(finishing.epoch)
+            if error is not None:
+                self._refused(write, error)
+                self._writes.append((write, finishing))
+            elif assignment is not None:
+                assignment.unwritten -= 1
+                assignment.dirty = True
+        elif finishing is None:
             if write.topic == self._topics.offsets:
-                self._map_answered(write, error)
+                self._book_answered(write, error)
             elif error is not None:  # nothing is lost: the next replay finds out by itself, and marks it
                 log.warning("a letter could not be marked superseded", letter=write.key, error=error)
         elif error is not None:
@@ -293,15 +324,17 @@ class Effects(Generic[EntryT]):
         self._not_before_s = now_s + RETRY_S
         self.trouble = f"{write.topic} cannot be written: {error}"
 
-    def _map_answered(self, write: Write, error: str | None) -> None:
+    def _book_answered(self, write: Write, error: str | None) -> None:
         assignment = self._assignments.at(TopicPartition(self._topics.sources[0], write.partition))
-        if assignment is None or assignment.mapped is None or assignment.mapped.value is not write.value:
+        if assignment is None or assignment.booked is None or assignment.booked.value is not write.value:
             return  # of an assignment that is over
         if error is None:
-            assignment.mapped.durable = True
+            assignment.booked.durable = True
+            self.booked = True
         else:
             self._refused(write, error)
-            assignment.mapped = None
+            assignment.booked = None
+            assignment.dirty = True
 
     def _finish(self, finishing: Finishing) -> None:
         assignment = self._assignments.of(finishing.epoch)

@@ -94,8 +94,8 @@ class Intake(Protocol[EntryT]):
     def foreign(self, entry: EntryT) -> str | None:
         """Why this destination cannot be sent this entry, ever: a setting was changed. None where it can."""
 
-    def receipt(self, ended: Ended[EntryT], delivered: Delivered, topic: str) -> Write:
-        """What an accepted entry leaves."""
+    def receipt(self, ended: Ended[EntryT], delivered: Delivered, topic: str, place: str) -> Write:
+        """What an accepted entry leaves; `place` names the log that it came from."""
 
     def mark(self, record: Record, entry: EntryT | None) -> tuple[str, Any] | None:
         """Of a refused record: its lane, and how new it is there. `entry` None: it is unreadable. None where no other
@@ -145,7 +145,7 @@ class OutboxIntake:
             "(the old HAKUNA_API) first"
         )
 
-    def receipt(self, ended: Ended[OutboxEntry], delivered: Delivered, topic: str) -> Write:
+    def receipt(self, ended: Ended[OutboxEntry], delivered: Delivered, topic: str, place: str) -> Write:
         return written.receipt(ended, delivered, topic)
 
     def mark(self, record: Record, entry: OutboxEntry | None) -> tuple[str, None] | None:

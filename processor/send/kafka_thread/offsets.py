@@ -5,7 +5,7 @@
     kept                102–104     105–106     finished beyond it, as half-open ranges
 
 Committing an offset says that all before it are finished; what is finished beyond is kept as ranges in the
-commit's metadata, or in the compacted topic `hakuna.send-offsets` where they outgrow it (`note.py`), and
+commit's metadata, and in the compacted topic `hakuna.send-offsets` (`beginnings.py`), and
 skipped by whoever reads the partition next. So one order that is stuck for a day does not make a day's
 entries go out twice.
 
@@ -16,17 +16,20 @@ Memory: the unfinished offsets, which the role bounds; never the finished ones.
 
 The note: what a worker leaves for the next one in the metadata of a committed offset.
 
-    v1 used=17 done=eJxjYGBgYGRgYAQAAA8ABA          used: slots of the quota, left at a clean revoke alone
-    (`pace.py`) v1 done=topic                                    done: finished ranges beyond the offset
-    (`offsets.py`), here or, where
-                                                     they outgrow the metadata, in the topic
-                                                     `hakuna.send-offsets`
+    v2 in=CLUSTER/TOPIC past=CLUSTER/TOPIC used=17 done=eJxjYGBgYGRgYAQAAA8ABA
+    v2 in=CLUSTER/TOPIC done=topic
 
-The topic is compacted: key the partition's number, in the same partition; its newest record is the map. It is
-acknowledged before the commit that points at it. A map that is newer than the commit (a crash between the
+    in      the place, by IDs, of the log that the offset and the ranges count in
+    past    that of the topic that remembers (the holds), as the holds were known from it
+    used    slots of the quota, left at a clean revoke alone (`pace.py`)
+    done    finished ranges beyond the offset, here or, where they outgrow the metadata, in the topic
+            `hakuna.send-offsets`
+
+The topic is compacted: key the partition's number, in the same partition; its newest record is the book of the
+partition. It is acknowledged before the commit. A book that is newer than the commit (a crash between the
 two) is as good: what is finished stays finished, and what it says of offsets before the committed one no
-longer matters. No commit that does not say `topic` makes anybody read it, so an operator who moves the
-group's offsets back sends again.
+longer matters. While there is a commit that does not say `topic` nobody reads it, so an operator who moves the
+group's offsets back sends again. Where nothing is committed it is what goes on (`beginnings.py`).
 
 A note that cannot be read (another tool's, a later version's) says nothing: entries may then go out twice,
 and the quota's slots count as used. Both are safe.
@@ -189,15 +192,20 @@ def _wholes(data: bytes) -> list[int] | None:
 METADATA_CHARS_MAX: Final = 4000
 """Brokers refuse a commit with more than 4,096 bytes (`offset.metadata.max.bytes`)."""
 
-_VERSION: Final = "v1"
+_VERSION: Final = "v2"
+_BEFORE: Final = "v1"
+"""Without places: what an older version left."""
 _IN_TOPIC: Final = "topic"
 
 
 class Note(NamedTuple):
-    """`used` is None where nothing was left; `finished` is None where the map is in the topic."""
+    """`used` is None where nothing was left; `finished` is None where the map is in the topic; `place` and `past` are
+    None where it does not say them."""
 
     used: int | None
     finished: list[Range] | None
+    place: str | None = None
+    past: str | None = None
 
 
 SILENT: Final = Note(None, [])
@@ -206,6 +214,10 @@ SILENT: Final = Note(None, [])
 def write_note(note: Note) -> str | None:
     """The metadata string; None where the ranges do not fit into it."""
     words = [_VERSION]
+    if note.place is not None:
+        words.append(f"in={note.place}")
+    if note.past is not None:
+        words.append(f"past={note.past}")
     if note.used is not None:
         words.append(f"used={note.used}")
     if note.finished is None:
@@ -221,14 +233,20 @@ def read_note(metadata: str) -> Note | None:
     if not metadata:
         return SILENT
     version, *words = metadata.split(" ")
-    if version != _VERSION:
+    if version not in (_VERSION, _BEFORE):
         return None
     used: int | None = None
+    place: str | None = None
+    past: str | None = None
     finished: list[Range] | None = []
     for word in words:
         name, _, value = word.partition("=")
         if name == "used" and value.isascii() and value.isdigit() and len(value) < 10:
             used = int(value)
+        elif name == "in" and "/" in value:
+            place = value
+        elif name == "past" and "/" in value:
+            past = value
         elif name == "done" and value == _IN_TOPIC:
             finished = None
         elif name == "done":
@@ -240,4 +258,4 @@ def read_note(metadata: str) -> Note | None:
                 return None
         else:
             return None
-    return Note(used, finished)
+    return Note(used, finished, place, past)

@@ -26,14 +26,15 @@ awaited for each receipt (a round trip an entry).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol
 
 import structlog
 
-from processor.errors import BadRecord, BrokerOutage, RegistryOutage, Unusable
-from processor.interfaces import Clock, Consumer, Producer, Reader
+from processor.errors import BadRecord, BrokerOutage, Fatal, RegistryOutage, StateCorrupt, Unusable
+from processor.interfaces import Clock, Consumer, Producer, Reader, Seen, Topics
 from processor.moments import meant_ms
 from processor.records import Position, Record, TopicPartition
 from processor.send.destination import EntryT
@@ -86,6 +87,7 @@ class SendEdges:
     consumer: Consumer
     producer: Producer
     reader: Reader
+    topics: Topics
     clock: Clock
     meter: RecordMeter
 
@@ -102,6 +104,10 @@ class PartitionStatus:
     lag: int
     blocked_by: str | None
     blocked_since: int | None
+    began: tuple[str, ...] = ()
+    """Why it was not read on from where its group stood (`beginnings.py`); empty where it was."""
+    missed: int = 0
+    """Records that retention took before they were taken."""
 
 
 class SendRole(Generic[EntryT]):
@@ -110,7 +116,7 @@ class SendRole(Generic[EntryT]):
 
     Mutable. `_released` is what the loop said of withdrawn epochs; `_braked` are paused for being full;
     `_halted` says that nothing is taken any more; `_busy` that the last turn found something to do;
-    `_trouble` is what the group did not answer,
+    `_trouble` is what the group did not answer, `_waiting` why partitions are not taken over now,
     `_registry` what the schema registry did not.
     """
 
@@ -130,13 +136,14 @@ class SendRole(Generic[EntryT]):
         self._consumer = edges.consumer
         self._producer = edges.producer
         self._reader = edges.reader
+        self._topics = edges.topics
         self._clock = edges.clock
         self._meter = edges.meter
         self._handover = handover
         self._loop = loop
         topics = settings.topics
         self._assignments: Assignments[EntryT] = Assignments()
-        self._takeover = Takeover(edges.consumer, edges.reader, past, topics.offsets, handover)
+        self._takeover = Takeover(edges.consumer, edges.reader, edges.topics, past, settings, handover)
         self._catch_up: CatchUp[EntryT] = CatchUp(settings.catch_up_s_max)
         self._effects = Effects(settings, edges.producer, edges.clock, self._assignments, intake)
         self._commits = Commits(edges.consumer, self._effects, handover, topics)
@@ -146,10 +153,16 @@ class SendRole(Generic[EntryT]):
         self._braked: set[TopicPartition] = set()
         self._released: dict[int, int | None] = {}
         self._take_over_at_s = 0.0
+        self._starts: dict[TopicPartition, int] = {}
+        self._seen: Mapping[str, Seen] = {}
+        self._grown: str | None = None
+        self._beginnings: Counter[tuple[TopicPartition, str]] = Counter()
+        self._missed: Counter[TopicPartition] = Counter()
         self._commit_at_s = 0.0
         self._claim_at_s = 0.0
         self._observe_at_s = 0.0
         self._trouble: str | None = None
+        self._waiting: str | None = None
         self._registry: str | None = None
         self._unready: tuple[str, ...] = ("no assignment yet",)
         self._work: Mapping[int, Work] = {}
@@ -170,6 +183,7 @@ class SendRole(Generic[EntryT]):
         polled = self._consumer.poll(records_max, timeout_s)
         now_s = self._clock.monotonic_s()
         self._handover.renew(self._consumer.answered_s() + self._consumer.session_s, self._clock)
+        self._lose_way(polled.astray)
         at_end = polled.at_end if self._take(polled.records) else {}
         self._reached(at_end)
         self._busy = self._settle() or bool(polled.records)
@@ -179,12 +193,18 @@ class SendRole(Generic[EntryT]):
         self._read_on(now_s, at_end)
         if self._handover.undelivered >= UNDELIVERED_MAX:
             self._handover.wait(WAIT_S)
-        if now_s >= self._commit_at_s or (now_s >= self._claim_at_s and self._commits.claims(self._assignments)):
+        if (
+            self._effects.booked
+            or now_s >= self._commit_at_s
+            or (now_s >= self._claim_at_s and self._commits.claims(self._assignments))
+        ):
+            self._effects.booked = False
             self._trouble = self._commits.commit(self._assignments)
             self._commit_at_s = now_s + self._settings.commit_s
             self._claim_at_s = now_s + (0.0 if self._trouble is None else RETRY_S)
         if now_s >= self._observe_at_s:
             self._observe_at_s = now_s + OBSERVE_S
+            self._look_at_topics()
             self._observe()
 
     def stop(self) -> None:
@@ -287,15 +307,35 @@ class SendRole(Generic[EntryT]):
         if now_s < self._take_over_at_s:
             return
         try:
-            opened = self._takeover.step()
+            for assignment in self._takeover.step():
+                self._opened(assignment)
+            if self._starts:
+                self._consumer.seek(Position(*where, offset) for where, offset in self._starts.items())
         except BrokerOutage as outage:
-            self._trouble = str(outage)
+            self._waiting = str(outage)
             self._take_over_at_s = now_s + RETRY_S
             return
-        for assignment in opened:
-            self._commits.opened(assignment)
-        if opened and not self._halted:
-            self._consumer.resume([assignment.where for assignment in opened])
+        except StateCorrupt as lost:
+            log.warning("a topic of ours is not what it was: all partitions are taken over anew", why=str(lost))
+            self._take_over_anew(list(self._assignments))
+            return
+        self._waiting = self._takeover.unequal
+        if self._waiting is not None:
+            self._take_over_at_s = now_s + RETRY_S
+        if self._starts and not self._halted:
+            self._consumer.resume(list(self._starts))
+        self._starts = {}
+
+    def _opened(self, assignment: Assignment[EntryT]) -> None:
+        began = assignment.began
+        self._starts[assignment.where] = began.offset
+        self._commits.opened(assignment)
+        for cause in began.causes:
+            self._beginnings[assignment.where, cause] += 1
+        self._missed[assignment.where] += began.missed
+        holds = self._takeover.holds_made_anew(assignment)
+        if holds:
+            self._effects.hold_anew(assignment, holds)
 
     def _brake(self) -> None:
         """Pauses what is full and resumes what is half empty again. Pausing is dear, so nothing is done in
@@ -333,6 +373,61 @@ class SendRole(Generic[EntryT]):
             ended = self._catch_up.step(now_s, at_end, self._braked)
             if ended:
                 self._handover.give(CaughtUp(ended))
+
+    # ---- topics that change under us ------------------------------------------------------------------------
+
+    def _lose_way(self, astray: Collection[TopicPartition]) -> None:
+        """Their positions are not in their logs: made again, or overtaken by retention. The takeover finds out."""
+        lost = [
+            assignment
+            for where in astray
+            if (assignment := self._assignments.at(where)) is not None and assignment.phase is Phase.OPEN
+        ]
+        if lost:
+            self._take_over_anew(lost)
+
+    def _look_at_topics(self) -> None:
+        """Whether other topics stand under the names of ours. Raises `Fatal` where all of them have grown."""
+        seen = self._topics.latest()
+        if seen is self._seen:
+            return
+        self._seen = seen
+        first = self._settings.topics.sources[0]
+        self._grown = None
+        if first in seen and seen[first].partitions != self._settings.partitions:
+            now, then = seen[first].partitions, self._settings.partitions
+            grown = f"{first} has {now} partitions and had {then} when this worker started"
+            counts = {topic: one.partitions for topic, one in seen.items()}
+            if len(set(counts.values())) == 1:
+                raise Fatal(f"{grown}: it is to be started again")
+            self._grown = (
+                f"{grown}, and the others do not have as many: {counts}; `topics plan` says how each must be. This "
+                "worker starts again when they are equal"
+            )
+        past = self._takeover.past_topic
+        changed = [
+            assignment
+            for assignment in self._assignments
+            if assignment.phase is Phase.OPEN
+            and (
+                _is_another(seen.get(assignment.where.topic), assignment.place)
+                or (past is not None and _is_another(seen.get(past), assignment.past))
+            )
+        ]
+        if changed:
+            log.warning(
+                "a topic was deleted and made again: its partitions are taken over anew",
+                partitions=[str(assignment.where) for assignment in changed],
+            )
+            self._take_over_anew(changed)
+
+    def _take_over_anew(self, assignments: list[Assignment[EntryT]]) -> None:
+        """As if they had been lost and assigned: what is in flight ends, and nothing of the old log is kept."""
+        self.turns.give_back()
+        wheres = [assignment.where for assignment in assignments]
+        self._consumer.pause(wheres)
+        self._withdraw(assignments, self._settings.revoke_s_max)
+        self.assigned(wheres)
 
     # ---- moves --------------------------------------------------------------------------------------------
 
@@ -412,7 +507,9 @@ class SendRole(Generic[EntryT]):
             held, known = self._loop.held_orders(assignment.epoch), records > 0 or where in ends
             lags.append(PartitionLag(*where, records, seconds, held, remaining, known))
             committed = assignment.committed.next_offset
-            statuses.append(PartitionStatus(*where, position, committed, records, *self._blocked(oldest)))
+            began = assignment.began
+            blocked = self._blocked(oldest)
+            statuses.append(PartitionStatus(*where, position, committed, records, *blocked, began.causes, began.missed))
             excused = isinstance(oldest, Pending) and self._loop.waits(oldest)
             lag, done = work.get(where.partition, NO_WORK)
             if assignment.phase is Phase.OPEN:
@@ -425,6 +522,8 @@ class SendRole(Generic[EntryT]):
         self._work = work
         self._unready = tuple(self._reasons())
         self._meter.lag(lags)
+        self._meter.began(self._beginnings, self._missed)
+        self._beginnings, self._missed = Counter(), Counter()
         self._meter.endings(self._effects.tell())
 
     def _blocked(self, oldest: Pending[EntryT] | Record | None) -> tuple[str | None, int | None]:
@@ -443,6 +542,8 @@ class SendRole(Generic[EntryT]):
             reasons.append("no assignment yet")
         if self._effects.flooded:
             reasons.append("stopped by the flood guard: most of the last records would be dead letters")
+        if self._grown is not None:
+            reasons.append(self._grown)
         restoring = [assignment for assignment in self._assignments if assignment.phase is not Phase.OPEN]
         if restoring:
             remaining = sum(self._takeover.remaining(assignment) for assignment in restoring)
@@ -458,6 +559,7 @@ class SendRole(Generic[EntryT]):
             self._reader.trouble(),
             self._effects.trouble,
             self._trouble,
+            self._waiting,
             self._registry,
         )
         return [trouble for trouble in troubles if trouble is not None]
@@ -474,3 +576,8 @@ class SendRole(Generic[EntryT]):
         """For the watch: the work of each partition, without what waits for something known; and whether all
         of it does."""
         return self._work, self._effects.flooded or bool(self._troubles())
+
+
+def _is_another(seen: Seen | None, place: str | None) -> bool:
+    """Whether another log stands where we read one."""
+    return seen is not None and place is not None and seen.place != place

@@ -8,6 +8,10 @@ The partition is paused until it is OPEN, and the group is polled all the while:
 seconds. A restore ends when the reader's position reaches the end that the topic had when it began: never by
 a count. From then on the holds are followed, so that a release works at once.
 
+From where it is read is `beginnings.py`'s to say; what is not as its group left it is said here. Holds whose topic is
+another than that which they were known from are made anew from the open letters (`witness.py`). A partition that our
+other topics do not have, or that was not there when this worker started, waits, and says so; the others go on.
+
 Owned by the Kafka thread; mutable, as announced in `Takeover`.
 """
 
@@ -18,13 +22,17 @@ from typing import Any, Final, Generic, Protocol
 
 import structlog
 
-from processor.interfaces import Committed, Consumer, Reader
+from processor.errors import BrokerOutage
+from processor.interfaces import Committed, Consumer, Reader, Seen, Topics
 from processor.letters.holds import Hold, decode_hold
 from processor.records import OrderId, Position, Record, TopicPartition
 from processor.send.destination import EntryT
 from processor.send.handover import Handover, PastRead
 from processor.send.kafka_thread.assignments import Assignment, Phase
-from processor.send.kafka_thread.offsets import Note, OffsetMap, decode_ranges, read_note
+from processor.send.kafka_thread.beginnings import Cause, Log, beginning, decode_book
+from processor.send.kafka_thread.offsets import Note, OffsetMap, read_note
+from processor.send.kafka_thread.witness import Witness
+from processor.send.settings import SendSettings
 
 log = structlog.get_logger(__name__)
 
@@ -42,8 +50,8 @@ class Past(Protocol):
     def followed(self) -> bool:
         """Whether others write to it while a partition is ours."""
 
-    def read(self, record: Record) -> tuple[str, Any] | None:
-        """What it says of which order; None where the record is none of ours."""
+    def read(self, record: Record, log: Log) -> tuple[str, Any] | None:
+        """What it says of which order, to whoever reads that log; None where the record is none of ours."""
 
     def concerns(self, source: str, order_id: str) -> bool:
         """Whether that order's entries come from that topic."""
@@ -56,7 +64,7 @@ class HoldsPast:
         self.topic = topic
         self.followed = True
 
-    def read(self, record: Record) -> tuple[str, Hold | None] | None:
+    def read(self, record: Record, log: Log) -> tuple[str, Hold | None] | None:
         return _hold(record)
 
     def concerns(self, source: str, order_id: str) -> bool:
@@ -74,18 +82,29 @@ class Takeover(Generic[EntryT]):
         self,
         consumer: Consumer,
         reader: Reader,
+        topics: Topics,
         past: Past | None,
-        offsets: str | None,
+        settings: SendSettings,
         handover: Handover[EntryT],
     ) -> None:
         self._consumer = consumer
         self._reader = reader
+        self._topics = topics
         self._past = past
-        self._offsets = offsets
+        self._offsets = settings.topics.offsets
+        self._witnesses = settings.topics.witnesses
+        self._partitions = settings.partitions
         self._handover = handover
         self._underway: dict[int, Assignment[EntryT]] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._following: dict[TopicPartition, list[Assignment[EntryT]]] = {}
+        self._witness: dict[int, Witness] = {}
+        self.unequal: str | None = None
+        """Why some of them cannot be taken over now, in words."""
+
+    @property
+    def past_topic(self) -> str | None:
+        return None if self._past is None or not self._past.followed else self._past.topic
 
     def begin(self, assignment: Assignment[EntryT]) -> None:
         assert assignment.phase is Phase.ASSIGNED
@@ -93,7 +112,8 @@ class Takeover(Generic[EntryT]):
 
     def forget(self, assignment: Assignment[EntryT]) -> None:
         self._underway.pop(assignment.epoch, None)
-        for where in self._topics(assignment.where.partition):
+        self._witness.pop(assignment.epoch, None)
+        for where in self._beside(assignment.where.partition):
             followers = self._following.get(where)
             if followers is not None and assignment in followers:
                 followers.remove(assignment)
@@ -118,6 +138,7 @@ class Takeover(Generic[EntryT]):
             for assignment in self._underway.values()
             if assignment.phase is Phase.RESTORING and self.remaining(assignment) == 0
         ]
+        ready = [assignment for assignment in ready if not self._testify(assignment)]
         for assignment in ready:
             self._open(assignment)
         return ready
@@ -126,36 +147,82 @@ class Takeover(Generic[EntryT]):
         """Records still to be read before it is open, about."""
         return sum(
             max(self._ends[where] - self._reader.position(where), 0)
-            for where in self._topics(assignment.where.partition)
+            for where in self._beside(assignment.where.partition)
             if where in self._ends
         )
 
-    def _ask(self, asked: list[Assignment[EntryT]]) -> None:
+    def _ask(self, waiting: list[Assignment[EntryT]]) -> None:
         """What the group knows of them, and from where to where the rest has to be read."""
+        others = [
+            name for name in (self._offsets, None if self._past is None else self._past.topic) if name is not None
+        ]
+        seen = self._topics.seen([*{assignment.where.topic for assignment in waiting}, *others])
+        asked = self._equal(waiting, seen, others)
+        if not asked:
+            return
         committed = self._consumer.committed([assignment.where for assignment in asked])
-        notes = {assignment.epoch: self._note(assignment, committed) for assignment in asked}
-        asking = set()
+        beginnings = self._reader.beginnings([assignment.where for assignment in asked])
+        ends = self._reader.ends([assignment.where for assignment in asked])
+        wanted: dict[TopicPartition, bool] = {}
         for assignment in asked:
-            partition = assignment.where.partition
-            if self._past is not None:
-                asking.add(TopicPartition(self._past.topic, partition))
-            if self._offsets is not None and notes[assignment.epoch].finished is None:
-                asking.add(TopicPartition(self._offsets, partition))
-        wanted = sorted(asking)
-        beginnings = self._reader.beginnings(wanted)
-        ends = self._reader.ends([*wanted, *(assignment.where for assignment in asked)])
-        self._reader.assign(Position(*where, beginnings[where]) for where in wanted)
-        self._ends.update({where: ends[where] for where in wanted})
-        for assignment in asked:
-            note = notes[assignment.epoch]
-            assignment.end = ends[assignment.where]
-            assignment.committed = committed[assignment.where]
-            assignment.finished_before = note.finished or []
+            where = assignment.where
+            assignment.log = Log(seen[where.topic].place, beginnings[where], ends[where])
+            assignment.committed = committed[where]
+            assignment.note = note = self._note(assignment, committed)
             assignment.claim = 0 if assignment.committed.next_offset is None else note.used
+            if self._past is not None:
+                assignment.past = seen[self._past.topic].place
+                wanted[TopicPartition(self._past.topic, where.partition)] = True
+            if self._offsets is not None and (assignment.committed.next_offset is None or note.finished is None):
+                wanted[TopicPartition(self._offsets, where.partition)] = False
+        self._read_from(wanted)
+        for assignment in asked:
             assignment.phase = Phase.RESTORING
             if self._past is not None:
                 past = TopicPartition(self._past.topic, assignment.where.partition)
                 self._following.setdefault(past, []).append(assignment)
+
+    def _read_from(self, wanted: Mapping[TopicPartition, bool]) -> None:
+        """To their ends: all of what they hold, or (False) its last record, which is the newest of its one key."""
+        beginnings = self._reader.beginnings(list(wanted))
+        ends = self._reader.ends(list(wanted))
+        starts = {
+            where: beginnings[where] if whole else max(beginnings[where], ends[where] - 1)
+            for where, whole in wanted.items()
+        }
+        self._reader.assign(Position(*where, start) for where, start in starts.items())
+        self._ends.update(ends)
+
+    def _equal(
+        self, waiting: list[Assignment[EntryT]], seen: Mapping[str, Seen], others: list[str]
+    ) -> list[Assignment[EntryT]]:
+        """Those of them that can be taken over: whose topic is there, with a partition of that number in each of the
+        other topics."""
+        self.unequal = None
+        absent = [name for name in others if name not in seen]
+        if absent:
+            raise BrokerOutage(f"topics are missing: {', '.join(absent)}; `hakuna-processor topics create`")
+        asked = []
+        for assignment in waiting:
+            topic, partition = assignment.where
+            if topic not in seen:
+                self.unequal = f"{topic} is not there"
+                continue
+            fewer = next((name for name in others if seen[name].partitions <= partition), None)
+            if fewer is not None:
+                self.unequal = (
+                    f"{topic} has {seen[topic].partitions} partitions and {fewer} has {seen[fewer].partitions}: "
+                    f"partition {partition} of {topic} waits; make them equal, as `topics plan` says"
+                )
+                continue
+            if partition >= self._partitions:  # the shares of the quota count the partitions of the start
+                self.unequal = (
+                    f"{topic} has grown to {seen[topic].partitions} partitions since this worker started: partition "
+                    f"{partition} waits until all topics have as many, and the worker is started again"
+                )
+                continue
+            asked.append(assignment)
+        return asked
 
     def _note(self, assignment: Assignment[EntryT], committed: Mapping[TopicPartition, Committed]) -> Note:
         metadata = committed[assignment.where].metadata
@@ -170,35 +237,58 @@ class Takeover(Generic[EntryT]):
         return note
 
     def _read(self) -> None:
-        """What has been written to the past since the last step, and to the maps."""
+        """What has been written to the past since the last step, and to the books."""
         changes: dict[int, list[tuple[OrderId, Any]]] = {}
         for record in self._reader.poll(READ_MAX, 0.0).records:
             where = TopicPartition(record.topic, record.partition)
             if record.topic == self._offsets:
-                self._read_map(record)
+                self._read_book(record)
             elif self._past is not None and where in self._following:
-                read = self._past.read(record)
-                if read is None:
-                    continue
                 for assignment in self._following[where]:
-                    if self._past.concerns(assignment.where.topic, read[0]):
+                    assert assignment.log is not None
+                    read = self._past.read(record, assignment.log)
+                    if read is not None and self._past.concerns(assignment.where.topic, read[0]):
+                        assignment.remembered = True
+                        if (witness := self._witness.get(assignment.epoch)) is not None:
+                            witness.known(read[0])
                         changes.setdefault(assignment.epoch, []).append((OrderId(read[0]), read[1]))
+            else:
+                for witness in self._witness.values():
+                    witness.heard(record)
         for epoch, past in changes.items():
             self._handover.give(PastRead(epoch, past))
 
-    def _read_map(self, record: Record) -> None:
+    def _read_book(self, record: Record) -> None:
         """The newest one counts."""
         for assignment in self._underway.values():
             if assignment.where.partition == record.partition and assignment.phase is Phase.RESTORING:
-                finished = None if record.value is None else decode_ranges(record.value)
-                if finished is None:
-                    log.warning("a map of finished offsets is none of ours", topic=record.topic, offset=record.offset)
-                    finished = []
-                assignment.finished_before = finished
+                assignment.book = None if record.value is None else decode_book(record.value)
+                if assignment.book is None:
+                    log.warning("a record of the book is none of ours", topic=record.topic, offset=record.offset)
+
+    def _testify(self, assignment: Assignment[EntryT]) -> bool:
+        """Whether the open letters of a partition have to be read first: its holds stand in another topic than that
+        which they were known from."""
+        if self._witnesses is None or assignment.epoch in self._witness:
+            return False
+        known = assignment.note.past
+        if assignment.committed.next_offset is None and assignment.book is not None:
+            known = assignment.book.past
+        if known is None or known == assignment.past:
+            return False
+        letters, resolutions = self._witnesses
+        partition = assignment.where.partition
+        witness = Witness(letters, resolutions, partition)
+        seen = self._topics.seen(list(self._witnesses))
+        self._read_from({one: True for one in witness.partitions if one.topic in seen})
+        if self._past is not None:  # from its beginning once more, now that what it says is kept
+            self._read_from({TopicPartition(self._past.topic, partition): True})
+        self._witness[assignment.epoch] = witness
+        return True
 
     def _open(self, assignment: Assignment[EntryT]) -> None:
         del self._underway[assignment.epoch]
-        for where in self._topics(assignment.where.partition):
+        for where in self._beside(assignment.where.partition):
             restored = self._ends.pop(where, None) is not None
             followers = self._following.get(where)
             if followers is not None and self._past is not None and not self._past.followed:
@@ -208,12 +298,54 @@ class Takeover(Generic[EntryT]):
                     restored = True
             if restored and where not in self._following:
                 self._reader.unassign([where])
-        assignment.offsets = OffsetMap(assignment.committed.next_offset, assignment.finished_before)
+        assert assignment.log is not None, "opened without having asked for its log"
+        began = beginning(assignment.committed, assignment.note, assignment.book, assignment.log)
+        if self._offsets is None and assignment.committed.next_offset is None and assignment.remembered:
+            began = began._replace(causes=(Cause.OFFSETS_GONE,))  # what it has sent of each key is its book
+        assignment.began = began
+        if began.causes:
+            _say(assignment)
+        assignment.offsets = OffsetMap(began.offset, began.finished)
+        assignment.dirty = True
         assignment.phase = Phase.OPEN
 
-    def _topics(self, partition: int) -> list[TopicPartition]:
-        topics = (self._offsets, None if self._past is None else self._past.topic)
+    def holds_made_anew(self, assignment: Assignment[EntryT]) -> list[Hold]:
+        """Those that its open letters say and its topic does not; once. They are in force from now on."""
+        witness = self._witness.pop(assignment.epoch, None)
+        if witness is None:
+            return []
+        holds = witness.holds()
+        if holds:
+            log.error(
+                "the holds were lost with their topic and are made anew from the open dead letters",
+                partition=assignment.where.partition,
+                orders=len(holds),
+            )
+            self._handover.give(PastRead(assignment.epoch, [(hold.order_id, hold) for hold in holds]))
+        return holds
+
+    def _beside(self, partition: int) -> list[TopicPartition]:
+        topics = (self._offsets, None if self._past is None else self._past.topic, *(self._witnesses or ()))
         return [TopicPartition(topic, partition) for topic in topics if topic is not None]
+
+
+def _say(assignment: Assignment[Any]) -> None:
+    """A partition is not read on from where its group stood."""
+    began = assignment.began
+    assert assignment.log is not None
+    facts = {
+        "topic": assignment.where.topic,
+        "partition": assignment.where.partition,
+        "causes": [cause.value for cause in began.causes],
+        "committed": assignment.committed.next_offset,
+        "from_offset": began.offset,
+        "log_begins": assignment.log.first,
+        "log_ends": assignment.log.end,
+    }
+    if began.missed:
+        log.error("retention deleted records before they were taken", missed=began.missed, **facts)
+    else:
+        log.warning("the group's offsets are not those of this log", **facts)
 
 
 def _hold(record: Record) -> tuple[OrderId, Hold | None] | None:

@@ -24,6 +24,7 @@ from processor.hako.gathering import Gathering
 from processor.hako.sent import SentObjects, SentPast, sent_write
 from processor.records import OrderId, Record
 from processor.send.event_loop.lanes import Parcel
+from processor.send.kafka_thread.beginnings import Log
 from processor.send.pending import Ended, Pending
 from processor.verdicts import (
     Answer,
@@ -89,7 +90,7 @@ class Side:
         self.memory.open(EPOCH)
         past = SentPast("hako.sent", {})
         for key, value in self.topic.items():
-            read = past.read(Record("hako.sent", 0, 0, 0, key, value, []))
+            read = past.read(Record("hako.sent", 0, 0, 0, key, value, []), Log("c/t", 0, len(self.log)))
             assert read is not None
             self.memory.read(EPOCH, OrderId(read[0]), read[1])
         self.gathering = Gathering(self.memory, self.hako.parcel_entries_max, 100_000, self.hako.linger_s)

@@ -112,15 +112,20 @@ def test_any_number_of_restarts_skips_exactly_what_was_finished(seed: int) -> No
         assert len(offsets) == len(unfinished)
 
 
-@given(ANY_RANGES, st.none() | st.integers(0, 999_999_999))
-def test_a_note_is_read_as_it_was_written(ranges: list[Range], used: int | None) -> None:
-    text = write_note(Note(used, ranges))
+@given(ANY_RANGES, st.none() | st.integers(0, 999_999_999), st.sampled_from([None, "cluster/topic"]))
+def test_a_note_is_read_as_it_was_written(ranges: list[Range], used: int | None, place: str | None) -> None:
+    text = write_note(Note(used, ranges, place, place))
     assert text is not None
     assert len(text) <= METADATA_CHARS_MAX
-    assert read_note(text) == Note(used, ranges)
+    assert read_note(text) == Note(used, ranges, place, place)
     pointing = write_note(Note(used, None))
     assert pointing is not None
     assert read_note(pointing) == Note(used, None)
+
+
+def test_a_note_of_the_version_before_is_read_and_names_no_place() -> None:
+    assert read_note("v1 used=7") == Note(7, [], None, None)
+    assert read_note("v1 done=topic") == Note(None, None, None, None)
 
 
 def test_ranges_that_outgrow_the_metadata_are_not_written_into_it() -> None:
@@ -136,7 +141,7 @@ def test_a_thousand_stuck_orders_fit_into_the_metadata() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["v2 used=1", "hello", "v1 used=-1", "v1 used=x", "v1 done=%%%", "v1 done=AAAA", "v1 x=1"]
+    "text", ["v3 used=1", "v2 in=x", "hello", "v1 used=-1", "v1 used=x", "v1 done=%%%", "v1 done=AAAA", "v1 x=1"]
 )
 def test_a_note_of_another_kind_is_none(text: str) -> None:
     assert read_note(text) is None
@@ -150,6 +155,7 @@ def test_no_note_is_silent() -> None:
 def test_no_metadata_raises(text: str) -> None:
     read_note(text)
     read_note("v1 " + text)
+    read_note("v2 " + text)
 
 
 @given(st.binary(max_size=80))

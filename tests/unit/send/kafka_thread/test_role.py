@@ -24,6 +24,7 @@ from tests.chaos.send_api import Script, Spell
 from tests.chaos.send_world import GROUP, RESOLUTIONS, TOPICS, Plan, Worker, World, entry_id
 
 P0 = TopicPartition("hakuna.outbox", 0)
+NOTE = "v2 in=cluster-1/topic-1 past=cluster-1/topic-4"
 BEGIN_S = 1_000.0  # where a FakeClock begins
 
 
@@ -298,12 +299,12 @@ def stuck_here_and_there(world: World, count: int) -> None:
 def test_finished_offsets_that_outgrow_the_commit_go_to_their_topic_and_are_not_sent_again(
     worlds: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processor.send.kafka_thread.offsets.METADATA_CHARS_MAX", 30)
+    monkeypatch.setattr("processor.send.kafka_thread.offsets.METADATA_CHARS_MAX", len(NOTE) + 26)
     world = worlds(script=Script(latency_s=(0.001, 0.01)), entries_max=500)
     stuck_here_and_there(world, 100)
     worker = world.join()
     world.pass_time(6.0)
-    assert committed(world).metadata == "v1 done=topic"
+    assert committed(world).metadata == f"{NOTE} done=topic"
     before = accepted(world)
     assert len(before) > 50
     world.kill(worker)
@@ -316,13 +317,13 @@ def test_finished_offsets_that_outgrow_the_commit_go_to_their_topic_and_are_not_
     world.pass_time(20.0)
     assert world.is_done()
     assert sorted(accepted(world)) == sorted(entry_id(number) for number in range(100))
-    assert committed(world).metadata == "v1"
+    assert committed(world).metadata == NOTE
 
 
 def test_a_partition_that_leaves_with_its_map_in_the_topic_leaves_nothing_to_be_sent_again(
     worlds: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processor.send.kafka_thread.offsets.METADATA_CHARS_MAX", 30)
+    monkeypatch.setattr("processor.send.kafka_thread.offsets.METADATA_CHARS_MAX", len(NOTE) + 26)
     world = worlds(script=Script(latency_s=(0.001, 0.01)), entries_max=500)
     stuck_here_and_there(world, 100)
     worker = world.join()
@@ -391,9 +392,10 @@ def test_a_mark_is_overwritten_before_its_slots_are_used(worlds: Any) -> None:
     for _ in range(4):
         worker.role.turn()
     assert paced(worker) == []
-    assert committed(world).metadata == "v1 used=7"
+    assert committed(world).metadata == "v2 used=7"
     world.clock.advance(1.5)
-    worker.role.turn()
+    for _ in range(3):  # the book is there before the commit
+        worker.role.turn()
     assert [one.used for one in paced(worker)] == [7]
     assert "used" not in committed(world).metadata
 
@@ -415,7 +417,7 @@ def test_a_drain_leaves_the_slots_in_use_and_the_next_worker_uses_the_rest(world
     worker = world.join()
     world.pass_time(3.0)
     world.stop(worker)
-    assert committed(world).metadata == "v1 used=3"
+    assert committed(world).metadata == f"{NOTE} used=3"
     fill(world, *[f"o{number}" for number in range(9)])
     world.join()
     world.pass_time(5.0)

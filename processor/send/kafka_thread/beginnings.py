@@ -1,0 +1,155 @@
+"""beginnings: from where a partition is read on, by what is on record of it and what stands in the cluster today.
+
+    committed, in this very log          from there, without what its note says is finished
+    nothing committed, and a book        from the book: the group's offsets are gone (expired, deleted, another group)
+    nothing committed, no book           from the beginning: a new installation
+    made in another log of this cluster  from the beginning: the topic was deleted and made again
+    made in another cluster              from the offset, which whoever copied it has translated; its map of finished
+                                         offsets counts those of another log, and is not believed
+    before the beginning of the log      from the beginning: retention was faster, and what it took is counted
+    beyond the end of the log            from the end: the log has lost its end, all of it was finished
+
+A place is a log's own name: the cluster's ID and the topic's ID, which no other topic ever has, whatever it is called.
+
+Offsets that say nothing of their place: an operator's (no note at all: `rewind`, Kafka's tools) are obeyed. Those of an
+older version (`v1`) are believed while they fit into the log, so that an upgrade sends nothing twice; a map that
+reaches beyond the end of the log was made in another one (a mirror leaves out transaction markers, so its offsets are
+smaller), and what it says is not believed: to send twice under the same key is better than not at all.
+
+Pure. Not chosen: the larger of book and commit (who moves the group's offsets back wants it to be read again).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+import msgspec
+
+from processor.interfaces import Committed
+from processor.send.kafka_thread.offsets import Note, Range, decode_ranges, encode_ranges
+
+
+class Cause(StrEnum):
+    """Why a partition is not read on from where its group stood."""
+
+    OFFSETS_GONE = "offsets_gone"
+    MADE_AGAIN = "made_again"
+    OTHER_CLUSTER = "other_cluster"
+    OVERTAKEN = "overtaken"
+    CUT_OFF = "cut_off"
+    OLD_NOTE = "old_note"
+
+
+class Log(NamedTuple):
+    """A partition's log as it is: its place, its first offset and its end."""
+
+    place: str
+    first: int
+    end: int
+
+
+class Book(NamedTuple):
+    """What a role keeps of a partition beside its group's offsets, on `hakuna.send-offsets`. `past` is the place of the
+    topic that remembers (the holds), as it was known then. A map of an older version has no place and no offset."""
+
+    place: str | None
+    past: str | None
+    next_offset: int | None
+    finished: list[Range]
+
+
+class Beginning(NamedTuple):
+    """`missed` are offsets that retention took before they were finished (transaction markers among them)."""
+
+    offset: int
+    finished: list[Range]
+    past: str | None = None
+    causes: tuple[Cause, ...] = ()
+    missed: int = 0
+
+
+def beginning(committed: Committed, note: Note, book: Book | None, log: Log) -> Beginning:
+    """See the module. `note` is what the commit's metadata say; `book` None where there is none."""
+    found = _nowhere(book, log) if committed.next_offset is None else _committed(committed.next_offset, note, book, log)
+    if found.offset > log.end:
+        # What says nothing of its log may be of any: a topic made again is likelier than a log that lost its end.
+        place = note.place if committed.next_offset is not None else book and book.place
+        if place != log.place:
+            return Beginning(log.first, [], found.past, (*found.causes, Cause.MADE_AGAIN))
+        return found._replace(offset=log.end, finished=[], causes=(*found.causes, Cause.CUT_OFF))
+    if found.offset < log.first:
+        missed = log.first - found.offset - _within(found.finished, found.offset, log.first)
+        causes = (*found.causes, Cause.OVERTAKEN) if missed else found.causes
+        return found._replace(offset=log.first, missed=missed, causes=causes)
+    return found
+
+
+def _nowhere(book: Book | None, log: Log) -> Beginning:
+    if book is None or book.next_offset is None:
+        return Beginning(log.first, [])
+    if book.place == log.place:
+        return Beginning(book.next_offset, book.finished, book.past, (Cause.OFFSETS_GONE,))
+    return Beginning(log.first, [], book.past, (_other(book.place, log.place),))
+
+
+def _committed(offset: int, note: Note, book: Book | None, log: Log) -> Beginning:
+    finished = note.finished
+    if finished is None:  # they did not fit into the commit
+        believed = book is not None and (book.place is None or book.place == log.place)
+        finished = book.finished if book is not None and believed else []
+    if note.place is None:
+        if not finished:
+            return Beginning(offset, [], note.past)
+        fits = finished[-1].end <= log.end and offset >= log.first
+        return Beginning(offset, finished if fits else [], note.past, () if fits else (Cause.OLD_NOTE,))
+    if note.place == log.place:
+        return Beginning(offset, finished, note.past)
+    other = _other(note.place, log.place)
+    if other is Cause.MADE_AGAIN:
+        return Beginning(log.first, [], note.past, (other,))
+    return Beginning(offset, [], note.past, (other,))
+
+
+def _other(place: str | None, here: str) -> Cause:
+    cluster = (place or "").partition("/")[0]
+    return Cause.MADE_AGAIN if cluster == here.partition("/")[0] else Cause.OTHER_CLUSTER
+
+
+def _within(ranges: Iterable[Range], start: int, end: int) -> int:
+    return sum(max(min(one.end, end) - max(one.start, start), 0) for one in ranges)
+
+
+class _Record(msgspec.Struct, omit_defaults=True):
+    """The value of a record of the book, JSON."""
+
+    place: str
+    next_offset: int
+    finished: str = ""
+    past: str | None = None
+
+
+_RECORD: Final = msgspec.json.Decoder(_Record)
+_JSON: Final = msgspec.json.Encoder()
+
+
+def encode_book(place: str, past: str | None, next_offset: int, finished: Iterable[Range]) -> bytes:
+    ranges = list(finished)
+    coded = base64.b64encode(encode_ranges(ranges)).decode() if ranges else ""
+    return _JSON.encode(_Record(place, next_offset, coded, past))
+
+
+def decode_book(value: bytes) -> Book | None:
+    """None where the bytes are none of ours."""
+    if not value.startswith(b"{"):
+        ranges = decode_ranges(value)
+        return None if ranges is None else Book(None, None, None, ranges)
+    try:
+        record = _RECORD.decode(value)
+        ranges = decode_ranges(base64.b64decode(record.finished, validate=True)) if record.finished else []
+    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, ValueError):
+        return None
+    return None if ranges is None else Book(record.place, record.past, record.next_offset, ranges)

@@ -1,0 +1,75 @@
+"""witness: the holds that a partition's open dead letters say, for where the topic of holds was lost.
+
+    hakuna.dead-letters/N  without  hakuna.dead-letter-resolutions/N  ─► the first open letter of each order ─► its hold
+
+A refusal that holds its order leaves two records: its letter and the hold. With the holds gone, the letters that nobody
+has resolved say the same: which order waits, behind which entry. What `hakuna.holds` says by itself comes first, a
+tombstone included, for it is newer.
+
+Owned by the takeover. Mutable: `_open` the first letter of each order by the letter's offset, `_resolved` offsets of
+letters, `_known` the orders that the topic of holds speaks of. Memory: the open letters' orders, and the numbers of the
+resolved ones.
+"""
+
+from __future__ import annotations
+
+from processor.letters.holds import Hold
+from processor.letters.letter import letter_head
+from processor.letters.resolutions import letter_of
+from processor.records import EntryId, HeaderName, OrderId, Reason, Record, Stage, TopicPartition
+
+_HOLD_NOTHING = frozenset({Reason.CANCEL_DECLINE.value, Reason.UNDECODABLE.value})
+"""An answer that is no fault; a record whose order would be a guess."""
+
+
+class Witness:
+    """One partition's."""
+
+    def __init__(self, letters: str, resolutions: str, partition: int) -> None:
+        self._letters = TopicPartition(letters, partition)
+        self._resolutions = TopicPartition(resolutions, partition)
+        self._open: dict[int, Hold] = {}
+        self._resolved: set[int] = set()
+        self._known: set[str] = set()
+
+    @property
+    def partitions(self) -> tuple[TopicPartition, TopicPartition]:
+        return self._letters, self._resolutions
+
+    def known(self, order_id: str) -> None:
+        """The topic of holds speaks of this order."""
+        self._known.add(order_id)
+
+    def heard(self, record: Record) -> None:
+        """A record of one of the two."""
+        where = TopicPartition(record.topic, record.partition)
+        if where == self._letters:
+            hold = _hold(record)
+            if hold is not None:
+                self._open[record.offset] = hold
+        elif where == self._resolutions and record.value is not None:
+            letter = letter_of(record.key)
+            if letter is not None and (letter.topic, letter.partition) == self._letters:
+                self._resolved.add(letter.offset)
+
+    def holds(self) -> list[Hold]:
+        found: dict[str, Hold] = {}
+        for offset, hold in self._open.items():
+            if offset not in self._resolved and hold.order_id not in self._known:
+                found.setdefault(hold.order_id, hold)
+        return list(found.values())
+
+
+def _hold(record: Record) -> Hold | None:
+    """None where the letter holds no order."""
+    head = letter_head(record)
+    headers = dict(record.headers)
+    entry_id, replay_id = headers.get(HeaderName.ENTRY_ID), headers.get(HeaderName.REPLAY_ID)
+    if head is None or head.stage != Stage.SEND or head.reason in _HOLD_NOTHING or record.key is None or not entry_id:
+        return None
+    try:
+        order_id = OrderId(record.key.decode())
+        replay = None if replay_id is None else replay_id.decode()
+        return Hold(order_id, EntryId(entry_id.decode()), head.reason, head.first_failed_ms, replay)
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,350 @@
+"""A cluster that changes under a sender: topics made again, grown or cut, a group without offsets, another cluster.
+
+Each says what it found, and sends all that was never sent and nothing that was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from processor.errors import Fatal
+from processor.interfaces import Committed
+from processor.records import Reason
+from processor.send.kafka_thread.beginnings import decode_book
+from processor.send.kafka_thread.offsets import Note, Range, read_note, write_note
+from tests.chaos.send_api import Script
+from tests.chaos.send_world import GROUP, RESOLUTIONS, TOPICS, Plan, Worker, World, entry_id
+from tests.unit.send.kafka_thread.test_role import P0, accepted, committed, fill, letters
+
+OUTBOX = TOPICS.sources[0]
+
+
+@pytest.fixture
+def worlds() -> Iterator[Any]:
+    made: list[World] = []
+
+    def make(**plan: Any) -> World:
+        made.append(World(Plan(**{"seed": 1, "partitions": 1, "markers": 0.0, **plan})))
+        made[-1].broker.chance = None
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()
+
+
+def sent(world: World) -> list[int]:
+    return [int(entry.rpartition("/")[2]) for entry in accepted(world)]
+
+
+def began(worker: Worker) -> tuple[str, ...]:
+    return worker.role.status[0].began
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("more", [2, 9])
+def test_an_outbox_made_again_while_a_sender_works_is_sent_whole(worlds: Any, eager: bool, more: int) -> None:
+    """The new one shorter than the old position, or longer already when somebody looks."""
+    world = worlds(eager=eager)
+    fill(world, *"abcde")
+    worker = world.join()
+    world.pass_time(3.0)
+    assert sent(world) == [0, 1, 2, 3, 4]
+    world.broker.make_again(OUTBOX)
+    fill(world, *[f"n{number}" for number in range(more)])
+    world.pass_time(6.0)
+    assert set(sent(world)[5:]) == set(range(5, 5 + more))
+    assert began(worker) == ("made_again",)
+    assert worker.meter.causes == {"made_again": 1}
+    assert world.is_done()
+    assert worker.role.unready() == []
+    world.stop(worker)
+    world.join()
+    fill(world, "z")
+    world.pass_time(3.0)
+    assert sent(world)[-1] == 5 + more, "and nothing twice"
+
+
+def test_an_outbox_made_again_while_no_sender_works_is_sent_whole_though_a_stale_commit_stands_there(
+    worlds: Any,
+) -> None:
+    world = worlds()
+    fill(world, *"abcde")
+    worker = world.join()
+    world.pass_time(3.0)
+    world.stop(worker)
+    stale = committed(world)
+    world.broker.make_again(OUTBOX)
+    world.broker.group(GROUP).committed[P0] = stale
+    fill(world, *"fghijkl")
+    worker = world.join()
+    world.pass_time(3.0)
+    assert sent(world) == list(range(12))
+    assert began(worker) == ("made_again",)
+
+
+def test_an_outbox_made_again_without_a_commit_is_told_from_a_group_that_lost_its_offsets(worlds: Any) -> None:
+    world = worlds()
+    fill(world, *"abcde")
+    world.stop(passed(world, world.join()))
+    world.broker.make_again(OUTBOX)
+    fill(world, *"fgh")
+    worker = world.join()
+    world.pass_time(3.0)
+    assert sent(world) == list(range(8))
+    assert began(worker) == ("made_again",)
+
+
+def passed(world: World, worker: Worker, seconds: float = 3.0) -> Worker:
+    world.pass_time(seconds)
+    return worker
+
+
+def test_a_group_without_offsets_goes_on_from_its_book_and_says_so(worlds: Any) -> None:
+    world = worlds()
+    fill(world, *"abcde")
+    world.stop(passed(world, world.join()))
+    world.broker.group(GROUP).committed.clear()
+    fill(world, *"fg")
+    worker = world.join()
+    world.pass_time(3.0)
+    assert sent(world) == list(range(7))
+    assert began(worker) == ("offsets_gone",)
+    assert worker.meter.causes == {"offsets_gone": 1}
+    assert world.is_done()
+
+
+def test_a_new_installation_begins_at_the_beginning_and_has_nothing_to_say(worlds: Any) -> None:
+    world = worlds()
+    fill(world, *"ab")
+    worker = world.join()
+    world.pass_time(3.0)
+    assert sent(world) == [0, 1]
+    assert began(worker) == ()
+    assert worker.meter.causes == {}
+
+
+def test_the_book_knows_what_is_finished_beyond_an_order_that_is_stuck(worlds: Any) -> None:
+    world = worlds(script=Script(poisonous=frozenset({"stuck"})), poison_after_s=1000.0)
+    fill(world, "stuck", *"abcde")
+    worker = world.join()
+    world.pass_time(5.0)
+    world.kill(worker)
+    world.broker.group(GROUP).committed.clear()
+    world.plan.script.poisonous = frozenset()
+    world.join()
+    world.pass_time(15.0)
+    assert sorted(sent(world)) == [0, 1, 2, 3, 4, 5]
+    assert world.is_done()
+
+
+def test_the_book_is_there_before_the_commit(worlds: Any) -> None:
+    world = worlds()
+    fill(world, *"ab")
+    worker = world.join()
+    world.broker.denied.add(TOPICS.offsets)
+    world.pass_time(4.0)
+    assert sent(world) == [0, 1]
+    assert P0 not in world.broker.group(GROUP).committed
+    assert any("hakuna.send-offsets" in reason for reason in worker.role.unready())
+    world.broker.denied.clear()
+    world.pass_time(3.0)
+    assert world.is_done()
+    record = world.broker.records(TOPICS.offsets)[-1]
+    book = decode_book(record.value or b"")
+    assert book is not None
+    assert (record.key, book.next_offset, book.place) == (b"0", 2, "cluster-1/topic-1")
+
+
+def test_offsets_that_somebody_set_back_by_hand_are_obeyed(worlds: Any) -> None:
+    world = worlds()
+    fill(world, *"abc")
+    world.stop(passed(world, world.join()))
+    world.broker.group(GROUP).committed[P0] = Committed(1, "")
+    worker = world.join()
+    world.pass_time(3.0)
+    assert sent(world) == [0, 1, 2, 1, 2]
+    assert began(worker) == ()
+
+
+def test_the_maps_of_another_cluster_are_not_believed_and_its_translated_offset_is(worlds: Any) -> None:
+    """What MirrorMaker does: the offset translated, the metadata word for word."""
+    world = worlds()
+    fill(world, *[f"o{number}" for number in range(13)])
+    note = write_note(Note(4, [Range(2, 26)], "elsewhere/topic-1", "elsewhere/topic-4"))
+    world.broker.group(GROUP).committed[P0] = Committed(1, note or "")
+    worker = world.join()
+    world.pass_time(3.0)
+    assert sent(world) == list(range(1, 13))
+    assert began(worker) == ("other_cluster",)
+    left = read_note(committed(world).metadata)
+    assert left is not None
+    assert left.place == "cluster-1/topic-1"
+
+
+def test_an_older_versions_map_is_believed_where_it_fits_and_not_where_it_reaches_beyond_the_log(worlds: Any) -> None:
+    """After an upgrade nothing is sent twice; a mirrored one loses nothing."""
+    for ranges, expected in ((Range(2, 5), [0, 1, 5]), (Range(2, 26), [0, 1, 2, 3, 4, 5])):
+        world = worlds()
+        fill(world, *"abcdef")
+        note = (write_note(Note(None, [ranges])) or "").replace("v2", "v1")
+        world.broker.group(GROUP).committed[P0] = Committed(0, note)
+        world.join()
+        world.pass_time(3.0)
+        assert sent(world) == expected
+
+
+@pytest.mark.parametrize("working", [True, False])
+def test_what_retention_took_before_it_was_sent_is_counted(worlds: Any, working: bool) -> None:
+    world = worlds()
+    fill(world, *"ab")
+    worker = world.join()
+    world.pass_time(3.0)
+    if working:
+        world.api.script.spells.clear()
+        worker.role._consumer.pause([P0])  # as one that is full is
+    else:
+        world.stop(worker)
+    fill(world, *"cdefgh")
+    world.broker.delete_before(OUTBOX, 0, 6)
+    if working:
+        worker.role._consumer.resume([P0])
+    else:
+        worker = world.join()
+    world.pass_time(3.0)
+    assert sent(world) == [0, 1, 6, 7]
+    assert worker.meter.missed == 4
+    assert began(worker) == ("overtaken",)
+    assert worker.role.status[0].missed == 4
+    assert world.is_done()
+
+
+def test_the_end_that_a_log_lost_is_not_sent_again_and_what_comes_after_it_is_sent(worlds: Any) -> None:
+    world = worlds()
+    fill(world, *"abcde")
+    world.stop(passed(world, world.join()))
+    log = world.broker.logs[P0]
+    del log.entries[3:]
+    log.high_watermark = log.settled = 3
+    worker = world.join()
+    world.pass_time(1.0)
+    fill(world, "f")
+    world.pass_time(3.0)
+    assert sent(world) == [0, 1, 2, 3, 4, 5]
+    assert began(worker) == ("cut_off",)
+
+
+# ---- holds -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("working", [True, False])
+def test_holds_made_again_are_made_anew_from_the_open_letters_and_followers_stay_held(
+    worlds: Any, working: bool
+) -> None:
+    refused = {entry_id(0): "product_unsupported", entry_id(1): "product_unsupported", entry_id(2): "cancel_decline"}
+    world = worlds(script=Script(refused=refused))
+    fill(world, *"abc")
+    worker = passed(world, world.join())
+    assert len(letters(world)) == 3
+    # The second letter is resolved: replayed, say, and its order released.
+    letter = next(record for record in world.broker.records(TOPICS.dead_letters) if record.key == b"b")
+    world.broker.append(RESOLUTIONS, 0, str(letter.position).encode(), b'{"how":"replayed","at_ms":1,"by":"x"}')
+    if not working:
+        world.stop(worker)
+    world.broker.make_again(TOPICS.holds)
+    if not working:
+        worker = world.join()
+    world.pass_time(6.0)
+    fill(world, *"abcd")
+    world.pass_time(3.0)
+    assert sent(world) == [4, 5, 6]
+    assert [letter.reason for letter in letters(world)][3:] == [Reason.HELD]
+    assert [record.key for record in world.broker.records(TOPICS.holds)] == [b"a"]
+    assert world.is_done()
+    assert worker.role.unready() == []
+    # From then on they are known from there, and a release is one.
+    world.stop(worker)
+    world.broker.append(TOPICS.holds, 0, b"a", None)
+    world.join()
+    world.pass_time(3.0)
+    fill(world, "a")
+    world.pass_time(3.0)
+    assert sent(world) == [4, 5, 6, 7]
+
+
+def test_holds_that_are_not_written_yet_are_made_anew_once_more_after_a_crash(worlds: Any) -> None:
+    world = worlds(script=Script(refused={entry_id(0): "product_unsupported"}))
+    fill(world, "a")
+    world.stop(passed(world, world.join()))
+    world.broker.make_again(TOPICS.holds)
+    world.broker.read_only.add(TOPICS.holds)
+    worker = world.join()
+    fill(world, "b")
+    world.pass_time(3.0)
+    world.kill(worker)
+    world.broker.read_only.clear()
+    world.join()
+    world.pass_time(15.0)
+    fill(world, "a")
+    world.pass_time(3.0)
+    assert set(sent(world)) == {1}
+    assert [record.key for record in world.broker.records(TOPICS.holds)] == [b"a"]
+
+
+# ---- partitions --------------------------------------------------------------------------------------------
+
+
+def test_an_outbox_that_grew_alone_is_named_and_its_other_partitions_go_on(worlds: Any) -> None:
+    world = worlds(partitions=2)
+    fill(world, *"ab")
+    worker = world.join()
+    world.pass_time(3.0)
+    world.broker.grow(OUTBOX, 4)
+    world.broker.rebalance(GROUP)
+    world.pass_time(8.0)
+    fill(world, *"cd")
+    world.pass_time(3.0)
+    assert sent(world) == [0, 1, 2, 3]
+    (why,) = [reason for reason in worker.role.unready() if "had 2 when this worker started" in reason]
+    assert "hakuna.holds" in why
+    assert any("make them equal" in reason for reason in worker.role.unready())
+
+
+def test_a_quota_is_not_shared_out_to_partitions_that_were_not_there(worlds: Any) -> None:
+    """Pace knows of as many as there were: the new ones wait, and there is no assertion."""
+    from processor.config import Quota
+
+    world = worlds(partitions=2, quota=Quota(10, 1.0))
+    fill(world, *"ab")
+    world.join()
+    world.pass_time(3.0)
+    for topic in world.broker.config:
+        world.broker.grow(topic, 4)
+    world.broker.rebalance(GROUP)
+    with pytest.raises(Fatal, match=r"hakuna\.outbox has 4 partitions and had 2 when this worker started"):
+        world.pass_time(8.0)
+
+
+def test_where_all_topics_have_grown_the_worker_is_started_again(worlds: Any) -> None:
+    world = worlds()
+    world.join()
+    world.pass_time(3.0)
+    for topic in world.broker.config:
+        world.broker.grow(topic, 2)
+    with pytest.raises(Fatal, match="to be started again"):
+        world.pass_time(8.0)
+
+
+def test_a_topic_that_is_gone_is_named_and_waited_for(worlds: Any) -> None:
+    world = worlds()
+    fill(world, "a")
+    config = world.broker.config.pop(TOPICS.holds)
+    worker = world.join()
+    world.pass_time(3.0)
+    assert any("topics are missing: hakuna.holds" in reason for reason in worker.role.unready())
+    world.broker.config[TOPICS.holds] = config
+    world.pass_time(3.0)
+    assert sent(world) == [0]
