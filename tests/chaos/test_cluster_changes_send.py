@@ -1,0 +1,301 @@
+"""What operators do to topics and groups under real send and hako workers: all that was never sent is sent, nothing
+that was is sent again, and the worker says what it found.
+
+One broker and one installation of send's through all of its rows, one of hako's through its own.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka import TopicPartition as Partition
+
+from processor.config import Role
+from processor.sandbox.apis.hako_api import HakoApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import SANDBOX_KEY
+from processor.sandbox.apis.stand_in import StandIn
+from processor.topics import CONFIG, NEEDED, Topic
+from tests.conftest import StartWorker
+from tests.integration.test_hako import Stock
+from tests.integration.test_whole_path import lag
+from tests.support.children import wait_until
+from tests.support.installation import Installation
+from tests.support.processes import Worker
+from tests.support.topics import TopicSpace
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.slow]
+
+PARTITIONS = 2
+DONE_S_MAX = 60.0
+
+
+class Shop:
+    """Writes entries of its own straight to the outbox, and is the API that they are sent to. Mutable: `asked` counts
+    requests by idempotency key; `refused` are orders that are answered 422."""
+
+    def __init__(self, space: TopicSpace) -> None:
+        self.space = space
+        self.asked: Counter[str] = Counter()
+        self.refused: set[str] = set()
+        self.written: list[str] = []
+        self._producer = Producer({"bootstrap.servers": space.bootstrap_servers})
+        self._lock = threading.Lock()
+
+    def write(self, count: int, *, order: str | None = None, partition: int | None = None) -> list[str]:
+        """That many entries, each of an order of its own. Returns their keys."""
+        keys = []
+        for _ in range(count):
+            number = len(self.written)
+            keys.append(f"e{number}")
+            self.written.append(keys[-1])
+            order_id = f"order-{number}" if order is None else order
+            self._producer.produce(
+                self.space.name(Topic.OUTBOX),
+                json.dumps({"type": "order_placed", "payload": {"order_id": order_id}}).encode(),
+                order_id.encode(),
+                number % PARTITIONS if partition is None else partition,
+                headers=[
+                    ("entry-id", keys[-1].encode()),
+                    ("entry-type", b"order_placed"),
+                    ("source", b"orders.placed/0/1"),
+                    ("occurred-at", b"%d" % round(time.time() * 1000)),
+                ],
+            )
+        assert self._producer.flush(30) == 0
+        return keys
+
+    def answer(self, key: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        order_id = json.loads(body)["payload"]["order_id"]
+        with self._lock:
+            self.asked[key] += 1
+        if order_id in self.refused:
+            return 422, {"error_code": "product_unsupported", "message": "no", "validation_errors": ["no"]}
+        return 200, {"event_id": f"evt-{key}"}
+
+    @contextmanager
+    def api(self) -> Iterator[str]:
+        shop = self
+
+        class Asked(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status, said = shop.answer(self.headers["Idempotency-Key"].strip('"'), body)
+                answer = json.dumps(said).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    def sent(self, keys: list[str]) -> None:
+        """Until all of them have been asked for; none more than once."""
+        wait_until(lambda: set(keys) <= set(self.asked), what=f"{len(keys)} entries", timeout_s=DONE_S_MAX)
+        assert {key: self.asked[key] for key in keys if self.asked[key] != 1} == {}
+
+
+def made_again(space: TopicSpace, topic: Topic, partitions: int = PARTITIONS) -> None:
+    """Deleted, and made under the same name a moment later."""
+    name = space.name(topic)
+    space.admin.delete_topics([name])[name].result(timeout=30)
+    time.sleep(0.3)
+    deadline_s = time.monotonic() + 30
+    while True:
+        try:
+            space.create(topic, partitions=partitions, config=CONFIG[topic])
+        except Exception:  # it is still being deleted
+            assert time.monotonic() < deadline_s
+            time.sleep(0.2)
+        else:
+            return
+
+
+def metric(worker: Worker, name: str, **labels: str) -> float:
+    lines = [line for line in worker.get("/metrics").text.splitlines() if line.startswith(name + "{")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(f'{k}="{v}"' in line for k, v in labels.items()))
+
+
+def began(worker: Worker) -> set[str]:
+    return {cause for one in worker.get("/status").json()["partitions"] for cause in one["began"]}
+
+
+def until_committed(space: TopicSpace, role: Role, topic: Topic) -> None:
+    ends = {partition: end for partition, end in space.end_offsets(topic).items() if end}
+
+    def done() -> bool:
+        committed = space.committed(f"hakuna-processor.{role.value}", topic)
+        return ends == {where[1]: one.offset for where, one in committed.items() if one.offset}
+
+    wait_until(done, what=f"commits of {ends}", timeout_s=DONE_S_MAX)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_sender_sends_each_entry_once_whatever_an_operator_does_to_its_topics_and_its_group(
+    topic_space: TopicSpace, start_worker: StartWorker, protocol: str
+) -> None:
+    space = topic_space
+    for topic in (*NEEDED[Role.SEND], Topic.RESOLUTIONS):
+        space.create(topic, partitions=PARTITIONS, config=CONFIG[topic])
+    shop = Shop(space)
+    with shop.api() as url:
+        settings = {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": SANDBOX_KEY, "KAFKA_GROUP_PROTOCOL": protocol}
+
+        def start(name: str, **more: str) -> Worker:
+            environment = space.environment | settings | more
+            return start_worker("run", "--role", "send", environment=environment, name=name, await_ready=False)
+
+        worker = start("first")
+        shop.sent(shop.write(60))
+
+        # The outbox, made again while the worker works: shorter than the old position.
+        made_again(space, Topic.OUTBOX)
+        shop.sent(shop.write(20))
+        if protocol == "classic":  # KIP-848's broker gives the partitions anew, which the group says
+            said = "processor_offsets_lost_total"
+            wait_until(lambda: metric(worker, said, cause="made_again") > 0, what="a word about it", timeout_s=20)
+        until_committed(space, Role.SEND, Topic.OUTBOX)
+
+        # The holds, made again: who follows a refused entry stays held.
+        shop.refused.add("bad")
+        (refused,) = shop.write(1, order="bad", partition=0)
+        shop.sent([refused])
+        until_committed(space, Role.SEND, Topic.OUTBOX)
+        made_again(space, Topic.HOLDS)
+        wait_until(lambda: bool(space.records(Topic.HOLDS)), what="the hold, made anew", timeout_s=30)
+        shop.refused.clear()
+        (held,) = shop.write(1, order="bad", partition=0)
+        shop.sent(shop.write(4))
+        until_committed(space, Role.SEND, Topic.OUTBOX)
+        assert shop.asked[held] == 0
+        assert worker.terminate() == 0
+
+        # The group, gone while nobody works.
+        group = space.name("hakuna-processor.send")
+        space.admin.delete_consumer_groups([group])[group].result(timeout=30)
+        fresh = shop.write(10)
+        worker = start("second")
+        shop.sent(fresh)
+        until_committed(space, Role.SEND, Topic.OUTBOX)
+        assert sum(shop.asked.values()) == len(shop.written) - 1, "nothing was asked for twice"
+        assert began(worker) == {"offsets_gone"}
+        assert worker.terminate() == 0
+
+        # Another group: as good as none.
+        fresh = shop.write(4)
+        worker = start("third", PROCESSOR_GROUP_PREFIX=f"{space.prefix}other.")
+        shop.sent(fresh)
+        assert sum(shop.asked.values()) == len(shop.written) - 1
+        assert worker.terminate() == 0
+
+        # Retention, faster than a worker that is down.
+        group = space.name("other.hakuna-processor.send")
+        lost = shop.write(12, partition=1)
+        end = space.end_offsets(Topic.OUTBOX)[1]
+        cut = [Partition(space.name(Topic.OUTBOX), 1, end - 2)]
+        for answer in space.admin.delete_records(cut).values():
+            answer.result(timeout=30)
+        worker = start("fourth", PROCESSOR_GROUP_PREFIX=f"{space.prefix}other.")
+        shop.sent(lost[-2:])
+        wait_until(lambda: metric(worker, "processor_records_missed_total") == 10, what="10 missed", timeout_s=20)
+        assert began(worker) == {"overtaken"}
+
+        # Grown: the outbox alone, then all the others.
+        space.grow(Topic.OUTBOX, PARTITIONS + 1)
+        wait_until(
+            lambda: "make them equal" in worker.get("/readyz").text or "as many" in worker.get("/readyz").text,
+            what="the topics, named",
+            timeout_s=60,
+        )
+        shop.sent(shop.write(4))
+        fresh = shop.write(2, partition=PARTITIONS)
+        for topic in (*NEEDED[Role.SEND][1:], Topic.RESOLUTIONS):
+            space.grow(topic, PARTITIONS + 1)
+        assert worker.wait(60) == 1, "to be started again"
+        worker = start("fifth", PROCESSOR_GROUP_PREFIX=f"{space.prefix}other.")
+        shop.sent(fresh)
+        assert worker.terminate() == 0
+        repeated = {key: count for key, count in shop.asked.items() if count > 1}
+        assert repeated == {}
+        assert set(shop.written) - set(shop.asked) == {held, *lost[:-2]}
+
+
+@pytest.mark.timeout(300)
+def test_levels_made_again_and_a_group_that_is_gone_leave_hako_with_the_last_value_of_each(
+    topic_space: TopicSpace, schema_registry: str, start_worker: StartWorker
+) -> None:
+    installation = Installation(topic_space, schema_registry, partitions=2)
+    stock = Stock(installation)
+    stock.warehouse("w", "W")
+    for number in range(20):
+        stock.item(f"sku-{number}", f"Item {number}", number)
+        stock.level("w", f"sku-{number}", number)
+    installation.flush()
+    hako = StandIn(HakoApi())
+    with Loopback(hako) as api:
+        environment = installation.environment | {
+            "HAKO_BASE_URL": api.url,
+            "HAKO_API_KEY": SANDBOX_KEY,
+            "HAKO_QUOTA": "20/1s",
+        }
+
+        def start(name: str) -> Worker:
+            return start_worker("run", "--role", "hako", environment=environment, name=name)
+
+        def told() -> bool:
+            return hako.api.contents() == stock.tables
+
+        worker = start("first")
+        wait_until(told, what="the first levels", timeout_s=DONE_S_MAX)
+
+        # Items too: what is newest of them is told by offset, and a new log begins at 0.
+        made_again(topic_space, Topic.LEVELS)
+        made_again(topic_space, Topic.ITEMS)
+        for number in range(12):
+            stock.level("w", f"sku-{number}", 100 + number)
+            stock.item(f"sku-{number}", f"Renamed {number}", number)
+        installation.flush()
+        wait_until(told, what="the new levels", timeout_s=DONE_S_MAX)
+        assert worker.terminate() == 0
+        for number in range(5):
+            stock.level("w", f"sku-{number}", 200 + number)
+        installation.flush()
+        worker = start("second")
+        wait_until(told, what="levels after a restart", timeout_s=DONE_S_MAX)
+        assert worker.terminate() == 0
+
+        group = topic_space.name("hakuna-processor.hako")
+        topic_space.admin.delete_consumer_groups([group])[group].result(timeout=30)
+        requests = hako.record.requests
+        stock.level("w", "sku-1", 300)
+        installation.flush()
+        worker = start("third")
+        wait_until(told, what="the one level", timeout_s=DONE_S_MAX)
+        wait_until(lambda: lag(worker) == 0, what="the rest", timeout_s=DONE_S_MAX)
+        assert "offsets_gone" in began(worker)
+        assert hako.record.requests == requests + 1
+        assert worker.terminate() == 0
