@@ -31,6 +31,8 @@ from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import Topic
 from tests.conftest import StartWorker
 from tests.support.children import wait_until
+from tests.support.commands import ask
+from tests.support.json_output import printed
 from tests.support.refused_shop import PLACED_MS, REFUSED, Shop, fulfilled_at
 from tests.support.topics import TopicSpace
 
@@ -214,6 +216,58 @@ def test_letters_of_a_source_go_back_through_transform_edited_and_held_orders_st
     assert by_topic["hakuna.dead-letters"]["deleted"] == 0
     assert by_topic["hakuna.dead-letters"]["because"] == "open: location_unsupported"
     assert with_shop.count(Topic.ORDER_DEAD_LETTERS) == 0
+
+
+def test_an_erased_order_is_not_sent_again_and_its_letters_go_where_that_is_asked_for(
+    shop: MakeShop, start_worker: StartWorker
+) -> None:
+    with_shop = shop(partitions=2)
+    start_worker("run", environment=with_shop.environment)
+    for order_id in ("ord-1", "ord-2"):
+        with_shop.place(order_id)
+        with_shop.fulfil(order_id, 1)
+    with_shop.installation.flush()
+    wait_until(lambda: with_shop.count(Topic.HAKUNA_DEAD_LETTERS) == 4, what="letters", timeout_s=60)
+    with_shop.script(refused_countries=frozenset())
+    placed = with_shop.space.records(Topic.PLACED)
+    written = with_shop.space.end_offsets(Topic.PLACED)
+
+    def erase(*arguments: str) -> dict[str, Any]:
+        said = ask("erase", "ord-1", *arguments, "--output", "json", environment=with_shop.environment_of_command())
+        assert said.code == 0, said
+        told: dict[str, Any] = printed("erase", said.out)
+        return told
+
+    planned = erase("--dry-run", "--letters")
+    assert planned["erasure"] is None
+    assert with_shop.space.end_offsets(Topic.PLACED) == written
+    assert {one["topic"].removeprefix(with_shop.space.prefix): one["records"] for one in planned["left"]} == {
+        "orders.placed": 1, "orders.fulfilled": 1, "hakuna.outbox": 2, "hakuna.dead-letters": 2
+    }  # fmt: skip
+    assert [one["kept_until"] is None for one in planned["left"]] == [
+        one["topic"].endswith("dead-letters") for one in planned["left"]
+    ]
+
+    erased = erase()
+    ((null, place),) = [
+        (one, f"{one.topic()}/{one.partition()}/{one.offset()}")
+        for one in with_shop.space.records(Topic.PLACED)
+        if one.value() is None
+    ]
+    assert (null.key(), place) == (b"ord-1", erased["erasure"])
+    assert null.partition() == next(one.partition() for one in placed if one.key() == b"ord-1")
+    (told,) = with_shop.command(
+        "replay", "--everything", "--topic", "hakuna.dead-letters", "--as-sent", "--output", "json"
+    )
+    assert (told["accepted"], sum(told["stays"].values())) == (2, 2)
+    assert all("--erased sends it all the same" in why for why in told["stays"])
+    assert with_shop.told("ord-1") == []
+
+    gone = erase("--letters", "--by", "ada")
+    assert len(gone["letters"]["found"]) == 2
+    assert gone["letters"]["stay"] == []
+    assert not [letter for letter in with_shop.letters() if letter.key() == b"ord-1"]
+    assert not with_shop.held()
 
 
 # ---- a terminal ------------------------------------------------------------------------------------------------------

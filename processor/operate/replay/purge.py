@@ -13,7 +13,7 @@ Owned by the `dead-letters purge` command, which has the place for itself (`excl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -63,11 +63,15 @@ class Purge:
         self._resolutions = resolutions
         self._step = step
 
-    def cuts(self, topic: str, older_than_ms: int) -> list[Cut]:
-        """What may go of each partition: letters that are resolved and failed last before that moment."""
+    def cuts(self, topic: str, older_than_ms: int, until: Mapping[tuple[str, int], int] | None = None) -> list[Cut]:
+        """What may go of each partition: letters that are resolved and failed last before that moment. `until`: of
+        these partitions alone, and nothing from these offsets on."""
         count = self._offsets.partitions(topic) or 0
         wheres = [TopicPartition(topic, number) for number in range(count)]
-        beginnings, ends = self._offsets.beginnings(wheres), self._offsets.ends(wheres)
+        beginnings, ends = self._offsets.beginnings(wheres), dict(self._offsets.ends(wheres))
+        if until is not None:
+            wheres = [where for where in wheres if where in until]
+            ends = {where: min(ends[where], until[where]) for where in wheres}
         homes = self._offsets.partitions(self._resolutions) or 1
         found: list[Cut] = []
         for number in range(min(homes, count)):

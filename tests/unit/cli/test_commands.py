@@ -21,7 +21,7 @@ from tests.support.commands import command
 
 HELP_S_MAX = 0.3
 HELP_TRIES_MAX = 5
-NAMES = ("run", "check", "topics", "schemas", "status", "order", "sku", "dead-letters", "simulate", "demo")
+NAMES = ("run", "check", "topics", "schemas", "status", "order", "sku", "dead-letters", "erase", "simulate", "demo")
 
 
 def test_help_names_every_command() -> None:
@@ -42,7 +42,7 @@ def test_a_misspelt_command_is_told_the_nearest(said: str, answer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["check", "schemas check", "schemas register", "status", "order", "sku", "topics plan"]
+    "name", ["check", "schemas check", "schemas register", "status", "order", "sku", "erase", "topics plan"]
 )
 def test_each_command_shows_an_example(name: str) -> None:
     said = CliRunner().invoke(main, [*name.split(), "--help"])
@@ -147,7 +147,8 @@ def test_an_env_file_is_taken_as_it_stands(tmp_path: Path) -> None:
 
 
 ASKS_BROKERS = (
-    ("order", "x"), ("sku", "x"), ("status",), ("topics", "plan"), ("rewind", "--role", "send", "--to", "earliest"),
+    ("order", "x"), ("sku", "x"), ("erase", "x"), ("status",), ("topics", "plan"),
+    ("rewind", "--role", "send", "--to", "earliest"),
     ("dead-letters", "list"), ("dead-letters", "show"), ("dead-letters", "replay", "--everything"),
     ("dead-letters", "discard", "--everything", "--reason", "x"), ("dead-letters", "abandon", "--topic", "x"),
     ("dead-letters", "purge", "--older-than", "1d"), ("demo",),

@@ -1,0 +1,194 @@
+"""`hakuna-processor erase ORDER_ID`: forgets an order, and says what of it stands where and for how long."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from processor.cli.output import console, interruptible, output_option, print_json, printable, table
+from processor.cli.settings import at_the_door, cluster_settings_or_exit, env_file
+
+if TYPE_CHECKING:
+    from processor.cli.dead_letters.desk import Desk
+    from processor.operate.erase import Left
+    from processor.operate.order.gather import Found
+
+REASON: Final = "its order was erased"
+
+
+@click.command("erase", short_help="forgets an order, and says what of it is left")
+@click.argument("order_id")
+@click.option("--letters", is_flag=True, help="Discard its dead letters, and delete them as far as that can be done.")
+@click.option("--dry-run", is_flag=True, help="Says what it would do and what is there, and does nothing.")
+@click.option("--by", metavar="NAME", help="Who you are, on record; PROCESSOR_OPERATOR without it.")
+@output_option
+@env_file
+def command(order_id: str, letters: bool, dry_run: bool, by: str | None, output: str, env_file: Path | None) -> None:
+    """Writes a null value under the order's key to orders.placed, by which transform forgets the order: its state and
+    its place in the changelog. Nothing is sent. Then lists what of the order still stands in topics that are not
+    compacted, with how long it will be kept.
+
+    Exit 1 where letters were to go and some had to stay. Say --dry-run first.
+
+    \b
+    hakuna-processor erase ord-123 --dry-run
+    hakuna-processor erase ord-123 --letters --by "A. Lovelace, ticket 4711"
+    """
+    settings = cluster_settings_or_exit(env_file)
+    at_the_door(settings)
+    key = os.fsencode(order_id)
+    if not key:
+        raise click.BadParameter("is empty", param_hint="ORDER_ID")
+    from processor.cli.dead_letters.desk import Desk
+    from processor.config import LogLevel
+    from processor.edges import logs
+
+    logs.configure(settings.log_format, LogLevel.ERROR if sys.stderr.isatty() else settings.log_level)
+    with closing(Desk(settings, by)) as desk:
+        erasure = _Erasure(desk, key, letters=letters, dry_run=dry_run, tell=output == "table")
+        done = interruptible(erasure.do) if dry_run else erasure.do()
+    if output == "json":
+        print_json(done)
+    sys.exit(1 if done["letters"]["stay"] and letters and not dry_run else 0)
+
+
+class _Erasure:
+    """One run of the command. Mutable: nothing but what `do` notes."""
+
+    def __init__(self, desk: Desk, key: bytes, *, letters: bool, dry_run: bool, tell: bool) -> None:
+        self._desk = desk
+        self._key = key
+        self._shown = key.decode("utf-8", "backslashreplace")
+        self._letters = letters
+        self._dry_run = dry_run
+        self._tells = tell
+
+    def do(self) -> dict[str, Any]:
+        from processor.operate.erase import home, left, letters, stands
+
+        desk = self._desk
+        settings = desk.settings
+        found = self._gathered()
+        placed = settings.topic("orders.placed")
+        described = desk.admin.describe(sorted({placed, *(settings.topic(topic) for topic in found.records)}))
+        state = described[placed]
+        if state is None:
+            raise click.ClickException(f"there is no topic {placed}; an erasure is a null value in it")
+        partition = home(found, state.partitions)
+        still = left(settings, found, described)
+        if not stands(found):
+            self._say(f"nothing is known of order {self._shown} that a null could make transform forget")
+        where = f"{placed}/{partition}/{self._write(partition)}" if not self._dry_run else None
+        self._say(
+            f"a null value under {self._shown} would go to {placed}/{partition}"
+            if where is None
+            else f"erased by {where}; transform takes it in its time (`hakuna-processor order {self._shown}` shows it)"
+        )
+        self._say_unread(placed)
+        its_letters = letters(found)
+        gone = self._put_away(its_letters) if self._letters and its_letters and not self._dry_run else {}
+        self._show(still, its_letters, gone)
+        return {
+            "order_id": self._shown,
+            "dry_run": self._dry_run,
+            "partition": partition,
+            "erasure": where,
+            "left": still,
+            "letters": {
+                "found": [str(letter.position) for letter in its_letters],
+                "stay": [str(letter.position) for letter in its_letters if letter.position not in gone],
+            },
+        }
+
+    def _gathered(self) -> Found:
+        import structlog
+
+        from processor.operate.order.gather import Asked, gather
+
+        return gather(self._desk.settings, self._key, Asked(full=True), structlog.get_logger(__name__))
+
+    def _write(self, partition: int) -> int:
+        import structlog
+
+        from processor.operate.erase import write_null
+
+        return write_null(self._desk.settings, self._key, partition, structlog.get_logger(__name__)).offset
+
+    def _say_unread(self, placed: str) -> None:
+        from processor.cli.dead_letters.runs import say_unread
+
+        group = self._desk.groups()[placed]
+        if not self._desk.is_read(group):
+            say_unread({placed: group}, self._say)
+
+    def _put_away(self, letters: list[Any]) -> set[Any]:
+        """Discards the letters that are open, and deletes those that no other order's open letter stands before.
+        Returns the places of those that are gone."""
+        from processor.cli.dead_letters.runs import run
+        from processor.operate.replay.campaign import Task
+        from processor.operate.replay.purge import Purge
+        from processor.operate.replay.selection import Selection
+
+        desk = self._desk
+        desk.needs_resolutions()
+        clients = desk.working()
+        purge = Purge(clients.reader, desk.offsets, desk.clock, desk.deletion(), desk.resolutions, clients.step)
+        selection = Selection(order_ids=(self._key.decode("utf-8", "replace"),))
+        gone = set()
+        for topic in sorted({letter.topic for letter in letters}):
+            task = Task(
+                field=desk.field(topic),
+                given=f"discard --reason {REASON!r} --order-id {self._shown}",
+                selection=selection,
+                by=desk.by,
+                tells=desk.tells(desk.field(topic)),
+                groups=desk.groups(),
+                discard=REASON,
+            )
+            run(desk, clients, task, dry_run=False, output="json")
+            until = {
+                (letter.topic, letter.partition): letter.offset + 1
+                for letter in sorted(letters, key=lambda one: one.offset)
+                if letter.topic == topic
+            }
+            cuts = purge.cuts(topic, desk.clock.now_ms() + 1, until)
+            purge.delete(cuts)
+            purge.forget(topic, clients.ledger)
+            for cut in cuts:
+                mine = [one for one in letters if (one.topic, one.partition) == (cut.topic, cut.partition)]
+                gone |= {one.position for one in mine if one.offset < cut.offset}
+                if any(one.offset >= cut.offset for one in mine):
+                    self._say(
+                        f"{cut.topic}/{cut.partition}: its letters stay behind {cut.letter}, which is {cut.because}"
+                    )
+        return gone
+
+    def _show(self, still: list[Left], letters: list[Any], gone: Any) -> None:
+        from processor.moments import iso
+
+        if not self._tells:
+            return
+        if still:
+            rows = []
+            for one in still:
+                until = "until it is purged" if one.kept_until is None else f"until {iso(one.kept_until)}"
+                rows.append((one.topic.removeprefix(self._desk.settings.topic_prefix), f"{one.records:,}", until))
+            click.echo("what holds data of it" + (", before this" if gone else "") + ":")
+            console().print(table(["topic", "records", "kept"], rows))
+        if letters and not self._letters:
+            click.echo(f"--letters discards and deletes its {len(letters)} dead letters")
+        elif letters and self._dry_run:
+            click.echo(
+                f"its {len(letters)} dead letters would be discarded, and deleted where no open letter of another "
+                "order stands before them"
+            )
+        elif letters:
+            click.echo(f"{len(gone)} of its {len(letters)} dead letters are deleted")
+
+    def _say(self, text: str) -> None:
+        click.echo(printable(text, 1_000), err=not self._tells)

@@ -1,0 +1,103 @@
+"""erase: what of an order stands where, for how long, and the null that makes transform forget it.
+
+    orders.placed ◄── null value under the order's key ──► transform: state and changelog entry go
+    topics that are deleted by age         its records stay until their retention is over: said, with until when
+    topics of dead letters, kept for ever  its letters stay until they are discarded and purged
+
+Owned by the `erase` command. With `rekey` on, the null takes the way of every other record of `orders.placed`: its
+order ID is its key, and it ends in the partition where the order lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from processor.config import Settings
+from processor.edges.kafka.admin import TopicState
+from processor.edges.kafka.client import Log
+from processor.edges.kafka.producer import KafkaProducer
+from processor.errors import BrokerOutage
+from processor.operate.order.gather import Found
+from processor.placements import by_murmur2
+from processor.records import Position, Record
+from processor.topics import DEAD_LETTER_TOPICS, ORDER_TOPICS, Topic
+
+WRITE_S_MAX: Final = 30.0
+_CLIENT_ID: Final = "hakuna-processor-erase"
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """What of an order stands in one topic. `kept_until` is when the youngest of it goes by age, epoch ms; None: it is
+    kept until somebody deletes it."""
+
+    topic: str
+    records: int
+    oldest: int
+    youngest: int
+    kept_until: int | None
+
+
+def left(settings: Settings, found: Found, described: Mapping[str, TopicState | None]) -> list[Left]:
+    """By topic, what stands in those that are not compacted; a compacted one forgets by the erasure itself."""
+    told = []
+    for topic, records in sorted(found.records.items()):
+        name = settings.topic(topic)
+        state = described[name]
+        with_data = [record for record in records if record.value is not None]
+        if state is None or not with_data:
+            continue
+        policy = state.config.get("cleanup.policy", "delete")
+        if "compact" in policy:
+            continue
+        times = [record.timestamp_ms for record in with_data]
+        retention_ms = int(state.config.get("retention.ms", "-1"))
+        told.append(
+            Left(
+                topic=name,
+                records=len(with_data),
+                oldest=min(times),
+                youngest=max(times),
+                kept_until=None if retention_ms < 0 else max(times) + retention_ms,
+            )
+        )
+    return told
+
+
+def letters(found: Found) -> list[Record]:
+    """The order's dead letters, resolved or not."""
+    return [record for topic in DEAD_LETTER_TOPICS for record in found.records.get(topic, ())]
+
+
+def stands(found: Found) -> bool:
+    """Whether an erasure has anything to do: a state, or something that transform has not taken yet."""
+    has_state = found.changelog is not None and found.changelog.value is not None
+    return has_state or any(
+        record.value is not None for topic in ORDER_TOPICS for record in found.records.get(topic, ())
+    )
+
+
+def home(found: Found, partitions: int) -> int:
+    """The partition of `orders.placed` that the null goes to: where the order stands."""
+    placed: Sequence[Record] = found.records.get(Topic.PLACED, ())
+    if placed:
+        return placed[-1].partition
+    return found.partition if found.anything and found.partition < partitions else by_murmur2(found.key, partitions)
+
+
+def write_null(settings: Settings, key: bytes, partition: int, log: Log) -> Position:
+    """Writes it, and returns where it stands. Raises `BrokerOutage`, `Fatal`."""
+    topic = settings.topic(Topic.PLACED)
+    answers: list[tuple[str | None, int]] = []
+    producer = KafkaProducer(settings.librdkafka, client_id=_CLIENT_ID, log=log)
+    try:
+        producer.produce(topic, partition, key, None, [], 0, lambda error, offset: answers.append((error, offset)))
+        producer.flush(WRITE_S_MAX)
+    finally:
+        producer.close()
+    error, offset = answers[0] if answers else (producer.trouble() or "no answer", -1)
+    if error is not None:
+        raise BrokerOutage(f"nothing was erased: {topic}/{partition} did not take the null: {error}")
+    return Position(topic, partition, offset)
