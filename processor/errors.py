@@ -10,9 +10,9 @@
     ├── Fenced               someone else owns the partitions   → abandon, make a new producer, join again
     │   └── OutcomeUnknown       a commit that nobody confirmed → the same, and ask what the group has committed
     ├── StateCorrupt         the local store cannot be trusted  → wipe it, restore from the changelog
-    │   └── StateTooNew          a later version wrote it           → stop and leave it to that version, wipe nothing
     ├── Unusable             settings, topics or schemas that cannot work → print every problem, exit 78
     └── Fatal                we cannot go on in this process    → say why, exit 1, let the orchestrator restart
+        └── StateTooNew          a later version wrote the state    → the same: it wipes nothing and writes nothing
 
 An `AssertionError` is none of these: an invariant of ours is broken, and the process crashes where it is.
 """
@@ -83,10 +83,6 @@ class StateCorrupt(ProcessorError):
         self.partition = partition
 
 
-class StateTooNew(StateCorrupt):
-    """A state that a later version of this program has written: neither the store nor the changelog is at fault."""
-
-
 class Unusable(ProcessorError):
     """What we were told to do cannot be done; `problems` holds every reason found, each with its remedy."""
 
@@ -98,3 +94,8 @@ class Unusable(ProcessorError):
 
 class Fatal(ProcessorError):
     """This process cannot go on; a new one can."""
+
+
+class StateTooNew(Fatal):
+    """A state that a later version of this program has written: neither the store nor the changelog is at fault, and
+    the workers of that version can go on with it."""

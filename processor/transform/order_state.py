@@ -57,6 +57,8 @@ from processor.records import Order, OrderEvent, Pairing, Record
 from processor.transform import order_state_1
 
 _VERSION: Final = 2
+_VERSION_MAX: Final = 31
+"""Versions count up by one, and there have been two: what is beyond this is no version but rubbish."""
 _PREFIX: Final = struct.Struct(">Bqq")
 
 
@@ -132,8 +134,10 @@ def decode(stored: bytes) -> OrderState:
     version, touched_at_ms, parked_since_ms = _prefix(stored)
     reader = _READERS.get(version)
     if reader is None:
-        kind = StateTooNew if version > _VERSION else StateCorrupt
-        raise kind(f"a state of version {version} was met, known are {sorted(_READERS)}")
+        met = f"a state of version {version} was met, known are {sorted(_READERS)}"
+        if _VERSION < version <= _VERSION_MAX:
+            raise StateTooNew(f"{met}: a newer version may have written it (then run that one)")
+        raise StateCorrupt(met)
     try:
         state = reader(stored)
     except (ValueError, RecursionError) as error:  # msgspec's own errors and a bad UTF-8 are ValueErrors

@@ -312,9 +312,10 @@ def _after(
     refunds: tuple[Movement, ...] | None = None,
     cancellations: tuple[Movement, ...] | None = None,
 ) -> Order:
-    """The order with what was said of one road. What pairing made of it is kept for a rebuild; the feed needs none."""
+    """The order with what was said of one road. What pairing made of it is kept for a rebuild, and for whoever asks why
+    nothing was told; the feed, which is rebuilt from what was said, needs the latter alone."""
     pairings = order.pairings
-    if (moved.absorbed or moved.added) and rules.api is Api.EVENTS:
+    if (moved.absorbed or moved.added) and (rules.api is Api.EVENTS or not moved.told):
         pairings = (*pairings, Pairing(event_key(taken.event), moved.absorbed, moved.added))
     return Order(
         order.placed,

@@ -48,8 +48,8 @@ runpy.run_module("processor", run_name="__main__", alter_sys=True)
 """
 NEXT_VERSION = """
 import runpy, processor.transform.order_state as order_state
-order_state._VERSION = 2
-order_state._READERS[2] = order_state._READERS[1]
+order_state._VERSION = 3
+order_state._READERS[3] = order_state._READERS[2]
 runpy.run_module("processor", run_name="__main__", alter_sys=True)
 """
 

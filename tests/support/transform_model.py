@@ -52,6 +52,8 @@ class Model:
             return
         try:
             event = self._decode(record)
+            if not event.event_id or not event.order_id:
+                raise BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no identity")
             if event.order_id.encode() != record.key:
                 raise BadRecord(Stage.TRANSFORM, Reason.KEY_MISMATCH, "key")
         except BadRecord as bad:

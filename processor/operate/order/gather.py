@@ -27,7 +27,7 @@ from processor.edges.kafka.admin import KafkaAdmin
 from processor.edges.kafka.client import Log
 from processor.edges.kafka.groups import KafkaGroups
 from processor.edges.kafka.scan import KafkaScan, Window
-from processor.errors import BrokerOutage, Fatal, StateCorrupt, Unusable
+from processor.errors import BrokerOutage, Fatal, StateCorrupt, StateTooNew, Unusable
 from processor.letters.resolutions import resolution_key
 from processor.operate.order import windows
 from processor.operate.order.windows import Span
@@ -179,7 +179,7 @@ class _Gathering:
         if found.changelog is not None and found.changelog.value is not None:
             try:
                 found.state = order_state.decode(found.changelog.value)
-            except StateCorrupt as corrupt:
+            except (StateCorrupt, StateTooNew) as corrupt:
                 found.notes.append(f"{found.changelog.position}: the state cannot be read: {corrupt}")
 
     def _read_in_time(self, found: Found, where: Mapping[Topic, TopicPartition]) -> None:

@@ -164,7 +164,7 @@ class _Telling:
         for topic, record in self._sources:
             value = self._value(topic, record)
             event_id = None if value is None else value.get("event_id")
-            became, why = self._became(topic, record, event_id, seen)
+            became, why = self._became(topic, record, value or {}, seen)
             if isinstance(event_id, str) and became is not Became.DEAD_LETTERED:
                 seen.setdefault((topic, event_id), record.position)
             facts: dict[str, Any] = {
@@ -194,8 +194,9 @@ class _Telling:
             return None
 
     def _became(
-        self, topic: Topic, record: Record, event_id: object, seen: Mapping[tuple[Topic, str], Position]
+        self, topic: Topic, record: Record, said: Mapping[str, Any], seen: Mapping[tuple[Topic, str], Position]
     ) -> tuple[Became, str | None]:
+        event_id = said.get("event_id")
         state = self._found.state
         committed = self._found.committed.get(TopicPartition(record.topic, record.partition))
         if self._entries_of(record):
@@ -212,10 +213,15 @@ class _Telling:
             return Became.DUPLICATE, f"event_id was seen at {seen[topic, event_id]}"
         if state is not None and state.standing is Standing.UNPROTECTED:
             return Became.IGNORED, IgnoredReason.UNPROTECTED.value
+        if _moves_nothing(said):
+            return Became.IGNORED, IgnoredReason.NOTHING_MOVED.value
         closing = topic in (Topic.REFUNDED, Topic.CANCELLED)
         if closing and state is not None and state.order is not None and state.order.cancelled_at_ms is not None:
             return Became.IGNORED, IgnoredReason.ORDER_CANCELLED.value
-        if isinstance(event_id, str) and state is not None and KINDS[_TYPES[topic]] + event_id in state.event_keys:
+        key = KINDS[_TYPES[topic]] + event_id if isinstance(event_id, str) else ""
+        if state is not None and _is_absorbed(state, key, said):
+            return Became.IGNORED, IgnoredReason.TOLD_BY_PAIRING.value
+        if state is not None and key in state.event_keys:
             return (
                 Became.UNKNOWN,
                 "it was taken, and what it became is not kept any more or was written at another time",
@@ -389,6 +395,20 @@ def _standing(state: OrderState, shown: Callable[[Any], Any]) -> dict[str, Any]:
             for line, totals in zip(placed.line_items, state.totals, strict=True)
         ],
     }
+
+
+def _moves_nothing(said: Mapping[str, Any]) -> bool:
+    items = said.get("items")
+    return isinstance(items, list) and not any(item["quantity"] for item in items)
+
+
+def _is_absorbed(state: OrderState, key: str, said: Mapping[str, Any]) -> bool:
+    """Whether of an event nothing was told, because pairing had told all of it."""
+    pairings = () if state.order is None else state.order.pairings
+    of = next((one for one in pairings if one.event == key), None)
+    if of is None or of.added:
+        return False
+    return sum(item["quantity"] for item in said.get("items", ())) == sum(one.quantity for one in of.absorbed)
 
 
 def _place(record: Record) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from processor.errors import BadRecord, StateCorrupt
+from processor.errors import BadRecord, StateCorrupt, StateTooNew
 from processor.interfaces import Clock, Reader
 from processor.letters.families import Family, LetterFacts, letter_facts
 from processor.letters.patch import Unsendable, merged
@@ -93,7 +93,7 @@ class Rebuild:
             event = found
         try:
             order = None if kept is None else order_state.decode(kept).order
-        except StateCorrupt as corrupt:
+        except (StateCorrupt, StateTooNew) as corrupt:
             return Unsendable(f"the state of its order cannot be read: {corrupt}")
         return rebuilt(EntryType(entry_type), order, event, fulfil_protection=self._fulfil_protection)
 

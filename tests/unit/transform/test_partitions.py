@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from processor.errors import BrokerOutage, Fatal, StateCorrupt
+from processor.errors import BrokerOutage, Fatal, StateCorrupt, StateTooNew
 from processor.interfaces import Polled
 from processor.records import OrderId, Position, TopicPartition
 from processor.transform import partitions as module
@@ -15,7 +15,7 @@ from processor.transform.partitions import Partitions
 from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeReader
 from tests.fakes.stores import Disk
-from tests.unit.order_events import placed, product
+from tests.unit.order_events import fulfilled, placed, product
 from tests.unit.transform.histories import take
 
 TOPICS = ("placed", "fulfilled")
@@ -24,6 +24,8 @@ DAY_S = 86_400
 STATE = take(None, placed(product("l"))).state
 assert STATE is not None
 VALUE = encode(STATE)
+WAITING = take(None, fulfilled(("l", 1))).state
+assert WAITING is not None
 
 
 class World:
@@ -250,6 +252,19 @@ def test_a_changelog_that_holds_rubbish_ends_the_process_instead_of_being_restor
         world.held.restore()
     with pytest.raises(Fatal, match="changelog/0 was restored 3 times in a row"):
         world.held.wipe(0, corrupt.value)
+
+
+def test_a_changelog_of_a_later_version_ends_the_process_and_wipes_nothing() -> None:
+    """A rollout, or a step back over one: the workers of that version go on with it."""
+    world = World()
+    world.write(0, "a", value=b"\x03" + encode(WAITING)[1:])
+    world.held.assigned(sources(0))
+    world.held.settle([0])
+    before = dict(world.disk.partitions[0])
+    with pytest.raises(StateTooNew, match=r"version 3 was met.*a newer version may have written it"):
+        world.held.restore()
+    assert issubclass(StateTooNew, Fatal)
+    assert world.disk.partitions[0] == before
 
 
 def test_a_batch_that_was_committed_proves_a_store() -> None:

@@ -25,6 +25,7 @@ from processor.records import (
     Order,
     OrderId,
     OrderPlaced,
+    Pairing,
     Reason,
     Record,
     Stage,
@@ -177,6 +178,25 @@ def test_what_is_ignored_follows_from_the_state() -> None:
     assert became(found(PLACED=[event(Topic.PLACED, 1, "e1")], state=unprotected)) == [("ignored", "unprotected")]
     cancelled = placed_state(cancelled_at_ms=T + 1)
     assert became(found(REFUNDED=[event(Topic.REFUNDED, 1, "e2")], state=cancelled)) == [("ignored", "order_cancelled")]
+
+
+def test_what_moves_nothing_or_was_told_by_pairing_is_said_so() -> None:
+    def refund(event_id: str, *quantities: int) -> Record:
+        items = [{"line_item_id": "p", "quantity": quantity, "refunded_at": T} for quantity in quantities]
+        value = json.dumps({"event_id": event_id, "items": items}).encode()
+        return record(Topic.REFUNDED, 1, value)
+
+    order = Order(PLACED, pairings=(Pairing("re1", (Movement("p", 2, T),), ()),))
+    state = OrderState(Standing.PLACED, T, order, (LineTotals(),), ("re1", "re2"), ())
+    assert became(found(REFUNDED=[refund("e1", 2, 0)], state=state)) == [("ignored", "told_by_pairing")]
+    assert became(found(REFUNDED=[refund("e1", 3)], state=state))[0][0] == "unknown"
+    for nothing in (refund("e2"), refund("e2", 0, 0)):
+        assert became(found(REFUNDED=[nothing], state=state)) == [("ignored", "nothing_moved")]
+
+
+def test_one_id_of_two_kinds_of_events_is_no_repetition() -> None:
+    known = found(REFUNDED=[event(Topic.REFUNDED, 1, "e1")], CANCELLED=[event(Topic.CANCELLED, 2, "e1")])
+    assert "duplicate" not in [one for one, _ in became(known)]
 
 
 def test_a_null_value_is_an_erasure() -> None:
