@@ -408,7 +408,8 @@ def _is_absorbed(state: OrderState, key: str, said: Mapping[str, Any]) -> bool:
     of = next((one for one in pairings if one.event == key), None)
     if of is None or of.added:
         return False
-    return sum(item["quantity"] for item in said.get("items", ())) == sum(one.quantity for one in of.absorbed)
+    said_units: int = sum(item["quantity"] for item in said.get("items", ()))
+    return said_units == sum(one.quantity for one in of.absorbed)
 
 
 def _place(record: Record) -> dict[str, Any]:

@@ -24,8 +24,9 @@ DAY_S = 86_400
 STATE = take(None, placed(product("l"))).state
 assert STATE is not None
 VALUE = encode(STATE)
-WAITING = take(None, fulfilled(("l", 1))).state
-assert WAITING is not None
+_waiting = take(None, fulfilled(("l", 1))).state
+assert _waiting is not None
+WAITING = encode(_waiting)
 
 
 class World:
@@ -257,7 +258,7 @@ def test_a_changelog_that_holds_rubbish_ends_the_process_instead_of_being_restor
 def test_a_changelog_of_a_later_version_ends_the_process_and_wipes_nothing() -> None:
     """A rollout, or a step back over one: the workers of that version go on with it."""
     world = World()
-    world.write(0, "a", value=b"\x03" + encode(WAITING)[1:])
+    world.write(0, "a", value=b"\x03" + WAITING[1:])
     world.held.assigned(sources(0))
     world.held.settle([0])
     before = dict(world.disk.partitions[0])
