@@ -27,6 +27,7 @@ from processor.records import OrderId
 
 ORDER_ID_SHOWN_MAX: Final = 100
 """Characters of an order ID in a message. A key may be some KB, and a message is a header."""
+_FOUND_ANYWHERE_MIN: Final = 8
 _KEY_BYTES_MAX: Final = 4096
 """A longer key is looked at no further: no order ID is that long, and each record with a bad key is looked at."""
 
@@ -121,6 +122,45 @@ def mismatch(key: bytes | None, order_id: OrderId) -> str:
 def unreadable(read: Key) -> str:
     """Why a record without a value cannot be taken by this key, and what to do about it."""
     return _said(read.what, read.remedy)
+
+
+def names_order(key: bytes | None, value: bytes | None, order_id: str) -> bool:
+    """Whether a record is about this order: by its key, however that is framed, or by the order ID in its value. No
+    registry is asked, so of a value only Confluent's framing is read: the order ID stands behind the event ID in it."""
+    wanted = order_id.encode()
+    if key == wanted or (key and read_key(key).order_id == order_id):
+        return True
+    if value is None or len(value) <= 5 or value[0] != 0:
+        return False
+    prefixed = _zigzag(len(wanted)) + wanted
+    behind = _after_string(value, 5)
+    if behind is not None and value.startswith(prefixed, behind):
+        return True
+    # Another writer's fields may stand in another order; a short ID would be found anywhere.
+    return len(wanted) >= _FOUND_ANYWHERE_MIN and prefixed in value
+
+
+def _zigzag(length: int) -> bytes:
+    """Avro's long for a length."""
+    left, out = length << 1, bytearray()
+    while left > 0x7F:
+        out.append(left & 0x7F | 0x80)
+        left >>= 7
+    out.append(left)
+    return bytes(out)
+
+
+def _after_string(value: bytes, at: int) -> int | None:
+    """Where the Avro string that begins at `at` ends; None where none does."""
+    length, shift = 0, 0
+    for byte in value[at : at + 3]:
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        at += 1
+        if byte < 0x80:
+            end = at + (length >> 1)
+            return end if not length & 1 and end <= len(value) else None
+    return None
 
 
 def _said(what: str, remedy: str) -> str:

@@ -297,11 +297,3 @@ def _own_mend(placement: Placement) -> str:
     families = [placement.family] if placement.family is not None else [family for family, _ in placement.mixed]
     mends = [family.mend for family in families if family.mend]
     return "; ".join(mends) if mends else MEND_UNKNOWN
-
-
-def candidates(key: bytes, partitions: int, seen: Sequence[Placed]) -> list[int]:
-    """The partitions in which a key may stand, the likeliest first. `seen` are keys that stand in the topic, with their
-    partitions: a family that any of them contradicts is not the producers'; if none is left, it may be anywhere."""
-    assert partitions > 0, "a topic without partitions"
-    agreeing = [family for family in FAMILIES if all(family.of(other, partitions) == where for other, where in seen)]
-    return list(dict.fromkeys(family.of(key, partitions) for family in agreeing)) or list(range(partitions))

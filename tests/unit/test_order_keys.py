@@ -10,7 +10,7 @@ from fastavro import schemaless_writer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.order_keys import ORDER_ID_SHOWN_MAX, KeyKind, mismatch, read_key, unreadable
+from processor.order_keys import ORDER_ID_SHOWN_MAX, KeyKind, mismatch, names_order, read_key, unreadable
 from processor.records import OrderId
 
 MAGIC = b"\x00\x00\x00\x00\x07"
@@ -120,3 +120,29 @@ def test_a_message_is_a_header_and_stays_short_and_printable() -> None:
     long = read_key(MAGIC + avro("x" * 3_000)).what
     assert len(long) < ORDER_ID_SHOWN_MAX + 100
     assert "\u202e" not in read_key(MAGIC + avro("ord\u202e-1")).what
+
+
+@given(st.text(min_size=1, max_size=40), st.text(max_size=40), st.text(max_size=20))
+def test_a_record_is_found_by_the_order_id_in_its_value(order_id: str, event_id: str, other: str) -> None:
+    try:
+        assert (order_id + event_id + other).encode() is not None
+    except UnicodeEncodeError:
+        return  # no text that Avro could hold
+    value = MAGIC + avro(event_id) + avro(order_id) + b"rest"
+    assert names_order(None, value, order_id)
+    assert names_order(order_id.encode(), None, order_id)
+    if len(other.encode()) < 8 and other != order_id:
+        assert not names_order(None, value, other)
+
+
+def test_a_record_is_found_by_what_is_in_its_key() -> None:
+    for key in (MAGIC + avro("avk-1"), b'"avk-1"', "avk-1".encode("utf-16"), b"avk-1 "):
+        assert names_order(key, None, "avk-1")
+        assert not names_order(key, None, "avk-2")
+
+
+def test_a_record_is_found_in_another_writers_order_of_fields() -> None:
+    value = MAGIC + avro("x") + avro("y") + avro("ord-42-000001")
+    assert names_order(b"k", value, "ord-42-000001")
+    assert not names_order(b"k", value, "ord-42-00000")
+    assert not names_order(b"k", b"ord-42-000001", "ord-42-000001")

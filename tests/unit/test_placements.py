@@ -14,8 +14,6 @@ from processor.placements import (
     MEND_UNKNOWN,
     Compared,
     Sample,
-    by_murmur2,
-    candidates,
     compare,
     explain,
     keys_needed,
@@ -191,15 +189,3 @@ def test_two_topics_by_one_unknown_partitioner_agree() -> None:
     own = [(key, sum(key) * 7 % 12) for key in KEYS]
     found = compared(placed=own[:600], fulfilled=own[400:])["fulfilled"]
     assert (found.placement.family, found.share, found.compared) == (None, 0.0, 200)
-
-
-def test_a_partitioner_is_believed_until_a_record_contradicts_it() -> None:
-    keys = KEYS[:20]
-    assert candidates(b"ord-1", 12, [])[0] == by_murmur2(b"ord-1", 12)
-    for one in FAMILIES:
-        assert candidates(b"ord-1", 12, [(key, one.of(key, 12)) for key in keys]) == [one.of(b"ord-1", 12)]
-
-
-def test_where_no_known_partitioner_fits_it_may_be_anywhere() -> None:
-    elsewhere = next(at for at in range(12) if at not in {one.of(b"ord-1", 12) for one in FAMILIES})
-    assert candidates(b"ord-2", 12, [(b"ord-1", elsewhere)]) == list(range(12))

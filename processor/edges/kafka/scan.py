@@ -124,6 +124,17 @@ class KafkaScan:
         self._read(windows, lambda messages, reading: self._taken(messages, keys, reading, found))
         return found
 
+    def matching(self, windows: Sequence[Window], takes: Callable[[Message], bool]) -> list[Record]:
+        """The records that `takes` takes, in offset order per partition. Raises as `find` does."""
+        found: list[Record] = []
+
+        def some(messages: list[Message], reading: Mapping[TopicPartition, Window]) -> list[TopicPartition]:
+            wanted = [one for one in messages if one.error() is not None or takes(one)]
+            return self._taken(wanted, None, reading, found)
+
+        self._read(windows, some)
+        return found
+
     def heads(self, windows: Sequence[Window], seconds_max: float) -> list[Record]:
         """All records, in offset order per partition, each without its headers and its value (empty, or None where it
         has none), since values of some MB would fill the memory. Ends after `seconds_max` with what it has by then.

@@ -29,9 +29,11 @@ from processor.edges.kafka.groups import KafkaGroups
 from processor.edges.kafka.scan import KafkaScan, Window
 from processor.errors import BrokerOutage, Fatal, StateCorrupt, StateTooNew, Unusable
 from processor.letters.resolutions import resolution_key
+from processor.moments import PLAUSIBLE_MS_MIN
 from processor.operate.order import windows
 from processor.operate.order.windows import Span
-from processor.placements import by_murmur2, candidates
+from processor.order_keys import names_order
+from processor.placements import Sample, by_murmur2, explain
 from processor.records import Record, TopicPartition
 from processor.topics import NEEDED, ORDER_TOPICS, Topic, none_there
 from processor.transform import order_state
@@ -43,8 +45,9 @@ _TOPICS: Final = tuple(topic for topic in Topic if topic not in NEEDED[Role.HAKO
 _LATEST: Final = (Topic.CHANGELOG, Topic.HOLDS)
 _IN_TIME: Final = (*ORDER_TOPICS, Topic.OUTBOX, Topic.DELIVERIES, *_LETTERS)
 _CONSUMED: Final = {Role.TRANSFORM: ORDER_TOPICS, Role.SEND: (Topic.OUTBOX,)}
-_SAMPLE_RECORDS: Final = 20
-"""Records at the end of a partition that are looked at for the partitioner that put them there."""
+_SAMPLE_S_MAX: Final = 2.0
+_SAMPLE_RECORDS: Final = 200
+"""Records at the ends of a source topic's partitions that are looked at for the partitioner that put them there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Found:
 
     `committed` are the next offsets of transform and send, None where they have none or may not be asked; `spans` the
     time that was searched (none: no time, but what must be there of an order without a state), and `complete` whether
-    that is all in which something can be; `notes` is what whoever reads the timeline should know of how it came about.
+    that is all in which something can be; `notes` is what whoever reads the timeline should know of how it came about;
+    `elsewhere` is what other partitions have of the order, whose records stand in `records` too.
     """
 
     key: bytes
@@ -76,10 +80,26 @@ class Found:
     spans: Sequence[Span] = ()
     complete: bool = True
     notes: list[str] = field(default_factory=list)
+    elsewhere: list[Found] = field(default_factory=list)
 
     @property
     def anything(self) -> bool:
         return self.changelog is not None or self.hold is not None or any(self.records.values())
+
+    @property
+    def states(self) -> list[tuple[Record, OrderState | None]]:
+        """What each partition keeps of the order."""
+        return [(one.changelog, one.state) for one in (self, *self.elsewhere) if one.changelog is not None]
+
+    def join(self, other: Found) -> None:
+        """Takes in what another partition has of the order."""
+        self.elsewhere.append(other)
+        for topic, records in other.records.items():
+            self.records.setdefault(topic, []).extend(records)
+        self.resolutions += other.resolutions
+        self.committed.update(other.committed)
+        self.complete = self.complete and other.complete
+        self.hold = self.hold or other.hold
 
 
 def gather(
@@ -126,19 +146,47 @@ class _Gathering:
     def of(self, key: bytes) -> Found:
         count = max((self._counts.get(self._settings.topic(topic), 0) for topic in _TOPICS), default=0)
         likely = by_murmur2(key, count)
-        found = self._in_partition(key, likely)
-        if found.anything or count == 1:
-            return found
-        others = [number for number in candidates(key, count, self._sample(count)) if number != likely]
-        for number in others:
-            elsewhere = self._in_partition(key, number)
-            if elsewhere.anything:
-                elsewhere.notes.append(
-                    f"found in partition {number}, not in {likely} where Kafka's default partitioner puts it: "
-                    "the producers of these topics partition in another way"
-                )
-                return elsewhere
+        numbers = [likely, *self._others(key, likely, count)]
+        if len(numbers) > 2:
+            self._say(
+                f"the producers of these topics place keys differently: reading {len(numbers)} partitions of each"
+            )
+        parts = [self._in_partition(key, number) for number in numbers]
+        # An order lives where its state is, and else where something is known of it.
+        parts.sort(key=lambda one: (one.state is None or one.state.order is None, not one.anything))
+        found = parts[0]
+        places = [one.partition for one in parts if one.anything]
+        if len(places) > 1:
+            found.notes.append(
+                f"what is known of it stands in partitions {', '.join(map(str, sorted(places)))}: what is not in "
+                f"{found.partition} never meets its order; `hakuna-processor check` says whose producers are to change"
+            )
+        elif places and found.partition != likely:
+            found.notes.append(
+                f"found in partition {found.partition}, not in {likely} where Kafka's default partitioner puts it: "
+                "the producers of these topics partition in another way"
+            )
+        for one in parts[1:]:
+            if one.anything:
+                found.join(one)
+        self._read_letters_under_other_keys(found)
         return found
+
+    def _others(self, key: bytes, likely: int, count: int) -> list[int]:
+        """Where else a topic's producers may have put the key: where its newest records say so, or anywhere."""
+        if count < 2:
+            return []
+        if self._asked.full:
+            return [number for number in range(count) if number != likely]
+        numbers: set[int] = set()
+        for sample in self._samples(count):
+            placement = explain(sample.pairs, count)
+            families = [family for family, _ in placement.mixed]
+            families += [placement.family] if placement.family is not None else []
+            if placement.told and not families:
+                numbers.update(range(count))
+            numbers.update(family.of(key, count) for family in families)
+        return sorted(numbers - {likely})
 
     def _in_partition(self, key: bytes, number: int) -> Found:
         found = Found(key, number)
@@ -208,6 +256,8 @@ class _Gathering:
 
     def _windows(self, partitions: Sequence[TopicPartition], spans: Sequence[Span]) -> list[Window]:
         found = []
+        # A topic stamped in seconds has nothing at any time of now: all of it is read.
+        stamps = self._admin.newest_ms(partitions) if any(span != Span(None, None) for span in spans) else {}
         for span in spans:
             starts = {} if span.from_ms is None else self._admin.at(partitions, span.from_ms)
             ends = {} if span.until_ms is None else self._admin.at(partitions, span.until_ms)
@@ -215,6 +265,8 @@ class _Gathering:
                 first, end = self._kept[where]
                 start = first if span.from_ms is None else starts[where]
                 until = end if span.until_ms is None else ends[where]
+                if (newest_ms := stamps.get(where)) is not None and newest_ms < PLAUSIBLE_MS_MIN:
+                    start, until = first, end
                 # None: all records are older than that.
                 found.append(Window(*where, end if start is None else start, end if until is None else until))
         return [window for window in found if window.start < window.end]
@@ -242,7 +294,7 @@ class _Gathering:
                 record.key: record
                 for record in self._scan.find([self._whole(where[Topic.RESOLUTIONS])], frozenset(keys))
             }
-            found.resolutions = [record for record in newest.values() if record.value is not None]
+            found.resolutions += [record for record in newest.values() if record.value is not None]
 
     def _ask_committed(self, where: Mapping[Topic, TopicPartition]) -> list[Future[dict[TopicPartition, int | None]]]:
         return [
@@ -258,18 +310,54 @@ class _Gathering:
             return {}
         return {where: committed.next_offset for where, committed in answer.items()}
 
-    def _sample(self, count: int) -> list[tuple[bytes, int]]:
-        """Some keys of a source topic, with the partitions in which they are."""
-        placed = self._settings.topic(Topic.PLACED)
-        if self._counts.get(placed, 0) != count:
-            return []
-        partitions = [TopicPartition(placed, number) for number in range(count)]
+    def _samples(self, count: int) -> list[Sample]:
+        """Some keys of each source topic, with the partitions in which they are."""
+        topics = [name for topic in ORDER_TOPICS if self._counts.get(name := self._settings.topic(topic)) == count]
+        partitions = [TopicPartition(name, number) for name in topics for number in range(count)]
         self._ask_kept(partitions)
         lasts = []
         for where in partitions:
             first, end = self._kept[where]
-            lasts.append(Window(*where, max(first, end - _SAMPLE_RECORDS), end))
-        return [(record.key, record.partition) for record in self._scan.find(lasts, None) if record.key is not None]
+            lasts.append(Window(*where, max(first, end - max(1, _SAMPLE_RECORDS // count)), end))
+        pairs: dict[str, list[tuple[bytes, int]]] = {name: [] for name in topics}
+        for record in self._scan.heads(lasts, _SAMPLE_S_MAX):
+            if record.key:
+                pairs[record.topic].append((record.key, record.partition))
+        return [Sample(count, of_topic) for of_topic in pairs.values()]
+
+    def _read_letters_under_other_keys(self, found: Found) -> None:
+        """Letters whose key is no plain order ID: the ID is in the key's framing, or in the value."""
+        name = self._settings.topic(Topic.ORDER_DEAD_LETTERS)
+        partitions = [TopicPartition(name, number) for number in range(self._counts.get(name, 0))]
+        self._ask_kept(partitions)
+        wholes = [self._whole(where) for where in partitions]
+        try:
+            order_id = found.key.decode()
+        except UnicodeDecodeError:
+            return
+        if _size(wholes) > windows.RECORDS_MAX and not self._asked.full:
+            found.notes.append(
+                f"of the {_size(wholes):,} dead letters on {name} only those under its own key were searched; --full "
+                "searches all"
+            )
+            return
+        known = {letter.position for letter in found.records.get(Topic.ORDER_DEAD_LETTERS, [])}
+        letters = [
+            letter
+            for letter in self._scan.matching(wholes, lambda one: names_order(one.key(), one.value(), order_id))
+            if letter.position not in known and letter.key != found.key
+        ]
+        if not letters:
+            return
+        found.records.setdefault(Topic.ORDER_DEAD_LETTERS, []).extend(letters)
+        found.notes.append(f"{len(letters)} dead letters of it have another key; each says what that is")
+        resolutions = self._settings.topic(Topic.RESOLUTIONS)
+        homes = {letter.partition for letter in letters if letter.partition < self._counts.get(resolutions, 0)}
+        homes -= {found.partition, *(one.partition for one in found.elsewhere)}
+        where = [TopicPartition(resolutions, number) for number in sorted(homes)]
+        self._ask_kept(where)
+        for one in where:
+            self._read_resolutions(found, {Topic.RESOLUTIONS: one})
 
 
 def _size(chosen: Iterable[Window]) -> int:

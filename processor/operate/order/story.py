@@ -27,7 +27,7 @@ from processor.letters.holds import decode_hold
 from processor.letters.letter import letter_head
 from processor.letters.masking import masked, masked_message
 from processor.letters.resolutions import Resolution, decode_resolution, letter_of
-from processor.moments import iso
+from processor.moments import iso, meant_ms
 from processor.operate.order.gather import Found
 from processor.operate.replay.copies import replay_of
 from processor.records import (
@@ -139,7 +139,7 @@ class _Telling:
         }
         self._sources = sorted(
             ((topic, record) for topic in ORDER_TOPICS for record in records.get(topic, [])),
-            key=lambda one: (one[1].timestamp_ms, ORDER_TOPICS.index(one[0]), one[1].offset),
+            key=lambda one: (meant_ms(one[1].timestamp_ms), ORDER_TOPICS.index(one[0]), one[1].offset),
         )
         self._unread: str | None = None
 
@@ -206,8 +206,12 @@ class _Telling:
         if committed is not None and record.offset >= committed:
             return Became.WAITING, "transform has not taken it yet"
         if record.value is None:
+            found = self._found
+            if record.partition != found.partition and state is not None and state.order is not None:
+                return Became.IGNORED, f"{IgnoredReason.ERASURE_UNKNOWN.value}: its order is in {found.partition}"
             return Became.ERASED, IgnoredReason.ERASED.value
-        if state is not None and any(parked.origin.position == record.position for parked in state.parked):
+        states = [one for _, one in self._found.states if one is not None]
+        if any(parked.origin.position == record.position for one in states for parked in one.parked):
             return Became.PARKED, "it waits for its order to be placed"
         if isinstance(event_id, str) and (topic, event_id) in seen:
             return Became.DUPLICATE, f"event_id was seen at {seen[topic, event_id]}"
@@ -345,14 +349,12 @@ class _Telling:
     # ---- the state --------------------------------------------------------------------------------------------------
 
     def _state(self) -> Iterable[Happening]:
-        record, state = self._found.changelog, self._found.state
-        if record is None:
-            return
-        if state is None:
-            standing = "erased" if record.value is None else "unreadable"
-            yield Happening(_time(record), Kind.STATE, {**_place(record), "standing": standing})
-        else:
-            yield Happening(state.touched_at_ms, Kind.STATE, {**_place(record), **_standing(state, self._shown)})
+        for record, state in self._found.states:
+            if state is None:
+                standing = "erased" if record.value is None else "unreadable"
+                yield Happening(_time(record), Kind.STATE, {**_place(record), "standing": standing})
+            else:
+                yield Happening(state.touched_at_ms, Kind.STATE, {**_place(record), **_standing(state, self._shown)})
 
     # ---- what is shown ----------------------------------------------------------------------------------------------
 
@@ -425,7 +427,7 @@ def _replay(record: Record) -> dict[str, Any]:
 
 
 def _time(record: Record) -> int | None:
-    return record.timestamp_ms if record.timestamp_ms >= 0 else None
+    return meant_ms(record.timestamp_ms) if record.timestamp_ms >= 0 else None
 
 
 def _text(record: Record, name: str) -> str | None:

@@ -12,6 +12,7 @@ import msgspec
 
 from processor.letters.families import LetterFacts
 from processor.moments import iso
+from processor.order_keys import names_order
 from processor.records import Position, Record
 
 
@@ -32,7 +33,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             (not self.letters or str(record.position) in self.letters)
             and (not self.reasons or facts.reason in self.reasons)
             and (not self.error_codes or facts.error_code in self.error_codes)
-            and (not self.order_ids or order_of(record) in self.order_ids)
+            and (not self.order_ids or any(is_of(record, order_id) for order_id in self.order_ids))
             and (not self.origins or (facts.origin is not None and facts.origin.topic in self.origins))
             and (self.since_ms is None or facts.last_failed_ms >= self.since_ms)
             and (self.until_ms is None or facts.last_failed_ms < self.until_ms)
@@ -56,6 +57,11 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 EVERYTHING: Final = Selection()
 
 _LETTER: Final = re.compile(r"(?P<topic>.+)/(?P<partition>\d{1,9})/(?P<offset>\d{1,18})\Z")
+
+
+def is_of(record: Record, order_id: str) -> bool:
+    """Whether a letter is about this order: by its key as it is, or by what is in the key or the value."""
+    return order_of(record) == order_id or names_order(record.key, record.value, order_id)
 
 
 def order_of(record: Record) -> str:
