@@ -3,6 +3,7 @@
 The tour, in the order in which an order travels:
 
     records.py       the nouns: Record, OrderEvent, Order, OutboxEntry
+    rekey/           orders of any key and partitioner → topics that transform can read; off unless asked for
     transform/       consume → merge by time → decode → apply to the state → outbox (`transformer.py`: the loop)
     hakuna/          what Hakuna wants to be told and what it answers
     send/            the outbox to the API: `kafka_thread/` and `event_loop/`, and what both share

@@ -68,6 +68,7 @@ class Role(StrEnum):
     TRANSFORM = "transform"
     SEND = "send"
     HAKO = "hako"
+    REKEY = "rekey"
 
 
 class HakunaEnvironment(StrEnum):
@@ -479,6 +480,13 @@ class Settings:
         "text",
         "Who it was, on record, where a command is not given `--by`; the user and host without it",
     )
+    rekey: bool = setting(
+        "PROCESSOR_REKEY",
+        boolean,
+        "off",
+        "off | on",
+        "Whether rekey brings orders of any key, partitioner and partition count to where transform reads them",
+    )
     http_transport: HttpTransport = setting(
         "PROCESSOR_HTTP_TRANSPORT",
         one_of(HttpTransport),
@@ -531,6 +539,8 @@ class Settings:
         roles = []
         if self.registry_url:
             roles.append(Role.TRANSFORM)
+        if self.registry_url and self.rekey:
+            roles.append(Role.REKEY)
         if self.hakuna_key is not None:
             roles.append(Role.SEND)
         if self.hako_key is not None:
@@ -663,12 +673,18 @@ def _relations(settings: Settings, roles: tuple[Role, ...] | None, broken: set[s
     )
     if not roles:
         problems.append("SCHEMA_REGISTRY_URL, HAKUNA_API_KEY, HAKO_API_KEY: none is set, so no role is configured")
-    if Role.TRANSFORM in roles or Role.HAKO in roles:
-        reader = Role.TRANSFORM if Role.TRANSFORM in roles else Role.HAKO
+    readers = [role for role in (Role.TRANSFORM, Role.REKEY, Role.HAKO) if role in roles]
+    if readers:
         need(
             bool(settings.registry_url),
             "SCHEMA_REGISTRY_URL",
-            f"not set; {reader} needs the writers' schemas",
+            f"not set; {readers[0]} needs the writers' schemas",
+        )
+    if Role.REKEY in roles:
+        need(
+            settings.rekey,
+            "PROCESSOR_REKEY",
+            "off, so transform would not read what rekey writes; set it to on for both, or leave rekey out",
         )
     if Role.SEND in roles:
         need(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from processor.merge import Input
 from processor.moments import meant_ms
-from processor.records import TopicPartition
+from processor.records import IgnoredReason, Outcome, Stage, TopicPartition
 
 
 class TransactionOutcome(StrEnum):
@@ -22,6 +22,18 @@ class TransactionOutcome(StrEnum):
     ABORTED = "aborted"
     FENCED = "fenced"
     UNKNOWN = "unknown"
+
+
+class Written(NamedTuple):
+    """What one committed transaction did, by source topic: each record once, by how it ended."""
+
+    records: Mapping[tuple[str, Outcome], int]
+    ignored: Mapping[tuple[str, IgnoredReason], int]
+    dead_letters: Mapping[tuple[str, Stage, str], int]
+    replayed: Mapping[tuple[str, Outcome], int]
+    """Of a replay's those that are dead letters again; the others are the send role's to count."""
+    astray: Mapping[str, int] = {}
+    """Erasures that found no order, by topic, where the order lives in another partition."""
 
 
 class SourceLag(NamedTuple):

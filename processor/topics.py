@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, assert_never
 
 from processor.config import Role
 
@@ -50,6 +50,12 @@ class Topic(StrEnum):
     LEVELS = "inventory.levels"
     HAKO_SENT = "hako.sent"
     HAKO_DEAD_LETTERS = "hako.dead-letters"
+    REKEYED_PLACED = "hakuna.rekeyed.orders.placed"
+    REKEYED_FULFILLED = "hakuna.rekeyed.orders.fulfilled"
+    REKEYED_REFUNDED = "hakuna.rekeyed.orders.refunded"
+    REKEYED_LINE_ITEMS_CANCELLED = "hakuna.rekeyed.orders.line-items-cancelled"
+    REKEYED_CANCELLED = "hakuna.rekeyed.orders.cancelled"
+    REKEYED_EVENTS = "hakuna.rekeyed-events"
 
 
 ORDER_TOPICS: Final = (
@@ -59,7 +65,35 @@ ORDER_TOPICS: Final = (
     Topic.LINE_ITEMS_CANCELLED,
     Topic.CANCELLED,
 )
-"""The sources of transform. Their order here is the order in which equal timestamps are taken."""
+"""What the shops write. Their order here is the order in which equal timestamps are taken."""
+
+REKEYED: Final[Mapping[Topic, Topic]] = {
+    Topic.PLACED: Topic.REKEYED_PLACED,
+    Topic.FULFILLED: Topic.REKEYED_FULFILLED,
+    Topic.REFUNDED: Topic.REKEYED_REFUNDED,
+    Topic.LINE_ITEMS_CANCELLED: Topic.REKEYED_LINE_ITEMS_CANCELLED,
+    Topic.CANCELLED: Topic.REKEYED_CANCELLED,
+}
+"""Where rekey writes what it reads, in the same order (`PROCESSOR_REKEY=on`)."""
+
+
+def transform_sources(*, rekey: bool) -> Mapping[Topic, Topic]:
+    """What transform reads, in order, each with the shop's own topic: the one that says how its values are written."""
+    return {REKEYED[topic] if rekey else topic: topic for topic in ORDER_TOPICS}
+
+
+def sources_of(role: Role, *, rekey: bool) -> tuple[Topic, ...]:
+    """What a role consumes."""
+    match role:
+        case Role.TRANSFORM:
+            return tuple(transform_sources(rekey=rekey))
+        case Role.REKEY:
+            return ORDER_TOPICS
+        case Role.SEND:
+            return (Topic.OUTBOX,)
+        case Role.HAKO:
+            return STOCK_TOPICS
+    assert_never(role)
 
 
 STOCK_TOPICS: Final = (Topic.LEVELS, Topic.ITEMS, Topic.WAREHOUSES)
@@ -119,17 +153,67 @@ TOPICS: Final = (
     TopicPlan(Topic.HAKO_DEAD_LETTERS, _DEAD_LETTERS, "objects refused; timestamps are the originals"),
 )
 
+_REKEYED: Final = {
+    "cleanup.policy": "delete",
+    # Never by age: records keep the times of their events, and a backlog would be deleted before anybody reads it.
+    # transform deletes what it has taken (`edges/kafka/trim.py`); small segments let the disk follow.
+    "retention.ms": KEEP,
+    "segment.ms": "600000",
+    "segment.bytes": str(50 * 1024 * 1024),
+    "max.message.bytes": str(RECORD_BYTES_MAX),
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+}
+
+REKEY_TOPICS: Final = (
+    *(
+        TopicPlan(rekeyed, _REKEYED, f"{source} under the order ID; deleted once taken")
+        for source, rekeyed in REKEYED.items()
+    ),
+    TopicPlan(
+        Topic.REKEYED_EVENTS,
+        {
+            "cleanup.policy": "delete",
+            "retention.ms": str(DAY_MS),
+            "retention.bytes": str(4 * 1024 * 1024),
+            "segment.bytes": str(1024 * 1024),
+        },
+        "which events rekey has written, as digests: a repeat is refused",
+    ),
+)
+"""What there is besides, with `PROCESSOR_REKEY=on`."""
+
+
+def plans(*, rekey: bool) -> tuple[TopicPlan, ...]:
+    """Every topic of an installation."""
+    return (*TOPICS, *REKEY_TOPICS) if rekey else TOPICS
+
+
 NEEDED: Final[Mapping[Role, tuple[Topic, ...]]] = {
     Role.TRANSFORM: (*ORDER_TOPICS, Topic.CHANGELOG, Topic.OUTBOX, Topic.ORDER_DEAD_LETTERS),
     Role.SEND: (Topic.OUTBOX, Topic.DELIVERIES, Topic.HAKUNA_DEAD_LETTERS, Topic.HOLDS, Topic.SEND_OFFSETS),
     Role.HAKO: (*STOCK_TOPICS, Topic.HAKO_SENT, Topic.HAKO_DEAD_LETTERS),
+    Role.REKEY: (*REKEYED.values(), Topic.ORDER_DEAD_LETTERS, Topic.REKEYED_EVENTS),
 }
-"""The topics that a role cannot work without; all of them have the partition count of the first."""
+"""The topics that a role cannot work without; all of them have the partition count of the first. rekey's sources are
+not among them: each may have as many as it likes."""
 
-BOOKS: Final = frozenset({Topic.SEND_OFFSETS, Topic.RESOLUTIONS, Topic.HAKO_SENT})
+
+def alike(role: Role, *, rekey: bool) -> tuple[Topic, ...]:
+    """As `NEEDED`, by what transform reads."""
+    if role is Role.TRANSFORM and rekey:
+        return tuple(REKEYED.get(topic, topic) for topic in NEEDED[role])
+    return NEEDED[role]
+
+
+def needed(role: Role, *, rekey: bool) -> tuple[Topic, ...]:
+    """All topics that a role cannot work without."""
+    return tuple(dict.fromkeys((*alike(role, rekey=rekey), *sources_of(role, rekey=rekey))))
+
+
+BOOKS: Final = frozenset({Topic.SEND_OFFSETS, Topic.RESOLUTIONS, Topic.HAKO_SENT, Topic.REKEYED_EVENTS})
 """What we note down for ourselves: nobody else reads or writes them, so whoever finds one missing makes it."""
 
-CONFIG: Final[Mapping[Topic, Mapping[str, str]]] = {plan.topic: plan.config for plan in TOPICS}
+CONFIG: Final[Mapping[Topic, Mapping[str, str]]] = {plan.topic: plan.config for plan in (*TOPICS, *REKEY_TOPICS)}
 
 _COMPACTED_TOPICS: Final = frozenset(plan.topic for plan in TOPICS if plan.config is _COMPACTED)
 
@@ -167,15 +251,15 @@ def make_book(cluster: MakesTopics, book: Topic, name: str, beside: TopicBeside)
     cluster.create(name, partitions=beside.partitions, replicas=beside.replicas, config=CONFIG[book])
 
 
-def missing(role: Role, described: Mapping[str, TopicAsItIs | None], prefix: str) -> list[str]:
+def missing(role: Role, described: Mapping[str, TopicAsItIs | None], prefix: str, *, rekey: bool = False) -> list[str]:
     """The role's topics that the cluster does not have, whole names."""
-    return [prefix + topic for topic in NEEDED[role] if described[prefix + topic] is None]
+    return [prefix + topic for topic in needed(role, rekey=rekey) if described[prefix + topic] is None]
 
 
-def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str) -> list[str]:
+def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, rekey: bool = False) -> list[str]:
     """What is wrong with the topics that are there, in a way that no waiting mends: each with what to do."""
     found: list[str] = []
-    first, *others = NEEDED[role]
+    first, *others = alike(role, rekey=rekey)
     partitions = described[prefix + first].partitions
     for topic in others:
         count = described[prefix + topic].partitions
@@ -184,7 +268,7 @@ def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str) -> l
                 f"{prefix + topic} has {count} partitions and {prefix + first} has {partitions}: "
                 f"partition N of the one belongs to partition N of the other, so make them equal"
             )
-    for topic in NEEDED[role]:
+    for topic in (first, *others):
         policy = described[prefix + topic].config.get("cleanup.policy", "delete")
         if topic in _COMPACTED_TOPICS and "compact" not in policy:
             found.append(
@@ -250,25 +334,27 @@ def plan(
     partitions: int,
     retention_ms: int | None = None,
     only: Iterable[TopicPlan] = TOPICS,
+    rekey: bool = False,
 ) -> list[Step]:
     """`partitions` counts where no source topic is there yet; others follow the sources that are: orders and stock each
-    by themselves. `retention_ms` overrides that of the topics that are deleted by age, dead letters excepted."""
+    by themselves. With `rekey` the sources of orders may have any counts, and the others follow the changelog.
+    `retention_ms` overrides that of the topics that are deleted by age, dead letters excepted."""
 
     def count(sources: Iterable[Topic]) -> int:
         there = (described.get(prefix + topic) for topic in sources)
         return max((state.partitions for state in there if state is not None), default=partitions)
 
-    of_orders, of_stock = count(ORDER_TOPICS), count(STOCK_TOPICS)
-    return [
-        _step(
-            one,
-            prefix,
-            described.get(prefix + one.topic),
-            of_stock if one.topic in NEEDED[Role.HAKO] else of_orders,
-            retention_ms,
-        )
-        for one in only
-    ]
+    changelog = described.get(prefix + Topic.CHANGELOG)
+    of_orders = count(ORDER_TOPICS) if changelog is None or not rekey else changelog.partitions
+    of_stock = count(STOCK_TOPICS)
+
+    def wanted(topic: Topic) -> int:
+        there = described.get(prefix + topic)
+        if rekey and topic in ORDER_TOPICS and there is not None:
+            return there.partitions
+        return of_stock if topic in NEEDED[Role.HAKO] else of_orders
+
+    return [_step(one, prefix, described.get(prefix + one.topic), wanted(one.topic), retention_ms) for one in only]
 
 
 def _step(wanted: TopicPlan, prefix: str, there: TopicAsItIs | None, partitions: int, retention_ms: int | None) -> Step:

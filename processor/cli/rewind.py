@@ -60,10 +60,9 @@ def _rewound(settings: Settings, role: Role, since_ms: int | None, *, dry_run: b
     from processor.edges.kafka.groups import KafkaGroups
     from processor.operate.recover import moves
     from processor.records import Position, TopicPartition
-    from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
+    from processor.topics import sources_of
 
-    sources = {Role.TRANSFORM: ORDER_TOPICS, Role.SEND: (Topic.OUTBOX,), Role.HAKO: STOCK_TOPICS}[role]
-    names = [settings.topic(topic) for topic in sources]
+    names = [settings.topic(topic) for topic in sources_of(role, rekey=settings.rekey)]
     client_id, kafka, group = "hakuna-processor-rewind", settings.librdkafka, settings.group(role)
     admin, groups = KafkaAdmin(kafka, client_id=client_id), KafkaGroups(kafka, client_id=client_id)
     nobody(groups, group)

@@ -122,12 +122,21 @@ def _planned(file: Path | None, partitions: int, retention: str | None) -> tuple
     settings = cluster_settings_or_exit(file)
     from processor.edges.kafka.admin import KafkaAdmin
     from processor.operate.check.findings import Heard
-    from processor.topics import TOPICS, plan
+    from processor.topics import plan, plans
 
     admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-topics", log=Heard())
-    names = [settings.topic(one.topic) for one in TOPICS]
+    wanted = plans(rekey=settings.rekey)
+    names = [settings.topic(one.topic) for one in wanted]
     described = asked_of_brokers(settings, lambda: admin.describe(names))
-    return settings, plan(described, settings.topic_prefix, partitions=partitions, retention_ms=retention_ms), admin
+    steps = plan(
+        described,
+        settings.topic_prefix,
+        partitions=partitions,
+        retention_ms=retention_ms,
+        only=wanted,
+        rekey=settings.rekey,
+    )
+    return settings, steps, admin
 
 
 def _do(steps: Sequence[Step], admin: KafkaAdmin, replicas: int, done: list[str]) -> None:

@@ -10,6 +10,7 @@ are framed by a header.
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,12 @@ def reader_file(topic: Topic) -> Path:
 def reader_schema(topic: Topic) -> str:
     """Its text."""
     return reader_file(topic).read_text(encoding="utf-8")
+
+
+def reader_schema_of(topic: Topic, field: str) -> str:
+    """The text of a reader schema with this one field: what is left out is skipped, which costs a third of reading."""
+    schema = json.loads(reader_schema(topic))
+    return json.dumps({**schema, "fields": [one for one in schema["fields"] if one["name"] == field]})
 
 
 class Schemas(Protocol):

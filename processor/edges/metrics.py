@@ -26,8 +26,8 @@ from prometheus_client.utils import floatToGoString
 from processor.config import Role
 from processor.records import TopicPartition
 from processor.send.meter import BreakerState, Endings, Gauges, PartitionLag, Requests
-from processor.sources import SourceLag, TransactionOutcome
-from processor.transform.meter import StateSize, Written
+from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.transform.meter import StateSize
 
 
 class _Counted:
@@ -272,14 +272,13 @@ class Restores:
                 RESTORE_REMAINING.labels(partition).set(records)
 
 
-class PrometheusTransformMeter:
-    """The transform role's meter. Mutable: `_numbers` are the partitions that the state gauges show now."""
+class OrdersMeter:
+    """The meter of a role that reads the orders and writes in transactions: rekey's, and a part of transform's."""
 
-    def __init__(self, restores: Restores) -> None:
-        self._restores = restores
-        self._lags = _Lags(Role.TRANSFORM)
-        self._numbers: set[int] = set()
-        FLOOD_STOPPED.labels(Role.TRANSFORM).set(0)
+    def __init__(self, role: Role) -> None:
+        self._role = role.value
+        self._lags = _Lags(role)
+        FLOOD_STOPPED.labels(role).set(0)
 
     def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None:
         TRANSACTION_SECONDS.labels(outcome).observe(duration_s)
@@ -287,9 +286,9 @@ class PrometheusTransformMeter:
 
     def written(self, written: Written) -> None:
         for (topic, outcome), count in written.records.items():
-            RECORDS.labels(Role.TRANSFORM, topic, outcome).inc(count)
+            RECORDS.labels(self._role, topic, outcome).inc(count)
         for (topic, outcome), count in written.replayed.items():
-            REPLAYED.labels(Role.TRANSFORM, topic, outcome).inc(count)
+            REPLAYED.labels(self._role, topic, outcome).inc(count)
         for (topic, ignored), count in written.ignored.items():
             IGNORED.labels(topic, ignored).inc(count)
         for (topic, stage, reason), count in written.dead_letters.items():
@@ -297,13 +296,27 @@ class PrometheusTransformMeter:
         for topic, count in written.astray.items():
             MISPLACED_ERASURES.labels(topic).inc(count)
 
+    def lag(self, lags: list[SourceLag]) -> None:
+        self._lags.show(lags)
+
+    def flooded(self) -> None:
+        FLOOD_STOPPED.labels(self._role).set(1)
+
+
+class PrometheusTransformMeter:
+    """The transform role's meter. Mutable: `_numbers` are the partitions that the state gauges show now."""
+
+    def __init__(self, restores: Restores) -> None:
+        self._restores = restores
+        self._numbers: set[int] = set()
+        records = OrdersMeter(Role.TRANSFORM)
+        self.transaction, self.written, self.lag = records.transaction, records.written, records.lag
+        self.flooded = records.flooded
+
     def misplaced(self, records: Mapping[str, int]) -> None:
         for topic, count in records.items():
             MISPLACED.labels(topic).inc(count)
             MISPLACED_ERASURES.labels(topic)  # known from the start, so that the first one is an increase
-
-    def lag(self, lags: list[SourceLag]) -> None:
-        self._lags.show(lags)
 
     def state(self, sizes: list[StateSize]) -> None:
         now = {size.partition for size in sizes}
@@ -317,9 +330,6 @@ class PrometheusTransformMeter:
             PARKED_EVENTS.labels(size.partition).set(size.parked_events)
             PARKED_OLDEST.labels(size.partition).set(size.parked_oldest_s)
         self._restores.show(Role.TRANSFORM, {size.partition: size.restore_remaining for size in sizes})
-
-    def flooded(self) -> None:
-        FLOOD_STOPPED.labels(Role.TRANSFORM).set(1)
 
 
 class PrometheusSendMeter:

@@ -34,8 +34,8 @@ import httpx
 
 from processor.edges.http.request import PreparedRequest
 from processor.errors import Unusable
-from processor.sources import SourceLag, TransactionOutcome
-from processor.transform.meter import StateSize, TransformMeter, Written
+from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.transform.meter import StateSize, TransformMeter
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -5,5 +5,6 @@ roles.py       one thread a role: waits for what is not there, turns the loop, w
 start.py       what a role asks of the cluster and the registry before it begins
 transform.py   what the transform role is made of
 surveying.py   a thread that looks at what the producers write, beside transform
+rekey.py       what the rekey role is made of
 sending.py     what send and hako are made of
 """

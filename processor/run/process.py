@@ -26,6 +26,7 @@ from processor.edges.health import HealthServer
 from processor.edges.metrics import BUILD_INFO, Restores
 from processor.edges.traces import Tracing
 from processor.errors import Unusable
+from processor.run.rekey import rekey
 from processor.run.roles import RoleThread
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run(settings: Settings, roles: tuple[Role, ...]) -> int:
         tracing = _tracing(settings, roles)
     except Unusable as unusable:
         return _unusable(unusable)
-    builders = {Role.TRANSFORM: transform, Role.SEND: send, Role.HAKO: hako}
+    builders = {Role.TRANSFORM: transform, Role.REKEY: rekey, Role.SEND: send, Role.HAKO: hako}
     threads = [
         RoleThread(role, partial(builders[role], settings, clock, restores, tracing), clock, over.set) for role in roles
     ]

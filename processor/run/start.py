@@ -17,7 +17,7 @@ from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.metrics import SCHEMA_UNREADABLE
 from processor.edges.registry import Registry
 from processor.errors import BrokerOutage, Fatal, Unusable
-from processor.topics import BOOKS, NEEDED, ORDER_TOPICS, Topic, compacted_events, make_book, missing, problems
+from processor.topics import BOOKS, ORDER_TOPICS, Topic, compacted_events, make_book, missing, needed, problems
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +31,14 @@ def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mappi
     """What the cluster says of a role's topics, by whole name. Raises `BrokerOutage` while one is missing (somebody
     may be about to make it: we ourselves where only our own books are) or may not be looked at, `Unusable` where one is
     such that no waiting helps."""
+    topics = needed(role, rekey=settings.rekey)
     try:
-        described = admin.describe([settings.topic(topic) for topic in NEEDED[role]])
+        described = admin.describe([settings.topic(topic) for topic in topics])
     except Fatal as refused:  # a right is missing, and whoever grants it need not start us again
         raise BrokerOutage(str(refused)) from refused
-    if absent := missing(role, described, settings.topic_prefix):
-        model = described[settings.topic(NEEDED[role][0])]
-        books = [topic for topic in NEEDED[role] if topic in BOOKS and settings.topic(topic) in absent]
+    if absent := missing(role, described, settings.topic_prefix, rekey=settings.rekey):
+        model = described[settings.topic(topics[0])]
+        books = [topic for topic in topics if topic in BOOKS and settings.topic(topic) in absent]
         if model is not None and len(books) == len(absent):
             with suppress(Fatal):  # no right to make topics: somebody else has to
                 for book in books:
@@ -45,7 +46,7 @@ def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mappi
                 raise BrokerOutage(f"topics of our own were missing and are made: {', '.join(absent)}")
         raise BrokerOutage(f"topics are missing: {', '.join(absent)}; make them with `hakuna-processor topics create`")
     there = {name: state for name, state in described.items() if state is not None}
-    if wrong := problems(role, there, settings.topic_prefix):
+    if wrong := problems(role, there, settings.topic_prefix, rekey=settings.rekey):
         raise Unusable(wrong)
     if role is Role.TRANSFORM:
         for name, what in compacted_events(there, settings.topic_prefix).items():

@@ -20,15 +20,17 @@ from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.survey import survey
 from processor.edges.kafka.topology import KafkaTopology
 from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
+from processor.edges.kafka.trim import KafkaTrim
 from processor.edges.metrics import USEFUL_REPLICAS, PrometheusTransformMeter, Restores
 from processor.edges.registry import Registry
 from processor.edges.rocks import StateDirectory
 from processor.edges.traces import Tracing
 from processor.placements import Compared
+from processor.records import Position
 from processor.run.roles import Loop
 from processor.run.start import check_readable, described_topics
 from processor.run.surveying import Surveying
-from processor.topics import NEEDED, ORDER_TOPICS, Topic
+from processor.topics import Topic, sources_of, transform_sources
 from processor.transform.batch import Decode, Plan
 from processor.transform.decode import SHAPES
 from processor.transform.rules import Rules
@@ -71,15 +73,13 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
             stores.worker,
             lambda worker: abort_left_behind(kafka, f"{group}.{worker}", client_id=client_id),
         ),
-        topology=KafkaTopology(
-            admin, {settings.topic(topic): described[settings.topic(topic)] for topic in NEEDED[Role.TRANSFORM]}, clock
-        ),
+        topology=KafkaTopology(admin, described, clock),
         stores=stores,
         clock=clock,
         meter=meter if tracing is None else tracing.meter(meter),
     )
     plan = TransformPlan(
-        topics=tuple(settings.topic(topic) for topic in ORDER_TOPICS),
+        topics=tuple(settings.topic(topic) for topic in sources_of(Role.TRANSFORM, rekey=settings.rekey)),
         partitions=described[changelog].partitions,
         changelog=changelog,
         changelog_identity=f"{changelog}/{described[changelog].topic_id}",
@@ -109,23 +109,32 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
     transformer.start()
     counts = {topic: described[topic].partitions for topic in plan.topics}
     surveying = Surveying(
-        lambda: survey(kafka, counts, group=group, client_id=f"{client_id}-survey", log=log),
+        # How producers place keys is no matter with rekey, which places them itself.
+        lambda: {} if settings.rekey else survey(kafka, counts, group=group, client_id=f"{client_id}-survey", log=log),
         {topic: described[topic].config for topic in plan.topics},
         transformer.whereabouts.learn,
     )
     surveying.start()
-    return _TransformLoop(transformer, surveying)
+    trim = KafkaTrim(kafka, clock, client_id=client_id) if settings.rekey else None
+    return _TransformLoop(transformer, surveying, trim)
 
 
 class _TransformLoop:
-    """The transformer, as its thread and the endpoints see it."""
+    """The transformer, as its thread and the endpoints see it. `trim` deletes what it has taken from rekeyed topics."""
 
-    def __init__(self, transformer: Transformer, surveying: Surveying) -> None:
+    def __init__(self, transformer: Transformer, surveying: Surveying, trim: KafkaTrim | None) -> None:
         self._transformer = transformer
         self._surveying = surveying
+        self._trim = trim
 
     def turn(self) -> None:
         self._transformer.turn()
+        if self._trim is not None:
+            self._trim.turn(
+                Position(one.topic, one.partition, one.committed)
+                for one in self._transformer.status
+                if one.committed is not None
+            )
 
     def stop(self) -> None:
         self._surveying.ask_to_stop()
@@ -133,7 +142,8 @@ class _TransformLoop:
         self._surveying.join()
 
     def unready(self) -> list[str]:
-        return self._transformer.unready()
+        reasons = self._transformer.unready()
+        return reasons if self._trim is None or self._trim.trouble is None else [*reasons, self._trim.trouble]
 
     def status(self) -> dict[str, Any]:
         verdicts = self._transformer.whereabouts.verdicts
@@ -164,8 +174,9 @@ def placement_status(one: Compared) -> dict[str, Any]:
 
 
 def decoders(settings: Settings, registry: Schemas) -> Mapping[str, Decode]:
-    """For each source topic, whole name, from a record to an order event."""
-    return {settings.topic(topic): _decoder(topic, registry) for topic in ORDER_TOPICS}
+    """For each topic that transform reads, whole name, from a record to an order event."""
+    sources = transform_sources(rekey=settings.rekey)
+    return {settings.topic(topic): _decoder(source, registry) for topic, source in sources.items()}
 
 
 def _decoder(topic: Topic, registry: Schemas) -> Decode:

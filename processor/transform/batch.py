@@ -32,9 +32,9 @@ from processor.records import (
     TopicPartition,
     record_bytes,
 )
+from processor.sources import Written
 from processor.transform import order_state, rules
 from processor.transform.keyed_state import KeyedState
-from processor.transform.meter import Written
 from processor.transform.order_state import OrderState
 from processor.transform.outbox import Outgoing, entries
 from processor.transform.rules import Applied, Ignored, Parked, Refused, Retold, Rules, Taken, Transition

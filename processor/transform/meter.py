@@ -8,20 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from processor.records import IgnoredReason, Outcome, Stage
-from processor.sources import SourceLag, TransactionOutcome
-
-
-class Written(NamedTuple):
-    """What one committed transaction did, by source topic: each record once, by how it ended."""
-
-    records: Mapping[tuple[str, Outcome], int]
-    ignored: Mapping[tuple[str, IgnoredReason], int]
-    dead_letters: Mapping[tuple[str, Stage, str], int]
-    replayed: Mapping[tuple[str, Outcome], int]
-    """Of a replay's those that are dead letters again; the others are the send role's to count."""
-    astray: Mapping[str, int] = {}
-    """Erasures that found no order, by topic, where the order lives in another partition."""
+from processor.sources import SourceLag, TransactionOutcome, Written
 
 
 class StateSize(NamedTuple):

@@ -39,11 +39,11 @@ from processor.letters.letter import letter_head
 from processor.records import HeaderName, OrderEvent, OrderId, Reason, Record, Stage, TopicPartition
 from processor.sandbox.shop.history import Step, Truncated
 from processor.sandbox.shop.orders import Shop, shop
-from processor.sources import SourceLag, TransactionOutcome
+from processor.sources import SourceLag, TransactionOutcome, Written
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import order_state
 from processor.transform.batch import Plan
-from processor.transform.meter import StateSize, Written
+from processor.transform.meter import StateSize
 from processor.transform.order_state import OrderState
 from processor.transform.rules import Rules
 from processor.transform.transformer import TransformEdges, Transformer, TransformPlan

@@ -16,7 +16,7 @@ from fastavro.schema import parse_schema
 from processor.edges.avro import reader_schema
 from processor.records import Headers
 from processor.sandbox.shop.history import Step, Truncated
-from processor.topics import ORDER_TOPICS, STOCK_TOPICS, TOPICS, Topic
+from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic, plans
 from tests.support.topics import TopicSpace
 
 FLUSH_SECONDS_MAX = 60.0
@@ -24,16 +24,21 @@ SOURCES = (*ORDER_TOPICS, *STOCK_TOPICS)
 
 
 class Installation:
-    """`environment` is what a transform worker in it needs; further roles add their own settings to it."""
+    """`environment` is what a transform worker in it needs; further roles add their own settings to it. `sources`: how
+    many partitions each topic of a shop's has, where rekey brings them together."""
 
-    def __init__(self, space: TopicSpace, registry_url: str, *, partitions: int = 1) -> None:
+    def __init__(
+        self, space: TopicSpace, registry_url: str, *, partitions: int = 1, sources: Mapping[Topic, int] | None = None
+    ) -> None:
         self.space = space
         self.registry_url = registry_url
         self.partitions = partitions
-        for plan in TOPICS:
+        self.rekey = sources is not None
+        for plan in plans(rekey=self.rekey):
             # Tests write old timestamps, and a broker that looks for what is too old does so in the midst of a test.
             kept = {"retention.ms": "-1"} if plan.topic in ORDER_TOPICS else {}
-            space.create(plan.topic, partitions=partitions, config={**plan.config, **kept})
+            count = (sources or {}).get(plan.topic, partitions)
+            space.create(plan.topic, partitions=count, config={**plan.config, **kept})
         self.schemas = {topic: parse_schema(_schema(topic)) for topic in SOURCES}
         self.schema_ids = {
             topic: self.register(topic, reader_schema(topic)) for topic in (*ORDER_TOPICS, *STOCK_TOPICS)
@@ -51,7 +56,8 @@ class Installation:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**self.space.environment, "SCHEMA_REGISTRY_URL": self.registry_url}
+        rekey = {"PROCESSOR_REKEY": "on"} if self.rekey else {}
+        return {**self.space.environment, "SCHEMA_REGISTRY_URL": self.registry_url, **rekey}
 
     def register(self, topic: Topic, schema: str) -> int:
         """The ID of `schema` under the topic's subject."""

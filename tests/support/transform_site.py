@@ -11,17 +11,21 @@ from types import TracebackType
 from typing import Self, cast
 
 import httpx
+import msgspec
 from confluent_kafka import KafkaException, Message
 
-from processor.config import load
+from processor.config import Role, load
 from processor.edges.avro import reader_schema
 from processor.edges.avro_wire import SchemaId
+from processor.errors import BadRecord
 from processor.hakuna import Api, Orders
 from processor.letters.letter import LetterHead, letter_head
+from processor.order_keys import read_key
 from processor.records import HeaderName, Headers, Record
 from processor.run.transform import decoders
 from processor.sandbox.shop.history import Step
-from processor.topics import ORDER_TOPICS, Topic
+from processor.topics import ORDER_TOPICS, Topic, sources_of
+from processor.transform.batch import Decode
 from processor.transform.rules import Rules
 from tests.support.installation import Installation
 from tests.support.processes import Worker
@@ -37,15 +41,24 @@ class Site:
     """`with Site(…) as site:` has the topics and the schemas; workers are started by name, each with its own directory,
     and end with it."""
 
-    def __init__(self, bootstrap_servers: str, registry_url: str, directory: Path, *, partitions: int) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        registry_url: str,
+        directory: Path,
+        *,
+        partitions: int,
+        sources: Mapping[Topic, int] | None = None,
+    ) -> None:
         self.space = TopicSpace(bootstrap_servers)
-        self.installation = Installation(self.space, registry_url, partitions=partitions)
+        self.installation = Installation(self.space, registry_url, partitions=partitions, sources=sources)
         self.partitions = partitions
         self.directory = directory
         self.sources = [self.space.name(topic) for topic in ORDER_TOPICS]
         self.steps: list[Step] = []
         """What a generated shop did, where a test had one."""
         self._sources_read: list[Record] = []
+        self._decode: Mapping[str, Decode] = {}
         self._workers = ExitStack()
         self._last: Worker | None = None
 
@@ -65,14 +78,19 @@ class Site:
         return self._last
 
     def worker(
-        self, name: str = "worker", settings: Mapping[str, str] | None = None, *, await_ready: bool = True
+        self,
+        name: str = "worker",
+        settings: Mapping[str, str] | None = None,
+        *,
+        role: str = "transform",
+        await_ready: bool = True,
     ) -> Worker:
-        """A transform worker; the same name again is a restart on the same state."""
+        """A worker, of transform if nothing else is said; the same name again is a restart on the same state."""
         worker = self._workers.enter_context(
             Worker(
                 "run",
                 "--role",
-                "transform",
+                role,
                 environment={**self.installation.environment, **(settings or {})},
                 directory=self.directory / name,
                 await_ready=await_ready,
@@ -84,15 +102,15 @@ class Site:
 
     # ---- how far it is -----------------------------------------------------------------------------------------------
 
-    def wait_done(self, timeout_s: float = DONE_SECONDS_MAX) -> None:
-        """Until the group has committed the end of every source."""
-        self.wait(lambda: not self.left(), "everything is consumed", timeout_s)
+    def wait_done(self, timeout_s: float = DONE_SECONDS_MAX, role: Role = Role.TRANSFORM) -> None:
+        """Until the role's group has committed the end of every source."""
+        self.wait(lambda: not self.left(role), f"everything is consumed by {role}", timeout_s)
 
-    def left(self) -> dict[str, int]:
+    def left(self, role: Role = Role.TRANSFORM) -> dict[str, int]:
         """Records by source partition that nobody has consumed."""
-        committed = self.space.committed(GROUP)
+        committed = self.space.committed(f"hakuna-processor.{role}")
         behind: dict[str, int] = {}
-        for topic in ORDER_TOPICS:
+        for topic in sources_of(role, rekey=self.installation.rekey):
             for partition, end in self.space.end_offsets(topic).items():
                 known = committed.get((topic, partition))
                 done = 0 if known is None else known.offset
@@ -188,16 +206,35 @@ class Site:
 
     def model(self) -> Model:
         """What the rules make of all that stands in the source topics."""
-        settings = load({"PROCESSOR_TOPIC_PREFIX": self.space.prefix})
-        known = {schema_id: reader_schema(topic) for topic, schema_id in self.installation.schema_ids.items()}
-        decode = decoders(settings, _Known(known))
+        decode = self._decoders()
         model = Model(RULES, lambda record: decode[record.topic](record), self.sources, int(time.time() * 1000))
         by_number: dict[int, list[Record]] = defaultdict(list)
         for record in self.source_records():
-            by_number[record.partition].append(record)
+            if self.installation.rekey:
+                order_id = self.order_id(Topic(record.topic.removeprefix(self.space.prefix)), record)
+                by_number[0].append(msgspec.structs.replace(record, key=order_id or record.key))
+            else:
+                by_number[record.partition].append(record)
         for number in sorted(by_number):
             model.take(by_number[number])
         return model
+
+    def order_id(self, topic: Topic, record: Record) -> bytes | None:
+        """The order that a source record is of, None where it is no event: by its value, an erasure by its key."""
+        if record.value is None:
+            key = read_key(record.key)
+            return key.order_id.encode() if key.is_trusted and key.order_id is not None else None
+        try:
+            return self._decoders()[self.space.name(topic)](record).order_id.encode() or None
+        except BadRecord:
+            return None
+
+    def _decoders(self) -> Mapping[str, Decode]:
+        if not self._decode:
+            settings = load({"PROCESSOR_TOPIC_PREFIX": self.space.prefix})
+            known = {schema_id: reader_schema(topic) for topic, schema_id in self.installation.schema_ids.items()}
+            self._decode = decoders(settings, _Known(known))
+        return self._decode
 
     def logs(self, name: str = "worker") -> Iterator[str]:
         """The lines that the workers of this name have logged."""

@@ -26,12 +26,13 @@ FOREIGN = {
 ARROWS = {
     # What a package may import of ours, beside the nouns that all may.
     "transform": {"transform", "hakuna", "letters"},
+    "rekey": {"rekey", "letters"},
     "send": {"send", "hakuna", "letters"},
     "hakuna": {"hakuna"},
     "hako": {"hako", "send", "letters"},
     "letters": {"letters"},
     "operate": {"operate", "edges", "hakuna", "hako", "letters", "transform", "send", "run"},
-    "edges": {"edges", "transform", "send", "hakuna", "letters"},
+    "edges": {"edges", "transform", "rekey", "send", "hakuna", "letters"},
 }
 WINGS = (("send/kafka_thread", "send/event_loop"), ("send/event_loop", "send/kafka_thread"))
 """The Kafka thread never does HTTP, the event loop never calls Kafka: neither imports the other."""

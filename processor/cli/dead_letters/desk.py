@@ -37,7 +37,7 @@ from processor.operate.replay.replay import Content
 from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import Field, Route
 from processor.records import EntryType, TopicPartition
-from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic, make_book
+from processor.topics import ORDER_TOPICS, REKEYED, STOCK_TOPICS, Topic, make_book, sources_of
 
 LETTER_TOPICS: Final = tuple(topic for topic in Topic if topic.endswith(".dead-letters"))
 GROUP: Final = "hakuna-processor.dead-letters"
@@ -126,6 +126,9 @@ class Desk:
             if bare in LETTER_TOPICS:
                 letters[self.settings.topic(bare)] = True
             elif bare in ORDER_TOPICS:
+                origins += [self.settings.topic(bare), self.settings.topic(REKEYED[Topic(bare)])]
+                letters[self.settings.topic(Topic.ORDER_DEAD_LETTERS)] = True
+            elif bare in REKEYED.values():
                 origins.append(self.settings.topic(bare))
                 letters[self.settings.topic(Topic.ORDER_DEAD_LETTERS)] = True
             elif bare == Topic.OUTBOX:
@@ -179,7 +182,11 @@ class Desk:
             changelog=settings.topic(Topic.CHANGELOG),
             outbox=settings.topic(Topic.OUTBOX),
             route=route,
-            ranks={settings.topic(topic): rank for rank, topic in enumerate(ORDER_TOPICS)},
+            ranks={
+                settings.topic(topic): rank
+                for rank, source in enumerate(ORDER_TOPICS)
+                for topic in (source, REKEYED[source])
+            },
         )
 
     def is_read(self, group: str) -> bool:
@@ -198,9 +205,13 @@ class Desk:
 
     def groups(self) -> dict[str, str]:
         """Who finishes what stands in a topic that letters go back to."""
-        sources = {self.settings.topic(topic): self.settings.group(Role.TRANSFORM) for topic in ORDER_TOPICS}
-        stock = {self.settings.topic(topic): self.settings.group(Role.HAKO) for topic in STOCK_TOPICS}
-        return {**sources, **stock, self.settings.topic(Topic.OUTBOX): self.settings.group(Role.SEND)}
+        settings = self.settings
+        roles = [role for role in Role if role is not Role.REKEY or settings.rekey]
+        return {
+            settings.topic(topic): settings.group(role)
+            for role in roles
+            for topic in sources_of(role, rekey=settings.rekey)
+        }
 
     # ---- clients ----------------------------------------------------------------------------------------------------
 

@@ -15,5 +15,6 @@ predecessors.py  workers that are gone and may have left a transaction open
 properties.py    which of its settings librdkafka takes
 rights.py        what this user is allowed
 sightings.py     which topics stand under our names, for a role that goes on whatever happens to them
+trim.py          rekeyed records that transform has taken, deleted
 topology.py      partition counts and topic identities, watched while running
 """

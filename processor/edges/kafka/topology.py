@@ -16,7 +16,7 @@ consumer's own metadata (it tells of no topic ID).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from typing import Final
 
@@ -36,8 +36,16 @@ _EVERY_S: Final = 30.0
 class KafkaTopology:
     """Mutable: `_asked` answers under way, `_ask_at_s` when to ask again."""
 
-    def __init__(self, admin: KafkaAdmin, started_with: Mapping[str, TopicState], clock: Clock) -> None:
+    def __init__(
+        self,
+        admin: KafkaAdmin,
+        started_with: Mapping[str, TopicState],
+        clock: Clock,
+        may_grow: Collection[str] = (),
+    ) -> None:
+        """`may_grow`: topics whose partitions are read whatever their number is."""
         self._admin = admin
+        self._may_grow = frozenset(may_grow)
         self._started_with = started_with
         self._clock = clock
         self._asked: Mapping[str, Future[TopicDescription]] = {}
@@ -60,7 +68,7 @@ class KafkaTopology:
             now, before = answer.result(), self._started_with[topic]
             if str(now.topic_id) != before.topic_id:
                 raise Fatal(f"{topic} was deleted and made anew while this worker ran: restart it")
-            if len(now.partitions) != before.partitions:
+            if len(now.partitions) != before.partitions and topic not in self._may_grow:
                 problems.append(
                     f"{topic} had {before.partitions} partitions when this worker started, now it has "
                     f"{len(now.partitions)}: the events of an order would be apart from its state; `topics plan` says "

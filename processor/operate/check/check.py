@@ -35,7 +35,7 @@ def check(environment: Mapping[str, str], roles: tuple[Role, ...] | None, *, try
         found.append(problem(Area.SETTINGS, wrong.partition(":")[0], what, remedy))
     chosen = settings.configured_roles() if roles is None else roles
     tasks: list[Callable[[], list[Finding]]] = [partial(_cluster, settings, chosen), partial(check_disk, settings)]
-    if {Role.TRANSFORM, Role.HAKO} & set(chosen) and settings.registry_url:
+    if {Role.TRANSFORM, Role.REKEY, Role.HAKO} & set(chosen) and settings.registry_url:
         tasks.append(partial(check_schemas, settings, chosen))
     if Role.SEND in chosen:
         tasks.append(partial(check_hakuna, settings, try_key=try_key))

@@ -30,13 +30,14 @@ from processor.send.event_loop.pace import quota_problem
 from processor.topics import (
     DEAD_LETTER_TOPICS,
     KEEP,
-    NEEDED,
     ORDER_TOPICS,
+    REKEY_TOPICS,
     STOCK_TOPICS,
     TOPICS,
     Action,
     Topic,
     compacted_events,
+    needed,
     plan,
     problems,
 )
@@ -47,7 +48,7 @@ ANSWER_TRIES_MAX: Final = 10
 """Of a second each, for the first question."""
 _NOT_LET_IN: Final = ("sasl", "ssl", "authentication", "certificate")
 _SOURCES: Final = (*ORDER_TOPICS, *STOCK_TOPICS)
-_PLANS: Final = {one.topic: one for one in TOPICS}
+_PLANS: Final = {one.topic: one for one in (*TOPICS, *REKEY_TOPICS)}
 
 
 def check_cluster(
@@ -63,7 +64,7 @@ def check_cluster(
         return _no_brokers(settings, heard, doors)
     brokers = "1 broker answers" if count == 1 else f"{count} brokers answer"
     found = [sound(Area.BROKERS, settings.bootstrap_servers, brokers)]
-    names = sorted({settings.topic(topic) for role in roles for topic in rights.needed(role, settings.hakuna_api)})
+    names = sorted({settings.topic(topic) for role in roles for topic in _rights(settings, role)})
     described, unasked = _describe(admin, names)
     found += unasked
     for role in roles:
@@ -74,11 +75,15 @@ def check_cluster(
         found += _topic_rights(settings, role, described, allowed)
         if role in rights.TRANSACTIONAL:
             found += _transactions(settings, kafka, role)
-    if Role.TRANSFORM in roles:
+    if Role.TRANSFORM in roles and not settings.rekey:  # with rekey producers need not agree
         found += check_producers(settings, kafka, described, heard)
     found += _quota(settings, roles, described)
     found += _clock(settings, admin, described)
     return found
+
+
+def _rights(settings: Settings, role: Role) -> Mapping[Topic, frozenset[str]]:
+    return rights.needed(role, settings.hakuna_api, rekey=settings.rekey)
 
 
 def _brokers(admin: KafkaAdmin, heard: Heard) -> int:
@@ -122,7 +127,7 @@ def _describe(admin: KafkaAdmin, names: Sequence[str]) -> tuple[dict[str, TopicS
 def _topics(
     settings: Settings, role: Role, described: Mapping[str, TopicState | None], *, several: bool
 ) -> list[Finding]:
-    names = {settings.topic(topic): topic for topic in NEEDED.get(role, ())}
+    names = {settings.topic(topic): topic for topic in needed(role, rekey=settings.rekey)}
     there = {name: state for name in names if (state := described.get(name)) is not None}
     create = "make it with `hakuna-processor topics create`"
     found = [
@@ -137,7 +142,7 @@ def _topics(
     as_wanted = {
         name: there.get(name) or TopicState(count, 0, _PLANS[topic].config, "") for name, topic in names.items()
     }
-    wrong = problems(role, as_wanted, settings.topic_prefix)
+    wrong = problems(role, as_wanted, settings.topic_prefix, rekey=settings.rekey)
     for text in wrong:
         name, _, rest = text.partition(" ")
         what, _, remedy = rest.partition(": ")
@@ -213,7 +218,7 @@ def _topic_rights(
     settings: Settings, role: Role, described: Mapping[str, TopicState | None], allowed: Mapping[str, Allowed]
 ) -> list[Finding]:
     found = []
-    for topic, wanted in rights.needed(role, settings.hakuna_api).items():
+    for topic, wanted in _rights(settings, role).items():
         name = settings.topic(topic)
         if described.get(name) is None:
             continue

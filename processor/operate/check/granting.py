@@ -36,7 +36,7 @@ def grants(settings: Settings, role: Role) -> list[Grant]:
     group = settings.group(role)
     found = [
         Grant("topic", settings.topic(topic), _spelled(operations))
-        for topic, operations in rights.needed(role, settings.hakuna_api).items()
+        for topic, operations in rights.needed(role, settings.hakuna_api, rekey=settings.rekey).items()
     ]
     found.append(Grant("group", group, ("Read",)))
     if role in rights.TRANSACTIONAL:
@@ -46,11 +46,13 @@ def grants(settings: Settings, role: Role) -> list[Grant]:
 
 def operator_grants(settings: Settings) -> list[Grant]:
     """What the user of an operator's commands has to be allowed, `topics create` apart."""
+    of_topics = rights.OPERATOR_WITH_REKEY if settings.rekey else rights.OPERATOR
+    roles = [role for role in NEEDED if role is not Role.REKEY or settings.rekey]
     place = f"{settings.group_prefix}hakuna-processor.{rights.OPERATOR_PLACE}"
     return [
-        *(Grant("topic", settings.topic(topic), _spelled(operations)) for topic, operations in rights.OPERATOR.items()),
+        *(Grant("topic", settings.topic(topic), _spelled(operations)) for topic, operations in of_topics.items()),
         Grant("group", place, ("Read",)),
-        *(Grant("group", settings.group(role), ("Describe",)) for role in NEEDED),
+        *(Grant("group", settings.group(role), ("Describe",)) for role in roles),
         Grant("transactionalId", place, ("Write",), prefixed=True),
     ]
 

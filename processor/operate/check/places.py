@@ -50,7 +50,11 @@ def check_disk(settings: Settings) -> list[Finding]:
     return [sound(Area.STATE, subject, f"writable, {free / 2**30:.1f} GiB free{made}")]
 
 
-_SOURCES: Final[Mapping[Role, tuple[Topic, ...]]] = {Role.TRANSFORM: ORDER_TOPICS, Role.HAKO: STOCK_TOPICS}
+_SOURCES: Final[Mapping[Role, tuple[Topic, ...]]] = {
+    Role.TRANSFORM: ORDER_TOPICS,
+    Role.REKEY: ORDER_TOPICS,
+    Role.HAKO: STOCK_TOPICS,
+}
 """What is written with a schema."""
 
 

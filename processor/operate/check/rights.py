@@ -13,7 +13,8 @@ from typing import Final
 from processor.config import Role
 from processor.hakuna import Api
 from processor.operate.replay.survey import Field, Route
-from processor.topics import DEAD_LETTER_TOPICS, NEEDED, ORDER_TOPICS, STOCK_TOPICS, Topic
+from processor.topics import DEAD_LETTER_TOPICS, ORDER_TOPICS, REKEYED, STOCK_TOPICS, Topic
+from processor.topics import needed as needed_topics
 
 READ: Final = "READ"
 WRITE: Final = "WRITE"
@@ -21,16 +22,20 @@ DELETE: Final = "DELETE"
 DESCRIBE_CONFIGS: Final = "DESCRIBE_CONFIGS"
 
 _READS: Final[Mapping[Role, frozenset[Topic]]] = {
-    Role.TRANSFORM: frozenset({*ORDER_TOPICS, Topic.CHANGELOG}),
+    Role.TRANSFORM: frozenset({*ORDER_TOPICS, *REKEYED.values(), Topic.CHANGELOG}),
+    Role.REKEY: frozenset({*ORDER_TOPICS, Topic.REKEYED_EVENTS}),
     Role.SEND: frozenset({Topic.OUTBOX, Topic.HOLDS, Topic.SEND_OFFSETS}),
     Role.HAKO: frozenset({*STOCK_TOPICS, Topic.HAKO_SENT}),
 }
 _WRITES: Final[Mapping[Role, frozenset[Topic]]] = {
     Role.TRANSFORM: frozenset({Topic.CHANGELOG, Topic.OUTBOX, Topic.ORDER_DEAD_LETTERS}),
+    Role.REKEY: frozenset({*REKEYED.values(), Topic.REKEYED_EVENTS, Topic.ORDER_DEAD_LETTERS}),
     Role.SEND: frozenset({Topic.DELIVERIES, Topic.HAKUNA_DEAD_LETTERS, Topic.HOLDS, Topic.SEND_OFFSETS}),
     Role.HAKO: frozenset({Topic.HAKO_SENT, Topic.HAKO_DEAD_LETTERS}),
 }
-TRANSACTIONAL: Final = frozenset({Role.TRANSFORM})
+_DELETES: Final[Mapping[Role, frozenset[Topic]]] = {Role.TRANSFORM: frozenset(REKEYED.values())}
+"""Whose records a role deletes: what transform has taken of rekeyed topics."""
+TRANSACTIONAL: Final = frozenset({Role.TRANSFORM, Role.REKEY})
 """Roles that write in transactions, and so need Write on their transactional IDs."""
 
 
@@ -40,14 +45,15 @@ def marks(role: Role, api: Api) -> bool:
     return role is Role.HAKO or (role is Role.SEND and api is Api.FEED)
 
 
-def needed(role: Role, api: Api) -> Mapping[Topic, frozenset[str]]:
+def needed(role: Role, api: Api, *, rekey: bool = False) -> Mapping[Topic, frozenset[str]]:
     """By topic, the operations that a role has to be allowed."""
-    reads, writes = _READS.get(role, frozenset()), _WRITES.get(role, frozenset())
+    reads, writes, deletes = (of.get(role, frozenset()) for of in (_READS, _WRITES, _DELETES))
     found = {
         topic: frozenset({DESCRIBE_CONFIGS})
         | (frozenset({READ}) if topic in reads else frozenset())
         | (frozenset({WRITE}) if topic in writes else frozenset())
-        for topic in NEEDED.get(role, ())
+        | (frozenset({DELETE}) if topic in deletes else frozenset())
+        for topic in needed_topics(role, rekey=rekey)
     }
     if marks(role, api):
         found[Topic.RESOLUTIONS] = frozenset({DESCRIBE_CONFIGS, WRITE})
@@ -63,6 +69,10 @@ OPERATOR: Final[Mapping[Topic, frozenset[str]]] = {
     **dict.fromkeys((Topic.DELIVERIES, Topic.CHANGELOG, Topic.SEND_OFFSETS), _BOOKS_AND_LETTERS),
 }
 """By topic, what the commands of an operator need: `status`, `order`, `dead-letters`."""
+OPERATOR_WITH_REKEY: Final[Mapping[Topic, frozenset[str]]] = {
+    **OPERATOR,
+    **dict.fromkeys(REKEYED.values(), _BOOKS_AND_LETTERS | {WRITE}),
+}
 OPERATOR_PLACE: Final = "dead-letters"
 """The group, and the beginning of the transactional ID, of a replay: one at a time."""
 

@@ -15,8 +15,8 @@ from processor.edges.traces import Tracing
 from processor.errors import Unusable
 from processor.operate.check.check import check
 from processor.operate.check.findings import Verdict
-from processor.sources import SourceLag, TransactionOutcome
-from processor.transform.meter import StateSize, Written
+from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.transform.meter import StateSize
 from tests.support.otlp import Collector, collector
 
 TRACE, SHOP = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

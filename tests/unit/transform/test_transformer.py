@@ -28,11 +28,11 @@ from processor.interfaces import Polled
 from processor.letters.letter import letter_head
 from processor.placements import JAVA, Partitioner, by_murmur2
 from processor.records import OrderEvent, Record, TopicPartition
-from processor.sources import SourceLag, TransactionOutcome
+from processor.sources import SourceLag, TransactionOutcome, Written
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import transformer
 from processor.transform.batch import Plan
-from processor.transform.meter import StateSize, Written
+from processor.transform.meter import StateSize
 from processor.transform.transformer import Standstill, TransformEdges, Transformer, TransformPlan
 from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction

@@ -1,0 +1,93 @@
+"""Deletes from rekeyed topics what transform has taken, as Kafka Streams does with its repartition topics.
+
+    transform commits ─► once a second: DeleteRecords below the committed offset ─► no reader sees them again
+
+Owned by the transform thread, which calls once a round and never waits for an answer. The rekeyed topics are read once,
+by transform, and hold customers' data: what is taken serves nobody any more, and an erasure would not reach it. Nobody
+may read below a log's start from the moment of the answer; the bytes go with the segment that they are in.
+
+A deletion is never ahead of a commit, so a crash in between deletes later and loses nothing. What is refused is said in
+the log and in `/readyz`, for personal data stays then.
+
+Not chosen: retention by age (records keep the times of their events, so a backlog would be deleted before it is read);
+compaction (an order's key holds several events).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Any, Final
+
+import confluent_kafka as ck
+import structlog
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from processor.edges.kafka.admin import ANSWER_S_MAX
+from processor.edges.kafka.client import Complaints, KafkaSettings, LibraryLog, error_of, merged, said, unusable
+from processor.interfaces import Clock
+from processor.records import Position, TopicPartition
+
+_EVERY_S: Final = 1.0
+"""How long a person's data outlives its erasure in here: a second, and what the request takes."""
+
+
+class KafkaTrim:
+    """Mutable: `_trimmed` what is deleted already, `_asked` answers under way with what they are about, `trouble` why
+    the last deletion did not come about."""
+
+    def __init__(self, settings: KafkaSettings, clock: Clock, *, client_id: str) -> None:
+        self._settings = settings
+        self._client_id = client_id
+        self._clock = clock
+        self._log = structlog.get_logger(__name__)
+        self._admin = self._new()
+        self._trimmed: dict[TopicPartition, int] = {}
+        self._asked: dict[Position, Future[Any]] = {}
+        self._ask_at_s = 0.0
+        self.trouble: str | None = None
+
+    def turn(self, taken: Iterable[Position]) -> None:
+        """`taken`: the next offsets that are committed, of this worker's partitions."""
+        if self._asked:
+            if all(answer.done() for answer in self._asked.values()):
+                self._answered()
+        elif self._clock.monotonic_s() >= self._ask_at_s:
+            self._ask_at_s = self._clock.monotonic_s() + _EVERY_S
+            new = [one for one in taken if one.offset > self._trimmed.get(TopicPartition(one.topic, one.partition), 0)]
+            if new:
+                upto = {TopicPartition(one.topic, one.partition): one for one in new}
+                answers: dict[ck.TopicPartition, Future[Any]] = self._admin.delete_records(
+                    [ck.TopicPartition(*one) for one in new], request_timeout=ANSWER_S_MAX
+                )
+                self._asked = {
+                    upto[TopicPartition(where.topic, where.partition)]: answer for where, answer in answers.items()
+                }
+
+    def _answered(self) -> None:
+        refused: str | None = None
+        for where, answer in self._asked.items():
+            raised = answer.exception()
+            if raised is None:
+                self._trimmed[TopicPartition(where.topic, where.partition)] = where.offset
+            else:
+                error = said(error_of(raised)) if isinstance(raised, KafkaException) else str(raised)
+                refused = f"{where.topic}/{where.partition}: {error}"
+        self._asked = {}
+        if refused is not None:
+            if self.trouble is None:
+                self._log.error("taken records are not deleted, personal data stays after an erasure", why=refused)
+            self.trouble = f"records that are taken cannot be deleted: {refused}"
+            self._admin = self._new()  # a client that was not answered does not get over it (`admin.py`)
+        elif self.trouble is not None:
+            self.trouble = None
+            self._log.info("taken records are deleted again")
+
+    def _new(self) -> AdminClient:
+        config: dict[str, Any] = merged({}, self._settings, {"client.id": self._client_id})
+        config["error_cb"] = Complaints(self._log).on_error
+        try:
+            return AdminClient(config, logger=LibraryLog(self._log))
+        except KafkaException as refused:
+            raise unusable(refused) from refused

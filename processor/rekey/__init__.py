@@ -1,0 +1,14 @@
+"""rekey: orders of any key, partitioner and partition count, brought to where transform reads them.
+
+    orders.* (as the shops write them) ──► rekey ──► hakuna.rekeyed.orders.*  (key: the order ID; murmur2) ──► transform
+                                             │ ▲
+                                             │ └── hakuna.rekeyed-events  which events were written: a repeat is refused
+                                             └──► orders.dead-letters     an erasure whose key names no order
+
+A role of its own, off unless `PROCESSOR_REKEY=on`. In the order in which a record travels:
+
+rekeyer.py   the loop: poll, decide, write and commit in one transaction
+decide.py    what a record becomes: handed on under its order ID, handed on as it is, refused, or a repeat
+events.py    which events were written already: in memory, and in a topic that all workers read
+meter.py     what the role tells whoever measures it
+"""

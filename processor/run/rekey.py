@@ -1,0 +1,122 @@
+"""What the rekey role is made of."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from processor.config import Role, Settings
+from processor.edges.avro import AvroDecoder, Schemas, reader_schema_of
+from processor.edges.avro_wire import framing
+from processor.edges.clock import SystemClock
+from processor.edges.kafka.admin import KafkaAdmin
+from processor.edges.kafka.consumer import Assignment, KafkaConsumer
+from processor.edges.kafka.groups import KafkaGroups
+from processor.edges.kafka.predecessors import Predecessors
+from processor.edges.kafka.reader import KafkaReader
+from processor.edges.kafka.topology import KafkaTopology
+from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
+from processor.edges.metrics import USEFUL_REPLICAS, OrdersMeter, Restores
+from processor.edges.registry import Registry
+from processor.edges.traces import Tracing
+from processor.records import Record
+from processor.rekey.decide import Plan, Read, Source
+from processor.rekey.rekeyer import RekeyEdges, Rekeyer, RekeyPlan
+from processor.run.roles import Loop
+from processor.run.start import check_readable, described_topics
+from processor.topics import ORDER_TOPICS, REKEYED, Topic
+from processor.watch import Work
+
+
+def rekey(settings: Settings, clock: SystemClock, _restores: Restores, _tracing: Tracing | None) -> Loop:
+    """The rekey role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
+    kafka = settings.librdkafka
+    group = settings.group(Role.REKEY)
+    admin = KafkaAdmin(kafka, client_id="hakuna-processor-rekey-start")
+    described = described_topics(settings, Role.REKEY, admin)
+    registry = Registry.at(settings)
+    check_readable(settings, registry)
+    topics = tuple(settings.topic(topic) for topic in ORDER_TOPICS)
+    USEFUL_REPLICAS.labels(Role.REKEY).set(sum(described[topic].partitions for topic in topics))
+    worker = secrets.token_hex(8)  # keeps nothing that a next life would come back to
+    client_id = f"hakuna-processor-rekey-{worker}"
+    consumer = KafkaConsumer(kafka, group=group, assignment=Assignment.COOPERATIVE, client_id=client_id)
+    transaction = KafkaTransaction(kafka, transactional_id=f"{group}.{worker}", consumer=consumer, client_id=client_id)
+
+    def limit(topic: Topic) -> int:
+        return min(transaction.record_bytes_max, int(described[settings.topic(topic)].config["max.message.bytes"]))
+
+    events = settings.topic(Topic.REKEYED_EVENTS)
+    plan = RekeyPlan(
+        topics=topics,
+        events=events,
+        events_partitions=described[events].partitions,
+        worker=worker,
+        batch_records_max=settings.batch_records_max,
+        merge_wait_s=settings.merge_wait_s,
+        dead_letter_share_max=settings.dead_letter_share_max,
+        decide=Plan(
+            group=group,
+            sources={
+                settings.topic(topic): Source(rank, settings.topic(REKEYED[topic]), _reader(topic, registry))
+                for rank, topic in enumerate(ORDER_TOPICS)
+            },
+            partitions=described[settings.topic(Topic.REKEYED_PLACED)].partitions,
+            dead_letters=settings.topic(Topic.ORDER_DEAD_LETTERS),
+            record_bytes_max=min(limit(rekeyed) for rekeyed in REKEYED.values()),
+            letter_bytes_max=limit(Topic.ORDER_DEAD_LETTERS),
+        ),
+    )
+    edges = RekeyEdges(
+        consumer=consumer,
+        reader=KafkaReader(kafka, group=group, client_id=client_id),
+        transaction=transaction,
+        predecessors=Predecessors(
+            KafkaGroups(kafka, client_id=client_id),
+            group,
+            worker,
+            lambda dead: abort_left_behind(kafka, f"{group}.{dead}", client_id=client_id),
+        ),
+        topology=KafkaTopology(admin, described, clock, may_grow=topics),
+        clock=clock,
+        meter=OrdersMeter(Role.REKEY),
+    )
+    rekeyer = Rekeyer(plan, edges)
+    rekeyer.start()
+    return _RekeyLoop(rekeyer)
+
+
+class _RekeyLoop:
+    """The rekeyer, as its thread and the endpoints see it."""
+
+    def __init__(self, rekeyer: Rekeyer) -> None:
+        self._rekeyer = rekeyer
+
+    def turn(self) -> None:
+        self._rekeyer.turn()
+
+    def stop(self) -> None:
+        self._rekeyer.stop()
+
+    def unready(self) -> list[str]:
+        return self._rekeyer.unready()
+
+    def status(self) -> dict[str, Any]:
+        return {"partitions": [asdict(source) for source in self._rekeyer.status]}
+
+    def progress(self) -> tuple[Mapping[int, Work], bool]:
+        return self._rekeyer.progress()
+
+
+def _reader(topic: Topic, registry: Schemas) -> Read:
+    avro = AvroDecoder(reader_schema_of(topic, "order_id"), registry)
+
+    def read(record: Record) -> tuple[str, bytes]:
+        order_id: str = avro.decode(record)["order_id"]
+        value = record.value
+        assert value is not None, "a null value is an erasure and never read"
+        return order_id, value[framing(record, value)[1] :]
+
+    return read
