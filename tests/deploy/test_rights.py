@@ -98,7 +98,8 @@ def test_the_table_is_what_check_asks_for() -> None:
         for right in RIGHTS:
             if right.role is role and right.kind == "topic":
                 told.setdefault(right.name, set()).add(OPERATIONS[right.operation].name)
-        assert told == {str(topic): set(operations) for topic, operations in needed(role, Api.FEED).items()}
+        wanted = {**needed(role, Api.FEED), **needed(role, Api.FEED, rekey=True)}
+        assert told == {str(topic): set(operations) for topic, operations in wanted.items()}
         others = {(right.kind, right.operation) for right in RIGHTS if right.role is role and right.kind != "topic"}
         assert others == {("group", "Read")} | ({("transactional ID", "Write")} if role in TRANSACTIONAL else set())
 
@@ -158,7 +159,7 @@ def documented(kafka: SecuredKafka, protocol: str) -> dict[str, str]:
 def guarded(secured: SecuredKafka, schema_registry: str) -> Iterator[Guarded]:
     """Its settings come in by the door that asks for TLS and SCRAM."""
     with Loopback(StandIn(HakunaApi())) as api, Loopback(StandIn(HakoApi())) as hako_api:
-        installation = Installation(TopicSpace(secured.anybody), schema_registry, partitions=1)
+        installation = Installation(TopicSpace(secured.anybody), schema_registry, partitions=1, sources={})
         hakuna = {"HAKUNA_BASE_URL": api.url, "HAKUNA_API_KEY": SANDBOX_KEY}
         hako = {"HAKO_BASE_URL": f"{hako_api.url}/v0", "HAKO_API_KEY": SANDBOX_KEY, "HAKO_QUOTA": "20/1s"}
         door = {**documented(secured, "SASL_SSL"), "KAFKA_BOOTSTRAP_SERVERS": secured.scram}

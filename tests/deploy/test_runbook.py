@@ -7,7 +7,7 @@ import yaml
 
 from processor.config import PREFIXES, declarations
 from processor.records import Reason
-from processor.topics import DAY_MS, KEEP, TOPICS
+from processor.topics import DAY_MS, KEEP, plans
 from tests.deploy.tools import DEPLOY
 
 PAGES = {path.name: path.read_text() for path in sorted(DEPLOY.glob("*.md"))}
@@ -35,7 +35,7 @@ def table(heading: str) -> Iterator[list[str]]:
 def test_the_topics_are_the_codes() -> None:
     told = {name.strip("`"): (cleanup, retention, why) for name, cleanup, retention, why in table("Topics")}
     known = {}
-    for plan in TOPICS:
+    for plan in plans(rekey=True):
         cleanup = plan.config.get("cleanup.policy", "delete")
         retention = plan.config.get("retention.ms", KEEP)
         kept = "for ever" if retention == KEEP else f"{int(retention) // DAY_MS} days"

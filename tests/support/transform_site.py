@@ -114,9 +114,15 @@ class Site:
             for partition, end in self.space.end_offsets(topic).items():
                 known = committed.get((topic, partition))
                 done = 0 if known is None else known.offset
-                if done < end:
-                    behind[f"{topic}/{partition}"] = end - done
+                if done < end and (left := self._records_from(topic, partition, done, end)):
+                    behind[f"{topic}/{partition}"] = left
         return behind
+
+    def _records_from(self, topic: Topic, partition: int, done: int, end: int) -> int:
+        """What of a rekeyed topic are the markers of transactions is no record, and nobody consumes it."""
+        if topic in ORDER_TOPICS:
+            return end - done
+        return sum(one.partition() == partition and (one.offset() or 0) >= done for one in self.space.records(topic))
 
     def until(self, ready: Callable[[], object], timeout_s: float = DONE_SECONDS_MAX) -> None:
         """As `wait`, and asks no broker."""

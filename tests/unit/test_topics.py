@@ -12,12 +12,15 @@ from processor.topics import (
     DEAD_LETTER_TOPICS,
     NEEDED,
     ORDER_TOPICS,
+    REKEYED,
     TOPICS,
     Action,
     Topic,
+    alike,
     compacted_events,
     missing,
     plan,
+    plans,
     problems,
 )
 
@@ -31,19 +34,22 @@ class There(NamedTuple):
 
 PREFIX = "shop."
 SOUND: dict[str, There] = {PREFIX + one.topic: There(6, one.config) for one in TOPICS}
+WITH_REKEY: dict[str, There] = {PREFIX + one.topic: There(6, one.config) for one in plans(rekey=True)}
 NOTHING: dict[str, There | None] = dict.fromkeys(SOUND)
 
 
 @pytest.mark.parametrize("role", NEEDED)
 def test_topics_as_they_are_planned_have_no_problem(role: Role) -> None:
-    assert missing(role, SOUND, PREFIX) == []
-    assert problems(role, SOUND, PREFIX) == []
+    assert missing(role, WITH_REKEY, PREFIX) == []
+    assert problems(role, WITH_REKEY, PREFIX) == []
+    assert missing(role, WITH_REKEY, PREFIX, rekey=True) == []
+    assert problems(role, WITH_REKEY, PREFIX, rekey=True) == []
 
 
 @pytest.mark.parametrize("role", NEEDED)
 def test_a_topic_with_another_partition_count_is_named(role: Role) -> None:
     for topic in NEEDED[role][1:]:
-        wrong = SOUND | {PREFIX + topic: SOUND[PREFIX + topic]._replace(partitions=5)}
+        wrong = WITH_REKEY | {PREFIX + topic: WITH_REKEY[PREFIX + topic]._replace(partitions=5)}
         (problem,) = problems(role, wrong, PREFIX)
         assert problem.startswith(f"{PREFIX}{topic} has 5 partitions")
 
@@ -120,3 +126,41 @@ def test_retention_is_a_wish_for_what_is_deleted_by_age_and_never_for_dead_lette
     assert steps[PREFIX + Topic.OUTBOX].config["retention.ms"] == "60000"
     assert steps[PREFIX + Topic.ORDER_DEAD_LETTERS].config["retention.ms"] == "-1"
     assert steps[PREFIX + Topic.HAKUNA_DEAD_LETTERS].config["retention.ms"] == "-1"
+
+
+def test_with_rekey_the_sources_may_have_any_counts_and_transform_s_own_may_not() -> None:
+    counts = {
+        PREFIX + topic: WITH_REKEY[PREFIX + topic]._replace(partitions=n + 1) for n, topic in enumerate(ORDER_TOPICS)
+    }
+    apart = WITH_REKEY | counts
+    assert len(problems(Role.TRANSFORM, apart, PREFIX)) == len(ORDER_TOPICS) - 1 + 3
+    for role in (Role.TRANSFORM, Role.REKEY):
+        assert problems(role, apart, PREFIX, rekey=True) == []
+        (problem,) = problems(
+            role,
+            apart | {PREFIX + Topic.REKEYED_CANCELLED: There(5, {})},
+            PREFIX,
+            rekey=True,
+        )
+        assert problem.startswith(f"{PREFIX}{Topic.REKEYED_CANCELLED} has 5 partitions")
+    assert {step.action for step in plan(apart, PREFIX, partitions=99, only=plans(rekey=True), rekey=True)} == {
+        Action.LEAVE
+    }
+
+
+def test_rekeyed_topics_follow_the_changelog_and_are_never_deleted_by_age() -> None:
+    there: dict[str, There | None] = dict.fromkeys(WITH_REKEY)
+    there |= {PREFIX + Topic.CHANGELOG: There(4, {}), PREFIX + Topic.PLACED: There(9, {})}
+    steps = {
+        step.topic: step
+        for step in plan(there, PREFIX, partitions=1, retention_ms=1000, only=plans(rekey=True), rekey=True)
+    }
+    for topic in (*REKEYED.values(), Topic.REKEYED_EVENTS):
+        assert steps[PREFIX + topic].partitions == 4
+    assert {steps[PREFIX + topic].config["retention.ms"] for topic in REKEYED.values()} == {"-1"}
+
+
+def test_without_rekey_nothing_of_it_is_wanted() -> None:
+    for role in set(Role) - {Role.REKEY}:
+        assert not {*REKEYED.values(), Topic.REKEYED_EVENTS} & set(alike(role, rekey=False))
+    assert plans(rekey=False) == TOPICS
