@@ -15,7 +15,7 @@ from processor.placements import by_murmur2
 from processor.records import Reason, Record
 from processor.sandbox.shop.history import Step
 from processor.sandbox.shop.orders import Shop, shop
-from processor.topics import ORDER_TOPICS, REKEYED, Topic
+from processor.topics import REKEYED, Topic
 from tests.support.transform_site import Site
 
 pytestmark = pytest.mark.timeout(240)
@@ -100,22 +100,14 @@ def _key(number: int, step: Step) -> bytes | None:
     return framed(step.key.decode()) if number % 5 == 0 and step.key.isascii() and len(step.key) < 64 else step.key
 
 
-def rekeyed(site: Site) -> list[Record]:
+def taken(site: Site) -> list[Record]:
     return [record for topic in REKEYED.values() for record in site.records(topic)]
 
 
 def test_each_record_is_written_once_unchanged_under_its_order_id(site: Site) -> None:
-    wanted: Counter[tuple[str, bytes | None, bytes | None, int]] = Counter()
-    events: set[tuple[str, bytes]] = set()
-    for topic in ORDER_TOPICS:
-        for record in sorted(site.records(topic), key=lambda one: one.timestamp_ms):
-            order_id = site.order_id(topic, record)
-            if record.value is not None and order_id is not None:
-                if (topic, record.value) in events:
-                    continue
-                events.add((topic, record.value))
-            wanted[REKEYED[topic], order_id or record.key, record.value, record.timestamp_ms] += 1
-    written = rekeyed(site)
+    target = {site.space.name(topic): rekeyed for topic, rekeyed in REKEYED.items()}
+    wanted = Counter((target[one.topic], one.key, one.value, one.timestamp_ms) for one in site.rekeyed())
+    written = taken(site)
     got = Counter(
         (record.topic.removeprefix(site.space.prefix), record.key, record.value, record.timestamp_ms)
         for record in written
@@ -128,14 +120,14 @@ def test_each_record_is_written_once_unchanged_under_its_order_id(site: Site) ->
 
 def test_all_that_is_taken_together_is_in_time(site: Site) -> None:
     by_place: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for record in rekeyed(site):
+    for record in taken(site):
         by_place[record.topic, record.partition].append(record.timestamp_ms)
     assert all(times == sorted(times) for times in by_place.values())
 
 
 def test_every_order_is_whole_at_the_outbox_and_what_is_taken_is_gone(site: Site) -> None:
     model = site.model()
-    before = rekeyed(site)
+    before = taken(site)
     assert any(b"@example.com" in (record.value or b"") for record in before)
     site.worker()
     site.wait_done()
@@ -146,7 +138,7 @@ def test_every_order_is_whole_at_the_outbox_and_what_is_taken_is_gone(site: Site
     assert reasons == Counter(model.reasons.values())
     assert Reason.KEY_MISMATCH not in reasons
     assert all(head.origin.topic.startswith(site.space.name("hakuna.rekeyed.")) for head, _ in site.letters())
-    site.until(lambda: not rekeyed(site), 20)
+    site.until(lambda: not taken(site), 20)
 
 
 def test_an_erasure_of_any_kind_of_key_leaves_no_e_mail_and_one_of_none_is_a_letter(site: Site) -> None:
@@ -167,8 +159,8 @@ def test_an_erasure_of_any_kind_of_key_leaves_no_e_mail_and_one_of_none_is_a_let
     site.wait_done()
     latest = {record.key: record.value for record in site.records(Topic.CHANGELOG)}
     assert all(latest[order_id.encode()] is None for order_id in some)
-    site.until(lambda: not rekeyed(site), 20)
-    kept = [*latest.values(), *(record.value for record in rekeyed(site)), *_values(site.records(Topic.REKEYED_EVENTS))]
+    site.until(lambda: not taken(site), 20)
+    kept = [*latest.values(), *(record.value for record in taken(site)), *_values(site.records(Topic.REKEYED_EVENTS))]
     assert not [email for email in emails for value in kept if email in (value or b"")]
     refused = [record for record in site.records(Topic.ORDER_DEAD_LETTERS) if record.value is None]
     (letter,) = refused

@@ -215,15 +215,24 @@ class Site:
         decode = self._decoders()
         model = Model(RULES, lambda record: decode[record.topic](record), self.sources, int(time.time() * 1000))
         by_number: dict[int, list[Record]] = defaultdict(list)
-        for record in self.source_records():
-            if self.installation.rekey:
-                order_id = self.order_id(Topic(record.topic.removeprefix(self.space.prefix)), record)
-                by_number[0].append(msgspec.structs.replace(record, key=order_id or record.key))
-            else:
-                by_number[record.partition].append(record)
+        for record in self.rekeyed() if self.installation.rekey else self.source_records():
+            by_number[0 if self.installation.rekey else record.partition].append(record)
         for number in sorted(by_number):
             model.take(by_number[number])
         return model
+
+    def rekeyed(self) -> list[Record]:
+        """The source records under their order IDs, in time, the same event once."""
+        found: list[Record] = []
+        events: set[tuple[str, bytes]] = set()
+        for record in sorted(self.source_records(), key=lambda one: one.timestamp_ms):
+            order_id = self.order_id(Topic(record.topic.removeprefix(self.space.prefix)), record)
+            if record.value is not None and order_id is not None:
+                if (record.topic, record.value) in events:
+                    continue
+                events.add((record.topic, record.value))
+            found.append(msgspec.structs.replace(record, key=order_id or record.key))
+        return found
 
     def order_id(self, topic: Topic, record: Record) -> bytes | None:
         """The order that a source record is of, None where it is no event: by its value, an erasure by its key."""
