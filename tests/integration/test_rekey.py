@@ -105,7 +105,7 @@ def taken(site: Site) -> list[Record]:
 
 
 def test_each_record_is_written_once_unchanged_under_its_order_id(site: Site) -> None:
-    target = {site.space.name(topic): rekeyed for topic, rekeyed in REKEYED.items()}
+    target = {site.space.name(topic): str(rekeyed) for topic, rekeyed in REKEYED.items()}
     wanted = Counter((target[one.topic], one.key, one.value, one.timestamp_ms) for one in site.rekeyed())
     written = taken(site)
     got = Counter(
