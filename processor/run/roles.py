@@ -52,6 +52,10 @@ class Loop(Protocol):
     def stop(self) -> None:
         """Drains: finishes what is in flight, commits, leaves the group. Bounded by the drain's deadline."""
 
+    def fail(self) -> None:
+        """Something has ended its turns. Commits what is done and leaves the group, within some seconds: others take
+        over at once, and what was done is not done again. May raise."""
+
     def unready(self) -> list[str]: ...
 
     def status(self) -> dict[str, Any]: ...
@@ -113,8 +117,18 @@ class RoleThread:
         except BaseException as failure:
             self._life = Life.FAILED
             self.failure = failure
+            self._leave()
         finally:
             self._ended()
+
+    def _leave(self) -> None:
+        """Whatever ended it: a member that goes without a word keeps its partitions for a session."""
+        if self._loop is None:
+            return
+        try:
+            self._loop.fail()
+        except Exception as also:
+            log.warning("a role that failed could not leave in order", role=self.role.value, why=repr(also))
 
     def _built(self) -> Loop | None:
         """The role, as soon as what it needs is there; None when it shall stop before that."""

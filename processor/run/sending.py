@@ -326,6 +326,10 @@ class SendLoop(Generic[EntryT]):
         self._role.stop()
         self._thread.join(AFTER_DRAIN_S)
 
+    def fail(self) -> None:
+        self._role.fail()
+        self._thread.join(AFTER_DRAIN_S)
+
     def unready(self) -> list[str]:
         return self._role.unready()
 

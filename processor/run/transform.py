@@ -141,6 +141,10 @@ class _TransformLoop:
         self._transformer.stop()
         self._surveying.join()
 
+    def fail(self) -> None:
+        """What is in a transaction is the broker's to abort; the rest is as at a drain."""
+        self.stop()
+
     def unready(self) -> list[str]:
         reasons = self._transformer.unready()
         return reasons if self._trim is None or self._trim.trouble is None else [*reasons, self._trim.trouble]

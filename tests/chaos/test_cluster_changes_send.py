@@ -48,8 +48,12 @@ class Shop:
         self.asked: Counter[str] = Counter()
         self.refused: set[str] = set()
         self.written: list[str] = []
-        self._producer = Producer({"bootstrap.servers": space.bootstrap_servers})
+        self.look_again()
         self._lock = threading.Lock()
+
+    def look_again(self) -> None:
+        """A producer that knows of the partitions that there are now."""
+        self._producer = Producer({"bootstrap.servers": self.space.bootstrap_servers})
 
     def write(self, count: int, *, order: str | None = None, partition: int | None = None) -> list[str]:
         """That many entries, each of an order of its own. Returns their keys."""
@@ -232,6 +236,7 @@ def test_a_sender_sends_each_entry_once_whatever_an_operator_does_to_its_topics_
             timeout_s=60,
         )
         shop.sent(shop.write(4))
+        shop.look_again()
         fresh = shop.write(2, partition=PARTITIONS)
         for topic in (*NEEDED[Role.SEND][1:], Topic.RESOLUTIONS):
             space.grow(topic, PARTITIONS + 1)

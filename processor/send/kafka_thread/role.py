@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol
 
@@ -209,14 +210,24 @@ class SendRole(Generic[EntryT]):
 
     def stop(self) -> None:
         """Drains: finishes what is in flight, commits, leaves the group. Bounded by the drain's deadline."""
-        try:
-            self._withdraw(list(self._assignments), self._settings.drain_s_max)
+        self._end(self._settings.drain_s_max)
+
+    def fail(self) -> None:
+        """Something has ended the turns, maybe the event loop too: what has been reported is written and committed, and
+        nothing is waited for that is in flight."""
+        self.turns.give_back()
+        self._end(0.0)
+
+    def _end(self, patience_s: float) -> None:
+        """The group is left first, so that others take over while the rest is closed, and the rest is closed whatever
+        that raises."""
+        with ExitStack() as closing:
+            closing.callback(self._handover.give, Stop())
+            closing.callback(self._reader.close)
+            closing.callback(self._producer.close)
+            closing.callback(self._consumer.close)
+            self._withdraw(list(self._assignments), patience_s)
             self._meter.endings(self._effects.tell())
-            self._consumer.close()
-            self._producer.close()
-            self._reader.close()
-        finally:
-            self._handover.give(Stop())
 
     # ---- take: from records to entries --------------------------------------------------------------------
 

@@ -30,6 +30,8 @@ class OneRound:
         self.may_turn = threading.Semaphore(0)
         self.on_turn: Callable[[], None] = lambda: None
         self.stopped = False
+        self.failed = 0
+        self.on_fail: Callable[[], None] = lambda: None
         self.work: Mapping[int, Work] = {}
         self.reasons: list[str] = []
 
@@ -42,6 +44,10 @@ class OneRound:
 
     def stop(self) -> None:
         self.stopped = True
+
+    def fail(self) -> None:
+        self.failed += 1
+        self.on_fail()
 
     def unready(self) -> list[str]:
         return self.reasons
@@ -182,3 +188,30 @@ def test_lag_without_progress_is_unready_and_ends_the_process_with_the_stacks(mo
     assert isinstance(stage.thread.failure, Fatal)
     assert "17 records of partition 3 wait" in str(stage.thread.failure)
     assert dumped == [True]
+
+
+@pytest.mark.parametrize("failure", [Fatal("over"), ZeroDivisionError("a mistake of ours"), Unusable(["a setting"])])
+def test_whatever_ends_a_role_it_leaves_its_group(failure: Exception) -> None:
+    stage = Stage()
+
+    def end() -> None:
+        raise failure
+
+    def also() -> None:
+        raise BrokerOutage("no broker answers")
+
+    stage.loop.on_turn, stage.loop.on_fail = end, also
+    stage.thread.start()
+    stage.turn()
+    assert stage.ended.wait(WAIT_S_MAX)
+    assert stage.loop.failed == 1
+    assert stage.thread.failure is failure, "what ended it, not what came after"
+    stage.end()
+
+
+def test_a_role_that_drains_does_not_fail() -> None:
+    stage = Stage()
+    stage.thread.start()
+    stage.turn()
+    stage.end()
+    assert (stage.loop.stopped, stage.loop.failed) == (True, 0)

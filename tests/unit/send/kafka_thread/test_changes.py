@@ -348,3 +348,33 @@ def test_a_topic_that_is_gone_is_named_and_waited_for(worlds: Any) -> None:
     world.broker.config[TOPICS.holds] = config
     world.pass_time(3.0)
     assert sent(world) == [0]
+
+
+# ---- a role that fails -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loop_lives", [True, False])
+def test_a_role_that_fails_commits_what_was_answered_and_leaves_its_group(worlds: Any, loop_lives: bool) -> None:
+    """A full volume ends the event loop in the middle of things: what was accepted is not sent again."""
+    world = worlds(in_flight_max=4)
+    fill(world, *[f"o{number}" for number in range(40)])
+    worker = world.join()
+    world.pass_time(1.0)
+    worker.role._commit_at_s = worker.role._claim_at_s = 1e9  # the last commit was a while ago
+    while len(accepted(world)) < 30:
+        world.pass_time(0.05)
+    if not loop_lives:
+        worker.task.cancel()
+        world.loop.run_for(0.0)
+    in_flight = worker.sender.in_flight
+    before_s = world.now_s()
+    worker.role.fail()
+    world.loop.run_for(0.5)
+    assert world.now_s() - before_s < 5.0
+    worker.ended_s, worker.how = world.now_s(), "fail"
+    assert world.broker.members(GROUP) == []
+    world.join()
+    world.pass_time(5.0)
+    assert set(sent(world)) == set(range(40))
+    assert len(sent(world)) <= 40 + in_flight
+    assert world.is_done()
