@@ -14,7 +14,10 @@ from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, e
 from processor.config import Role
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from processor.config import Settings
+    from processor.edges.kafka.admin import TopicState
     from processor.edges.kafka.groups import KafkaGroups
     from processor.operate.recover import Move
 
@@ -79,10 +82,37 @@ def _rewound(settings: Settings, role: Role, since_ms: int | None, *, dry_run: b
     targets = dict(beginnings) if since_ms is None else admin.at(partitions, since_ms)
     found = moves(partitions, groups.committed(group, partitions), beginnings, admin.ends(partitions), targets)
     if not dry_run:
+        if role is Role.SEND:
+            _move_the_book(settings, {name: state for name, state in described.items() if state is not None}, found)
         OffsetsOfGroup(kafka, group, client_id=client_id).set(
             [Position(one.topic, one.partition, one.to) for one in found]
         )
     return found
+
+
+def _move_the_book(settings: Settings, described: Mapping[str, TopicState], found: Sequence[Move]) -> None:
+    """What send keeps beside its group's offsets says the same: should these be lost, it goes on from there."""
+    from processor.edges.kafka.admin import KafkaAdmin
+    from processor.edges.kafka.producer import KafkaProducer
+    from processor.interfaces import Seen
+    from processor.operate.recover import Writes
+    from processor.send.kafka_thread.beginnings import encode_book
+    from processor.topics import Topic
+
+    client_id, books = "hakuna-processor-rewind", settings.topic(Topic.SEND_OFFSETS)
+    admin = KafkaAdmin(settings.librdkafka, client_id=client_id)
+    if admin.describe([books])[books] is None:
+        return  # send makes it, and begins with what its group says
+    cluster_id = admin.cluster_id()
+    producer, writes = KafkaProducer(settings.librdkafka, client_id=client_id), Writes("books")
+    try:
+        for one in found:
+            state = described[one.topic]
+            value = encode_book(Seen(cluster_id, state.topic_id, state.partitions).place, None, one.to, [])
+            producer.produce(books, one.partition, b"%d" % one.partition, value, [], 0, writes.answer)
+        writes.all_there(len(found), producer.flush)
+    finally:
+        producer.close()
 
 
 def nobody(groups: KafkaGroups, group: str) -> None:

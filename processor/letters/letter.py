@@ -43,6 +43,10 @@ HTTP_STATUS: Final = PREFIX + "http.status"
 HTTP_ERROR_CODE: Final = PREFIX + "http.error.code"
 HTTP_VALIDATION_ERRORS: Final = PREFIX + "http.validation.errors"
 
+VALUE_LEFT_OUT: Final = "ValueLeftOut"
+"""`.exception` of a letter whose topic does not take its record's value: that stands where the record came from, for as
+long as it is kept there. A null value of any other letter is its record's own."""
+
 OURS: Final = frozenset(
     {
         TOPIC,
@@ -134,6 +138,22 @@ def letter_headers(record: Record, refusal: Refusal) -> Headers:
         errors = [_utf8(error).decode() for error in refusal.validation_errors]
         headers.append((HTTP_VALIDATION_ERRORS, msgspec.json.encode(errors)))
     return headers
+
+
+def without_value(headers: Headers, value: bytes | None, topic: str, bytes_max: int | None) -> Headers:
+    """The headers of the same letter when its topic does not take the value: the reason is `too_large`, the message
+    begins with the one that it had. Called for a letter that is without already, it gives up what the API said."""
+    told = dict(headers)
+    if told.get(EXCEPTION) == VALUE_LEFT_OUT.encode():
+        return [header for header in headers if header[0] != HTTP_VALIDATION_ERRORS]
+    limit = "is not known" if bytes_max is None else f"is {bytes_max}"
+    reason, said = ((told.get(name) or b"").decode("utf-8", "replace") for name in (REASON, MESSAGE))
+    message = (
+        f"{reason}: {said}; the value of {len(value or b'')} bytes is left out, for {topic} does not take it (its "
+        f"max.message.bytes {limit}): a replay takes it from where the record stands"
+    )
+    changed = {REASON: Reason.TOO_LARGE.value.encode(), MESSAGE: message.encode(), EXCEPTION: VALUE_LEFT_OUT.encode()}
+    return [(name, changed.get(name, content)) for name, content in headers]
 
 
 def letter_head(record: Record) -> LetterHead | None:

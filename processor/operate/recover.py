@@ -78,7 +78,8 @@ def snapshots(states: dict[bytes, Record]) -> Iterator[Snapshot]:
 class Writes:
     """Counts what was acknowledged. Mutable: `written`, and `refused` with what was said first."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "snapshots") -> None:
+        self._what = what
         self.written = 0
         self.refused: str | None = None
 
@@ -93,7 +94,7 @@ class Writes:
         left = flush(WRITTEN_S_MAX)
         if left or self.refused or self.written != count:
             why = self.refused or f"{left} were not acknowledged in {WRITTEN_S_MAX:g} s"
-            raise BrokerOutage(f"{self.written} of {count} snapshots were written: {why}; give the command again")
+            raise BrokerOutage(f"{self.written} of {count} {self._what} were written: {why}; give the command again")
 
 
 class Move(NamedTuple):

@@ -418,8 +418,10 @@ class World:
         worker.task.cancel()
         self.loop.run_for(0.0)
 
-    def append(self, number: int, partition: int, order_id: str, extra: Headers | None = None) -> None:
-        body = msgspec.json.encode({"order": order_id, "entry": entry_id(number)})
+    def append(
+        self, number: int, partition: int, order_id: str, extra: Headers | None = None, padding: int = 0
+    ) -> None:
+        body = msgspec.json.encode({"order": order_id, "entry": entry_id(number), "padding": "x" * padding})
         kind = EntryType.ORDER if self.plan.feed else EntryType.ORDER_PLACED
         headers: Headers = [
             ("entry-id", entry_id(number).encode()),

@@ -450,7 +450,9 @@ class FakeProducer:
             log = self._broker.logs.get(sent.where)
             if refused is None and (log is None or sent.where.topic in self._broker.denied | self._broker.read_only):
                 refused = BrokerOutage(f"{sent.where.topic} is not there or not allowed")
-            if refused is None and record_bytes(sent.key, sent.value, sent.headers) > self.record_bytes_max:
+            limit = self._broker.config.get(sent.where.topic, {}).get("max.message.bytes", self.record_bytes_max)
+            size = record_bytes(sent.key, sent.value, sent.headers)
+            if refused is None and size > min(int(limit), self.record_bytes_max):
                 refused = BrokerOutage("MSG_SIZE_TOO_LARGE")
             offset = -1
             if refused is None:

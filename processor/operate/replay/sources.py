@@ -5,6 +5,7 @@ and even then neither the record's own headers nor its timestamp. To send it as 
 an erasure. So it is completed from its source record where that is still there; where it is not, it stays and says why.
 
     ours                     as it stands; a null value goes back only as what it was, an erasure or a deletion
+    ours, its value left out the same with the value of its source record, or not at all (`too_large`)
     another tool's, whole    as it stands, with its record's own timestamp where it tells that (Spring); a share group's
                              with its source record's headers and timestamp
     another tool's, bare     with key, value, headers and timestamp of its source record, or not at all
@@ -22,7 +23,7 @@ from processor.letters import letter as words
 from processor.letters.families import Family, LetterFacts
 from processor.letters.patch import Unsendable
 from processor.operate.replay.reading import Offsets, Step, read
-from processor.records import Position, Record, TopicPartition
+from processor.records import HeaderName, Position, Record, TopicPartition
 
 AHEAD_RECORDS: Final = 1_000
 AHEAD_BYTES: Final = 16 * 1024 * 1024
@@ -86,6 +87,8 @@ def completed(letter: Record, facts: LetterFacts, sources: Sources, outbox: str)
     the whole name of a topic in which no record erases anything.
 
     Raises `BrokerOutage`."""
+    if facts.family is Family.PROCESSOR and (words.EXCEPTION, words.VALUE_LEFT_OUT.encode()) in letter.headers:
+        return _with_value(letter, facts, sources)
     if facts.family is Family.PROCESSOR and letter.key is not None:
         came_from = None if facts.origin is None else facts.origin.topic
         return Unsendable(NULL) if letter.value is None and came_from == outbox else letter
@@ -104,6 +107,18 @@ def completed(letter: Record, facts: LetterFacts, sources: Sources, outbox: str)
     # Of a letter that was replayed and refused by another tool, the source record may have our headers of a letter.
     headers = [header for header in source.headers if not header[0].startswith(words.PREFIX)] + letter.headers
     return Record(letter.topic, letter.partition, letter.offset, source.timestamp_ms, source.key, source.value, headers)
+
+
+def _with_value(letter: Record, facts: LetterFacts, sources: Sources) -> Record | Unsendable:
+    """One of ours whose topic did not take the value: it is the source record's."""
+    source = None if facts.origin is None else sources.at(facts.origin)
+    if source is None:
+        return Unsendable(GONE)
+    entry_id = dict(letter.headers).get(HeaderName.ENTRY_ID)
+    if source.key != letter.key or dict(source.headers).get(HeaderName.ENTRY_ID) != entry_id:
+        return Unsendable(ANOTHER)
+    where = letter.topic, letter.partition, letter.offset, letter.timestamp_ms
+    return Record(*where, letter.key, source.value, letter.headers)
 
 
 def _at(letter: Record, timestamp_ms: int) -> Record:

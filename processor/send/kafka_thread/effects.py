@@ -14,6 +14,10 @@
 Owned by the Kafka thread. Invariants: an offset is finished once, when the last of what it left is
 acknowledged; what Kafka refuses is written again until it is there, for as long as that takes; a dead letter
 that would be one of a flood is not written at all.
+
+What is refused for its size is tried again by itself, for a topic's limit holds for a whole batch. A letter that is
+larger than its topic takes, as its settings say then, goes without its value, which stays in the outbox; all else flows
+on meanwhile.
 """
 
 from __future__ import annotations
@@ -27,9 +31,10 @@ import msgspec
 import structlog
 
 from processor.errors import BadRecord
-from processor.interfaces import Clock, Producer
+from processor.interfaces import Clock, Producer, Topics
 from processor.letters.flood import FloodGuard
 from processor.letters.holds import Hold, encode_hold
+from processor.letters.letter import without_value
 from processor.records import IgnoredReason, Outcome, Position, Reason, Record, Stage, TopicPartition
 from processor.send.destination import EntryT
 from processor.send.kafka_thread import written
@@ -47,6 +52,11 @@ LETTERS_MAX: Final = 100_000
 """Lanes whose letters are remembered: a flood that was let through must not fill memory."""
 RETRY_S: Final = 1.0
 """The wait after a record that Kafka refused."""
+TOO_LARGE: Final = "MSG_SIZE_TOO_LARGE"
+ALONE_S_MAX: Final = 0.2
+"""What a record that is written by itself may take: the group's poll waits for it."""
+LIMIT_AGE_S_MAX: Final = 10.0
+"""A topic's settings are asked for at most so often: each asking may wait for a broker."""
 
 
 class OpenLetter(msgspec.Struct, gc=False):
@@ -81,11 +91,13 @@ class Anew(msgspec.Struct, gc=False):
 
 
 class Effects(Generic[EntryT]):
-    """Mutable. `_writes` is what is to be produced, in order, each with what it finishes (a book, a resolution:
-    nothing); `_unheld` has by order ID what waits for that order's hold; `_letters` has by lane the letters that a
-    newer accepted entry supersedes, as far as they were written since the start (a replay finds out about older
-    ones by itself); `_records`, `_replayed` and `_dead_letters` count since the last telling; `flooded` is for good;
-    `trouble` is what Kafka said when it last refused something."""
+    """Mutable. `_refusals` is what Kafka said of the writes that it refused and has not taken since, by their
+    identity; `_alone` are topics that refused a batch for its size, and are written a record at a time; `_limits`
+    what a topic's settings said, and when. `_writes` is what is to be produced, in order, each with what it
+    finishes (a book or a resolution: nothing); `_unheld` has by order ID what waits for that order's hold;
+    `_letters` has by lane the letters that a newer accepted entry supersedes, as far as they were written since the
+    start (a replay finds out about older ones by itself); `_records`, `_replayed` and `_dead_letters` count since
+    the last telling; `flooded` is for good."""
 
     def __init__(
         self,
@@ -94,8 +106,13 @@ class Effects(Generic[EntryT]):
         clock: Clock,
         assignments: Assignments[EntryT],
         intake: Intake[EntryT],
+        cluster: Topics,
     ) -> None:
         self._intake = intake
+        self._cluster = cluster
+        self._refusals: dict[int, str] = {}
+        self._alone: set[str] = set()
+        self._limits: dict[str, tuple[int | None, float]] = {}
         self._topics = settings.topics
         self._group = settings.group
         self._producer = producer
@@ -113,7 +130,6 @@ class Effects(Generic[EntryT]):
         self.flooded = False
         self.booked = False
         """Whether a book has become durable since somebody looked: its commit may follow at once."""
-        self.trouble: str | None = None
         self.finished = 0
         """Records finished since the start; a watch sees progress by it."""
 
@@ -273,6 +289,8 @@ class Effects(Generic[EntryT]):
                 ):
                     break
                 writes.popleft()
+                if write.topic in self._alone:
+                    self._producer.flush(ALONE_S_MAX)
         self._producer.poll()
 
     @property
@@ -286,6 +304,8 @@ class Effects(Generic[EntryT]):
         return self._producer.flush(timeout_s) == 0 and not self._writes
 
     def _acknowledged(self, write: Write, finishing: Finishing | Anew | None, error: str | None, offset: int) -> None:
+        if error is None and self._refusals:
+            self._refusals.pop(id(write), None)
         if isinstance(finishing, Anew):
             assignment = self._assignments.of(finishing.epoch)
             if error is not None:
@@ -300,7 +320,14 @@ class Effects(Generic[EntryT]):
             elif error is not None:  # nothing is lost: the next replay finds out by itself, and marks it
                 log.warning("a letter could not be marked superseded", letter=write.key, error=error)
         elif error is not None:
+            by_itself = id(write) in self._refusals and write.topic in self._alone
             self._refused(write, error)
+            if TOO_LARGE in error and not by_itself:
+                self._alone.add(write.topic)  # a batch is refused whole
+            elif TOO_LARGE in error and write.topic == self._topics.dead_letters:
+                fitting = self._fitting(write, finishing)
+                self._refusals[id(fitting)] = self._refusals.pop(id(write))
+                write = fitting
             self._writes.append((write, finishing))
         else:
             if finishing.letter is not None:
@@ -317,12 +344,42 @@ class Effects(Generic[EntryT]):
         if finishing.awaited == 0:
             self._finish(finishing)
 
+    @property
+    def trouble(self) -> str | None:
+        """What Kafka does not take, in words, for as long as it does not."""
+        return next(iter(list(self._refusals.values())), None)
+
+    def _fitting(self, write: Write, finishing: Finishing) -> Write:
+        """What is written in place of a letter that was too large by itself."""
+        limit = self._limit(write.topic)
+        log.error(
+            "a dead letter does not fit its topic and goes without its value, which stays in its source: raise "
+            "max.message.bytes there, and replay it",
+            topic=write.topic,
+            partition=write.partition,
+            value_bytes=len(write.value or b""),
+            max_message_bytes=limit,
+        )
+        finishing.reason = Reason.TOO_LARGE
+        headers = without_value(write.headers, write.value, write.topic, limit)
+        return msgspec.structs.replace(write, value=None, headers=headers)
+
+    def _limit(self, topic: str) -> int | None:
+        now_s = self._clock.monotonic_s()
+        limit, asked_s = self._limits.get(topic, (None, -LIMIT_AGE_S_MAX))
+        if now_s - asked_s >= LIMIT_AGE_S_MAX:
+            limit = self._cluster.bytes_max(topic)
+            self._limits[topic] = (limit, now_s)
+        return limit
+
     def _refused(self, write: Write, error: str) -> None:
+        self._refusals[id(write)] = f"{write.topic} cannot be written: {error}"
+        if TOO_LARGE in error:
+            return  # nothing else waits for it
         now_s = self._clock.monotonic_s()
         if now_s >= self._not_before_s:
             log.error("Kafka refused a record: again", topic=write.topic, partition=write.partition, error=error)
         self._not_before_s = now_s + RETRY_S
-        self.trouble = f"{write.topic} cannot be written: {error}"
 
     def _book_answered(self, write: Write, error: str | None) -> None:
         assignment = self._assignments.at(TopicPartition(self._topics.sources[0], write.partition))
@@ -348,7 +405,6 @@ class Effects(Generic[EntryT]):
         if finishing.reason is not None:
             self._dead_letters[topic, finishing.stage, finishing.reason] += 1
         self.finished += 1
-        self.trouble = None
 
     def tell(self) -> Endings:
         """What ended since the last telling."""

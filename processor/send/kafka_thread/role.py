@@ -146,7 +146,7 @@ class SendRole(Generic[EntryT]):
         self._assignments: Assignments[EntryT] = Assignments()
         self._takeover = Takeover(edges.consumer, edges.reader, edges.topics, past, settings, handover)
         self._catch_up: CatchUp[EntryT] = CatchUp(settings.catch_up_s_max)
-        self._effects = Effects(settings, edges.producer, edges.clock, self._assignments, intake)
+        self._effects = Effects(settings, edges.producer, edges.clock, self._assignments, intake, edges.topics)
         self._commits = Commits(edges.consumer, self._effects, handover, topics)
         self._greeted = False
         self._halted = False

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from processor.letters.families import letter_facts
-from processor.letters.letter import Refusal, letter_headers
+from processor.letters.letter import Refusal, letter_headers, without_value
 from processor.letters.patch import Unsendable
 from processor.operate.replay import sources
 from processor.operate.replay.copies import copy_of
 from processor.operate.replay.sources import Sources, completed
-from processor.records import Record, Stage, TopicPartition
+from processor.records import Headers, Record, Stage, TopicPartition
 from processor.topics import Topic
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
@@ -127,3 +127,27 @@ def test_a_bare_letter_that_was_replayed_before_keeps_its_count(broker: FakeBrok
     copy = copy_of(whole, letter_facts(whole), TopicPartition(Topic.PLACED, 1), "r", whole.value)
     assert dict(copy.headers)["replay-count"] == b"3"
     assert "__dlq.errors.reason" not in dict(copy.headers)
+
+
+def of_ours(record: Record, value_left_out: bool) -> Record:
+    refusal = Refusal(stage=Stage.SEND, reason="product_unsupported", message="no", group="g", failed_ms=5)
+    headers = letter_headers(record, refusal)
+    if value_left_out:
+        headers = without_value(headers, record.value, Topic.HAKUNA_DEAD_LETTERS, 3000)
+    value = None if value_left_out else record.value
+    return Record(Topic.HAKUNA_DEAD_LETTERS, record.partition, 0, record.timestamp_ms, record.key, value, headers)
+
+
+def test_a_letter_of_ours_that_did_not_fit_goes_again_with_the_value_of_its_source(broker: FakeBroker) -> None:
+    broker.create(Topic.OUTBOX)
+    own: Headers = [("entry-id", b"e1"), ("entry-type", b"order_placed")]
+    offset = broker.append(Topic.OUTBOX, 0, b"o1", b"{}", own)
+    entry = Record(Topic.OUTBOX, 0, offset, 5, b"o1", b"{}", own)
+    whole = sendable(broker, of_ours(entry, value_left_out=True))
+    assert isinstance(whole, Record)
+    assert (whole.key, whole.value, whole.headers[:2]) == (b"o1", b"{}", own)
+    assert sendable(broker, of_ours(entry, value_left_out=False)) == of_ours(entry, value_left_out=False)
+    another = Record(Topic.OUTBOX, 0, offset, 5, b"o1", b"{}", [("entry-id", b"e2")])
+    assert why(broker, of_ours(another, value_left_out=True)) == sources.ANOTHER
+    broker.delete_before(Topic.OUTBOX, 0, 1)
+    assert why(broker, of_ours(entry, value_left_out=True)) == sources.GONE

@@ -12,6 +12,7 @@ import pytest
 
 from processor.errors import Fatal
 from processor.interfaces import Committed
+from processor.letters.letter import VALUE_LEFT_OUT, letter_head
 from processor.records import Reason
 from processor.send.kafka_thread.beginnings import decode_book
 from processor.send.kafka_thread.offsets import Note, Range, read_note, write_note
@@ -377,4 +378,58 @@ def test_a_role_that_fails_commits_what_was_answered_and_leaves_its_group(worlds
     world.pass_time(5.0)
     assert set(sent(world)) == set(range(40))
     assert len(sent(world)) <= 40 + in_flight
+    assert world.is_done()
+
+
+# ---- limits that are lowered at work -----------------------------------------------------------------------
+
+
+def test_a_letter_that_its_topic_does_not_take_goes_without_its_value_and_the_rest_flows(worlds: Any) -> None:
+    world = worlds(script=Script(refused={entry_id(number): "product_unsupported" for number in (0, 2)}))
+    worker = world.join()
+    world.pass_time(2.0)
+    world.broker.config[TOPICS.dead_letters] = {"max.message.bytes": "3000"}
+    world.append(0, 0, "a", padding=20_000)
+    for number, order in enumerate("abcd", start=1):
+        world.append(number, 0, order)
+    unready = set()
+    for _ in range(60):
+        world.pass_time(0.1)
+        unready.update(worker.role.unready())
+    assert sorted(sent(world)) == [3, 4]
+    large, held, small = sorted(
+        world.broker.records(TOPICS.dead_letters), key=lambda one: dict(one.headers)["entry-id"]
+    )
+    assert (large.key, large.value) == (b"a", None)
+    head = letter_head(large)
+    assert head is not None
+    assert (head.reason, head.exception, head.error_code) == ("too_large", VALUE_LEFT_OUT, "product_unsupported")
+    assert "product_unsupported" in head.message
+    assert "max.message.bytes is 3000" in head.message
+    assert head.origin.topic == OUTBOX
+    assert world.broker.logs[P0].entries[head.origin.offset].record.value is not None
+    assert held.value is not None
+    assert small.value is not None
+    assert world.is_done()
+    assert worker.role.unready() == []
+    assert worker.meter.ended["dead_lettered"] == 2
+
+
+def test_what_kafka_does_not_take_is_said_for_as_long_as_that_is_so_and_others_flow_on(worlds: Any) -> None:
+    """Readiness does not flip with each record that is finished."""
+    world = worlds(script=Script(refused={entry_id(0): "product_unsupported"}))
+    fill(world, "a")
+    worker = world.join()
+    world.broker.read_only.add(TOPICS.dead_letters)
+    world.pass_time(3.0)
+    said = []
+    for number in range(40):
+        fill(world, f"o{number}")
+        world.pass_time(0.3)
+        said.append(any("hakuna.dead-letters cannot be written" in reason for reason in worker.role.unready()))
+    assert all(said)
+    assert len(sent(world)) >= 30
+    world.broker.read_only.clear()
+    world.pass_time(3.0)
+    assert worker.role.unready() == []
     assert world.is_done()
