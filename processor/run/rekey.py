@@ -100,6 +100,10 @@ class _RekeyLoop:
     def stop(self) -> None:
         self._rekeyer.stop()
 
+    def fail(self) -> None:
+        """What is in a transaction is the broker's to abort; the rest is as at a drain."""
+        self.stop()
+
     def unready(self) -> list[str]:
         return self._rekeyer.unready()
 
