@@ -35,16 +35,18 @@ from processor.operate.order.windows import Span
 from processor.order_keys import names_order
 from processor.placements import Sample, by_murmur2, explain
 from processor.records import Record, TopicPartition
-from processor.topics import NEEDED, ORDER_TOPICS, Topic, none_there
+from processor.topics import NEEDED, ORDER_TOPICS, TOPICS, Topic, none_there
 from processor.transform import order_state
 from processor.transform.order_state import OrderState
 
 _CLIENT_ID: Final = "hakuna-processor-order"
 _LETTERS: Final = (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS)
-_TOPICS: Final = tuple(topic for topic in Topic if topic not in NEEDED[Role.HAKO])
+_TOPICS: Final = tuple(plan.topic for plan in TOPICS if plan.topic not in NEEDED[Role.HAKO])
 _LATEST: Final = (Topic.CHANGELOG, Topic.HOLDS)
 _IN_TIME: Final = (*ORDER_TOPICS, Topic.OUTBOX, Topic.DELIVERIES, *_LETTERS)
 _CONSUMED: Final = {Role.TRANSFORM: ORDER_TOPICS, Role.SEND: (Topic.OUTBOX,)}
+_WITH_REKEY: Final = tuple(topic for topic in _TOPICS if topic not in ORDER_TOPICS)
+"""Where the order's partition is known. The shops' own topics are searched whole, as far as the time goes."""
 _SAMPLE_S_MAX: Final = 2.0
 _SAMPLE_RECORDS: Final = 200
 """Records at the ends of a source topic's partitions that are looked at for the partitioner that put them there."""
@@ -77,6 +79,8 @@ class Found:
     records: dict[Topic, list[Record]] = field(default_factory=dict)
     resolutions: list[Record] = field(default_factory=list)
     committed: dict[TopicPartition, int | None] = field(default_factory=dict)
+    sources: dict[TopicPartition, Topic] = field(default_factory=dict)
+    """With rekey, the partitions of the shops' topics, which are no matter of the order's own; empty without."""
     spans: Sequence[Span] = ()
     complete: bool = True
     notes: list[str] = field(default_factory=list)
@@ -139,14 +143,15 @@ class _Gathering:
         self._asked = asked
         self._say = say
         self._counts = scan.partitions()
+        self._topics = _WITH_REKEY if settings.rekey else _TOPICS
         self._kept: dict[TopicPartition, tuple[int, int]] = {}
         if not any(settings.topic(topic) in self._counts for topic in _TOPICS):
             raise Unusable([none_there(settings.topic_prefix)])
 
     def of(self, key: bytes) -> Found:
-        count = max((self._counts.get(self._settings.topic(topic), 0) for topic in _TOPICS), default=0)
+        count = max((self._counts.get(self._settings.topic(topic), 0) for topic in self._topics), default=0)
         likely = by_murmur2(key, count)
-        numbers = [likely, *self._others(key, likely, count)]
+        numbers = [likely] if self._settings.rekey else [likely, *self._others(key, likely, count)]
         if len(numbers) > 2:
             self._say(
                 f"the producers of these topics place keys differently: reading {len(numbers)} partitions of each"
@@ -191,19 +196,39 @@ class _Gathering:
     def _in_partition(self, key: bytes, number: int) -> Found:
         found = Found(key, number)
         where = {
-            topic: TopicPartition(self._settings.topic(topic), number) for topic in _TOPICS if self._has(topic, number)
+            topic: TopicPartition(self._settings.topic(topic), number)
+            for topic in self._topics
+            if self._has(topic, number)
         }
-        absent = [self._settings.topic(topic) for topic in _TOPICS if topic not in where]
+        absent = [self._settings.topic(topic) for topic in self._topics if topic not in where]
         if absent:
             found.notes.append(f"not there, and so not searched: {', '.join(absent)}")
+        found.sources = self._sources()
         answers = self._ask_committed(where)
-        self._ask_kept(list(where.values()))
+        if found.sources:
+            found.committed.update(self._committed(Role.REKEY, list(found.sources)))
+            found.notes.append(
+                "rekey is on: of the shops' topics all partitions are searched, by the order ID as a plain key and as "
+                "a JSON string; events under other keys are seen by what became of them"
+            )
+        self._ask_kept([*where.values(), *found.sources])
         self._read_latest(found, where)
         for answer in answers:
             found.committed.update(answer.result())
         self._read_in_time(found, where)
         self._read_resolutions(found, where)
         return found
+
+    def _sources(self) -> dict[TopicPartition, Topic]:
+        """With rekey, every partition of the shops' topics: nobody knows which of them has the order."""
+        if not self._settings.rekey:
+            return {}
+        names = {self._settings.topic(topic): topic for topic in ORDER_TOPICS}
+        return {
+            TopicPartition(name, number): topic
+            for name, topic in names.items()
+            for number in range(self._counts.get(name, 0))
+        }
 
     def _has(self, topic: Topic, number: int) -> bool:
         return number < self._counts.get(self._settings.topic(topic), 0)
@@ -232,7 +257,7 @@ class _Gathering:
 
     def _read_in_time(self, found: Found, where: Mapping[Topic, TopicPartition]) -> None:
         asked = self._asked
-        partitions = {where[topic]: topic for topic in _IN_TIME if topic in where}
+        partitions = {where[topic]: topic for topic in _IN_TIME if topic in where} | found.sources
         known = windows.moments(found.state) if found.state is not None and not asked.full else []
         spans = [windows.whole_span(known, asked.since_ms, asked.until_ms)]
         chosen = self._windows(list(partitions), spans)
@@ -251,7 +276,8 @@ class _Gathering:
         found.spans = spans
         if _size(chosen) > windows.RECORDS_MAX:
             self._say(f"no state tells when it was: reading {_size(chosen):,} records; --since and --until bound that")
-        for record in self._scan.find(chosen, frozenset({found.key})):
+        keys = {found.key, b'"' + found.key + b'"'} if found.sources else {found.key}
+        for record in self._scan.find(chosen, frozenset(keys)):
             found.records.setdefault(partitions[TopicPartition(record.topic, record.partition)], []).append(record)
 
     def _windows(self, partitions: Sequence[TopicPartition], spans: Sequence[Span]) -> list[Window]:
@@ -280,7 +306,7 @@ class _Gathering:
         """What transform has not consumed yet. Where nothing says how far it is, that may be all there is: too much to
         be read for an order that is `known` from its state."""
         pending = []
-        for one in (where[topic] for topic in ORDER_TOPICS if topic in where):
+        for one in (*(where[topic] for topic in ORDER_TOPICS if topic in where), *found.sources):
             first, end = self._kept[one]
             start = found.committed.get(one)
             if start is not None or not known:
@@ -303,6 +329,8 @@ class _Gathering:
         ]
 
     def _committed(self, role: Role, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]:
+        if not partitions:
+            return {}
         try:
             answer = self._groups.committed(self._settings.group(role), partitions)
         except (Fatal, BrokerOutage):

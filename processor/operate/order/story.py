@@ -44,7 +44,7 @@ from processor.records import (
     Record,
     TopicPartition,
 )
-from processor.topics import ORDER_TOPICS, Topic
+from processor.topics import ORDER_TOPICS, REKEYED, Topic
 from processor.transform.order_state import OrderState, Standing
 
 Fields = Callable[[Record], Mapping[str, Any]]
@@ -204,14 +204,19 @@ class _Telling:
         if (facts := self._letter_of(record)) is not None:
             return Became.DEAD_LETTERED, f"{facts.reason}: {self._message(facts)}"
         if committed is not None and record.offset >= committed:
-            return Became.WAITING, "transform has not taken it yet"
+            return Became.WAITING, f"{'rekey' if self._found.sources else 'transform'} has not taken it yet"
         if record.value is None:
             found = self._found
-            if record.partition != found.partition and state is not None and state.order is not None:
+            if (
+                not found.sources
+                and record.partition != found.partition
+                and state is not None
+                and state.order is not None
+            ):
                 return Became.IGNORED, f"{IgnoredReason.ERASURE_UNKNOWN.value}: its order is in {found.partition}"
             return Became.ERASED, IgnoredReason.ERASED.value
         states = [one for _, one in self._found.states if one is not None]
-        if any(parked.origin.position == record.position for one in states for parked in one.parked):
+        if any(_is(record, parked.origin.position, parked.origin) for one in states for parked in one.parked):
             return Became.PARKED, "it waits for its order to be placed"
         if isinstance(event_id, str) and (topic, event_id) in seen:
             return Became.DUPLICATE, f"event_id was seen at {seen[topic, event_id]}"
@@ -234,7 +239,14 @@ class _Telling:
 
     def _entries_of(self, record: Record) -> list[Record]:
         source = str(record.position)
-        return [entry for entry in self._entries if _text(entry, HeaderName.SOURCE) == source]
+        rekeyed = _rekeyed(record.topic)
+        at = str(record.timestamp_ms)
+        return [
+            entry
+            for entry in self._entries
+            if (told := _text(entry, HeaderName.SOURCE) or "") == source
+            or (told.startswith(f"{rekeyed}/") and _text(entry, HeaderName.OCCURRED_AT) == at)
+        ]
 
     # ---- entries, and what was answered -----------------------------------------------------------------------------
 
@@ -319,7 +331,7 @@ class _Telling:
         before = letter_head(record)  # its own headers, where it is a letter that was replayed
         replay_id = _text(record, HeaderName.REPLAY_ID)
         for letter, facts in self._letters:
-            if facts.origin == record.position:
+            if facts.origin is not None and _is(record, facts.origin, letter):
                 return facts
             again = before is not None and facts.origin == before.origin
             if again and replay_id is not None and _text(letter, HeaderName.REPLAY_ID) == replay_id:
@@ -444,3 +456,22 @@ def _json(record: Record) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _rekeyed(topic: str) -> str:
+    """Where rekey writes the records of a shop's topic, whole names; the same name where it writes none."""
+    for source, rekeyed in REKEYED.items():
+        if topic.endswith(source):
+            return topic.removesuffix(source) + rekeyed
+    return topic
+
+
+def _is(record: Record, origin: Position, copy: Record) -> bool:
+    """Whether a copy is of this record: by its origin, or as rekey handed it on, which keeps value and time."""
+    if origin == record.position:
+        return True
+    rekeyed = _rekeyed(record.topic)
+    return rekeyed == origin.topic != record.topic and (copy.value, copy.timestamp_ms) == (
+        record.value,
+        record.timestamp_ms,
+    )

@@ -6,7 +6,7 @@ Owned by the `status` command; its clients are kept from one look to the next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from processor.config import Role, Settings
@@ -16,18 +16,11 @@ from processor.edges.kafka.groups import KafkaGroups
 from processor.edges.kafka.scan import KafkaScan, Window
 from processor.errors import Fatal
 from processor.records import TopicPartition
-from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic, none_there
+from processor.topics import none_there, sources_of
 
 _CLIENT_ID: Final = "hakuna-processor-status"
 _LOOK_RECORDS: Final = 20
 """Past the committed offset there may be transaction markers; the first record stands within so many."""
-
-SOURCES: Final[Mapping[Role, tuple[Topic, ...]]] = {
-    Role.TRANSFORM: ORDER_TOPICS,
-    Role.SEND: (Topic.OUTBOX,),
-    Role.HAKO: STOCK_TOPICS,
-}
-"""What each role consumes."""
 
 
 class Behind(NamedTuple):
@@ -56,10 +49,12 @@ class Brokers:
     def ask(self) -> list[Behind]:
         """Every partition of every role whose topics are there. Raises `BrokerOutage`, `Fatal`."""
         counts = self._scan.partitions()
-        if not any(self._settings.topic(topic) in counts for topics in SOURCES.values() for topic in topics):
+        roles = [role for role in Role if role is not Role.REKEY or self._settings.rekey]
+        sources = {role: sources_of(role, rekey=self._settings.rekey) for role in roles}
+        if not any(self._settings.topic(topic) in counts for topics in sources.values() for topic in topics):
             raise Fatal(none_there(self._settings.topic_prefix))
         found: list[Behind] = []
-        for role, topics in SOURCES.items():
+        for role, topics in sources.items():
             names = [self._settings.topic(topic) for topic in topics]
             partitions = [TopicPartition(name, number) for name in names for number in range(counts.get(name, 0))]
             of_role = self._role(role, partitions) if partitions else []
