@@ -207,6 +207,19 @@ def test_letters_of_a_source_go_back_through_transform_edited_and_held_orders_st
         "undecodable": 1, "location_unsupported": 1, "held": 1
     }  # fmt: skip
 
+    named, none, screen = (
+        ask("dead-letters", *words, environment=with_shop.environment_of_command())
+        for words in (("list", "--output", "ndjson"), ("list", "--reason", "location_unsuported"), ("list",))
+    )
+    each = [printed("dead-letters.each", line) for line in named.out.splitlines()]
+    assert sorted((one["order_id"], one["reason"]) for one in each) == [
+        ("ord-2", "held"), ("ord-2", "location_unsupported"), ("ord-3", "undecodable")
+    ]  # fmt: skip
+    assert [one["letter"] for one in masked["letters"]] == [one["letter"] for one in each if one["order_id"] == "ord-2"]
+    assert "no open letter has the reason location_unsuported; those that there are: " in none.err
+    assert "location_unsupported (1)" in none.err
+    assert max(map(len, screen.out.splitlines())) <= 80, screen.out
+
     with_shop.command("discard", "--letter-reason", "undecodable", "--reason", "a test's", "--output", "json")
     young = with_shop.command("purge", "--older-than", "1h", "--dry-run", "--output", "json")["partitions"]
     assert {(one["deleted"], one["because"]) for one in young if one["stays"] == 3} == {(0, "younger")}

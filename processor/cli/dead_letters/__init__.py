@@ -44,20 +44,41 @@ def command() -> None:
 @command.command("list")
 @filters()
 @click.option("--all", "all_letters", is_flag=True, help="Resolved ones too.")
-@output_option
+@click.option("--each", is_flag=True, help="One line a letter: its place, age, reason and order.")
+@click.option("--wide", is_flag=True, help="Times and the API's code, too.")
+@click.option(
+    "--output",
+    type=click.Choice(["table", "json", "ndjson"]),
+    default="table",
+    show_default=True,
+    help="For people or for programs; ndjson is one object a letter, a line each.",
+)
 @env_file
-def list_letters(filters: Filters, all_letters: bool, output: str, env_file: Path | None) -> None:
-    """Counts what is open, by topic, reason and error code, with its age."""
+def list_letters(
+    filters: Filters, all_letters: bool, each: bool, wide: bool, output: str, env_file: Path | None
+) -> None:
+    """Counts what is open, by topic, reason and error code, with its age; or names each letter.
+
+    \b
+    hakuna-processor dead-letters list
+    hakuna-processor dead-letters list --each --reason location_unsupported
+    hakuna-processor dead-letters list --output ndjson | jq -r .order_id | sort -u
+    """
+    if each and output == "json":
+        output = "ndjson"
     with closing(_desk(env_file)) as desk:
-        from processor.cli.dead_letters.counts import count, show_counts
+        from processor.cli.dead_letters.counts import count, show_counts, show_each
         from processor.cli.dead_letters.progress import counting
         from processor.operate.replay.listing import Tally
 
         topics, selection = filters.resolved(desk)
         tally = Tally(selection)
+        if each or output == "ndjson":
+            interruptible(lambda: show_each(desk, topics, tally, all_letters=all_letters, output=output))
+            return
         with counting(desk, "letters"):
             interruptible(lambda: count(desk, topics, tally, all_letters=all_letters))
-        show_counts(desk, tally, topics, all_letters=all_letters, output=output)
+        show_counts(desk, tally, topics, all_letters=all_letters, wide=wide, output=output)
 
 
 @command.command("show")
@@ -67,22 +88,34 @@ def list_letters(filters: Filters, all_letters: bool, output: str, env_file: Pat
 @output_option
 @env_file
 def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str, env_file: Path | None) -> None:
-    """Shows one letter, decoded: the one at this place, or the first open one that the filters take."""
+    """Shows one letter, decoded: the one at this place, or the first open one that the filters take. With --order-id,
+    all letters of that order, resolved ones too."""
     with closing(_desk(env_file)) as desk:
+        from processor.cli.dead_letters import view as views
         from processor.cli.dead_letters.progress import counting
-        from processor.cli.dead_letters.view import find_letter, letter_view, print_letter, print_letter_json
 
         topics, selection = filters.resolved(desk)
+        if selection.order_ids and not selection.letters:
+            with counting(desk, "letters"):
+                letters = interruptible(lambda: views.find_letters(desk, topics, selection))
+            if not letters:
+                raise click.ClickException("no letter fits these filters")
+            order = interruptible(lambda: views.order_view(desk, letters, plain=show_personal_data, timeline=timeline))
+            if output == "json":
+                views.print_view_json(order)
+            else:
+                views.print_order(order, desk.settings.topic_prefix)
+            return
         with counting(desk, "letters"):
-            found = interruptible(lambda: find_letter(desk, topics, selection))
+            found = interruptible(lambda: views.find_letter(desk, topics, selection))
         if found is None:
             named = ", ".join(selection.letters)
             raise click.ClickException(f"there is no letter {named}" if named else "no open letter fits these filters")
-        view = interruptible(lambda: letter_view(desk, found, plain=show_personal_data, timeline=timeline))
+        view = interruptible(lambda: views.letter_view(desk, found, plain=show_personal_data, timeline=timeline))
         if output == "json":
-            print_letter_json(view)
+            views.print_view_json(view)
         else:
-            print_letter(view, desk.settings.topic_prefix)
+            views.print_letter(view, desk.settings.topic_prefix)
 
 
 @command.command("replay")

@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from processor.cli.dead_letters.counts import unheard_of
 from processor.cli.dead_letters.desk import Desk
 from processor.cli.dead_letters.progress import Bar, counting
 from processor.cli.dead_letters.view import resolution_of
@@ -83,6 +84,8 @@ def run(
         if not campaign.has_work:
             _say_stays(summary, tell)
             tell(f"{task.field.letters}: no open letter fits that could be {done}")
+            if unheard := unheard_of(task.selection.reasons, campaign.open_reasons()):
+                tell(unheard)
             return summary if dry_run or summary.stays else None
         say(summary, done, tell)
         targets = campaign.targets()

@@ -12,25 +12,30 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from processor.cli.dead_letters.counts import walk
 from processor.cli.dead_letters.desk import Desk
 from processor.cli.output import console, print_json, printable, table
 from processor.errors import BadRecord, BrokerOutage, Fatal, RegistryOutage, StateCorrupt, Unusable
 from processor.interfaces import Reader
 from processor.letters.families import Family, LetterFacts, letter_facts
 from processor.letters.masking import HIDDEN, masked, masked_message, masked_whole
+from processor.letters.patch import Unsendable
 from processor.letters.resolutions import Resolution, decode_resolution, resolution_key
 from processor.moments import iso
 from processor.operate.replay.noted import Resolved
 from processor.operate.replay.reading import read
 from processor.operate.replay.selection import Selection, order_of, parse_letter
+from processor.operate.replay.sources import Sources, completed
 from processor.operate.replay.survey import home
 from processor.records import HeaderName, Position, Record, TopicPartition
-from processor.topics import ORDER_TOPICS
+from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
 
 _AVRO_MAGIC: Final = (b"\x00", b"\x01")
 _SCHEMA_HEADER: Final = "__value_schema_id"
 _PLAIN_HEADERS: Final = frozenset({*(name.value for name in HeaderName), _SCHEMA_HEADER})
 _RAW_BYTES_MAX: Final = 2_000
+LETTERS_MAX: Final = 1_000
+"""Of one order: nobody reads more of them."""
 
 
 def find_letter(desk: Desk, topics: list[str], selection: Selection) -> Record | None:
@@ -53,6 +58,33 @@ def find_letter(desk: Desk, topics: list[str], selection: Selection) -> Record |
     return None
 
 
+def find_letters(desk: Desk, topics: list[str], selection: Selection) -> list[Record]:
+    """All that are selected, resolved or not; the first LETTERS_MAX of them."""
+    found: list[Record] = []
+    for records, _ in walk(desk, topics):
+        found += [record for record in records if selection.takes(record, letter_facts(record))]
+        if len(found) >= LETTERS_MAX:
+            break
+    return found[:LETTERS_MAX]
+
+
+def order_view(desk: Desk, letters: list[Record], *, plain: bool, timeline: bool) -> dict[str, Any]:
+    """The letters of an order as JSON has them, with its timeline once."""
+    views = [letter_view(desk, letter, plain=plain, timeline=False) for letter in letters]
+    view: dict[str, Any] = {"order_id": views[0]["order_id"], "letters": views}
+    if timeline:
+        view["timeline"], view["notes"] = _timeline(desk, letters[0], plain)
+    return view
+
+
+def print_order(view: Mapping[str, Any], prefix: str) -> None:
+    """The same for a person."""
+    for letter in view["letters"]:
+        print_letter(letter, prefix)
+        console().print()
+    _print_timeline(view, prefix)
+
+
 def resolution_of(desk: Desk, reader: Reader, letter: Position) -> Resolution | None:
     """What was done about a letter; None: it is open."""
     found: Resolution | None = None
@@ -68,6 +100,10 @@ def letter_view(desk: Desk, letter: Record, *, plain: bool, timeline: bool) -> d
     """The letter as JSON has it."""
     facts = letter_facts(letter)
     resolution = resolution_of(desk, desk.reader(), letter.position)
+    sources = Sources(desk.reader(), desk.offsets, desk.clock, lambda _records: None)
+    whole = completed(letter, facts, sources, desk.settings.topic(Topic.OUTBOX))
+    bare = whole.why if isinstance(whole, Unsendable) else ""
+    letter = letter if isinstance(whole, Unsendable) else whole
     view: dict[str, Any] = {
         "letter": str(letter.position),
         "order_id": order_of(letter),
@@ -78,7 +114,7 @@ def letter_view(desk: Desk, letter: Record, *, plain: bool, timeline: bool) -> d
         "timestamp": letter.timestamp_ms,
         **_why(facts, plain),
         "headers": _headers(letter, plain),
-        "value": _value(desk, letter, facts, plain),
+        "value": {"format": bare, "content": None} if bare else _value(desk, letter, facts, plain),
     }
     if timeline:
         view["timeline"], view["notes"] = _timeline(desk, letter, plain)
@@ -111,16 +147,20 @@ def print_letter(view: Mapping[str, Any], prefix: str) -> None:
     if view["headers"]:
         out.print()
         out.print(table(["header", "value"], [(one["name"], one["value"] or "") for one in view["headers"]]))
+    _print_timeline(view, prefix)
+
+
+def _print_timeline(view: Mapping[str, Any], prefix: str) -> None:
     if view.get("timeline"):
         from processor.operate.order.lines import line
 
-        out.print()
-        out.print(table(["at", "what", ""], [line(happening, prefix) for happening in view["timeline"]]))
+        console().print()
+        console().print(table(["at", "what", ""], [line(happening, prefix) for happening in view["timeline"]]))
     for note in view.get("notes", ()):
-        out.print(f"note: {note}")
+        console().print(f"note: {note}")
 
 
-def print_letter_json(view: Mapping[str, Any]) -> None:
+def print_view_json(view: Mapping[str, Any]) -> None:
     timeline = [
         {"at": None if one.at_ms is None else iso(one.at_ms), "kind": one.kind, **one.facts}
         for one in view.get("timeline", ())
@@ -164,7 +204,7 @@ def _headers(letter: Record, plain: bool) -> list[dict[str, str | None]]:
 def _value(desk: Desk, letter: Record, facts: LetterFacts, plain: bool) -> dict[str, Any]:
     if letter.value is None:
         return {"format": "no value: it erases its order", "content": None}
-    ours = facts.family is Family.PROCESSOR
+    ours = facts.family is Family.PROCESSOR or _is_of_ours(desk, facts)
     framed = letter.value[:1] in _AVRO_MAGIC or any(name == _SCHEMA_HEADER for name, _ in letter.headers)
     problem = ""
     if framed:
@@ -180,6 +220,12 @@ def _value(desk: Desk, letter: Record, facts: LetterFacts, plain: bool) -> dict[
         shown = _text(letter.value[:_RAW_BYTES_MAX]) if plain else HIDDEN
         return {"format": f"{len(letter.value)} bytes", "content": shown, "problem": problem}
     return {"format": "json", "content": content if plain else masked(content) if ours else masked_whole(content)}
+
+
+def _is_of_ours(desk: Desk, facts: LetterFacts) -> bool:
+    """Whether another tool's letter holds a record of a topic whose fields we know."""
+    known = {desk.settings.topic(topic) for topic in (*ORDER_TOPICS, *STOCK_TOPICS, Topic.OUTBOX)}
+    return facts.origin is not None and facts.origin.topic in known
 
 
 def _avro(desk: Desk, letter: Record) -> tuple[dict[str, Any] | None, str]:

@@ -270,6 +270,10 @@ class Campaign:
             seconds=round(goes / task.rate_s, 1),
         )
 
+    def open_reasons(self) -> dict[str, int]:
+        """How many letters are open, whatever was asked for, by reason."""
+        return self._plan.reasons(Status.OPEN, Status.STAYS, Status.STALE, Status.GO)
+
     def targets(self) -> list[str]:
         """The topics that are about to be written to; none where the letters are put aside."""
         return [] if self._task.discard is not None else self._plan.targets()

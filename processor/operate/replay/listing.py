@@ -6,16 +6,17 @@ by name in one dict, and only a family other than ours is read word by word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
 from processor.letters import letter
-from processor.letters.families import letter_facts
+from processor.letters.families import LetterFacts, letter_facts
 from processor.letters.resolutions import How
 from processor.operate.replay.offset_set import OffsetSet
-from processor.operate.replay.selection import EVERYTHING, Selection
+from processor.operate.replay.selection import EVERYTHING, Selection, order_of
 from processor.records import Record
 
 KINDS_MAX: Final = 10_000
@@ -41,13 +42,24 @@ class Count(msgspec.Struct):
     last_ms: int = 0
 
 
+class Each(NamedTuple):
+    """One letter of a listing. `how` is empty where it is open."""
+
+    place: str
+    order_id: str
+    facts: LetterFacts
+    how: str
+
+
 class Tally:
-    """Mutable: `counts` by kind, `read` every letter that was looked at, `unknown` those of no known family."""
+    """Mutable: `counts` by kind, `read` every letter that was looked at, `unknown` those of no known family, `reasons`
+    of the letters that some filter was held against."""
 
     def __init__(self, selection: Selection) -> None:
         self.counts: dict[Kind, Count] = {}
         self.read = 0
         self.unknown = 0
+        self.reasons: Counter[str] = Counter()
         self._selection = selection
         self._kinds: dict[tuple[bytes | None, bytes | None, bytes | None, str], Count] = {}
 
@@ -88,10 +100,26 @@ class Tally:
                 count.last_ms = last_ms
         kinds.clear()  # they are of one topic; the next call may bring another's
 
-    def _take_slowly(self, record: Record, how: str) -> None:
+    def each(
+        self, records: Iterable[Record], resolved: Mapping[How, OffsetSet], *, all_letters: bool
+    ) -> Iterator[Each]:
+        """The same, one by one."""
+        for record in records:
+            self.read += 1
+            how = next((how.value for how, offsets in resolved.items() if record.offset in offsets), "")
+            if (not how or all_letters) and (facts := self._take_slowly(record, how)) is not None:
+                yield Each(str(record.position), order_of(record), facts, how)
+
+    @property
+    def asked_reasons(self) -> Sequence[str]:
+        return self._selection.reasons
+
+    def _take_slowly(self, record: Record, how: str) -> LetterFacts | None:
         facts = letter_facts(record)
+        if not how:
+            self.reasons[facts.reason] += 1
         if not self._selection.takes(record, facts):
-            return
+            return None
         if facts.origin is None:
             self.unknown += 1
         origin = "" if facts.origin is None else facts.origin.topic
@@ -99,6 +127,7 @@ class Tally:
         count.letters += 1
         count.first_ms = min(count.first_ms, facts.first_failed_ms)
         count.last_ms = max(count.last_ms, facts.last_failed_ms)
+        return facts
 
     def _count(self, kind: Kind) -> Count:
         if kind not in self.counts and len(self.counts) >= KINDS_MAX:
