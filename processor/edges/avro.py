@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from processor.edges.avro_plan import plan_of, shortened
+from processor.edges.avro_plan import plan_of
 from processor.edges.avro_reader import Reader, Refused, Shapes, Unreadable, compiled
 from processor.edges.avro_schema import NotAvro, parse
 from processor.edges.avro_wire import SchemaId, framing, undecodable, unknown
+from processor.letters.letter import shortened
 from processor.records import Record
 from processor.topics import Topic
 

@@ -39,9 +39,7 @@ from processor.edges.avro_schema import (
     parse,
     simple,
 )
-
-MESSAGE_CHARS_MAX: Final = 500
-"""A message goes into a header of a dead letter; what differs stands first in it."""
+from processor.letters.letter import shortened
 
 
 class What(StrEnum):
@@ -183,7 +181,7 @@ class Plan:
 
     @property
     def refusal(self) -> str | None:
-        """Why no value can be read; None where some can. At most MESSAGE_CHARS_MAX characters."""
+        """Why no value can be read; None where some can. As long as a letter's message at most."""
         refused = [str(finding) for finding in self.findings if finding.what is What.REFUSED]
         return shortened("; ".join(refused)) if refused else None
 
@@ -192,11 +190,6 @@ class Plan:
         """Why a registry that goes by Avro's rules alone would say that it cannot be read; None where it would not."""
         refused = [str(finding) for finding in self.findings if finding.what in {What.REFUSED, What.PARTLY, What.NAMED}]
         return shortened("; ".join(refused)) if refused else None
-
-
-def shortened(message: str) -> str:
-    """A message as far as a header shall hold it."""
-    return message if len(message) <= MESSAGE_CHARS_MAX else message[: MESSAGE_CHARS_MAX - 1] + "…"
 
 
 def plan_of(reader: Schema, writer: Schema) -> Plan:

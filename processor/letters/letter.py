@@ -104,6 +104,15 @@ class LetterHead(msgspec.Struct, frozen=True, kw_only=True):
     validation_errors: tuple[str, ...]
 
 
+MESSAGE_CHARS_MAX: Final = 500
+"""A message is a header, and stands in lists: what differs is said first in it."""
+
+
+def shortened(message: str) -> str:
+    """A message as far as a letter holds it."""
+    return message if len(message) <= MESSAGE_CHARS_MAX else message[: MESSAGE_CHARS_MAX - 1] + "…"
+
+
 def letter_headers(record: Record, refusal: Refusal) -> Headers:
     """The headers of the letter for `record`; its key, value and timestamp go out as they are."""
     before = _ours(record.headers)
@@ -122,7 +131,7 @@ def letter_headers(record: Record, refusal: Refusal) -> Headers:
         (PARTITION, b"%d" % origin.partition),
         (OFFSET, b"%d" % origin.offset),
         (GROUP, _utf8(refusal.group)),
-        (MESSAGE, _utf8(refusal.message)),
+        (MESSAGE, _utf8(shortened(refusal.message))),
         (EXCEPTION, _utf8(refusal.exception)),
         (STAGE, refusal.stage.value.encode()),
         (REASON, _utf8(refusal.reason)),

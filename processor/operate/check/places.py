@@ -15,9 +15,10 @@ from typing import Final
 
 from processor.config import Role, Settings
 from processor.edges.avro import reader_schema
-from processor.edges.avro_plan import What, judged, shortened
+from processor.edges.avro_plan import What, judged
 from processor.edges.registry import Registry
 from processor.errors import RegistryOutage
+from processor.letters.letter import shortened
 from processor.operate.check.findings import Area, Finding, note, problem, sound, split
 from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
 

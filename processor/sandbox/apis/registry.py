@@ -61,11 +61,13 @@ class RegistryApi:
     """Mutable: `_schemas` by ID, in the order of registration, and per subject the IDs of its versions, from
     1 on.
 
-    `user_info` (`user:password`) makes basic auth necessary.
+    `user_info` (`user:password`) makes basic auth necessary. Without `guids` it answers to them as Karapace does, which
+    has none.
     """
 
-    def __init__(self, user_info: str | None = None) -> None:
+    def __init__(self, user_info: str | None = None, *, guids: bool = True) -> None:
         self._user_info = user_info
+        self._guids = guids
         self._schemas: dict[int, Registered] = {}
         self._subjects: dict[str, list[int]] = {}
 
@@ -124,6 +126,8 @@ class RegistryApi:
                 return partial(self._by_id, number, subject)
             case "GET", ("schemas", "ids", number, "versions"):
                 return partial(self._places, number)
+            case "GET", ("schemas", "guids", _) if not self._guids:
+                return lambda: Answer(404, b'"Not Found"', _JSON)
             case "GET", ("schemas", "guids", guid):
                 return partial(self._by_guid, guid)
             case "GET", ("config",) | ("config", _):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from processor.edges.avro import reader_schema
-from processor.edges.avro_plan import judged
+from processor.edges.avro_plan import What, judged
 from processor.topics import ORDER_TOPICS, Topic
 
 
@@ -49,3 +49,45 @@ def test_what_is_no_avro_schema_is_said_to_be_none(text: str) -> None:
     why = judged(reader_schema(Topic.FULFILLED), text).refusal
     assert why is not None
     assert why.startswith("it is no Avro schema")
+
+
+def test_what_is_refused_is_told_with_its_path_both_types_and_within_500_characters() -> None:
+    writer = json.loads(reader_schema(Topic.PLACED))
+    writer["fields"][2]["type"] = {"type": "long", "logicalType": "local-timestamp-millis"}
+    line = writer["fields"][6]["type"]["items"]
+    for one in line["fields"][:6]:
+        one["type"] = {"type": "array", "items": {"type": "enum", "name": one["name"], "symbols": ["A" * 300]}}
+    why = judged(reader_schema(Topic.PLACED), json.dumps(writer)).refusal
+    assert why is not None
+    assert why.startswith(
+        "field placed_at: written as long (local-timestamp-millis), read as long (timestamp-millis): "
+        "local-timestamp-millis names no instant"
+    )
+    assert "field line_items.id: written as array of enum id, read as string" in why
+    assert len(why) <= 500
+
+
+def test_a_registry_goes_by_avros_own_rules_and_we_read_more() -> None:
+    writer = schema()
+    writer["name"] = "Shipped"
+    writer["fields"][0]["type"] = ["null", "string"]
+    plan = judged(reader_schema(Topic.FULFILLED), json.dumps(writer))
+    assert plan.refusal is None
+    assert plan.strict_refusal is not None
+    assert "record orders.v1.Shipped is read by its fields" in plan.strict_refusal
+    assert "field event_id: a value of null becomes a dead letter" in plan.strict_refusal
+
+
+def test_each_field_says_what_is_done_to_it() -> None:
+    writer = schema()
+    fields = writer["fields"][2]["type"]["items"]["fields"]
+    fields[2]["type"] = {"type": "long", "logicalType": "timestamp-nanos"}
+    writer["fields"].append({"name": "carrier", "type": "string"})
+    reader = schema()
+    reader["fields"].append({"name": "parcel", "type": ["null", "string"], "default": None})
+    found = judged(json.dumps(reader), json.dumps(writer)).findings
+    assert [(one.path, one.what, one.why) for one in found] == [
+        ("items.fulfilled_at", What.CONVERTED, "timestamp-nanos to timestamp-millis, cut to milliseconds"),
+        ("carrier", What.DROPPED, "written, and not ours"),
+        ("parcel", What.DEFAULTED, "not written: null"),
+    ]

@@ -88,6 +88,12 @@ def test_requests_are_counted_over_all_rounds_and_held_made_none() -> None:
     assert head(letter_headers(record(once), refusal(Reason.HELD))).delivery_count == 0
 
 
+def test_a_message_is_no_longer_than_a_header_shall_be() -> None:
+    said = head(letter_headers(record([]), refusal(message="field zip: " + "x" * 10_000))).message
+    assert len(said) == 500
+    assert said.startswith("field zip: ")
+
+
 def test_a_lone_surrogate_in_an_answer_becomes_a_question_mark() -> None:
     said = head(letter_headers(record([]), refusal(error_code="a\ud800", validation_errors=("\ud800",))))
     assert (said.error_code, said.validation_errors) == ("a?", ("?",))

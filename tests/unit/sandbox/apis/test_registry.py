@@ -105,6 +105,13 @@ def test_credentials_are_asked_for_when_there_are_any() -> None:
         assert Registry(loopback.url, "user:secret").subjects() == []
 
 
+def test_without_guids_it_knows_none_and_is_no_outage() -> None:
+    with Loopback(StandIn(RegistryApi(guids=False))) as loopback:
+        answer = httpx.get(f"{loopback.url}/schemas/guids/748192be-4d2d-53a0-9dee-000000000000")
+        assert (answer.status_code, answer.json()) == (404, "Not Found")
+        assert Registry(loopback.url).schema("748192be-4d2d-53a0-9dee-000000000000") is None
+
+
 def test_an_outage_and_a_page_of_a_proxy_can_be_scripted(registry: StandIn, url: str) -> None:
     registry.script = Script(shares={Fault.UNAVAILABLE: 1.0})
     with pytest.raises(RegistryOutage, match="HTTP 503"):
