@@ -123,6 +123,11 @@ IGNORED: Final = Counter("processor_ignored_total", "Records that needed nothing
 DEAD_LETTERS: Final = Counter(
     "processor_dead_letters_total", "Dead letters, counted when the broker has them", ["topic", "stage", "reason"]
 )
+THROTTLED: Final = Counter(
+    "processor_broker_throttle_seconds_total",
+    "Delays that brokers announced because a quota of theirs is spent",
+    ["role"],
+)
 MISSED: Final = Counter(
     "processor_records_missed_total",
     "Records that retention deleted before they were taken, transaction markers among them",

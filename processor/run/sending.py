@@ -26,6 +26,7 @@ from processor.edges.kafka.consumer import Assignment, KafkaConsumer
 from processor.edges.kafka.producer import KafkaProducer
 from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.sightings import KafkaTopics
+from processor.edges.kafka.throttle import Throttle
 from processor.edges.keys import key_of
 from processor.edges.metrics import USEFUL_REPLICAS, PrometheusSendMeter, Restores
 from processor.edges.registry import Registry
@@ -94,6 +95,7 @@ def send(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
     client_id = f"hakuna-processor-send-{stores.worker}"
     destination = _hakuna(settings)
     meter = PrometheusSendMeter(Role.SEND, restores)
+    throttle = Throttle(Role.SEND, log)
     handover: Handover[OutboxEntry] = Handover()
     url = httpx.URL(settings.hakuna_url)
     transport = transport_for(
@@ -141,13 +143,13 @@ def send(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
             dead_letter_share_max=settings.dead_letter_share_max,
             drain_s_max=settings.drain_s,
         ),
-        _send_edges(kafka, group, Assignment.COOPERATIVE, client_id, clock, meter, list(described)),
+        _send_edges(kafka, group, Assignment.COOPERATIVE, client_id, clock, meter, list(described), throttle),
         handover,
         sender,
         OutboxIntake(destination.entry_types),
         None if holds is None else HoldsPast(holds),
     )
-    return SendLoop(role, sender, transport)
+    return SendLoop(role, sender, transport, throttle)
 
 
 def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
@@ -204,6 +206,7 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
         grounded=memory.grounded,
     )
     meter = PrometheusSendMeter(Role.HAKO, restores)
+    throttle = Throttle(Role.HAKO, log)
     handover: Handover[Change] = Handover()
     transport = transport_for(
         httpx.URL(settings.hako_base_url),
@@ -253,13 +256,13 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
             drain_s_max=settings.drain_s,
         ),
         # Range: partition N of the three belongs to one worker, as the quota's shares and `hako.sent` have it.
-        _send_edges(kafka, group, Assignment.RANGE, client_id, clock, meter, list(described)),
+        _send_edges(kafka, group, Assignment.RANGE, client_id, clock, meter, list(described), throttle),
         handover,
         sender,
         Intake({settings.topic(topic): (table, _fields(topic, registry)) for topic, table in TABLES.items()}),
         SentPast(sent, {table.value: settings.topic(topic) for topic, table in TABLES.items()}),
     )
-    return SendLoop(role, sender, transport)
+    return SendLoop(role, sender, transport, throttle)
 
 
 def _resolutions(settings: Settings, admin: KafkaAdmin) -> int | None:
@@ -291,10 +294,13 @@ def _send_edges(
     clock: SystemClock,
     meter: PrometheusSendMeter,
     topics: list[str],
+    throttle: Throttle,
 ) -> SendEdges:
     return SendEdges(
-        consumer=KafkaConsumer(kafka, group=group, assignment=assignment, client_id=client_id, resets=False),
-        producer=KafkaProducer(kafka, client_id=client_id),
+        consumer=KafkaConsumer(
+            kafka, group=group, assignment=assignment, client_id=client_id, resets=False, throttle=throttle
+        ),
+        producer=KafkaProducer(kafka, client_id=client_id, throttle=throttle),
         reader=KafkaReader(kafka, group=group, client_id=client_id),
         topics=KafkaTopics(KafkaAdmin(kafka, client_id=client_id), topics),
         clock=clock,
@@ -308,10 +314,17 @@ class SendLoop(Generic[EntryT]):
     Mutable: `_failure` is what ended the event loop before it was told to.
     """
 
-    def __init__(self, role: SendRole[EntryT], sender: Sender[EntryT], transport: httpx.AsyncBaseTransport) -> None:
+    def __init__(
+        self,
+        role: SendRole[EntryT],
+        sender: Sender[EntryT],
+        transport: httpx.AsyncBaseTransport,
+        throttle: Throttle,
+    ) -> None:
         self._role = role
         self._sender = sender
         self._transport = transport
+        self._throttle = throttle
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self._thread.start()
@@ -337,6 +350,7 @@ class SendLoop(Generic[EntryT]):
         return {
             "partitions": [asdict(partition) for partition in self._role.status],
             "destinations": [asdict(self._sender.status())],
+            "brokers": self._throttle.status(),
         }
 
     def progress(self) -> tuple[Mapping[int, Work], bool]:

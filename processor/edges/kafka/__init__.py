@@ -16,5 +16,6 @@ properties.py    which of its settings librdkafka takes
 rights.py        what this user is allowed
 sightings.py     which topics stand under our names, for a role that goes on whatever happens to them
 trim.py          rekeyed records that transform has taken, deleted
+throttle.py      what the brokers' quotas cost a role's clients
 topology.py      partition counts and topic identities, watched while running
 """

@@ -57,6 +57,7 @@ from processor.edges.kafka.client import (
     unusable,
 )
 from processor.edges.kafka.membership import SAMPLE_MS, Membership
+from processor.edges.kafka.throttle import Throttle
 from processor.errors import BrokerOutage, Fatal, Fenced
 from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Committed, Polled, Rebalance
 from processor.records import Position, TopicPartition
@@ -124,6 +125,7 @@ class KafkaConsumer:
         client_id: str,
         log: Log | None = None,
         resets: bool = True,
+        throttle: Throttle | None = None,
     ) -> None:
         """`resets` False: a partition begins where `assigned` or `seek` says, and a position that is not in the log is
         told (`Polled.astray`), not moved to the beginning of whatever log there is."""
@@ -156,6 +158,8 @@ class KafkaConsumer:
         self.session_s = SESSION_S if incremental_protocol else int(config["session.timeout.ms"]) / 1000
         self.poll_interval_s_max = int(config["max.poll.interval.ms"]) / 1000
         config["error_cb"] = self._complaints.on_error
+        if throttle is not None:
+            config["throttle_cb"] = throttle.heard
         try:
             self._consumer = ck.Consumer(config, logger=LibraryLog(log))
         except KafkaException as refused:

@@ -25,6 +25,7 @@ from processor.edges.kafka.client import (
     said,
     unusable,
 )
+from processor.edges.kafka.throttle import Throttle
 from processor.errors import Fatal
 from processor.interfaces import Acknowledged
 from processor.records import Headers
@@ -64,7 +65,9 @@ def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> in
 class KafkaProducer:
     """See the module. It holds nothing but the client: what is unanswered is librdkafka's to know."""
 
-    def __init__(self, settings: KafkaSettings, *, client_id: str, log: Log | None = None) -> None:
+    def __init__(
+        self, settings: KafkaSettings, *, client_id: str, log: Log | None = None, throttle: Throttle | None = None
+    ) -> None:
         log = log or structlog.get_logger()
         self._complaints = Complaints(log)
         config = merged(
@@ -78,6 +81,8 @@ class KafkaProducer:
             },
         )
         config["error_cb"] = self._complaints.on_error
+        if throttle is not None:
+            config["throttle_cb"] = throttle.heard
         self.record_bytes_max = int(config["message.max.bytes"])
         try:
             self._producer = ck.Producer(config, logger=LibraryLog(log))
