@@ -21,11 +21,11 @@ pytestmark = pytest.mark.kafka
 def test_a_producer_quota_is_seen_counted_and_said_once(topic_space: TopicSpace) -> None:
     topic_space.create("t")
     client_id = topic_space.name("throttled")
-    limit = "producer_byte_rate=2000"
-    change = ("--alter", "--add-config", limit, "--entity-type", "clients", "--entity-name", client_id)
+    program = (java(), "-cp", kafka_class_path(), "kafka.admin.ConfigCommand")
+    whom = ("--entity-type", "clients", "--entity-name", client_id)
+    change = ("--alter", "--add-config", "producer_byte_rate=2000", *whom)
     subprocess.run(
-        [java(), "-cp", kafka_class_path(), "kafka.admin.ConfigCommand", "--bootstrap-server"]
-        + [topic_space.bootstrap_servers, *change],
+        [*program, "--bootstrap-server", topic_space.bootstrap_servers, *change],
         check=True,
         capture_output=True,
         timeout=120,
