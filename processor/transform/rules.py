@@ -265,7 +265,8 @@ def _change(state: OrderState, order: Order, taken: Taken, rules: Rules, now_ms:
             moved = move(FULFILMENT, order.placed.line_items, state.totals, items, until_ms=until_ms, pairing=pairing)
             if isinstance(moved, Unfit):
                 return _refuse(state, taken, moved)
-            after = _after(order, taken, moved, rules, fulfilments=order.fulfilments + moved.said)
+            out, pairings = order.fulfilments + moved.said, _pairings(order, taken, moved, rules)
+            after = Order(order.placed, out, order.refunds, order.cancellations, until_ms, pairings)
             return _moved(state, taken, moved, Fulfilled(moved.told), after, rules, now_ms)
 
         case LineItemsRefunded(items=items):
@@ -275,14 +276,16 @@ def _change(state: OrderState, order: Order, taken: Taken, rules: Rules, now_ms:
             moved = move(REFUND, order.placed.line_items, state.totals, in_time, until_ms=None, pairing=True)
             if isinstance(moved, Unfit):
                 return _refuse(state, taken, moved)
-            after = _after(order, taken, moved, rules, refunds=order.refunds + moved.said)
+            back, pairings = order.refunds + moved.said, _pairings(order, taken, moved, rules)
+            after = Order(order.placed, order.fulfilments, back, order.cancellations, until_ms, pairings)
             return _moved(state, taken, moved, Refunded(moved.told), after, rules, now_ms)
 
         case LineItemsCancelled(items=items):
             moved = move(CANCELLATION, order.placed.line_items, state.totals, items, until_ms=until_ms, pairing=True)
             if isinstance(moved, Unfit):
                 return _refuse(state, taken, moved)
-            after = _after(order, taken, moved, rules, cancellations=order.cancellations + moved.said)
+            off, pairings = order.cancellations + moved.said, _pairings(order, taken, moved, rules)
+            after = Order(order.placed, order.fulfilments, order.refunds, off, until_ms, pairings)
             return _moved(state, taken, moved, LinesCancelled(moved.told), after, rules, now_ms)
 
         case OrderCancelled(cancelled_at_ms=at_ms):
@@ -302,29 +305,12 @@ def refunded_in_time(items: tuple[Movement, ...], until_ms: int | None) -> tuple
     return tuple([item for item in items if item.quantity and item.at_ms <= until_ms])
 
 
-def _after(
-    order: Order,
-    taken: Taken,
-    moved: Moved,
-    rules: Rules,
-    *,
-    fulfilments: tuple[Movement, ...] | None = None,
-    refunds: tuple[Movement, ...] | None = None,
-    cancellations: tuple[Movement, ...] | None = None,
-) -> Order:
-    """The order with what was said of one road. What pairing made of it is kept for a rebuild, and for whoever asks why
-    nothing was told; the feed, which is rebuilt from what was said, needs the latter alone."""
-    pairings = order.pairings
-    if (moved.absorbed or moved.added) and (rules.api is Api.EVENTS or not moved.told):
-        pairings = (*pairings, Pairing(event_key(taken.event), moved.absorbed, moved.added))
-    return Order(
-        order.placed,
-        order.fulfilments if fulfilments is None else fulfilments,
-        order.refunds if refunds is None else refunds,
-        order.cancellations if cancellations is None else cancellations,
-        order.cancelled_at_ms,
-        pairings,
-    )
+def _pairings(order: Order, taken: Taken, moved: Moved, rules: Rules) -> tuple[Pairing, ...]:
+    """What pairing made of an event is kept for a rebuild, and for whoever asks why nothing was told. The feed is
+    rebuilt from what was said, and needs the latter alone."""
+    if (moved.absorbed or moved.added) and (not moved.told or rules.api is Api.EVENTS):
+        return (*order.pairings, Pairing(event_key(taken.event), moved.absorbed, moved.added))
+    return order.pairings
 
 
 def _moved(

@@ -191,6 +191,9 @@ def move(
                 " order was cancelled",
             )
         said.append(item)
+        if not protections:
+            after[named] = plus(so_far, units, units)
+            continue
         untold = units if protection is None else road.untold(line.quantity, so_far, units)
         after[named] = plus(so_far, units, untold)
         if untold == units:
@@ -200,10 +203,13 @@ def move(
         if untold:
             told.append(Movement(item.line_item_id, untold, item.at_ms))
 
-    named_items = tuple(told)
-    if pairing and protections:
+    if not protections:
+        whole = items if len(said) == len(items) else tuple(said)
+        return Moved(whole, whole, (), (), tuple(after))
+    named_items = len(told)
+    if pairing:
         _follow(road, lines, totals, after, told, places, protections)
-    return Moved(tuple(said), tuple(told), tuple(absorbed), tuple(told[len(named_items) :]), tuple(after))
+    return Moved(tuple(said), tuple(told), tuple(absorbed), tuple(told[named_items:]), tuple(after))
 
 
 def _withdrawable(ordered: int, totals: LineTotals, product: LineTotals) -> int:

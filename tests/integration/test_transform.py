@@ -7,6 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ class Desk:
 
     def event(self, topic: Topic, order_id: str, event_id: str | None = None, **fields: Any) -> None:
         self.count += 1
-        event = {"event_id": event_id or f"e{self.count}", "order_id": order_id, **fields}
+        event = {"event_id": f"e{self.count}" if event_id is None else event_id, "order_id": order_id, **fields}
         value = self.site.installation.encode(topic, event)
         self.write(topic, order_id.encode(), value, [("traceparent", b"00-1"), ("blob", b"\xff\x00"), ("blob", None)])
 
@@ -201,18 +202,33 @@ class Desk:
             line_items=list(lines) or [line("l")],
         )
 
-    def move(self, topic: Topic, order_id: str, at: str, *items: tuple[str, int], at_ms: int | None = None) -> None:
+    def move(
+        self,
+        topic: Topic,
+        order_id: str,
+        at: str,
+        *items: tuple[str, int],
+        at_ms: int | None = None,
+        event_id: str | None = None,
+    ) -> None:
         moved = [{"line_item_id": name, "quantity": n, at: at_ms or self.clock_ms} for name, n in items]
-        self.event(topic, order_id, items=moved)
+        self.event(topic, order_id, event_id, items=moved)
 
-    def fulfil(self, order_id: str, *items: tuple[str, int], at_ms: int | None = None) -> None:
-        self.move(Topic.FULFILLED, order_id, "fulfilled_at", *(items or (("l", 1),)), at_ms=at_ms)
+    def fulfil(
+        self, order_id: str, *items: tuple[str, int], at_ms: int | None = None, event_id: str | None = None
+    ) -> None:
+        self.move(Topic.FULFILLED, order_id, "fulfilled_at", *(items or (("l", 1),)), at_ms=at_ms, event_id=event_id)
 
-    def refund(self, order_id: str, *items: tuple[str, int]) -> None:
-        self.move(Topic.REFUNDED, order_id, "refunded_at", *(items or (("l", 1),)))
+    def refund(
+        self, order_id: str, *items: tuple[str, int], at_ms: int | None = None, event_id: str | None = None
+    ) -> None:
+        self.move(Topic.REFUNDED, order_id, "refunded_at", *(items or (("l", 1),)), at_ms=at_ms, event_id=event_id)
 
-    def cancel_lines(self, order_id: str, *items: tuple[str, int], at_ms: int | None = None) -> None:
-        self.move(Topic.LINE_ITEMS_CANCELLED, order_id, "cancelled_at", *(items or (("l", 1),)), at_ms=at_ms)
+    def cancel_lines(
+        self, order_id: str, *items: tuple[str, int], at_ms: int | None = None, event_id: str | None = None
+    ) -> None:
+        named = items or (("l", 1),)
+        self.move(Topic.LINE_ITEMS_CANCELLED, order_id, "cancelled_at", *named, at_ms=at_ms, event_id=event_id)
 
     def cancel(self, order_id: str) -> None:
         self.event(Topic.CANCELLED, order_id, cancelled_at=self.clock_ms)
@@ -252,7 +268,9 @@ def test_every_row_of_the_table_is_a_dead_letter_with_its_reason(desk: Desk) -> 
     desk.write(Topic.FULFILLED, None, desk.site.installation.encode(Topic.FULFILLED, _fulfilled("astray")))
     desk.fulfil("astray", ("nothing", 1))
     desk.fulfil("astray", ("l", 3))
-    desk.refund("astray", ("l", 0))
+    desk.refund("astray", ("l", -1))
+    desk.fulfil("astray", at_ms=desk.clock_ms // 1000)
+    desk.fulfil("astray", event_id="")
     desk.place("off")
     desk.cancel("off")
     off_at_ms = desk.clock_ms - 1000
@@ -261,7 +279,8 @@ def test_every_row_of_the_table_is_a_dead_letter_with_its_reason(desk: Desk) -> 
     desk.place("off")
     desk.place("dangling", line("l"), line("p", protects="nobody"))
     wanted = [
-        *("undecodable",) * 3,
+        *("undecodable",) * 4,
+        "time_implausible",
         *("line_item_duplicate", "key_mismatch", "line_item_unknown", "quantity_exceeded", "quantity_exceeded"),
         *("order_cancelled", "order_cancelled", "order_exists", "protection_dangling"),
     ]
@@ -318,6 +337,43 @@ def test_protection_goes_along_with_its_product(desk: Desk) -> None:
     assert [(i["line_item_id"], i["quantity"]) for i in refund["refund_items"]] == [("l", 3), ("p", 2)]
 
 
+def test_what_shops_do_is_told_as_it_is_meant(desk: Desk) -> None:
+    """Two systems tell of one refund; an edited order keeps what was removed with quantity 0; an action gives its ID to
+    both events that it makes; a refund from before the cancellation comes after it."""
+    before = len(desk.site.letters())
+    lines = (line("l", 2), line("gone", 0), line("p", 2, protects="l"), line("b", 1))
+    desk.place("shop", *lines)
+    desk.refund("shop", ("l", 1), event_id="action")
+    desk.refund("shop", ("p", 1), ("b", 1), ("gone", 0))
+    desk.refund("shop", ("l", 0))
+    desk.cancel_lines("shop", ("l", 1), event_id="action")
+    desk.refund("shop", ("p", 1))
+    desk.place("late", line("l"), line("p", protects="l"))
+    at_ms = desk.clock_ms
+    desk.cancel("late")
+    desk.refund("late", ("l", 1), at_ms=desk.clock_ms)
+    desk.refund("late", ("l", 2), at_ms=at_ms)
+    desk.done()
+    assert len(desk.site.letters()) == before
+    assert [moved(body) for _, body in desk.site.entries()["shop"]] == [
+        ("order_placed", [("l", 2), ("p", 2), ("b", 1)]),
+        ("order_refund_added", [("l", 1), ("p", 1)]),
+        ("order_refund_added", [("b", 1)]),
+        ("order_line_items_cancelled", [("l", 1), ("p", 1)]),
+    ]
+    assert [moved(body) for _, body in desk.site.entries()["late"]][1:] == [
+        ("order_cancelled", []),
+        ("order_refund_added", [("l", 2), ("p", 2)]),
+    ]
+
+
+def moved(body: bytes) -> tuple[str, list[tuple[str, int]]]:
+    """An entry's type, and the units of each line item in it."""
+    entry = json.loads(body)
+    lists = [value for value in entry["payload"].values() if isinstance(value, list)]
+    return entry["type"], [(item.get("line_item_id", item.get("id")), item["quantity"]) for item in chain(*lists)]
+
+
 def test_an_event_that_waited_too_long_for_its_order_is_a_dead_letter(desk: Desk) -> None:
     desk.fulfil("never")
     desk.done()
@@ -359,16 +415,17 @@ def test_records_of_five_megabytes_are_taken_or_are_dead_letters(desk: Desk) -> 
 
 def test_times_and_texts_at_their_limits_are_taken(desk: Desk) -> None:
     desk.place("limits-\0-👩‍🚀", line("\u202e\0", 2**31 - 1))
-    desk.fulfil("limits-\0-👩‍🚀", ("\u202e\0", 2**31 - 1), at_ms=-62_135_596_800_000)
-    desk.fulfil("limits-2", ("l", 1), at_ms=2**60)
+    desk.fulfil("limits-\0-👩‍🚀", ("\u202e\0", 2**31 - 1), at_ms=946_684_800_000)
+    for at_ms in (946_684_799_999, -62_135_596_800_000, -(2**63), 2**60, 2**63 - 1):
+        desk.fulfil("limits-2", ("l", 1), at_ms=at_ms)
     desk.clock_ms += 400 * 24 * HOUR_MS  # a record from the future, whose letter must stand there, too
     desk.fulfil("limits-\0-👩‍🚀", ("\u202e\0", 1))
     desk.done()
     desk.clock_ms -= 400 * 24 * HOUR_MS
     bodies = [json.loads(body) for _, body in desk.site.entries()["limits-\0-👩‍🚀"]]
-    assert bodies[1]["payload"]["fulfillment_items"][0]["fulfilled_at"] == "0001-01-01T00:00:00.000Z"
+    assert bodies[1]["payload"]["fulfillment_items"][0]["fulfilled_at"] == "2000-01-01T00:00:00.000Z"
     assert {head.reason for head, letter in desk.site.letters() if (letter.key or b"").startswith(b"limits")} == {
-        "undecodable",
+        "time_implausible",
         "quantity_exceeded",
     }
 
