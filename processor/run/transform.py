@@ -33,8 +33,8 @@ from processor.run.surveying import Surveying
 from processor.topics import Topic, sources_of, transform_sources
 from processor.transform.batch import Decode, Plan
 from processor.transform.decode import SHAPES
-from processor.transform.rules import Rules
 from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
+from processor.transform.transitions import Rules
 from processor.watch import Work
 
 log = structlog.get_logger(__name__)

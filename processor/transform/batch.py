@@ -37,7 +37,7 @@ from processor.transform import order_state, rules
 from processor.transform.keyed_state import KeyedState
 from processor.transform.order_state import OrderState
 from processor.transform.outbox import Outgoing, entries
-from processor.transform.rules import Applied, Ignored, Parked, Refused, Retold, Rules, Taken, Transition
+from processor.transform.transitions import Applied, Ignored, Parked, Refused, Retold, Rules, Taken, Transition
 
 _SMALL_BYTES: Final = 16 * 1024
 """An event of fewer bytes, of an order that is not large, cannot make anything that is too large to be written: only

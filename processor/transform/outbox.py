@@ -18,7 +18,7 @@ from processor import entry_ids
 from processor.hakuna import Api, events, feed
 from processor.letters import letter
 from processor.records import EntryType, HeaderName, Headers, OrderEvent, Record
-from processor.transform.rules import Applied, Retold
+from processor.transform.transitions import Applied, Retold
 
 # Plain strings and bytes made once: an enum's `.value` is a descriptor call, and there were six of them an event.
 _ENTRY_ID: Final = HeaderName.ENTRY_ID.value

@@ -10,11 +10,12 @@ from processor.records import OrderId, Record
 from processor.sandbox.shop.history import Truncated
 from processor.sandbox.shop.orders import Shop, shop
 from processor.transform import order_state, rules
+from processor.transform.transitions import Rules, Taken
 from tests.support.order_events import order_event
 
 MODELS = 2_000
 """Orders of which the states are made; the others are these under other IDs."""
-RULES = rules.Rules(api=Api.EVENTS, orders=Orders.ALL, fulfil_protection=True, park_for_ms=86_400_000)
+RULES = Rules(api=Api.EVENTS, orders=Orders.ALL, fulfil_protection=True, park_for_ms=86_400_000)
 
 
 def states(orders: int) -> Iterator[tuple[bytes, bytes]]:
@@ -25,7 +26,7 @@ def states(orders: int) -> Iterator[tuple[bytes, bytes]]:
         if step.value is None or isinstance(step.value, Truncated | bytes):
             continue
         event = order_event(step.topic, step.value)
-        taken = rules.Taken(event, Record(step.topic, 0, 0, step.timestamp_ms, step.key, b"", []))
+        taken = Taken(event, Record(step.topic, 0, 0, step.timestamp_ms, step.key, b"", []))
         kept[event.order_id] = rules.apply(kept.get(event.order_id), taken, RULES, now_ms).state
     models = [
         (order_id.encode(), order_state.encode(state))

@@ -45,8 +45,8 @@ from processor.transform import order_state
 from processor.transform.batch import Plan
 from processor.transform.meter import StateSize
 from processor.transform.order_state import OrderState
-from processor.transform.rules import Rules
 from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
+from processor.transform.transitions import Rules
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.crash_points import Crash, Point

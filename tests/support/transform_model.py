@@ -13,7 +13,7 @@ from processor.records import OrderEvent, OrderId, Reason, Record, Stage
 from processor.transform import rules
 from processor.transform.order_state import OrderState
 from processor.transform.outbox import entries
-from processor.transform.rules import Applied, Ignored, Parked, Refused, Retold, Rules, Taken
+from processor.transform.transitions import Applied, Ignored, Parked, Refused, Retold, Rules, Taken
 
 Decode = Callable[[Record], OrderEvent]
 

@@ -26,7 +26,7 @@ from processor.run.transform import decoders
 from processor.sandbox.shop.history import Step
 from processor.topics import ORDER_TOPICS, Topic, sources_of
 from processor.transform.batch import Decode
-from processor.transform.rules import Rules
+from processor.transform.transitions import Rules
 from tests.support.installation import Installation
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace

@@ -38,7 +38,7 @@ from processor.records import (
     Refunded,
     event_key,
 )
-from processor.transform.rules import refunded_in_time
+from processor.transform.placed import refunded_in_time
 
 _MOVEMENTS: Final = frozenset(
     {

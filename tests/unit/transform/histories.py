@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from processor.hakuna import Api, Orders
 from processor.records import LineItem, OrderEvent
 from processor.transform.order_state import OrderState
-from processor.transform.rules import Effect, Refused, Rules, Taken, Transition, apply
+from processor.transform.rules import apply
+from processor.transform.transitions import Effect, Refused, Rules, Taken, Transition
 from tests.unit.order_events import (
     AT_MS,
     DAY_MS,

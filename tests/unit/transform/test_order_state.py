@@ -32,7 +32,7 @@ from processor.transform.order_state import (
     encode,
     peek,
 )
-from processor.transform.rules import Rules
+from processor.transform.transitions import Rules
 from tests.unit.order_events import (
     NOW_MS,
     cancelled,

@@ -13,7 +13,8 @@ from processor.entry_ids import of_bytes
 from processor.hakuna import Api
 from processor.records import HeaderName, OrderEvent, Record
 from processor.transform.outbox import Outgoing, entries
-from processor.transform.rules import Applied, Taken, apply
+from processor.transform.rules import apply
+from processor.transform.transitions import Applied, Taken
 from tests.unit.order_events import (
     AT_MS,
     NOW_MS,

@@ -25,19 +25,8 @@ from processor.records import (
     Refunded,
 )
 from processor.transform.order_state import LineTotals, OrderState, Standing, Unheard, decode, encode
-from processor.transform.rules import (
-    Applied,
-    Ignored,
-    Parked,
-    Refused,
-    Retold,
-    Rules,
-    Taken,
-    Transition,
-    apply,
-    erase,
-    expire_parked,
-)
+from processor.transform.rules import apply, erase, expire_parked
+from processor.transform.transitions import Applied, Ignored, Parked, Refused, Retold, Rules, Taken, Transition
 from tests.unit.order_events import (
     AT_MS,
     DAY_MS,

@@ -41,7 +41,7 @@ from processor.records import (
     Refunded,
 )
 from processor.transform.order_state import OrderState, decode, encode
-from processor.transform.rules import Applied, Effect, Ignored, Parked, Refused, Retold, Rules
+from processor.transform.transitions import Applied, Effect, Ignored, Parked, Refused, Retold, Rules
 from tests.unit.order_events import (
     AT_MS,
     DAY_MS,

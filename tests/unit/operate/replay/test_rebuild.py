@@ -12,7 +12,7 @@ from processor.letters.patch import Unsendable
 from processor.operate.replay.rebuild import rebuilt
 from processor.records import EntryType, Order, OrderEvent, Pairing
 from processor.transform import rules
-from processor.transform.rules import Applied, Rules, Taken
+from processor.transform.transitions import Applied, Rules, Taken
 from tests.unit.order_events import (
     NOW_MS,
     cancelled,

@@ -1,0 +1,162 @@
+"""Orders that Hakuna is not told of (`HAKUNA_ORDERS=protected`, no protection), until they are. Pure.
+
+Owned by `rules.py`. What is kept of such an order is what is needed to tell of it later, and about no person: lines and
+units, and each event that could be told, with the place and time of its record. An event that does not fit is ignored
+like the others, and forgotten. Placed again with protection, the order is placed (`placed.py`), and the events follow.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from processor.hakuna import Api, Orders
+from processor.records import (
+    IgnoredReason,
+    LineItem,
+    LineItemsCancelled,
+    LineItemsFulfilled,
+    LineItemsRefunded,
+    Movement,
+    Order,
+    OrderCancelled,
+    OrderPlaced,
+    Placed,
+    Record,
+    event_key,
+)
+from processor.transform.order_state import OrderState, ParkedEvent, Standing, Unheard
+from processor.transform.placed import change, ignore, refunded_in_time, refuse
+from processor.transform.transitions import Applied, Effect, Ignored, Retold, Rules, Taken, Transition
+from processor.transform.units import (
+    CANCELLATION,
+    FULFILMENT,
+    NOTHING_MOVED,
+    REFUND,
+    Road,
+    Unfit,
+    carried_over,
+    move,
+    unfit_order,
+    without_empty_lines,
+)
+
+
+def is_ours(placed: OrderPlaced, rules: Rules) -> bool:
+    return rules.orders is Orders.ALL or any(line.protection is not None for line in placed.line_items)
+
+
+def pass_over(
+    parked: tuple[ParkedEvent, ...], taken: Taken, placed: OrderPlaced, rules: Rules, now_ms: int
+) -> Transition:
+    """A new order that is not told of. What is kept of it is enough to tell of it later, and of no person."""
+    unheard = _unheard_lines(placed)
+    state = OrderState(Standing.UNPROTECTED, now_ms, None, (), (event_key(placed),), (), unheard)
+    effects: list[Effect] = [Ignored(taken, IgnoredReason.UNPROTECTED)]
+    for waiting in parked:
+        assert state.unheard is not None, "an order that is not told of is"
+        then = overhear(state, state.unheard, Taken(waiting.event, waiting.origin), rules, now_ms)
+        assert then.state is not None, "an event made its order vanish"
+        state = then.state
+        effects += then.effects
+    return Transition(state, tuple(effects))
+
+
+def _unheard_lines(placed: OrderPlaced) -> Unheard:
+    lines = () if unfit_order(placed) is not None else tuple([(line.id, line.quantity) for line in placed.line_items])
+    return Unheard(lines, (NOTHING_MOVED,) * len(lines), None, ())
+
+
+def overhear(state: OrderState, unheard: Unheard, taken: Taken, rules: Rules, now_ms: int) -> Transition:
+    """An event of an order that is not told of: kept, where it could be told."""
+    after = _heard(unheard, taken)
+    ignored = ignore(state, taken, IgnoredReason.UNPROTECTED, rules, now_ms)
+    assert ignored.state is not None
+    return Transition(msgspec.structs.replace(ignored.state, unheard=after), ignored.effects)
+
+
+def _heard(unheard: Unheard, taken: Taken) -> Unheard:
+    event = taken.event
+    assert not isinstance(event, OrderPlaced)
+    totals, until_ms = unheard.totals, unheard.cancelled_at_ms
+    if isinstance(event, OrderCancelled):
+        if until_ms is not None:
+            return unheard
+        until_ms = event.cancelled_at_ms
+    elif unheard.lines is not None:
+        road, items = _road(event, until_ms)
+        lines = tuple([_bare(line_id, quantity) for line_id, quantity in unheard.lines])
+        late_ms = None if road is REFUND else until_ms
+        moved = move(road, lines, totals, items, until_ms=late_ms, pairing=False)
+        if isinstance(moved, Unfit) or not moved.said:
+            return unheard
+        totals = moved.totals
+        event = msgspec.structs.replace(event, items=moved.said)
+    came = taken.origin
+    origin = Record(came.topic, came.partition, came.offset, came.timestamp_ms, came.key, None, [])
+    return Unheard(unheard.lines, totals, until_ms, (*unheard.events, ParkedEvent(event, origin, 0)))
+
+
+def _road(
+    event: LineItemsFulfilled | LineItemsRefunded | LineItemsCancelled, until_ms: int | None
+) -> tuple[Road, tuple[Movement, ...]]:
+    match event:
+        case LineItemsFulfilled(items=items):
+            return FULFILMENT, items
+        case LineItemsRefunded(items=items):
+            return REFUND, refunded_in_time(items, until_ms)
+        case LineItemsCancelled(items=items):
+            return CANCELLATION, items
+        case _:
+            assert_never(event)
+
+
+def _bare(line_id: str, quantity: int) -> LineItem:
+    return LineItem(line_id, quantity, 0, "", "", "", None)
+
+
+def place_again(
+    state: OrderState, unheard: Unheard, taken: Taken, event: OrderPlaced, rules: Rules, now_ms: int
+) -> Transition:
+    """An order that was not told of is placed anew: with protection it is one of ours from now on."""
+    placed = without_empty_lines(event)
+    bare = tuple([_bare(line_id, quantity) for line_id, quantity in unheard.lines or ()])
+    totals = carried_over(bare, unheard.totals, placed)
+    if not is_ours(placed, rules):
+        ignored = ignore(state, taken, IgnoredReason.UNPROTECTED, rules, now_ms)
+        assert ignored.state is not None
+        if unfit_order(placed) is None and not isinstance(totals, Unfit):
+            lines = _unheard_lines(placed).lines
+            unheard = Unheard(lines, totals, unheard.cancelled_at_ms, unheard.events)
+        return Transition(msgspec.structs.replace(ignored.state, unheard=unheard), ignored.effects)
+    unfit = unfit_order(placed)
+    if unfit is not None:
+        return refuse(state, taken, unfit)
+    if isinstance(totals, Unfit):
+        return refuse(state, taken, totals)
+    return _hear_of(state, unheard, taken, placed, rules, now_ms)
+
+
+def _hear_of(
+    state: OrderState, unheard: Unheard, taken: Taken, placed: OrderPlaced, rules: Rules, now_ms: int
+) -> Transition:
+    """The order, then what has moved so far, as it came; the feed's snapshot holds that already."""
+    before = state.event_keys
+    ours = OrderState(
+        Standing.PLACED, now_ms, Order(placed), (NOTHING_MOVED,) * len(placed.line_items), before, (), None,
+        state.event_ids,
+    )  # fmt: skip
+    effects: list[Effect] = [Applied(taken, Placed(placed), Order(placed))]
+    for kept in unheard.events:
+        assert ours.order is not None, "a placed order vanished"
+        then = change(ours, ours.order, Taken(kept.event, kept.origin), rules, now_ms)
+        assert then.state is not None, "an event made its order vanish"
+        ours = msgspec.structs.replace(then.state, event_keys=before)  # they are remembered already
+        for effect in then.effects:
+            if isinstance(effect, Applied):
+                effects.append(Retold(effect.taken, effect.change, effect.order_after))
+    if rules.api is Api.FEED:
+        assert ours.order is not None, "a placed order vanished"
+        effects = [Applied(taken, Placed(placed), ours.order)]
+    return Transition(ours, tuple(effects))
