@@ -23,16 +23,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import quote
 
-import httpx
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from processor.config import Settings
 from processor.edges.kafka.client import unusable
-from processor.errors import BrokerOutage
+from processor.edges.registry import Registry
+from processor.errors import BrokerOutage, RegistryOutage
 from processor.topics import ORDER_TOPICS, TOPICS
 
 BROKERS: Final = 3
@@ -135,15 +134,11 @@ def _delete(admin: AdminClient, settings: Settings, prefix: str) -> None:
         groups = [group.group_id for group in listed.valid if group.group_id.startswith(prefix)]
         if groups:
             _await(admin.delete_consumer_groups(groups, request_timeout=_ANSWER_S_MAX))
-    user, _, password = settings.registry_auth.partition(":")
-    for url in filter(None, settings.registry_url.split(",")):
+    if settings.registry_url:
+        registry = Registry.at(settings)
         for topic in ORDER_TOPICS:
-            with suppress(httpx.HTTPError):
-                httpx.delete(
-                    f"{url.strip().rstrip('/')}/subjects/{quote(f'{prefix}{topic}-value', safe='')}",
-                    auth=(user, password) if user else None,
-                    timeout=_ANSWER_S_MAX,
-                )
+            with suppress(RegistryOutage):
+                registry.delete(f"{prefix}{topic}-value")
 
 
 def _await(answers: Mapping[str, Future[None]]) -> None:

@@ -15,23 +15,21 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from typing import Any, Final, assert_never
-from urllib.parse import quote
 
-import httpx
 import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fastavro import parse_schema, schemaless_writer
 
 from processor.edges.avro import reader_schema
 from processor.edges.kafka.client import error_of, unusable
-from processor.errors import BrokerOutage, Fatal, RegistryOutage
+from processor.edges.registry import Registry
+from processor.errors import BrokerOutage, Fatal, RegistryOutage, Unusable
 from processor.records import Position
 from processor.sandbox.shop.history import Step, Truncated, Value
 from processor.topics import ORDER_TOPICS, Topic
 
 FLUSH_S_MAX: Final = 60.0
 """How long brokers may be away before writing is given up."""
-REGISTRY_S_MAX: Final = 10.0
 _LOST_BYTES: Final = 3
 
 Written = Callable[[Step, Position], None]
@@ -62,9 +60,10 @@ class OrderWriter:
         except KafkaException as refused:
             raise unusable(refused) from refused
         self._schemas: dict[Topic, tuple[bytes, Any]] = {}
+        registry = Registry(registry_url, registry_auth)
         for topic in topics:
             text = reader_schema(topic)
-            schema_id = _registered(registry_url, registry_auth, f"{topic_prefix}{topic}-value", text)
+            schema_id = _registered(registry, f"{topic_prefix}{topic}-value", text)
             self._schemas[topic] = (b"\x00" + schema_id.to_bytes(4, "big"), parse_schema(orjson.loads(text)))
         self._unacknowledged: dict[bytes, tuple[Topic, int]] = {}
         self._failure: KafkaError | None = None
@@ -168,24 +167,9 @@ def write_in_time(
     return count
 
 
-def _registered(urls: str, auth: str, subject: str, schema: str) -> int:
-    """The schema's ID. Registering what is there already changes nothing.
-
-    Asked with a plain request: confluent-kafka's registry client costs a second of CPU to import, for this
-    one call.
-    """
-    user, _, password = auth.partition(":")
-    problems = []
-    for url in urls.split(","):
-        try:
-            answer = httpx.post(
-                f"{url.strip().rstrip('/')}/subjects/{quote(subject, safe='')}/versions",
-                json={"schema": schema},
-                auth=(user, password) if auth else None,
-                timeout=REGISTRY_S_MAX,
-            )
-            answer.raise_for_status()
-            return int(answer.json()["id"])
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as broken:
-            problems.append(f"{type(broken).__name__}: {broken}")
-    raise RegistryOutage(f"the schema registry took no schema for {subject}: {'; '.join(problems)}")
+def _registered(registry: Registry, subject: str, schema: str) -> int:
+    """The schema's ID. Registering what is there already changes nothing."""
+    try:
+        return registry.register(subject, schema)
+    except (RegistryOutage, Unusable) as refused:
+        raise RegistryOutage(f"the schema registry took no schema for {subject}: {refused}") from refused
