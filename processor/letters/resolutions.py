@@ -40,7 +40,8 @@ class How(StrEnum):
 
 class Resolution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One letter's end. `reason` is a person's words, or what supersedes it; `entry_id` and `sent_to` are the copy's
-    entry ID and topic; `edit` is the merge patch that was applied to it."""
+    entry ID and topic, `sent_partition` its partition where that is not the letter's; `edit` is the merge patch that
+    was applied to it."""
 
     how: How
     at_ms: int
@@ -51,6 +52,7 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     order_id: str = ""
     entry_id: str = ""
     sent_to: str = ""
+    sent_partition: int | None = None
     rebuilt: bool = False
     edit: dict[str, Any] | None = None
 

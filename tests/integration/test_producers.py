@@ -193,3 +193,40 @@ def test_an_event_under_an_avro_key_is_a_letter_that_says_so_and_is_found_by_its
     code, shown = shop.ask("dead-letters", "show", "--order-id", order_id)
     assert code == 0
     assert "key_mismatch" in str(shown)
+
+
+def test_a_replay_puts_letters_where_their_orders_live_and_does_not_call_parked_ones_done(shop: Shop) -> None:
+    """Half of them first without --rekey: they are parked again, in the wrong partitions."""
+    site = shop.site
+    assert site.running.terminate() == 0
+    site.worker(settings={"PROCESSOR_PARK_FOR": "2s"})
+    unknown = ("dead-letters", "list", "--reason", "order_unknown")
+
+    def letters() -> int:
+        return sum(one["letters"] for one in shop.ask(*unknown)[1]["counts"])
+
+    site.wait(lambda: letters() > ORDERS, "the misplaced events are letters")
+    assert site.running.terminate() == 0
+    site.worker(settings={"PROCESSOR_PARK_FOR": "1h"})
+    pace = ("--canary", "0", "--rate", "100000", "--wait-max", "30s")
+    order_id = next(one for one in shop.orders[-50:] if "order_unknown" in str(shop.ask("order", one)[1]))
+    code, (parked,) = shop.ask("dead-letters", "replay", "--order-id", order_id, "--reason", "order_unknown", *pace)
+    assert code == 0
+    assert parked["parked"] == parked["left"] == parked["sent"] > 0
+    assert parked["absorbed"] == parked["accepted"] == 0
+    before = letters()
+    code, (report,) = shop.ask("dead-letters", "replay", "--reason", "order_unknown", "--rekey", *pace)
+    assert code == 0
+    # Some erasures met their order by chance: what is left of it is not sent again.
+    (kept,) = report["stays"].items()
+    assert kept[0].startswith("its order was erased")
+    assert report["sent"] == report["accepted"] == before - kept[1]
+    assert (report["parked"], report["left"]) == (0, kept[1])
+    code, (mended,) = shop.ask("dead-letters", "replay", "--reason", "key_mismatch", "--rekey", *pace)
+    assert code == 0
+    assert mended["sent"] == mended["accepted"] + mended["absorbed"] == 2
+    wanted = {"order_placed", "order_fulfillment_added", "order_refund_added"}
+    for one in shop.orders[-20:]:
+        if one != order_id:
+            _, told = shop.ask("order", one)
+            assert {entry["entry_type"] for entry in told["timeline"] if entry["kind"] == "entry"} == wanted

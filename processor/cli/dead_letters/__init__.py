@@ -128,6 +128,9 @@ def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str
     metavar="FILE",
     help="A JSON merge patch for the selected letters, which are otherwise as sent.",
 )
+@click.option(
+    "--rekey", is_flag=True, help="Writes letters of a bad key or partition under the order ID, where the order lives."
+)
 @_everything
 @click.option("--erased", is_flag=True, help="Letters of erased orders too, with the customer's data in them.")
 @_dry_run
@@ -149,6 +152,7 @@ def replay(
     filters: Filters,
     mode: str | None,
     edit: Path | None,
+    rekey: bool,
     everything: bool,
     erased: bool,
     dry_run: bool,
@@ -167,6 +171,7 @@ def replay(
 
     \b
     hakuna-processor dead-letters replay --reason location_unsupported --since 24h --canary 20 --rate 5
+    hakuna-processor dead-letters replay --reason key_mismatch --rekey --dry-run
     """
     _need_some(filters, everything=everything)
     patch = _patch(edit)
@@ -188,12 +193,14 @@ def replay(
         topics, selection = filters.resolved(desk)
         desk.needs_resolutions()
         more = [*([f"--{mode}"] if mode else []), *(["--edit", str(edit)] if edit else [])]
-        given = filters.given("replay", *more, *(["--erased"] if erased else []))
+        more += [*(["--erased"] if erased else []), *(["--rekey"] if rekey else [])]
+        given = filters.given("replay", *more)
         fields = [desk.field(topic) for topic in topics]
         if mode == "rebuild" and any(field.route is not Route.OUTBOX for field in fields):
             raise click.UsageError("a rebuild is for letters of the outbox: name it with --topic hakuna.dead-letters")
         clients = desk.looking() if dry_run else desk.working()
         refuse_resolved(desk, clients, selection)
+        homes = desk.rekey() if rekey else None
         reports = []
         for field in fields:
             rebuild = patch is None and mode != "as-sent" and field.route is Route.OUTBOX
@@ -209,6 +216,7 @@ def replay(
                 rebuild=rebuild,
                 edit=patch,
                 erased=erased,
+                rekey=homes,
                 replays_max=max_replays,
                 canary=canary,
                 share_max=stop_on_error_share,

@@ -33,6 +33,7 @@ from processor.interfaces import Committed, Consumer
 from processor.operate.replay.campaign import Clients, Refused
 from processor.operate.replay.contents import Decode, Edit, Rebuild
 from processor.operate.replay.place import SESSION_MS, Exclusive, Ledger
+from processor.operate.replay.rekeying import Rekey
 from processor.operate.replay.replay import Content
 from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import Field, Route
@@ -289,6 +290,22 @@ class Desk:
         if self.settings.hakuna_api is Api.EVENTS:
             decoders = self.decoders("a rebuild reads source records again; --as-sent needs none")
         return Rebuild(clients.sources, decoders, fulfil_protection=self.settings.hakuna_fulfil_protection)
+
+    def rekey(self) -> Rekey:
+        """Where the orders of letters live. Raises `Unusable` without a registry, `BrokerOutage`."""
+        from processor.edges.kafka.survey import survey
+        from processor.operate.check.findings import Heard
+        from processor.placements import explain
+
+        decoders = self.decoders("--rekey reads the order ID of each event")
+        placed = self.settings.topic(Topic.PLACED)
+        count = self.offsets.partitions(placed)
+        if count is None:
+            raise Refused(f"there is no topic {placed}, so nothing says where orders live")
+        group = self.settings.group_prefix + GROUP
+        kafka = self.settings.librdkafka
+        found = survey(kafka, {placed: count}, group=group, client_id=self.client_id, log=Heard())
+        return Rekey(decoders, explain(found[placed].sample.pairs, count))
 
     def edit(self, patch: dict[str, Any], field: Field) -> Content:
         from processor.edges.avro_letters import AvroLetters

@@ -6,6 +6,7 @@ offset_set.py   offsets, as ranges
 noted.py        what a replay writes down of itself; which letters are resolved
 listing.py      counts by topic, reason, code and age
 sources.py      source records by their place; letters completed from them
+rekeying.py   the order ID of a letter, and where its order lives
 contents.py     a letter's value, decoded, patched
 survey.py       which letters are open, in the order of their orders
 erasures.py     letters of erased orders stay

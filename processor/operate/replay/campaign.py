@@ -28,6 +28,7 @@ from processor.operate.replay.noted import RUN_PARTITION, Run, RunState, decode_
 from processor.operate.replay.place import Ledger, Write
 from processor.operate.replay.plan import Plan, Status
 from processor.operate.replay.reading import Offsets, Step, read
+from processor.operate.replay.rekeying import Rekey
 from processor.operate.replay.release import Barrier, Tallied
 from processor.operate.replay.replay import Content, Ending, Orders, Progress, Replay
 from processor.operate.replay.selection import Selection
@@ -80,6 +81,7 @@ class Task:
     rebuild: bool = False
     edit: dict[str, Any] | None = None
     erased: bool = False
+    rekey: Rekey | None = None
     replays_max: int = 3
     canary: int = 0
     share_max: float = 1.0
@@ -112,7 +114,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done, in letters. `returned` by reason; `left` is what is still open of what was asked for."""
+    """What was done, in letters. `returned` by reason; `parked` wait for their order to be placed, and are letters
+    again after PROCESSOR_PARK_FOR; `left` is what is still open of what was asked for, parked ones too."""
 
     topic: str
     replay_id: str
@@ -120,6 +123,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     sent: int
     accepted: int
     absorbed: int
+    parked: int
     returned: dict[str, int]
     superseded: int
     followed: int
@@ -161,7 +165,14 @@ class Campaign:
         selection = task.selection if found is None else found.selection
         replay_id = new_replay_id(selection, task.field.letters, now_ms) if found is None else found.replay_id
         survey = self._survey = Survey(
-            task.field, selection, clients.reader, clients.offsets, clients.clock, clients.step, clients.sources
+            task.field,
+            selection,
+            clients.reader,
+            clients.offsets,
+            clients.clock,
+            clients.step,
+            clients.sources,
+            task.rekey,
         )
         ends = survey.letters(self._plan, None if found is None else replay_id)
         self._plan.arranged(replays_max=task.replays_max, sends=task.discard is None)
@@ -225,18 +236,26 @@ class Campaign:
             raise Refused(f"the patch does not fit {faults} of the letters, and none was sent: " + "; ".join(examples))
 
     def _tells_ends(self) -> dict[TopicPartition, int]:
-        tells = self._task.tells
-        count = 0 if tells is None else self._clients.offsets.partitions(tells) or 0
-        wanted = [TopicPartition(tells or "", number) for number in self._plan.partitions() if number < count]
+        """Of the topic that tells what was taken, and of the states, which tell what waits for its order."""
+        task = self._task
+        topics = [] if task.tells is None else [task.tells]
+        if task.field.route is Route.SOURCE:
+            topics.append(task.field.changelog)
+        wanted = [
+            TopicPartition(topic, number)
+            for topic in topics
+            for number in self._plan.homes()
+            if number < (self._clients.offsets.partitions(topic) or 0)
+        ]
         return dict(self._clients.offsets.ends(wanted))
 
     def _where_to_follow(self, ends: Mapping[TopicPartition, int], found: Run | None) -> dict[TopicPartition, int]:
         """From where those partitions are followed that hold letters of the plan."""
-        numbers = set(self._plan.partitions())
+        numbers = {*self._plan.partitions(), *self._plan.homes()}
         follow = {where: end for where, end in ends.items() if where.partition in numbers}
         if found is not None:
             for topic, offsets in found.follow_from.items():
-                if topic in (self._task.field.letters, self._task.tells):
+                if topic in (self._task.field.letters, self._task.tells, self._task.field.changelog):
                     for number, offset in offsets.items():
                         if TopicPartition(topic, number) in follow:
                             follow[TopicPartition(topic, number)] = offset
@@ -357,7 +376,8 @@ class Campaign:
             ending=ending.value,
             sent=counts[Status.SENT] + counts[Status.ACCEPTED] + counts[Status.ABSORBED] + counts[Status.RETURNED],
             accepted=counts[Status.ACCEPTED],
-            absorbed=counts[Status.ABSORBED],
+            absorbed=max(0, counts[Status.ABSORBED] - tallied.parked),
+            parked=tallied.parked,
             returned=dict(tallied.returned),
             superseded=counts[Status.DROPPED],
             followed=tallied.followed,
@@ -365,7 +385,7 @@ class Campaign:
             held_again_orders=tallied.held_again,
             stays=self._plan.whys(Status.STAYS),
             under_way=counts[Status.SENT],
-            left=counts[Status.GO] + counts[Status.STALE] + counts[Status.STAYS] + returned,
+            left=counts[Status.GO] + counts[Status.STALE] + counts[Status.STAYS] + returned + tallied.parked,
             seconds=round(seconds, 1),
         )
 

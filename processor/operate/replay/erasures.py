@@ -34,7 +34,7 @@ def keep_back(plan: Plan, field: Field, reader: Reader, offsets: Offsets, clock:
     earliest_ms = plan.earliest_ms()
     if field.route is Route.FOREIGN or earliest_ms is None:
         return
-    for where in _partitions(field.ranks, plan.partitions(), offsets):
+    for where in _partitions(field.ranks, {*plan.partitions(), *plan.homes()}, offsets):
         start = offsets.since([where], earliest_ms)[where]
         for records in read(reader, clock, where, start, offsets.ends([where])[where], step):
             for record in records:
@@ -42,6 +42,7 @@ def keep_back(plan: Plan, field: Field, reader: Reader, offsets: Offsets, clock:
                     order = OrderKey(record.partition, record.key)
                     if plan.has(order):
                         plan.keep_back(order, record.timestamp_ms, ERASED)
+                    plan.keep_back_home(order, record.timestamp_ms, ERASED)
     for order in plan.stateless():
         plan.keep_back(order, None, STATELESS)
 

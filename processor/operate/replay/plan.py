@@ -143,7 +143,7 @@ _SCHEMA: Final = """
         partition INTEGER, offset INTEGER, order_id BLOB, s1 INTEGER, s2 INTEGER, s3 INTEGER, kind INTEGER,
         selected INTEGER, replays INTEGER, same_as TEXT, snapshot INTEGER, obstacle TEXT, topic TEXT, reason TEXT,
         status INTEGER, why TEXT, entry_id TEXT, mark INTEGER, followed INTEGER, failed_ms INTEGER, event_ms INTEGER,
-        stateful INTEGER,
+        stateful INTEGER, home INTEGER, home_id BLOB,
         PRIMARY KEY (partition, offset)
     ) WITHOUT ROWID;
     CREATE TABLE orders (
@@ -157,9 +157,10 @@ _INDEXES: Final = """
     CREATE INDEX by_order ON letters (partition, order_id, s1, s2, s3, offset);
     CREATE INDEX by_entry ON letters (partition, entry_id) WHERE status = 5;
     CREATE INDEX by_status ON letters (status, partition, mark);
+    CREATE INDEX by_home ON letters (home, home_id);
     CREATE INDEX by_turn ON orders (state, turn, partition);
 """
-_INSERT: Final = "INSERT OR IGNORE INTO letters VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT: Final = "INSERT OR IGNORE INTO letters VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _BATCH: Final = 5_000
 
 
@@ -188,7 +189,8 @@ class OrderKey(NamedTuple):
 class NewLetter(NamedTuple):
     """An open letter as it was read. `sequence` orders the letters of one order, `topic` is where it would go.
     `event_ms` is when the shop wrote what it tells of (None: it erases, and holds nobody's data); `stateful`: transform
-    had a state of its order then."""
+    had a state of its order then. `home` is the partition of its copy and `home_id` the copy's key, where they are not
+    the letter's."""
 
     partition: int
     order_id: bytes
@@ -199,6 +201,8 @@ class NewLetter(NamedTuple):
     planned: Planned
     event_ms: int | None = None
     stateful: bool = False
+    home: int | None = None
+    home_id: bytes | None = None
 
 
 class SentLetter(NamedTuple):
@@ -211,6 +215,7 @@ class SentLetter(NamedTuple):
     topic: str
     entry_id: str
     mark: int
+    home: int
 
 
 class Going(NamedTuple):
@@ -248,7 +253,7 @@ class Plan:
             _INSERT,
             (
                 (one.partition, one.offset, one.order_id, 0, 0, 0, Kind.LONE, 1, 0, "", 0, "", one.topic, "",
-                 Status.SENT, "", one.entry_id, one.mark, 0, 0, None, 0)
+                 Status.SENT, "", one.entry_id, one.mark, 0, 0, None, 0, one.home, one.order_id)
                 for one in letters
             ),
         )  # fmt: skip
@@ -310,6 +315,10 @@ class Plan:
     def partitions(self) -> list[int]:
         """Those that have letters at all."""
         return [row[0] for row in self._db.execute("SELECT DISTINCT partition FROM letters")]
+
+    def homes(self) -> list[int]:
+        """The partitions that copies go to, or went to."""
+        return [row[0] for row in self._db.execute("SELECT DISTINCT home FROM letters")]
 
     def going(self, partition: int) -> Iterator[Going]:
         """All letters of a partition that are to go, by offset. Nothing may be changed while this is walked."""
@@ -528,6 +537,16 @@ class Plan:
         ):  # fmt: skip
             self._db.execute("DELETE FROM orders WHERE partition = ? AND order_id = ?", order)
 
+    def keep_back_home(self, home: OrderKey, until_ms: int, why: str) -> None:
+        """The same for letters that would go to that order from elsewhere."""
+        rows = self._db.execute(
+            "SELECT partition, offset FROM letters WHERE home = ? AND home_id = ? AND status = ? AND event_ms <= ?"
+            " AND (partition != home OR order_id != home_id)",
+            (*home, Status.GO, until_ms),
+        ).fetchall()
+        for partition, offset in rows:
+            self.stay(partition, offset, why)
+
     def under_way(self, order: OrderKey) -> int:
         """How many letters of an order are sent and not heard of."""
         return self._one(
@@ -540,22 +559,22 @@ class Plan:
             "SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status = ?", *order, Status.GO
         )
 
-    def unheard(self, partition: int, topic: str, mark_max: int) -> list[int]:
-        """Offsets of the letters whose copies stand below `mark_max` in this topic and that nobody has spoken of."""
-        return [
-            row[0]
-            for row in self._db.execute(
-                "SELECT offset FROM letters WHERE status = ? AND partition = ? AND mark <= ? AND topic = ?",
-                (Status.SENT, partition, mark_max, topic),
+    def unheard(self, home: int, topic: str, mark_max: int) -> list[tuple[int, int]]:
+        """Partitions and offsets of the letters whose copies stand below `mark_max` in this partition of this topic and
+        that nobody has spoken of."""
+        return list(
+            self._db.execute(
+                "SELECT partition, offset FROM letters WHERE status = ? AND home = ? AND mark <= ? AND topic = ?",
+                (Status.SENT, home, mark_max, topic),
             )
-        ]
+        )
 
     def marks(self) -> dict[tuple[int, str], int]:
-        """The lowest mark of what is sent and not heard of, by partition and topic."""
+        """The lowest mark of what is sent and not heard of, by the copies' partition and topic."""
         return {
-            (partition, topic): mark
-            for partition, topic, mark in self._db.execute(
-                "SELECT partition, topic, min(mark) FROM letters WHERE status = ? GROUP BY 1, 2", (Status.SENT,)
+            (home, topic): mark
+            for home, topic, mark in self._db.execute(
+                "SELECT home, topic, min(mark) FROM letters WHERE status = ? GROUP BY 1, 2", (Status.SENT,)
             )
         }
 
@@ -637,4 +656,6 @@ def _row(letter: NewLetter, status: Status, *, followed: bool) -> tuple[object, 
         letter.partition, planned.offset, letter.order_id, *letter.sequence, planned.kind, planned.selected,
         planned.replays, planned.same_as, planned.snapshot, planned.obstacle, letter.topic, letter.reason, status,
         "", None, 0, followed, letter.failed_ms, letter.event_ms, letter.stateful,
+        letter.partition if letter.home is None else letter.home,
+        letter.order_id if letter.home_id is None else letter.home_id,
     )  # fmt: skip

@@ -74,6 +74,7 @@ class Tallied:
     released: int = 0
     held_again: int = 0
     followed: int = 0
+    parked: int = 0
 
 
 class Hearing(Protocol):

@@ -32,6 +32,7 @@ import msgspec
 import structlog
 
 from processor import entry_ids
+from processor.errors import StateCorrupt
 from processor.interfaces import Clock, Reader
 from processor.letters.families import letter_facts
 from processor.letters.patch import Unsendable
@@ -42,8 +43,9 @@ from processor.operate.replay.plan import Going, Kind, OrderKey, OrderState, Pla
 from processor.operate.replay.reading import Offsets, read_offsets
 from processor.operate.replay.release import POLL_S, Barrier, Release, Tallied
 from processor.operate.replay.selection import order_of
-from processor.operate.replay.survey import Field, Route, Survey, home, read_receipt, take_hold, target_of
+from processor.operate.replay.survey import Field, Route, Survey, home, read_receipt, take_hold
 from processor.records import EntryType, HeaderName, Position, Record, TopicPartition
+from processor.transform import order_state
 
 log = structlog.get_logger(__name__)
 
@@ -125,8 +127,8 @@ class _Fence:
 
 
 class Replay:
-    """One run. Mutable: `_fences` by target; `_tokens` of the pace as of `_paced_s`;
-    `_heard_s` when something was last settled; `_stopping` why nothing more is sent."""
+    """One run. Mutable: `_fences` by target; `_parked` letters of ours that wait in a state; `_tokens` of the pace as
+    of `_paced_s`; `_heard_s` when something was last settled; `_stopping` why nothing more is sent."""
 
     def __init__(
         self,
@@ -157,6 +159,7 @@ class Replay:
         group = orders.groups.get(orders.field.outbox, "")
         self._release = Release(orders.field, group, plan, ledger, offsets, clock, barrier, self, self.tallied)
         self._fences: dict[TopicPartition, _Fence] = {}
+        self._parked: dict[OrderKey, set[Position]] = {}
         self._look_at_s = 0.0
         self._tokens = 0.0
         self._paced_s = clock.monotonic_s()
@@ -329,12 +332,14 @@ class Replay:
         value = self._content(letter, going, self._plan)
         if isinstance(value, Unsendable):
             return value
-        target = target_of(letter, facts, orders.field, self._offsets)
+        target, key = self._survey.destination(letter, facts, selected=going.selected)
         assert target is not None, "a letter without a target was let go"
+        if isinstance(key, Unsendable):
+            return key
         retention_ms = self._offsets.retention_ms(target.topic)
         # Kafka deletes by a record's own time, within minutes once it is past: half of it is left for the sender.
         too_old_ms = None if retention_ms is None else self._clock.now_ms() - retention_ms // 2
-        copy = Write(*copy_of(letter, facts, target, orders.replay_id, value, too_old_ms))
+        copy = Write(*copy_of(letter, facts, target, orders.replay_id, value, too_old_ms)._replace(key=key))
         if not self._ledger.fits(copy):
             return Unsendable(TOO_LARGE)
         entry_id = header_text(letter, HeaderName.ENTRY_ID) or ""
@@ -346,6 +351,7 @@ class Replay:
             order_id=order_of(letter),
             entry_id=entry_id,
             sent_to=target.topic,
+            sent_partition=None if target.partition == letter.partition else target.partition,
             edit=orders.resolution.edit if going.selected else None,
         )
         return target, entry_id, [copy, self._resolved(letter.position, resolution)]
@@ -373,6 +379,8 @@ class Replay:
                 self._hear_taken(record)
             elif record.topic == field.holds:
                 take_hold(self._plan, record)
+            elif record.topic == field.changelog:
+                self._hear_state(record)
 
     def _hear_letter(self, record: Record) -> None:
         orders = self._orders
@@ -413,6 +421,24 @@ class Replay:
             if of is not None and of.topic == self._orders.field.letters:
                 self._moved(self._plan.settled(of.partition, of.offset, Status.ACCEPTED))
 
+    def _hear_state(self, record: Record) -> None:
+        """What is parked was taken, and is not done: it waits for an order that is not here."""
+        order = OrderKey(record.partition, record.key or b"")
+        waiting: set[Position] = set()
+        try:
+            if record.value is not None and order_state.peek(record.value)[1]:
+                for parked in order_state.decode(record.value).parked:
+                    of = replay_of(parked.origin)
+                    if of is not None and header_text(parked.origin, HeaderName.REPLAY_ID) == self._orders.replay_id:
+                        waiting.add(of)
+        except StateCorrupt:
+            return  # transform says so itself
+        if waiting:
+            self._parked[order] = waiting
+        else:
+            self._parked.pop(order, None)
+        self.tallied.parked = sum(len(one) for one in self._parked.values())
+
     def _settle_silent(self) -> None:
         """Letters that are finished and of which nobody has spoken: superseded, ignored, parked; or another tool's."""
         now_s = self._clock.monotonic_s()
@@ -422,16 +448,16 @@ class Replay:
         marks = self._plan.marks()
         if self._orders.field.route is Route.FOREIGN:
             for partition, topic in marks:
-                for offset in self._plan.unheard(partition, topic, round((now_s - FOREIGN_S) * 1000)):
-                    self._moved(self._plan.settled(partition, offset, Status.ABSORBED))
+                for of, offset in self._plan.unheard(partition, topic, round((now_s - FOREIGN_S) * 1000)):
+                    self._moved(self._plan.settled(of, offset, Status.ABSORBED))
             return
         for (partition, topic), mark in marks.items():
             target = TopicPartition(topic, partition)
             fence = self._fences.get(target)
             if fence is not None and self.has_read(fence.ends):
                 del self._fences[target]
-                for offset in self._plan.unheard(partition, topic, fence.committed):
-                    self._moved(self._plan.settled(partition, offset, Status.ABSORBED))
+                for of, offset in self._plan.unheard(partition, topic, fence.committed):
+                    self._moved(self._plan.settled(of, offset, Status.ABSORBED))
             elif fence is None:
                 committed = self._offsets.committed(self._orders.groups[topic], [target])[target].next_offset
                 if committed is not None and committed >= mark:
@@ -441,8 +467,8 @@ class Replay:
     def _settle_put_aside(self) -> None:
         """What an earlier run has put aside is settled by that."""
         for partition, topic in self._plan.marks():
-            for offset in self._plan.unheard(partition, topic, 0):
-                self._moved(self._plan.settled(partition, offset, Status.ACCEPTED))
+            for of, offset in self._plan.unheard(partition, topic, 0):
+                self._moved(self._plan.settled(of, offset, Status.ACCEPTED))
 
     def ends_now(self, numbers: Sequence[int]) -> dict[TopicPartition, int]:
         """The ends of what is listened to, of these partitions."""

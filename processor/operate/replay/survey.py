@@ -25,6 +25,7 @@ from processor.operate.replay.copies import header_text, replays_of
 from processor.operate.replay.noted import Resolved
 from processor.operate.replay.plan import NOWHERE, Kind, NewLetter, OrderKey, Plan, Planned, SentLetter
 from processor.operate.replay.reading import Offsets, Step, read
+from processor.operate.replay.rekeying import Rekey
 from processor.operate.replay.selection import Selection
 from processor.operate.replay.sources import Sources, completed
 from processor.records import EntryType, HeaderName, Reason, Record, TopicPartition
@@ -97,8 +98,10 @@ class Survey:
         clock: Clock,
         step: Step,
         sources: Sources,
+        rekey: Rekey | None = None,
     ) -> None:
         self._field = field
+        self._rekey = rekey
         self._sources = sources
         self._selection = selection
         self._reader = reader
@@ -169,7 +172,10 @@ class Survey:
         entry_id = header_text(record, HeaderName.ENTRY_ID) or ""
         came_back = replay_id is not None and header_text(record, HeaderName.REPLAY_ID) == replay_id
         snapshot = field.route is Route.OUTBOX and entry_type == EntryType.ORDER
-        target = target_of(record, facts, field, self._offsets)
+        selected = selects and not came_back and self._selection.takes(record, facts)
+        target, key = self.destination(record, facts, selected=selected)
+        if isinstance(key, Unsendable):
+            obstacle = obstacle or key.why
         return NewLetter(
             partition=record.partition,
             order_id=UNKEYED + b"%d" % record.offset if record.key is None else record.key,
@@ -180,7 +186,7 @@ class Survey:
             planned=Planned(
                 offset=record.offset,
                 kind=Kind.REFUSED if came_back else self._kind(facts, snapshot),
-                selected=selects and not came_back and self._selection.takes(record, facts),
+                selected=selected,
                 replays=replays_of(record),
                 same_as=entry_id if field.route is Route.OUTBOX else "",
                 snapshot=snapshot and not came_back,
@@ -188,7 +194,23 @@ class Survey:
             ),
             event_ms=None if record.value is None else _event_ms(record),
             stateful=field.route is Route.OUTBOX or facts.reason in HAD_A_STATE,
+            home=None if target is None else target.partition,
+            home_id=None if isinstance(key, Unsendable) else key,
         )
+
+    def destination(
+        self, record: Record, facts: LetterFacts, *, selected: bool
+    ) -> tuple[TopicPartition | None, bytes | Unsendable | None]:
+        """Where a letter goes, and under which key: its own, or where its order lives. Raises `RegistryOutage`."""
+        target = target_of(record, facts, self._field, self._offsets)
+        if self._rekey is None or not selected or target is None or self._field.route is not Route.SOURCE:
+            return target, record.key
+        home = self._rekey.home(record, facts)
+        if isinstance(home, Unsendable):
+            return target, home
+        if home is None:
+            return target, record.key
+        return TopicPartition(target.topic, home.partition), home.key
 
     def sendable(self, letter: Record, facts: LetterFacts) -> Record | Unsendable:
         """The letter as it can be sent, or why it cannot. Raises `BrokerOutage`."""
@@ -212,12 +234,19 @@ class Survey:
             if letter is None or letter.topic != self._field.letters or resolution is None:
                 continue
             if resolution.replay_id == replay_id:
-                target = TopicPartition(resolution.sent_to, letter.partition)
+                home = letter.partition if resolution.sent_partition is None else resolution.sent_partition
+                target = TopicPartition(resolution.sent_to, home)
                 if target not in marks:
                     marks.update(self._offsets.ends([target]) if resolution.sent_to else {target: 0})
                 order_id = resolution.order_id.encode()
                 yield SentLetter(
-                    letter.partition, letter.offset, order_id, resolution.sent_to, resolution.entry_id, marks[target]
+                    letter.partition,
+                    letter.offset,
+                    order_id,
+                    resolution.sent_to,
+                    resolution.entry_id,
+                    marks[target],
+                    target.partition,
                 )
 
     def _resolution_partitions(self) -> int:

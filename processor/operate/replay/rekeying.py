@@ -1,0 +1,68 @@
+"""rekeying: the order ID of a letter, and the partition in which its order lives (`replay --rekey`).
+
+A letter that was refused for its key, or because its order never came, goes back under the order ID to where
+orders.placed has that order; any other goes back to where it came from.
+
+    event      the order ID of its value      erasure    the order in its key, where no other bytes can be that key
+
+Pure but for the decoders, which ask the registry. Where orders live is what the newest keys of orders.placed say: the
+family that put them there. Where two families did, or none that is known, the letter stays: put by a guess, it would
+only come back a day later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from processor.errors import BadRecord
+from processor.letters.families import LetterFacts
+from processor.letters.patch import Unsendable
+from processor.order_keys import read_key, unreadable
+from processor.placements import JAVA, Placement
+from processor.records import OrderEvent, OrderId, Reason, Record
+
+_MOVED: Final = frozenset({Reason.KEY_MISMATCH.value, Reason.ORDER_UNKNOWN.value, Reason.PARKED_TOO_MANY.value})
+"""Why a letter may be in another partition than its order, or under another key."""
+
+
+class Home(NamedTuple):
+    """Where a letter's order lives: its key there, and the partition number."""
+
+    key: bytes
+    partition: int
+
+
+class Rekey:
+    """`decoders` by source topic; `placed` is how orders.placed places its keys."""
+
+    def __init__(self, decoders: Mapping[str, Callable[[Record], OrderEvent]], placed: Placement) -> None:
+        self._decoders = decoders
+        self._placed = placed
+
+    def home(self, letter: Record, facts: LetterFacts) -> Home | Unsendable | None:
+        """None: it goes back to where it came from. Raises `RegistryOutage`."""
+        if facts.reason not in _MOVED or facts.origin is None or facts.origin.topic not in self._decoders:
+            return None
+        order_id = self._order_id(letter, facts.origin.topic)
+        if isinstance(order_id, Unsendable):
+            return order_id
+        placed, key = self._placed, order_id.encode()
+        if placed.family is None and placed.told:
+            return Unsendable(f"where its order lives cannot be told: of orders.placed, {placed}")
+        family = placed.family or JAVA
+        return Home(key, family.of(key, placed.partitions))
+
+    def _order_id(self, letter: Record, topic: str) -> OrderId | Unsendable:
+        if letter.value is None:
+            read = read_key(letter.key)
+            if read.order_id is None or not read.is_trusted:
+                return Unsendable(f"it erases, and {unreadable(read)}")
+            return read.order_id
+        event = msgspec.structs.replace(letter, topic=topic)
+        try:
+            return self._decoders[topic](event).order_id
+        except BadRecord as bad:
+            return Unsendable(f"its order ID cannot be read: {bad}")
