@@ -85,6 +85,7 @@ class Shop:
 
     def ask(self, *arguments: str) -> tuple[int, Any]:
         said = ask(*arguments, "--output", "json", environment=self.site.installation.environment)
+        assert said.out, said.err
         return said.code, json.loads(said.out)
 
 
@@ -211,19 +212,19 @@ def test_a_replay_puts_letters_where_their_orders_live_and_does_not_call_parked_
     pace = ("--canary", "0", "--rate", "100000", "--wait-max", "30s")
     order_id = next(one for one in shop.orders[-50:] if "order_unknown" in str(shop.ask("order", one)[1]))
     code, (parked,) = shop.ask("dead-letters", "replay", "--order-id", order_id, "--reason", "order_unknown", *pace)
-    assert code == 0
+    assert code == 0, parked
     assert parked["parked"] == parked["left"] == parked["sent"] > 0
     assert parked["absorbed"] == parked["accepted"] == 0
     before = letters()
     code, (report,) = shop.ask("dead-letters", "replay", "--reason", "order_unknown", "--rekey", *pace)
-    assert code == 0
+    assert code == 0, report
     # Some erasures met their order by chance: what is left of it is not sent again.
     (kept,) = report["stays"].items()
     assert kept[0].startswith("its order was erased")
     assert report["sent"] == report["accepted"] == before - kept[1]
     assert (report["parked"], report["left"]) == (0, kept[1])
     code, (mended,) = shop.ask("dead-letters", "replay", "--reason", "key_mismatch", "--rekey", *pace)
-    assert code == 0
+    assert code == 0, mended
     assert mended["sent"] == mended["accepted"] + mended["absorbed"] == 2
     wanted = {"order_placed", "order_fulfillment_added", "order_refund_added"}
     for one in shop.orders[-20:]:
