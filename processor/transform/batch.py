@@ -82,8 +82,8 @@ class Batch:
 
     `records` are the source records in the order in which they were taken, `consumed` the next offset by topic and
     partition, `dead` whether each record that left became a dead letter (for the flood guard), `touched` the partitions
-    whose state changed, `astray` erasures whose order lives in another partition, `bytes` what was read and what will
-    be written, roughly.
+    whose state changed, `astray` erasures whose order lives in another partition, `unfound` others that found none,
+    `bytes` what was read and what will be written, roughly.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -96,6 +96,7 @@ class Batch:
     dead_letters: Counter[tuple[str, Stage, str]] = field(default_factory=Counter)
     replayed: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
     astray: list[Position] = field(default_factory=list)
+    unfound: list[Record] = field(default_factory=list)
     bytes: int = 0
 
     def __bool__(self) -> bool:
@@ -180,6 +181,8 @@ class Decider:
             # Events that were parked here, in vain, may be gone; the order is where it was.
             reason = IgnoredReason.ERASURE_UNKNOWN
             batch.astray.append(record.position)
+        elif known is None:
+            batch.unfound.append(record)
         self._ignore(record, reason, batch)
 
     def _apply(self, taken: Taken, bytes_in: int, state: KeyedState, batch: Batch, now_ms: int) -> None:

@@ -22,6 +22,7 @@ stages and the recovery two cases).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reade
 from processor.letters.flood import FloodGuard
 from processor.merge import Input, Merge
 from processor.records import Position, TopicPartition
-from processor.sources import SourceLag, SourceStatus, TransactionOutcome, position, source_lag
+from processor.sources import SourceLag, SourceStatus, TransactionOutcome, Written, position, source_lag
 from processor.transform.batch import Batch, Decider, Plan
 from processor.transform.meter import StateSize, TransformMeter
 from processor.transform.partitions import Partitions
@@ -484,9 +485,8 @@ class Transformer:
         self._guard.written(batch.dead)
         self._edges.meter.written(batch.written())
         self.whereabouts.sample(batch.records, self._edges.clock.monotonic_s())
-        if batch.astray:
-            places = [str(one) for one in batch.astray[:_SHOWN_MAX]]
-            log.error("erasures found no order where their keys put it", erasures=len(batch.astray), records=places)
+        self.whereabouts.unfound(batch.unfound)
+        self._say_astray(batch.astray)
         self._go_on(Standstill.ABORTED)
 
     def _put_back(self, batch: Batch) -> None:
@@ -563,6 +563,9 @@ class Transformer:
             ]
         )
         self._edges.meter.misplaced(self.whereabouts.judge(now_s))
+        if astray := self.whereabouts.astray():
+            self._edges.meter.written(Written({}, {}, {}, {}, Counter(one.topic for one in astray)))
+            self._say_astray(astray)
         self.work = {number: self._work(number, lags) for number in self._merge.numbers}
         self.status = tuple(
             SourceStatus(
@@ -575,6 +578,11 @@ class Transformer:
             )
             for one, lag in zip(inputs, lags, strict=True)
         )
+
+    def _say_astray(self, erasures: Sequence[Position]) -> None:
+        if erasures:
+            places = [str(one) for one in erasures[:_SHOWN_MAX]]
+            log.error("erasures found no order where their keys put it", erasures=len(erasures), records=places)
 
     def _say_what_is_missing(self) -> None:
         """Numbers that are not whole, and numbers that go on without a topic: neither shows by itself."""

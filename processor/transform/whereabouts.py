@@ -22,7 +22,7 @@ from typing import Final
 import structlog
 
 from processor.placements import Compared, Placed, Placement, Sample, compare
-from processor.records import Record
+from processor.records import Position, Record
 
 log = structlog.get_logger(__name__)
 
@@ -32,14 +32,16 @@ SAMPLED_MAX: Final = 50
 """Records of one topic in one second."""
 _LOOKED_AT_MAX: Final = 200
 """Records of one batch that are looked at for it, about."""
+_UNFOUND_MAX: Final = 1_000
+"""Erasures that are remembered in the first seconds."""
 _SAMPLE_S: Final = 1.0
 _JUDGE_S: Final = 5.0
 
 
 class Whereabouts:
     """Mutable: `_left` how many records of each topic may be sampled in this second, `_kept` their newest keys, `_new`
-    the sampled records that nothing was said of yet, `_surveyed` what a survey found, `_placed` how the reference
-    places its keys, `verdicts` by topic, replaced whole and so read by any thread."""
+    the sampled records that nothing was said of yet, `_unfound` erasures likewise, `_surveyed` what a survey found,
+    `_placed` how the reference places its keys, `verdicts` by topic, replaced whole and so read by any thread."""
 
     def __init__(self, topics: Sequence[str], partitions: int) -> None:
         """`topics` are whole names; the first says where an order lives."""
@@ -48,6 +50,7 @@ class Whereabouts:
         self._kept: dict[str, deque[Placed]] = {topic: deque(maxlen=KEYS_KEPT) for topic in topics}
         self._keyless: Counter[str] = Counter()
         self._new: deque[tuple[str, bytes, int]] = deque(maxlen=len(self._topics) * KEYS_KEPT)
+        self._unfound: deque[tuple[Position, bytes | None]] = deque(maxlen=_UNFOUND_MAX)
         self._surveyed: Mapping[str, Compared] = {}
         self._placed: Placement | None = None
         self._sample_at_s = self._judge_at_s = 0.0
@@ -79,6 +82,19 @@ class Whereabouts:
             else:
                 self._keyless[record.topic] += 1
         self._stale = True
+
+    def unfound(self, erasures: Sequence[Record]) -> None:
+        """Erasures that found no order, while nobody knows where orders live: looked at again once that is known."""
+        if self._placed is None or not self._placed.told:
+            self._unfound += [(record.position, record.key) for record in erasures]
+
+    def astray(self) -> list[Position]:
+        """Those of them that came to other partitions than their orders'."""
+        if not self._unfound or self._placed is None or not self._placed.told:
+            return []
+        found = [position for position, key in self._unfound if self.elsewhere(key, position.partition)]
+        self._unfound.clear()
+        return found
 
     def judge(self, now_s: float) -> Mapping[str, int]:
         """Looks at what was sampled, every few seconds. Returns how many of the records that were sampled since lie

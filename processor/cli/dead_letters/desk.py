@@ -295,13 +295,15 @@ class Desk:
         """Where the orders of letters live. Raises `Unusable` without a registry, `BrokerOutage`."""
         from processor.edges.kafka.survey import survey
         from processor.operate.check.findings import Heard
-        from processor.placements import explain
+        from processor.placements import Placement, explain
 
         decoders = self.decoders("--rekey reads the order ID of each event")
-        placed = self.settings.topic(Topic.PLACED)
+        placed = self.settings.topic(REKEYED[Topic.PLACED] if self.settings.rekey else Topic.PLACED)
         count = self.offsets.partitions(placed)
         if count is None:
             raise Refused(f"there is no topic {placed}, so nothing says where orders live")
+        if self.settings.rekey:
+            return Rekey(decoders, Placement(count, 0))  # rekey puts them where Java's clients would
         group = self.settings.group_prefix + GROUP
         kafka = self.settings.librdkafka
         found = survey(kafka, {placed: count}, group=group, client_id=self.client_id, log=Heard())

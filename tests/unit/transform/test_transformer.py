@@ -686,6 +686,21 @@ def test_an_erasure_where_the_order_is_not_is_counted_as_that_and_said() -> None
     assert line["erasures"] == 3
 
 
+def test_an_erasure_that_came_before_anybody_knew_where_orders_live_is_looked_at_again() -> None:
+    world = World(partitions=6)
+    world.run(1.0)
+    keys = [key for number in range(100) if by_crc32(key := b"ord-%d" % number, 6) != by_murmur2(key, 6)]
+    for key in keys[:3]:
+        world.broker.append(Topic.PLACED.value, by_crc32(key, 6), key, None)
+    world.run(1.0)
+    assert not world.meter.astray
+    misplacing(world, range(200, 300))
+    with structlog.testing.capture_logs() as lines:
+        world.run(12.0)
+    assert world.meter.astray == {"orders.placed": 3}
+    assert [line["erasures"] for line in lines if line["log_level"] == "error"] == [3]
+
+
 # ---- time ------------------------------------------------------------------------------------------------------------
 
 
