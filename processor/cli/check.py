@@ -101,11 +101,27 @@ def _rights(role: str, output: str, cluster: str, file: Path | None) -> None:
             show(table(("user", "kind", "name", "operations"), rows))
 
 
+def _gathered(found: Sequence[Finding]) -> list[Finding]:
+    """What is the same of several, with the same remedy, as one: a dozen topics that are not there are one thing to
+    do."""
+    alike: dict[tuple[str, ...], list[Finding]] = {}
+    for one in found:
+        alike.setdefault((one.verdict, one.area, one.what, one.remedy), []).append(one)
+    return [one if not others else _as_one([one, *others]) for one, *others in alike.values()]
+
+
+def _as_one(alike: Sequence[Finding]) -> Finding:
+    from dataclasses import replace
+
+    subjects = ", ".join(one.subject for one in alike)
+    return replace(alike[0], subject=f"{len(alike)} {alike[0].area}", what=f"{alike[0].what}: {subjects}")
+
+
 def _show(found: Sequence[Finding], wrong: int) -> None:
     from rich.text import Text
 
     rows = []
-    for finding in found:
+    for finding in _gathered(found):
         said = Text(printable(finding.what))
         if finding.remedy:
             said.append(f"\n→ {printable(finding.remedy)}", style="italic")

@@ -89,6 +89,11 @@ def printable(text: str, chars_max: int = TEXT_CHARS_MAX) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut)
 
 
+def many(count: int, what: str) -> str:
+    """`1 letter`, `2 letters`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def interruptible(work: Callable[[], T]) -> T:
     """Does `work` in a thread of its own, so that Ctrl-C is heard at once: librdkafka waits for answers in C, where
     Python hears nothing, for ten seconds and more."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from processor.cli.output import output_option, print_json, show, table
+from processor.cli.output import many, output_option, print_json, show, table
 from processor.cli.settings import (
     asked_of_brokers,
     cluster_option,
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from processor.topics import Step
 
 _VISIBLE_S_MAX: Final = 10.0
+_NO_LIMIT: Final = 1 << 62
+"""Kafka's own way to say so of a time is the largest number that there is."""
 _SIGNS: Final = {"create": "+", "change": "~", "leave": " ", "refuse": "!"}
+_DONE: Final = {"create": "created", "change": "changed", "leave": "left as it was", "refuse": "refused"}
 _STYLES: Final = {"create": "green", "change": "yellow", "leave": "dim", "refuse": "bold red"}
 
 
@@ -46,6 +50,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Of new topics; -1 is the cluster's default.",
         ),
+        click.option("--all", "everything", is_flag=True, help="Hako's topics too, where no key of Hako's is set."),
         click.option("--retention", help="Of topics that are deleted by age (such as 7d); dead letters are kept."),
     ):
         command = option(command)
@@ -71,6 +76,7 @@ def plan(
     env_file: Path | None,
     partitions: int,
     replication_factor: int,
+    everything: bool,
     retention: str | None,
     output: str,
     cluster: str,
@@ -84,20 +90,27 @@ def plan(
     if output == "strimzi":
         _strimzi(env_file, partitions, replication_factor, retention, cluster)
         return
-    _, steps, _ = _planned(env_file, partitions, retention)
-    _end(steps, output)
+    _, steps, _ = _planned(env_file, partitions, retention, everything=everything)
+    _end(steps, output, {action: action for action in _SIGNS})
 
 
 @command.command("create")
 @_options
 @output_option
-def create(env_file: Path | None, partitions: int, replication_factor: int, retention: str | None, output: str) -> None:
+def create(
+    env_file: Path | None,
+    partitions: int,
+    replication_factor: int,
+    everything: bool,
+    retention: str | None,
+    output: str,
+) -> None:
     """Creates and mends topics; what is as it should be is left alone. Exit 1 where something stands in the way.
 
     \b
     hakuna-processor topics create --partitions 12 --replication-factor 3
     """
-    settings, steps, admin = _planned(env_file, partitions, retention)
+    settings, steps, admin = _planned(env_file, partitions, retention, everything=everything)
     if not any(step.action == "refuse" for step in steps):
         done: list[str] = []
         try:
@@ -105,7 +118,7 @@ def create(env_file: Path | None, partitions: int, replication_factor: int, rete
         finally:
             if len(done) < sum(step.action != "leave" for step in steps):
                 click.echo(f"done before that: {', '.join(done) or 'nothing'}", err=True)
-    _end(steps, output)
+    _end(steps, output, _DONE)
 
 
 def _strimzi(file: Path | None, partitions: int, replicas: int, retention: str | None, cluster: str) -> None:
@@ -117,17 +130,24 @@ def _strimzi(file: Path | None, partitions: int, replicas: int, retention: str |
     print_json(kafka_topics(cluster, steps, replicas))
 
 
-def _planned(file: Path | None, partitions: int, retention: str | None) -> tuple[Settings, Sequence[Step], KafkaAdmin]:
+def _planned(
+    file: Path | None, partitions: int, retention: str | None, *, everything: bool
+) -> tuple[Settings, Sequence[Step], KafkaAdmin]:
     retention_ms = _retention_ms(retention)
     settings = cluster_settings_or_exit(file)
+    from processor.config import Role
     from processor.edges.kafka.admin import KafkaAdmin
     from processor.operate.check.findings import Heard
-    from processor.topics import plan, plans
+    from processor.topics import NEEDED, plan, plans
 
     admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-topics", log=Heard())
     wanted = plans(rekey=settings.rekey)
     names = [settings.topic(one.topic) for one in wanted]
     described = asked_of_brokers(settings, lambda: admin.describe(names))
+    if not everything and settings.hako_key is None:
+        of_hako = NEEDED[Role.HAKO]
+        if not any(described[settings.topic(topic)] for topic in of_hako):
+            wanted = tuple(one for one in wanted if one.topic not in of_hako)
     steps = plan(
         described,
         settings.topic_prefix,
@@ -170,7 +190,27 @@ def _retention_ms(text: str | None) -> int | None:
         raise click.BadParameter(f"{text!r} is not {wrong}", param_hint="--retention") from wrong
 
 
-def _end(steps: Sequence[Step], output: str) -> NoReturn:
+def _shown(key: str, value: str) -> str:
+    """A setting as people say it: `7d`, `16 MiB`, `no limit`."""
+    if not value.lstrip("-").isdecimal():
+        return value
+    number = int(value)
+    if key.endswith(".ms"):
+        if number < 0 or number >= _NO_LIMIT:
+            return "no limit"
+        for unit, unit_ms in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
+            if number and number % unit_ms == 0:
+                return f"{number // unit_ms}{unit}"
+        return f"{number}ms"
+    if key.endswith(".bytes"):
+        for unit, unit_bytes in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+            if number and number % unit_bytes == 0:
+                return f"{number // unit_bytes} {unit}"
+    return value
+
+
+def _end(steps: Sequence[Step], output: str, words: Mapping[str, str]) -> NoReturn:
+    """`words` for what is, or was, done."""
     if output == "json":
         print_json(steps)
     else:
@@ -178,8 +218,11 @@ def _end(steps: Sequence[Step], output: str) -> NoReturn:
 
         rows = []
         for step in steps:
-            config = "".join(f" {key}={value}" for key, value in step.config.items())
-            action = Text(f"{_SIGNS[step.action]} {step.action.value}", style=_STYLES[step.action])
+            config = "".join(f" {key}={_shown(key, value)}" for key, value in step.config.items())
+            action = Text(f"{_SIGNS[step.action]} {words[step.action]}", style=_STYLES[step.action])
             rows.append((action, step.topic, str(step.partitions), f"{step.why}{';' if config else ''}{config}"))
         show(table(("", "topic", "partitions", "why"), rows))
+    if words is _DONE and not any(step.action == "refuse" for step in steps):
+        sums = Counter(words[step.action] for step in steps)
+        click.echo(", ".join(f"{word} {many(sums[word], 'topic')}" for word in _DONE.values() if sums[word]), err=True)
     sys.exit(1 if any(step.action == "refuse" for step in steps) else 0)

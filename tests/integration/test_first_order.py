@@ -31,7 +31,7 @@ def test_the_first_order_by_hand_goes_as_the_readme_says(
     topic_space: TopicSpace, schema_registry: str, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     """All that is another here than there: addresses, the prefix, the ports, where the state is."""
-    exports, (topics, simulate, check, run, order, status) = section()
+    exports, (topics, simulate, check, run, order, status, refusing, refused, letters) = section()
     here = topic_space.environment | {
         "SCHEMA_REGISTRY_URL": schema_registry,
         "PROCESSOR_STATE_DIR": str(tmp_path / "state"),
@@ -64,5 +64,22 @@ def test_the_first_order_by_hand_goes_as_the_readme_says(
     seen = ask(*asked, f"http://127.0.0.1:{worker.port}", environment=here)
     assert seen.code == 0, seen.out
     assert "ready" in seen.out
-    assert worker.terminate() == 0
     assert stand_in.terminate() == 0
+    assert "mistake" not in stand_in.log_tail(), "check's own request is one of them"
+
+    ports = ("--hakuna-port", told["HAKUNA_BASE_URL"].rpartition(":")[2], "--hako-port", "0")
+    stand_in = start_worker(*refusing, *ports, environment=here, name="refusing", await_ready=False)
+    wait_until(
+        lambda: "location_unsupported" in ask(*letters, environment=here).out,
+        what="a refused order",
+        timeout_s=60,
+        child=stand_in.child,
+    )
+    wait_until(
+        lambda: "location_unsupported" in ask(*refused, environment=here).out,
+        what="the order that the README names",
+        timeout_s=60,
+        child=stand_in.child,
+    )
+    assert stand_in.terminate() == 0
+    assert worker.terminate() == 0

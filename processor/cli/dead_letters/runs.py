@@ -19,7 +19,7 @@ from processor.cli.dead_letters.counts import unheard_of
 from processor.cli.dead_letters.desk import Desk
 from processor.cli.dead_letters.progress import Bar, counting
 from processor.cli.dead_letters.view import resolution_of
-from processor.cli.output import console, print_json, printable, table
+from processor.cli.output import console, many, print_json, printable, table
 from processor.edges.kafka.rights import group_rights, topic_rights
 from processor.moments import iso
 from processor.operate.check.rights import missing, to_resolve
@@ -163,11 +163,6 @@ def say(summary: Summary, done: str, tell: Tell) -> None:
     for why, count in summary.superseded.items():
         tell(f"  {count:>8}  superseded: {why}")
     _say_stays(summary, tell)
-
-
-def many(count: int, what: str) -> str:
-    """`1 letter`, `2 letters`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def length(seconds: float) -> str:

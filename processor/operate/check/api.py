@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import uuid
 from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -29,6 +30,7 @@ from processor.operate.check.findings import Area, Finding, note, problem, sound
 
 CLOCK_S_MAX: Final = 60.0
 """What an hour-long wait or a parked event may be wrong by without anybody noticing."""
+_USER_AGENT: Final = "hakuna-processor-check"
 _ANSWER_S_MAX: Final = 10.0
 _DATE_S: Final = 1.0
 
@@ -78,6 +80,7 @@ def _hako(settings: Settings, key: str) -> httpx.Request:
     headers = {
         "Authorization": f"Basic {base64.b64encode(f'{key}:'.encode()).decode()}",
         "Content-Type": "application/json",
+        "User-Agent": _USER_AGENT,
     }
     return httpx.Request("PUT", f"{settings.hako_base_url}/items", content=b"[]", headers=headers)
 
@@ -88,6 +91,8 @@ def _hakuna(settings: Settings, key: str) -> httpx.Request:
         "Authorization": f"Bearer {key}",
         "Content-Type": "application/json",
         "Hakuna-Version": settings.hakuna_version,
+        "Idempotency-Key": f'"check-{uuid.uuid4()}"',
+        "User-Agent": _USER_AGENT,
     }
     return httpx.Request("POST", settings.hakuna_url + path, content=body, headers=headers)
 

@@ -76,7 +76,7 @@ class HakunaApi:
             told = self.feed.read(request.body, script)
             accepted = Answer(202)
         if isinstance(told, Refusal):
-            return _refused(told)
+            return replace(_refused(told), problems=()) if request.body in NOTHING else _refused(told)
         return Call(tuple(order_id for order_id, _ in told.entries), key[1], partial(_take, told, accepted))
 
     def refuse(self, status: int, problem: str) -> Answer:
@@ -86,6 +86,10 @@ class HakunaApi:
 
     def contents(self) -> object:
         return {"events": self.events.contents(), "feed": self.feed.contents()}
+
+
+NOTHING: Final = (b"{}", b"[]")
+"""What says nothing: it asks whether the key is taken, and is refused without being anybody's mistake."""
 
 
 def _header_problems(request: Request) -> tuple[str, ...]:

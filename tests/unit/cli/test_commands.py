@@ -14,9 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 from processor.cli import INTERRUPTED, main
+from processor.cli.check import _gathered
 from processor.cli.output import interruptible, printable
 from processor.cli.settings import environment
+from processor.cli.topics import _shown
 from processor.errors import BrokerOutage, Fatal, Unusable
+from processor.operate.check.findings import Area, problem
 from tests.support.commands import command
 
 HELP_S_MAX = 0.3
@@ -241,3 +244,30 @@ def test_a_terminal_is_told_nothing_that_it_would_obey() -> None:
     assert printable("Köln ☃") == "Köln ☃"
     assert printable("\ud800") == "\\ud800"
     assert printable("x" * 600) == "x" * 500 + "… (600 characters)"
+
+
+def test_check_gathers_what_one_remedy_mends() -> None:
+    missing = [problem(Area.TOPICS, f"t{number}", "does not exist", "make it") for number in range(3)]
+    other = problem(Area.TOPICS, "t9", "has 3 partitions", "make it")
+    gathered = _gathered([*missing, other])
+    assert [(one.subject, one.what) for one in gathered] == [
+        ("3 topics", "does not exist: t0, t1, t2"),
+        ("t9", "has 3 partitions"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("retention.ms", "604800000", "7d"),
+        ("retention.ms", "-1", "no limit"),
+        ("message.timestamp.after.max.ms", "9223372036854775807", "no limit"),
+        ("segment.ms", "90000", "90s"),
+        ("max.message.bytes", "16777216", "16 MiB"),
+        ("max.message.bytes", "1000012", "1000012"),
+        ("min.cleanable.dirty.ratio", "0.1", "0.1"),
+        ("cleanup.policy", "compact", "compact"),
+    ],
+)
+def test_a_topics_settings_are_said_in_days_and_sizes(key: str, value: str, shown: str) -> None:
+    assert _shown(key, value) == shown

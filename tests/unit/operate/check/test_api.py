@@ -38,6 +38,7 @@ def test_hakuna_takes_or_refuses_the_key_and_hears_of_no_order(api: str) -> None
         bad = check_hakuna(load(given | {"HAKUNA_API_KEY": "sk_other"}), try_key=None)
         assert [one.subject for one in problems(bad)] == ["HAKUNA_API_KEY"]
         assert stand_in.record.requests == 2
+        assert stand_in.record.mistakes() == []
 
 
 def test_an_api_that_is_gone_is_a_problem_with_and_without_a_request() -> None:
