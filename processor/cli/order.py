@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 @click.option("--since", help="Nothing older: a time such as 2026-05-09T03:00:00Z, or how long ago, such as 90m.")
 @click.option("--until", help="Nothing newer; the same forms.")
 @click.option("--full", is_flag=True, help="Read all that is kept, whatever it takes.")
+@click.option(
+    "--workers",
+    envvar="STATUS_WORKERS",
+    default="",
+    help="URLs of workers' metrics ports: they say why an entry waits.",
+)
 @click.option("--show-personal-data", is_flag=True, help="Show the customer's name, address, e-mail and phone.")
 @output_option
 @env_file
@@ -35,6 +41,7 @@ def command(
     since: str | None,
     until: str | None,
     full: bool,
+    workers: str,
     show_personal_data: bool,
     output: str,
     env_file: Path | None,
@@ -54,8 +61,11 @@ def command(
     asked = Asked(_moment(since, "--since"), _moment(until, "--until"), full)
     settings = cluster_settings_or_exit(env_file)
     key = _key(order_id)
+    urls = [url.strip() for url in workers.split(",") if url.strip()]
     _import_beside(settings, output)
-    found, happenings = asked_of_brokers(settings, lambda: _told(settings, key, asked, personal=show_personal_data))
+    found, happenings = asked_of_brokers(
+        settings, lambda: _told(settings, key, asked, urls, personal=show_personal_data)
+    )
     shown = key.decode("utf-8", "backslashreplace")
     if output == "json":
         timeline = [one.as_json() for one in happenings]
@@ -84,11 +94,15 @@ def _import_beside(settings: Settings, output: str) -> None:
     threading.Thread(target=load, name="imports", daemon=True).start()
 
 
-def _told(settings: Settings, key: bytes, asked: Asked, *, personal: bool) -> tuple[Found, Sequence[Happening]]:
+def _told(
+    settings: Settings, key: bytes, asked: Asked, workers: Sequence[str], *, personal: bool
+) -> tuple[Found, Sequence[Happening]]:
     from processor.operate.check.findings import Heard
     from processor.operate.order.gather import gather
+    from processor.operate.order.waits import waits
 
     found = gather(settings, key, asked, Heard(), lambda text: click.echo(text, err=True))
+    found.waits = waits(settings, found, workers, Heard())
 
     from processor.operate.order.story import tell
 

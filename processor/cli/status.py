@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from processor.cli.output import console, interruptible, output_option, print_json, printable, show, table
+from processor.cli.output import console, interruptible, many, output_option, print_json, printable, show, table
 from processor.cli.settings import cluster_settings_or_exit, env_file
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from processor.operate.status.view import FleetView, PartitionView
     from processor.operate.status.workers import Worker
 
+_CLIENT: Final = re.compile(r"hakuna-processor-[a-z]+-(?P<host>.+)-[0-9a-f]+\Z")
 _QUIET_SHOWN = "every partition has a worker, and nothing waits"
 
 
@@ -45,7 +47,7 @@ def command(workers: str, everything: bool, watch: bool, interval: str, output: 
     \b
     hakuna-processor status
     hakuna-processor status --watch --workers http://worker-0:9400,http://worker-1:9400
-    hakuna-processor status --workers http://hakuna-processor-send-headless:9400 --output json
+    hakuna-processor status --workers http://transform:9400,http://send:9400 --output json
     """
     from processor.config import duration_s, url
 
@@ -86,10 +88,10 @@ class _Looking:
 
         with ThreadPoolExecutor(1) as pool:
             workers = pool.submit(_ask_workers, self._urls)
-            behind, trouble = self._ask_brokers()
-            return view(workers.result(), behind, trouble, int(time.time() * 1000))
+            behind, trouble, held = self._ask_brokers()
+            return view(workers.result(), behind, trouble, int(time.time() * 1000), held)
 
-    def _ask_brokers(self) -> tuple[Any, str | None]:
+    def _ask_brokers(self) -> tuple[Any, str | None, int | None]:
         from processor.cli.settings import at_the_door
         from processor.errors import BrokerOutage, Fatal
         from processor.operate.check.findings import Heard
@@ -99,9 +101,9 @@ class _Looking:
             if self._brokers is None:
                 at_the_door(self._settings)
                 self._brokers = Brokers(self._settings, Heard())
-            return self._brokers.ask(), None
+            return self._brokers.ask(), None, self._brokers.held()
         except (BrokerOutage, Fatal) as refused:
-            return [], str(refused)
+            return [], str(refused), None
 
 
 def _ask_workers(urls: list[str]) -> list[Worker]:
@@ -117,6 +119,12 @@ def _watch(looking: _Looking, interval_s: float, prefix: str, *, everything: boo
     from rich.live import Live
 
     screen = console()
+    if not screen.is_terminal:
+        while True:  # rich prints a live page at its end alone, where there is no terminal
+            show(_page(interruptible(looking.look), prefix, everything=everything))
+            click.echo()
+            sys.stdout.flush()
+            time.sleep(interval_s)
     with Live(console=screen, screen=screen.is_terminal, auto_refresh=False) as live:
         while True:
             seen = interruptible(looking.look)
@@ -150,7 +158,10 @@ def _page(seen: FleetView, prefix: str, *, everything: bool) -> Group:
         columns = ("role", "partition", "worker", "lag", "oldest", "blocked by")
         parts.append(table(columns, (_partition(one, seen.at_ms, prefix) for one in shown)))
     elif seen.partitions:
-        parts.append(Text(_QUIET_SHOWN))
+        parts.append(Text(_QUIET_SHOWN if not seen.held else "every partition has a worker"))
+    if seen.held:
+        what = f"{many(seen.held, 'order')} wait{'s' if seen.held == 1 else ''} for a replay or a discard"
+        parts.append(Text(f"{what} (`hakuna-processor dead-letters list`)", style="yellow"))
     return Group(*parts)
 
 
@@ -174,7 +185,7 @@ def _worker(worker: Worker) -> tuple[object, ...]:
         state = Text(printable("; ".join(worker.unready)), style="yellow")
     else:
         state = Text("ready", style="green")
-    return worker.url, roles, partitions, ", ".join(extras), state
+    return _short(worker.url), roles, partitions, ", ".join(extras), state
 
 
 def _destination(url: str, one: dict[str, Any]) -> tuple[str, ...]:
@@ -200,11 +211,17 @@ def _partition(one: PartitionView, now_ms: int, prefix: str) -> tuple[object, ..
     return (
         one.role,
         f"{one.topic.removeprefix(prefix)}/{one.partition}",
-        Text("nobody", style="bold red") if one.worker is None else one.worker,
+        Text("nobody", style="bold red") if one.worker is None else _short(one.worker),
         "" if one.lag is None else str(one.lag),
         "" if not one.lag_seconds else _age(one.lag_seconds),
         blocked,
     )
+
+
+def _short(worker: str) -> str:
+    """A worker as a table names it: the host of a client ID, an address without its scheme."""
+    client = _CLIENT.match(worker)
+    return worker.removeprefix("http://") if client is None else client["host"]
 
 
 def _clock(at_ms: int) -> str:

@@ -26,6 +26,7 @@ from processor.rekey.decide import Plan, Read, Source
 from processor.rekey.rekeyer import RekeyEdges, Rekeyer, RekeyPlan
 from processor.run.roles import Loop
 from processor.run.start import check_readable, described_topics
+from processor.run.start import client_id as named
 from processor.topics import ORDER_TOPICS, REKEYED, Topic
 from processor.watch import Work
 
@@ -41,7 +42,7 @@ def rekey(settings: Settings, clock: SystemClock, _restores: Restores, _tracing:
     topics = tuple(settings.topic(topic) for topic in ORDER_TOPICS)
     USEFUL_REPLICAS.labels(Role.REKEY).set(sum(described[topic].partitions for topic in topics))
     worker = secrets.token_hex(8)  # keeps nothing that a next life would come back to
-    client_id = f"hakuna-processor-rekey-{worker}"
+    client_id = named(Role.REKEY, worker)
     consumer = KafkaConsumer(kafka, group=group, assignment=Assignment.COOPERATIVE, client_id=client_id)
     transaction = KafkaTransaction(kafka, transactional_id=f"{group}.{worker}", consumer=consumer, client_id=client_id)
 

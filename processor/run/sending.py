@@ -45,6 +45,7 @@ from processor.letters.holds import Holds
 from processor.records import OutboxEntry
 from processor.run.roles import Loop
 from processor.run.start import AFTER_DRAIN_S, build, check_readable, described_topics
+from processor.run.start import client_id as named
 from processor.send.destination import EntryT
 from processor.send.event_loop.endpoint import Endpoint
 from processor.send.event_loop.pace import quota_problem, useful_replicas
@@ -92,7 +93,7 @@ def send(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
         Path(settings.state_dir) / Role.SEND, settings.state_cache_bytes, settings.state_write_buffer_bytes
     )
     stores.wipe(HOLDS_STORE)  # holds belong to assignments, and those end with the process
-    client_id = f"hakuna-processor-send-{stores.worker}"
+    client_id = named(Role.SEND, stores.worker)
     destination = _hakuna(settings)
     meter = PrometheusSendMeter(Role.SEND, restores)
     throttle = Throttle(Role.SEND, log)
@@ -195,7 +196,7 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
         Path(settings.state_dir) / Role.HAKO, settings.state_cache_bytes, settings.state_write_buffer_bytes
     )
     stores.wipe(HOLDS_STORE)  # what was sent is read again, for the partitions that are ours then
-    client_id = f"hakuna-processor-hako-{stores.worker}"
+    client_id = named(Role.HAKO, stores.worker)
     memory = SentObjects(stores.open(HOLDS_STORE))
     destination = Hako(
         user_agent=f"hakuna-processor/{build()[0]}",

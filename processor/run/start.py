@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +23,7 @@ from processor.topics import BOOKS, ORDER_TOPICS, Topic, compacted_events, make_
 
 log = structlog.get_logger(__name__)
 
+_HOST_CHARS_MAX: Final = 63
 AFTER_DRAIN_S: Final = 2.0
 """What a role may take beyond its drain to close its clients."""
 VERSIONS_MAX: Final = 100
@@ -94,6 +97,13 @@ def _readable(registry: Registry, subject: str, ours: str, before: int) -> int |
         if version is not None and judged(ours, version.schema, version.references).refusal is None:
             return number
     return None
+
+
+def client_id(role: Role, worker: str, host: str | None = None) -> str:
+    """What Kafka knows this process by: in Kubernetes the host is the pod, which is what whoever reads it looks for.
+    `worker` stands at the end, where a successor finds it."""
+    named = re.sub(r"[^A-Za-z0-9._-]", "-", host or socket.gethostname())[:_HOST_CHARS_MAX]
+    return f"hakuna-processor-{role}-{named}-{worker}"
 
 
 def build() -> tuple[str, str]:

@@ -29,6 +29,7 @@ from processor.placements import Compared
 from processor.records import Position
 from processor.run.roles import Loop
 from processor.run.start import check_readable, described_topics
+from processor.run.start import client_id as named
 from processor.run.surveying import Surveying
 from processor.topics import Topic, sources_of, transform_sources
 from processor.transform.batch import Decode, Plan
@@ -52,7 +53,7 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
     USEFUL_REPLICAS.labels(Role.TRANSFORM).set(described[changelog].partitions)  # a partition has one worker
     # From here on nothing is waited for: a directory that was claimed stays claimed until the process ends.
     stores = StateDirectory(Path(settings.state_dir), settings.state_cache_bytes, settings.state_write_buffer_bytes)
-    client_id = f"hakuna-processor-transform-{stores.worker}"
+    client_id = named(Role.TRANSFORM, stores.worker)
     consumer = KafkaConsumer(kafka, group=group, assignment=Assignment.RANGE, client_id=client_id)
     transaction = KafkaTransaction(
         kafka, transactional_id=f"{group}.{stores.worker}", consumer=consumer, client_id=client_id

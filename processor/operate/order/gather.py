@@ -85,6 +85,8 @@ class Found:
     complete: bool = True
     notes: list[str] = field(default_factory=list)
     elsewhere: list[Found] = field(default_factory=list)
+    waits: dict[TopicPartition, str] = field(default_factory=dict)
+    """Why what is not committed yet waits, by partition, as far as anybody says."""
 
     @property
     def anything(self) -> bool:

@@ -204,7 +204,8 @@ class _Telling:
         if (facts := self._letter_of(record)) is not None:
             return Became.DEAD_LETTERED, f"{facts.reason}: {self._message(facts)}"
         if committed is not None and record.offset >= committed:
-            return Became.WAITING, f"{'rekey' if self._found.sources else 'transform'} has not taken it yet"
+            reader = "rekey" if self._found.sources else "transform"
+            return Became.WAITING, self._waits(record, f"{reader} has not taken it yet")
         if record.value is None:
             found = self._found
             if (
@@ -282,13 +283,19 @@ class _Telling:
         if committed is None or record.offset >= committed:
             return (
                 Became.WAITING,
-                "send is not done with it" if committed is not None else "nothing says that it was sent",
+                self._waits(record, "send is not done with it")
+                if committed is not None
+                else "nothing says that it was sent",
             )
         newer = any(other.offset > record.offset for other in self._entries)
         if newer and _text(record, HeaderName.ENTRY_TYPE) == "order":
             return Became.SUPERSEDED, "a newer snapshot of the order took its place"
         nothing = "neither a receipt nor a dead letter of it is kept, or they were written at another time"
         return Became.UNKNOWN, f"send is done with it, but {nothing}"
+
+    def _waits(self, record: Record, what: str) -> str:
+        why = self._found.waits.get(TopicPartition(record.topic, record.partition))
+        return what if why is None else f"{what}: {why}"
 
     def _delivery(self, record: Record, value: Mapping[str, Any]) -> Happening:
         at_ms = value.get("delivered_at")

@@ -16,7 +16,7 @@ from processor.edges.kafka.groups import KafkaGroups
 from processor.edges.kafka.scan import KafkaScan, Window
 from processor.errors import Fatal
 from processor.records import TopicPartition
-from processor.topics import none_there, sources_of
+from processor.topics import Topic, none_there, sources_of
 
 _CLIENT_ID: Final = "hakuna-processor-status"
 _LOOK_RECORDS: Final = 20
@@ -62,6 +62,23 @@ class Brokers:
             if role is not Role.HAKO or not unused or self._settings.hako_key is not None:
                 found += of_role  # topics of Hako's alone do not make an installation that wants it
         return found
+
+    def held(self) -> int | None:
+        """How many orders are held, by the compacted topic that says so; None where it is not there, or may not be
+        read. Raises `BrokerOutage`."""
+        topic = self._settings.topic(Topic.HOLDS)
+        wheres = [TopicPartition(topic, number) for number in range(self._scan.partitions().get(topic, 0))]
+        if not wheres:
+            return None
+        try:
+            begins, ends = self._admin.beginnings(wheres), self._admin.ends(wheres)
+            windows = [Window(*where, begins[where], ends[where]) for where in wheres if begins[where] < ends[where]]
+            held: dict[bytes | None, bool] = {}
+            for record in self._scan.find(windows, None):
+                held[record.key] = record.value is not None
+        except Fatal:
+            return None
+        return sum(held.values())
 
     def close(self) -> None:
         self._scan.close()

@@ -42,12 +42,13 @@ class PartitionView:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """`trouble` is why the brokers could not be asked."""
+    """`trouble` is why the brokers could not be asked; `held` how many orders are, None where nobody says."""
 
     at_ms: int
     workers: Sequence[Worker]
     partitions: Sequence[PartitionView]
     trouble: str | None
+    held: int | None = None
 
     @property
     def well(self) -> bool:
@@ -93,6 +94,7 @@ class FleetView:
                 }
                 for worker in self.workers
             ],
+            "held_orders": self.held,
             "producers": self.producers,
             "partitions": [
                 {
@@ -126,12 +128,14 @@ def _apart(placements: Sequence[Any]) -> list[dict[str, str]]:
     ]
 
 
-def view(workers: Sequence[Worker], behind: Sequence[Behind], trouble: str | None, now_ms: int) -> FleetView:
+def view(
+    workers: Sequence[Worker], behind: Sequence[Behind], trouble: str | None, now_ms: int, held: int | None = None
+) -> FleetView:
     told = dict(_told(workers))
     seen = [_of_broker(one, told.pop((one.role.value, one.where), None), now_ms) for one in behind]
     alone = [_of_worker(role, where, *said) for (role, where), said in told.items()]
     partitions = sorted([*seen, *alone], key=lambda one: (one.role != "transform", one.role, one.topic, one.partition))
-    return FleetView(now_ms, workers, partitions, trouble)
+    return FleetView(now_ms, workers, partitions, trouble, held)
 
 
 def _told(workers: Sequence[Worker]) -> list[tuple[tuple[str, TopicPartition], tuple[str, Mapping[str, Any]]]]:

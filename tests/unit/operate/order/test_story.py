@@ -256,6 +256,15 @@ def test_how_an_entry_ended() -> None:
     assert [one for one, _ in became(known, Kind.ENTRY)] == ["delivered", "dead_lettered", "unknown", "waiting"]
 
 
+def test_what_waits_says_why_as_far_as_anybody_knows() -> None:
+    known = found(PLACED=[event(Topic.PLACED, 3, "e1")], OUTBOX=[entry(4, event(Topic.PLACED, 1, "e0"))], committed=3)
+    known.waits[TopicPartition(Topic.OUTBOX, 0)] = "the quota, 30 a minute, since 2027-01-15T08:00:00.000Z"
+    assert became(known, Kind.ENTRY) == [
+        ("waiting", "send is not done with it: the quota, 30 a minute, since 2027-01-15T08:00:00.000Z")
+    ]
+    assert became(known) == [("waiting", "transform has not taken it yet")]
+
+
 def test_a_snapshot_that_a_newer_one_replaced_is_superseded() -> None:
     sources = [event(Topic.PLACED, 0, "e0"), event(Topic.FULFILLED, 0, "e1")]
     entries = [entry(number, source, entry_type="order") for number, source in enumerate(sources)]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from processor.cli.status import _page, _short
 from processor.config import Role
 from processor.operate.status.brokers import Behind
 from processor.operate.status.view import view
 from processor.operate.status.workers import Worker
 from processor.records import TopicPartition
+from processor.run.start import client_id
 
 NOW = 1_800_000_000_000
 OUTBOX = TopicPartition("hakuna.outbox", 0)
@@ -35,6 +39,23 @@ def test_a_workers_word_wins_over_what_brokers_can_tell() -> None:
 def test_without_a_worker_the_brokers_word_stands() -> None:
     (seen,) = view([], [behind(3, "client-1")], None, NOW).partitions
     assert (seen.worker, seen.lag, seen.end) == ("client-1", 3, 8)
+
+
+def test_held_orders_are_told_without_a_worker() -> None:
+    seen = view([], [behind(0, "client-1")], None, NOW, 241)
+    assert seen.as_json()["held_orders"] == 241
+    page = "\n".join(str(part) for part in _page(seen, "", everything=False).renderables)
+    assert "241 orders wait for a replay or a discard (`hakuna-processor dead-letters list`)" in page
+    assert "nothing waits" not in page
+
+
+@pytest.mark.parametrize(
+    ("worker", "shown"),
+    [("hakuna-processor-send-send-7d9f8-x2x-00ff3d", "send-7d9f8-x2x"), ("http://10.0.0.1:9400", "10.0.0.1:9400")],
+)
+def test_a_worker_is_named_by_its_pod_or_its_address(worker: str, shown: str) -> None:
+    assert _short(worker) == shown
+    assert _short(client_id(Role.SEND, "00ff3d", "send-7d9f8-x2x")) == "send-7d9f8-x2x"
 
 
 def test_a_partition_that_nobody_has_is_never_quiet() -> None:
