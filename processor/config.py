@@ -20,6 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar, assert_never
 
+from processor.credentials import AuthHeader, auth_header
 from processor.errors import Unusable
 from processor.hakuna import Api, Orders
 
@@ -288,6 +289,22 @@ class Settings:
     hakuna_key_file: str = setting(
         "HAKUNA_API_KEY_FILE", str, "", "path", "A file with Hakuna's API key, read again when it changes"
     )
+    hakuna_auth_header: AuthHeader = setting(
+        "HAKUNA_AUTH_HEADER",
+        auth_header("Bearer"),
+        "Authorization",
+        "header[: scheme]",
+        "The header that the key is sent in, and the scheme before it: `Authorization` alone means `Bearer`",
+    )
+    hakuna_ca_file: str = setting(
+        "HAKUNA_CA_FILE", str, "", "path", "Authorities that Hakuna's certificate is trusted by, and no others; PEM"
+    )
+    hakuna_client_cert_file: str = setting(
+        "HAKUNA_CLIENT_CERT_FILE", str, "", "path", "A client certificate for Hakuna, PEM; read again when it changes"
+    )
+    hakuna_client_key_file: str = setting(
+        "HAKUNA_CLIENT_KEY_FILE", str, "", "path", "Its key, where it is not in the same file"
+    )
     hakuna_version: str = setting("HAKUNA_VERSION", api_key, "v1.2", "text", "The `Hakuna-Version` header")
     hakuna_orders: Orders = setting(
         "HAKUNA_ORDERS",
@@ -316,6 +333,16 @@ class Settings:
     hako_key_file: str = setting(
         "HAKO_API_KEY_FILE", str, "", "path", "A file with Hako's API key, read again when it changes"
     )
+    hako_auth_header: AuthHeader = setting(
+        "HAKO_AUTH_HEADER",
+        auth_header("Basic"),
+        "Authorization",
+        "header[: scheme]",
+        "As for Hakuna; `Authorization` alone means `Basic`, the key as user name",
+    )
+    hako_ca_file: str = setting("HAKO_CA_FILE", str, "", "path", "As for Hakuna")
+    hako_client_cert_file: str = setting("HAKO_CLIENT_CERT_FILE", str, "", "path", "As for Hakuna")
+    hako_client_key_file: str = setting("HAKO_CLIENT_KEY_FILE", str, "", "path", "As for Hakuna")
     hako_quota: Quota | None = setting(
         "HAKO_QUOTA", quota, "120/60s", "requests/window", "Never more requests to Hako in any window"
     )
@@ -503,6 +530,8 @@ class Settings:
     )
     kafka: Mapping[str, str] = field(default_factory=dict, metadata={}, repr=False)
     """librdkafka's settings by its own names; may hold a password."""
+    proxies: Mapping[str, str] = field(default_factory=dict, metadata={}, repr=False)
+    """`HTTPS_PROXY`, `NO_PROXY` and their like, by what stands before `_PROXY`, in lower case; may hold a password."""
 
     @property
     def hakuna_url(self) -> str:
@@ -580,6 +609,7 @@ def load(
             values[declared.field] = None
     values["kafka"] = _librdkafka(given, problems)
     problems.extend(refused(values["kafka"]))
+    values["proxies"] = _proxies(environment)
     problems.extend(_unknown(name) for name in sorted(given))
     settings = Settings(**values)
     problems.extend(_relations(settings, roles, {problem.partition(":")[0] for problem in problems}))
@@ -599,6 +629,13 @@ def _librdkafka(given: dict[str, str], problems: list[str]) -> dict[str, str]:
         else:
             passed[key] = value
     return passed
+
+
+def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """Names in lower case win, as curl and Python have it. Which of them is used depends on the URL."""
+    named = {kind: (f"{kind}_proxy", f"{kind.upper()}_PROXY") for kind in ("https", "http", "all", "no")}
+    found = {kind: environment.get(lower) or environment.get(upper) or "" for kind, (lower, upper) in named.items()}
+    return {kind: value for kind, value in found.items() if value}
 
 
 def _unknown(name: str) -> str:

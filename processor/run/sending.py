@@ -17,9 +17,11 @@ import uvloop
 from processor.config import Role, Settings
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema
 from processor.edges.clock import SystemClock
-from processor.edges.http.choice import Implementation, transport_for
+from processor.edges.http.choice import Implementation, choose, transport_for
 from processor.edges.http.connection import HttpLimits
+from processor.edges.http.proxies import proxy_for
 from processor.edges.http.request import RequestTemplate
+from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls
 from processor.edges.kafka.admin import KafkaAdmin
 from processor.edges.kafka.client import KafkaSettings
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
@@ -98,14 +100,7 @@ def send(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
     meter = PrometheusSendMeter(Role.SEND, restores)
     throttle = Throttle(Role.SEND, log)
     handover: Handover[OutboxEntry] = Handover()
-    url = httpx.URL(settings.hakuna_url)
-    transport = transport_for(
-        url,
-        Implementation(settings.http_transport),
-        HttpLimits(connections_max=settings.in_flight_max, total_s_max=settings.request_timeout_s),
-    )
-    if tracing is not None:
-        transport = tracing.transport(transport)
+    transport = _transport(settings, settings.hakuna_url, settings.in_flight_max, hakuna_tls(settings), tracing)
     sender = Sender(
         SenderSettings(
             base_url=settings.hakuna_url,
@@ -157,7 +152,7 @@ def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
     user_agent = f"hakuna-processor/{build()[0]}"
     match settings.hakuna_api:
         case Api.EVENTS:
-            return HakunaEvents(settings.hakuna_version, user_agent)
+            return HakunaEvents(settings.hakuna_version, user_agent, settings.hakuna_auth_header)
         case Api.FEED:
             return HakunaFeed(
                 settings.hakuna_version,
@@ -165,6 +160,7 @@ def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
                 settings.feed_batch_max,
                 settings.feed_batch_bytes_max,
                 settings.feed_linger_ms / 1000,
+                settings.hakuna_auth_header,
             )
         case _:
             assert_never(settings.hakuna_api)
@@ -205,17 +201,12 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
         linger_s=min(HAKO_LINGER_S_MAX, 2 * quota.window_s / quota.requests),
         park_for_ms=round(settings.park_for_s * 1000),
         grounded=memory.grounded,
+        auth=settings.hako_auth_header,
     )
     meter = PrometheusSendMeter(Role.HAKO, restores)
     throttle = Throttle(Role.HAKO, log)
     handover: Handover[Change] = Handover()
-    transport = transport_for(
-        httpx.URL(settings.hako_base_url),
-        Implementation(settings.http_transport),
-        HttpLimits(connections_max=HAKO_IN_FLIGHT_MAX, total_s_max=settings.request_timeout_s),
-    )
-    if tracing is not None:
-        transport = tracing.transport(transport)
+    transport = _transport(settings, settings.hako_base_url, HAKO_IN_FLIGHT_MAX, hako_tls(settings), tracing)
     sender = Sender(
         SenderSettings(
             base_url=settings.hako_base_url,
@@ -285,6 +276,24 @@ def _fields(topic: Topic, registry: Schemas) -> Fields:
 
 
 # ---- what sends, as its thread sees it -----------------------------------------------------------------------------
+
+
+def _transport(
+    settings: Settings, base_url: str, connections_max: int, files: TlsFiles, tracing: Tracing | None
+) -> httpx.AsyncBaseTransport:
+    """The way to one API. Raises `Unusable` for certificates and proxies that cannot be used."""
+    url = httpx.URL(base_url)
+    choice = choose(url, Implementation(settings.http_transport), proxy_for(url, settings.proxies))
+    log.info(
+        "http transport chosen",
+        host=url.host,
+        implementation=choice.implementation.value,
+        reason=choice.reason,
+        proxy=None if choice.proxy is None else str(choice.proxy),
+    )
+    limits = HttpLimits(connections_max=connections_max, total_s_max=settings.request_timeout_s)
+    transport = transport_for(choice, limits, Tls(files))
+    return transport if tracing is None else tracing.transport(transport)
 
 
 def _send_edges(

@@ -18,10 +18,10 @@ import httpx
 import uvloop
 from confluent_kafka import Producer
 
-from processor.edges.http.choice import tls_context
 from processor.edges.http.connection import HttpLimits
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.request import RequestTemplate
+from processor.edges.http.tls import tls_context
 from processor.hakuna import feed as hakuna_feed
 from processor.topics import TOPICS, Topic
 from tests.benchmarks import send, transform
@@ -47,7 +47,7 @@ def snapshot(number: int) -> bytes:
 
 
 async def post_arrays(url: str, snapshots: int) -> None:
-    transport = LeanTransport(tls_context(), HttpLimits(connections_max=send.IN_FLIGHT))
+    transport = LeanTransport(tls_context, HttpLimits(connections_max=send.IN_FLIGHT))
     template = RequestTemplate("POST", httpx.URL(f"{url}/feeds/order"), send.HEADERS)
     arrays = iter(range(snapshots // ARRAY))
 

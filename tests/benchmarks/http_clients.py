@@ -92,7 +92,7 @@ def _server() -> Iterator[str]:
 
 def _lean(url: str, in_flight: int) -> tuple[Post, httpx.AsyncBaseTransport]:
     """As the sender does it: a template."""
-    transport = LeanTransport(ssl.create_default_context(), HttpLimits(connections_max=in_flight))
+    transport = LeanTransport(ssl.create_default_context, HttpLimits(connections_max=in_flight))
     template = RequestTemplate("POST", httpx.URL(url), STATIC, TIMEOUTS)
     return lambda: transport.handle_async_request(template.build(BODY, OWN)), transport
 
@@ -112,7 +112,7 @@ def _plain(url: str) -> Callable[[], httpx.Request]:
 def _lean_plain(url: str, in_flight: int) -> tuple[Post, httpx.AsyncBaseTransport]:
     """The same transport with an ordinary httpx.Request."""
     make = _plain(url)
-    transport = LeanTransport(ssl.create_default_context(), HttpLimits(connections_max=in_flight))
+    transport = LeanTransport(ssl.create_default_context, HttpLimits(connections_max=in_flight))
     return lambda: transport.handle_async_request(make()), transport
 
 

@@ -31,10 +31,10 @@ import httpx
 import uvloop
 from confluent_kafka import Producer
 
-from processor.edges.http.choice import tls_context
 from processor.edges.http.connection import HttpLimits
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.request import RequestTemplate
+from processor.edges.http.tls import tls_context
 from processor.topics import TOPICS, Topic
 from tests.benchmarks.measured import LOOK_S, Run, between, both, cpu_s, finished, rss_bytes, run_floor
 from tests.support.kafka import KafkaBroker
@@ -138,7 +138,7 @@ class Posting:
 
 
 async def post_all(url: str, entries: int) -> None:
-    transport = LeanTransport(tls_context(), HttpLimits(connections_max=IN_FLIGHT))
+    transport = LeanTransport(tls_context, HttpLimits(connections_max=IN_FLIGHT))
     template = RequestTemplate("POST", httpx.URL(f"{url}/events"), HEADERS)
     numbers = iter(range(entries))
     await asyncio.gather(*(Posting(transport, template, numbers).over for _ in range(IN_FLIGHT)))

@@ -33,10 +33,12 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.edges.http.choice import Bounded, Choice, Implementation, choose, tls_context, transport_for
+from processor.edges.http.choice import Bounded, Choice, Implementation, choose, transport_for
 from processor.edges.http.connection import Connection, HttpLimits, Phase, ReadResponse
 from processor.edges.http.pool import Awaited, LeanTransport
+from processor.edges.http.proxies import Proxy
 from processor.edges.http.request import PreparedRequest, RequestTemplate
+from processor.edges.http.tls import tls_context
 from tests.support.http_servers import Authority, Peer, Script, answer, answering, authority, once, serving
 
 BODY = b'{"type":"order_placed"}'
@@ -166,9 +168,9 @@ class Exchanging(httpx.AsyncBaseTransport):
 
 def make(kind: Kind, limits: HttpLimits) -> httpx.AsyncBaseTransport:
     if kind is Kind.EXCHANGE:
-        return Exchanging(LeanTransport(certificates().client, limits, jitter=lambda: 0.0))
+        return Exchanging(LeanTransport(lambda: certificates().client, limits, jitter=lambda: 0.0))
     if kind in (Kind.LEAN, Kind.LEAN_ASYNCIO):
-        return LeanTransport(certificates().client, limits, jitter=lambda: 0.0)
+        return LeanTransport(lambda: certificates().client, limits, jitter=lambda: 0.0)
     pool = httpx.Limits(
         max_connections=limits.connections_max,
         max_keepalive_connections=limits.connections_max,
@@ -1367,34 +1369,32 @@ def test_garbage_gives_an_answer_or_an_error_of_httpx(data: bytes, cuts: list[in
 HAKUNA = httpx.URL("https://api.hellohakuna.com/sandbox/events")
 
 
+PROXY = Proxy("http", "proxy", 3128)
+
+
 @pytest.mark.parametrize(
-    ("proxies", "bypass", "expected"),
+    ("url", "proxy", "expected"),
     [
-        ({}, False, Implementation.LEAN),
-        ({"http": "http://proxy:1"}, False, Implementation.LEAN),
-        ({"https": "http://proxy:1"}, False, Implementation.HTTPX),
-        ({"all": "http://proxy:1"}, False, Implementation.HTTPX),
-        ({"https": "http://proxy:1"}, True, Implementation.LEAN),
-        ({"https": ""}, False, Implementation.LEAN),
+        (HAKUNA, None, Implementation.LEAN),
+        (HAKUNA, PROXY, Implementation.LEAN),
+        (HAKUNA, Proxy("https", "proxy", 3128), Implementation.HTTPX),
+        (httpx.URL("http://api.test"), PROXY, Implementation.HTTPX),
     ],
 )
-def test_a_proxy_for_this_url_chooses_httpx(proxies: dict[str, str], bypass: bool, expected: Implementation) -> None:
-    assert choose(HAKUNA, Implementation.LEAN, proxies, bypass).implementation is expected
+def test_the_lean_client_opens_tunnels_and_any_other_proxy_is_httpxs(
+    url: httpx.URL, proxy: Proxy | None, expected: Implementation
+) -> None:
+    assert choose(url, Implementation.LEAN, proxy).implementation is expected
 
 
 def test_the_setting_chooses_where_there_is_no_proxy() -> None:
-    assert choose(HAKUNA, Implementation.HTTPX, {}, False) == Choice(Implementation.HTTPX, "setting")
+    assert choose(HAKUNA, Implementation.HTTPX, None) == Choice(Implementation.HTTPX, "setting")
 
 
-def test_transport_for_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    assert isinstance(transport_for(HAKUNA), LeanTransport)
-    assert isinstance(transport_for(HAKUNA, Implementation.HTTPX), Bounded)
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    assert isinstance(transport_for(HAKUNA), Bounded)
-    monkeypatch.setenv("NO_PROXY", "hellohakuna.com")
-    assert isinstance(transport_for(HAKUNA), LeanTransport)
+def test_the_transport_is_the_one_that_was_chosen() -> None:
+    assert isinstance(transport_for(choose(HAKUNA, Implementation.LEAN, None)), LeanTransport)
+    assert isinstance(transport_for(choose(HAKUNA, Implementation.HTTPX, None)), Bounded)
+    assert isinstance(transport_for(choose(HAKUNA, Implementation.LEAN, Proxy("https", "proxy", 1))), Bounded)
 
 
 def test_certificates_are_always_verified() -> None:

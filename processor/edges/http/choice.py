@@ -1,32 +1,28 @@
 """Which HTTP client stands behind the seam, and httpx's own made to keep the same limits.
 
-    transport_for(url) ─► lean (`http.py`)                 by default
-                       └► httpx's own, `Bounded`           if asked for, or if a proxy is set for this URL
+    choose(url)     ─► lean (`pool.py`)                    by default, through a tunnel where a proxy is set
+                    └► httpx's own, `Bounded`              if asked for, or for a proxy that opens no tunnel
 
 Both answer and fail alike, so whoever sends need not know which one it has. httpx's own costs a hundred
-times the CPU at hundreds of requests in flight; it is there for proxies and odd networks.
+times the CPU at hundreds of requests in flight; it is there for odd networks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import ssl
-import urllib.request
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
 
-import certifi
 import httpx
-import structlog
 
 from processor.edges.http.connection import HttpLimits, ReadResponse
 from processor.edges.http.pool import LeanTransport
-
-_log = structlog.get_logger(__name__)
+from processor.edges.http.proxies import Proxy
+from processor.edges.http.tls import tls_context
 
 
 class Implementation(StrEnum):
@@ -38,59 +34,39 @@ class Implementation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen and why. `proxy` may hold a password: never log it."""
+    """What was chosen and why."""
 
     implementation: Implementation
     reason: str
-    proxy: str | None = None
+    proxy: Proxy | None = None
 
 
-def choose(url: httpx.URL, wanted: Implementation, proxies: Mapping[str, str], bypass: bool) -> Choice:
-    """`proxies` by scheme (`all` for any), as in the environment; `bypass`: NO_PROXY names this host."""
-    proxy = None if bypass else proxies.get(url.scheme) or proxies.get("all")
-    if proxy:
-        return Choice(Implementation.HTTPX, "a proxy is set for this URL", proxy)
-    return Choice(wanted, "setting")
+def choose(url: httpx.URL, wanted: Implementation, proxy: Proxy | None) -> Choice:
+    """The lean client opens tunnels; a proxy that is spoken to by TLS, or for an API without TLS, is httpx's."""
+    if proxy is None:
+        return Choice(wanted, "setting")
+    if url.scheme == "https" and proxy.scheme == "http":
+        return Choice(wanted, "a tunnel through a proxy", proxy)
+    return Choice(Implementation.HTTPX, "a proxy of this kind is set for this URL", proxy)
 
 
 def transport_for(
-    url: httpx.URL,
-    implementation: Implementation = Implementation.LEAN,
-    limits: HttpLimits | None = None,
-    tls: ssl.SSLContext | None = None,
+    choice: Choice, limits: HttpLimits | None = None, tls: Callable[[], ssl.SSLContext] = tls_context
 ) -> httpx.AsyncBaseTransport:
-    """The transport for one destination; says in the log which one it is, and why."""
+    """The transport for one destination."""
     limits = limits or HttpLimits()
-    tls = tls or tls_context()
-    bypass = bool(urllib.request.proxy_bypass(url.host))
-    choice = choose(url, implementation, urllib.request.getproxies(), bypass)
-    _log.info(
-        "http transport chosen",
-        host=url.host,
-        implementation=choice.implementation.value,
-        reason=choice.reason,
-    )
     if choice.implementation is Implementation.LEAN:
-        return LeanTransport(tls, limits)
+        return LeanTransport(tls, limits, proxy=choice.proxy)
     pool = httpx.Limits(
         max_connections=limits.connections_max,
         max_keepalive_connections=limits.connections_max,
         keepalive_expiry=limits.idle_s_max,
     )
-    return Bounded(httpx.AsyncHTTPTransport(verify=tls, limits=pool, proxy=choice.proxy), limits)
-
-
-def tls_context() -> ssl.SSLContext:
-    """Certificate and host name are verified, by the system's authorities, or certifi's if it has none."""
-    context = ssl.create_default_context()
-    paths = ssl.get_default_verify_paths()  # follows SSL_CERT_FILE and SSL_CERT_DIR
-    directory = paths.capath or ""  # read when needed, so what is in it is not counted
-    if not context.cert_store_stats()["x509_ca"] and not (directory and os.listdir(directory)):
-        context.load_verify_locations(certifi.where())
-    context.set_alpn_protocols(["http/1.1"])
-    assert context.check_hostname
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    return context
+    proxy = None
+    if choice.proxy is not None:
+        said = choice.proxy.authorization
+        proxy = httpx.Proxy(choice.proxy.url, headers={} if said is None else {"Proxy-Authorization": said})
+    return Bounded(httpx.AsyncHTTPTransport(verify=tls(), limits=pool, proxy=proxy, trust_env=False), limits)
 
 
 class Bounded(httpx.AsyncBaseTransport):

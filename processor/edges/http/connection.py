@@ -33,10 +33,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import Final, Protocol, cast
 
 import httptools
@@ -56,6 +58,8 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
+_TIMEOUT: Final = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
+
 # In Python 3.11 each mention of an enum's member costs 0.1 µs, and there are five a request.
 _IDLE: Final = Phase.IDLE
 _WAITING: Final = Phase.WAITING
@@ -74,10 +78,12 @@ class HttpLimits:
     """Origins are settings; a base URL built from data would open a pool for each order."""
     idle_s_max: float = 4.5
     """Shorter than servers keep an idle connection (Node 5 s, most 60): whoever closes first has no race."""
-    age_s_max: float = 300.0
+    age_s_max: float = 60.0
     """A busy connection never becomes idle, and would stay with an address that DNS dropped long ago."""
-    age_jitter: float = 0.2
+    age_jitter: float = 0.5
     """Share of the age that is random, so that connections opened together are not all reopened together."""
+    keep_alive_margin_s: float = 1.0
+    """How much sooner than it announces a server's connection is let go: the request may be on its way by then."""
     head_bytes_max: int = 64 * 1024
     """Status line and headers, those of 1xx answers included: a flood of headers must not fill memory."""
     body_bytes_max: int = 64 * 1024
@@ -177,6 +183,13 @@ def fields(head: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
     return reader.fields
 
 
+def _announced_s(head: Iterable[bytes]) -> float:
+    """For how long the server keeps an idle connection, by its `Keep-Alive: timeout=N`."""
+    said = [value for name, value in fields(head) if name.lower() == b"keep-alive"]
+    found = _TIMEOUT.search(b",".join(said))
+    return inf if found is None else float(found[1])
+
+
 class Pool(Protocol):
     """What a connection tells the pool it belongs to."""
 
@@ -207,6 +220,7 @@ class Connection(asyncio.Protocol):
         self._overdue = False
         # The request that is under way: `_receiver` is None exactly when there is none.
         self._receiver: Receiver | None = None
+        self._keep_s = inf  # what the server announced in its first answer, less a margin
         self._bodyless = self._unwritten = self._in_body = self._complete = self._keep_alive = False
         self._read_s = self._write_s = self._give_up_at = 0.0
         self._received = self._body_bytes = self._status = 0
@@ -244,8 +258,9 @@ class Connection(asyncio.Protocol):
         """Nothing is under way: usable until then, or until it is too old. False: it is too old already."""
         assert self.phase is _IDLE
         assert self._receiver is None
-        self._wake_at(min(until, self._retire_at))
-        return now < self._retire_at
+        until = min(until, self._retire_at, now + self._keep_s)
+        self._wake_at(until)
+        return now < until
 
     def close(self) -> None:
         """Close at once. Idempotent. The slot in the pool is free when `connection_lost` has been called."""
@@ -268,6 +283,10 @@ class Connection(asyncio.Protocol):
             self.close()
 
     # What the event loop tells it.
+
+    def underneath(self, transport: asyncio.BaseTransport) -> None:
+        """What TLS is begun over: what is closed, should it end before `connection_made`."""
+        self._transport = cast(asyncio.Transport, transport)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -334,6 +353,8 @@ class Connection(asyncio.Protocol):
                 raise ValueError(f"headers of more than {limit} bytes")
             self._in_body = True
             self._keep_alive = self._parser.should_keep_alive()
+            if self.requests == 1:
+                self._keep_s = _announced_s(self._head) - self._limits.keep_alive_margin_s
             if self._bodyless:  # HEAD: the parser does not know, and waits for a body; it is not used again
                 self._complete = True
                 self._keep_alive = False

@@ -7,7 +7,7 @@ same.
 
     request ─► take an idle connection ─► write it whole ─► the whole answer ─► the connection is idle again
                  │ none is idle             (`http_connection.py`)                or goes to who waits longest
-                 ├─► a slot is free: resolve, connect, TLS
+                 ├─► a slot is free: resolve, connect (CONNECT through a proxy), TLS
                  └─► else wait for a connection or a slot, in order
 
 Invariants
@@ -22,7 +22,7 @@ Invariants
 Not chosen: httpx's own pool (it looks at all its connections for each request: 5,600 µs at 256 in
 flight); automatic retries (above; RFC 9110 section 9.2.2 would allow them); HTTP/2 (one lost segment
 stalls every order); one limit over all origins (a destination that is down must not use up the
-connections of another). Proxies are httpx's own transport's. Figures: `python -m
+connections of another). Figures: `python -m
 tests.benchmarks.http_clients`.
 """
 
@@ -40,6 +40,7 @@ from typing import Protocol
 import httpx
 
 from processor.edges.http.connection import Connection, HttpLimits, Phase, ReadResponse, Receiver, Timeouts, fields
+from processor.edges.http.proxies import Proxy, Tunnel
 from processor.edges.http.request import PreparedRequest, RequestTemplate, render
 
 _NO_TIMEOUTS: Timeouts = {}
@@ -48,8 +49,10 @@ _NO_TIMEOUTS: Timeouts = {}
 class Origin:
     """The connections to one scheme, host and port. Mutable; the invariants are those of the module."""
 
-    def __init__(self, url: httpx.URL, limits: HttpLimits, tls: ssl.SSLContext, jitter: Callable[[], float]) -> None:
+    def __init__(self, url: httpx.URL, limits: HttpLimits, tls: Callable[[], ssl.SSLContext],
+                 jitter: Callable[[], float], proxy: Proxy | None) -> None:  # fmt: skip
         self._limits = limits
+        self._proxy = proxy
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._idle: dict[Connection, None] = {}  # the one used last is at the end, and is used first
@@ -185,7 +188,8 @@ class Origin:
 
         Each gets an equal share of what is left of the time; those that failed lately come last.
         """
-        found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        host, port = (self._host, self._port) if self._proxy is None else (self._proxy.host, self._proxy.port)
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))[: self._limits.addresses_max]
         now = self._loop.time()
         self._failed_until = {a: t for a, t in self._failed_until.items() if a in addresses and t > now}
@@ -195,15 +199,38 @@ class Origin:
         for tried, address in enumerate(addresses):
             try:
                 async with asyncio.timeout((until - self._loop.time()) / (len(addresses) - tried)):
-                    _, connection = await self._loop.create_connection(
-                        lambda: Connection(self, self._limits, now + age_s), address, self._port,
-                        ssl=self._tls, server_hostname=self._host if self._tls else None,
-                    )  # fmt: skip
-                return connection
+                    return await self._connect_to(address, port, now + age_s)
             except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors
                 self._failed_until[address] = self._loop.time() + self._limits.failed_address_s
                 failure = error
         raise failure
+
+    async def _connect_to(self, address: str, port: int, retire_at: float) -> Connection:
+        """One address: TCP and TLS, or TCP, a tunnel, and TLS through it."""
+        tls = None if self._tls is None else self._tls()
+        if self._proxy is None:
+            _, connection = await self._loop.create_connection(
+                lambda: Connection(self, self._limits, retire_at), address, port,
+                ssl=tls, server_hostname=self._host if tls else None,
+            )  # fmt: skip
+            return connection
+        proxy = self._proxy
+        assert tls is not None, "a tunnel is for TLS"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        transport, tunnel = await self._loop.create_connection(
+            lambda: Tunnel(proxy, f"{host}:{self._port}"), address, port
+        )
+        try:
+            await tunnel.opened
+            connection = Connection(self, self._limits, retire_at)
+            connection.underneath(transport)
+            through = await self._loop.start_tls(transport, connection, tls, server_hostname=self._host)
+            assert through is not None
+            connection.connection_made(through)
+            return connection
+        except BaseException:
+            transport.abort()
+            raise
 
 
 class Exchange(Protocol):
@@ -254,11 +281,13 @@ class Awaited:
 
 
 class LeanTransport(httpx.AsyncBaseTransport):
-    """See the module. Belongs to the event loop of its first request; `tls` is used for https origins."""
+    """See the module. Belongs to the event loop of its first request; `tls` gives the context of each new connection to
+    an https origin, `proxy` opens a tunnel for each."""
 
-    def __init__(self, tls: ssl.SSLContext, limits: HttpLimits | None = None,
-                 jitter: Callable[[], float] = random.random) -> None:  # fmt: skip
+    def __init__(self, tls: Callable[[], ssl.SSLContext], limits: HttpLimits | None = None,
+                 jitter: Callable[[], float] = random.random, proxy: Proxy | None = None) -> None:  # fmt: skip
         self._tls = tls
+        self._proxy = proxy
         self._limits = limits or HttpLimits()
         self._jitter = jitter
         self._closed = False
@@ -305,6 +334,11 @@ class LeanTransport(httpx.AsyncBaseTransport):
         """The header fields of what a receiver was told."""
         return fields(head)
 
+    async def reach(self, url: httpx.URL) -> None:
+        """Opens a connection, as a request would, and keeps it. Raises httpx.TransportError's subclasses."""
+        origin = self._origins.get((url.raw_scheme, url.raw_host, url.port)) or self._origin(url)
+        origin.release(await origin.acquire(_NO_TIMEOUTS, origin.now() + self._limits.total_s_max))
+
     async def aclose(self) -> None:
         """Close every connection; requests under way end with an exception."""
         self._closed = True
@@ -320,6 +354,6 @@ class LeanTransport(httpx.AsyncBaseTransport):
             raise httpx.LocalProtocolError("no host to connect to")
         if len(self._origins) >= self._limits.origins_max:
             raise httpx.LocalProtocolError(f"more than {self._limits.origins_max} origins in one transport")
-        origin = Origin(url, self._limits, self._tls, self._jitter)
+        origin = Origin(url, self._limits, self._tls, self._jitter, self._proxy)
         self._origins[(url.raw_scheme, url.raw_host, url.port)] = origin
         return origin

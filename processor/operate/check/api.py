@@ -1,17 +1,17 @@
-"""An API, its key and its clock.
+"""An API, its key, its clock, and what stands on the way to it.
 
 No API has a request that only looks at a key. A request that changes nothing there is: an empty object (the Order feed
 and Hako: an empty array), which names nothing and is refused after the key has been looked at, so that 401 and 403 mean
-a bad key and any other 4xx a good one. It is a request all the same: it counts in the API's quota and not in the
-worker's pace, so it is left out where a quota is set, unless it is asked for; then only the connection is tried.
+a bad key and a refusal in the API's own form a good one. It is a request all the same: it counts in the API's quota and
+not in the worker's pace, so it is left out where a quota is set, unless it is asked for; then only the connection is
+tried. Both go as the worker's requests do: the same client, proxy, authorities and certificate.
 
 The answer's `Date` tells that machine's clock, to a second.
 """
 
 from __future__ import annotations
 
-import base64
-import socket
+import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
@@ -21,12 +21,30 @@ from typing import Final, NamedTuple
 import httpx
 
 from processor.config import KeySource, Settings
+from processor.credentials import AuthHeader
 from processor.edges.clock import SystemClock
-from processor.edges.http.choice import tls_context
+from processor.edges.http.choice import Implementation, choose, transport_for
+from processor.edges.http.pool import LeanTransport
+from processor.edges.http.proxies import proxy_for
+from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls
 from processor.edges.keys import key_of
 from processor.errors import KeyMissing, Unusable
+from processor.hako import answers as hako
 from processor.hakuna import Api
+from processor.hakuna import answers as hakuna
 from processor.operate.check.findings import Area, Finding, note, problem, sound
+from processor.verdicts import (
+    Answer,
+    Delivered,
+    Denied,
+    Doubted,
+    KeyRefused,
+    Rejected,
+    RetryLater,
+    Verdict,
+    is_kept,
+    words_of,
+)
 
 CLOCK_S_MAX: Final = 60.0
 """What an hour-long wait or a parked event may be wrong by without anybody noticing."""
@@ -36,28 +54,51 @@ _DATE_S: Final = 1.0
 
 
 class Place(NamedTuple):
-    """An API: the settings that hold its key and its address, and that address."""
+    """An API: the settings that hold its key and its address, that address, its certificates, and how the key is
+    sent."""
 
     key_setting: str
     url_settings: str
     url: str
+    files: TlsFiles
+    auth: AuthHeader
+    judge: Callable[[Answer, int], Verdict]
 
 
 def check_hakuna(settings: Settings, *, try_key: bool | None) -> list[Finding]:
     """`try_key` None: where no quota is set."""
-    place = Place("HAKUNA_API_KEY", "HAKUNA_BASE_URL, HAKUNA_ENVIRONMENT", settings.hakuna_url)
+    place = Place(
+        "HAKUNA_API_KEY",
+        "HAKUNA_BASE_URL, HAKUNA_ENVIRONMENT",
+        settings.hakuna_url,
+        hakuna_tls(settings),
+        settings.hakuna_auth_header,
+        hakuna.verdict,
+    )
     tries = settings.hakuna_quota is None if try_key is None else try_key
-    return _check(place, settings.hakuna_key, partial(_hakuna, settings), tries=tries)
+    return _check(settings, place, settings.hakuna_key, partial(_hakuna, settings), tries=tries)
 
 
 def check_hako(settings: Settings, *, try_key: bool | None) -> list[Finding]:
     """`try_key` None: not, for Hako always has a quota."""
-    place = Place("HAKO_API_KEY", "HAKO_BASE_URL", settings.hako_base_url)
-    return _check(place, settings.hako_key, partial(_hako, settings), tries=bool(try_key))
+    place = Place(
+        "HAKO_API_KEY",
+        "HAKO_BASE_URL",
+        settings.hako_base_url,
+        hako_tls(settings),
+        settings.hako_auth_header,
+        hako.verdict,
+    )
+    return _check(settings, place, settings.hako_key, partial(_hako, settings), tries=bool(try_key))
 
 
 def _check(
-    place: Place, source: KeySource | None, request: Callable[[str], httpx.Request], *, tries: bool
+    settings: Settings,
+    place: Place,
+    source: KeySource | None,
+    request: Callable[[str], httpx.Request],
+    *,
+    tries: bool,
 ) -> list[Finding]:
     if source is None:
         return []  # complained of with the settings
@@ -69,76 +110,104 @@ def _check(
         (complaint,) = unusable.problems
         name, _, what = complaint.partition(": ")
         return [problem(Area.KEYS, name, what.removesuffix(f"; {KeyMissing.REMEDY}"), KeyMissing.REMEDY)]
+    try:
+        url = httpx.URL(place.url)
+        choice = choose(url, Implementation(settings.http_transport), proxy_for(url, settings.proxies))
+        transport = transport_for(choice, tls=Tls(place.files))
+    except Unusable as unusable:
+        return [_named(complaint) for complaint in unusable.problems]
     if tries:
-        return _try(place, request(key))
+        return asyncio.run(_try(place, request(key), transport))
     why = "not tried: the request would not be counted in the quota; a wrong key shows with the first one"
-    return [*_reach(place), note(Area.KEYS, place.key_setting, why, "--try-key tries it")]
+    found = asyncio.run(_reach(place, transport))
+    return [found, note(Area.KEYS, place.key_setting, why, "--try-key tries it")]
+
+
+def _named(complaint: str) -> Finding:
+    name, _, text = complaint.partition(": ")
+    what, _, remedy = text.rpartition("; ")
+    return problem(Area.SETTINGS, name, what or text, remedy if what else f"correct {name}, or leave it out")
 
 
 def _hako(settings: Settings, key: str) -> httpx.Request:
     """An update of nothing: an empty array, where one or more objects are needed."""
-    headers = {
-        "Authorization": f"Basic {base64.b64encode(f'{key}:'.encode()).decode()}",
-        "Content-Type": "application/json",
-        "User-Agent": _USER_AGENT,
-    }
+    headers = [
+        settings.hako_auth_header.field(key),
+        (b"Content-Type", b"application/json"),
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", _USER_AGENT.encode()),
+    ]
     return httpx.Request("PUT", f"{settings.hako_base_url}/items", content=b"[]", headers=headers)
 
 
 def _hakuna(settings: Settings, key: str) -> httpx.Request:
     path, body = ("/events", b"{}") if settings.hakuna_api is Api.EVENTS else ("/feeds/order", b"[]")
-    headers = {
-        "Authorization": f"Bearer {key}",
-        "Content-Type": "application/json",
-        "Hakuna-Version": settings.hakuna_version,
-        "Idempotency-Key": f'"check-{uuid.uuid4()}"',
-        "User-Agent": _USER_AGENT,
-    }
+    headers = [
+        settings.hakuna_auth_header.field(key),
+        (b"Content-Type", b"application/json"),
+        (b"Accept-Encoding", b"identity"),
+        (b"Hakuna-Version", settings.hakuna_version.encode()),
+        (b"Idempotency-Key", f'"check-{uuid.uuid4()}"'.encode()),
+        (b"User-Agent", _USER_AGENT.encode()),
+    ]
     return httpx.Request("POST", settings.hakuna_url + path, content=body, headers=headers)
 
 
-def _try(place: Place, request: httpx.Request) -> list[Finding]:
+async def _try(place: Place, request: httpx.Request, transport: httpx.AsyncBaseTransport) -> list[Finding]:
     clock = SystemClock()
     before_ms = clock.now_ms()
-    try:
-        with httpx.Client(verify=tls_context(), timeout=_ANSWER_S_MAX) as client:
-            answer = client.send(request)
-    except httpx.HTTPError as broken:
-        return [_unreachable(place, broken)]
-    skew = _skew(place.url, answer.headers.get("date"), before_ms, clock.now_ms())
-    return [judged(answer.status_code, str(request.url), place), *skew]
+    request.extensions["timeout"] = {"connect": _ANSWER_S_MAX, "read": _ANSWER_S_MAX, "total": _ANSWER_S_MAX}
+    async with transport:
+        try:
+            response = await transport.handle_async_request(request)
+            body = await response.aread()
+        except httpx.HTTPError as broken:
+            return [_unreachable(place, broken)]
+    headers = {name.lower(): value for name, value in response.headers.items() if is_kept(name.lower())}
+    skew = _skew(place.url, response.headers.get("date"), before_ms, clock.now_ms())
+    return [judged(Answer(response.status_code, headers, body), str(request.url), place), *skew]
 
 
-def judged(status: int, url: str, place: Place) -> Finding:
-    """What an answer says of the key."""
+def judged(answer: Answer, url: str, place: Place) -> Finding:
+    """What an answer says of the key and of who gave it."""
     setting = place.key_setting
-    said = f"{url} answers HTTP {status}"
-    if status in (401, 403):
-        return problem(Area.KEYS, setting, f"{said}: the key is refused", f"set {setting} to a key of that environment")
-    if status in (404, 405) or 300 <= status < 400:
-        return problem(Area.KEYS, setting, f"{said}: there is no such API there", f"correct {place.url_settings}")
-    if status < 500 and status not in (408, 425, 429):
-        return sound(Area.KEYS, setting, f"{said} to a request that changes nothing: it takes the key")
-    return note(Area.KEYS, setting, f"{said}, which says nothing of the key", "check again later")
+    said = f"{url} answers {words_of(answer)}"
+    match place.judge(answer, 0):
+        case KeyRefused() | Denied():
+            refused = f"{said}: the key is refused, sent as `{place.auth}`"
+            header = f"{setting.removesuffix('_API_KEY')}_AUTH_HEADER"
+            return problem(Area.KEYS, setting, refused, f"set {setting} to a key of that environment, or {header}")
+        case Doubted(status):
+            plain = status == 400 and url.startswith("http://")
+            why = "is plain HTTP sent to a TLS port?" if plain else "does a gateway, a proxy or a login page answer?"
+            return problem(Area.KEYS, setting, f"{said}: that is not the API", f"correct {place.url_settings}: {why}")
+        case Rejected(http_status=404 | 405):
+            return problem(Area.KEYS, setting, f"{said}: there is no such API there", f"correct {place.url_settings}")
+        case Delivered() | Rejected() | RetryLater(status=409):
+            what = f"{url} answers HTTP {answer.status} to a request that changes nothing: it takes the key"
+            return sound(Area.KEYS, setting, what)
+        case RetryLater():
+            return note(Area.KEYS, setting, f"{said}, which says nothing of the key", "check again later")
 
 
-def _reach(place: Place) -> list[Finding]:
+async def _reach(place: Place, transport: httpx.AsyncBaseTransport) -> Finding:
     """Whether somebody listens there, without a request."""
-    target = httpx.URL(place.url)
-    port = target.port or (443 if target.scheme == "https" else 80)
-    try:
-        with socket.create_connection((target.host, port), timeout=_ANSWER_S_MAX) as connection:
-            if target.scheme == "https":
-                with tls_context().wrap_socket(connection, server_hostname=target.host):
-                    pass
-    except OSError as refused:
-        return [_unreachable(place, refused)]
-    return [sound(Area.KEYS, place.url, "takes connections")]
+    async with transport:
+        if not isinstance(transport, LeanTransport):
+            what = "not tried: httpx's own client connects with a request only"
+            return note(Area.KEYS, place.url, what, "--try-key makes one")
+        try:
+            await transport.reach(httpx.URL(place.url))
+        except httpx.HTTPError as refused:
+            return _unreachable(place, refused)
+    return sound(Area.KEYS, place.url, "takes connections")
 
 
 def _unreachable(place: Place, why: Exception) -> Finding:
     what = f"does not answer: {str(why) or type(why).__name__}"
-    remedy = f"let this machine through to it (proxy, firewall, CA), or correct {place.url_settings}"
+    prefix = place.key_setting.removesuffix("_API_KEY")
+    through = f"proxy: HTTPS_PROXY, firewall, CA: {prefix}_CA_FILE"
+    remedy = f"let this machine through to it ({through}), or correct {place.url_settings}"
     return problem(Area.KEYS, place.url, what, remedy)
 
 

@@ -115,7 +115,8 @@ class Gate:
 
     @property
     def circuit(self) -> BreakerState:
-        return self._circuit.state
+        """Of a destination that is down, or of a doubt: nothing but probes goes in either case."""
+        return self._circuit.state if self._circuit.state is not BreakerState.CLOSED else self._doubt.breaker.state
 
     @property
     def key_refused(self) -> bool:

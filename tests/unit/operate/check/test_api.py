@@ -5,27 +5,73 @@ from __future__ import annotations
 import pytest
 
 from processor.config import load
+from processor.credentials import BEARER
+from processor.edges.http.tls import TlsFiles
+from processor.hakuna import answers
 from processor.operate.check.api import Place, check_hakuna, judged
 from processor.operate.check.findings import Area, Verdict, problems
 from processor.sandbox.apis.hakuna_api import HakunaApi
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.script import SANDBOX_KEY, Script
 from processor.sandbox.apis.stand_in import StandIn
+from processor.verdicts import Answer
 from tests.support.children import free_ports
 
-PLACE = Place("HAKUNA_API_KEY", "HAKUNA_BASE_URL", "https://api.example")
+PLACE = Place("HAKUNA_API_KEY", "HAKUNA_BASE_URL", "http://api.example", TlsFiles("HAKUNA"), BEARER, answers.verdict)
+OWN = b'{"error": {"error_code": "invalid_request_parameters", "validation_errors": []}}'
+TLS = b"<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>"
 
 
 @pytest.mark.parametrize(
-    ("statuses", "verdict"),
+    ("statuses", "body", "verdict"),
     [
-        ((200, 202, 400, 409, 415, 422), Verdict.SOUND),
-        ((401, 403, 301, 302, 404, 405), Verdict.PROBLEM),
-        ((408, 425, 429, 500, 502, 503), Verdict.NOTE),
+        ((200, 202), b"{}", Verdict.SOUND),
+        ((400, 409, 415, 422), OWN, Verdict.SOUND),
+        ((401, 403, 301, 302, 404, 405), OWN, Verdict.PROBLEM),
+        ((401, 403, 301, 302, 400, 404, 405, 422), b"", Verdict.PROBLEM),
+        ((200, 400, 403), b"<!doctype html><title>Sign in</title>", Verdict.PROBLEM),
+        ((408, 425, 429, 500, 502, 503), b"", Verdict.NOTE),
     ],
 )
-def test_what_a_status_says_of_a_key(statuses: tuple[int, ...], verdict: Verdict) -> None:
-    assert {judged(status, "https://api.example/events", PLACE).verdict for status in statuses} == {verdict}
+def test_what_an_answer_says_of_a_key(statuses: tuple[int, ...], body: bytes, verdict: Verdict) -> None:
+    for status in statuses:
+        assert judged(Answer(status, {}, body), "http://api.example/events", PLACE).verdict is verdict, status
+
+
+def test_plain_http_at_a_tls_port_is_named_with_its_remedy_and_the_header_of_a_refused_key() -> None:
+    finding = judged(Answer(400, {"server": "nginx/1.22.1"}, TLS), "http://api.example/events", PLACE)
+    assert "HTTP 400, Server nginx/1.22.1: 400 The plain HTTP request" in finding.what
+    assert "plain HTTP sent to a TLS port?" in (finding.remedy or "")
+    refused = judged(Answer(401, {}, b""), "http://api.example/events", PLACE)
+    assert "`Authorization: Bearer …`" in refused.what
+
+
+@pytest.mark.parametrize(
+    ("given", "subject", "word"),
+    [
+        ({"HTTPS_PROXY": "socks5://127.0.0.1:1"}, "HTTPS_PROXY", "SOCKS"),
+        ({"ALL_PROXY": "socks5h://127.0.0.1:1"}, "ALL_PROXY", "SOCKS"),
+        ({"https_proxy": "proxy"}, "HTTPS_PROXY", "http://proxy:3128"),
+        ({"HAKUNA_CA_FILE": "/nonexistent/ca.pem"}, "HAKUNA_CA_FILE", "/nonexistent/ca.pem"),
+        ({"HAKUNA_CLIENT_CERT_FILE": __file__}, "HAKUNA_CLIENT_CERT_FILE", "PEM"),
+        ({"HAKUNA_CLIENT_KEY_FILE": __file__}, "HAKUNA_CLIENT_KEY_FILE", "HAKUNA_CLIENT_CERT_FILE"),
+    ],
+)
+@pytest.mark.parametrize("try_key", [True, False])
+def test_a_proxy_or_a_certificate_that_cannot_be_used_is_named_by_its_setting(
+    given: dict[str, str], subject: str, word: str, try_key: bool
+) -> None:
+    settings = load({"HAKUNA_API_KEY": "sk", "HAKUNA_BASE_URL": "https://127.0.0.1:1"} | given)
+    (found,) = problems(check_hakuna(settings, try_key=try_key))
+    assert found.subject == subject
+    assert word in f"{found.what} {found.remedy}"
+
+
+def test_ssl_cert_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/bundle.pem")
+    settings = load({"HAKUNA_API_KEY": "sk", "HAKUNA_BASE_URL": "https://127.0.0.1:1"})
+    (found,) = problems(check_hakuna(settings, try_key=False))
+    assert found.subject == "SSL_CERT_FILE"
 
 
 @pytest.mark.parametrize("api", ["events", "feed"])

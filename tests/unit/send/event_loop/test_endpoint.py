@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 
-from processor.edges.http.choice import tls_context
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.request import RequestTemplate
+from processor.edges.http.tls import tls_context
 from processor.send.destination import Request
 from processor.send.event_loop.endpoint import Ended, Endpoint, no_answer
 from processor.verdicts import BODY_BYTES_MAX, Answer, NoAnswer
@@ -172,7 +172,7 @@ def over_a_socket(scenario: Callable[[Endpoint, list[bytes]], Awaitable[None]], 
         await peer.closed()
 
     async def main() -> None:
-        transport = LeanTransport(tls_context())
+        transport = LeanTransport(tls_context)
         async with serving(script) as server:
             endpoint = Endpoint(transport, RequestTemplate, server.url, 5.0, FakeClock())
             endpoint.use(((b"Authorization", b"Bearer k"),))

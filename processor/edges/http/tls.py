@@ -1,0 +1,179 @@
+"""TLS to an API: whose certificates are trusted, and the certificate that we show.
+
+    HAKUNA_CA_FILE                                    authorities beside none other; else the system's, which
+                                                      SSL_CERT_FILE and SSL_CERT_DIR may name; else certifi's
+    HAKUNA_CLIENT_CERT_FILE, HAKUNA_CLIENT_KEY_FILE   what a gateway wants to see (HAKO's likewise)
+
+Certificate and host name are verified always. Files are looked at for each new connection and read again when they
+have changed: a secret is renewed without a restart. What cannot be read then is said in the log, and the last good
+ones stay.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import certifi
+import structlog
+
+from processor.config import Settings
+from processor.errors import Unusable
+
+log = structlog.get_logger(__name__)
+
+_Seen = tuple[tuple[int, int, int] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files by the settings that name them; `prefix` is HAKUNA or HAKO. A key may stand in the certificate's
+    file."""
+
+    prefix: str
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        return tuple(path for path in (self.ca, self.certificate, self.key) if path is not None)
+
+
+def hakuna_tls(settings: Settings) -> TlsFiles:
+    return TlsFiles(
+        "HAKUNA",
+        _path(settings.hakuna_ca_file),
+        _path(settings.hakuna_client_cert_file),
+        _path(settings.hakuna_client_key_file),
+    )
+
+
+def hako_tls(settings: Settings) -> TlsFiles:
+    return TlsFiles(
+        "HAKO",
+        _path(settings.hako_ca_file),
+        _path(settings.hako_client_cert_file),
+        _path(settings.hako_client_key_file),
+    )
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+class Tls:
+    """What makes contexts. Raises `Unusable` where the files cannot be used at the start.
+
+    Mutable: `_context` is made of files that looked like `_seen`; `_complained` is the last complaint that was logged.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        problems = tls_problems(files, os.environ)
+        if problems:
+            raise Unusable(problems)
+        self._seen = _looks(files)
+        self._context = _made(files)
+        self._complained = ""
+
+    def __call__(self) -> ssl.SSLContext:
+        """The context for a new connection."""
+        if not self._files.all:
+            return self._context
+        seen = _looks(self._files)
+        if seen != self._seen:
+            try:
+                self._context = _made(self._files)
+            except OSError as wrong:  # ssl.SSLError is one; a pair may be replaced one file after the other
+                self._complain(str(wrong))
+            else:
+                self._seen, self._complained = seen, ""
+                log.info("certificates have changed", files=[str(path) for path in self._files.all])
+        return self._context
+
+    def _complain(self, why: str) -> None:
+        if why != self._complained:
+            self._complained = why
+            files = [str(path) for path in self._files.all]
+            log.warning("certificates cannot be read, the last ones stay", files=files, why=why)
+
+
+def tls_problems(files: TlsFiles, environment: Mapping[str, str]) -> list[str]:
+    """What is wrong with the files and with `SSL_CERT_FILE` and `SSL_CERT_DIR`, which OpenSSL ignores in silence where
+    they are not there."""
+    problems = []
+    if files.ca is None:
+        for name, there in (("SSL_CERT_FILE", os.path.isfile), ("SSL_CERT_DIR", _any_directory)):
+            path = environment.get(name)
+            if path and not there(path):
+                problems.append(f"{name}: {path} is not there; correct it, or leave it out")
+    if files.key is not None and files.certificate is None:
+        problems.append(
+            f"{files.prefix}_CLIENT_KEY_FILE: is set without {files.prefix}_CLIENT_CERT_FILE; set both, or neither"
+        )
+    if files.ca is not None:
+        problems += _tried(f"{files.prefix}_CA_FILE", files.ca, TlsFiles(files.prefix, files.ca))
+    if files.certificate is not None:
+        pair = TlsFiles(files.prefix, None, files.certificate, files.key)
+        problems += _tried(f"{files.prefix}_CLIENT_CERT_FILE", files.certificate, pair)
+    return problems
+
+
+def tls_context() -> ssl.SSLContext:
+    """Without files of our own."""
+    return _made(TlsFiles("HAKUNA"))
+
+
+def _tried(name: str, path: Path, files: TlsFiles) -> list[str]:
+    try:
+        _made(files)
+    except ssl.SSLError as wrong:
+        why = wrong.reason or str(wrong)
+        return [f"{name}: {path} cannot be used: {why}; it must be PEM, a certificate and the key that belongs to it"]
+    except OSError as wrong:
+        return [f"{name}: {path} cannot be read: {wrong.strerror}; put it there, readable for this user"]
+    return []
+
+
+def _made(files: TlsFiles) -> ssl.SSLContext:
+    """Raises `OSError` where a file cannot be read or is none."""
+    if files.ca is not None:
+        context = ssl.create_default_context(cafile=str(files.ca))
+    else:
+        context = ssl.create_default_context()
+        directory = ssl.get_default_verify_paths().capath or ""  # read when needed: what is in it is not counted
+        if not context.cert_store_stats()["x509_ca"] and not (directory and os.listdir(directory)):
+            context.load_verify_locations(certifi.where())
+    if files.certificate is not None:
+        key = None if files.key is None else str(files.key)
+        context.load_cert_chain(str(files.certificate), key, password=_no_password)
+    context.set_alpn_protocols(["http/1.1"])
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    return context
+
+
+def _no_password() -> str:
+    """OpenSSL would ask the terminal."""
+    return ""
+
+
+def _any_directory(paths: str) -> bool:
+    return any(os.path.isdir(path) for path in paths.split(os.pathsep))
+
+
+def _looks(files: TlsFiles) -> _Seen:
+    """By which a change of the files is seen; a secret's link is followed."""
+    seen: list[tuple[int, int, int] | None] = []
+    for path in files.all:
+        try:
+            found = path.stat()
+        except OSError:
+            seen.append(None)
+        else:
+            seen.append((found.st_ino, found.st_mtime_ns, found.st_size))
+    return tuple(seen)

@@ -1,0 +1,300 @@
+"""The way to an API through what a company puts before it: proxies, authorities of its own, client certificates,
+servers that keep connections for a moment. The lean client, on both event loops, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+import uvloop
+
+from processor.edges.http.connection import HttpLimits
+from processor.edges.http.pool import LeanTransport
+from processor.edges.http.proxies import Proxy
+from processor.edges.http.tls import Tls, TlsFiles
+from processor.errors import Unusable
+from tests.contracts.test_http_transport import certificates
+from tests.support.certificates import Authority
+from tests.support.connect_proxy import tunnelling
+from tests.support.http_servers import Peer, Serving, answer, answering, serving
+
+LIMITS = HttpLimits(connections_max=8, total_s_max=10.0)
+
+
+@pytest.fixture(params=[uvloop.Loop, asyncio.SelectorEventLoop], ids=["uvloop", "asyncio"])
+def loop(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def run(loop: Any, main: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await main()
+
+    with asyncio.Runner(loop_factory=cast(Any, loop)) as runner:
+        runner.run(bounded())
+
+
+async def post(transport: httpx.AsyncBaseTransport, server: Serving, content: bytes = b"{}") -> httpx.Response:
+    url = f"{server.scheme}://localhost:{server.port}/events"
+    return await transport.handle_async_request(httpx.Request("POST", url, content=content))
+
+
+def through(proxy: Serving, authorization: str | None = None, **limits: Any) -> LeanTransport:
+    return LeanTransport(
+        lambda: certificates().client,
+        HttpLimits(**{"connections_max": 8, "total_s_max": 10.0, **limits}),
+        proxy=Proxy("http", proxy.host, proxy.port, authorization),
+    )
+
+
+# ---- tunnels ------------------------------------------------------------------------------------------------
+
+
+def test_a_tunnel_a_connection_carries_request_after_request(loop: Any) -> None:
+    async def main() -> None:
+        seen: list[str] = []
+        async with (
+            serving(answering(answer(b"x" * 50_000)), tls=certificates().good) as server,
+            serving(tunnelling(seen=seen)) as proxy,
+        ):
+            transport = through(proxy)
+            for _ in range(5):
+                assert (await post(transport, server, b"y" * 300_000)).content == b"x" * 50_000
+            await asyncio.gather(*[post(transport, server) for _ in range(20)])
+            assert len(server.requests) == 25
+            assert server.connections == proxy.connections <= 8
+            assert set(seen) == {f"localhost:{server.port}"}
+            await transport.aclose()
+
+    run(loop, main)
+
+
+def test_a_proxy_that_wants_a_password_is_given_it_and_says_so_where_it_is_wrong(loop: Any) -> None:
+    async def main() -> None:
+        async with (
+            serving(answering(answer()), tls=certificates().good) as server,
+            serving(tunnelling("Basic dXNlcjpwYXNz")) as proxy,
+        ):
+            good = through(proxy, "Basic dXNlcjpwYXNz")
+            assert (await post(good, server)).status_code == 200
+            await good.aclose()
+            for wrong in (None, "Basic bm86bm8="):
+                bad = through(proxy, wrong)
+                with pytest.raises(httpx.ConnectError, match="407 Proxy Authentication Required") as failure:
+                    await post(bad, server)
+                assert f"127.0.0.1:{proxy.port}" in str(failure.value)
+                assert "bm86bm8" not in str(failure.value)
+                await bad.aclose()
+            assert len(server.requests) == 1
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "answers 502 Bad Gateway"),
+        (b"HTTP/1.1 200 OK\r\n\r\n<html>Sign in</html>", "sends more than"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "answers what is not HTTP"),
+        (b"HTTP/1.1 200 " + b"x" * 30_000, "sends more than"),
+        (b"", "closes the connection"),
+    ],
+)
+def test_what_a_proxy_says_instead_of_a_tunnel_is_a_connect_error_in_its_words(
+    loop: Any, said: bytes, words: str
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(said)
+
+    async def main() -> None:
+        async with serving(answering(answer()), tls=certificates().good) as server, serving(script) as proxy:
+            transport = through(proxy)
+            with pytest.raises(httpx.ConnectError, match=words):
+                await post(transport, server)
+            await transport.aclose()
+            assert not server.connections
+
+    run(loop, main)
+
+
+def test_a_proxy_that_never_answers_is_a_connect_timeout_and_leaves_no_connection(loop: Any) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.closed()
+
+    async def main() -> None:
+        async with serving(answering(answer()), tls=certificates().good) as server, serving(script) as proxy:
+            transport = through(proxy, connect_s_max=0.2)
+            with pytest.raises(httpx.ConnectTimeout):
+                await post(transport, server)
+            until = time.monotonic() + 5
+            while proxy.open_now and time.monotonic() < until:  # noqa: ASYNC110  (nothing tells us)
+                await asyncio.sleep(0.01)
+            assert proxy.open_now == 0
+            await transport.aclose()
+
+    run(loop, main)
+
+
+def test_a_certificate_is_verified_through_a_tunnel_too(loop: Any) -> None:
+    async def main() -> None:
+        async with (
+            serving(answering(answer()), tls=certificates().expired) as server,
+            serving(tunnelling()) as proxy,
+        ):
+            transport = through(proxy)
+            with pytest.raises(httpx.ConnectError, match="certificate has expired"):
+                await post(transport, server)
+            await transport.aclose()
+            assert not server.requests
+
+    run(loop, main)
+
+
+def test_a_tunnel_that_ends_with_its_handshake_is_an_error_and_no_crash(loop: Any) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await peer.reader.read(10)
+
+    async def main() -> None:
+        async with serving(answering(answer()), tls=certificates().good) as server, serving(script) as proxy:
+            transport = through(proxy)
+            with pytest.raises(httpx.ConnectError):
+                await post(transport, server)
+            await transport.aclose()
+
+    run(loop, main)
+
+
+# ---- certificates -------------------------------------------------------------------------------------------
+
+
+def demanding(authority: Authority, name: str) -> ssl.SSLContext:
+    """A server that wants a client's certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issued = authority.issue(name)
+    context.load_cert_chain(issued.certificate, issued.key)
+    context.load_verify_locations(authority.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def test_a_private_authority_and_a_client_certificate_are_used_and_taken_anew_when_the_files_change(
+    tmp_path: Path, loop: Any
+) -> None:
+    first, second = Authority(_made(tmp_path / "first"), "first"), Authority(_made(tmp_path / "second"), "second")
+    ca, certificate, key = tmp_path / "ca.pem", tmp_path / "client.pem", tmp_path / "client.key"
+
+    def put(authority: Authority) -> None:
+        client = authority.issue("client")
+        for source, target in ((authority.ca, ca), (client.certificate, certificate), (client.key, key)):
+            shutil.copy(source, tmp_path / "new")
+            (tmp_path / "new").rename(target)
+
+    async def ask(transport: LeanTransport, server: Serving) -> int:
+        url = f"https://127.0.0.1:{server.port}/events"
+        return (await transport.handle_async_request(httpx.Request("POST", url, content=b"{}"))).status_code
+
+    async def main() -> None:
+        put(first)
+        tls = Tls(TlsFiles("HAKUNA", ca, certificate, key))
+        transport = LeanTransport(tls, LIMITS)
+        async with (
+            serving(answering(answer()), tls=demanding(first, "one")) as old,
+            serving(answering(answer()), tls=demanding(second, "two")) as new,
+        ):
+            assert await ask(transport, old) == 200
+            with pytest.raises(httpx.ConnectError, match="certificate"):
+                await ask(transport, new)
+            certificate.write_text("half written")
+            assert tls() is tls(), "the last good ones stay"
+            put(second)
+            assert await ask(transport, new) == 200
+        await transport.aclose()
+
+    run(loop, main)
+
+
+def test_without_a_client_certificate_the_handshake_fails_in_words(tmp_path: Path, loop: Any) -> None:
+    authority = Authority(tmp_path)
+
+    async def main() -> None:
+        transport = LeanTransport(Tls(TlsFiles("HAKUNA", authority.ca)), LIMITS)
+        async with serving(answering(answer()), tls=demanding(authority, "one")) as server:
+            url = f"https://127.0.0.1:{server.port}/events"
+            with pytest.raises(httpx.TransportError, match=r"(?i)certificate|closed"):
+                await transport.handle_async_request(httpx.Request("POST", url, content=b"{}"))
+        await transport.aclose()
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("what", ["missing", "no PEM", "another key", "a key alone"])
+def test_files_that_cannot_be_used_are_named_at_the_start(tmp_path: Path, what: str) -> None:
+    authority = Authority(tmp_path)
+    one, two = authority.issue("one"), authority.issue("two")
+    files, word = {
+        "missing": (TlsFiles("HAKO", tmp_path / "none.pem"), "HAKO_CA_FILE"),
+        "no PEM": (TlsFiles("HAKO", Path(__file__)), "HAKO_CA_FILE"),
+        "another key": (TlsFiles("HAKO", None, one.certificate, two.key), "HAKO_CLIENT_CERT_FILE"),
+        "a key alone": (TlsFiles("HAKO", None, None, one.key), "HAKO_CLIENT_KEY_FILE"),
+    }[what]
+    with pytest.raises(Unusable, match=word):
+        Tls(files)
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
+# ---- servers that keep a connection for a moment ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("announced", ["timeout=2", "timeout=2, max=100", 'max=5; timeout="2"', "Timeout=2"])
+def test_a_connection_is_kept_for_a_second_less_than_its_server_announces(loop: Any, announced: str) -> None:
+    async def main() -> None:
+        async with serving(answering(answer(b"ok", "200 OK", f"Keep-Alive: {announced}"))) as server:
+            transport = LeanTransport(lambda: certificates().client, LIMITS)
+            await post(transport, server)
+            await asyncio.sleep(0.5)
+            await post(transport, server)
+            assert server.connections == 1
+            before_s = time.monotonic()
+            while server.open_now and time.monotonic() < before_s + 5:  # noqa: ASYNC110  (nothing tells us)
+                await asyncio.sleep(0.01)
+            assert 0.8 <= time.monotonic() - before_s <= 1.6
+            await post(transport, server)
+            assert server.connections == 2
+            await transport.aclose()
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("announced", ["timeout=1", "timeout=0"])
+def test_a_connection_that_its_server_keeps_for_no_time_is_used_once(loop: Any, announced: str) -> None:
+    async def main() -> None:
+        async with serving(answering(answer(b"ok", "200 OK", f"Keep-Alive: {announced}"))) as server:
+            transport = LeanTransport(lambda: certificates().client, LIMITS)
+            for _ in range(3):
+                await post(transport, server)
+            assert server.connections == 3
+            await transport.aclose()
+
+    run(loop, main)
+
+
+def test_connections_that_are_busy_live_for_a_minute_at_most_and_do_not_end_together() -> None:
+    """So a change in DNS is followed within it, and what was open is let go over a minute."""
+    limits = HttpLimits()
+    assert limits.age_s_max <= 60.0
+    assert limits.age_jitter >= 0.5
