@@ -15,6 +15,7 @@ import orjson
 
 from processor.cli.settings import env_file, settings_or_exit
 from processor.config import Quota, Role, duration_s, quota
+from processor.sandbox.apis.gateway import Gateway
 from processor.sandbox.apis.script import SANDBOX_KEY, Fault, Outage, Script
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ _OUTAGE = _Parsed("from:for[:fault]", _outage)
 @click.option(
     "--outage", "outages", type=_OUTAGE, multiple=True, help="After 30 s, for 10 s: 30s:10s, or 30s:10s:reset."
 )
+@click.option("--gateway", type=click.Choice(list(Gateway)), help="A gateway before both APIs that is not set up well.")
 @click.option("--refuse-country", "countries", multiple=True, help="Hakuna answers location_unsupported.")
 @click.option("--refuse-product", "products", multiple=True, help="Hakuna answers product_unsupported.")
 @click.option("--refuse-sku", "skus", multiple=True, help="Hako answers 400.")
@@ -109,6 +111,7 @@ def command(
     hako_quota: Quota,
     faults: tuple[tuple[Fault, float], ...],
     outages: tuple[Outage, ...],
+    gateway: Gateway | None,
     countries: tuple[str, ...],
     products: tuple[str, ...],
     skus: tuple[str, ...],
@@ -132,6 +135,7 @@ def command(
     \b
     hakuna-processor simulate --latency 50ms --fault 503=0.02 --refuse-country li
     hakuna-processor simulate --orders 1000 --rate 20 --bad-share 0.1 --seed 7
+    hakuna-processor simulate --gateway login
     curl -d '{"revoked": true}' http://127.0.0.1:8811/_sandbox/script
     """
     try:
@@ -142,6 +146,7 @@ def command(
                 "latency": {"median_ms": latency * 1000, "p99_ms": latency_p99 * 1000},
                 "shares": dict(faults),
                 "outages": outages,
+                "gateway": gateway,
                 "seed": seed,
             },
             Script,

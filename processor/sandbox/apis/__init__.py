@@ -4,6 +4,7 @@ script.py          what a stand-in is told to do: latency, quota, faults, refusa
 conduct.py         decides what becomes of one request, from the script and the clock
 record.py          what a stand-in has seen, in bounded memory
 loopback.py        an ASGI application that listens on a loopback port, in a thread of its own
+gateway.py         what stands before an API and answers in its place
 stand_in.py        the path of one request through a stand-in, whatever API it speaks
 hakuna_api.py      Hakuna: paths and headers
 hakuna_events.py   judges an event's body

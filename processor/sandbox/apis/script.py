@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from processor.config import Quota
+from processor.sandbox.apis.gateway import Gateway
 
 SANDBOX_KEY: Final = "sk_test_sandbox"
 
@@ -70,6 +71,9 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     key: str = SANDBOX_KEY
     revoked: bool = False
     """The key is no longer valid: 401 for everybody."""
+
+    gateway: Gateway | None = None
+    """What stands before the API and answers in its place, or changes its answers."""
 
     latency: Latency = Latency()
     quota: Quota | None = None

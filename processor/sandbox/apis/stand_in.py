@@ -1,10 +1,9 @@
 """The path of one request through a stand-in, whatever API it speaks, from arrival to answer.
 
-    read ──► what befalls it (conduct) ──► is the key known (ledger) ──► wait (latency) ──► perform ──► answer
-              │                                                            │
-              └─► hang, reset, 429, 500, 503, page: nothing is done        └─► the client hangs up: done all
-              the same,
-                                                                               nobody hears of it
+    read ─► what befalls it (conduct) ─► is the key known (ledger) ─► wait (latency) ─► perform ─► answer
+             │                                                         │
+             ├─► hang, reset, 429, 500, 503, page: nothing is done     └─► the client hangs up: done all the same,
+             └─► a gateway answers (gateway): nothing is done              nobody hears of it
 
 A stand-in is strict where a real API may be lenient, and as harsh as the network can be. What an API accepts
 and what it means is in `hakuna_api.py`, `hako_api.py` and `registry.py`, as pure functions behind the
@@ -32,6 +31,7 @@ import msgspec
 import orjson
 
 from processor.sandbox.apis.conduct import Claim, Conduct, Fate, Ledger
+from processor.sandbox.apis.gateway import instead, on_its_way
 from processor.sandbox.apis.loopback import Receive, Request, Scope, Send, hung_up, read, reset, respond, respond_json
 from processor.sandbox.apis.record import Accepted, Presence, Record
 from processor.sandbox.apis.script import Fault, LimitHeader, Script, changed
@@ -120,6 +120,12 @@ class StandIn:
         now_s = self._monotonic_s()
         self.record.arrived(now_s)
         fate = self._conduct.decide(now_s)
+        page = instead(script.gateway, request.path, fate.fault is Fault.TOO_MANY, script.quota is not None)
+        if page is not None:
+            await asyncio.sleep(fate.delay_s)
+            self.record.answered(str(page.status))
+            await respond(send, page.status, page.body, page.headers)
+            return
         understood = self._understand(request, script)
         presence = Presence(understood.subjects if isinstance(understood, Call) else ())
         for subject, other in self.record.entered(presence):
@@ -132,7 +138,9 @@ class StandIn:
         if answer is None:
             await reset(scope, receive)
         else:
-            await respond(send, answer.status, answer.body, _headers(answer, fate, script.limit_header))
+            headers = _headers(answer, fate, script.limit_header)
+            body, headers = on_its_way(script.gateway, answer.body, headers)
+            await respond(send, answer.status, body, headers)
 
     def _understand(self, request: Request, script: Script) -> Call | Answer:
         if len(request.body) > script.body_bytes_max:

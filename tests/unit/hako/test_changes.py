@@ -225,7 +225,7 @@ def test_a_refused_array_ends_or_is_split_within_a_few_requests(
     key, value = objects[table]
     array = [change(table, key, None if verb is Verb.DELETE else value, verb) for _ in range(count)]
     for number, status in enumerate(statuses, 1):
-        judged = reconsidered(array, refused(status), 10_000_000, 1, lambda change: grounded)
+        judged = reconsidered(array, refused(status), 10_000_000 + number, 1, lambda change: grounded)
         if judged is not OTHERWISE:
             return
         for one in array:
