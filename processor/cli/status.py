@@ -148,15 +148,15 @@ def _page(seen: FleetView, prefix: str, *, everything: bool) -> Group:
             for one in role.get("destinations", [])
         ]
         if destinations:
-            columns = ("destination", "worker", "quota share", "circuit", "in flight", "paused until")
+            columns = ("destination", "worker", "quota share", "circuit", "in flight", "paused until", "last said")
             parts += [table(columns, destinations), ""]
     if seen.producers:
         rows = ((one["topic"].removeprefix(prefix), one["what"], one["remedy"]) for one in seen.producers)
         parts += [table(("producers of", "", "to be set"), [tuple(map(printable, row)) for row in rows]), ""]
     shown = [one for one in seen.partitions if everything or not one.quiet]
     if shown:
-        columns = ("role", "partition", "worker", "lag", "oldest", "blocked by")
-        parts.append(table(columns, (_partition(one, seen.at_ms, prefix) for one in shown)))
+        heads = ("role", "partition", "worker", "lag", "oldest", "blocked by")
+        parts.append(table(heads, (_partition(one, seen.at_ms, prefix) for one in shown)))
     elif seen.partitions:
         parts.append(Text(_QUIET_SHOWN if not seen.held else "every partition has a worker"))
     if seen.held:
@@ -195,9 +195,10 @@ def _destination(url: str, one: dict[str, Any]) -> tuple[str, ...]:
         str(one.get("name")),
         url,
         "no quota" if share is None else str(share),
-        "key refused" if one.get("key_refused") else str(one.get("circuit")),
+        "key refused" if one.get("key_refused") else "not the API" if one.get("doubted") else str(one.get("circuit")),
         str(one.get("in_flight")),
         "" if not isinstance(paused, int) else _clock(paused),
+        printable(str(one.get("trouble") or "")),
     )
 
 
