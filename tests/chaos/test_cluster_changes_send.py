@@ -29,6 +29,7 @@ from tests.conftest import StartWorker
 from tests.integration.test_hako import Stock
 from tests.integration.test_whole_path import lag
 from tests.support.children import wait_until
+from tests.support.commands import ask
 from tests.support.installation import Installation
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
@@ -41,10 +42,13 @@ DONE_S_MAX = 60.0
 
 class Shop:
     """Writes entries of its own straight to the outbox, and is the API that they are sent to. Mutable: `asked` counts
-    requests by idempotency key; `refused` are orders that are answered 422."""
+    requests by idempotency key; `refused` are orders that are answered 422, `broken` those that are answered 500."""
 
-    def __init__(self, space: TopicSpace) -> None:
+    def __init__(self, space: TopicSpace, *, transactional: bool = False) -> None:
+        """`transactional`: each entry in a transaction of its own, whose marker takes an offset."""
         self.space = space
+        self.broken: set[str] = set()
+        self._transactional = transactional
         self.asked: Counter[str] = Counter()
         self.refused: set[str] = set()
         self.written: list[str] = []
@@ -53,7 +57,12 @@ class Shop:
 
     def look_again(self) -> None:
         """A producer that knows of the partitions that there are now."""
-        self._producer = Producer({"bootstrap.servers": self.space.bootstrap_servers})
+        settings = {"bootstrap.servers": self.space.bootstrap_servers}
+        if self._transactional:
+            settings["transactional.id"] = self.space.name("shop")
+        self._producer = Producer(settings)
+        if self._transactional:
+            self._producer.init_transactions(30)
 
     def write(self, count: int, *, order: str | None = None, partition: int | None = None) -> list[str]:
         """That many entries, each of an order of its own. Returns their keys."""
@@ -63,6 +72,8 @@ class Shop:
             keys.append(f"e{number}")
             self.written.append(keys[-1])
             order_id = f"order-{number}" if order is None else order
+            if self._transactional:
+                self._producer.begin_transaction()
             self._producer.produce(
                 self.space.name(Topic.OUTBOX),
                 json.dumps({"type": "order_placed", "payload": {"order_id": order_id}}).encode(),
@@ -75,6 +86,8 @@ class Shop:
                     ("occurred-at", b"%d" % round(time.time() * 1000)),
                 ],
             )
+            if self._transactional:
+                self._producer.commit_transaction(30)
         assert self._producer.flush(30) == 0
         return keys
 
@@ -82,6 +95,9 @@ class Shop:
         order_id = json.loads(body)["payload"]["order_id"]
         with self._lock:
             self.asked[key] += 1
+        if order_id in self.broken:
+            self.asked[key] = 0
+            return 500, {"message": "broken"}
         if order_id in self.refused:
             return 422, {"error_code": "product_unsupported", "message": "no", "validation_errors": ["no"]}
         return 200, {"event_id": f"evt-{key}"}
@@ -247,6 +263,15 @@ def test_a_sender_sends_each_entry_once_whatever_an_operator_does_to_its_topics_
         repeated = {key: count for key, count in shop.asked.items() if count > 1}
         assert repeated == {}
         assert set(shop.written) - set(shop.asked) == {held, *lost[:-2]}
+
+        # Set back by hand, and the group gone again: its book was set back as well.
+        other = space.environment | settings | {"PROCESSOR_GROUP_PREFIX": f"{space.prefix}other."}
+        assert ask("rewind", "--role", "send", "--to", "earliest", environment=other).code == 0
+        space.admin.delete_consumer_groups([group])[group].result(timeout=30)
+        worker = start("sixth", PROCESSOR_GROUP_PREFIX=f"{space.prefix}other.")
+        wait_until(lambda: shop.asked[fresh[-1]] == 2 and shop.asked[lost[-1]] == 2, what="all of it", timeout_s=60)
+        assert began(worker) == {"offsets_gone"}
+        assert worker.terminate() == 0
 
 
 @pytest.mark.timeout(300)
