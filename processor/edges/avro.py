@@ -117,11 +117,15 @@ class AvroDecoder:
             raise unknown(schema_id)
         try:
             writer = parse(*found)
+            made = compiled(plan_of(self._ours, writer), writer, self._shapes)
         except NotAvro as broken:
             raise undecodable(shortened(f"schema {schema_id} is no Avro schema: {broken}")) from broken
+        except Exception as broken:
+            # A schema of a stranger's, too large for Python's compiler or its stack: its records are its producer's.
+            raise undecodable(f"schema {schema_id} cannot be read: {type(broken).__name__}") from broken
         if len(self._readers) >= SCHEMAS_MAX:
             self._readers.clear()
-        reader = self._readers[schema_id] = compiled(plan_of(self._ours, writer), writer, self._shapes)
+        reader = self._readers[schema_id] = made
         return reader
 
 

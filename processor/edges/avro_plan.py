@@ -211,7 +211,7 @@ def judged(
     `ours` those of the reader's. A text that is no Avro schema makes a plan that refuses."""
     try:
         return plan_of(parse(reader, ours), parse(writer, references))
-    except NotAvro as broken:
+    except (NotAvro, RecursionError) as broken:
         why = shortened(f"it is no Avro schema: {broken}")
         return Plan(Refuse(why), {}, (Finding("", What.REFUSED, why),))
 
@@ -358,7 +358,7 @@ class _Planning:
             return ReadNamed(key)
         names = tuple(one.name for one in wanted.fields)
         self.records[key] = ReadRecord(wanted.name, names, (), ())  # met within itself, it is this one again
-        sources = {place: source for place, one in enumerate(wanted.fields) if (source := _source(written, one))}
+        sources = _sources(written, wanted)
         mine: list[Finding] = []
         if not alike:
             mine.append(Finding(path, What.NAMED, f"record {written.name} is read by its fields, as {wanted.name}"))
@@ -500,10 +500,16 @@ def _is_no_instant(marker: str) -> bool:
     return marker in _NO_INSTANT or (marker.startswith(_DEBEZIUM) and marker not in _TIMES)
 
 
-def _source(written: Record, wanted: Field) -> Field | None:
-    """The writer's field that fills one of ours: of its name, else of the first of its aliases that is written."""
-    by_name = {one.name: one for one in written.fields}
-    return next((by_name[name] for name in (wanted.name, *wanted.aliases) if name in by_name), None)
+def _sources(written: Record, wanted: Record) -> dict[int, Field]:
+    """The writer's field that fills each of ours, by its place: of its name, else of the first of its aliases that is
+    written. None fills two."""
+    free = {one.name: one for one in written.fields}
+    sources = {place: free.pop(one.name) for place, one in enumerate(wanted.fields) if one.name in free}
+    for place, one in enumerate(wanted.fields):
+        alias = next((alias for alias in one.aliases if alias in free), None)
+        if place not in sources and alias is not None:
+            sources[place] = free.pop(alias)
+    return sources
 
 
 def _default(schema: Schema, wanted: Node, value: Any) -> Default | None:

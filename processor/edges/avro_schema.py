@@ -22,6 +22,10 @@ _DEPTH_MAX: Final = 64
 """Types within types. A schema that is nested more deeply is no shop's, and would nest its reader as deeply."""
 
 
+_BRANCHES_MAX: Final = 256
+"""Branches of a union. More would cost a plan their square, and a reader more cases than Python compiles."""
+
+
 class NotAvro(ValueError):
     """A text is no Avro schema."""
 
@@ -169,6 +173,8 @@ class _Reading:
         match schema:
             case str():
                 return self._by_name(schema, space)
+            case list() if len(schema) > _BRANCHES_MAX:
+                raise NotAvro(f"a union has {len(schema)} branches, and {_BRANCHES_MAX} are read at most")
             case list():
                 branches = tuple(self.node(branch, space, depth + 1) for branch in schema)
                 if not branches or any(isinstance(branch, Union) for branch in branches):

@@ -159,6 +159,24 @@ def test_a_record_within_itself_is_read() -> None:
     assert reader_of(tree, tree)(encoded(parse(json.dumps(tree)), value), 0) == value
 
 
+def test_a_schema_that_is_too_large_to_be_read_is_its_producers_fault() -> None:
+    """Anything but a `BadRecord` would end the process."""
+    branches = [{"type": "fixed", "name": f"F{number}", "size": 1} for number in range(257)]
+    too_many, many = (record({"name": "more", "type": union}, KEY) for union in (branches, branches[1:]))
+    with pytest.raises(NotAvro, match="257 branches"):
+        parse(json.dumps(too_many))
+    assert taken(AvroDecoder(json.dumps(record(KEY)), One(json.dumps(too_many))), b"\x00x\x02a") is None
+    assert reader_of(record(KEY), many)(b"\x00x\x02a", 0) == {"key": "a"}
+    assert reader_of(many, many)(b"\x00x\x02a", 0) == {"more": b"x", "key": "a"}
+
+
+def test_no_field_of_a_writer_fills_two_of_ours() -> None:
+    old = {"name": "old", "type": "string"}
+    new = [{"name": name, "type": "string", "aliases": ["old"], "default": "d"} for name in ("a", "b")]
+    assert reader_of(record(*new), record(old))(b"\x02x", 0) == {"a": "x", "b": "d"}
+    assert reader_of(record(*new, old), record(old))(b"\x02x", 0) == {"a": "d", "b": "d", "old": "x"}
+
+
 def test_diamonds_of_records_make_no_source_that_doubles_with_each() -> None:
     """Each is met twice in the one above it: 2^30 times, were it written out."""
     schema: object = record({"name": "x", "type": "int"}, name="R0")
