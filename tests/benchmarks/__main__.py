@@ -15,6 +15,7 @@ from tests.benchmarks import (
     parallel_consumer,
     pyrallel_consumer,
     quix_streams,
+    rekey,
     restore,
     send,
     state,
@@ -24,6 +25,7 @@ from tests.benchmarks import (
 
 BENCHES = {
     "transform": transform.main,
+    "rekey": rekey.main,
     "state": state.main,
     "streams": streams.main,
     "quix_streams": quix_streams.main,

@@ -13,7 +13,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -107,7 +107,9 @@ def run_floor(installation: Installation, events: int, name: str = "floor") -> R
     return measured.run_floor(floor, space.bootstrap_servers, space.prefix, name, events)
 
 
-def run_workers(installation: Installation, events: int, environment: dict[str, str], processes: int = 1) -> Run:
+def run_workers(
+    installation: Installation, events: int, environment: dict[str, str], processes: int = 1, role: str = "transform"
+) -> Run:
     """So many of our processes until all events are done. Measured while each of them is at work."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as running:
         workers = [
@@ -115,7 +117,7 @@ def run_workers(installation: Installation, events: int, environment: dict[str, 
                 Worker(
                     "run",
                     "--role",
-                    "transform",
+                    role,
                     environment=installation.environment | environment,
                     directory=Path(directory, str(number)),
                     await_ready=False,
@@ -125,7 +127,7 @@ def run_workers(installation: Installation, events: int, environment: dict[str, 
         ]
         deadline_s = time.monotonic() + WAIT_S_MAX
         looks: list[tuple[float, float, int]] = []
-        while sum(done := [finished(worker, "transform") for worker in workers]) < events:
+        while sum(done := [finished(worker, role) for worker in workers]) < events:
             assert time.monotonic() < deadline_s, f"{done} of {events}: {workers[0].log_tail()}"
             if all(done):
                 looks.append((time.monotonic(), sum(cpu_s(worker.pid) for worker in workers), sum(done)))
@@ -142,9 +144,11 @@ def site() -> Iterator[tuple[KafkaBroker, str]]:
         yield broker, registry.url
 
 
-def loaded(broker: KafkaBroker, registry_url: str, orders: int) -> tuple[Installation, int]:
+def loaded(
+    broker: KafkaBroker, registry_url: str, orders: int, sources: Mapping[Topic, int] | None = None
+) -> tuple[Installation, int]:
     """An installation of its own whose topics hold the histories of so many orders, and how many events that is."""
-    made = Installation(TopicSpace(broker.bootstrap_servers), registry_url, partitions=PARTITIONS)
+    made = Installation(TopicSpace(broker.bootstrap_servers), registry_url, partitions=PARTITIONS, sources=sources)
     start_ms = round(time.time() * 1000) - 3_600_000
     steps = made.play(shop(Shop(orders=orders, rate=orders / 3000, bad_share=0.0, seed=1, start_ms=start_ms)))
     return made, len(steps)

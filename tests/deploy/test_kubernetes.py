@@ -164,7 +164,8 @@ def test_every_pod_of_ours_keeps_the_restricted_standard(name: str) -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_the_state_has_a_place_that_can_be_written(name: str) -> None:
     for container in containers(overlay(name)):
-        if "run" in container.spec.get("args", []):
+        arguments = container.spec.get("args", [])
+        if "run" in arguments and Role.REKEY not in arguments:  # which keeps nothing on disk
             assert load({}, None).state_dir in container.mounts
 
 
@@ -235,6 +236,7 @@ def test_without_operators_the_workers_are_counted_and_found_by_annotations(tmp_
         "transform": 2,
         "send": 2,
         "hako": 1,
+        "rekey": 0,
         "operator": 0,
     }
     for name in ("transform", "send", "hako"):
@@ -287,6 +289,23 @@ def test_the_autoscaler_asks_for_its_own_installation_and_waits() -> None:
         assert "replicas" not in workload["spec"], "each apply would undo what the autoscaler did"
 
 
+def test_the_components_of_rekey_turn_it_on_for_all_and_scale_it(tmp_path: Path) -> None:
+    copy = tmp_path / "deploy"
+    shutil.copytree(DEPLOY, copy)
+    path = copy / "kubernetes/overlays/production/kustomization.yaml"
+    kustomization = yaml.safe_load(path.read_text())
+    manifests: list[Manifest] = []
+    for components, replicas in ((["rekey"], 1), (["rekey", "rekey-keda"], None)):
+        named = [f"../../components/{name}" for name in components]
+        path.write_text(yaml.safe_dump({**kustomization, "components": [*kustomization["components"], *named]}))
+        manifests = built(path.parent)
+        assert settings(manifests)["PROCESSOR_REKEY"] == "on"
+        assert of_kind(manifests, "Deployment")["rekey"]["spec"].get("replicas") == replicas
+    scaled = of_kind(manifests, "ScaledObject")
+    wanted = json.loads(json.dumps(scaled["hako"]["spec"]).replace("hako", "rekey"))
+    assert scaled["rekey"]["spec"] == wanted
+
+
 def test_local_uses_the_stand_ins_key_and_address() -> None:
     manifests = overlay("local")
     secrets = of_kind(manifests, "Secret").values()
@@ -308,7 +327,7 @@ def test_every_worker_is_probed_spread_out_and_disrupted_one_at_a_time(name: str
     manifests = overlay(name)
     budgets = of_kind(manifests, "PodDisruptionBudget")
     workers = [one for one in containers(manifests) if "run" in one.spec.get("args", [])]
-    assert {one.workload for one in workers} == set(budgets) == {"transform", "send", "hako"}
+    assert {one.workload for one in workers} == set(budgets) == {"transform", "send", "hako", "rekey"}
     for one in workers:
         probes = {kind: one.spec[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
         assert {kind: probe["path"] for kind, probe in probes.items()} == {
@@ -333,6 +352,7 @@ def test_resources_are_what_sizing_says() -> None:
         for one in containers(overlay("production"))
         if "run" in one.spec.get("args", [])
     }
+    assert asked.pop("rekey") == asked["send"], "it holds batches and digests, as much as send's queues"
     assert asked == {role: f"{mib}Mi" for role, mib in zip(("transform", "send", "hako"), told, strict=True)}
 
 

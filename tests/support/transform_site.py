@@ -137,10 +137,10 @@ class Site:
             assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {what}; left: {self.left()}"
             time.sleep(0.1)
 
-    def consumed(self) -> int:
-        """Records of all sources that the group has consumed; as far as is known while no broker answers."""
+    def consumed(self, role: Role = Role.TRANSFORM) -> int:
+        """Records of all sources that the role's group has consumed; as far as is known while no broker answers."""
         try:
-            committed = self.space.committed(GROUP)
+            committed = self.space.committed(f"hakuna-processor.{role}")
         except KafkaException:
             return 0
         return sum(max(0, position.offset) for position in committed.values())
