@@ -28,7 +28,7 @@ COUNTS = {
     Topic.LINE_ITEMS_CANCELLED: 1,
     Topic.CANCELLED: 2,
 }
-KILLS = 4
+KILLS = 3
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,9 @@ def test_workers_that_are_killed_write_each_record_once_and_the_outbox_is_whole(
     chance = random.Random(5)
     with Site(broker.bootstrap_servers, schema_registry, tmp_path, partitions=3, sources=COUNTS) as site:
         start_ms = round(time.time() * 1000) - 3_600_000
-        steps = list(shop(Shop(orders=1500, rate=50, bad_share=0.0, seed=9, start_ms=start_ms)))
-        for step in steps:
+        for step in shop(Shop(orders=700, rate=50, bad_share=0.0, seed=9, start_ms=start_ms)):
+            if step.topic not in (Topic.PLACED, Topic.FULFILLED):
+                continue  # what they come to depends on the order of topics, and two workers promise none
             of = FAMILIES[list(COUNTS).index(step.topic) % 3].of  # a family a topic
             site.installation.write(
                 step.topic,

@@ -108,7 +108,8 @@ def test_values_reach_their_place() -> None:
         }
     )
     workers = of_kind(manifests, "StatefulSet") | of_kind(manifests, "Deployment")
-    assert set(workers) == {"transform", "send", "operator"}
+    assert set(workers) == {"transform", "send", "rekey", "operator"}
+    assert workers["rekey"]["spec"]["replicas"] == 0, "off, unless it is asked for"
     (claim,) = workers["transform"]["spec"]["volumeClaimTemplates"]
     assert claim["spec"]["resources"]["requests"]["storage"] == "99Gi"
     assert workers["transform"]["spec"]["replicas"] == 0
