@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
@@ -92,6 +93,8 @@ def _demo(settings: Settings, plan: Callable[[int], Shop], console: Console, *, 
         )
         with live.Screen(console) as screen:
             report = running.run(plan, screen.show, began_s)
+        if not report.wrong:
+            _show_order(running.environment, report.delivered, console)
         console.print(live.summary(report))
         if keep and not report.wrong:
             _wait(running.environment, [worker.port for worker in running.workers], report.curious, console)
@@ -100,7 +103,7 @@ def _demo(settings: Settings, plan: Callable[[int], Shop], console: Console, *, 
         console.print(live.problems(wrong))
         console.print(f"The workers' logs are in {running.directory}", highlight=False)
         return 1
-    console.print(live.ending(report), highlight=False)
+    console.print(live.ending(report, _program()), highlight=False, soft_wrap=True)
     return 0
 
 
@@ -117,13 +120,36 @@ def _wait(environment: dict[str, str], ports: list[int], order_id: str, console:
     else:  # the broker inside finds no offset by its time, and cannot say who is in a group
         examples = [f"order --full {order_id}", "dead-letters list"]
     for example in examples:
-        console.print(f"  hakuna-processor {example}", highlight=False, soft_wrap=True)
+        console.print(f"  {_program()} {example}", highlight=False, soft_wrap=True)
     console.print(f"  curl http://127.0.0.1:{ports[0]}/metrics", highlight=False, soft_wrap=True)
     try:
         while True:
             time.sleep(1)
     except KeyboardInterrupt:
         return
+
+
+def _program() -> str:
+    """The command as it can be typed here: its name alone is found only where PATH has it."""
+    if shutil.which("hakuna-processor") is not None:
+        return "hakuna-processor"
+    started = Path(sys.argv[0])
+    return str(started) if started.name == "hakuna-processor" else f"{sys.executable} -m processor"
+
+
+def _show_order(environment: dict[str, str], order_id: str, console: Console) -> None:
+    """The timeline of one order, as the command `order` shows it."""
+    from processor.cli.order import _told
+    from processor.cli.output import table
+    from processor.config import load
+    from processor.operate.order.gather import Asked
+    from processor.operate.order.lines import line
+
+    settings = load(environment)
+    _, happenings = _told(settings, order_id.encode(), Asked(full=True), [], personal=False)
+    console.print(f"\nOne of them, {order_id}, delivered:", highlight=False)
+    console.print(table(("time", "what", ""), (line(one, settings.topic_prefix) for one in happenings)))
+    console.print()
 
 
 def _stop_on_signals() -> None:

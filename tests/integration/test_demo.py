@@ -61,13 +61,16 @@ def test_it_runs_with_nothing_and_every_record_becomes_what_the_rules_say(demo: 
     kept = child.log_tail()
     environment = dict(re.findall(r"^  export (\w+)=(\S+)$", kept, re.MULTILINE))
     (order, *arguments), letters = (
-        line.split() for line in re.findall(r"^  hakuna-processor (.*)$", kept, re.MULTILINE)
+        line.split() for line in re.findall(r"^  (?:\S*hakuna-processor|\S+ -m processor) (.*)$", kept, re.MULTILINE)
     )
     timeline = ask(order, *arguments, environment=environment)
     assert timeline.code == 0, timeline.err
     for word in ("order_placed", "transformed", "dead letter", "state"):
         assert word in timeline.out
     assert "orders.dead-letters" in ask(*letters, environment=environment).out
+    shown = (tmp_path / "demo.log").read_text()
+    assert re.search(r"One of them, \S+, delivered:", shown)
+    assert "→ delivered" in " ".join(shown.split()), "its timeline"
     child.signal(signal.SIGINT)
     code = child.wait(SECONDS_MAX)
     shown = child.log_tail()

@@ -118,6 +118,13 @@ class Report:
         return step.key.decode("utf-8", "backslashreplace")
 
     @property
+    def delivered(self) -> str:
+        """The ID of an order that was told to Hakuna and accepted."""
+        told = (one for one in self.written.values() if one.expected.outcome is Outcome.TRANSFORMED)
+        step = next((one for one in told if one.expected.answer is None), None) or next(iter(self.written.values()))
+        return step.key.decode("utf-8", "backslashreplace")
+
+    @property
     def outcomes(self) -> Counter[str]:
         """Records by how they ended at transform."""
         return Counter(step.expected.outcome.value for step in self.written.values())

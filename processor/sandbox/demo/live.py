@@ -115,16 +115,16 @@ def summary(report: Report) -> RenderableType:
     return Group(facts, Text(), letters)
 
 
-def ending(report: Report) -> str:
-    """The last lines, when all went well."""
+def ending(report: Report, program: str) -> str:
+    """The last lines, when all went well; `program` is how the command is typed."""
     return (
         f"All as expected: {len(report.written):,} records ended as the rules say;\n"
         f"{report.seen.requests:,} requests were as the reference wants them, never two in flight for one\n"
         "order; Hako holds what was said of the stock last; all workers drained with\n"
         "exit 0, without a restart.\n\n"
         "Next: the same, left running to look around; then on your own cluster\n"
-        "  hakuna-processor demo --keep\n"
-        "  KAFKA_BOOTSTRAP_SERVERS=localhost:9092 hakuna-processor demo --keep"
+        f"  {program} demo --keep\n"
+        f"  KAFKA_BOOTSTRAP_SERVERS=localhost:9092 {program} demo --keep"
     )
 
 

@@ -43,7 +43,9 @@ def shown(what: RenderableType, width: int = 80) -> str:
     return text
 
 
-@pytest.mark.parametrize("what", [page(FEEDING), page(STARTING), summary(REPORT), ending(REPORT), problems(["x"])])
+@pytest.mark.parametrize(
+    "what", [page(FEEDING), page(STARTING), summary(REPORT), ending(REPORT, "hakuna-processor"), problems(["x"])]
+)
 @pytest.mark.parametrize("width", [80, 200])
 def test_everything_fits_its_terminal(what: RenderableType, width: int) -> None:
     text = shown(what, width)
