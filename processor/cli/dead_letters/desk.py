@@ -91,6 +91,9 @@ class ClusterOffsets:
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         return self._admin.ends(partitions)
 
+    def stable_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return self._admin.stable_ends(partitions)
+
     def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
         return self._groups.committed(group, partitions)
 

@@ -255,6 +255,10 @@ class KafkaAdmin:
         found = {partition: int(self._answer(future).timestamp) for partition, future in futures.items()}
         return {partition: timestamp if timestamp >= 0 else None for partition, timestamp in found.items()}
 
+    def stable_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The last stable offset of each log: where a read_committed reader ends."""
+        return self._offsets(self.stable_ends_soon(partitions))
+
     def stable_ends_soon(
         self, partitions: Sequence[TopicPartition]
     ) -> Mapping[TopicPartition, Future[ListOffsetsResultInfo]]:

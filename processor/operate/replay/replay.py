@@ -460,9 +460,14 @@ class Replay:
                     self._moved(self._plan.settled(of, offset, Status.ABSORBED))
             elif fence is None:
                 committed = self._offsets.committed(self._orders.groups[topic], [target])[target].next_offset
-                if committed is not None and committed >= mark:
+                if committed is not None and self._is_finished(target, committed, mark):
                     # What the group wrote about it was there before it committed: it is below these ends.
-                    self._fences[target] = _Fence(committed, self.ends_now([partition]))
+                    self._fences[target] = _Fence(max(committed, mark), self.ends_now([partition]))
+
+    def _is_finished(self, target: TopicPartition, committed: int, mark: int) -> bool:
+        """Whether the group has passed a mark. The last thing before it may be the marker of our own transaction, of
+        which no group takes notice until more records come."""
+        return committed >= mark or (committed == mark - 1 and self._offsets.stable_ends([target])[target] == mark)
 
     def _settle_put_aside(self) -> None:
         """What an earlier run has put aside is settled by that."""

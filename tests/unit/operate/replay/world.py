@@ -73,6 +73,9 @@ class FakeOffsets:
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         return self._broker.ends(partitions)
 
+    def stable_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return self.ends(partitions)
+
     def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
         return self._broker.committed(group, partitions)
 
