@@ -45,7 +45,7 @@ _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # con
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _MAX_TIMESTAMP: Final = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
 
-_MOCK_CLUSTER: Final = "mockCluster"
+MOCK_CLUSTER: Final = "mockCluster"
 _MOCK_CONFIG: Final = {
     "cleanup.policy": "compact",
     "delete.retention.ms": "86400000",
@@ -156,7 +156,7 @@ class KafkaAdmin:
             cluster = self._admin.list_topics(topics[0], timeout=ANSWER_S_MAX)
         except KafkaException as refused:
             raise self._outage(refused) from refused
-        return str(cluster.cluster_id).startswith(_MOCK_CLUSTER)
+        return str(cluster.cluster_id).startswith(MOCK_CLUSTER)
 
     def _as_mocked(self, topics: Sequence[str]) -> Mapping[str, TopicState | None]:
         """A mock cluster makes topics when they are asked for, and takes any configuration to be

@@ -17,7 +17,7 @@ from typing import Final
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import TopicDescription  # type: ignore[attr-defined]  # exported, but it does not say so
 
-from processor.edges.kafka.admin import KafkaAdmin
+from processor.edges.kafka.admin import MOCK_CLUSTER, KafkaAdmin
 from processor.errors import BrokerOutage, Fatal
 from processor.interfaces import Seen
 
@@ -54,7 +54,8 @@ class KafkaTopics:
             self._look(answers)
         elif not self._asked and time.monotonic() >= self._ask_at_s:
             self._ask_at_s = time.monotonic() + LOOK_EVERY_S
-            if self._cluster_id is not None:  # the first takeover asks for it, and waits
+            # The first takeover asks for it, and waits. A mock cluster has no controller to be asked.
+            if self._cluster_id is not None and not self._cluster_id.startswith(MOCK_CLUSTER):
                 self._asked = self._admin.topics_soon(self._topics)
         return self._latest
 
