@@ -40,13 +40,15 @@ def broker() -> Iterator[KafkaBroker]:
         not_to_be_had(reason)
 
 
-def test_workers_that_are_killed_write_each_record_once(
+def test_workers_that_are_killed_write_each_record_once_and_the_outbox_is_whole(
     broker: KafkaBroker, schema_registry: str, tmp_path: Path
 ) -> None:
     chance = random.Random(5)
     with Site(broker.bootstrap_servers, schema_registry, tmp_path, partitions=3, sources=COUNTS) as site:
         start_ms = round(time.time() * 1000) - 3_600_000
         for step in shop(Shop(orders=700, rate=50, bad_share=0.0, seed=9, start_ms=start_ms)):
+            if step.topic not in (Topic.PLACED, Topic.FULFILLED) or step.value is None:
+                continue  # what others come to depends on the order of topics, of which two workers promise nothing
             of = FAMILIES[list(COUNTS).index(step.topic) % 3].of  # a family a topic
             site.installation.write(
                 step.topic,
@@ -73,3 +75,9 @@ def test_workers_that_are_killed_write_each_record_once(
         got = Counter((one.topic, one.key, one.value, one.timestamp_ms) for one in written)
         wanted = Counter((target[one.topic], one.key, one.value, one.timestamp_ms) for one in site.rekeyed())
         assert got == wanted, ((wanted - got).most_common(2), (got - wanted).most_common(2))
+        site.worker()
+        site.wait_done()
+        model = site.model()
+        bodies = {order_id: sorted(body for _, body in entries) for order_id, entries in site.entries().items()}
+        assert bodies == {order_id: sorted(body for _, body in entries) for order_id, entries in model.entries.items()}
+        assert not site.letters()
