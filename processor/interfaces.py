@@ -37,6 +37,9 @@ class Polled(NamedTuple):
     records: Sequence[Record]
     at_end: Mapping[TopicPartition, int]
     astray: frozenset[TopicPartition] = frozenset()
+    resets: Mapping[TopicPartition, int] = {}
+    """Partitions whose next offset was not in the log any more, with that offset: they are read from their beginning
+    on."""
 
 
 class Rebalance(Protocol):
@@ -194,6 +197,13 @@ class Transaction(Protocol):
     def abort(self) -> None:
         """Gives the open transaction up, if there is one. Raises nothing but `Fenced` and `Fatal`."""
 
+    def fit(self, batch_bytes_max: int) -> None:
+        """From the next transaction on, records are sent in batches of no more than this, or alone: a topic refuses a
+        larger batch."""
+
+    def throttled(self) -> float:
+        """For how many seconds brokers have made it wait, by a quota of theirs, since this was last asked."""
+
     @property
     def record_bytes_max(self) -> int:
         """What a single record may measure, as `record_bytes` counts it; a larger one would abort its batch forever."""
@@ -233,12 +243,41 @@ class Topics(Protocol):
         """What one record of a topic may measure, as its settings say now; None where that cannot be learned."""
 
 
+class Limits(NamedTuple):
+    """What a topic takes and keeps: the largest batch of records (`max.message.bytes`), and for how long (None: not
+    deleted by age)."""
+
+    message_bytes_max: int
+    retention_s: float | None
+
+
 class Topology(Protocol):
     """The topics of a role, as they were when it started."""
 
     def check(self) -> None:
         """Raises `Unusable` or `Fatal` where they have changed in a way that a running worker cannot follow. Never
         waits: what it asks is answered some time before a later call."""
+
+
+class SourceTopics(Topology, Protocol):
+    """The topics of a role that follows what they become."""
+
+    @property
+    def complaints(self) -> Sequence[str]:
+        """What somebody must mend while the role goes on, each with what to do."""
+
+    @property
+    def identities(self) -> Mapping[str, str]:
+        """The cluster's own name for each source, by whole name: another topic of the name has another."""
+
+    @property
+    def limits(self) -> Mapping[str, Limits]: ...
+
+    def ask_soon(self) -> None:
+        """What they are like is asked with the next `check`."""
+
+    def refresh(self) -> None:
+        """Asks for `identities` and waits for the answer. Raises `BrokerOutage`, and as `check` does."""
 
 
 class Store(Protocol):

@@ -66,8 +66,10 @@ class Merge:
 
     Mutable: `_inputs` by number, one `Input` per source partition in the order of the topics; `_by` the same inputs by
     their partition; `_waiting_since` the monotonic second since when a number has waited for a lagging topic;
-    `given_up` those that have waited for long enough and are taken from without it, until it is back. Invariant: a
-    partition number is here with all of its topics or not at all, unless all partitions are merged `together`.
+    `given_up` those that have waited for long enough and are taken from without it, until it is back; `went_back`
+    partitions that brought a record from before what they had brought: another log, of which nothing is taken until it
+    is assigned anew. Invariant: a partition number is here with all of its topics or not at all, unless all partitions
+    are merged `together`.
     """
 
     def __init__(self, topics: Sequence[str], wait_s_max: float, *, together: bool = False) -> None:
@@ -78,6 +80,7 @@ class Merge:
         self._by: dict[tuple[str, int], Input] = {}
         self._waiting_since: dict[int, float] = {}
         self.given_up: set[int] = set()
+        self.went_back: set[TopicPartition] = set()
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Starts these anew: what was buffered of them before is forgotten. Whole partition numbers, unless all are
@@ -92,6 +95,7 @@ class Merge:
             )
             new = {one.partition for one in inputs}
             kept = [one for one in self._inputs.get(number, ()) if one.partition not in new]
+            self.went_back -= new
             self._inputs[number] = sorted([*kept, *inputs], key=self._order)
             self._by.update({one.partition: one for one in inputs})
             self._no_longer_waiting(number)
@@ -104,6 +108,7 @@ class Merge:
         for number in numbers:
             for one in self._inputs.pop(number, ()):
                 del self._by[one.partition]
+                self.went_back.discard(one.partition)
             self._no_longer_waiting(number)
 
     def leave_out(self, partitions: Iterable[TopicPartition]) -> None:
@@ -113,6 +118,7 @@ class Merge:
         self._inputs[0] = [one for one in self._inputs.get(0, ()) if one.partition not in gone]
         for partition in gone:
             self._by.pop(partition, None)
+            self.went_back.discard(partition)
         self._no_longer_waiting(0)
 
     def offer(self, records: Sequence[Record], at_end: Mapping[TopicPartition, int]) -> None:
@@ -128,7 +134,9 @@ class Merge:
                     one.at_end = False
             if one is None:
                 continue
-            assert record.offset >= one.polled_next, f"{record.position} came after {one.polled_next}"
+            if record.offset < one.polled_next:
+                self.went_back.add(one.partition)
+                continue
             one.records.append(record)
             one.bytes += len(record.value or b"")
             one.polled_next = record.offset + 1

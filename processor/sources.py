@@ -45,6 +45,8 @@ class SourceLag(NamedTuple):
     records: int
     seconds: float
     known: bool = True
+    retention_left_s: float | None = None
+    """How long the oldest unfinished record will still be there, at least; None where there is none, or it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,14 @@ def position(one: Input, committed: Mapping[TopicPartition, int]) -> int:
 
 
 def source_lag(
-    one: Input, committed: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int], now_ms: int
+    one: Input,
+    committed: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    now_ms: int,
+    kept_s: float | None = None,
 ) -> SourceLag:
-    """`ends` are the last stable offsets, as far as they are known."""
+    """`ends` are the last stable offsets, as far as they are known; `kept_s` is for how long the topic keeps a record
+    (None: not deleted by age)."""
     end = one.polled_next if one.at_end else ends.get(one.partition, one.polled_next)
     records = len(one.records) + max(0, end - position(one, committed))
     oldest_ms = one.records[0].timestamp_ms if one.records else None
@@ -79,4 +86,5 @@ def source_lag(
     if records and oldest_ms is not None and oldest_ms >= 0:
         seconds = max(0.0, (now_ms - meant_ms(oldest_ms)) / 1000)
     known = records > 0 or one.at_end or one.partition in ends
-    return SourceLag(*one.partition, records, seconds, known)
+    left_s = None if kept_s is None or not records or oldest_ms is None else kept_s - seconds
+    return SourceLag(*one.partition, records, seconds, known, left_s)

@@ -215,6 +215,16 @@ BOOKS: Final = frozenset({Topic.SEND_OFFSETS, Topic.RESOLUTIONS, Topic.HAKO_SENT
 
 CONFIG: Final[Mapping[Topic, Mapping[str, str]]] = {plan.topic: plan.config for plan in (*TOPICS, *REKEY_TOPICS)}
 
+_KEYED: Final = frozenset({*ORDER_TOPICS, *REKEYED.values(), *STOCK_TOPICS, Topic.CHANGELOG, Topic.HAKO_SENT})
+"""Topics in which a key has its place: with another count it is somewhere else."""
+_SOURCES: Final = frozenset({*ORDER_TOPICS, *STOCK_TOPICS})
+"""The shops' own."""
+_SOURCES_AND_OUTBOX: Final = frozenset({*ORDER_TOPICS, *STOCK_TOPICS, Topic.OUTBOX})
+"""What dead letters are made of."""
+_DEFAULT_BYTES: Final = 1_048_588
+"""A broker's own `message.max.bytes`."""
+_LETTER_BYTES: Final = 16 * 1024
+"""What a dead letter's headers may add to its record."""
 _COMPACTED_TOPICS: Final = frozenset(plan.topic for plan in TOPICS if plan.config is _COMPACTED)
 
 
@@ -223,6 +233,9 @@ class TopicAsItIs(Protocol):
 
     @property
     def partitions(self) -> int: ...
+
+    @property
+    def replicas(self) -> int: ...
 
     @property
     def config(self) -> Mapping[str, str]: ...
@@ -263,10 +276,10 @@ def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, r
     partitions = described[prefix + first].partitions
     for topic in others:
         count = described[prefix + topic].partitions
-        if count != partitions:
+        if count < partitions or (count != partitions and topic in _KEYED):
             found.append(
                 f"{prefix + topic} has {count} partitions and {prefix + first} has {partitions}: "
-                f"partition N of the one belongs to partition N of the other, so make them equal"
+                f"partition N of the one belongs to partition N of the other; {_grow(max(count, partitions))}"
             )
     for topic in (first, *others):
         policy = described[prefix + topic].config.get("cleanup.policy", "delete")
@@ -289,6 +302,47 @@ def compacted_events(described: Mapping[str, TopicAsItIs | None], prefix: str) -
     }
 
 
+def oddities(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, rekey: bool = False) -> list[str]:
+    """What somebody should mend, and a worker goes on with: topics that are written to with more partitions than are
+    used."""
+    first, *others = alike(role, rekey=rekey)
+    partitions = described[prefix + first].partitions
+    return [
+        f"{prefix + topic} has {count} partitions and {prefix + first} has {partitions}: those beyond are not used; "
+        f"{_grow(count)}"
+        for topic in others
+        if topic not in _KEYED and (count := described[prefix + topic].partitions) > partitions
+    ]
+
+
+def _grow(partitions: int) -> str:
+    return f"`hakuna-processor topics grow --partitions {partitions}` makes all of them equal and moves the state"
+
+
+def producer_problems(
+    role: Role, described: Mapping[str, TopicAsItIs], kafka: Mapping[str, str], prefix: str
+) -> list[str]:
+    """Why our producer could not write what it has to, by a setting of the user's (`kafka`: librdkafka's names): a dead
+    letter is as large as its record, and more."""
+    given = kafka.get("message.max.bytes", "")
+    if not given.isdigit():
+        return []
+    sizes = (
+        (int(state.config.get("max.message.bytes", "0")), prefix + topic)
+        for topic in NEEDED.get(role, ())
+        if (state := described.get(prefix + topic)) is not None and topic in _SOURCES_AND_OUTBOX
+    )
+    # The outbox takes more than any usual entry needs: what a default broker takes of an event is enough for it.
+    largest = max(((min(size, _DEFAULT_BYTES) if Topic.OUTBOX in name else size, name) for size, name in sizes))
+    needed = min(largest[0] + _LETTER_BYTES, RECORD_BYTES_MAX)
+    if int(given) >= needed:
+        return []
+    return [
+        f"KAFKA_MESSAGE_MAX_BYTES: {given} is less than the {needed} bytes that the dead letter of a record of "
+        f"{largest[1]} may need; leave it out, or set it to {RECORD_BYTES_MAX}"
+    ]
+
+
 def none_there(prefix: str) -> str:
     """What is said where a cluster shows not one topic of ours."""
     if prefix:
@@ -302,7 +356,9 @@ def none_there(prefix: str) -> str:
     )
 
 
-_AT_LEAST: Final = frozenset({"retention.ms", "max.message.bytes"})
+_REPLICAS_SAFE: Final = 3
+"""From so many on, a write waits for two of them: with one, what it was told is written may be gone with a broker."""
+_AT_LEAST: Final = frozenset({"retention.ms", "max.message.bytes", "min.insync.replicas"})
 """Settings of which more is good enough."""
 _UNLIMITED: Final = "-1"
 
@@ -333,12 +389,15 @@ def plan(
     *,
     partitions: int,
     retention_ms: int | None = None,
+    replicas: int = -1,
+    message_bytes_max: int = RECORD_BYTES_MAX,
     only: Iterable[TopicPlan] = TOPICS,
     rekey: bool = False,
 ) -> list[Step]:
     """`partitions` counts where no source topic is there yet; others follow the sources that are: orders and stock each
     by themselves. With `rekey` the sources of orders may have any counts, and the others follow the changelog.
-    `retention_ms` overrides that of the topics that are deleted by age, dead letters excepted."""
+    `retention_ms` overrides that of the topics that are deleted by age, dead letters excepted.
+    `replicas` is what new topics get (-1: as the cluster has it), `message_bytes_max` the largest that is asked for."""
 
     def count(sources: Iterable[Topic]) -> int:
         there = (described.get(prefix + topic) for topic in sources)
@@ -354,14 +413,38 @@ def plan(
             return there.partitions
         return of_stock if topic in NEEDED[Role.HAKO] else of_orders
 
-    return [_step(one, prefix, described.get(prefix + one.topic), wanted(one.topic), retention_ms) for one in only]
+    return [
+        _step(
+            one,
+            prefix,
+            described.get(prefix + one.topic),
+            wanted(one.topic),
+            retention_ms,
+            replicas,
+            message_bytes_max,
+        )
+        for one in only
+    ]
 
 
-def _step(wanted: TopicPlan, prefix: str, there: TopicAsItIs | None, partitions: int, retention_ms: int | None) -> Step:
+def _step(
+    wanted: TopicPlan,
+    prefix: str,
+    there: TopicAsItIs | None,
+    partitions: int,
+    retention_ms: int | None,
+    replicas: int,
+    message_bytes_max: int,
+) -> Step:
     name = prefix + wanted.topic
     config = dict(wanted.config)
     if retention_ms is not None and config.get("retention.ms", _UNLIMITED) != _UNLIMITED:
         config["retention.ms"] = str(retention_ms)
+    if "max.message.bytes" in config:
+        config["max.message.bytes"] = str(min(int(config["max.message.bytes"]), message_bytes_max))
+    is_ours = there is None or wanted.topic not in _SOURCES
+    if is_ours and (replicas if there is None else there.replicas) >= _REPLICAS_SAFE:
+        config["min.insync.replicas"] = "2"
     if there is None:
         return Step(name, Action.CREATE, partitions, config, wanted.why)
     if there.partitions != partitions:
@@ -370,8 +453,8 @@ def _step(wanted: TopicPlan, prefix: str, there: TopicAsItIs | None, partitions:
             Action.REFUSE,
             there.partitions,
             {},
-            f"has {there.partitions} partitions where {partitions} are needed, and a partition count cannot be mended: "
-            "make the topic anew, or make all of them equal",
+            f"has {there.partitions} partitions where {partitions} are needed, and where a key is follows from that: "
+            f"{_grow(max(there.partitions, partitions))}",
         )
     if compacted := compacted_events({name: there}, prefix).get(name):
         by_hand = "set cleanup.policy=delete by hand, which deletes what is older than its retention.ms"

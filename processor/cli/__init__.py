@@ -5,8 +5,9 @@
 Exit codes, the same for every command: 0 done, and all is well; 1 it could not be done, what was asked about is not
 well, or the command line makes no sense; 78 the settings (or what they point at) cannot work; 130 interrupted.
 
-    run.py, check.py, topics.py, schemas.py, status.py, order.py, sku.py, erase.py, rewind.py, resend.py, simulate.py,
-    demo.py          a command each
+    run.py, check.py, topics.py, schemas.py, status.py, order.py, sku.py, erase.py, rewind.py, rebuild_changelog.py,
+    resend.py, simulate.py, demo.py
+                     a command each
     dead_letters/    the `dead-letters` commands
     settings.py      how a command gets its settings, and says that no broker answers
     output.py        JSON or a table on standard output
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _COMMANDS: Final = {
     "run": "runs the roles of a worker",
     "check": "finds everything that would keep a worker from working",
-    "topics": "plans and creates the topics",
+    "topics": "plans, creates and grows the topics",
     "schemas": "checks and registers the schemas",
     "status": "shows who has what, how far behind, and what blocks it",
     "order": "shows everything known of one order",
@@ -36,6 +37,7 @@ _COMMANDS: Final = {
     "dead-letters": "lists, shows, replays and discards what was refused",
     "erase": "forgets an order, and says what of it is left",
     "rewind": "sets a stopped role back, to read its topics again",
+    "rebuild-changelog": "writes the changelog again from the stores of a volume",
     "resend": "tells the order feed of orders once more, as they are now",
     "simulate": "runs stand-ins for Hakuna and Hako on loopback",
     "demo": "shows the whole path at work, with a broker and stand-ins for the APIs inside",

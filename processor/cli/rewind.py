@@ -87,6 +87,8 @@ def _rewound(settings: Settings, role: Role, since_ms: int | None, *, dry_run: b
         OffsetsOfGroup(kafka, group, client_id=client_id).set(
             [Position(one.topic, one.partition, one.to) for one in found]
         )
+        if role is Role.TRANSFORM:
+            _move_the_books(settings, found, anew=since_ms is None)
     return found
 
 
@@ -113,6 +115,27 @@ def _move_the_book(settings: Settings, described: Mapping[str, TopicState], foun
         writes.all_there(len(found), producer.flush)
     finally:
         producer.close()
+
+
+def _move_the_books(settings: Settings, moves: Sequence[Move], *, anew: bool) -> None:
+    """What transform keeps of itself says the same as its group. `anew`: the state is from now on what the sources make
+    of the changelog as it is, whatever was lost of it."""
+    from processor.operate.check.findings import Heard
+    from processor.operate.state.steps import Installation, write_books
+    from processor.records import TopicPartition
+    from processor.topics import ORDER_TOPICS, Topic
+
+    topics = (*ORDER_TOPICS, Topic.CHANGELOG)
+    found = Installation.of(settings, "hakuna-processor-rewind", topics, Heard())
+    known = found.books()
+    at: dict[int, dict[TopicPartition, int]] = {}
+    for one in moves:
+        at.setdefault(one.partition, {})[TopicPartition(one.topic, one.partition)] = one.to
+    beginnings = found.admin.beginnings([TopicPartition(found.changelog, number) for number in at])
+    if anew:
+        write_books(found, known, at, {where.partition: beginning for where, beginning in beginnings.items()})
+    else:
+        write_books(found, known, at, decided=False)
 
 
 def nobody(groups: KafkaGroups, group: str) -> None:

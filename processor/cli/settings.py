@@ -72,16 +72,32 @@ def cluster_settings_or_exit(file: Path | None) -> Settings:
 def environment(file: Path | None) -> dict[str, str]:
     if file is None:
         return dict(os.environ)
-    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
     from processor.errors import Unusable
 
+    of_file: dict[str, str] = {}
+    wrong: list[str] = []
     try:
         # As Docker and Kubernetes read such a file: a password may hold `${`.
-        of_file = {name: value for name, value in dotenv_values(file, interpolate=False).items() if value is not None}
+        with file.open(encoding="utf-8") as lines:
+            for line in parse_stream(lines):
+                if line.error or (line.key is not None and line.value is None):
+                    # Not the line itself: it may hold a password.
+                    number = line.original.line + _blank_before(line.original.string)
+                    wrong.append(f"--env-file {file}, line {number}: is no assignment; write NAME=value")
+                elif line.key is not None and line.value is not None:
+                    of_file[line.key] = line.value
     except UnicodeDecodeError as broken:
         raise Unusable([f"--env-file {file}: is no UTF-8 text ({broken.reason} at byte {broken.start})"]) from broken
+    if wrong:
+        raise Unusable(wrong)
     return {**of_file, **os.environ}
+
+
+def _blank_before(text: str) -> int:
+    """Lines of white space before the first word: the parser takes them with what follows."""
+    return text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def exit_unusable(unusable: Unusable) -> NoReturn:

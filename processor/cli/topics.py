@@ -1,4 +1,4 @@
-"""`hakuna-processor topics plan|create`: the topics of an installation."""
+"""`hakuna-processor topics plan|create|grow`: the topics of an installation."""
 
 from __future__ import annotations
 
@@ -52,14 +52,21 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--all", "everything", is_flag=True, help="Hako's topics too, where no key of Hako's is set."),
         click.option("--retention", help="Of topics that are deleted by age (such as 7d); dead letters are kept."),
+        click.option(
+            "--max-message-bytes",
+            type=click.IntRange(1_048_588),
+            default=16 * 1024 * 1024,
+            show_default=True,
+            help="Of our own topics, where a policy of the cluster allows no more; a larger dead letter has no place.",
+        ),
     ):
         command = option(command)
     return command
 
 
-@click.group("topics", short_help="plans and creates the topics")
+@click.group("topics", short_help="plans, creates and grows the topics")
 def command() -> None:
-    """Plans and creates the topics of an installation; never deletes, lowers or repartitions one."""
+    """Plans, creates and grows the topics of an installation; never deletes or lowers one."""
 
 
 @command.command("plan")
@@ -78,6 +85,7 @@ def plan(
     replication_factor: int,
     everything: bool,
     retention: str | None,
+    max_message_bytes: int,
     output: str,
     cluster: str,
 ) -> None:
@@ -90,7 +98,9 @@ def plan(
     if output == "strimzi":
         _strimzi(env_file, partitions, replication_factor, retention, cluster)
         return
-    _, steps, _ = _planned(env_file, partitions, retention, everything=everything)
+    _, steps, _ = _planned(
+        env_file, partitions, retention, replication_factor, max_message_bytes, everything=everything
+    )
     _end(steps, output, {action: action for action in _SIGNS})
 
 
@@ -103,6 +113,7 @@ def create(
     replication_factor: int,
     everything: bool,
     retention: str | None,
+    max_message_bytes: int,
     output: str,
 ) -> None:
     """Creates and mends topics; what is as it should be is left alone. Exit 1 where something stands in the way.
@@ -110,7 +121,8 @@ def create(
     \b
     hakuna-processor topics create --partitions 12 --replication-factor 3
     """
-    settings, steps, admin = _planned(env_file, partitions, retention, everything=everything)
+    asked = (env_file, partitions, retention, replication_factor, max_message_bytes)
+    settings, steps, admin = _planned(*asked, everything=everything)
     if not any(step.action == "refuse" for step in steps):
         done: list[str] = []
         try:
@@ -118,7 +130,39 @@ def create(
         finally:
             if len(done) < sum(step.action != "leave" for step in steps):
                 click.echo(f"done before that: {', '.join(done) or 'nothing'}", err=True)
+        # What follows from the number of replicas is known once the cluster has chosen it.
+        _, mended, _ = _planned(*asked, everything=everything)
+        asked_of_brokers(settings, lambda: _do(mended, admin, replication_factor, done))
     _end(steps, output, _DONE)
+
+
+@command.command("grow")
+@env_file
+@click.option("--partitions", type=click.IntRange(1), required=True, help="Of each topic of orders, from now on.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@output_option
+def grow(env_file: Path | None, partitions: int, dry_run: bool, output: str) -> None:
+    """Gives all topics of orders more partitions and moves state, holds and open letters to where their keys are then.
+    Stop transform and send first, with nothing left to read. A command that was killed is given again.
+
+    \b
+    hakuna-processor topics grow --partitions 24 --dry-run
+    hakuna-processor topics grow --partitions 24
+    """
+    settings = cluster_settings_or_exit(env_file)
+    from processor.operate.check.findings import Heard
+    from processor.operate.state.steps import grow as grown
+
+    def say(step: str) -> None:
+        click.echo(step, err=True)
+
+    growth, moved = asked_of_brokers(settings, lambda: grown(settings, partitions, Heard(), say, dry_run=dry_run))
+    told = {"was": growth.was, "partitions": growth.to, "partitioner": growth.family.name, **moved._asdict()}
+    if output == "json":
+        print_json(told)
+    else:
+        show(table(("", "", ""), [(name.replace("_", " "), str(value), "") for name, value in told.items()]))
+    sys.exit(0)
 
 
 def _strimzi(file: Path | None, partitions: int, replicas: int, retention: str | None, cluster: str) -> None:
@@ -131,7 +175,13 @@ def _strimzi(file: Path | None, partitions: int, replicas: int, retention: str |
 
 
 def _planned(
-    file: Path | None, partitions: int, retention: str | None, *, everything: bool
+    file: Path | None,
+    partitions: int,
+    retention: str | None,
+    replicas: int,
+    message_bytes_max: int,
+    *,
+    everything: bool,
 ) -> tuple[Settings, Sequence[Step], KafkaAdmin]:
     retention_ms = _retention_ms(retention)
     settings = cluster_settings_or_exit(file)
@@ -155,6 +205,8 @@ def _planned(
         retention_ms=retention_ms,
         only=wanted,
         rekey=settings.rekey,
+        replicas=replicas,
+        message_bytes_max=message_bytes_max,
     )
     return settings, steps, admin
 

@@ -27,6 +27,7 @@ from processor.config import Role
 from processor.records import TopicPartition
 from processor.send.meter import BreakerState, Endings, Gauges, PartitionLag, Requests
 from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.transform.book import Start
 from processor.transform.meter import StateSize
 
 
@@ -145,7 +146,7 @@ TRANSACTION_SECONDS: Final = Histogram(
     buckets=_TRANSACTION_S,
 )
 TRANSACTIONS: Final = Counter("processor_transactions_total", "Transactions by how they ended", ["outcome"])
-STATE_ORDERS: Final = Gauge("processor_state_orders", "Orders in the keyed state, about", ["partition"])
+STATE_ORDERS: Final = Gauge("processor_state_orders", "Orders in the keyed state", ["partition"])
 PARKED_EVENTS: Final = Gauge("processor_parked_events", "Events that wait for their order to be placed", ["partition"])
 PARKED_OLDEST: Final = Gauge(
     "processor_parked_oldest_seconds", "Age of the oldest parked event, 0 when there is none", ["partition"]
@@ -223,6 +224,12 @@ UNSENT_OBJECTS: Final = Gauge(
     "processor_unsent_objects",
     "Objects whose newest value has not been sent, by what they wait for",
     ["destination", "waits_for"],
+)
+
+RETENTION_LEFT: Final = Gauge(
+    "processor_retention_left_seconds",
+    "How long the oldest unfinished record will be there yet, at least; only where one waits and its topic deletes",
+    ["role", "topic", "partition"],
 )
 
 FLOOD_STOPPED: Final = Gauge(
@@ -309,19 +316,40 @@ class OrdersMeter:
 
 
 class PrometheusTransformMeter:
-    """The transform role's meter. Mutable: `_numbers` are the partitions that the state gauges show now."""
+    """The transform role's meter. Mutable: `_numbers` are the partitions that the state gauges show now, `_left` those
+    of which it is shown how long their oldest record will be there."""
 
     def __init__(self, restores: Restores) -> None:
         self._restores = restores
         self._numbers: set[int] = set()
         records = OrdersMeter(Role.TRANSFORM)
-        self.transaction, self.written, self.lag = records.transaction, records.written, records.lag
+        self.transaction, self.written, self._records_lag = records.transaction, records.written, records.lag
         self.flooded = records.flooded
+        self._left: set[tuple[str, int]] = set()
 
     def misplaced(self, records: Mapping[str, int]) -> None:
         for topic, count in records.items():
             MISPLACED.labels(topic).inc(count)
             MISPLACED_ERASURES.labels(topic)  # known from the start, so that the first one is an increase
+
+    def lag(self, lags: list[SourceLag]) -> None:
+        self._records_lag(lags)
+        left = {(lag.topic, lag.partition): lag.retention_left_s for lag in lags if lag.retention_left_s is not None}
+        for topic, partition in self._left - left.keys():
+            RETENTION_LEFT.remove(Role.TRANSFORM.value, topic, str(partition))
+        self._left = set(left)
+        for (topic, partition), seconds in left.items():
+            RETENTION_LEFT.labels(Role.TRANSFORM, topic, partition).set(seconds)
+        for lag in lags:
+            MISSED.labels(Role.TRANSFORM, lag.topic, lag.partition)  # 0 from the first second on
+
+    def started(self, topic: str, partition: int, start: Start) -> None:
+        MISSED.labels(Role.TRANSFORM, topic, partition).inc(start.missed)
+        for correction in start.corrections:
+            BEGINNINGS.labels(Role.TRANSFORM, topic, partition, correction).inc()
+
+    def throttled(self, seconds: float) -> None:
+        THROTTLED.labels(Role.TRANSFORM).inc(seconds)
 
     def state(self, sizes: list[StateSize]) -> None:
         now = {size.partition for size in sizes}

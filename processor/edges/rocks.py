@@ -23,7 +23,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -165,6 +166,36 @@ class StateDirectory:
         blocks.set_bloom_filter(10, False)
         options.set_block_based_table_factory(blocks)
         return options
+
+
+class Volume:
+    """All stores under a PROCESSOR_STATE_DIR, to be read. Raises `Unusable` where a worker runs there."""
+
+    def __init__(self, root: Path) -> None:
+        self._claims: list[int] = []
+        self._homes = sorted(home for home in root.glob("worker-*") if home.is_dir())
+        for home in self._homes:
+            claim = os.open(home / "claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._claims.append(claim)
+            try:
+                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as held:
+                self.close()
+                raise Unusable([f"PROCESSOR_STATE_DIR: a worker runs in {home}: stop it first"]) from held
+
+    def stores(self) -> Iterator[tuple[int, RocksStore]]:
+        """Each with the number of its partition; one that cannot be opened is left out. For the caller to close."""
+        for home in self._homes:
+            for path in sorted(home.glob("partition-*")):
+                number = path.name.removeprefix("partition-")
+                if number.isdigit():
+                    with suppress(StateCorrupt):
+                        yield int(number), RocksStore(path, Options(raw_mode=True))
+
+    def close(self) -> None:
+        for claim in self._claims:
+            os.close(claim)
+        self._claims.clear()
 
 
 def _claim(root: Path) -> tuple[Path, int]:

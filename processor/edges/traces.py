@@ -35,6 +35,7 @@ import httpx
 from processor.edges.http.request import PreparedRequest
 from processor.errors import Unusable
 from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.transform.book import Start
 from processor.transform.meter import StateSize, TransformMeter
 
 if TYPE_CHECKING:
@@ -225,3 +226,9 @@ class _TracedMeter:
 
     def flooded(self) -> None:
         self._inner.flooded()
+
+    def started(self, topic: str, partition: int, start: Start) -> None:
+        self._inner.started(topic, partition, start)
+
+    def throttled(self, seconds: float) -> None:
+        self._inner.throttled(seconds)

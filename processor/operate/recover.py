@@ -32,6 +32,7 @@ from processor.interfaces import Clock, Committed, Reader
 from processor.operate.replay.reading import Step, read
 from processor.records import EntryType, Headers, Record, TopicPartition
 from processor.transform import order_state, outbox
+from processor.transform.book import BOOK_KEY
 
 WRITTEN_S_MAX: Final = 60.0
 
@@ -52,7 +53,7 @@ def touched(
     newest: dict[bytes, Record] = {}
     for records in read(reader, clock, where, start, end, step):
         for record in records:
-            if record.key is None:
+            if record.key is None or record.key == BOOK_KEY:
                 continue
             if record.value is None or order_state.peek(record.value)[0] < since_ms:
                 newest.pop(record.key, None)

@@ -16,10 +16,21 @@ from processor.config import Role, Settings
 from processor.edges.avro import reader_schema
 from processor.edges.avro_plan import judged
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
+from processor.edges.kafka.versions import without_consumer_protocol
 from processor.edges.metrics import SCHEMA_UNREADABLE
 from processor.edges.registry import Registry
 from processor.errors import BrokerOutage, Fatal, Unusable
-from processor.topics import BOOKS, ORDER_TOPICS, Topic, compacted_events, make_book, missing, needed, problems
+from processor.topics import (
+    BOOKS,
+    ORDER_TOPICS,
+    Topic,
+    compacted_events,
+    make_book,
+    missing,
+    needed,
+    problems,
+    producer_problems,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +45,8 @@ def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mappi
     """What the cluster says of a role's topics, by whole name. Raises `BrokerOutage` while one is missing (somebody
     may be about to make it: we ourselves where only our own books are) or may not be looked at, `Unusable` where one is
     such that no waiting helps."""
+    if (unknown := without_consumer_protocol(settings.librdkafka)) is not None:
+        raise Unusable([unknown])
     topics = needed(role, rekey=settings.rekey)
     try:
         described = admin.describe([settings.topic(topic) for topic in topics])
@@ -49,7 +62,9 @@ def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mappi
                 raise BrokerOutage(f"topics of our own were missing and are made: {', '.join(absent)}")
         raise BrokerOutage(f"topics are missing: {', '.join(absent)}; make them with `hakuna-processor topics create`")
     there = {name: state for name, state in described.items() if state is not None}
-    if wrong := problems(role, there, settings.topic_prefix, rekey=settings.rekey):
+    wrong = problems(role, there, settings.topic_prefix, rekey=settings.rekey)
+    wrong += producer_problems(role, there, settings.kafka, settings.topic_prefix)
+    if wrong:
         raise Unusable(wrong)
     if role is Role.TRANSFORM:
         for name, what in compacted_events(there, settings.topic_prefix).items():

@@ -13,20 +13,23 @@ from processor.config import Role, Settings
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema
 from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin
+from processor.edges.kafka.books import KafkaBooks
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
 from processor.edges.kafka.groups import KafkaGroups
 from processor.edges.kafka.predecessors import Predecessors
 from processor.edges.kafka.reader import KafkaReader
+from processor.edges.kafka.sources import WatchedTopics
 from processor.edges.kafka.survey import survey
-from processor.edges.kafka.topology import KafkaTopology
 from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
 from processor.edges.kafka.trim import KafkaTrim
 from processor.edges.metrics import USEFUL_REPLICAS, PrometheusTransformMeter, Restores
 from processor.edges.registry import Registry
 from processor.edges.rocks import StateDirectory
 from processor.edges.traces import Tracing
+from processor.errors import Unusable
 from processor.placements import Compared
 from processor.records import Position
+from processor.run.layout import here_of, newest_book, state_problems
 from processor.run.roles import Loop
 from processor.run.start import check_readable, described_topics
 from processor.run.start import client_id as named
@@ -47,6 +50,12 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
     group = settings.group(Role.TRANSFORM)
     admin = KafkaAdmin(kafka, client_id="hakuna-processor-transform-start")
     described = described_topics(settings, Role.TRANSFORM, admin)
+    here = here_of(settings, admin, described)
+    books = KafkaBooks(
+        kafka, settings.topic(Topic.CHANGELOG), group=group, client_id="hakuna-processor-transform-start"
+    )
+    if wrong := state_problems(settings, admin, books, here):
+        raise Unusable(wrong)
     registry = Registry.at(settings)
     check_readable(settings, registry)
     changelog = settings.topic(Topic.CHANGELOG)
@@ -74,16 +83,23 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
             stores.worker,
             lambda worker: abort_left_behind(kafka, f"{group}.{worker}", client_id=client_id),
         ),
-        topology=KafkaTopology(admin, described, clock),
+        topology=WatchedTopics(
+            admin,
+            described,
+            clock,
+            sources=[settings.topic(topic) for topic in sources_of(Role.TRANSFORM, rekey=settings.rekey)],
+            changelog=changelog,
+        ),
         stores=stores,
         clock=clock,
         meter=meter if tracing is None else tracing.meter(meter),
+        newest_book=lambda number: newest_book(admin, books, changelog, number),
     )
     plan = TransformPlan(
         topics=tuple(settings.topic(topic) for topic in sources_of(Role.TRANSFORM, rekey=settings.rekey)),
         partitions=described[changelog].partitions,
         changelog=changelog,
-        changelog_identity=f"{changelog}/{described[changelog].topic_id}",
+        here=here,
         changelog_tombstones_ms=int(described[changelog].config["delete.retention.ms"]),
         worker=stores.worker,
         batch_records_max=settings.batch_records_max,
@@ -159,6 +175,8 @@ class _TransformLoop:
                 {"topic": one.topic, "weight": one.weight.value, "what": one.what, "remedy": one.remedy}
                 for one in self._surveying.said
             ],
+            "notices": [asdict(notice) for notice in self._transformer.notices],
+            "throttled_seconds": round(self._transformer.throttled_s, 3),
         }
 
     def progress(self) -> tuple[Mapping[int, Work], bool]:

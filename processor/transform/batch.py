@@ -20,6 +20,7 @@ from processor.errors import BadRecord, Fatal
 from processor.letters.letter import Refusal, letter_headers
 from processor.order_keys import KeyKind, mismatch, read_key, unreadable
 from processor.records import (
+    RECORD_OVERHEAD_BYTES,
     HeaderName,
     IgnoredReason,
     OrderEvent,
@@ -119,7 +120,8 @@ class Decider:
         self._plan = plan
         self._elsewhere = elsewhere
         self._outgoing = entries(plan.rules.api, plan.outbox)
-        self._large_bytes = min(_LARGE_BYTES, plan.state_bytes_max // 4)
+        self._large_bytes = min(_LARGE_BYTES, plan.state_bytes_max // 4, plan.entry_bytes_max // _GROWTH_MAX)
+        self._small_bytes = min(_SMALL_BYTES, plan.entry_bytes_max // _GROWTH_MAX)
 
     def take(self, record: Record, state: KeyedState, batch: Batch, now_ms: int) -> None:
         """One source record, whole. Raises `RegistryOutage` and `StateCorrupt`, both before anything is decided."""
@@ -191,22 +193,28 @@ class Decider:
         transition = rules.apply(known, taken, self._plan.rules, now_ms)
         produced = [self._outgoing(effect) for effect in transition.effects if isinstance(effect, Applied | Retold)]
         is_large = state.grow(order_id, bytes_in) >= self._large_bytes
-        is_usual = not is_large and bytes_in < _SMALL_BYTES and len(transition.effects) == 1
-        if not is_usual and self._is_too_large(bytes_in, transition, produced):
-            message = f"what it becomes is larger than the {self._plan.entry_bytes_max} bytes that can be written"
+        is_usual = not is_large and bytes_in < self._small_bytes and len(transition.effects) == 1
+        message = None if is_usual else self._too_large(bytes_in, transition, produced)
+        if message is not None:
             transition = Transition(known, (Refused(taken, Reason.TOO_LARGE, message),))
             produced = []
         self._stage(order_id, known, transition, produced, state, batch, now_ms)
 
-    def _is_too_large(self, bytes_in: int, transition: Transition, produced: list[Outgoing]) -> bool:
-        """Whether a transition could not be written: it would abort its transaction, and the next, for ever."""
+    def _too_large(self, bytes_in: int, transition: Transition, produced: list[Outgoing]) -> str | None:
+        """Why a transition could not be written, if it could not: it would abort its transaction, and the next, for
+        ever."""
         plan = self._plan
-        if any(record_bytes(one.key, one.value, one.headers) > plan.entry_bytes_max for one in produced):
-            return True
+        size = max((record_bytes(one.key, one.value, one.headers) for one in produced), default=0)
+        if size > plan.entry_bytes_max:
+            return f"its entry needs {size} bytes, and {plan.outbox} takes {plan.entry_bytes_max}"
         if isinstance(transition.effects[-1], Parked) and bytes_in * _GROWTH_MAX > plan.entry_bytes_max:
             # Refused while it is alone: later it would take the order that it waits for with it.
-            return True
-        return transition.state is not None and len(order_state.encode(transition.state)) > plan.state_bytes_max
+            return f"its entry could need more than the {plan.entry_bytes_max} bytes that {plan.outbox} takes"
+        if transition.state is not None:
+            size = len(order_state.encode(transition.state)) + RECORD_OVERHEAD_BYTES
+            if size > plan.state_bytes_max:
+                return f"its order's state would need {size} bytes, and the changelog takes {plan.state_bytes_max}"
+        return None
 
     def _stage(
         self,

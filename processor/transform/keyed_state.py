@@ -11,9 +11,9 @@ Owned by the transform thread. Invariants:
   together with the changelog's next offset, so after any crash it reflects the changelog up to exactly that offset;
 - one changelog record per order and transaction, the last state, whose bytes are the store's bytes.
 
-Keys in the store: `m` what this store is and how far it reflects the changelog; `o` + order ID, the state; `p` +
-order ID, an index of the orders that hold parked events (their number is what a restart must know without reading
-every state).
+Keys in the store: `b` the book (`book.py`), as the changelog has it; `m` what this store is and how far it reflects
+the changelog; `o` + order ID, the state; `p` + order ID, an index of the orders that hold parked events (their number
+is what a restart must know without reading every state).
 
 A store is trusted only for as long as the changelog still holds every tombstone since: compaction lets go of a
 tombstone after `delete.retention.ms`, and an older store that reads only the tail would bring erased orders back. So
@@ -28,12 +28,14 @@ from typing import Final
 
 import msgspec
 
-from processor.errors import StateCorrupt
+from processor.errors import StateCorrupt, Unusable
 from processor.interfaces import Store
 from processor.records import OrderId, Record
 from processor.transform import order_state
+from processor.transform.book import BOOK_KEY, REBUILD, Book, decode_book, encode_book
 from processor.transform.order_state import OrderState
 
+_BOOK: Final = b"b"
 _META: Final = b"m"
 _ORDER: Final = b"o"
 _PARKED: Final = b"p"
@@ -46,12 +48,22 @@ _SCAN_RECORDS: Final = 1000
 
 class Meta(msgspec.Struct, frozen=True, array_like=True):
     """What a store says of itself. `identity` names the changelog partition that it was made from, `as_of_ms` is the
-    wall clock when it was last written."""
+    wall clock when it was last written, `orders` how many it holds (-1: written by a version that did not count)."""
 
     format: int
     identity: str
     next_offset: int
     as_of_ms: int = 0
+    orders: int = -1
+
+
+class ForeignStore(StateCorrupt):
+    """The store is of another changelog: `next_offset` says how much of it, `book` what it had finished."""
+
+    def __init__(self, message: str, meta: Meta, book: Book | None) -> None:
+        super().__init__(message)
+        self.meta = meta
+        self.book = book
 
 
 class Parked(msgspec.Struct, frozen=True):
@@ -65,8 +77,10 @@ class KeyedState:
     """The orders of one partition.
 
     Mutable: `_staged` what this transaction changed (None: erased), `_encoded` the same as bytes once asked for,
-    `_weights` how large the states that it touched are about to be, `parked` the index of parked events as of the last
-    commit, `next_offset` the changelog offset up to which the store reflects it, `as_of_ms` since when (0: empty).
+    `_weights` how large the states that it touched are about to be, `_existing` which of them the store has,
+    `parked` the index of parked events as of the last commit, `next_offset` the changelog offset up to which the store
+    reflects it, `as_of_ms` since when (0: empty),
+    `orders` how many orders it holds, `book` the newest one committed (None: the changelog has none yet).
     """
 
     def __init__(self, partition: int, store: Store, identity: str) -> None:
@@ -76,9 +90,12 @@ class KeyedState:
         self._staged: dict[OrderId, OrderState | None] = {}
         self._encoded: list[tuple[bytes, bytes | None]] = []
         self._weights: dict[OrderId, int] = {}
+        self._existing: set[OrderId] = set()
         meta = self._read_meta()
         self.next_offset = meta.next_offset
         self.as_of_ms = meta.as_of_ms
+        self.book = book_of(store)
+        self.orders = meta.orders if meta.orders >= 0 else self._counted()
         self.parked = dict(self._read_parked())
 
     def get(self, order_id: OrderId) -> OrderState | None:
@@ -89,6 +106,7 @@ class KeyedState:
         if stored is None:
             return None
         self._weights[order_id] = len(stored)
+        self._existing.add(order_id)
         return order_state.decode(stored)
 
     def stage(self, order_id: OrderId, state: OrderState | None) -> None:
@@ -100,20 +118,31 @@ class KeyedState:
         self._weights[order_id] = weight
         return weight
 
-    def changes(self) -> Sequence[tuple[bytes, bytes | None]]:
-        """What this transaction writes to the changelog: one record per touched order, None where it is erased."""
+    def changes(self, book: Book) -> Sequence[tuple[bytes, bytes | None]]:
+        """What this transaction writes to the changelog: one record per touched order, None where it is erased, and
+        the book last."""
         self._encoded = [
             (order_id.encode(), None if state is None else order_state.encode(state))
             for order_id, state in self._staged.items()
         ]
+        self._encoded.append((BOOK_KEY, encode_book(book)))
         return self._encoded
 
     def commit(self, last_offset: int | None, now_ms: int) -> None:
-        """The transaction is committed, and `last_offset` is that of its last changelog record (None: it had none)."""
+        """The transaction is committed, and `last_offset` is that of its last changelog record (None: it had none).
+        Raises `Unusable` where the changelog is another one by now."""
         assert (last_offset is None) == (not self._encoded), "a changelog offset goes with changes, and only with them"
         if last_offset is not None:
-            assert last_offset >= self.next_offset, f"changelog went back: {last_offset} < {self.next_offset}"
-            self._write(self._encoded, last_offset + 1, now_ms)
+            if last_offset < self.next_offset:
+                raise Unusable(
+                    [
+                        f"changelog partition {self.partition} went back from {self.next_offset} to {last_offset}: it "
+                        f"was deleted and made again; {REBUILD}"
+                    ]
+                )
+            existing = self._existing
+            grown = sum((state is not None) - (order_id in existing) for order_id, state in self._staged.items())
+            self._write(self._encoded, last_offset + 1, now_ms, grown)
         self.rollback()
 
     def rollback(self) -> None:
@@ -121,6 +150,7 @@ class KeyedState:
         self._staged.clear()
         self._encoded = []
         self._weights.clear()
+        self._existing.clear()
 
     def restore(self, records: Sequence[Record], next_offset: int, now_ms: int) -> None:
         """Takes changelog records as they were read, up to `next_offset`, which may be past the last of them.
@@ -132,12 +162,14 @@ class KeyedState:
         for record in records:
             if record.key is not None:
                 latest[record.key] = record.value
-        self._write(list(latest.items()), next_offset, now_ms)
+        stored = (self._store.get(_ORDER + key) is not None for key in latest if key != BOOK_KEY)
+        told = (value is not None for key, value in latest.items() if key != BOOK_KEY)
+        self._write(list(latest.items()), next_offset, now_ms, sum(told) - sum(stored))
 
     def vouch(self, now_ms: int) -> None:
         """Nobody else has written to the changelog until now: the store is as of now, however long ago it changed."""
         if self.next_offset > 0:
-            self._write((), self.next_offset, now_ms)
+            self._write((), self.next_offset, now_ms, 0)
 
     def stale(self, before_ms: int, after: bytes, records_max: int) -> tuple[list[OrderId], bytes]:
         """Orders that were last touched before `before_ms`, among the next `records_max` after the key `after`.
@@ -156,6 +188,7 @@ class KeyedState:
                 order_id = _order_id(key[1:])
                 if order_id not in self._staged:
                     found.append(order_id)
+                    self._existing.add(order_id)
         return found, pairs[-1][0][1:] if len(pairs) == records_max else b""
 
     def parked_summary(self, now_ms: int) -> tuple[int, float]:
@@ -165,18 +198,20 @@ class KeyedState:
         since_ms = min(parked.since_ms for parked in self.parked.values())
         return sum(parked.events for parked in self.parked.values()), max(0.0, (now_ms - since_ms) / 1000)
 
-    @property
-    def orders(self) -> int:
-        """About how many orders are known (RocksDB's own estimate)."""
-        return max(0, self._store.estimated_keys() - len(self.parked) - 1)
-
     def close(self) -> None:
         self._store.close()
 
-    def _write(self, pairs: Sequence[tuple[bytes, bytes | None]], next_offset: int, now_ms: int) -> None:
+    def _write(self, pairs: Sequence[tuple[bytes, bytes | None]], next_offset: int, now_ms: int, grown: int) -> None:
         writes: list[tuple[bytes, bytes | None]] = []
         parked_before = self.parked
+        book = self.book
+        orders = self.orders + grown
         for key, value in pairs:
+            if key == BOOK_KEY:
+                assert value is not None, "a book is written over, never erased"
+                book = decode_book(value)
+                writes.append((_BOOK, value))
+                continue
             writes.append((_ORDER + key, value))
             since_ms = 0 if value is None else order_state.peek(value)[1]
             if since_ms or (parked_before and _order_id(key) in parked_before):
@@ -188,27 +223,24 @@ class KeyedState:
                     events = len(order_state.decode(value).parked)
                     parked_before[order_id] = Parked(since_ms, events)
                     writes.append((_PARKED + key, _PARKED_VALUE.pack(since_ms, events)))
-        writes.append((_META, msgspec.msgpack.encode(Meta(_FORMAT, self._identity, next_offset, now_ms))))
+        writes.append((_META, msgspec.msgpack.encode(Meta(_FORMAT, self._identity, next_offset, now_ms, orders))))
         self._store.write(writes)
+        self.book = book
+        self.orders = orders
         self.next_offset = next_offset
         self.as_of_ms = now_ms
 
     def _read_meta(self) -> Meta:
         """What the store says of itself; offset 0 for an empty store. Raises `StateCorrupt`."""
-        stored = self._store.get(_META)
-        if stored is None:
-            if self._store.scan(b"", 1):
-                raise StateCorrupt("the store holds data but does not say of what")
-            return Meta(_FORMAT, self._identity, 0)
-        try:
-            meta: Meta = msgspec.msgpack.decode(stored, type=Meta)
-        except msgspec.MsgspecError as broken:
-            raise StateCorrupt(f"what the store says of itself cannot be read: {broken}") from broken
-        if meta.format != _FORMAT:
-            raise StateCorrupt(f"the store has format {meta.format}, and this version reads {_FORMAT}")
+        meta = read_meta(self._store)
+        if meta is None:
+            return Meta(_FORMAT, self._identity, 0, orders=0)
         if meta.identity != self._identity:
-            raise StateCorrupt(f"the store is of {meta.identity}, not of {self._identity}")
+            raise ForeignStore(f"the store is of {meta.identity}, not of {self._identity}", meta, book_of(self._store))
         return meta
+
+    def _counted(self) -> int:
+        return sum(1 for _ in orders_of(self._store))
 
     def _read_parked(self) -> Iterator[tuple[OrderId, Parked]]:
         start = _PARKED
@@ -222,6 +254,38 @@ class KeyedState:
                     raise StateCorrupt(f"the index of parked events cannot be read: {broken}") from broken
                 yield _order_id(key[1:]), parked
             start = pairs[-1][0] + b"\x00"
+
+
+def read_meta(store: Store) -> Meta | None:
+    """What a store says of itself; None where it is empty. Raises `StateCorrupt`."""
+    stored = store.get(_META)
+    if stored is None:
+        if store.scan(b"", 1):
+            raise StateCorrupt("the store holds data but does not say of what")
+        return None
+    try:
+        meta: Meta = msgspec.msgpack.decode(stored, type=Meta)
+    except msgspec.MsgspecError as broken:
+        raise StateCorrupt(f"what the store says of itself cannot be read: {broken}") from broken
+    if meta.format != _FORMAT:
+        raise StateCorrupt(f"the store has format {meta.format}, and this version reads {_FORMAT}")
+    return meta
+
+
+def orders_of(store: Store) -> Iterator[tuple[bytes, bytes]]:
+    """The orders in a store: key and state, as the changelog has them."""
+    start = _ORDER
+    while pairs := store.scan(start, _SCAN_RECORDS):
+        for key, value in pairs:
+            if not key.startswith(_ORDER):
+                return
+            yield key[1:], value
+        start = pairs[-1][0] + b"\x00"
+
+
+def book_of(store: Store) -> Book | None:
+    stored = store.get(_BOOK)
+    return None if stored is None else decode_book(stored)
 
 
 def _order_id(key: bytes) -> OrderId:

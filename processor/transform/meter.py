@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.transform.book import Start
 
 
 class StateSize(NamedTuple):
-    """One partition's state: orders (about), parked events, changelog records still to be restored, the age of the
+    """One partition's state: orders, parked events, changelog records still to be restored, the age of the
     oldest parked event (0 when there is none)."""
 
     partition: int
@@ -40,3 +41,9 @@ class TransformMeter(Protocol):
 
     def flooded(self) -> None:
         """The flood guard has stopped the role, for good."""
+
+    def started(self, topic: str, partition: int, start: Start) -> None:
+        """A source partition is read from here on; what is `missed` was deleted before it was read."""
+
+    def throttled(self, seconds: float) -> None:
+        """The broker has made our producer wait for so long, by a quota."""

@@ -11,7 +11,8 @@ has nothing left to finish.
 
 Invariants: a number is taken from only while RUNNING; it is RUNNING only after its store has reached the end that the
 changelog had when the restore began; a new assignment begins a new restore, whatever the store held before; a store
-that is older than the changelog remembers erasures is not trusted with a tail.
+that is older than the changelog remembers erasures is not trusted with a tail; no store is wiped for a changelog that
+has less than it (`Unusable`: it may be the last copy of the state).
 
 A store is kept open over a revoke until the next assignment says that it goes elsewhere: the eager protocol revokes
 and assigns everything at each rebalance, and what comes back needs only the tail of its changelog.
@@ -22,7 +23,7 @@ librdkafka's and RocksDB's), and the poll in between keeps the membership alive.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,10 +31,11 @@ from typing import Final
 
 import structlog
 
-from processor.errors import Fatal, StateCorrupt
+from processor.errors import Fatal, StateCorrupt, Unusable
 from processor.interfaces import Clock, Reader, Store, Stores
 from processor.records import Position, Record, TopicPartition
-from processor.transform.keyed_state import KeyedState
+from processor.transform.book import REBUILD, Book, Here, layout_problem, may_go
+from processor.transform.keyed_state import ForeignStore, KeyedState
 
 log = structlog.get_logger(__name__)
 
@@ -82,17 +84,21 @@ class Partitions:
         self,
         topics: Sequence[str],
         changelog: str,
-        identity: str,
+        here: Here,
         tombstones_ms: int,
         stores: Stores,
         reader: Reader,
         clock: Clock,
+        newest_book: Callable[[int], Book | None],
     ) -> None:
-        """`identity` tells this changelog from another one of its name; `tombstones_ms` is for how long it keeps a
-        tombstone (`delete.retention.ms`)."""
+        """`here` tells this changelog from another one of its name; `tombstones_ms` is for how long it keeps a
+        tombstone (`delete.retention.ms`); `newest_book` finds a partition's in the changelog, for a store of another
+        one, and raises `BrokerOutage`."""
         self._topics = tuple(topics)
         self._changelog = changelog
-        self._identity = identity
+        self._here = here
+        self._identity = f"{changelog}/{here.changelog}"
+        self._newest_book = newest_book
         self._age_ms_max = tombstones_ms // 2
         self._stores = stores
         self._reader = reader
@@ -163,7 +169,8 @@ class Partitions:
                 self._kept.pop(number).close()
 
     def begin_restore(self, numbers: Sequence[int]) -> None:
-        """Reads the changelog of these numbers from where their stores stand. Raises `BrokerOutage`."""
+        """Reads the changelog of these numbers from where their stores stand. Raises `BrokerOutage`, and `Unusable`
+        where a store has more than the changelog."""
         of = [self._changelog_partition(number) for number in numbers]
         beginnings = self._reader.beginnings(of)
         ends = self._reader.ends(of)
@@ -173,14 +180,17 @@ class Partitions:
             age_ms = abs(self._clock.now_ms() - state.as_of_ms)  # absolute: a clock that was ahead proves nothing
             if state.next_offset == 0:
                 pass  # an empty store begins at the beginning as it is
-            elif not beginnings[partition] <= state.next_offset <= ends[partition]:
+            elif state.next_offset > ends[partition]:
+                raise Unusable([self._has_less(number, state.next_offset, f"ends at {ends[partition]}")])
+            elif state.next_offset < beginnings[partition]:
+                self._keep_the_last(number, state, beginnings[partition])
                 state = self._anew(
                     number,
                     state,
-                    f"the store reflects {state.next_offset}, the changelog holds "
-                    f"{beginnings[partition]} to {ends[partition]}",
+                    f"the store reflects {state.next_offset}, the changelog begins at {beginnings[partition]}",
                 )
             elif number not in self.held and age_ms > self._age_ms_max:
+                self._keep_the_last(number, state, beginnings[partition])
                 state = self._anew(
                     number,
                     state,
@@ -231,15 +241,46 @@ class Partitions:
                 except StateCorrupt as corrupt:
                     raise StateCorrupt(str(corrupt), partition) from corrupt
             if position >= held.restore_end:
+                self._whole(number, held)
                 held.phase = Phase.RUNNING
                 self._reader.unassign([partition])
                 done.append(number)
                 log.info("restore done", partition=number, next_offset=position, orders=held.state.orders)
         return done
 
+    def _whole(self, number: int, held: Held) -> None:
+        """Raises `Unusable` where what was restored is not all that there was, or was made in another layout."""
+        book = held.state.book
+        if book is not None and book.partitions != self._here.partitions:
+            raise Unusable([layout_problem(self._changelog, book.partitions, self._here.partitions)])
+        if held.restore_start > (0 if book is None else book.whole_from):
+            raise Unusable(
+                [
+                    f"{self._changelog}/{number} begins at offset {held.restore_start}: its records before that were "
+                    f"deleted, and with them the state of orders; {REBUILD}"
+                ]
+            )
+
+    def _keep_the_last(self, number: int, state: KeyedState, beginning: int) -> None:
+        """Raises `Unusable` where the beginning of the changelog was cut off: the store has it, and may be the last."""
+        if beginning > 0:
+            book = self._newest_book(number)
+            if beginning > (0 if book is None else book.whole_from):
+                raise Unusable([self._has_less(number, state.next_offset, f"begins at {beginning}")])
+
+    def _has_less(self, number: int, next_offset: int, why: str) -> str:
+        return (
+            f"{self._changelog}/{number} {why}, and the store in this worker's volume reflects {next_offset} records: "
+            f"the changelog has lost what the store still has, which is left as it is; {REBUILD}"
+        )
+
     def wipe(self, number: int, cause: StateCorrupt) -> None:
-        """A store that cannot be trusted goes, and comes back from the changelog. Raises `BrokerOutage`, and `Fatal`
-        where that does not help."""
+        """A store that cannot be trusted goes, and comes back from the changelog. Raises `BrokerOutage`, `Fatal` where
+        that does not help, and `Unusable` where the changelog has less than it."""
+        of = self._changelog_partition(number)
+        end = self._reader.ends([of])[of]
+        if self.held[number].state.next_offset > end:
+            raise Unusable([self._has_less(number, self.held[number].state.next_offset, f"ends at {end}")])
         self._wipes[number] = self._wipes.get(number, 0) + 1
         if self._wipes[number] > WIPES_MAX:
             raise Fatal(
@@ -247,7 +288,7 @@ class Partitions:
                 "newer version may have written it (then run that one), or somebody else"
             )
         held = self.held.pop(number)
-        self._reader.unassign([self._changelog_partition(number)])
+        self._reader.unassign([of])
         self._kept[number] = self._anew(number, held.state, str(cause))
         self.begin_restore([number])
 
@@ -281,6 +322,16 @@ class Partitions:
         try:
             store = self._stores.open(number)
             return KeyedState(number, store, self._identity)
+        except ForeignStore as foreign:
+            assert store is not None, "a store without a store"
+            # One of another partition of this changelog was put here by mistake: its own partition has all of it.
+            misplaced = foreign.meta.identity.rpartition("/")[0] == self._identity
+            if foreign.meta.orders and not misplaced and not may_go(foreign.book, self._newest_book(number)):
+                store.close()
+                raise Unusable(
+                    [self._has_less(number, foreign.meta.next_offset, "was deleted and made again")]
+                ) from foreign
+            return self._anew(number, store, str(foreign))
         except StateCorrupt as corrupt:
             return self._anew(number, store, str(corrupt))
 

@@ -13,6 +13,8 @@ Invariants:
 - every transaction carries an offset, also one that only sweeps: that is how the broker knows a worker that the group
   has gone on without, and refuses it;
 - nothing is written before the whole batch is decided and the flood guard has agreed;
+- each transaction holds the book (`book.py`) of every partition number that it takes from; where a number is read from
+  is decided by that and by the group's offsets, once its state is restored (`_begin`);
 - a batch of which the outcome is unknown is never taken for either: everything in memory is dropped, the group is asked
   what it has committed, and the state is restored from the changelog (`_resync`).
 
@@ -22,10 +24,10 @@ stages and the recovery two cases).
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -39,12 +41,14 @@ from processor.errors import (
     StateCorrupt,
     TransactionAborted,
 )
-from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reader, Stores, Topology, Transaction
+from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reader, SourceTopics, Stores, Transaction
 from processor.letters.flood import FloodGuard
 from processor.merge import Input, Merge
 from processor.records import Position, TopicPartition
 from processor.sources import SourceLag, SourceStatus, TransactionOutcome, Written, position, source_lag
+from processor.transform import book as books
 from processor.transform.batch import Batch, Decider, Plan
+from processor.transform.book import Book, Correction, Here, Mark, Start, start_of
 from processor.transform.meter import StateSize, TransformMeter
 from processor.transform.partitions import Partitions
 from processor.transform.whereabouts import Whereabouts
@@ -64,8 +68,16 @@ _RETRY_S: Final = 1.0
 BATCH_BYTES_MAX: Final = 32 * 1024 * 1024
 """Bytes read and to be written after which a batch is full: whole snapshots of a large order, or records of some MB
 each, would otherwise make a transaction of gigabytes, which takes longer than the broker lets one take."""
-BATCH_RECORDS_MIN: Final = 50
+BATCH_RECORDS_MIN: Final = 1
 """A batch shrinks to this while its transactions come to nothing: what is too slow for the broker is tried smaller."""
+_QUICK_S: Final = 1.0
+"""A transaction that took longer than this is not followed by a larger one: the broker ends those of 4 s."""
+_ABORTED_S: Final = 5.0
+"""How long transactions must have come to nothing before the role is unready: one of them is a hiccup."""
+_NOTICES_MAX: Final = 50
+_SAY_AGAIN_S: Final = 10.0
+_THROTTLED_S_MAX: Final = 30.0
+"""The longest wait for a quota after a transaction that it brought to nothing: the brokers' window is 11 s."""
 
 
 class Standstill(StrEnum):
@@ -88,7 +100,7 @@ class TransformPlan:
     topics: tuple[str, ...]
     partitions: int
     changelog: str
-    changelog_identity: str
+    here: Here
     changelog_tombstones_ms: int
     worker: str
     batch_records_max: int
@@ -106,10 +118,25 @@ class TransformEdges:
     reader: Reader
     transaction: Transaction
     predecessors: Predecessors
-    topology: Topology
+    topology: SourceTopics
     stores: Stores
     clock: Clock
     meter: TransformMeter
+    newest_book: Callable[[int], Book | None]
+    """Of a changelog partition, read from its end; raises `BrokerOutage`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something out of the ordinary at a source partition, as `/status` shows it: from where it is read since `at`
+    (epoch ms), how many offsets are missed, and why (`Correction`)."""
+
+    at: int
+    topic: str
+    partition: int
+    offset: int
+    missed: int
+    why: str
 
 
 class Transformer:
@@ -121,7 +148,11 @@ class Transformer:
     did not come in one assignment, `_joined` whether the group has given us an assignment, `_committed` the next
     offsets that the group has of ours, `_records_max` how many records the next batch may have, `_hungry` whether it
     could have had more, `_not_before_s` when it may be tried, `_sweep_from` where the retention sweep goes on,
-    `_unreadable` numbers that wait for a schema, `_gone_without` those of which it was said that a topic is given up.
+    `_unreadable` numbers that wait for a schema, `_gone_without` those of which it was said that a topic is given up,
+    `_to_begin` numbers of which is to be decided where their sources are read from, `_starts` what was decided, with
+    the topics' identities then (`_identities`), `_unbooked` numbers whose book does not say so yet, `_resets` sources
+    whose next offset was not there any more, `_limits` what the topics that are written to take, `_kept_s`
+    how long the sources keep a record.
     """
 
     def __init__(self, plan: TransformPlan, edges: TransformEdges) -> None:
@@ -131,12 +162,25 @@ class Transformer:
         self._partitions = Partitions(
             plan.topics,
             plan.changelog,
-            plan.changelog_identity,
+            plan.here,
             plan.changelog_tombstones_ms,
             edges.stores,
             edges.reader,
             edges.clock,
+            edges.newest_book,
         )
+        self._to_begin: set[int] = set()
+        self._starts: dict[TopicPartition, int] = {}
+        self._identities: dict[TopicPartition, str] = {}
+        self._unbooked: set[int] = set()
+        self._resets: dict[TopicPartition, int] = {}
+        self._limits: tuple[int, int, int] | None = None
+        self._kept_s: Mapping[str, float | None] = {}
+        self._notices: deque[Notice] = deque(maxlen=_NOTICES_MAX)
+        self.notices: tuple[Notice, ...] = ()
+        self.throttled_s = 0.0
+        """For how long brokers have made us wait, by a quota of theirs."""
+        self._throttle_said_s = -_SAY_AGAIN_S
         self.whereabouts = Whereabouts(plan.topics, plan.partitions)
         self._decider = Decider(plan.decide, self.whereabouts.elsewhere)
         self._guard = FloodGuard(plan.dead_letter_share_max)
@@ -173,6 +217,9 @@ class Transformer:
         self._hungry = False
         polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if at_once else _POLL_S)
         self._merge.offer(polled.records, polled.at_end)
+        self._resets.update(polled.resets)
+        if self._merge.went_back:
+            self._to_begin.update(source.partition for source in self._merge.went_back)
         if self._open() and self._settle() and self._may_take():
             batch = Batch()
             try:
@@ -229,7 +276,10 @@ class Transformer:
         self._partitions.unassigned(partitions)
         self._merge.revoke({partition.partition for partition in partitions})
         for partition in partitions:
-            self._committed.pop(partition, None)
+            for known in (self._committed, self._starts, self._identities, self._resets):
+                known.pop(partition, None)
+            self._to_begin.discard(partition.partition)
+            self._unbooked.discard(partition.partition)
         for left in self._partitions.incomplete:
             self._edges.consumer.pause([left])
             self._late.add(left.partition)
@@ -308,7 +358,9 @@ class Transformer:
                 self._edges.predecessors.end_transactions(sources)
                 self._ask_committed(sources)
             self._partitions.settle(gained)
-            self._partitions.restore()
+            self._to_begin.update(self._partitions.restore())
+            self._begin(sorted(self._to_begin.intersection(self._partitions.running)))
+            self._count_overtaken()
             self.restoring = {n: self._partitions.held[n].restore_remaining for n in self._partitions.restoring}
         except StateCorrupt as corrupt:
             self._wipe(corrupt)
@@ -320,6 +372,95 @@ class Transformer:
         if self._joined:
             self._go_on(Standstill.ASSIGNMENT)
         return True
+
+    # ---- where sources are read from ---------------------------------------------------------------------------------
+
+    def _begin(self, numbers: Sequence[int]) -> None:
+        """Decides where these numbers are read from, by their books and the group's offsets, and reads from there where
+        the group would not. Raises `BrokerOutage`: then nothing has happened, and it is to be called again."""
+        if not numbers:
+            return
+        sources = [source for number in numbers for source in self._partitions.sources(number)]
+        self._edges.topology.refresh()
+        identities = self._edges.topology.identities
+        beginnings, ends = self._edges.reader.beginnings(sources), self._edges.reader.ends(sources)
+        for number in numbers:
+            book = self._partitions.held[number].state.book
+            starts: dict[TopicPartition, Start] = {}
+            for source in self._partitions.sources(number):
+                starts[source] = start_of(
+                    None if book is None else book.marks.get(source.topic),
+                    self._committed.get(source),
+                    identities[source.topic],
+                    beginnings[source],
+                    ends[source],
+                    same_cluster=book is None or book.cluster == self._plan.here.cluster,
+                )
+            again = not self._merge.went_back.isdisjoint(starts) or any(
+                start.offset != self._committed.get(source, beginnings[source]) for source, start in starts.items()
+            )
+            if again:
+                self._edges.consumer.seek([Position(*source, start.offset) for source, start in starts.items()])
+                self._edges.consumer.resume(starts)
+                self._merge.assign(starts)
+            for source, start in starts.items():
+                self._take_note(source, self._with_what_was_here(source, start))
+                self._starts[source] = start.offset
+                self._identities[source] = identities[source.topic]
+                self._resets.pop(source, None)
+            self._to_begin.discard(number)
+            offsets = {source: start.offset for source, start in starts.items()}
+            stands = all(self._committed.get(source) == offset for source, offset in offsets.items())
+            if not stands or self._book(number, offsets) != book:
+                self._unbooked.add(number)
+
+    def _with_what_was_here(self, source: TopicPartition, start: Start) -> Start:
+        """A topic that was made again while this worker ran takes with it what was known to be unfinished."""
+        if Correction.MADE_AGAIN not in start.corrections or source not in self._identities:
+            return start
+        left = next((one.lag for one in self.status if (one.topic, one.partition) == source), 0)
+        return start._replace(missed=start.missed + left)
+
+    def _count_overtaken(self) -> None:
+        """What the broker had deleted before a source that is being read got there. Raises `BrokerOutage`."""
+        known = {source: at for source, at in self._resets.items() if source in self._starts}
+        if known:
+            for source, beginning in self._edges.reader.beginnings(list(known)).items():
+                missed = beginning - max(known[source], self._starts[source])
+                if missed > 0:
+                    self._take_note(source, Start(beginning, missed, (Correction.OVERTAKEN,)))
+                    self._starts[source] = beginning
+        self._resets.clear()
+
+    def _take_note(self, source: TopicPartition, start: Start) -> None:
+        """Says, counts and shows what is out of the ordinary."""
+        if not start.corrections:
+            return
+        self._edges.meter.started(*source, start)
+        why = ", ".join(start.corrections)
+        facts = {"topic": source.topic, "partition": source.partition, "offset": start.offset, "why": why}
+        if start.missed:
+            log.error("records are gone that were never taken", missed=start.missed, **facts)
+        else:
+            log.warning("a source is not read on from the group's offset", **facts)
+        self._notices.append(Notice(self._edges.clock.now_ms(), *source, start.offset, start.missed, why))
+        self.notices = tuple(self._notices)
+
+    def _book(self, number: int, offsets: Mapping[TopicPartition, int]) -> Book:
+        """The book of a number once these offsets are committed."""
+        known = self._partitions.held[number].state.book
+        here = self._plan.here
+        marks = {
+            source.topic: Mark(
+                self._identities[source],
+                offsets.get(source, self._committed.get(source, self._starts[source])),
+            )
+            for source in self._partitions.sources(number)
+        }
+        begun = books.new_book(here) if known is None else known
+        return Book(
+            begun.format, here.cluster, here.changelog, here.partitions, begun.whole_from, begun.decided_ms, marks
+        )
 
     # ---- decide ------------------------------------------------------------------------------------------------------
 
@@ -343,6 +484,8 @@ class Transformer:
             for number in running:
                 if self._an_offset_of(number) is not None:
                     self._sweep(number, batch, now_ms)
+        for number in self._unbooked.intersection(running):
+            batch.touched[number] = self._partitions.held[number].state
 
     def _take_fairly(self, running: Sequence[int], batch: Batch, now_s: float, now_ms: int) -> None:
         """Fair shares first, so that a partition with a backlog does not starve the others; then what is left over."""
@@ -426,18 +569,25 @@ class Transformer:
         """One transaction: outbox records, dead letters, changelog and consumed offsets, or none of them."""
         transaction = self._edges.transaction
         started_s = self._edges.clock.monotonic_s()
+        for _, number in batch.consumed:
+            batch.touched[number] = self._partitions.held[number].state
+        offsets = self._offsets(batch)
         try:
             transaction.begin()
             for outgoing in batch.outgoing:
                 transaction.produce(*outgoing)
             for number, state in batch.touched.items():
-                transaction.produce_keyed(self._plan.changelog, number, state.changes())
-            last = transaction.commit(self._offsets(batch))
+                transaction.produce_keyed(self._plan.changelog, number, state.changes(self._book(number, offsets)))
+            last = transaction.commit({where: Committed(at, self._plan.worker) for where, at in offsets.items()})
         except TransactionAborted as aborted:
             self._observed(TransactionOutcome.ABORTED, started_s)
+            self._edges.topology.ask_soon()  # a limit may have been lowered
             self._shrink()
             self._put_back(batch)
-            self._wait(Standstill.ABORTED, str(aborted))
+            held_s = self._look_at_the_quota()
+            why = f"{aborted}; the brokers throttle this client by a quota of theirs" if held_s else str(aborted)
+            self._wait(Standstill.ABORTED, why)
+            self._not_before_s += min(held_s, _THROTTLED_S_MAX)
         except BrokerOutage as outage:  # out of `begin`: there is no transaction
             self._put_back(batch)
             self._wait(Standstill.ABORTED, str(outage))
@@ -449,18 +599,22 @@ class Transformer:
             self._opened, self._in_doubt = False, True
             self._wait(Standstill.TRANSACTION, str(fenced))
         else:
-            self._committed_batch(batch, last)
+            self._committed_batch(batch, last, offsets, self._edges.clock.monotonic_s() - started_s)
             self._observed(TransactionOutcome.COMMITTED, started_s)
 
-    def _offsets(self, batch: Batch) -> dict[TopicPartition, Committed]:
-        """What is consumed with this batch, and of numbers that are only swept an offset that they have already. The
-        metadata names the worker: a successor knows whose transaction a dead worker may have left open."""
+    def _offsets(self, batch: Batch) -> dict[TopicPartition, int]:
+        """What is consumed with this batch, of numbers that are only swept an offset that they have already, and of
+        those whose book is new where they begin. It goes with the worker's name: a successor knows whose transaction a
+        dead worker may have left open."""
         offsets = dict(batch.next_offsets)
-        for number in batch.touched.keys() - {source.partition for source in batch.next_offsets}:
-            source = self._an_offset_of(number)
-            assert source is not None, f"partition {number} was swept, and the group has no offset of it"
-            offsets[source] = self._committed[source]
-        return {source: Committed(next_offset, self._plan.worker) for source, next_offset in offsets.items()}
+        for number in self._unbooked.intersection(batch.touched):
+            for source in self._partitions.sources(number):
+                offsets.setdefault(source, self._starts[source])
+        for number in batch.touched.keys() - {source.partition for source in offsets}:
+            known = self._an_offset_of(number)
+            assert known is not None, f"partition {number} was swept, and the group has no offset of it"
+            offsets[known] = self._committed[known]
+        return offsets
 
     def _an_offset_of(self, number: int) -> TopicPartition | None:
         """A source of this number of which the group has an offset. A group new to its changelog has none yet."""
@@ -470,7 +624,9 @@ class Transformer:
         """A transaction that takes longer than the broker lets it would be tried again, as large, for ever."""
         self._records_max = max(min(BATCH_RECORDS_MIN, self._plan.batch_records_max), self._records_max // 2)
 
-    def _committed_batch(self, batch: Batch, last: Mapping[TopicPartition, int]) -> None:
+    def _committed_batch(
+        self, batch: Batch, last: Mapping[TopicPartition, int], offsets: Mapping[TopicPartition, int], took_s: float
+    ) -> None:
         now_ms = self._edges.clock.now_ms()
         for number, state in batch.touched.items():
             changelog = TopicPartition(self._plan.changelog, number)
@@ -480,14 +636,28 @@ class Transformer:
                 self._wipe(StateCorrupt(str(corrupt), changelog))
             else:
                 self._partitions.proven(number)
-        self._committed.update(batch.next_offsets)
-        self._records_max = min(self._plan.batch_records_max, self._records_max * 2)
+        self._committed.update(offsets)
+        self._unbooked.difference_update(batch.touched)
+        if not self._look_at_the_quota() and took_s < _QUICK_S:
+            self._records_max = min(self._plan.batch_records_max, self._records_max * 2)
         self._guard.written(batch.dead)
         self._edges.meter.written(batch.written())
         self.whereabouts.sample(batch.records, self._edges.clock.monotonic_s())
         self.whereabouts.unfound(batch.unfound)
         self._say_astray(batch.astray)
         self._go_on(Standstill.ABORTED)
+
+    def _look_at_the_quota(self) -> float:
+        """For how long brokers have just made us wait, by a quota of theirs; said at most every ten seconds."""
+        held_s = self._edges.transaction.throttled()
+        if held_s:
+            self._edges.meter.throttled(held_s)
+            self.throttled_s += held_s
+            now_s = self._edges.clock.monotonic_s()
+            if now_s >= self._throttle_said_s + _SAY_AGAIN_S:
+                self._throttle_said_s = now_s
+                log.warning("the brokers throttle our producer, by a quota of theirs", seconds=round(held_s, 1))
+        return held_s
 
     def _put_back(self, batch: Batch) -> None:
         self._drop(batch)
@@ -501,7 +671,13 @@ class Transformer:
 
     def unready(self) -> list[str]:
         """Why this role is not ready; empty when it is. May be called from any thread."""
-        reasons = [text for text, _ in self.standstills.values()]
+        since_ms = self._edges.clock.now_ms() - round(_ABORTED_S * 1000)
+        reasons = [
+            text
+            for standstill, (text, at_ms) in self.standstills.items()
+            if standstill is not Standstill.ABORTED or at_ms <= since_ms
+        ]
+        reasons += self._edges.topology.complaints
         if self.restoring:
             remaining = sum(self.restoring.values())
             reasons.append(f"restoring {len(self.restoring)} partitions, {remaining} changelog records to go")
@@ -547,12 +723,13 @@ class Transformer:
             return
         self._observe_at_s = now_s + _OBSERVE_S
         self._edges.topology.check()
+        self._look_at_the_topics()
         self._say_what_is_missing()
         now_ms = self._edges.clock.now_ms()
         inputs = [one for number in self._merge.numbers for one in self._merge.inputs(number)]
         behind = [one.partition for one in inputs if not one.at_end]
         ends = self._edges.consumer.ends(behind) if behind else {}
-        lags = [source_lag(one, self._committed, ends, now_ms) for one in inputs]
+        lags = [source_lag(one, self._committed, ends, now_ms, self._kept_s.get(one.partition.topic)) for one in inputs]
         self._edges.meter.lag(lags)
         held = self._partitions.held
         self._edges.meter.state(
@@ -583,6 +760,31 @@ class Transformer:
         if erasures:
             places = [str(one) for one in erasures[:_SHOWN_MAX]]
             log.error("erasures found no order where their keys put it", erasures=len(erasures), records=places)
+
+    def _look_at_the_topics(self) -> None:
+        """A source that is another one by now is begun anew; what is written is as large as topics take it."""
+        identities = self._edges.topology.identities
+        for source, known in self._identities.items():
+            if identities[source.topic] != known:
+                self._to_begin.add(source.partition)
+        limits = self._edges.topology.limits
+        self._kept_s = {topic: limits[topic].retention_s for topic in self._plan.topics}
+        decide = self._plan.decide
+        takes = tuple(
+            min(limits[topic].message_bytes_max, self._edges.transaction.record_bytes_max)
+            for topic in (decide.outbox, self._plan.changelog, decide.dead_letters)
+        )
+        if self._limits is not None and takes == self._limits:
+            return
+        outbox, state, letter = takes
+        if self._limits is not None:
+            log.warning("topics take other sizes by now", outbox=outbox, changelog=state, dead_letters=letter)
+        self._limits = (outbox, state, letter)
+        self._edges.transaction.fit(min(takes))
+        self._decider = Decider(
+            replace(decide, entry_bytes_max=outbox, state_bytes_max=state, letter_bytes_max=letter),
+            self.whereabouts.elsewhere,
+        )
 
     def _say_what_is_missing(self) -> None:
         """Numbers that are not whole, and numbers that go on without a topic: neither shows by itself."""

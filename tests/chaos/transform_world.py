@@ -43,6 +43,7 @@ from processor.sources import SourceLag, TransactionOutcome, Written
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import order_state
 from processor.transform.batch import Plan
+from processor.transform.book import BOOK_KEY, Here, Start
 from processor.transform.meter import StateSize
 from processor.transform.order_state import OrderState
 from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
@@ -52,6 +53,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.crash_points import Crash, Point
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
 from tests.fakes.stores import Disk
+from tests.fakes.topology import FakeTopology, newest_book
 from tests.support.order_events import order_event
 from tests.support.transform_model import Model, difference
 
@@ -83,6 +85,8 @@ class NoMeter:
     def state(self, sizes: list[StateSize]) -> None: ...
     def misplaced(self, records: Mapping[str, int]) -> None: ...
     def flooded(self) -> None: ...
+    def started(self, topic: str, partition: int, start: Start) -> None: ...
+    def throttled(self, seconds: float) -> None: ...
 
 
 class NoTopology:
@@ -207,7 +211,7 @@ class World:
             topics=SOURCES,
             partitions=traits.partitions,
             changelog=Topic.CHANGELOG.value,
-            changelog_identity="changelog",
+            here=Here("cluster", "changelog", traits.partitions),
             changelog_tombstones_ms=int(DAY_S * 1000),
             worker=name,
             batch_records_max=traits.batch_records_max,
@@ -230,10 +234,11 @@ class World:
             reader=FakeReader(broker, client_id=client_id),
             transaction=FakeTransaction(broker, transactional_id=f"{GROUP}.{name}", consumer=consumer),
             predecessors=Predecessors(Groups(broker), GROUP, name, lambda dead: self._end(dead)),
-            topology=NoTopology(),
+            topology=FakeTopology(broker, SOURCES, OUTPUTS),
             stores=disk,
             clock=self.clock,
             meter=NoMeter(),
+            newest_book=lambda number: newest_book(broker, Topic.CHANGELOG.value, number),
         )
         worker = Worker(name, client_id, disk, Transformer(plan, edges))
         worker.transformer.start()
@@ -567,7 +572,8 @@ def _latest(world: World) -> dict[bytes, bytes]:
     latest: dict[bytes, bytes | None] = {}
     for record in world.broker.records(Topic.CHANGELOG.value):
         assert record.key is not None
-        latest[record.key] = record.value
+        if record.key != BOOK_KEY:
+            latest[record.key] = record.value
     return {key: value for key, value in latest.items() if value is not None}
 
 

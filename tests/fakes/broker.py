@@ -177,6 +177,7 @@ class FakeBroker:
         self.read_only: set[str] = set()  # topics that take no record
         self.logs: dict[TopicPartition, Log] = {}
         self.config: dict[str, Mapping[str, str]] = {}
+        self.throttled_s = 0.0  # what a quota makes the next transaction wait
         self.groups: dict[str, Group] = {}
         self.transactional_ids: dict[str, TransactionalId] = {}
         self.cluster_id = "cluster-1"
@@ -216,6 +217,10 @@ class FakeBroker:
             for topic in topics
             if topic in self.config
         }
+
+    def forget(self, group: str) -> None:
+        """The group's offsets expire, or its cluster moved without them."""
+        self.group(group).committed.clear()
 
     def partitions(self, topic: str) -> Sequence[TopicPartition]:
         return sorted(where for where in self.logs if where.topic == topic)

@@ -37,6 +37,7 @@ class _Fetcher:
         self.positions: dict[TopicPartition, int] = {}
         self.paused: set[TopicPartition] = set()
         self.at_end: dict[TopicPartition, int] = {}
+        self.resets: dict[TopicPartition, int] = {}
 
     def start(self, where: TopicPartition, offset: int) -> None:
         self.positions[where] = offset
@@ -62,7 +63,10 @@ class _Fetcher:
             if chance is not None:
                 room = chance.randint(0, room)
             log = self._broker.logs[where]
-            found, position = log.read(self.positions[where], room)
+            at = self.positions[where]
+            if not log.start <= at <= log.high_watermark:
+                continue  # whoever reads finds its way first
+            found, position = log.read(at, room)
             self.positions[where] = position
             records += found
             if found:
@@ -124,7 +128,8 @@ class FakeConsumer:
         if self._member is not None:
             self._member.seen_s = self._answered_s = self._broker.clock.monotonic_s()
         self._struck("consumer.poll", done=True)
-        return Polled(records, dict(self._fetcher.at_end), frozenset(self._astray))
+        resets, self._fetcher.resets = self._fetcher.resets, {}
+        return Polled(records, dict(self._fetcher.at_end), frozenset(self._astray), resets)
 
     def _find_way(self) -> None:
         """Positions that are not in their logs: reset to the beginning, or told."""
@@ -133,6 +138,7 @@ class FakeConsumer:
             if log is None or where in self._fetcher.paused or log.start <= position <= log.high_watermark:
                 continue
             if self._resets:
+                self._fetcher.resets[where] = position
                 self._fetcher.start(where, log.start)
             else:
                 self._astray.add(where)
@@ -202,7 +208,7 @@ class FakeConsumer:
         for where in partitions:
             committed = known.get(where, Committed(None, "")).next_offset
             log = self._broker.logs[where]
-            start = log.start if committed is None else max(committed, log.start)
+            start = log.start if committed is None else committed
             self._fetcher.start(where, starts.get(where, start if self._resets else log.high_watermark))
         self._fetcher.paused |= self._pausing & partitions
 
@@ -509,6 +515,13 @@ class FakeTransaction:
     def record_bytes_max(self) -> int:
         return RECORD_BYTES_MAX
 
+    def fit(self, batch_bytes_max: int) -> None:
+        self.batch_bytes_max = batch_bytes_max
+
+    def throttled(self) -> float:
+        seconds, self._broker.throttled_s = self._broker.throttled_s, 0.0
+        return seconds
+
     def open(self) -> None:
         assert self._state is not _State.BEGUN, "opened in the middle of a transaction"
         if self._state is _State.READY:
@@ -556,6 +569,10 @@ class FakeTransaction:
     ) -> int:
         self._owner()
         where = TopicPartition(topic, partition)
+        taken = int(self._broker.config.get(topic, {}).get("max.message.bytes", RECORD_BYTES_MAX))
+        if record_bytes(key, value, headers) > taken:
+            self._give_up()
+            raise TransactionAborted(f"transaction: MSG_SIZE_TOO_LARGE: {topic}")
         if where not in self._broker.logs or topic in self._broker.denied:
             self._give_up()
             raise TransactionAborted(f"transaction: {topic} is not there or not allowed")

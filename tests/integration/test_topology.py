@@ -7,12 +7,12 @@ import time
 import pytest
 
 from processor.edges.kafka.admin import KafkaAdmin
-from processor.edges.kafka.topology import KafkaTopology
-from processor.errors import Fatal, Unusable
+from processor.edges.kafka.sources import WatchedTopics
+from processor.errors import Unusable
 from tests.fakes.clock import FakeClock
 from tests.support.topics import TopicSpace
 
-TOPICS = ("orders.placed", "orders.refunded")
+TOPICS = ("orders.placed", "changelog", "outbox")
 WAIT_S_MAX = 30.0
 
 
@@ -20,13 +20,18 @@ class Watched:
     """Two topics, and a topology that knows them as they were. Its clock is the test's, so that it asks at once."""
 
     def __init__(self, space: TopicSpace) -> None:
-        space.create(*TOPICS, partitions=2)
+        space.create("orders.placed", "outbox", partitions=2)
+        space.create("changelog", partitions=2, config={"cleanup.policy": "compact"})
         names = [space.name(topic) for topic in TOPICS]
-        admin = KafkaAdmin({"bootstrap.servers": space.bootstrap_servers}, client_id="test")
+        self.admin = admin = KafkaAdmin({"bootstrap.servers": space.bootstrap_servers}, client_id="test")
         before = admin.describe(names)
         self.clock = FakeClock()
-        self.topology = KafkaTopology(
-            admin, {name: state for name in names if (state := before[name]) is not None}, self.clock
+        self.topology = WatchedTopics(
+            admin,
+            {name: state for name in names if (state := before[name]) is not None},
+            self.clock,
+            sources=[space.name("orders.placed")],
+            changelog=space.name("changelog"),
         )
 
     def look(self) -> None:
@@ -35,33 +40,49 @@ class Watched:
         for _ in range(5):
             self.clock.advance(60)
             self.topology.check()
-            while self.topology._asked:
+            while self.topology._asked or self.topology._settings:
                 assert time.monotonic() < deadline_s, "the cluster does not answer"
                 time.sleep(0.02)
                 self.topology.check()
 
 
 def test_topics_that_stay_as_they_are_are_nothing_to_speak_of(topic_space: TopicSpace) -> None:
-    Watched(topic_space).look()
-
-
-def test_a_partition_count_that_changes_while_it_runs_ends_the_worker_and_names_the_topic(
-    topic_space: TopicSpace,
-) -> None:
     watched = Watched(topic_space)
-    topic_space.grow("orders.refunded", 3)
-    with pytest.raises(Unusable, match=r"orders\.refunded had 2 partitions when this worker started, now it has 3"):
+    watched.look()
+    assert watched.topology.complaints == ()
+
+
+def test_a_source_with_other_partitions_ends_the_worker_and_names_the_remedy(topic_space: TopicSpace) -> None:
+    watched = Watched(topic_space)
+    topic_space.grow("orders.placed", 3)
+    with pytest.raises(Unusable, match=r"orders\.placed: .*made with 2 partitions.*have 3 now.*topics grow"):
         watched.look()
 
 
-def test_a_topic_that_was_made_anew_ends_the_worker(topic_space: TopicSpace) -> None:
+def test_an_outbox_with_more_partitions_a_policy_and_a_size_are_seen_and_said_and_it_goes_on(
+    topic_space: TopicSpace,
+) -> None:
     watched = Watched(topic_space)
-    name = topic_space.name("orders.placed")
-    topic_space.admin.delete_topics([name])[name].result(timeout=30)
-    deadline_s = time.monotonic() + WAIT_S_MAX
-    while name in topic_space.admin.list_topics(timeout=10).topics:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
-    topic_space.create("orders.placed", partitions=2)
-    with pytest.raises(Fatal, match="deleted and made anew"):
+    topic_space.grow("outbox", 3)
+    admin = watched.admin
+    admin.configure(topic_space.name("changelog"), {"cleanup.policy": "delete"})
+    admin.configure(topic_space.name("outbox"), {"max.message.bytes": "30000"})
+    watched.look()
+    grown, policy = sorted(watched.topology.complaints, key=lambda text: "policy" in text)
+    assert "outbox has 3 partitions and the sources have 2: `hakuna-processor topics grow --partitions 3`" in grown
+    assert "cleanup.policy=delete" in policy
+    assert watched.topology.limits[topic_space.name("outbox")].message_bytes_max == 30_000
+
+
+def test_a_source_that_was_made_again_has_another_identity_and_a_changelog_ends_the_worker(
+    topic_space: TopicSpace,
+) -> None:
+    watched = Watched(topic_space)
+    before = dict(watched.topology.identities)
+    topic_space.make_again("orders.placed", partitions=2)
+    watched.look()
+    assert watched.topology.identities.keys() == before.keys()
+    assert watched.topology.identities != before
+    topic_space.make_again("changelog", partitions=2, config={"cleanup.policy": "compact"})
+    with pytest.raises(Unusable, match="changelog was deleted and made again"):
         watched.look()

@@ -80,6 +80,16 @@ class TopicSpace:
         name = self.name(topic)
         self.admin.create_partitions([NewPartitions(name, partitions)])[name].result(timeout=30)
 
+    def make_again(self, topic: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+        """Deletes `topic` and makes another one of its name."""
+        name = self.name(topic)
+        self.admin.delete_topics([name])[name].result(timeout=30)
+        deadline = time.monotonic() + 30
+        while name in self.admin.list_topics(timeout=10).topics:
+            assert time.monotonic() < deadline, f"{name} is still there after 30 s"
+            time.sleep(0.02)
+        self.create(topic, partitions=partitions, config=config)
+
     def end_offsets(self, topic: str) -> dict[int, int]:
         """High watermark by partition: also past what a transaction still keeps from `read_committed`
         readers."""

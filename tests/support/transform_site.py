@@ -168,7 +168,7 @@ class Site:
         event = {
             "event_id": f"placed-{order_id}",
             "order_id": order_id,
-            "placed_at": 1,
+            "placed_at": 1_700_000_000_000,
             "currency": "EUR",
             "customer": dict.fromkeys(("first_name", "last_name", "email", "phone")),
             "billing_address": {"country": "DE"},

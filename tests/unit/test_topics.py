@@ -19,9 +19,11 @@ from processor.topics import (
     alike,
     compacted_events,
     missing,
+    oddities,
     plan,
     plans,
     problems,
+    producer_problems,
 )
 
 
@@ -30,6 +32,7 @@ class There(NamedTuple):
 
     partitions: int
     config: Mapping[str, str]
+    replicas: int = 1
 
 
 PREFIX = "shop."
@@ -133,7 +136,7 @@ def test_with_rekey_the_sources_may_have_any_counts_and_transform_s_own_may_not(
         PREFIX + topic: WITH_REKEY[PREFIX + topic]._replace(partitions=n + 1) for n, topic in enumerate(ORDER_TOPICS)
     }
     apart = WITH_REKEY | counts
-    assert len(problems(Role.TRANSFORM, apart, PREFIX)) == len(ORDER_TOPICS) - 1 + 3
+    assert len(problems(Role.TRANSFORM, apart, PREFIX)) == len(ORDER_TOPICS) - 1 + 1, "and the changelog"
     for role in (Role.TRANSFORM, Role.REKEY):
         assert problems(role, apart, PREFIX, rekey=True) == []
         (problem,) = problems(
@@ -164,3 +167,40 @@ def test_without_rekey_nothing_of_it_is_wanted() -> None:
     for role in set(Role) - {Role.REKEY}:
         assert not {*REKEYED.values(), Topic.REKEYED_EVENTS} & set(alike(role, rekey=False))
     assert plans(rekey=False) == TOPICS
+
+
+def test_a_topic_that_is_only_written_to_may_have_more_partitions_and_is_named() -> None:
+    """Nothing of an order's is misplaced by it: no order waits because of a topic for letters."""
+    letters = PREFIX + Topic.ORDER_DEAD_LETTERS
+    more = SOUND | {letters: SOUND[letters]._replace(partitions=8)}
+    assert problems(Role.TRANSFORM, more, PREFIX) == []
+    (odd,) = oddities(Role.TRANSFORM, more, PREFIX)
+    assert odd.startswith(f"{letters} has 8 partitions")
+    assert "topics grow --partitions 8" in odd
+
+
+def test_three_replicas_are_made_to_wait_for_two_and_a_shops_own_topic_is_left() -> None:
+    made = {step.topic: step.config for step in plan(NOTHING, PREFIX, partitions=6, replicas=3)}
+    assert {config.get("min.insync.replicas") for config in made.values()} == {"2"}
+    assert not any("min.insync.replicas" in step.config for step in plan(NOTHING, PREFIX, partitions=6, replicas=2))
+    there = {name: one._replace(replicas=3) for name, one in SOUND.items()}
+    mended = {step.topic: step.config for step in plan(there, PREFIX, partitions=6) if step.config}
+    assert PREFIX + Topic.OUTBOX in mended
+    assert PREFIX + Topic.PLACED not in mended
+    assert set(map(str, mended.values())) == {"{'min.insync.replicas': '2'}"}
+
+
+def test_a_cluster_that_allows_smaller_messages_is_asked_for_no_more() -> None:
+    steps = plan(NOTHING, PREFIX, partitions=6, message_bytes_max=8_388_608)
+    sizes = {step.config["max.message.bytes"] for step in steps if "max.message.bytes" in step.config}
+    assert sizes == {"8388608"}
+
+
+@pytest.mark.parametrize(("given", "refused"), [("30000", True), ("16777216", False), ("", False)])
+def test_a_producer_that_cannot_write_what_it_has_to_is_refused_by_the_settings_name(given: str, refused: bool) -> None:
+    sizes = {name: There(6, {**one.config, "max.message.bytes": "1048588"}) for name, one in SOUND.items()}
+    kafka = {"message.max.bytes": given} if given else {}
+    for role in (Role.TRANSFORM, Role.SEND, Role.HAKO):
+        found = producer_problems(role, sizes, kafka, PREFIX)
+        assert bool(found) is refused
+        assert all(text.startswith("KAFKA_MESSAGE_MAX_BYTES: 30000 is less than") for text in found)

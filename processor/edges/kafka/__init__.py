@@ -8,6 +8,7 @@ reader.py        partitions read without a group: restores, commands
 scan.py          the records of many partitions, in bounded parts
 survey.py        the newest records of each source topic: their keys, partitions and timestamps
 admin.py         topics, their settings and identities
+books.py         the newest book of changelog partitions
 changes.py       what commands change: a group's offsets, records deleted
 membership.py    until when a member may believe in its partitions
 groups.py        who is in a group
@@ -17,5 +18,7 @@ rights.py        what this user is allowed
 sightings.py     which topics stand under our names, for a role that goes on whatever happens to them
 trim.py          rekeyed records that transform has taken, deleted
 throttle.py      what the brokers' quotas cost a role's clients
+sources.py       the topics of transform, what they become while it runs
 topology.py      partition counts and topic identities, watched while running
+versions.py      which requests a broker knows
 """

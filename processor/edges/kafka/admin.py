@@ -32,7 +32,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     ResourceType,
     TopicDescription,
 )
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from processor.edges.kafka.client import Complaints, KafkaSettings, LibraryLog, Log, error_of, merged, said, unusable
 from processor.errors import BrokerOutage, Fatal
@@ -182,6 +182,13 @@ class KafkaAdmin:
             raise BrokerOutage(f"no answer about the new topic {topic}") from silence
         return True
 
+    def grow(self, topic: str, partitions: int) -> None:
+        """Gives a topic this many partitions, more than it has."""
+        made: Future[None] = self._admin.create_partitions(
+            [NewPartitions(topic, partitions)], request_timeout=ANSWER_S_MAX
+        )[topic]
+        self._answer(made, f"give {topic} more partitions (Alter)")
+
     def configure(self, topic: str, config: Mapping[str, str]) -> None:
         """Sets these settings of a topic and leaves its others alone."""
         resource = ConfigResource(
@@ -221,6 +228,12 @@ class KafkaAdmin:
         return self._admin.describe_topics(
             TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=timeout_s
         )
+
+    def settings_soon(self, topics: Sequence[str]) -> Mapping[str, Future[Mapping[str, ConfigEntry]]]:
+        """The settings of topics."""
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+        answers = self._admin.describe_configs(resources, request_timeout=ANSWER_S_MAX)
+        return {resource.name: answer for resource, answer in answers.items()}
 
     def _topic(self, name: str, future: Future[TopicDescription]) -> TopicDescription | None:
         try:
@@ -323,6 +336,9 @@ class KafkaAdmin:
         error = error_of(refused)
         if error.code() in NOT_ALLOWED:
             return Fatal(f"not allowed to {doing}: {said(error)}")
+        if error.code() in _REFUSED:
+            lower = "; --max-message-bytes asks for less" if "max.message.bytes" in error.str() else ""
+            return Fatal(f"the cluster refuses to {doing}: {error.str()}{lower}")
         self._admin.poll(0)  # the error callback and the log are heard of in here alone
         complaint = self._complaints.text()
         self.went_wrong(refused)
@@ -342,6 +358,10 @@ NO_COORDINATOR_YET: Final = frozenset(
     }
 )
 """A cluster whose first group this is makes its topic for offsets when it is asked: seconds, not a fault."""
+_REFUSED: Final = frozenset(
+    {KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR}
+)
+"""What asking again does not change."""
 NOT_ALLOWED: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,

@@ -138,6 +138,9 @@ _REMEDIES: Final[Mapping[int, str]] = {
         "set KAFKA_SSL_CA_LOCATION to the authority of the brokers' certificate; where they want one of ours, "
         "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION too"
     ),
+    KafkaError.INVALID_TIMESTAMP: (
+        "this machine's clock is ahead of the brokers': set it by NTP; nothing is lost, and it goes on by itself then"
+    ),
     KafkaError._ALL_BROKERS_DOWN: "`hakuna-processor check` tells what stands at these addresses instead",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: ALLOW,
     KafkaError.GROUP_AUTHORIZATION_FAILED: ALLOW,

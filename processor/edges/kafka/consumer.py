@@ -26,6 +26,7 @@ pool can deadlock with a rebalance callback); static membership (a drain would n
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -71,6 +72,8 @@ REFUSED_S: Final = 0.25  # eight of these outlast what a coordinator needs to mo
 SESSION_S: Final = 20.0  # KIP-848, not told: more than its longest heartbeat interval, less than its shortest session
 RETRY_S: Final = 0.05
 IDLE_S: Final = 10.0  # two heartbeats of a default broker (`group.consumer.heartbeat.interval.ms`)
+UNASSIGNED_S: Final = 60.0
+_ASK: Final = "`hakuna-processor check` tells whether the brokers know this group's protocol and its rights"
 RECHECK_S: Final = 3.0  # how soon a recovery is noticed; each costs the broker two small requests
 ENDS_AGE_S_MAX: Final = 2.0  # of the lag that is shown
 
@@ -114,7 +117,8 @@ class KafkaConsumer:
     `_assigned`: what is ours now, and `_paused` (a part of it, or of what `assigned` is being told of).
     `_at_end`: the partitions at their end, with it; a part of `_assigned`, as `_astray` is.
     `_revoked`: what went since the current poll began. `_raised`: what a callback raised, `_kept`: the
-    messages that came with it. `_waiting_since_s`: since when no assignment was heard of."""
+    messages that came with it. `_waiting_since_s`: since when no assignment was heard of. `_overtaken`:
+    whose next offset was gone. `_who_is_in`: the group's members, being asked for."""
 
     def __init__(
         self,
@@ -161,9 +165,13 @@ class KafkaConsumer:
         if throttle is not None:
             config["throttle_cb"] = throttle.heard
         try:
-            self._consumer = ck.Consumer(config, logger=LibraryLog(log))
+            self._consumer = ck.Consumer(config, logger=LibraryLog(log, self._overheard))
         except KafkaException as refused:
             raise unusable(refused) from refused
+        self._overtaken: dict[TopicPartition, int] = {}
+        self._client_id = client_id
+        self._who_is_in: Future[ConsumerGroupDescription] | None = None
+        self._who_admin: KafkaAdmin | None = None
         self._admin = KafkaAdmin(settings, client_id=client_id, log=log)
         # For questions about the group: an admin client that is kept does not follow a coordinator (`kafka_groups.py`).
         self._fresh_admin: Callable[[], KafkaAdmin] = lambda: KafkaAdmin(settings, client_id=client_id, log=log)
@@ -217,7 +225,8 @@ class KafkaConsumer:
             self._look_for_recovery({record.topic for record in records})
         elif self._waiting_since_s is not None:
             self._look_for_idleness(self._waiting_since_s)
-        return Polled(records, dict(self._at_end), frozenset(self._astray))
+        resets, self._overtaken = self._overtaken, {}
+        return Polled(records, dict(self._at_end), frozenset(self._astray), resets)
 
     def _consume(self, records_max: int, timeout_s: float) -> list[Message]:
         """`consume` waits until it has all it was asked for. So: take what is there, or wait for one and take
@@ -239,6 +248,12 @@ class KafkaConsumer:
         if not gone:
             return messages
         return [m for m in messages if TopicPartition(m.topic(), m.partition()) not in gone]
+
+    def _overheard(self, facility: str, text: str) -> None:
+        """An offset that is not in the log any more is told of in librdkafka's log alone."""
+        reset = _RESET.search(text) if facility == "OFFSET" else None
+        if reset is not None:
+            self._overtaken[TopicPartition(reset["topic"], int(reset["partition"]))] = int(reset["offset"])
 
     def _refused(self, message: Message) -> None:
         error = message.error()
@@ -479,6 +494,11 @@ class KafkaConsumer:
     # ---- standing ----------------------------------------------------------------------------------------
 
     def trouble(self) -> str | None:
+        since_s = self._waiting_since_s
+        if since_s is not None and time.monotonic() - since_s > UNASSIGNED_S:
+            told = self._complaints.text()
+            why = f"no assignment for more than {UNASSIGNED_S:g} s"
+            return f"{why}: {told}" if told else f"{why}, and nobody says why: {_ASK}"
         return self._complaints.text()
 
     def _look_for_recovery(self, topics_read: set[str]) -> None:
@@ -499,12 +519,22 @@ class KafkaConsumer:
 
     def _look_for_idleness(self, since_s: float) -> None:
         """The incremental protocol tells a member that gets nothing just that: nothing, by no callback and in no
-        statistics. Whoever is let in has what there is for it after a heartbeat; so who heard of no trouble and of no
-        partition for two of them is a member without any."""
-        if self._incremental_protocol and time.monotonic() - since_s > IDLE_S:
-            self._waiting_since_s = None
-            assert self._listener is not None
-            self._listener.assigned([])
+        statistics. Whoever is let in has what there is for it after a heartbeat; so who is in the group and has heard
+        of no partition for two of them is a member without any. Who is not in it is never ready."""
+        now_s = time.monotonic()
+        if not self._incremental_protocol or now_s - since_s <= IDLE_S:
+            return
+        if self._who_is_in is None:
+            if now_s - self._recheck_s >= RECHECK_S:
+                self._recheck_s = now_s
+                self._who_admin = self._fresh_admin()  # kept for as long as its answer is waited for
+                self._who_is_in = self._who_admin.group_soon(self._group)
+        elif self._who_is_in.done():
+            asked, self._who_is_in = self._who_is_in, None
+            if asked.exception() is None and any(one.client_id == self._client_id for one in asked.result().members):
+                self._waiting_since_s = None
+                assert self._listener is not None
+                self._listener.assigned([])
 
     def close(self) -> None:
         """Leaves the group; `revoked` is called for what is still ours. Raises what it raises.
@@ -598,4 +628,8 @@ _OF_A_TOPIC: Final = frozenset(
     }
 )
 _ASTRAY: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+_RESET: Final = re.compile(
+    r"(?P<topic>\S+) \[(?P<partition>\d+)\]: offset reset \(at offset (?P<offset>\d+).*out of range", re.IGNORECASE
+)
+"""librdkafka's words, with `auto.offset.reset=earliest`."""
 _NOT_STARTED: Final = frozenset({KafkaError._STATE, KafkaError._PREV_IN_PROGRESS, KafkaError._IN_PROGRESS})

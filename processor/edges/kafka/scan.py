@@ -175,11 +175,12 @@ class KafkaScan:
         finally:
             self._consumer.unassign()
 
-    def find_last(self, spans: Sequence[Window], key: bytes) -> Mapping[TopicPartition, Record]:
+    def find_last(
+        self, spans: Sequence[Window], key: bytes, step: int = STEP_RECORDS
+    ) -> Mapping[TopicPartition, Record]:
         """The newest record of a key in each span; none where it has none. Raises as `find` does."""
         found: dict[TopicPartition, Record] = {}
         left = [span for span in spans if span.start < span.end]
-        step = STEP_RECORDS
         while left:
             steps = [span._replace(start=max(span.start, span.end - step)) for span in left]
             for record in self.find(steps, frozenset({key})):

@@ -7,6 +7,7 @@ Reading order:
     options.py    the settings, and as much of them as can be used where some are wrong
     cluster.py    brokers, topics, groups and what this user may do with them
     producers.py  what the newest records say of who writes them
+    state.py      the state in the changelog, replicas, sizes
     rights.py     what each role needs to be allowed, pure
     granting.py   rights and topics in the words of kafka-acls.sh and of Strimzi, pure
     doors.py      what stands behind an address where no broker answers

@@ -20,11 +20,13 @@ from processor.config import Role, Settings
 from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.rights import Allowed, group_rights, may_write_transactions, topic_rights
+from processor.edges.kafka.versions import without_consumer_protocol
 from processor.errors import BrokerOutage, Fatal
 from processor.operate.check import rights
 from processor.operate.check.doors import closed, let_in_by_none
 from processor.operate.check.findings import Area, Finding, Heard, note, problem, sound, split
 from processor.operate.check.producers import check_producers
+from processor.operate.check.state import check_producer, check_replicas, check_state
 from processor.records import TopicPartition
 from processor.send.event_loop.pace import quota_problem
 from processor.topics import (
@@ -38,6 +40,7 @@ from processor.topics import (
     Topic,
     compacted_events,
     needed,
+    oddities,
     plan,
     problems,
 )
@@ -64,11 +67,18 @@ def check_cluster(
         return _no_brokers(settings, heard, doors)
     brokers = "1 broker answers" if count == 1 else f"{count} brokers answer"
     found = [sound(Area.BROKERS, settings.bootstrap_servers, brokers)]
+    if (unknown := without_consumer_protocol(settings.librdkafka)) is not None:
+        what, remedy = split(unknown.removeprefix("KAFKA_GROUP_PROTOCOL: "))
+        found.append(problem(Area.SETTINGS, "KAFKA_GROUP_PROTOCOL", what, remedy))
     names = sorted({settings.topic(topic) for role in roles for topic in _rights(settings, role)})
     described, unasked = _describe(admin, names)
     found += unasked
     for role in roles:
-        found += _topics(settings, role, described, several=count > 1)
+        found += _topics(settings, role, described)
+        found += check_replicas(settings, role, described, several=count > 1)
+        found += check_producer(settings, role, described)
+    if Role.TRANSFORM in roles:
+        found += check_state(settings, admin, heard, described)
     allowed = topic_rights(admin, names)
     for role in roles:
         found += _group(settings, admin, role)
@@ -124,9 +134,7 @@ def _describe(admin: KafkaAdmin, names: Sequence[str]) -> tuple[dict[str, TopicS
     return described, found
 
 
-def _topics(
-    settings: Settings, role: Role, described: Mapping[str, TopicState | None], *, several: bool
-) -> list[Finding]:
+def _topics(settings: Settings, role: Role, described: Mapping[str, TopicState | None]) -> list[Finding]:
     names = {settings.topic(topic): topic for topic in needed(role, rekey=settings.rekey)}
     there = {name: state for name in names if (state := described.get(name)) is not None}
     create = "make it with `hakuna-processor topics create`"
@@ -143,6 +151,7 @@ def _topics(
         name: there.get(name) or TopicState(count, 0, _PLANS[topic].config, "") for name, topic in names.items()
     }
     wrong = problems(role, as_wanted, settings.topic_prefix, rekey=settings.rekey)
+    wrong += oddities(role, as_wanted, settings.topic_prefix, rekey=settings.rekey)
     for text in wrong:
         name, _, rest = text.partition(" ")
         what, _, remedy = rest.partition(": ")
@@ -156,14 +165,6 @@ def _topics(
     found += _configuration(
         settings, {name: topic for name, topic in names.items() if name in there}, there, complained
     )
-    if several:
-        found += [
-            note(
-                Area.TOPICS, name, "has one replica: with its broker's disk it is gone", "give it two or three replicas"
-            )
-            for name, state in there.items()
-            if state.replicas == 1
-        ]
     complained = {finding.subject for finding in found}
     return found + [
         sound(Area.TOPICS, name, f"{state.partitions} partition{'s' if state.partitions != 1 else ''}")

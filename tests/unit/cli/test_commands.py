@@ -142,6 +142,19 @@ def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
         assert f"--env-file {file}: is no UTF-8 text" in said.output
 
 
+def test_a_line_of_an_env_file_that_is_no_assignment_is_named_with_its_place_and_not_repeated(tmp_path: Path) -> None:
+    """Read over, it would be a worker without its quota."""
+    file = tmp_path / "settings.env"
+    file.write_text("# ours\nKAFKA_BOOTSTRAP_SERVERS=k:1\n\nHAKUNA_QUOTA 120/60s\nexport HAKUNA_API=feed\nsecret\n")
+    for name in (["run", "--role", "send"], ["check"], ["topics", "plan"]):
+        said = CliRunner().invoke(main, [*name, "--env-file", str(file)])
+        assert said.exit_code == 78, name
+        assert f"--env-file {file}, line 4: is no assignment" in said.output
+        assert f"--env-file {file}, line 6: is no assignment" in said.output
+        assert "120/60s" not in said.output
+        assert "secret" not in said.output
+
+
 def test_an_env_file_is_taken_as_it_stands(tmp_path: Path) -> None:
     file = tmp_path / "worker.env"
     file.write_text('KAFKA_SASL_PASSWORD=a${HOME}b$c\nHAKUNA_API_KEY="sk # 1"\n')

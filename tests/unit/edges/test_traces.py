@@ -16,6 +16,7 @@ from processor.errors import Unusable
 from processor.operate.check.check import check
 from processor.operate.check.findings import Verdict
 from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.transform.book import Start
 from processor.transform.meter import StateSize
 from tests.support.otlp import Collector, collector
 
@@ -63,6 +64,12 @@ class Told:
 
     def flooded(self) -> None:
         self.heard.append("flooded")
+
+    def started(self, topic: str, partition: int, start: Start) -> None:
+        self.heard.append(start)
+
+    def throttled(self, seconds: float) -> None:
+        self.heard.append(seconds)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from processor.records import (
     TopicPartition,
 )
 from processor.transform.batch import Batch, Decider, Plan
+from processor.transform.book import BOOK_KEY, Here, encode_book, new_book
 from processor.transform.keyed_state import KeyedState
 from processor.transform.order_state import encode
 from tests.fakes.stores import DictStore
@@ -30,6 +31,9 @@ from tests.unit.transform.histories import after, rules
 
 TOPIC = "orders.x"
 LIMIT = 1 << 20
+
+
+BOOK = new_book(Here("cluster", "changelog", 4))
 
 
 class Desk:
@@ -80,8 +84,8 @@ class Desk:
 
     def commit(self) -> None:
         """As the loop does after a transaction."""
-        has_changes = bool(self.state.changes())
-        self.state.commit(self.offset if has_changes else None, NOW_MS)
+        self.state.changes(BOOK)
+        self.state.commit(self.offset, NOW_MS)
         self.batch = Batch()
 
     @property
@@ -192,7 +196,7 @@ def test_a_null_value_erases_the_order_and_sends_nothing() -> None:
     desk.take(placed(product("l")))
     desk.commit()
     desk.take(None)
-    assert list(desk.state.changes()) == [(ORDER.encode(), None)]
+    assert list(desk.state.changes(BOOK)) == [(ORDER.encode(), None), (BOOK_KEY, encode_book(BOOK))]
     assert desk.batch.outgoing == []
     assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASED): 1}
 
@@ -258,7 +262,7 @@ def test_an_order_whose_id_looks_like_json_is_erased_by_just_that_key() -> None:
     desk.commit()
     desk.take(None, key=b'"ord-1"')
     assert desk.batch.outgoing == []
-    assert list(desk.state.changes()) == [(b'"ord-1"', None)]
+    assert list(desk.state.changes(BOOK)) == [(b'"ord-1"', None), (BOOK_KEY, encode_book(BOOK))]
 
 
 @pytest.mark.parametrize("key", [b"ord-2", b"ORD-1"])
@@ -306,7 +310,7 @@ def test_an_order_whose_retention_is_over_is_forgotten() -> None:
     desk.commit()
     desk.decider.forget(ORDER, desk.state, desk.batch)
     assert bool(desk.batch)
-    assert list(desk.state.changes()) == [(ORDER.encode(), None)]
+    assert list(desk.state.changes(BOOK)) == [(ORDER.encode(), None), (BOOK_KEY, encode_book(BOOK))]
 
 
 # ---- too large -------------------------------------------------------------------------------------------------------
@@ -345,7 +349,7 @@ def test_an_order_that_grows_event_by_event_stays_writable() -> None:
     for number in range(300):
         desk.take(fulfilled((ident, 1), event_id=f"e{number}"), size=10_000)
         if number % 50 == 49:
-            assert all(len(value or b"") <= LIMIT for _, value in desk.state.changes())
+            assert all(len(value or b"") <= LIMIT for _, value in desk.state.changes(BOOK))
             desk.commit()
     known = desk.state.get(ORDER)
     assert known is not None

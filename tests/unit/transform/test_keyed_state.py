@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from processor.edges.rocks import StateDirectory
-from processor.errors import StateCorrupt
+from processor.errors import StateCorrupt, Unusable
 from processor.interfaces import Store
 from processor.records import OrderEvent, OrderId, Record
+from processor.transform.book import BOOK_KEY, Here, encode_book, new_book
 from processor.transform.keyed_state import KeyedState, Meta, Parked
 from processor.transform.order_state import OrderState, encode
 from tests.fakes.stores import DictStore
@@ -44,10 +45,13 @@ PLACED = after(placed(product("l", 3)), now_ms=NOW_MS + 5_000)
 WAITING = after(fulfilled(("l", 1)))
 
 
+BOOK = new_book(Here("cluster", "changelog", 4))
+
+
 def committed(state: KeyedState, last_offset: int, **changes: OrderState | None) -> None:
     for order_id, changed in changes.items():
         state.stage(OrderId(order_id), changed)
-    state.changes()
+    state.changes(BOOK)
     state.commit(last_offset, NOW_MS)
 
 
@@ -66,13 +70,13 @@ def test_what_is_staged_is_seen_and_becomes_one_changelog_record_an_order(store:
     state.stage(B, None)
     assert state.get(A) == PLACED
     assert state.get(B) is None
-    assert list(state.changes()) == [(b"a", encode(PLACED)), (b"b", None)]
+    assert list(state.changes(BOOK)) == [(b"a", encode(PLACED)), (b"b", None), (BOOK_KEY, encode_book(BOOK))]
 
 
 def test_nothing_reaches_the_store_before_the_commit(store: Store) -> None:
     state = opened(store)
     state.stage(A, PLACED)
-    state.changes()
+    state.changes(BOOK)
     assert store.scan(b"", 10) == []
     state.commit(7, NOW_MS)
     assert opened(store).get(A) == PLACED
@@ -85,7 +89,7 @@ def test_a_rollback_leaves_the_state_as_it_was(store: Store) -> None:
     committed(state, 0, a=PLACED)
     state.stage(A, None)
     state.stage(B, PLACED)
-    state.changes()
+    state.changes(BOOK)
     state.rollback()
     assert (state.get(A), state.get(B)) == (PLACED, None)
     state.commit(None, NOW_MS)
@@ -95,10 +99,10 @@ def test_a_rollback_leaves_the_state_as_it_was(store: Store) -> None:
 def test_a_commit_that_goes_back_or_has_no_offset_is_a_fault(store: Store) -> None:
     state = opened(store)
     committed(state, 9, a=PLACED)
-    with pytest.raises(AssertionError, match="went back"):
+    with pytest.raises(Unusable, match="went back"):
         committed(state, 8, a=PLACED)
     state.stage(A, None)
-    state.changes()
+    state.changes(BOOK)
     with pytest.raises(AssertionError, match="goes with changes"):
         state.commit(None, NOW_MS)
 
@@ -107,7 +111,7 @@ def test_an_erased_order_is_gone_from_the_store(store: Store) -> None:
     state = opened(store)
     committed(state, 0, a=WAITING, b=PLACED)
     committed(state, 1, a=None, b=None)
-    assert [key for key, _ in store.scan(b"", 10)] == [b"m"]
+    assert [key for key, _ in store.scan(b"", 10)] == [b"b", b"m"]
     assert not state.parked
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import msgspec
 import pytest
 
-from processor.errors import BrokerOutage, Fatal, StateCorrupt, StateTooNew
+from processor.errors import BrokerOutage, Fatal, StateCorrupt, StateTooNew, Unusable
 from processor.interfaces import Polled
 from processor.records import OrderId, Position, TopicPartition
 from processor.transform import partitions as module
+from processor.transform.book import BOOK_KEY, Here, encode_book, new_book
 from processor.transform.order_state import encode
 from processor.transform.partitions import Partitions
 from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeReader
 from tests.fakes.stores import Disk
+from tests.fakes.topology import newest_book
 from tests.unit.order_events import fulfilled, placed, product
 from tests.unit.transform.histories import take
 
@@ -40,9 +44,21 @@ class World:
         self.held = self.worker()
 
     def worker(self, reader: FakeReader | None = None, identity: str = "id") -> Partitions:
+        here = Here("cluster", identity, len(self.broker.partitions(CHANGELOG)))
         return Partitions(
-            TOPICS, CHANGELOG, identity, DAY_S * 1000, self.disk, reader or self.reader, self.broker.clock
+            TOPICS,
+            CHANGELOG,
+            here,
+            DAY_S * 1000,
+            self.disk,
+            reader or self.reader,
+            self.broker.clock,
+            lambda number: newest_book(self.broker, CHANGELOG, number),
         )
+
+    def book(self, partition: int, **fields: Any) -> None:
+        book = msgspec.structs.replace(new_book(Here("cluster", "id", 2)), **fields)
+        self.broker.append(CHANGELOG, partition, BOOK_KEY, encode_book(book))
 
     def write(self, partition: int, *order_ids: str, value: bytes | None = VALUE) -> None:
         for order_id in order_ids:
@@ -124,31 +140,78 @@ def test_staged_changes_of_a_revoked_number_are_forgotten() -> None:
     assert world.held.held[0].state.get(OrderId("a")) is None
 
 
-@pytest.mark.parametrize("how", ["empty", "foreign", "corrupt", "ahead", "behind the log"])
+@pytest.mark.parametrize("how", ["empty", "corrupt"])
 def test_a_store_that_cannot_be_trusted_is_restored_from_the_beginning(how: str) -> None:
     world = World()
     world.write(0, "a", "b", "c")
     world.restored(0)
     world.held.close()
+    if how == "empty":
+        world.disk.partitions.clear()
+    else:
+        world.disk.broken.add(0)
+    world.held = world.worker()
+    world.restored(0)
+    assert world.orders(0) == ["a", "b", "c"]
+    assert world.disk.wiped == (0 if how == "empty" else 1)
+
+
+@pytest.mark.parametrize("how", ["made again", "shorter", "cut before the store", "cut behind the store"])
+def test_a_store_is_never_wiped_for_a_changelog_that_has_less_than_it(how: str) -> None:
+    """It may be the last copy of the state: the start is refused, with the remedy, and the store left alone."""
+    world = World()
+    world.write(0, "a", "b", "c")
+    world.restored(0)
+    world.held.close()
+    before = dict(world.disk.partitions[0])
+    log = world.broker.logs[TopicPartition(CHANGELOG, 0)]
+    identity = "id"
     match how:
-        case "empty":
-            world.disk.partitions.clear()
-        case "foreign":
-            world.held = world.worker(identity="another")
-        case "corrupt":
-            world.disk.broken.add(0)
-        case "ahead":
-            world.broker.logs[TopicPartition(CHANGELOG, 0)].high_watermark = 2
-            del world.broker.logs[TopicPartition(CHANGELOG, 0)].entries[2:]
-        case "behind the log":
+        case "made again":
+            identity = "another"
+        case "shorter":
+            log.high_watermark = 2
+            del log.entries[2:]
+        case "cut before the store":
+            world.broker.delete_before(CHANGELOG, 0, 2)
+        case "cut behind the store":
             world.write(0, "d", "e")
             world.broker.delete_before(CHANGELOG, 0, 4)
-    identity = "another" if how == "foreign" else "id"
     world.held = world.worker(identity=identity)
+    with pytest.raises(Unusable, match="rebuild-changelog"):
+        world.restored(0)
+    kept = {key: value for key, value in world.disk.partitions[0].items() if key != b"m"}
+    assert kept == {key: value for key, value in before.items() if key != b"m"}
+    assert world.disk.wiped == 0
+
+
+def test_a_store_of_another_changelog_goes_once_somebody_has_decided_what_the_state_is() -> None:
+    world = World()
+    world.write(0, "a", "b")
     world.restored(0)
-    wanted = {"ahead": ["a", "b"], "behind the log": ["e"]}.get(how, ["a", "b", "c"])
-    assert world.orders(0) == wanted
-    assert world.disk.wiped == (0 if how == "empty" else 1)
+    world.held.close()
+    world.broker.make_again(CHANGELOG)
+    world.write(0, "c")
+    world.book(0, changelog="another", decided_ms=1)
+    world.held = world.worker(identity="another")
+    world.restored(0)
+    assert (world.orders(0), world.disk.wiped) == (["c"], 1)
+
+
+def test_a_changelog_that_was_written_again_behind_its_cut_is_whole() -> None:
+    world = World()
+    world.write(0, "a", "b", "c", "a", "b")
+    world.book(0, whole_from=3)
+    world.broker.delete_before(CHANGELOG, 0, 3)
+    world.restored(0)
+    assert world.orders(0) == ["a", "b"]
+
+
+def test_state_that_was_made_with_other_partition_counts_is_not_taken_from() -> None:
+    world = World()
+    world.book(0, partitions=1)
+    with pytest.raises(Unusable, match=r"made with 1 partitions.* have 2 now.*topics grow --partitions 2"):
+        world.restored(0)
 
 
 def test_a_store_older_than_the_tombstones_of_the_changelog_is_restored_from_the_beginning() -> None:
@@ -298,8 +361,9 @@ def test_a_wipe_in_an_outage_is_finished_later() -> None:
     world.broker.down = True
     with pytest.raises(BrokerOutage):
         world.held.wipe(0, StateCorrupt("a bad block"))
-    assert world.held.gained == [0]
+    assert world.disk.wiped == 0
     world.broker.down = False
+    world.held.wipe(0, StateCorrupt("a bad block"))
     world.restored()
     assert world.orders(0) == ["a"]
 

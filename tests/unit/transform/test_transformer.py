@@ -24,7 +24,7 @@ from processor.errors import (
     Unusable,
 )
 from processor.hakuna import Api
-from processor.interfaces import Polled
+from processor.interfaces import Committed, Polled
 from processor.letters.letter import letter_head
 from processor.placements import JAVA, Partitioner, by_murmur2
 from processor.records import OrderEvent, Record, TopicPartition
@@ -32,11 +32,13 @@ from processor.sources import SourceLag, TransactionOutcome, Written
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import transformer
 from processor.transform.batch import Plan
+from processor.transform.book import BOOK_KEY, Correction, Here, Start
 from processor.transform.meter import StateSize
 from processor.transform.transformer import Standstill, TransformEdges, Transformer, TransformPlan
 from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
 from tests.fakes.stores import Disk
+from tests.fakes.topology import FakeTopology, newest_book
 from tests.support.order_events import order_event
 from tests.unit.order_events import AT_MS
 from tests.unit.transform.histories import rules
@@ -56,12 +58,20 @@ class Meter:
         self.floods = 0
         self.elsewhere: Counter[str] = Counter()
         self.astray: Counter[str] = Counter()
+        self.starts: list[tuple[str, int, Start]] = []
+        self.throttled_s = 0.0
 
     def misplaced(self, records: Mapping[str, int]) -> None:
         self.elsewhere.update(records)
 
     def flooded(self) -> None:
         self.floods += 1
+
+    def started(self, topic: str, partition: int, start: Start) -> None:
+        self.starts.append((topic, partition, start))
+
+    def throttled(self, seconds: float) -> None:
+        self.throttled_s += seconds
 
     def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None:
         self.outcomes.append(outcome)
@@ -98,7 +108,7 @@ class World:
         self.meter = Meter()
         self.schema_unknown: set[int] = set()
         self.plan = plan
-        self.changed: Exception | None = None
+        self.topology = FakeTopology(self.broker, SOURCES, (OUTBOX, CHANGELOG, DEAD))
         self.loop = self.worker(WORKER, self.disk)
         self.events = 0
 
@@ -117,7 +127,7 @@ class World:
             topics=SOURCES,
             partitions=self.partitions,
             changelog=CHANGELOG,
-            changelog_identity="id",
+            here=Here("cluster", self.broker.topic_ids[CHANGELOG], len(self.broker.partitions(CHANGELOG))),
             changelog_tombstones_ms=int(DAY_S * 1000),
             worker=name,
             decide=Plan(
@@ -137,20 +147,17 @@ class World:
             reader=FakeReader(self.broker, client_id=f"c-{name}"),
             transaction=FakeTransaction(self.broker, transactional_id=f"{GROUP}.{name}", consumer=consumer),
             predecessors=self,
-            topology=self,
+            topology=self.topology,
             stores=disk,
             clock=self.clock,
             meter=self.meter,
+            newest_book=lambda number: newest_book(self.broker, CHANGELOG, number),
         )
         made = Transformer(plan, edges)
         made.start()
         return made
 
     def end_transactions(self, partitions: object) -> None: ...
-
-    def check(self) -> None:
-        if self.changed is not None:
-            raise self.changed
 
     def _decode(self, record: Record) -> OrderEvent:
         if record.partition in self.schema_unknown and record.value is not None and record.value.startswith(b" "):
@@ -232,7 +239,7 @@ def test_an_aborted_batch_is_taken_again() -> None:
     world.fulfil("a")
     world.broker.points.fail("transaction.commit", TransactionAborted("timed out"))
     world.turn(3)
-    assert world.loop.unready() == ["the last transaction was aborted: timed out"]
+    assert world.loop.standstills[Standstill.ABORTED][0] == "the last transaction was aborted: timed out"
     world.run(2.0)
     assert world.entries() == ["first-0", "a", "a"]
     assert world.loop.unready() == []
@@ -286,7 +293,7 @@ def test_a_broker_that_is_away_at_the_begin_leaves_no_reason_behind() -> None:
     world.place("a")
     world.broker.points.fail("transaction.begin", BrokerOutage("away"))
     world.turn(3)
-    assert "away" in world.loop.unready()[0]
+    assert "away" in world.loop.standstills[Standstill.ABORTED][0]
     world.run(2.0)
     assert (world.entries(), world.loop.unready()) == (["first-0", "a"], [])
 
@@ -299,7 +306,7 @@ def test_a_worker_whose_aborted_work_went_elsewhere_is_ready_again() -> None:
     world.place("a")
     world.broker.points.fail("transaction.commit", TransactionAborted("rebalanced"))
     world.turn(3)
-    assert world.loop.unready() == ["the last transaction was aborted: rebalanced"]
+    assert world.loop.standstills[Standstill.ABORTED][0] == "the last transaction was aborted: rebalanced"
     world.broker.rebalance(GROUP, {f"c-{'f' * 16}": [TopicPartition(topic, 0) for topic in SOURCES]})
     world.run(5.0, other)
     assert world.entries() == ["first-0", "a"]
@@ -370,7 +377,8 @@ def test_a_worker_that_was_thrown_out_cannot_write_even_when_it_only_sweeps() ->
     assert world.letters() == ["order_unknown"]
 
 
-def test_a_group_that_is_new_to_its_changelog_sweeps_nothing_before_it_has_an_offset() -> None:
+def test_a_group_that_lost_its_offsets_has_some_again_from_its_book_and_sweeps() -> None:
+    """Every transaction carries an offset: it is how the broker knows a worker that its group has gone on without."""
     world = World()
     world.begun()
     world.fulfil("never-placed")
@@ -384,10 +392,8 @@ def test_a_group_that_is_new_to_its_changelog_sweeps_nothing_before_it_has_an_of
         if where.topic in SOURCES:
             world.broker.delete_before(where.topic, where.partition, 99)
     world.run(3.0)
-    assert world.letters() == []
-    world.place("later")
-    world.run(3.0)
     assert world.letters() == ["order_unknown"]
+    assert world.committed() == 1
 
 
 def test_partitions_that_come_one_topic_after_the_other_are_read_from_their_offsets_once_whole() -> None:
@@ -711,7 +717,7 @@ def test_orders_are_forgotten_when_their_retention_is_over() -> None:
     world.place("new")
     world.run(4.0)
     assert [key for key in world.disk.partitions[0] if key.startswith(b"o")] == [b"onew"]
-    assert world.broker.records(CHANGELOG)[-1].value is None
+    assert [record.value for record in world.broker.records(CHANGELOG) if record.key == b"first-0"][-1] is None
 
 
 def test_an_order_that_is_touched_in_the_very_batch_of_the_sweep_is_not_forgotten() -> None:
@@ -801,10 +807,206 @@ def test_a_topic_that_is_waited_for_is_said_and_so_is_going_on_without_it() -> N
     assert (said["partition"], said["topics"], said["log_level"]) == (0, ["orders.placed"], "warning")
 
 
+# ---- a cluster that changes under it ---------------------------------------------------------------------------------
+
+
+def begun_anew(world: World) -> Transformer:
+    """Another life of the worker, on the same disk, once the group has noticed that the last one is gone."""
+    world.broker.kill(f"c-{WORKER}", noticed=True)
+    world.loop = world.worker(WORKER, world.disk)
+    return world.loop
+
+
+def notices(world: World) -> list[tuple[str, int, int, str]]:
+    return [(one.topic, one.offset, one.missed, one.why) for one in world.loop.notices]
+
+
+def test_one_abort_is_no_reason_to_be_unready_and_some_seconds_of_them_are() -> None:
+    world = World()
+    world.begun()
+    world.place("a")
+    world.broker.points.fail("transaction.commit", TransactionAborted("timed out"), times=9)
+    world.run(3.0)
+    assert world.loop.unready() == []
+    world.run(3.0)
+    assert world.loop.unready() == ["the last transaction was aborted: timed out"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_source_that_was_made_again_is_read_from_its_beginning(restarted: bool) -> None:
+    """The new log is shorter than the old position or longer: nothing of it is passed over, nothing told twice."""
+    world = World()
+    world.begun()
+    for number in range(5):
+        world.place(f"old-{number}")
+    world.run(1.0)
+    if restarted:
+        world.broker.kill(f"c-{WORKER}", noticed=True)
+    world.broker.make_again(Topic.PLACED)
+    for number in range(9):
+        world.place(f"new-{number}")
+    if restarted:
+        begun_anew(world)
+    world.run(3.0)
+    # What stands behind the old position may be read before the change is seen, and is known when it comes again.
+    wanted = sorted(["first-0", *(f"old-{n}" for n in range(5)), *(f"new-{n}" for n in range(9))])
+    assert sorted(world.entries()) == wanted
+    assert notices(world) == [("orders.placed", 0, 0, "made_again")]
+    assert world.committed() == 9
+    assert world.loop.unready() == []
+    begun_anew(world)
+    world.run(2.0)
+    assert notices(world) == [], "and it is over then"
+
+
+def test_a_group_without_offsets_goes_on_from_the_book() -> None:
+    world = World()
+    world.begun()
+    world.broker.kill(f"c-{WORKER}", noticed=True)
+    world.broker.forget(GROUP)
+    world.place("while it was away")
+    begun_anew(world)
+    world.run(2.0)
+    assert world.entries() == ["first-0", "while it was away"]
+    assert {why for _, _, _, why in notices(world)} == {"offsets_gone"}
+    assert world.meter.starts[0][2].corrections == (Correction.OFFSETS_GONE,)
+    assert world.committed() == 2
+
+
+def test_a_new_installation_is_no_group_that_lost_its_offsets() -> None:
+    world = World()
+    world.run(1.0)
+    assert notices(world) == []
+    assert [record.key for record in world.broker.records(CHANGELOG)] == [BOOK_KEY], "its book is opened at once"
+    world.broker.kill(f"c-{WORKER}", noticed=True)
+    world.broker.forget(GROUP)
+    begun_anew(world)
+    world.run(1.0)
+    assert {why for _, _, _, why in notices(world)} == {"offsets_gone"}, "a worker that has a book is not new"
+
+
+def test_a_group_that_was_set_back_or_on_is_followed_and_it_is_said() -> None:
+    world = World()
+    world.begun()
+    world.place("a")
+    world.run(1.0)
+    where = TopicPartition(Topic.PLACED, 0)
+    world.broker.kill(f"c-{WORKER}", noticed=True)
+    world.broker.group(GROUP).committed[where] = Committed(0, "")
+    begun_anew(world)
+    world.run(1.0)
+    assert notices(world) == [("orders.placed", 0, 0, "set_back")]
+    world.place("passed over")
+    world.broker.kill(f"c-{WORKER}", noticed=True)
+    world.broker.group(GROUP).committed[where] = Committed(3, "")
+    begun_anew(world)
+    world.run(1.0)
+    assert notices(world) == [("orders.placed", 3, 1, "set_forward")]
+    assert world.entries() == ["first-0", "a"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_retention_took_before_it_was_read_is_counted_exactly_and_once(restarted: bool) -> None:
+    world = World()
+    world.begun()
+    world.broker.kill(f"c-{WORKER}", noticed=True)
+    for number in range(12):
+        world.place(f"o-{number}")
+    if not restarted:
+        begun_anew(world)
+        world.broker.points.fail("consumer.committed", BrokerOutage("away"), times=2)
+    world.broker.delete_before(Topic.PLACED, 0, 11)
+    if restarted:
+        begun_anew(world)
+    world.run(6.0)
+    assert notices(world) == [("orders.placed", 11, 10, "overtaken")]
+    assert sum(start.missed for _, _, start in world.meter.starts) == 10
+    assert world.entries() == ["first-0", "o-10", "o-11"]
+    begun_anew(world)
+    world.run(1.0)
+    assert notices(world) == []
+
+
+def test_records_that_are_deleted_under_a_worker_at_work_are_counted() -> None:
+    world = World()
+    world.begun()
+    world.broker.down = True
+    world.run(1.0)
+    for number in range(12):
+        world.place(f"o-{number}")
+    world.broker.delete_before(Topic.PLACED, 0, 9)
+    world.broker.down = False
+    world.run(2.0)
+    assert notices(world) == [("orders.placed", 9, 8, "overtaken")]
+    assert world.entries() == ["first-0", *(f"o-{n}" for n in range(8, 12))]
+
+
+def test_how_long_the_oldest_record_will_be_there_is_known_while_one_waits() -> None:
+    world = World()
+    world.broker.config[Topic.PLACED] = {"retention.ms": str(int(2 * HOUR_S * 1000))}
+    world.begun()
+    world.schema_unknown.add(0)
+    world.place("o", unread=True)
+    world.clock.advance(1.5 * HOUR_S)
+    world.run(2.0)
+    (left,) = [lag.retention_left_s for lag in world.meter.lags if lag.retention_left_s is not None]
+    assert 0.4 * HOUR_S < left < 0.5 * HOUR_S
+
+
+@pytest.mark.parametrize("topic", [OUTBOX, CHANGELOG])
+def test_a_limit_that_is_lowered_at_work_makes_a_letter_of_what_is_too_large_and_the_rest_flows(topic: str) -> None:
+    world = World()
+    world.begun()
+    world.broker.config[topic] = {"max.message.bytes": "3000"}
+    world.place("small")
+    world.place("large", size=5000)
+    world.place("other")
+    world.run(4.0)
+    assert world.entries() == ["first-0", "small", "other"]
+    assert world.letters() == ["too_large"]
+    (letter,) = world.broker.records(DEAD)
+    assert "3000" in dict(letter.headers)["__dlq.errors.message"].decode()  # type: ignore[union-attr]
+    assert world.loop.unready() == []
+
+
+def test_a_quota_of_the_brokers_is_said_and_waited_for_and_batches_shrink_to_one_record() -> None:
+    world = World()
+    world.begun()
+    for number in range(30):
+        world.place(f"o-{number}")
+    world.broker.points.fail("transaction.commit", TransactionAborted("timed out"), times=1000)
+    for _ in range(10):
+        world.broker.throttled_s = 4.0
+        world.run(5.5)
+    assert "throttle" in world.loop.unready()[0]
+    assert world.loop._records_max == transformer.BATCH_RECORDS_MIN == 1
+    world.broker.points.spare()
+    world.run(30.0)
+    assert len(world.entries()) == 31
+    assert world.meter.throttled_s == world.loop.throttled_s > 20
+    assert world.loop.unready() == []
+
+
+def test_the_orders_in_state_are_counted_exactly_through_restores_and_erasures() -> None:
+    world = World()
+    for number in range(20):
+        world.place(f"o-{number}")
+    world.run(1.0)
+    for number in range(5):
+        world.broker.append(Topic.PLACED, 0, f"o-{number}".encode(), None)
+        world.fulfil(f"o-{number + 10}")
+    world.run(2.0)
+    assert [size.orders for size in world.meter.sizes] == [15]
+    world.disk.partitions.clear()
+    begun_anew(world)
+    world.run(2.0)
+    assert [size.orders for size in world.meter.sizes] == [15]
+
+
 def test_topics_that_changed_end_the_role() -> None:
     world = World()
     world.begun()
-    world.changed = Unusable(["orders.placed had 1 partitions"])
+    world.topology.changed = Unusable(["orders.placed had 1 partitions"])
     with pytest.raises(Unusable):
         world.run(2.0)
 

@@ -1,0 +1,211 @@
+"""The book: what transform has finished of each source, and what its state was made with, beside the group's offsets.
+
+    changelog/3:  … state, state, book │ state, book │ …     one book a transaction and partition, under a key that no
+                                                             order ID can have; compaction keeps the newest
+
+It is written in the transaction that it tells of, so it is never ahead of the state or behind it, and comes back with
+the state. It answers what the group's offsets cannot: whether they are gone or the installation is new, whether a topic
+is still the one that was read, whether the partitions are as many as when the state was made, and whether the changelog
+holds all that a store does.
+
+Its bytes begin as those of an order's state do (`order_state.py`), so that a worker of an older version, which may
+have the partition in the midst of an upgrade, keeps it as the state of an order that nobody names.
+
+Pure. Not chosen: the commit metadata (it goes with the group's offsets), a file beside the store (it goes with the
+volume), a topic of its own (one more to make, allow and keep).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence, Set
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+import msgspec
+
+from processor.errors import StateCorrupt
+
+BOOK_KEY: Final = b"\xffbook"
+"""No UTF-8 text begins with this byte, so no order ID does."""
+_FORMAT: Final = 1
+_PREFIX: Final = struct.Struct(">Bqq").pack(1, 2**63 - 1, 0)
+"""An order's state, touched at the end of time, with nothing parked."""
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How far one source was finished: `topic_id` tells the topic from another of its name."""
+
+    topic_id: str
+    next_offset: int
+
+
+class Book(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`cluster` and `changelog` are the IDs of both when it was written, `partitions` how many each topic had when the
+    state was made. `whole_from` is the offset that the changelog's log may begin at: all states stand behind it.
+    `decided_ms` is when a person last said what the state is to be (`rewind`, `rebuild-changelog`, `topics grow`):
+    stores of another changelog that are older than that may go. `marks` by whole topic name."""
+
+    format: int
+    cluster: str
+    changelog: str
+    partitions: int
+    whole_from: int
+    decided_ms: int
+    marks: dict[str, Mark]
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(Book)
+
+
+def encode_book(book: Book) -> bytes:
+    return _PREFIX + msgspec.msgpack.encode(book)
+
+
+def decode_book(value: bytes) -> Book:
+    """Raises `StateCorrupt`."""
+    try:
+        book = _DECODER.decode(value.removeprefix(_PREFIX))
+    except msgspec.MsgspecError as broken:
+        raise StateCorrupt(f"the book cannot be read: {broken}") from broken
+    if book.format != _FORMAT:
+        raise StateCorrupt(f"the book has format {book.format}, and this version reads {_FORMAT}")
+    return book
+
+
+class Here(NamedTuple):
+    """What the installation is now: the IDs of its cluster and its changelog, how many partitions its topics have."""
+
+    cluster: str
+    changelog: str
+    partitions: int
+
+
+def new_book(here: Here, *, whole_from: int = 0, decided_ms: int = 0) -> Book:
+    return Book(_FORMAT, here.cluster, here.changelog, here.partitions, whole_from, decided_ms, {})
+
+
+# ---- where to begin --------------------------------------------------------------------------------------------------
+
+
+class Correction(StrEnum):
+    """Why a source is not simply read on from where its group left off (`processor_offsets_lost_total`)."""
+
+    OFFSETS_GONE = "offsets_gone"
+    MADE_AGAIN = "made_again"
+    OVERTAKEN = "overtaken"
+    CUT_OFF = "cut_off"
+    SET_BACK = "set_back"
+    SET_FORWARD = "set_forward"
+    OTHER_CLUSTER = "other_cluster"
+
+
+class Start(NamedTuple):
+    """Where a source is read from, how many offsets before it are gone unread, and what was out of the ordinary."""
+
+    offset: int
+    missed: int
+    corrections: tuple[Correction, ...]
+
+
+def start_of(
+    mark: Mark | None, committed: int | None, topic_id: str, beginning: int, end: int, *, same_cluster: bool
+) -> Start:
+    """`mark` None: no book yet, so an installation that is new, or older than its first book. What is read again is
+    known by its event IDs; what was deleted before it was read is counted."""
+    corrections: list[Correction] = []
+    missed = 0
+    if mark is None and committed is None:
+        return Start(beginning, 0, ())
+    if mark is None or not same_cluster:
+        offset = beginning if committed is None else committed
+        if mark is not None:
+            corrections.append(Correction.OTHER_CLUSTER)
+    elif mark.topic_id != topic_id:
+        corrections.append(Correction.MADE_AGAIN)
+        offset = 0
+    elif committed is None:
+        corrections.append(Correction.OFFSETS_GONE)
+        offset = mark.next_offset
+    else:
+        offset = committed
+        if offset < mark.next_offset:
+            corrections.append(Correction.SET_BACK)
+        elif offset > mark.next_offset:
+            corrections.append(Correction.SET_FORWARD)
+            missed = offset - mark.next_offset
+    if offset > end:
+        # Where it was cut is not known: what came since may stand anywhere.
+        corrections.append(Correction.CUT_OFF)
+        offset = beginning
+    if offset < beginning:
+        corrections.append(Correction.OVERTAKEN)
+        missed += beginning - offset
+        offset = beginning
+    return Start(offset, missed, tuple(corrections))
+
+
+# ---- what must be refused --------------------------------------------------------------------------------------------
+
+REBUILD: Final = (
+    "stop transform; `hakuna-processor rebuild-changelog` writes it again from the stores (deploy/RUNBOOK.md, The "
+    "changelog is lost)"
+)
+
+
+def problems_at_start(
+    changelog: str,
+    here: Here,
+    books: Mapping[int, Book],
+    beginnings: Mapping[int, int],
+    ends: Mapping[int, int],
+    *,
+    taken: Set[int],
+) -> list[str]:
+    """What keeps transform from taking a record: each with what to do. By partition number; `taken` are those of which
+    the group has ever finished a record."""
+    others = sorted({book.partitions for book in books.values()} - {here.partitions})
+    if others:
+        return [layout_problem(changelog, others[0], here.partitions)]
+    found: list[str] = []
+    empty = sorted(number for number, end in ends.items() if end == 0 and number in taken)
+    if empty and (books or not any(ends.values())):
+        found.append(
+            f"{changelog} is empty in {_numbers(empty)}, of which the group has taken records: it was deleted and made "
+            f"again; {REBUILD}"
+        )
+    for number, book in sorted(books.items()):
+        if book.changelog != here.changelog and book.cluster == here.cluster:
+            found.append(
+                f"{changelog}/{number} was deleted and made again while workers ran: it has only what came since; "
+                f"{REBUILD}"
+            )
+    for number, beginning in sorted(beginnings.items()):
+        known = books.get(number)
+        if beginning > (known.whole_from if known is not None else 0):
+            found.append(
+                f"{changelog}/{number} begins at offset {beginning}: its records before that were deleted, and with "
+                f"them the state of orders; {REBUILD}"
+            )
+    return found
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return f"partition{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def layout_problem(changelog: str, made_with: int, now: int) -> str:
+    return (
+        f"{changelog}: the state was made with {made_with} partitions, and the topics have {now} now: keys have moved "
+        f"to other partitions, away from their orders' state; stop transform and send, then `hakuna-processor topics "
+        f"grow --partitions {max(made_with, now)}` moves the state to where its keys are"
+    )
+
+
+def may_go(of_store: Book | None, of_changelog: Book | None) -> bool:
+    """Whether a store of another changelog may be wiped: somebody has decided since it was written what the state is.
+    How far both are in the sources proves nothing: a changelog that was made again goes on from there without orders.
+    """
+    if of_changelog is None:
+        return False
+    return of_changelog.decided_ms > (0 if of_store is None else of_store.decided_ms)

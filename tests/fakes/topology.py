@@ -1,0 +1,54 @@
+"""The topics of a role on the `FakeBroker`: what they are by now, said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from processor.errors import BrokerOutage
+from processor.interfaces import Limits
+from processor.transform.book import BOOK_KEY, Book, decode_book
+from tests.fakes.broker import FakeBroker
+
+
+class FakeTopology:
+    """Mutable: `changed` what the next `check` raises, `complaints`; the rest is the broker's."""
+
+    def __init__(self, broker: FakeBroker, sources: Sequence[str], outputs: Sequence[str]) -> None:
+        self._broker = broker
+        self._sources = sources
+        self._topics = (*sources, *outputs)
+        self.changed: Exception | None = None
+        self.complaints: tuple[str, ...] = ()
+
+    @property
+    def identities(self) -> Mapping[str, str]:
+        return {topic: self._broker.topic_ids[topic] for topic in self._sources}
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        return {
+            topic: Limits(int(config.get("max.message.bytes", 1 << 26)), _kept_s(config))
+            for topic in self._topics
+            for config in (self._broker.config[topic],)
+        }
+
+    def check(self) -> None:
+        if self.changed is not None:
+            raise self.changed
+
+    def ask_soon(self) -> None: ...
+
+    def refresh(self) -> None:
+        if self._broker.down:
+            raise BrokerOutage("no broker answers")
+        self.check()
+
+
+def _kept_s(config: Mapping[str, str]) -> float | None:
+    retention_ms = int(config.get("retention.ms", -1))
+    return None if retention_ms < 0 else retention_ms / 1000
+
+
+def newest_book(broker: FakeBroker, changelog: str, number: int) -> Book | None:
+    books = [record.value for record in broker.records(changelog, number) if record.key == BOOK_KEY]
+    return decode_book(books[-1] or b"") if books else None
