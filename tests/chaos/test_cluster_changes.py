@@ -131,6 +131,7 @@ def test_topics_that_grow_are_refused_until_the_state_is_where_its_keys_are(site
     assert grown.code == 0, grown.err
     shop.partitions = 3
     worker = site.worker()
+    site.installation.look_again()
     shop.fulfil(*orders)
     site.wait_done()
     assert told(site) == dict.fromkeys(orders, 2)
@@ -139,6 +140,8 @@ def test_topics_that_grow_are_refused_until_the_state_is_where_its_keys_are(site
     # By hand, all topics at once, under a worker at work; what producers write then goes to the new places.
     for plan in TOPICS:
         site.space.grow(plan.topic, 5)
+    time.sleep(1.0)
+    site.installation.look_again()
     shop.partitions = 5
     shop.fulfil(*orders)
     shop.place(*names("b", 20))

@@ -129,6 +129,10 @@ class Installation:
             case _:
                 return self.encode(step.topic, step.value)
 
+    def look_again(self) -> None:
+        """Learns of partitions that topics have got since it last wrote to them."""
+        self._producer.list_topics(timeout=30)
+
     def poll(self) -> None:
         """Takes what was acknowledged since; for one who writes for long."""
         self._producer.poll(0)
