@@ -25,7 +25,7 @@ from processor.interfaces import Clock, Reader
 from processor.letters.resolutions import How, Resolution, encode_resolution, letter_of, resolution_key
 from processor.operate.replay.reading import read
 from processor.operate.state.writing import Write, Writing
-from processor.placements import JAVA, Family, explain
+from processor.placements import FAMILIES, JAVA, NAMED_SHARE, Family, explain, keys_needed
 from processor.records import Record, TopicPartition
 from processor.transform import order_state
 from processor.transform.book import BOOK_KEY
@@ -62,17 +62,23 @@ class Moved(NamedTuple):
     left: int = 0
 
 
-def family_of(sample: Sequence[tuple[bytes, int]], partitions: int) -> Family:
-    """Who places the keys. Raises `Unusable` where that cannot be told, and so not where they will be."""
-    placement = explain(sample, partitions)
-    if placement.family is not None:
-        return placement.family
-    if not placement.told:
+def family_of(sample: Sequence[tuple[bytes, int]], was: int, now: int) -> Family:
+    """Who places the keys, in `was` partitions, and in `now` where somebody has grown the topics since. Raises
+    `Unusable` where that cannot be told, and so not where they will be."""
+    pairs = set(sample)
+
+    def explained(family: Family) -> int:
+        return sum(at in (family.of(key, was), family.of(key, now)) for key, at in pairs)
+
+    best = max(FAMILIES, key=explained)  # of equals the first
+    if len({key for key, _ in pairs}) < keys_needed(was):
         return JAVA
+    if explained(best) >= NAMED_SHARE * len(pairs):
+        return best
     raise Unusable(
         [
-            f"orders are not where one partitioner puts them ({placement}), so nobody knows where they will be: set "
-            "PROCESSOR_REKEY=on, which places them itself, and grow the topics then"
+            f"orders are not where one partitioner puts them ({explain(pairs, was)}), so nobody knows where they will "
+            "be: set PROCESSOR_REKEY=on, which places them itself, and grow the topics then"
         ]
     )
 

@@ -164,7 +164,8 @@ def _growth(found: Installation, grower: Grower, partitions: int) -> Growth:
     else:
         candidates = [number for number in range(count, 0, -1) if all(at < number for _, at in sample)]
         was = next((one for one in candidates if explain(sample, one).family is not None), count)
-    return Growth(was, partitions, family_of([one for one in sample if one[1] < was], was))
+    now = max(found.described[source].partitions for source in found.sources)
+    return Growth(was, partitions, family_of(sample, was, now))
 
 
 def _nothing_unread(settings: Settings, log: Log, *, grown: bool) -> None:
