@@ -132,9 +132,9 @@ def test_topics_that_grow_are_refused_until_the_state_is_where_its_keys_are(site
     shop.partitions = 3
     worker = site.worker()
     site.installation.look_again()
-    shop.fulfil(*orders)
+    shop.fulfil(*orders[:15])
     site.wait_done()
-    assert told(site) == dict.fromkeys(orders, 2)
+    assert told(site) == dict.fromkeys(orders, 1) | dict.fromkeys(orders[:15], 2)
     assert metric(worker, "processor_parked_events") == 0
 
     # By hand, all topics at once, under a worker at work; what producers write then goes to the new places.
@@ -143,7 +143,7 @@ def test_topics_that_grow_are_refused_until_the_state_is_where_its_keys_are(site
     time.sleep(1.0)
     site.installation.look_again()
     shop.partitions = 5
-    shop.fulfil(*orders)
+    shop.fulfil(*orders[15:])
     shop.place(*names("b", 20))
     for _ in range(2):
         assert "topics grow --partitions 5" in refused(site, worker)
@@ -159,7 +159,7 @@ def test_topics_that_grow_are_refused_until_the_state_is_where_its_keys_are(site
     worker = site.worker()
     shop.fulfil(*names("b", 20))
     site.wait_done()
-    assert told(site) == dict.fromkeys(orders, 3) | dict.fromkeys(names("b", 20), 2)
+    assert told(site) == dict.fromkeys(orders, 2) | dict.fromkeys(names("b", 20), 2)
     assert site.letters() == []
     assert metric(worker, "processor_parked_events") == 0
 
