@@ -21,15 +21,9 @@ Beside them:
     topics.py        TOPICS, and what `topics create` will do
     errors.py        what is done about what
     interfaces.py    the seams
-    verdicts/        what an answer means, what its body says, and when a server says that it may be asked again
-    credentials.py   the header in which an API's key is sent
-    merge.py         source partitions become one sequence in time; sources.py: how far each of them is
+    sources/         what the shops write: keys, partitioners, times; several topics merged into one sequence
+    api/             what both APIs have in common: how a key is sent, what an answer means, when to come back
     watch.py         progress, and how long none is fine
     moments.py       times as a person writes them
-    entry_ids.py     what makes one request another one
-    order_keys.py    what a record's key is, and the order ID in it
-    producers.py     what the newest records of the source topics say of who writes them
-    placements.py    in which partition the clients of each language put a key
-    schemas_plan.py  what `schemas register` will do
     __main__.py      `python -m processor`
 """

@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar, assert_never
 
-from processor.credentials import AuthHeader, auth_header
+from processor.api.credentials import AuthHeader, auth_header
 from processor.errors import Unusable
 from processor.hakuna import Api, Orders
 

@@ -14,7 +14,7 @@ from processor.cli.settings import UNUSABLE, env_file, settings_or_exit
 
 if TYPE_CHECKING:
     from processor.config import Settings
-    from processor.schemas_plan import SchemaStep
+    from processor.operate.schemas import SchemaStep
 
 _STYLES: Final = {"register": "green", "leave": "dim", "refuse": "bold red"}
 _FIELD_STYLES: Final = {"refused": "bold red", "partly": "yellow", "dropped": "dim", "defaulted": "dim"}
@@ -56,7 +56,7 @@ def register(output: str, env_file: Path | None) -> None:
 def _steps(settings: Settings, *, register: bool) -> list[SchemaStep]:
     from processor.edges.avro import reader_schema
     from processor.edges.registry import Registry
-    from processor.schemas_plan import Registered, SchemaAction, schema_step
+    from processor.operate.schemas import Registered, SchemaAction, schema_step
     from processor.topics import ORDER_TOPICS, STOCK_TOPICS
 
     registry = Registry.at(settings)

@@ -26,7 +26,7 @@ from prometheus_client.utils import floatToGoString
 from processor.config import Role
 from processor.records import TopicPartition
 from processor.send.meter import BreakerState, Endings, Gauges, PartitionLag, Requests
-from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.transform.book import Start
 from processor.transform.meter import StateSize
 

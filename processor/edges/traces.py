@@ -34,7 +34,7 @@ import httpx
 
 from processor.edges.http.request import PreparedRequest
 from processor.errors import Unusable
-from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.transform.book import Start
 from processor.transform.meter import StateSize, TransformMeter
 

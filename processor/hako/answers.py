@@ -20,9 +20,8 @@ from typing import Final
 
 import msgspec
 
-from processor.hako.changes import Change, Table, Verb
-from processor.records import http_reason
-from processor.verdicts import (
+from processor.api.bodies import ERROR_CODE_CHARS_MAX, Body, read
+from processor.api.verdicts import (
     OTHERWISE,
     Answer,
     Delivered,
@@ -39,7 +38,8 @@ from processor.verdicts import (
     pause_after_success,
     unless_final,
 )
-from processor.verdicts.bodies import ERROR_CODE_CHARS_MAX, Body, read
+from processor.hako.changes import Change, Table, Verb
+from processor.records import http_reason
 
 UNSURE: Final = frozenset({400, 404, 409, 410, 422})
 """Refusals that the other verb may not meet."""

@@ -18,10 +18,10 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
+from processor.api.verdicts import Rejected
 from processor.errors import BadRecord
 from processor.moments import implausible
 from processor.records import Reason, Stage
-from processor.verdicts import Rejected
 
 WHOLE_MAX: Final = 2**53 - 1
 """The largest whole number that every reader of JSON takes for itself; beyond it a level would arrive as another."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from processor.credentials import BASIC, AuthHeader
+from processor.api.credentials import BASIC, AuthHeader
+from processor.api.verdicts import Answer, Delivered, NoAnswer, Otherwise, Rejected, Verdict
 from processor.hako import answers
 from processor.hako.changes import Change, array
-from processor.verdicts import Answer, Delivered, NoAnswer, Otherwise, Rejected, Verdict
 
 _RawHeaders = Sequence[tuple[bytes, bytes]]
 _Request = tuple[str, str, bytes, _RawHeaders]

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from processor.api.verdicts import Delivered
 from processor.errors import BadRecord
 from processor.hako.changes import Change, Sent, Table, check_times, key_of, read_change
 from processor.hako.sent import sent_write
@@ -21,7 +22,6 @@ from processor.moments import meant_ms
 from processor.records import HeaderName, Record
 from processor.send.kafka_thread.written import Write
 from processor.send.pending import Ended, Pending
-from processor.verdicts import Delivered
 
 Decode = Callable[[Record], dict[str, Any]]
 """The fields of a value. Raises `BadRecord` or `RegistryOutage`."""

@@ -24,6 +24,7 @@ from typing import Final
 
 import msgspec
 
+from processor.api.verdicts import Delivered
 from processor.hako.changes import Change, Sent, Verb
 from processor.interfaces import Store
 from processor.letters.holds import Hold
@@ -31,7 +32,6 @@ from processor.records import EntryId, OrderId, Record
 from processor.send.kafka_thread.beginnings import Log
 from processor.send.kafka_thread.written import Write
 from processor.send.pending import Ended
-from processor.verdicts import Delivered
 
 _EPOCH_BYTES: Final = 8
 _SWEEP_MAX: Final = 1000

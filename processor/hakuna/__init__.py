@@ -8,7 +8,8 @@ Hakuna takes orders in one of two ways, and an installation uses one of them:
 The two differ in more than form, and the differences are the API's, not ours: brand `Hakuna` or `hakuna`, ISO
 8601 or epoch milliseconds, a reference from the protection to its product or the other way round.
 
-`answers.py` says what an answer means, `destination.py` where requests go: paths, headers, bodies.
+`answers.py` says what an answer means, `destination.py` where requests go: paths, headers, bodies;
+`entry_ids.py` what makes one request another one.
 """
 
 from __future__ import annotations

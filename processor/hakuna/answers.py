@@ -17,8 +17,8 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from processor.records import Reason, http_reason
-from processor.verdicts import (
+from processor.api.bodies import Body, read
+from processor.api.verdicts import (
     Answer,
     Delivered,
     Denied,
@@ -33,7 +33,7 @@ from processor.verdicts import (
     pause_after_success,
     unless_final,
 )
-from processor.verdicts.bodies import Body, read
+from processor.records import Reason, http_reason
 
 ERROR_CODES: Final = frozenset(
     {

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from processor.credentials import BEARER, AuthHeader
+from processor.api.credentials import BEARER, AuthHeader
+from processor.api.verdicts import Answer, NoAnswer, Rejected, Verdict
 from processor.hakuna import answers, feed
 from processor.records import EntryType, OutboxEntry, Reason
-from processor.verdicts import Answer, NoAnswer, Rejected, Verdict
 
 _RawHeaders = Sequence[tuple[bytes, bytes]]
 _Request = tuple[str, str, bytes, _RawHeaders]

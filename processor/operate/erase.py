@@ -21,8 +21,8 @@ from processor.edges.kafka.client import Log
 from processor.edges.kafka.producer import KafkaProducer
 from processor.errors import BrokerOutage
 from processor.operate.order.gather import Found
-from processor.placements import by_murmur2
 from processor.records import Position, Record
+from processor.sources.placements import by_murmur2
 from processor.topics import DEAD_LETTER_TOPICS, ORDER_TOPICS, Topic
 
 WRITE_S_MAX: Final = 30.0

@@ -25,9 +25,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from processor import entry_ids
 from processor.errors import BrokerOutage
-from processor.hakuna import Api, feed
+from processor.hakuna import Api, entry_ids, feed
 from processor.interfaces import Clock, Committed, Reader
 from processor.operate.replay.reading import Step, read
 from processor.records import EntryType, Headers, Record, TopicPartition

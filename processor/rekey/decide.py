@@ -22,8 +22,6 @@ from typing import NamedTuple
 
 from processor.errors import BadRecord, Fatal
 from processor.letters.letter import Refusal, letter_headers
-from processor.order_keys import read_key, unreadable
-from processor.placements import by_murmur2
 from processor.records import (
     HeaderName,
     Headers,
@@ -36,7 +34,9 @@ from processor.records import (
     record_bytes,
 )
 from processor.rekey.events import KnownEvents, place
-from processor.sources import Written
+from processor.sources.keys import read_key, unreadable
+from processor.sources.placements import by_murmur2
+from processor.sources.standing import Written
 
 Read = Callable[[Record], tuple[str, bytes]]
 """The order ID in a record's value, and the event's own bytes without what frames them. Raises `BadRecord`, or

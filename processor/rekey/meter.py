@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.sources.standing import SourceLag, TransactionOutcome, Written
 
 
 class RekeyMeter(Protocol):

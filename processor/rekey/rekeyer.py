@@ -35,12 +35,12 @@ import structlog
 from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, RegistryOutage, TransactionAborted
 from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reader, Topology, Transaction
 from processor.letters.flood import FloodGuard
-from processor.merge import Merge
 from processor.records import Position, TopicPartition
 from processor.rekey.decide import Batch, Decider, Plan
 from processor.rekey.events import EventsTopic, KnownEvents, packed
 from processor.rekey.meter import RekeyMeter
-from processor.sources import SourceLag, SourceStatus, TransactionOutcome, position, source_lag
+from processor.sources.merge import Merge
+from processor.sources.standing import SourceLag, SourceStatus, TransactionOutcome, position, source_lag
 from processor.watch import Work
 
 log = structlog.get_logger(__name__)

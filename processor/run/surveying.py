@@ -16,8 +16,8 @@ from typing import Final
 import structlog
 
 from processor.errors import ProcessorError
-from processor.placements import Sample
-from processor.producers import Said, Surveyed, Weight, judged
+from processor.sources.placements import Sample
+from processor.sources.survey import Said, Surveyed, Weight, judged
 
 log = structlog.get_logger(__name__)
 

@@ -27,13 +27,13 @@ from processor.edges.registry import Registry
 from processor.edges.rocks import StateDirectory
 from processor.edges.traces import Tracing
 from processor.errors import Unusable
-from processor.placements import Compared
 from processor.records import Position
 from processor.run.layout import here_of, newest_book, state_problems
 from processor.run.roles import Loop
 from processor.run.start import check_readable, described_topics
 from processor.run.start import client_id as named
 from processor.run.surveying import Surveying
+from processor.sources.placements import Compared
 from processor.topics import Topic, sources_of, transform_sources
 from processor.transform.batch import Decode, Plan
 from processor.transform.decode import SHAPES

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from processor.verdicts import Answer, Delivered, NoAnswer, Otherwise, Rejected, Verdict
+from processor.api.verdicts import Answer, Delivered, NoAnswer, Otherwise, Rejected, Verdict
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 

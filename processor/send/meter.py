@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
+from processor.api.verdicts import Answer, NoAnswer, RetryReason
 from processor.records import IgnoredReason, Outcome, Stage, TopicPartition
-from processor.verdicts import Answer, NoAnswer, RetryReason
 
 
 class BreakerState(StrEnum):

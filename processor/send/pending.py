@@ -10,10 +10,10 @@ from typing import Generic
 
 import msgspec
 
+from processor.api.verdicts import Delivered, Rejected
 from processor.letters.holds import Hold
 from processor.records import IgnoredReason, Record
 from processor.send.destination import EntryT
-from processor.verdicts import Delivered, Rejected
 
 
 class Pending(msgspec.Struct, Generic[EntryT], gc=False):

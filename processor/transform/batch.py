@@ -18,7 +18,6 @@ from typing import Final, assert_never
 
 from processor.errors import BadRecord, Fatal
 from processor.letters.letter import Refusal, letter_headers
-from processor.order_keys import KeyKind, mismatch, read_key, unreadable
 from processor.records import (
     RECORD_OVERHEAD_BYTES,
     HeaderName,
@@ -33,7 +32,8 @@ from processor.records import (
     TopicPartition,
     record_bytes,
 )
-from processor.sources import Written
+from processor.sources.keys import KeyKind, mismatch, read_key, unreadable
+from processor.sources.standing import Written
 from processor.transform import order_state, rules
 from processor.transform.keyed_state import KeyedState
 from processor.transform.order_state import OrderState

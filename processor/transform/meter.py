@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.transform.book import Start
 
 

@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple, assert_never
 
-from processor import entry_ids
-from processor.hakuna import Api, events, feed
+from processor.hakuna import Api, entry_ids, events, feed
 from processor.letters import letter
 from processor.records import EntryType, HeaderName, Headers, OrderEvent, Record
 from processor.transform.transitions import Applied, Retold

@@ -43,9 +43,9 @@ from processor.errors import (
 )
 from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reader, SourceTopics, Stores, Transaction
 from processor.letters.flood import FloodGuard
-from processor.merge import Input, Merge
 from processor.records import Position, TopicPartition
-from processor.sources import SourceLag, SourceStatus, TransactionOutcome, Written, position, source_lag
+from processor.sources.merge import Input, Merge
+from processor.sources.standing import SourceLag, SourceStatus, TransactionOutcome, Written, position, source_lag
 from processor.transform import book as books
 from processor.transform.batch import Batch, Decider, Plan
 from processor.transform.book import Book, Correction, Here, Mark, Start, start_of

@@ -21,8 +21,8 @@ from typing import Final
 
 import structlog
 
-from processor.placements import Compared, Placed, Placement, Sample, compare
 from processor.records import Position, Record
+from processor.sources.placements import Compared, Placed, Placement, Sample, compare
 
 log = structlog.get_logger(__name__)
 

@@ -31,11 +31,11 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from processor.config import Role
-from processor.placements import by_murmur2
 from processor.records import Address, Customer, LineItem, Order, OrderId, OrderPlaced
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.registry import RegistryApi
 from processor.sandbox.apis.stand_in import StandIn
+from processor.sources.placements import by_murmur2
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform.order_state import LineTotals, OrderState, Standing, encode
 from tests.support.commands import command

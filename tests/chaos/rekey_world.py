@@ -14,7 +14,6 @@ from typing import Final
 
 import orjson
 
-from processor import merge
 from processor.edges.kafka.predecessors import Predecessors
 from processor.errors import (
     BadRecord,
@@ -26,13 +25,14 @@ from processor.errors import (
     TransactionAborted,
 )
 from processor.letters.letter import letter_head
-from processor.order_keys import read_key
-from processor.placements import by_murmur2
 from processor.records import Headers, Reason, Record, Stage, TopicPartition
 from processor.rekey.decide import Plan, Source
 from processor.rekey.events import place, unpacked
 from processor.rekey.rekeyer import RekeyEdges, Rekeyer, RekeyPlan
-from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.sources import merge
+from processor.sources.keys import read_key
+from processor.sources.placements import by_murmur2
+from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.topics import ORDER_TOPICS, REKEYED, Topic
 from tests.chaos.transform_world import Groups, NoTopology
 from tests.fakes.broker import FakeBroker

@@ -17,8 +17,8 @@ import pytest
 from confluent_kafka import TopicPartition as Where
 
 from processor.edges.kafka.changes import OffsetsOfGroup
-from processor.placements import by_murmur2
 from processor.records import Position
+from processor.sources.placements import by_murmur2
 from processor.topics import TOPICS, Topic
 from tests.conftest import not_to_be_had
 from tests.support.children import Unavailable

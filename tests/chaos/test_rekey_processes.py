@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from processor.config import Role
-from processor.placements import FAMILIES
 from processor.sandbox.shop.orders import Shop, shop
+from processor.sources.placements import FAMILIES
 from processor.topics import REKEYED, Topic
 from tests.conftest import not_to_be_had
 from tests.support.children import Unavailable

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from processor import merge
+from processor.sources import merge
 from tests.chaos.rekey_world import Traits, World
 from tests.chaos.seeds import seeds
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from processor import merge
+from processor.sources import merge
 from processor.transform import partitions
 from tests.chaos.seeds import seeds
 from tests.chaos.transform_world import World

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 import orjson
 
-from processor import merge
 from processor.edges.kafka.admin import Member
 from processor.edges.kafka.predecessors import Predecessors
 from processor.errors import (
@@ -39,7 +38,8 @@ from processor.letters.letter import letter_head
 from processor.records import HeaderName, OrderEvent, OrderId, Reason, Record, Stage, TopicPartition
 from processor.sandbox.shop.history import Step, Truncated
 from processor.sandbox.shop.orders import Shop, shop
-from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.sources import merge
+from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import order_state
 from processor.transform.batch import Plan

@@ -21,12 +21,12 @@ import pytest
 from processor.edges.kafka.consumer import ENDS_AGE_S_MAX
 from processor.edges.kafka.scan import KafkaScan, Window
 from processor.operate.order import windows
-from processor.placements import by_murmur2
 from processor.records import Headers, Record
 from processor.sandbox.apis.hakuna_api import HakunaApi
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.script import SANDBOX_KEY, Script
 from processor.sandbox.apis.stand_in import StandIn
+from processor.sources.placements import by_murmur2
 from processor.topics import Topic
 from tests.benchmarks import order as million
 from tests.support.children import free_ports, wait_until

@@ -11,10 +11,10 @@ from confluent_kafka import Producer
 
 from processor.config import Role
 from processor.letters.letter import letter_head
-from processor.placements import by_murmur2
 from processor.records import Reason, Record
 from processor.sandbox.shop.history import Step
 from processor.sandbox.shop.orders import Shop, shop
+from processor.sources.placements import by_murmur2
 from processor.topics import REKEYED, Topic
 from tests.support.transform_site import Site
 

@@ -20,10 +20,10 @@ from processor.edges.avro_wire import SchemaId
 from processor.errors import BadRecord
 from processor.hakuna import Api, Orders
 from processor.letters.letter import LetterHead, letter_head
-from processor.order_keys import read_key
 from processor.records import HeaderName, Headers, Record
 from processor.run.transform import decoders
 from processor.sandbox.shop.history import Step
+from processor.sources.keys import read_key
 from processor.topics import ORDER_TOPICS, Topic, sources_of
 from processor.transform.batch import Decode
 from processor.transform.transitions import Rules

@@ -42,26 +42,16 @@ NOUNS = {
     "interfaces",
     "config",
     "topics",
-    "verdicts",
+    "api",
     "watch",
     "moments",
-    "entry_ids",
-    "order_keys",
-    "placements",
-    "producers",
-    "merge",
     "sources",
-    "credentials",
 }
 KAFKA = {"Record", "Headers", "Position", "TopicPartition"}
 """What knows of Kafka among the nouns."""
 PURE = (
     "records",
     "errors",
-    "entry_ids",
-    "order_keys",
-    "placements",
-    "producers",
     "hakuna",
     "hako/changes",
     "hako/answers",
@@ -69,8 +59,7 @@ PURE = (
     "hako/gathering",
     "hako/kinds",
     "hako/parked",
-    "verdicts",
-    "credentials",
+    "api",
     "send/event_loop/retries",
     "transform/rules",
     "transform/placed",
@@ -81,7 +70,6 @@ PURE = (
     "edges/avro_plan",
     "edges/avro_reader",
     "edges/avro_wire",
-    "merge",
     "sources",
 )
 CLOCKS = {"time", "random", "datetime.now", "asyncio", "socket", "threading"}

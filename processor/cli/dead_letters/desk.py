@@ -298,7 +298,7 @@ class Desk:
         """Where the orders of letters live. Raises `Unusable` without a registry, `BrokerOutage`."""
         from processor.edges.kafka.survey import survey
         from processor.operate.check.findings import Heard
-        from processor.placements import Placement, explain
+        from processor.sources.placements import Placement, explain
 
         decoders = self.decoders("--rekey reads the order ID of each event")
         placed = self.settings.topic(REKEYED[Topic.PLACED] if self.settings.rekey else Topic.PLACED)

@@ -12,8 +12,8 @@ from typing import Final
 from processor.edges.kafka.admin import KafkaAdmin
 from processor.edges.kafka.client import KafkaSettings, Log
 from processor.edges.kafka.scan import KafkaScan, Window
-from processor.producers import Surveyed, surveyed
 from processor.records import Record, TopicPartition
+from processor.sources.survey import Surveyed, surveyed
 
 RECORDS_MAX: Final = 1_000
 """Of a topic: enough to see a producer that writes one in a hundred, and some 0.2 s for five topics."""

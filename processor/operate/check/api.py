@@ -20,20 +20,8 @@ from typing import Final, NamedTuple
 
 import httpx
 
-from processor.config import KeySource, Settings
-from processor.credentials import AuthHeader
-from processor.edges.clock import SystemClock
-from processor.edges.http.choice import Implementation, choose, transport_for
-from processor.edges.http.pool import LeanTransport
-from processor.edges.http.proxies import proxy_for
-from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls
-from processor.edges.keys import key_of
-from processor.errors import KeyMissing, Unusable
-from processor.hako import answers as hako
-from processor.hakuna import Api
-from processor.hakuna import answers as hakuna
-from processor.operate.check.findings import Area, Finding, note, problem, sound
-from processor.verdicts import (
+from processor.api.credentials import AuthHeader
+from processor.api.verdicts import (
     Answer,
     Delivered,
     Denied,
@@ -45,6 +33,18 @@ from processor.verdicts import (
     is_kept,
     words_of,
 )
+from processor.config import KeySource, Settings
+from processor.edges.clock import SystemClock
+from processor.edges.http.choice import Implementation, choose, transport_for
+from processor.edges.http.pool import LeanTransport
+from processor.edges.http.proxies import proxy_for
+from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls
+from processor.edges.keys import key_of
+from processor.errors import KeyMissing, Unusable
+from processor.hako import answers as hako
+from processor.hakuna import Api
+from processor.hakuna import answers as hakuna
+from processor.operate.check.findings import Area, Finding, note, problem, sound
 
 CLOCK_S_MAX: Final = 60.0
 """What an hour-long wait or a parked event may be wrong by without anybody noticing."""

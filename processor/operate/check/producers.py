@@ -10,7 +10,7 @@ from processor.edges.kafka.admin import TopicState
 from processor.edges.kafka.survey import survey
 from processor.errors import BrokerOutage, Fatal
 from processor.operate.check.findings import Area, Finding, Heard, Verdict, note
-from processor.producers import judged
+from processor.sources.survey import judged
 from processor.topics import ORDER_TOPICS
 
 _CLIENT_ID: Final = "hakuna-processor-check"

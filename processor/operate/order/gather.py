@@ -32,9 +32,9 @@ from processor.letters.resolutions import resolution_key
 from processor.moments import PLAUSIBLE_MS_MIN
 from processor.operate.order import windows
 from processor.operate.order.windows import Span
-from processor.order_keys import names_order
-from processor.placements import Sample, by_murmur2, explain
 from processor.records import Record, TopicPartition
+from processor.sources.keys import names_order
+from processor.sources.placements import Sample, by_murmur2, explain
 from processor.topics import NEEDED, ORDER_TOPICS, TOPICS, Topic, none_there
 from processor.transform import order_state
 from processor.transform.order_state import OrderState

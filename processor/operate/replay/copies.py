@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from processor import entry_ids
+from processor.hakuna import entry_ids
 from processor.letters.families import LetterFacts, headers_to_send
 from processor.records import HeaderName, Headers, Position, Record, TopicPartition
 

@@ -20,9 +20,9 @@ import msgspec
 from processor.errors import BadRecord
 from processor.letters.families import LetterFacts
 from processor.letters.patch import Unsendable
-from processor.order_keys import read_key, unreadable
-from processor.placements import JAVA, Placement
 from processor.records import OrderEvent, OrderId, Reason, Record
+from processor.sources.keys import read_key, unreadable
+from processor.sources.placements import JAVA, Placement
 
 _MOVED: Final = frozenset({Reason.KEY_MISMATCH.value, Reason.ORDER_UNKNOWN.value, Reason.PARKED_TOO_MANY.value})
 """Why a letter may be in another partition than its order, or under another key."""

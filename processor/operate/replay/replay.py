@@ -31,8 +31,8 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 import structlog
 
-from processor import entry_ids
 from processor.errors import StateCorrupt
+from processor.hakuna import entry_ids
 from processor.interfaces import Clock, Reader
 from processor.letters.families import letter_facts
 from processor.letters.patch import Unsendable

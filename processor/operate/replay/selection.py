@@ -12,8 +12,8 @@ import msgspec
 
 from processor.letters.families import LetterFacts
 from processor.moments import iso
-from processor.order_keys import names_order
 from processor.records import Position, Record
+from processor.sources.keys import names_order
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -25,8 +25,8 @@ from processor.interfaces import Clock, Reader
 from processor.letters.resolutions import How, Resolution, encode_resolution, letter_of, resolution_key
 from processor.operate.replay.reading import read
 from processor.operate.state.writing import Write, Writing
-from processor.placements import FAMILIES, JAVA, NAMED_SHARE, Family, explain, keys_needed
 from processor.records import Record, TopicPartition
+from processor.sources.placements import FAMILIES, JAVA, NAMED_SHARE, Family, explain, keys_needed
 from processor.transform import order_state
 from processor.transform.book import BOOK_KEY
 

@@ -25,9 +25,9 @@ from processor.operate.state.grow import Grower, Growth, Moved, family_of
 from processor.operate.state.rebuild import Found, furthest, lacks, positions, rebuild
 from processor.operate.state.writing import Nobody, Writing
 from processor.operate.status.brokers import Brokers
-from processor.placements import explain
 from processor.records import Position, TopicPartition
 from processor.run.layout import here_of, sources
+from processor.sources.placements import explain
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform.book import BOOK_KEY, Book, Here, encode_book
 

@@ -22,10 +22,10 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import httpx
 
+from processor.api.bodies import strange
+from processor.api.verdicts import BODY_BYTES_MAX, NO_HEADERS, Answer, NoAnswer, is_kept
 from processor.interfaces import Clock
 from processor.send.destination import RawHeaders, Request
-from processor.verdicts import BODY_BYTES_MAX, NO_HEADERS, Answer, NoAnswer, is_kept
-from processor.verdicts.bodies import strange
 
 _LOOK_EVERY_S: Final = 0.02
 _TROUBLE_CHARS_MAX: Final = 300

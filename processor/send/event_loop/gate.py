@@ -23,13 +23,7 @@ from typing import Final, assert_never
 
 import structlog
 
-from processor.send.destination import Key
-from processor.send.event_loop.breaker import ROW, Admission, Breaker
-from processor.send.event_loop.doubt import Doubt
-from processor.send.event_loop.limit import Limit
-from processor.send.meter import BreakerState
-from processor.send.settings import SenderSettings
-from processor.verdicts import (
+from processor.api.verdicts import (
     WAIT_S_MAX,
     Answer,
     Delivered,
@@ -42,6 +36,12 @@ from processor.verdicts import (
     Verdict,
     words_of,
 )
+from processor.send.destination import Key
+from processor.send.event_loop.breaker import ROW, Admission, Breaker
+from processor.send.event_loop.doubt import Doubt
+from processor.send.event_loop.limit import Limit
+from processor.send.meter import BreakerState
+from processor.send.settings import SenderSettings
 
 log = structlog.get_logger(__name__)
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from math import log
 from typing import Final
 
-from processor.verdicts import RetryReason
+from processor.api.verdicts import RetryReason
 
 TIMES_MIN: Final = 10
 CHANCE_MAX: Final = 1e-6

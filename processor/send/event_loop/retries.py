@@ -20,10 +20,10 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
+from processor.api.verdicts import Denied, Doubted, KeyRefused, Rejected, RetryLater, RetryReason, Verdict
 from processor.records import Reason, http_reason
 from processor.send.event_loop.lanes import Parcel
 from processor.send.event_loop.poison import DENIED_TIMES_MIN, FRESH_TIMES, TIMES_MIN, Suspicion, Witness
-from processor.verdicts import Denied, Doubted, KeyRefused, Rejected, RetryLater, RetryReason, Verdict
 
 IN_PROGRESS_MAX: Final = 10
 """409 says that an earlier attempt is still worked on. A server that says so for ever would hold the order

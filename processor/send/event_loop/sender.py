@@ -44,6 +44,18 @@ from typing import Final, Generic, assert_never
 
 import structlog
 
+from processor.api.verdicts import (
+    Answer,
+    Delivered,
+    Denied,
+    Doubted,
+    KeyRefused,
+    NoAnswer,
+    Otherwise,
+    Rejected,
+    RetryLater,
+    Verdict,
+)
 from processor.interfaces import Clock
 from processor.letters.holds import Hold
 from processor.moments import PLAUSIBLE_MS_MIN
@@ -74,18 +86,6 @@ from processor.send.handover import (
 from processor.send.meter import Gauges, RequestMeter, Tally
 from processor.send.pending import STALE, SUPERSEDED, Ended, Ending, Held, Pending
 from processor.send.settings import SenderSettings
-from processor.verdicts import (
-    Answer,
-    Delivered,
-    Denied,
-    Doubted,
-    KeyRefused,
-    NoAnswer,
-    Otherwise,
-    Rejected,
-    RetryLater,
-    Verdict,
-)
 
 log = structlog.get_logger(__name__)
 

@@ -30,6 +30,7 @@ from typing import Any, Final, Generic, assert_never
 import msgspec
 import structlog
 
+from processor.api.verdicts import Delivered, Rejected
 from processor.errors import BadRecord
 from processor.interfaces import Clock, Producer, Topics
 from processor.letters.flood import FloodGuard
@@ -44,7 +45,6 @@ from processor.send.kafka_thread.written import Write
 from processor.send.meter import Endings
 from processor.send.pending import Ended, Held, Ignored, Pending, Superseded
 from processor.send.settings import SendSettings
-from processor.verdicts import Delivered, Rejected
 
 log = structlog.get_logger(__name__)
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from processor.api.verdicts import Delivered
 from processor.errors import BadRecord
 from processor.letters.resolutions import NEWER_DELIVERED, How, Resolution
 from processor.records import EntryId, EntryType, OrderId, OutboxEntry, Reason, Record, Stage
@@ -23,7 +24,6 @@ from processor.send.destination import EntryT
 from processor.send.kafka_thread import written
 from processor.send.kafka_thread.written import Write
 from processor.send.pending import Ended, Pending
-from processor.verdicts import Delivered
 
 ENTRY_ID_CHARS_MAX: Final = 500
 """It becomes a header of each request."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from processor.api.verdicts import Delivered, Rejected
 from processor.errors import BadRecord
 from processor.letters.holds import Hold, encode_hold
 from processor.letters.letter import Refusal, letter_headers
@@ -17,7 +18,6 @@ from processor.letters.resolutions import Resolution, encode_resolution, resolut
 from processor.moments import meant_ms
 from processor.records import EntryType, Headers, OutboxEntry, Position, Reason, Record, Stage
 from processor.send.pending import Ended
-from processor.verdicts import Delivered, Rejected
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import REGISTRY
 
 from processor.edges.metrics import PrometheusTransformMeter, Restores
-from processor.sources import SourceLag
+from processor.sources.standing import SourceLag
 
 
 def lag_records(partition: int) -> float | None:

@@ -18,15 +18,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from processor.hako.changes import Change, Table, Verb, read_change
-from processor.hako.destination import Hako
-from processor.hako.gathering import Gathering
-from processor.hako.sent import SentObjects, SentPast, sent_write
-from processor.records import OrderId, Record
-from processor.send.event_loop.lanes import Parcel
-from processor.send.kafka_thread.beginnings import Log
-from processor.send.pending import Ended, Pending
-from processor.verdicts import (
+from processor.api.verdicts import (
     Answer,
     Delivered,
     Denied,
@@ -38,6 +30,14 @@ from processor.verdicts import (
     RetryLater,
     Verdict,
 )
+from processor.hako.changes import Change, Table, Verb, read_change
+from processor.hako.destination import Hako
+from processor.hako.gathering import Gathering
+from processor.hako.sent import SentObjects, SentPast, sent_write
+from processor.records import OrderId, Record
+from processor.send.event_loop.lanes import Parcel
+from processor.send.kafka_thread.beginnings import Log
+from processor.send.pending import Ended, Pending
 from tests.fakes.stores import DictStore
 
 EPOCH = 1

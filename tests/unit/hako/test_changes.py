@@ -10,12 +10,12 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from processor.api.verdicts import OTHERWISE, Answer, Delivered, Denied, Doubted, KeyRefused, Rejected, RetryLater
 from processor.errors import BadRecord
 from processor.hako.answers import reconsidered, verdict
 from processor.hako.changes import WHOLE_MAX, Change, Table, Verb, check_times, read_change
 from processor.hako.destination import Hako
 from processor.records import Reason
-from processor.verdicts import OTHERWISE, Answer, Delivered, Denied, Doubted, KeyRefused, Rejected, RetryLater
 
 ITEM = {"sku": "hk-001", "name": "Tee", "expires": 1_496_203_446_999, "price": 25}
 LEVEL = {"sku": "a/b", "warehouse_id": "w", "quantity": 3, "occurred_at": 7}

@@ -7,10 +7,10 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
+from processor.api.verdicts import Answer, NoAnswer
 from processor.hako.kinds import KINDS
 from processor.send.event_loop.lanes import LaneState
 from processor.send.meter import WaitsFor
-from processor.verdicts import Answer, NoAnswer
 from tests.unit.hako.hako_side import Side
 
 

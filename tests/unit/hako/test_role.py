@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from processor.api.verdicts import Delivered, Rejected
 from processor.errors import RegistryOutage
 from processor.hako.changes import Change, Table
 from processor.hako.intake import Intake
@@ -21,7 +22,6 @@ from processor.send.handover import Assigned, CaughtUp, Handover, Paced, PastRea
 from processor.send.kafka_thread.role import SendEdges, SendRole
 from processor.send.pending import STALE, Ended, Pending
 from processor.send.settings import SendSettings, SendTopics
-from processor.verdicts import Delivered, Rejected
 from tests.chaos.send_world import RecordingMeter
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock

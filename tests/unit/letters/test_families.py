@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.entry_ids import of_bytes
+from processor.hakuna.entry_ids import of_bytes
 from processor.letters.families import Family, headers_to_send, letter_facts
 from processor.letters.letter import Refusal, letter_headers
 from processor.operate.replay.copies import NOW, copy_of, replay_of, replays_of

@@ -6,10 +6,10 @@ import pytest
 
 from processor.errors import BadRecord, Fatal, RegistryOutage
 from processor.letters.letter import letter_head
-from processor.placements import by_murmur2
 from processor.records import Headers, Outcome, Reason, Record, Stage
 from processor.rekey.decide import Batch, Decider, Plan, Source
 from processor.rekey.events import KnownEvents, place
+from processor.sources.placements import by_murmur2
 
 PLACED, FULFILLED = "orders.placed", "orders.fulfilled"
 PARTITIONS = 7

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import structlog
 
 from processor.errors import BrokerOutage
-from processor.placements import Sample
-from processor.producers import Surveyed
 from processor.run.surveying import Surveying
+from processor.sources.placements import Sample
+from processor.sources.survey import Surveyed
 from tests.support.children import wait_until
-from tests.unit.test_producers import KEEP, topic
+from tests.unit.sources.test_survey import KEEP, topic
 
 
 def test_what_a_survey_finds_is_learnt_and_said_once() -> None:

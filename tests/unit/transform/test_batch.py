@@ -8,7 +8,6 @@ import pytest
 from processor.errors import BadRecord, Fatal, RegistryOutage, StateCorrupt
 from processor.hakuna import Api
 from processor.letters.letter import letter_head
-from processor.order_keys import mismatch
 from processor.records import (
     Headers,
     IgnoredReason,
@@ -21,6 +20,7 @@ from processor.records import (
     Stage,
     TopicPartition,
 )
+from processor.sources.keys import mismatch
 from processor.transform.batch import Batch, Decider, Plan
 from processor.transform.book import BOOK_KEY, Here, encode_book, new_book
 from processor.transform.keyed_state import KeyedState

@@ -8,9 +8,9 @@ import msgspec
 import orjson
 import pytest
 
-from processor.entry_ids import entry_id as make_entry_id
-from processor.entry_ids import of_bytes
 from processor.hakuna import Api
+from processor.hakuna.entry_ids import entry_id as make_entry_id
+from processor.hakuna.entry_ids import of_bytes
 from processor.records import HeaderName, OrderEvent, Record
 from processor.transform.outbox import Outgoing, entries
 from processor.transform.rules import apply

@@ -13,7 +13,6 @@ import orjson
 import pytest
 import structlog
 
-from processor import merge
 from processor.errors import (
     BrokerOutage,
     Fenced,
@@ -26,9 +25,10 @@ from processor.errors import (
 from processor.hakuna import Api
 from processor.interfaces import Committed, Polled
 from processor.letters.letter import letter_head
-from processor.placements import JAVA, Partitioner, by_murmur2
 from processor.records import OrderEvent, Record, TopicPartition
-from processor.sources import SourceLag, TransactionOutcome, Written
+from processor.sources import merge
+from processor.sources.placements import JAVA, Partitioner, by_murmur2
+from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import transformer
 from processor.transform.batch import Plan

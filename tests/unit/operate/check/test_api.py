@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from processor.api.credentials import BEARER
+from processor.api.verdicts import Answer
 from processor.config import load
-from processor.credentials import BEARER
 from processor.edges.http.tls import TlsFiles
 from processor.hakuna import answers
 from processor.operate.check.api import Place, check_hakuna, judged
@@ -14,7 +15,6 @@ from processor.sandbox.apis.hakuna_api import HakunaApi
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.script import SANDBOX_KEY, Script
 from processor.sandbox.apis.stand_in import StandIn
-from processor.verdicts import Answer
 from tests.support.children import free_ports
 
 PLACE = Place("HAKUNA_API_KEY", "HAKUNA_BASE_URL", "http://api.example", TlsFiles("HAKUNA"), BEARER, answers.verdict)

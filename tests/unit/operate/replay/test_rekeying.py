@@ -9,8 +9,8 @@ from processor.letters.families import letter_facts
 from processor.letters.letter import Refusal, letter_headers
 from processor.letters.patch import Unsendable
 from processor.operate.replay.rekeying import Home, Rekey
-from processor.placements import FAMILIES, Placement, explain
 from processor.records import OrderEvent, Reason, Record, Stage
+from processor.sources.placements import FAMILIES, Placement, explain
 from tests.unit.order_events import ORDER, fulfilled
 
 TOPIC = "orders.fulfilled"

@@ -6,7 +6,7 @@ import pytest
 
 from processor.errors import Unusable
 from processor.operate.state.grow import Growth, family_of
-from processor.placements import JAVA, by_murmur2
+from processor.sources.placements import JAVA, by_murmur2
 
 KEYS = [f"order-{number}".encode() for number in range(200)]
 

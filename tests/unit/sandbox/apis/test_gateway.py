@@ -8,6 +8,7 @@ import httpx
 import orjson
 import pytest
 
+from processor.api.verdicts import Answer, Delivered, Denied, Doubted, Rejected, Verdict, is_kept
 from processor.config import Quota
 from processor.hakuna import answers
 from processor.sandbox.apis.gateway import Gateway
@@ -15,7 +16,6 @@ from processor.sandbox.apis.hakuna_api import HakunaApi
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.script import Script
 from processor.sandbox.apis.stand_in import StandIn
-from processor.verdicts import Answer, Delivered, Denied, Doubted, Rejected, Verdict, is_kept
 from tests.unit.sandbox.apis.reference import HEADERS, PLACED
 
 BODY = orjson.dumps(PLACED)

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from processor.api.verdicts import RetryReason
 from processor.send.event_loop.breaker import Admission, Breaker
 from processor.send.event_loop.gate import backoff_s
 from processor.send.event_loop.poison import CHANCE_MAX, TIMES_MIN, Suspicion, Witness, times_beyond_chance
 from processor.send.meter import BreakerState
-from processor.verdicts import RetryReason
 
 
 def breaker(trip_after: int = 5) -> Breaker:

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from processor.api.verdicts import Delivered, Rejected
 from processor.config import Quota
 from processor.send.pending import Held
-from processor.verdicts import Delivered, Rejected
 from tests.unit.send.loop_side import Answered, LoopSide, Seen, answers, by_entry
 
 PAGE = b"<!doctype html><html><head><title>Sign in</title></head><body>Who are you?</body></html>"

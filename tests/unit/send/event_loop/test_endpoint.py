@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 
+from processor.api.verdicts import BODY_BYTES_MAX, Answer, NoAnswer
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import tls_context
 from processor.send.destination import Request
 from processor.send.event_loop.endpoint import Ended, Endpoint, no_answer
-from processor.verdicts import BODY_BYTES_MAX, Answer, NoAnswer
 from tests.fakes.clock import FakeClock
 from tests.support.http_servers import Peer, answer, serving
 

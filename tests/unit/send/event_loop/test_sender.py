@@ -12,13 +12,13 @@ import httpx
 import msgspec
 import pytest
 
+from processor.api.verdicts import Delivered, Rejected
 from processor.config import Quota
 from processor.letters.holds import Hold
 from processor.records import EntryId, OrderId, Reason
 from processor.send.event_loop.sender import SENT_AT_ONCE_MAX
 from processor.send.handover import Halt, Lost, PastRead, Withdrawn
 from processor.send.pending import Held, Superseded
-from processor.verdicts import Delivered, Rejected
 from tests.unit.send.loop_side import SESSION_S, Answered, LoopSide, Seen, answers, by_entry
 
 REFUSED: Answered = (422, {}, b'{"error": {"error_code": "product_unsupported"}}')

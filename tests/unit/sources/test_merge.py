@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor import merge
-from processor.merge import Merge
 from processor.records import Record, TopicPartition
+from processor.sources import merge
+from processor.sources.merge import Merge
 
 TOPICS = ("placed", "fulfilled", "cancelled")
 NO_END: dict[TopicPartition, int] = {}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from processor.schemas_plan import Registered, SchemaAction, schema_step
+from processor.operate.schemas import Registered, SchemaAction, schema_step
 
 STRING = {"name": "id", "type": "string"}
 ADDED = {"name": "size", "type": "int"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from processor.api.credentials import auth_header
 from processor.config import load
-from processor.credentials import auth_header
 from processor.errors import Unusable
 from processor.hakuna.destination import HakunaEvents, HakunaFeed
 

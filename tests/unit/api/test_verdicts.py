@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.hakuna import answers
-from processor.records import Reason
-from processor.verdicts import (
+from processor.api.verdicts import (
     NO_HEADERS,
     Answer,
     Delivered,
@@ -23,6 +21,8 @@ from processor.verdicts import (
     RetryReason,
     Verdict,
 )
+from processor.hakuna import answers
+from processor.records import Reason
 
 NOW_MS = 1_700_000_000_000
 

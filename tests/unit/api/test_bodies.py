@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.verdicts.bodies import BODY_BYTES_MAX, WORDS_CHARS_MAX, read, strange
+from processor.api.bodies import BODY_BYTES_MAX, WORDS_CHARS_MAX, read, strange
 
 CODED = b'{"error": {"error_code": "cancel_decline", "validation_errors": ["too late", "shipped"]}}'
 

@@ -1,8 +1,5 @@
 """verdicts: what an answer means for the entries it answers. A closed set, whatever a server may say.
 
-advice.py   when a server says that it may be asked again
-bodies.py   what the body of an answer says
-
     2xx                                              Delivered, unless it is HTML or an error: Doubted
     401                                              KeyRefused     the key is wrong, not the order
     403 with advice to wait                          RetryLater     too many
@@ -29,15 +26,9 @@ from typing import Final
 
 import msgspec
 
-from processor.verdicts import bodies
-from processor.verdicts.advice import (
-    WAIT_S_MAX,
-    is_advice,
-    pause_after_success,
-    quota_reset_s,
-    retry_after_s,
-)
-from processor.verdicts.bodies import BODY_BYTES_MAX
+from processor.api import bodies
+from processor.api.advice import WAIT_S_MAX, is_advice, pause_after_success, quota_reset_s, retry_after_s
+from processor.api.bodies import BODY_BYTES_MAX
 
 __all__ = ["BODY_BYTES_MAX", "WAIT_S_MAX", "is_kept", "pause_after_success", "quota_reset_s", "retry_after_s"]
 

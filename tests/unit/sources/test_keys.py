@@ -10,8 +10,8 @@ from fastavro import schemaless_writer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.order_keys import ORDER_ID_SHOWN_MAX, KeyKind, mismatch, names_order, read_key, unreadable
 from processor.records import OrderId
+from processor.sources.keys import ORDER_ID_SHOWN_MAX, KeyKind, mismatch, names_order, read_key, unreadable
 
 MAGIC = b"\x00\x00\x00\x00\x07"
 GUID = b"\x01" + bytes(range(16))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from processor.placements import FAMILIES
-from processor.producers import Said, Surveyed, Weight, judged, surveyed
 from processor.records import Record
+from processor.sources.placements import FAMILIES
+from processor.sources.survey import Said, Surveyed, Weight, judged, surveyed
 
 NOW_MS = 1_795_255_200_123
 KEYS = [b"ord-%05d" % number for number in range(400)]

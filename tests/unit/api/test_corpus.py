@@ -9,8 +9,18 @@ from typing import Any, assert_never
 
 import pytest
 
+from processor.api.verdicts import (
+    Answer,
+    Delivered,
+    Denied,
+    Doubted,
+    KeyRefused,
+    Rejected,
+    RetryLater,
+    Verdict,
+    is_kept,
+)
 from processor.hakuna.answers import verdict
-from processor.verdicts import Answer, Delivered, Denied, Doubted, KeyRefused, Rejected, RetryLater, Verdict, is_kept
 
 NOW_MS = 1_700_000_000_000
 CORPUS: list[dict[str, Any]] = [

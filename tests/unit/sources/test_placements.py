@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.placements import (
+from processor.sources.placements import (
     FAMILIES,
     JAVA,
     MEND_UNKNOWN,

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from processor.merge import Input
 from processor.moments import meant_ms
 from processor.records import IgnoredReason, Outcome, Stage, TopicPartition
+from processor.sources.merge import Input
 
 
 class TransactionOutcome(StrEnum):

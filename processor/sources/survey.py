@@ -13,9 +13,9 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from processor.moments import PLAUSIBLE_MS_MIN, iso, meant_ms
-from processor.order_keys import Key, KeyKind, read_key
-from processor.placements import MEND_UNKNOWN, Compared, Sample, compare
 from processor.records import Record
+from processor.sources.keys import Key, KeyKind, read_key
+from processor.sources.placements import MEND_UNKNOWN, Compared, Sample, compare
 from processor.topics import KEEP
 
 APART_MIN: Final = 0.01

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.verdicts.advice import WAIT_S_MAX, is_advice, quota_reset_s, retry_after_s
+from processor.api.advice import WAIT_S_MAX, is_advice, quota_reset_s, retry_after_s
 
 NOW_MS = 1_700_000_000_000  # Tue, 14 Nov 2023 22:13:20 GMT
 

@@ -1,0 +1,8 @@
+"""What the shops write: their keys, partitioners and times, and how several topics become one sequence.
+
+keys.py         what a record's key is, and the order ID in it
+placements.py   where each family of clients puts a key
+survey.py       whether the producers of an installation agree, from a sample
+merge.py        the records of several topics in the order of their times
+standing.py     how far a role that merges is, and how its transactions end
+"""

@@ -1,1 +1,0 @@
-"""What an answer means: verdicts, advice, bodies, and a corpus of real answers."""
