@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 _COMMANDS: Final = {
-    "run": "runs the roles of a worker",
-    "check": "finds everything that would keep a worker from working",
-    "topics": "plans, creates and grows the topics",
-    "schemas": "checks and registers the schemas",
-    "status": "shows who has what, how far behind, and what blocks it",
-    "order": "shows everything known of one order",
-    "sku": "shows everything known of one SKU",
-    "dead-letters": "lists, shows, replays and discards what was refused",
-    "erase": "forgets an order, and says what of it is left",
-    "rewind": "sets a stopped role back, to read its topics again",
-    "rebuild-changelog": "writes the changelog again from the stores of a volume",
-    "resend": "tells the order feed of orders once more, as they are now",
-    "simulate": "runs stand-ins for Hakuna and Hako on loopback",
-    "demo": "shows the whole path at work, with a broker and stand-ins for the APIs inside",
+    "run": "run the roles of a worker",
+    "check": "find everything that would keep a worker from working",
+    "topics": "plan, create and grow the topics",
+    "schemas": "check and register the schemas",
+    "status": "show who has what, how far behind, and what blocks it",
+    "order": "show everything known of one order",
+    "sku": "show everything known of one SKU",
+    "dead-letters": "list, show, replay and discard what was refused",
+    "erase": "forget an order, and say what of it is left",
+    "rewind": "set a stopped role back, to read its topics again",
+    "rebuild-changelog": "write the changelog again from the stores of a volume",
+    "resend": "send the order feed snapshots of orders once more, as they are now",
+    "simulate": "run stand-ins for Hakuna and Hako on loopback",
+    "demo": "show the whole path at work, with a broker and stand-ins for the APIs inside",
 }
 
 INTERRUPTED: Final = 130

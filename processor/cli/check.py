@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 _STYLES: Final = {"sound": "green", "note": "yellow", "problem": "bold red"}
 
 
-@click.command("check", short_help="finds everything that would keep a worker from working")
+@click.command("check", short_help="find everything that would keep a worker from working")
 @click.option(
     "--role",
     type=click.Choice(["transform", "send", "hako", "all"]),
     default="all",
     show_default=True,
-    help="For which role; `all` checks those that are configured.",
+    help="Check this role; `all` checks those that are configured.",
 )
 @click.option(
     "--try-key/--no-try-key",
@@ -32,18 +32,18 @@ _STYLES: Final = {"sound": "green", "note": "yellow", "problem": "bold red"}
     help="Send the API a request that changes nothing, to see whether it takes the key. Without either: where no quota "
     "is set, since the request would not be counted in it.",
 )
-@click.option("--rights", is_flag=True, help="Print what each role has to be allowed, and ask nobody.")
+@click.option("--rights", is_flag=True, help="Print the rights that each role needs, without asking a broker.")
 @click.option(
     "--output",
     type=click.Choice(["table", "json", "acls", "strimzi"]),
     default="table",
     show_default=True,
-    help="For people or for programs; with --rights also as kafka-acls.sh commands, or as Strimzi's KafkaUsers.",
+    help="Print a table or JSON; with --rights also kafka-acls.sh commands or Strimzi's KafkaUsers.",
 )
 @cluster_option
 @env_file
 def command(role: str, try_key: bool | None, rights: bool, output: str, cluster: str, env_file: Path | None) -> None:
-    """Finds everything that would keep a worker from working, at once, each with what to do about it.
+    """Find everything that would keep a worker from working, at once, each with what to do about it.
 
     Looks at the settings, brokers, topics, groups, rights, registry, state directory, API key and clocks; writes
     nothing. Exit 0 when all is sound, 78 when something is not: fit for an init container.

@@ -33,17 +33,27 @@ _SHOWN: Final = (
 """What another terminal needs beside the user's own settings, which may hold passwords and are not repeated."""
 
 
-@click.command("demo", short_help="shows the whole path at work")
-@click.option("--orders", type=click.IntRange(1), default=600, show_default=True, help="How many are placed.")
+@click.command("demo", short_help="show the whole path at work")
+@click.option("--orders", type=click.IntRange(1), default=600, show_default=True, help="Place this many orders.")
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True, help="Orders a second."
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Place this many orders a second.",
 )
-@click.option("--bad-share", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Orders with a mistake.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Other orders.")
-@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C, and topics where they are.")
+@click.option(
+    "--bad-share",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Put a mistake into this share of the orders.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Choose other orders.")
+@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C, and keep the topics.")
 @env_file
 def command(orders: int, rate: float, bad_share: float, seed: int, keep: bool, env_file: Path | None) -> None:
-    """Runs the real roles between a shop and stand-ins for Hakuna and Hako that check every request.
+    """Run the real roles between a shop and stand-ins for Hakuna and Hako that check every request.
 
     Needs nothing: the broker is inside, and so is the schema registry. With KAFKA_BOOTSTRAP_SERVERS (and
     SCHEMA_REGISTRY_URL) it is the same demo on that cluster, under a prefix of its own that is removed at the end.

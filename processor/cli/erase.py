@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 REASON: Final = "its order was erased"
 
 
-@click.command("erase", short_help="forgets an order, and says what of it is left")
+@click.command("erase", short_help="forget an order, and say what of it is left")
 @click.argument("order_id")
-@click.option("--letters", is_flag=True, help="Discard its dead letters, and delete them as far as that can be done.")
-@click.option("--dry-run", is_flag=True, help="Says what it would do and what is there, and does nothing.")
-@click.option("--by", metavar="NAME", help="Who you are, on record; PROCESSOR_OPERATOR without it.")
+@click.option(
+    "--letters", is_flag=True, help="Discard the order's dead letters, and delete them where Kafka allows it."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and what is there, and do nothing.")
+@click.option("--by", metavar="NAME", help="Record this name. Default: PROCESSOR_OPERATOR.")
 @output_option
 @env_file
 def command(order_id: str, letters: bool, dry_run: bool, by: str | None, output: str, env_file: Path | None) -> None:
-    """Writes a null value under the order's key to orders.placed, by which transform forgets the order: its state and
+    """Write a null value under the order's key to orders.placed, by which transform forgets the order: its state and
     its place in the changelog. Nothing is sent. Then lists what of the order still stands in topics that are not
     compacted, with how long it will be kept.
 

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from processor.topics import Topic
 
 
-@click.command("order", short_help="shows everything known of one order")
+@click.command("order", short_help="show everything known of one order")
 @click.argument("order_id")
-@click.option("--since", help="Nothing older: a time such as 2026-05-09T03:00:00Z, or how long ago, such as 90m.")
-@click.option("--until", help="Nothing newer; the same forms.")
-@click.option("--full", is_flag=True, help="Read all that is kept, whatever it takes.")
+@click.option("--since", help="Leave out what is older: 2026-05-09T03:00:00Z, or 90m for 90 minutes ago.")
+@click.option("--until", help="Leave out what is newer; the same forms.")
+@click.option("--full", is_flag=True, help="Read the topics from their beginning, however long it takes.")
 @click.option(
     "--workers",
     envvar="STATUS_WORKERS",
     default="",
-    help="URLs of workers' metrics ports: they say why an entry waits.",
+    help="Ask the workers at these URLs (metrics ports) why an entry waits.",
 )
 @click.option("--show-personal-data", is_flag=True, help="Show the customer's name, address, e-mail and phone.")
 @output_option
@@ -46,7 +46,7 @@ def command(
     output: str,
     env_file: Path | None,
 ) -> None:
-    """Shows everything known of one order, in time: its events and what each became and why, its entries, what was
+    """Show everything known of one order, in time: its events and what each became and why, its entries, what was
     answered, holds, dead letters and what was done about them, and its state now.
 
     ORDER_ID is the records' key, byte for byte; `-` reads it from standard input. Exit 1 when nothing is known.

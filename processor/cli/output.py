@@ -31,7 +31,7 @@ output_option: Callable[[Any], Any] = click.option(
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="For people or for programs; both on standard output.",
+    help="Print a table or JSON on standard output.",
 )
 
 

@@ -11,11 +11,11 @@ from processor.cli.output import output_option, print_json, show, table
 from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file
 
 
-@click.command("rebuild-changelog", short_help="writes the changelog again from the stores of a volume")
+@click.command("rebuild-changelog", short_help="write the changelog again from the stores of a volume")
 @output_option
 @env_file
 def command(output: str, env_file: Path | None) -> None:
-    """Writes to the changelog what the stores under PROCESSOR_STATE_DIR have and it has not: after it was deleted and
+    """Write to the changelog what the stores under PROCESSOR_STATE_DIR have and it has not: after it was deleted and
     made again, or cut. Stop transform first; give the command once on each worker's volume. Deletes and overwrites
     nothing, and may be given again.
 

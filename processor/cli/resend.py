@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from processor.config import Settings
 
 
-@click.command("resend", short_help="tells the order feed of orders once more, as they are now")
+@click.command("resend", short_help="send the order feed snapshots of orders once more, as they are now")
 @click.option(
     "--since",
     required=True,
     metavar="TIME",
-    help="Orders that an event touched then or later: a time such as 2026-05-09T03:00:00Z, or how long ago (90m).",
+    help="Select orders that changed at this time or later: 2026-05-09T03:00:00Z, or 90m ago.",
 )
-@click.option("--dry-run", is_flag=True, help="Say how many there are, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print how many there are, and do nothing.")
 @output_option
 @env_file
 def command(since: str, dry_run: bool, output: str, env_file: Path | None) -> None:
-    """Writes the snapshot of every order that was touched since to the outbox, from today's state and by today's code,
+    """Write the snapshot of every order that was touched since to the outbox, from today's state and by today's code,
     while no worker of transform runs. Those that wait there already are replaced by it. The order feed only: an entry
     of the Events API is accepted once and for all.
 

@@ -24,19 +24,21 @@ if TYPE_CHECKING:
 EARLIEST: Final = "earliest"
 
 
-@click.command("rewind", short_help="sets a stopped role back, to read its topics again")
-@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="Whose group.")
+@click.command("rewind", short_help="set a stopped role back, to read its topics again")
+@click.option(
+    "--role", type=click.Choice([role.value for role in Role]), required=True, help="Set the group of this role back."
+)
 @click.option(
     "--to",
     metavar=f"{EARLIEST}|TIME",
     required=True,
-    help="The beginning of the topics; or a time such as 2026-05-09T03:00:00Z, or how long ago, such as 90m.",
+    help="Read from earliest, from 2026-05-09T03:00:00Z, or from 90m ago.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, and do nothing.")
 @output_option
 @env_file
 def command(role: str, to: str, dry_run: bool, output: str, env_file: Path | None) -> None:
-    """Sets a role's group back, never forward, while no worker of the role runs. What is read again is decided again:
+    """Set a role's group back, never forward, while no worker of the role runs. What is read again is decided again:
     transform ignores events that its state has seen, send repeats requests under the keys that they had.
 
     \b

@@ -21,17 +21,17 @@ def _before_the_worker(number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-@click.command("run", short_help="runs the roles of a worker")
+@click.command("run", short_help="run the roles of a worker")
 @click.option(
     "--role",
     type=click.Choice([*(known.value for known in Role), _ALL]),
     default=_ALL,
     show_default=True,
-    help="Which role; `all` runs those that are configured (transform: a registry, send and hako: a key of their API).",
+    help="Run this role; `all` runs those that are configured (a registry, a key of their API).",
 )
 @env_file
 def command(role: str, env_file: Path | None) -> None:
-    """Runs the roles of a worker until SIGTERM or SIGINT, then drains and exits 0.
+    """Run the roles of a worker until SIGTERM or SIGINT, then drain and exit 0.
 
     \b
     hakuna-processor run --role transform

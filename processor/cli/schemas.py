@@ -20,16 +20,16 @@ _STYLES: Final = {"register": "green", "leave": "dim", "refuse": "bold red"}
 _FIELD_STYLES: Final = {"refused": "bold red", "partly": "yellow", "dropped": "dim", "defaulted": "dim"}
 
 
-@click.group("schemas", short_help="checks and registers the schemas")
+@click.group("schemas", short_help="check and register the schemas")
 def command() -> None:
-    """Checks and registers the schemas of the source topics, each under its topic's name and `-value`."""
+    """Check and register the schemas of the source topics, each under its topic's name and `-value`."""
 
 
 @command.command("check")
 @output_option
 @env_file
 def check(output: str, env_file: Path | None) -> None:
-    """Says whether what is registered can be read, and what `schemas register` would do. Exit 1 where it would refuse.
+    """Say whether what is registered can be read, and what `schemas register` would do. Exit 1 where it would refuse.
     Of each version it shows what is done to its fields: converted, defaulted, dropped, refused.
 
     \b
@@ -43,7 +43,7 @@ def check(output: str, env_file: Path | None) -> None:
 @output_option
 @env_file
 def register(output: str, env_file: Path | None) -> None:
-    """Registers the schemas that are not there yet. Exit 1 where one does not go together with what is there: then
+    """Register the schemas that are not there yet. Exit 1 where one does not go together with what is there: then
     nothing is registered.
 
     \b

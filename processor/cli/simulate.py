@@ -66,38 +66,60 @@ _FAULT = _Parsed("fault=share", _fault_share)
 _OUTAGE = _Parsed("from:for[:fault]", _outage)
 
 
-@click.command("simulate", short_help="runs stand-ins for Hakuna and Hako on loopback")
-@click.option("--hakuna-port", type=click.IntRange(0, 65535), default=8811, show_default=True, help="0: any free one.")
-@click.option("--hako-port", type=click.IntRange(0, 65535), default=8812, show_default=True, help="0: any free one.")
-@click.option("--key", default=SANDBOX_KEY, show_default=True, help="The API key that both accept.")
-@click.option("--revoked", is_flag=True, help="No key is accepted.")
-@click.option("--latency", type=_DURATION, default="20ms", show_default=True, help="Of an answer, the median.")
-@click.option("--latency-p99", type=_DURATION, default="0s", help="Spreads the latency; without it, it is fixed.")
-@click.option("--quota", "hakuna_quota", type=_QUOTA, help="Hakuna's, such as 120/60s; beyond it 429.")
-@click.option("--hako-quota", type=_QUOTA, default=_HAKO_QUOTA, show_default=True, help="Hako's.")
-@click.option("--fault", "faults", type=_FAULT, multiple=True, help="Share of requests that meet a fault: 503=0.02.")
+@click.command("simulate", short_help="run stand-ins for Hakuna and Hako on loopback")
 @click.option(
-    "--outage", "outages", type=_OUTAGE, multiple=True, help="After 30 s, for 10 s: 30s:10s, or 30s:10s:reset."
-)
-@click.option("--gateway", type=click.Choice(list(Gateway)), help="A gateway before both APIs that is not set up well.")
-@click.option("--refuse-country", "countries", multiple=True, help="Hakuna answers location_unsupported.")
-@click.option("--refuse-product", "products", multiple=True, help="Hakuna answers product_unsupported.")
-@click.option("--refuse-sku", "skus", multiple=True, help="Hako answers 400.")
-@click.option("--orders", type=click.IntRange(0), default=0, help="Write the histories of so many orders.")
-@click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Orders a second."
+    "--hakuna-port",
+    type=click.IntRange(0, 65535),
+    default=8811,
+    show_default=True,
+    help="Listen on this port; 0 is any free one.",
 )
 @click.option(
-    "--bad-share", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Orders with a mistake."
+    "--hako-port",
+    type=click.IntRange(0, 65535),
+    default=8812,
+    show_default=True,
+    help="Listen on this port; 0 is any free one.",
+)
+@click.option("--key", default=SANDBOX_KEY, show_default=True, help="Accept this API key.")
+@click.option("--revoked", is_flag=True, help="Accept no key.")
+@click.option(
+    "--latency", type=_DURATION, default="20ms", show_default=True, help="Answer after this long (the median)."
+)
+@click.option("--latency-p99", type=_DURATION, default="0s", help="Spread the latency up to this.")
+@click.option("--quota", "hakuna_quota", type=_QUOTA, help="Answer 429 beyond Hakuna's quota, such as 120/60s.")
+@click.option(
+    "--hako-quota", type=_QUOTA, default=_HAKO_QUOTA, show_default=True, help="Answer 429 beyond Hako's quota."
+)
+@click.option("--fault", "faults", type=_FAULT, multiple=True, help="Answer this share with a fault: 503=0.02.")
+@click.option("--outage", "outages", type=_OUTAGE, multiple=True, help="Be down: 30s:10s is after 30 s for 10 s.")
+@click.option("--gateway", type=click.Choice(list(Gateway)), help="Put a badly configured gateway before both APIs.")
+@click.option("--refuse-country", "countries", multiple=True, help="Refuse orders from this country.")
+@click.option("--refuse-product", "products", multiple=True, help="Refuse orders of this product.")
+@click.option("--refuse-sku", "skus", multiple=True, help="Refuse this SKU with 400.")
+@click.option("--orders", type=click.IntRange(0), default=0, help="Write the histories of this many orders.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Write this many orders a second.",
+)
+@click.option(
+    "--bad-share",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="Put a mistake into this share of the orders.",
 )
 @click.option(
     "--changes",
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="Changes of items and levels a second, without end.",
+    help="Write this many changes of items and levels a second, without end.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Other orders, other faults.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Choose other orders and faults.")
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @env_file
 def command(
@@ -123,7 +145,7 @@ def command(
     output: str,
     env_file: Path | None,
 ) -> None:
-    """Runs stand-ins for Hakuna and Hako until Ctrl-C or SIGTERM, then says what they have seen.
+    """Run stand-ins for Hakuna and Hako until Ctrl-C or SIGTERM, then say what they have seen.
 
     They check every request against the APIs' reference and say what was wrong with it. While they run, they tell what
     they have seen at /_sandbox/record, and take another behaviour at /_sandbox/script.

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from processor.operate.order.story import Happening
 
 
-@click.command("sku", short_help="shows everything known of one SKU")
+@click.command("sku", short_help="show everything known of one SKU")
 @click.argument("sku")
 @output_option
 @env_file
 def command(sku: str, output: str, env_file: Path | None) -> None:
-    """Shows everything known of one SKU, in time: what was said of the item and of its levels and what that became,
+    """Show everything known of one SKU, in time: what was said of the item and of its levels and what that became,
     what Hako has accepted, and dead letters. Exit 1 when nothing is known.
 
     \b

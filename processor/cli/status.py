@@ -25,7 +25,7 @@ _CLIENT: Final = re.compile(r"hakuna-processor-[a-z]+-(?P<host>.+)-[0-9a-f]+\Z")
 _QUIET_SHOWN = "every partition has a worker, and nothing waits"
 
 
-@click.command("status", short_help="shows who has what, how far behind, and what blocks it")
+@click.command("status", short_help="show who has what, how far behind, and what blocks it")
 @click.option(
     "--workers",
     envvar="STATUS_WORKERS",
@@ -33,13 +33,13 @@ _QUIET_SHOWN = "every partition has a worker, and nothing waits"
     help="URLs of workers' metrics ports, separated by commas. A name with several addresses (a headless service) is "
     "several workers.",
 )
-@click.option("--all", "everything", is_flag=True, help="Show partitions that are at their end, too.")
-@click.option("--watch", is_flag=True, help="A page that renews itself, until Ctrl-C.")
-@click.option("--interval", default="2s", show_default=True, help="How often, with --watch.")
+@click.option("--all", "everything", is_flag=True, help="Include partitions that are at their end.")
+@click.option("--watch", is_flag=True, help="Print a new page until Ctrl-C.")
+@click.option("--interval", default="2s", show_default=True, help="With --watch: print a page this often.")
 @output_option
 @env_file
 def command(workers: str, everything: bool, watch: bool, interval: str, output: str, env_file: Path | None) -> None:
-    """Shows who has which partitions, how far behind each is, what blocks it and since when, quota shares, circuits,
+    """Show who has which partitions, how far behind each is, what blocks it and since when, quota shares, circuits,
     holds and restores. Asks the workers and the brokers; what does not answer is shown as such.
 
     Exit 0 when all that was asked answers and is ready, 1 otherwise.

@@ -41,32 +41,32 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(1),
             default=12,
             show_default=True,
-            help="Of each topic, where no source topic is there yet to follow.",
+            help="Give each topic this many partitions where no source topic exists yet.",
         ),
         click.option(
             "--replication-factor",
             type=click.IntRange(-1),
             default=-1,
             show_default=True,
-            help="Of new topics; -1 is the cluster's default.",
+            help="Give new topics this many replicas; -1 is the cluster's default.",
         ),
-        click.option("--all", "everything", is_flag=True, help="Hako's topics too, where no key of Hako's is set."),
-        click.option("--retention", help="Of topics that are deleted by age (such as 7d); dead letters are kept."),
+        click.option("--all", "everything", is_flag=True, help="Include Hako's topics where no key of Hako's is set."),
+        click.option("--retention", help="Keep records this long, such as 7d; dead letters are kept for ever."),
         click.option(
             "--max-message-bytes",
             type=click.IntRange(1_048_588),
             default=16 * 1024 * 1024,
             show_default=True,
-            help="Of our own topics, where a policy of the cluster allows no more; a larger dead letter has no place.",
+            help="Lower the largest record of our topics to this, where a policy of the cluster asks for it.",
         ),
     ):
         command = option(command)
     return command
 
 
-@click.group("topics", short_help="plans, creates and grows the topics")
+@click.group("topics", short_help="plan, create and grow the topics")
 def command() -> None:
-    """Plans, creates and grows the topics of an installation; never deletes or lowers one."""
+    """Plan, create and grow the topics of an installation. No topic is ever deleted or lowered."""
 
 
 @command.command("plan")
@@ -76,7 +76,7 @@ def command() -> None:
     type=click.Choice(["table", "json", "strimzi"]),
     default="table",
     show_default=True,
-    help="For people or for programs; strimzi: KafkaTopics for a new installation, without asking a broker.",
+    help="Print a table, JSON, or KafkaTopics for a new installation (without asking a broker).",
 )
 @cluster_option
 def plan(
@@ -89,7 +89,7 @@ def plan(
     output: str,
     cluster: str,
 ) -> None:
-    """Says what `topics create` would do. Exit 1 where something stands in the way.
+    """Say what `topics create` would do. Exit 1 where something stands in the way.
 
     \b
     hakuna-processor topics plan --partitions 12
@@ -116,7 +116,7 @@ def create(
     max_message_bytes: int,
     output: str,
 ) -> None:
-    """Creates and mends topics; what is as it should be is left alone. Exit 1 where something stands in the way.
+    """Create and mend topics; what is as it should be is left alone. Exit 1 where something stands in the way.
 
     \b
     hakuna-processor topics create --partitions 12 --replication-factor 3
@@ -138,11 +138,13 @@ def create(
 
 @command.command("grow")
 @env_file
-@click.option("--partitions", type=click.IntRange(1), required=True, help="Of each topic of orders, from now on.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option(
+    "--partitions", type=click.IntRange(1), required=True, help="Give each topic of orders this many partitions."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan, and do nothing.")
 @output_option
 def grow(env_file: Path | None, partitions: int, dry_run: bool, output: str) -> None:
-    """Gives all topics of orders more partitions and moves state, holds and open letters to where their keys are then.
+    """Give all topics of orders more partitions, and move state, holds and open letters to where their keys are then.
     Stop transform and send first, with nothing left to read. A command that was killed is given again.
 
     \b

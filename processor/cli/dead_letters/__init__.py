@@ -25,12 +25,12 @@ from processor.cli.settings import at_the_door, cluster_settings_or_exit, env_fi
 if TYPE_CHECKING:
     from processor.cli.dead_letters.desk import Desk
 
-_dry_run = click.option("--dry-run", is_flag=True, help="Says what it would do, and does nothing.")
-_everything = click.option("--everything", is_flag=True, help="Every open letter, without any filter.")
-_by = click.option("--by", metavar="NAME", help="Who you are, on record; PROCESSOR_OPERATOR without it.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Print the plan, and do nothing.")
+_everything = click.option("--everything", is_flag=True, help="Select every open letter.")
+_by = click.option("--by", metavar="NAME", help="Record this name. Default: PROCESSOR_OPERATOR.")
 
 
-@click.group("dead-letters", short_help="lists, shows, replays and discards what was refused")
+@click.group("dead-letters", short_help="list, show, replay and discard what was refused")
 def command() -> None:
     """What was refused: find out why, send it again, put it aside.
 
@@ -43,21 +43,21 @@ def command() -> None:
 
 @command.command("list")
 @filters()
-@click.option("--all", "all_letters", is_flag=True, help="Resolved ones too.")
-@click.option("--each", is_flag=True, help="One line a letter: its place, age, reason and order.")
-@click.option("--wide", is_flag=True, help="Times and the API's code, too.")
+@click.option("--all", "all_letters", is_flag=True, help="Include resolved letters.")
+@click.option("--each", is_flag=True, help="Print one line a letter: place, age, reason, order.")
+@click.option("--wide", is_flag=True, help="Add times and the API's error code.")
 @click.option(
     "--output",
     type=click.Choice(["table", "json", "ndjson"]),
     default="table",
     show_default=True,
-    help="For people or for programs; ndjson is one object a letter, a line each.",
+    help="Print a table, one JSON document, or one JSON object a letter and line.",
 )
 @env_file
 def list_letters(
     filters: Filters, all_letters: bool, each: bool, wide: bool, output: str, env_file: Path | None
 ) -> None:
-    """Counts what is open, by topic, reason and error code, with its age; or names each letter.
+    """Count what is open, by topic, reason and error code, with its age; or name each letter.
 
     \b
     hakuna-processor dead-letters list
@@ -83,12 +83,12 @@ def list_letters(
 
 @command.command("show")
 @filters(letters=1)
-@click.option("--show-personal-data", is_flag=True, help="Names and addresses, and payloads of other tools' letters.")
-@click.option("--timeline/--no-timeline", default=True, show_default=True, help="Everything known of its order.")
+@click.option("--show-personal-data", is_flag=True, help="Print personal data and foreign payloads.")
+@click.option("--timeline/--no-timeline", default=True, show_default=True, help="Add the timeline of the order.")
 @output_option
 @env_file
 def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str, env_file: Path | None) -> None:
-    """Shows one letter, decoded: the one at this place, or the first open one that the filters take. With --order-id,
+    """Show one letter, decoded: the one at this place, or the first open one that the filters take. With --order-id,
     all letters of that order, resolved ones too."""
     with closing(_desk(env_file)) as desk:
         from processor.cli.dead_letters import view as views
@@ -120,32 +120,40 @@ def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str
 
 @command.command("replay")
 @filters(letters=-1)
-@click.option("--as-sent", "mode", flag_value="as-sent", help="The stored bytes (the default but for the outbox's).")
-@click.option("--rebuild", "mode", flag_value="rebuild", help="From today's state and code (the outbox's default).")
+@click.option("--as-sent", "mode", flag_value="as-sent", help="Send the stored bytes. Default for orders.dead-letters.")
+@click.option(
+    "--rebuild", "mode", flag_value="rebuild", help="Make entries from today's state and code. Default for the outbox."
+)
 @click.option(
     "--edit",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="A JSON merge patch for the selected letters, which are otherwise as sent.",
+    help="Apply the JSON merge patch in this file to the stored bytes.",
 )
-@click.option(
-    "--rekey", is_flag=True, help="Writes letters of a bad key or partition under the order ID, where the order lives."
-)
+@click.option("--rekey", is_flag=True, help="Write each letter under its order ID, where the order lives.")
 @_everything
-@click.option("--erased", is_flag=True, help="Letters of erased orders too, with the customer's data in them.")
+@click.option("--erased", is_flag=True, help="Include letters of erased orders; they hold personal data.")
 @_dry_run
 @_by
-@click.option("--canary", type=click.IntRange(0), default=10, show_default=True, help="Letters that go first, alone.")
+@click.option(
+    "--canary",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Send this many letters first and wait for them.",
+)
 @click.option(
     "--stop-on-error-share",
     type=click.FloatRange(0, 1),
     default=0.1,
     show_default=True,
-    help="Stops when more than this share comes back.",
+    help="Stop when more than this share of the letters comes back.",
 )
-@click.option("--rate", type=float, help="Letters a second; a fifth of the quota without it, its share at most.")
-@click.option("--max-replays", type=click.IntRange(1), default=3, show_default=True, help="Of one and the same record.")
-@click.option("--wait-max", default="15m", show_default=True, help="Stops when nothing is heard for so long.")
+@click.option("--rate", type=float, help="Send this many letters a second. Default: 20 % of the quota.")
+@click.option(
+    "--max-replays", type=click.IntRange(1), default=3, show_default=True, help="Replay one record this often at most."
+)
+@click.option("--wait-max", default="15m", show_default=True, help="Stop when no letter is answered for this long.")
 @output_option
 @env_file
 def replay(
@@ -165,7 +173,7 @@ def replay(
     output: str,
     env_file: Path | None,
 ) -> None:
-    """Sends letters again: says what it will do, sends a few, and goes on when enough of them were taken.
+    """Send letters again: say what will be done, send a few, and go on when enough of them were taken.
 
     What waits behind a letter goes along with it. Stopped or killed, the same command goes on where it was.
 
@@ -232,7 +240,7 @@ def replay(
 
 @command.command("discard")
 @filters(letters=-1, reason_option="--letter-reason")
-@click.option("--reason", "text", required=True, metavar="TEXT", help="Why it needs nobody any more; kept on record.")
+@click.option("--reason", "text", required=True, metavar="TEXT", help="Record why nobody needs these letters any more.")
 @_everything
 @_dry_run
 @_by
@@ -247,7 +255,7 @@ def discard(
     output: str,
     env_file: Path | None,
 ) -> None:
-    """Puts letters aside without sending them, on record. What waits behind them stays, unless it is selected too.
+    """Put letters aside without sending them, on record. What waits behind them stays, unless it is selected too.
 
     \b
     hakuna-processor dead-letters discard hakuna.dead-letters/3/17 --reason "cancelled by hand in the console"
@@ -280,10 +288,10 @@ def discard(
 
 
 @command.command("abandon")
-@click.option("--topic", required=True, metavar="TOPIC", help="The dead-letter topic.")
+@click.option("--topic", required=True, metavar="TOPIC", help="Name the dead-letter topic.")
 @env_file
 def abandon(topic: str, env_file: Path | None) -> None:
-    """Gives an unfinished replay or discard up. What it sent stays sent; orders that it did not release stay held."""
+    """Give an unfinished replay or discard up. What it sent stays sent; orders that it did not release stay held."""
     with closing(_desk(env_file)) as desk:
         import msgspec
 
@@ -301,13 +309,20 @@ def abandon(topic: str, env_file: Path | None) -> None:
 
 
 @command.command("purge")
-@click.option("--older-than", required=True, metavar="DURATION", help="Such as 90d, since the last failure.")
-@click.option("--topic", "topics", multiple=True, metavar="TOPIC", help="A dead-letter topic; all of ours without it.")
+@click.option(
+    "--older-than",
+    required=True,
+    metavar="DURATION",
+    help="Delete letters that last failed this long ago, such as 90d.",
+)
+@click.option(
+    "--topic", "topics", multiple=True, metavar="TOPIC", help="Purge this dead-letter topic. Default: all of ours."
+)
 @_dry_run
 @output_option
 @env_file
 def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, env_file: Path | None) -> None:
-    """Deletes what is resolved, up to the oldest letter that is open, and says what stays and why.
+    """Delete what is resolved, up to the oldest letter that is open, and say what stays and why.
 
     \b
     hakuna-processor dead-letters purge --older-than 90d

@@ -126,13 +126,25 @@ def filters(*, letters: int = 0, reason_option: str = "--reason") -> Callable[[C
                 "topics",
                 multiple=True,
                 metavar="TOPIC",
-                help="A dead-letter topic, ours or another tool's, or the topic that the letters came from.",
+                help="Select letters on this dead-letter topic, or letters that came from this topic.",
             ),
-            click.option(reason_option, "reasons", multiple=True, metavar="REASON", help="Why it is a dead letter."),
-            click.option("--error-code", "error_codes", multiple=True, metavar="CODE", help="The API's error code."),
+            click.option(
+                reason_option, "reasons", multiple=True, metavar="REASON", help="Select letters with this reason."
+            ),
+            click.option(
+                "--error-code",
+                "error_codes",
+                multiple=True,
+                metavar="CODE",
+                help="Select letters with this error code of the API.",
+            ),
             click.option("--order-id", "order_ids", multiple=True, metavar="ORDER_ID"),
-            click.option("--since", metavar="TIME", help="Failed last then or later; 90m is 90 minutes ago."),
-            click.option("--until", metavar="TIME", help="Failed last before that."),
+            click.option(
+                "--since",
+                metavar="TIME",
+                help="Select letters that last failed at this time or later; 90m is 90 minutes ago.",
+            ),
+            click.option("--until", metavar="TIME", help="Select letters that last failed before this time."),
         ]
         if letters:
             options.append(click.argument("letters", nargs=letters, required=False))
