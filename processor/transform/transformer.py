@@ -358,8 +358,11 @@ class Transformer:
                 self._edges.predecessors.end_transactions(sources)
                 self._ask_committed(sources)
             self._partitions.settle(gained)
-            self._to_begin.update(self._partitions.restore())
-            self._begin(sorted(self._to_begin.intersection(self._partitions.running)))
+            self._partitions.restore()
+            running = self._partitions.running
+            # By what is known of them, not by what `restore` returned: one corrupt store raises past the others' names.
+            self._to_begin.update(number for number in running if not self._has_begun(number))
+            self._begin(sorted(self._to_begin.intersection(running)))
             self._count_overtaken()
             self.restoring = {n: self._partitions.held[n].restore_remaining for n in self._partitions.restoring}
         except StateCorrupt as corrupt:
@@ -413,6 +416,9 @@ class Transformer:
             stands = all(self._committed.get(source) == offset for source, offset in offsets.items())
             if not stands or self._book(number, offsets) != book:
                 self._unbooked.add(number)
+
+    def _has_begun(self, number: int) -> bool:
+        return all(source in self._identities for source in self._partitions.sources(number))
 
     def _with_what_was_here(self, source: TopicPartition, start: Start) -> Start:
         """A topic that was made again while this worker ran takes with it what was known to be unfinished."""

@@ -174,13 +174,19 @@ def repeats(world: World) -> list[str]:
     ]
     found = []
     seen: dict[str, Call] = {}
+
+    def committed_within_s(from_s: float, until_s: float) -> float:
+        """Longer by as long as nobody had a turn between the two moments."""
+        return COMMITTED_WITHIN_S + sum(max(0.0, min(until_s, end) - max(from_s, start)) for start, end in world.stood)
+
     for call in world.api.calls:
         for entry in call.entry_ids:
             before = seen.get(entry)
             if (
                 before is not None
                 and not any(
-                    name == before.worker and -0.01 <= at_s - (before.ended_s or 0.0) <= COMMITTED_WITHIN_S
+                    name == before.worker
+                    and -0.01 <= at_s - (before.ended_s or 0.0) <= committed_within_s(before.ended_s or 0.0, at_s)
                     for name, at_s in ends
                 )
                 and not any(

@@ -218,6 +218,7 @@ class World:
         self.entries_seen_max = 0
         self.expelled: list[tuple[str, float]] = []
         self.frozen: list[tuple[str, float, float]] = []
+        self.stood: list[tuple[float, float]] = []
         """Whose Kafka thread stood still, heartbeats and all, from when to when. Its event loop goes on, as it would in
         the moment after: what it may send then is the same question."""
         self._named = 0
@@ -306,8 +307,8 @@ class World:
             case "kill":
                 self.kill(self.random.choice(alive))
                 self.join()
-            case "expel":
-                worker = self.random.choice(alive)
+            case "expel" if awake := [worker for worker in alive if worker.frozen_until_s is None]:
+                worker = self.random.choice(awake)  # one that stands still is thrown out by its session alone
                 self.broker.expel(worker.name)
                 self.expelled.append((worker.name, self.now_s()))
                 self.turn(worker)  # it hears of it before others are told: else two own a partition for a moment
@@ -410,6 +411,7 @@ class World:
         worker.task.result()
         assert self.now_s() - before_s < (14.0 if self.broker.down else 8.0), "a drain took too long"
         worker.ended_s, worker.how = self.now_s(), "stop"
+        self.stood.append((before_s, worker.ended_s))  # a drain here is in one piece: nobody else has a turn meanwhile
 
     def kill(self, worker: Worker) -> None:
         """kill -9: what it has sent may still arrive."""

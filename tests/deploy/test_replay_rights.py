@@ -32,12 +32,14 @@ from tests.support.refused_shop import PLACED_MS, REFUSED, Shop, fulfilled_at
 from tests.support.secured_kafka import SecuredKafka
 from tests.support.topics import TopicSpace
 
-RIGHTS = [
-    Right(None, kind, name, operation)
+WITH_REKEY = [
+    (Right(None, kind.partition(",")[0], name, operation), kind.endswith(", with rekey"))
     for kind, names, operations in table("Rights of whoever replays")
     for name in re.findall(r"`([^`]*)`", names)
     for operation in operations.split(", ")
 ]
+"""Each right, and whether it is needed with rekey alone."""
+RIGHTS = [right for right, with_rekey in WITH_REKEY if not with_rekey]
 WRITTEN = (*ORDER_TOPICS, Topic.OUTBOX, Topic.HOLDS, Topic.RESOLUTIONS, *DEAD_LETTER_TOPICS)
 
 
@@ -61,15 +63,17 @@ def test_the_table_is_what_the_commands_ask_for() -> None:
     assert told == asked
 
 
-def test_the_table_is_what_an_operator_is_granted() -> None:
-    settings = load({}, None)
+@pytest.mark.parametrize("rekey", ["off", "on"])
+def test_the_table_is_what_an_operator_is_granted(rekey: str) -> None:
+    settings = load({"PROCESSOR_REKEY": rekey}, None)
+    told = [right for right, with_rekey in WITH_REKEY if rekey == "on" or not with_rekey]
     kinds = {"topic": "topic", "group": "group", "transactionalId": "transactional ID"}
     granted = {
         (kinds[grant.kind], grant.name, operation)
         for grant in operator_grants(settings)
         for operation in grant.operations
     }
-    assert granted == {(right.kind, right.name, right.operation) for right in RIGHTS}
+    assert granted == {(right.kind, right.name, right.operation) for right in told}
 
 
 class Operated(NamedTuple):

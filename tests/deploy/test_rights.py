@@ -92,14 +92,18 @@ NAMED = {"topic": "", "group": "GROUP_AUTHORIZATION_FAILED", "transactional ID":
 
 
 def test_the_table_is_what_check_asks_for() -> None:
-    """That of the feed, which marks letters superseded beside all else."""
+    """That of both APIs: the feed marks letters superseded, the events' send reads them for what they hold."""
     for role in Role:
         told: dict[str, set[str]] = {}
         for right in RIGHTS:
             if right.role is role and right.kind == "topic":
                 told.setdefault(right.name, set()).add(OPERATIONS[right.operation].name)
-        wanted = {**needed(role, Api.FEED), **needed(role, Api.FEED, rekey=True)}
-        assert told == {str(topic): set(operations) for topic, operations in wanted.items()}
+        wanted: dict[str, set[str]] = {}
+        for api in Api:
+            for rekey in (False, True):
+                for topic, operations in needed(role, api, rekey=rekey).items():
+                    wanted.setdefault(str(topic), set()).update(operations)
+        assert told == wanted
         others = {(right.kind, right.operation) for right in RIGHTS if right.role is role and right.kind != "topic"}
         assert others == {("group", "Read")} | ({("transactional ID", "Write")} if role in TRANSACTIONAL else set())
 

@@ -57,6 +57,10 @@ def needed(role: Role, api: Api, *, rekey: bool = False) -> Mapping[Topic, froze
     }
     if marks(role, api):
         found[Topic.RESOLUTIONS] = frozenset({DESCRIBE_CONFIGS, WRITE})
+    if role is Role.SEND and api is Api.EVENTS:
+        # Open letters are the second witness of what is held, should the topic of holds be made anew.
+        found[Topic.HAKUNA_DEAD_LETTERS] |= {READ}
+        found[Topic.RESOLUTIONS] = frozenset({READ})
     return found
 
 

@@ -9,7 +9,7 @@ has the partitions has the slots.
 
     a partition moves, cleanly:  the last owner leaves how many of its slots are in use; the new one counts as many
                                  as in use until one window after it was assigned
-    without a word (kill -9):    all of them count as in use for so long
+    without a word (kill -9):    all of them count as in use for so long, and as long as a request may be on its way
 
 Clocks of two machines are never compared, only trusted to run alike within `CLOCK_DRIFT`.
 
@@ -53,6 +53,8 @@ CLOCK_DRIFT: Final = 0.001
 """NTP slews a clock by at most 500 ppm; two of them against each other by twice that."""
 GRANULARITY_S: Final = 0.002
 """An event loop's timers and a server's clock count in milliseconds."""
+ON_THE_WAY_S_MAX: Final = 2.0
+"""What an owner sent that is gone without a word may reach the server after its partition has moved."""
 
 
 def slots_of(partition: int, quota: Quota, partitions_total: int) -> int:
@@ -119,10 +121,11 @@ class Pace:
         """A partition has become ours at `assigned_s`; its last owner left `used` (None: without a word)."""
         assert epoch not in self._buckets
         bucket = self._buckets[epoch] = Bucket(slots_of(partition, self._quota, self._partitions_total))
+        until_s = assigned_s + self.rest_s + (ON_THE_WAY_S_MAX if used is None else 0.0)
         used = bucket.slots if used is None else min(used, bucket.slots)
         for _ in range(used):
             bucket.in_use += 1
-            self._rest(bucket, assigned_s + self.rest_s)
+            self._rest(bucket, until_s)
         self._free += [bucket] * (bucket.slots - used)
 
     def close(self, epoch: int, now_s: float) -> int | None:

@@ -20,7 +20,7 @@ from processor.sources.placements import (
     murmur2,
 )
 
-VECTORS = Path(__file__).parents[1] / "data" / "placements.tsv"
+VECTORS = Path(__file__).parents[2] / "data" / "placements.tsv"
 """Partitions of 12 that the real clients chose on a real Kafka; their versions stand in the file's head."""
 NAMES = [family.name for family in FAMILIES]
 

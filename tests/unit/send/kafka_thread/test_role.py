@@ -18,6 +18,7 @@ from processor.letters.letter import LetterHead, letter_head
 from processor.letters.resolutions import decode_resolution
 from processor.records import Headers, Reason, TopicPartition
 from processor.send.event_loop.lanes import READY_MIN, READY_ROUNDS
+from processor.send.event_loop.pace import ON_THE_WAY_S_MAX
 from processor.send.handover import Paced
 from processor.send.kafka_thread.offsets import Note, write_note
 from tests.chaos.send_api import Script, Spell
@@ -407,7 +408,7 @@ def test_without_a_mark_all_slots_count_for_one_window(worlds: Any) -> None:
     world.join()
     world.pass_time(19.5)
     assert world.api.calls == []
-    world.pass_time(1.5)
+    world.pass_time(1.5 + ON_THE_WAY_S_MAX)
     assert len(accepted(world)) == 1
 
 
