@@ -131,7 +131,7 @@ def _note(settings: Settings, shown: str, found: Found) -> None:
     from processor.moments import iso
 
     if not found.anything:
-        looked = f"its place, partition {found.partition} of the topics {settings.topic_prefix}*"
+        looked = f"all partitions of the topics {settings.topic_prefix}*"
         click.echo(f"nothing is known of order {printable(shown, 100)} (looked in {looked})", err=True)
     if not found.complete and not found.spans:
         click.echo(

@@ -256,7 +256,9 @@ def test_a_key_may_be_a_megabyte_or_no_text_at_all(at_work: AtWork) -> None:
     assert len(said.err) < 1000
     said = at_work.order(os.fsdecode(b"\xff\xfe"), "--output", "json")
     assert said.code == 0
-    assert [one["became"] for one in json.loads(said.out)["timeline"]] == ["erased"]
+    event, letter = json.loads(said.out)["timeline"]
+    assert (event["event"], event["became"]) == ("erasure", "dead_lettered"), "whose data it erases nobody can tell"
+    assert (letter["kind"], letter["reason"], letter["resolution"]) == ("dead_letter", "key_mismatch", "open")
 
 
 def test_of_long_topics_little_is_read_wherever_the_order_lies_in_them(

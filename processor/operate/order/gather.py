@@ -1,4 +1,5 @@
-"""Reads what the topics hold of one order: one partition of each, and of that as little as will do.
+"""Reads what the topics hold of one order: the partitions where its key belongs, all where those have nothing, and of
+each as little as will do.
 
     changelog, holds   backwards, up to the newest record of the order ─► what is known of it
     the others         the windows that follow from that (`windows.py`); dead letters alone, and what was not consumed
@@ -158,7 +159,13 @@ class _Gathering:
             self._say(
                 f"the producers of these topics place keys differently: reading {len(numbers)} partitions of each"
             )
-        parts = [self._in_partition(key, number) for number in numbers]
+        parts = [self._in_partition(key, number, self._sources()) for number in numbers]
+        if not any(one.anything for one in parts):
+            # One record may be anywhere, whoever writes the others: that nothing is known is said of all partitions.
+            rest = [number for number in range(count) if number not in numbers]
+            if rest:
+                self._say(f"nothing of it where its key belongs: reading the other {len(rest)} partitions of each")
+            parts += [self._in_partition(key, number, {}) for number in rest]
         # An order lives where its state is, and else where something is known of it.
         parts.sort(key=lambda one: (one.state is None or one.state.order is None, not one.anything))
         found = parts[0]
@@ -169,9 +176,14 @@ class _Gathering:
                 f"{found.partition} never meets its order; `hakuna-processor check` says whose producers are to change"
             )
         elif places and found.partition != likely:
+            why = (
+                "it is from before rekey was on, or something else writes to these topics"
+                if self._settings.rekey
+                else "the producers of these topics partition in another way"
+            )
             found.notes.append(
                 f"found in partition {found.partition}, not in {likely} where Kafka's default partitioner puts it: "
-                "the producers of these topics partition in another way"
+                f"{why}"
             )
         for one in parts[1:]:
             if one.anything:
@@ -195,8 +207,8 @@ class _Gathering:
             numbers.update(family.of(key, count) for family in families)
         return sorted(numbers - {likely})
 
-    def _in_partition(self, key: bytes, number: int) -> Found:
-        found = Found(key, number)
+    def _in_partition(self, key: bytes, number: int, sources: dict[TopicPartition, Topic]) -> Found:
+        found = Found(key, number, sources=sources)
         where = {
             topic: TopicPartition(self._settings.topic(topic), number)
             for topic in self._topics
@@ -205,7 +217,6 @@ class _Gathering:
         absent = [self._settings.topic(topic) for topic in self._topics if topic not in where]
         if absent:
             found.notes.append(f"not there, and so not searched: {', '.join(absent)}")
-        found.sources = self._sources()
         answers = self._ask_committed(where)
         if found.sources:
             found.committed.update(self._committed(Role.REKEY, list(found.sources)))
