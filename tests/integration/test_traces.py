@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import pytest
 
+from processor.hakuna.entry_ids import entry_id
+from processor.records import HeaderName
 from processor.sandbox.apis.hakuna_api import HakunaApi
 from processor.sandbox.apis.loopback import Loopback, Receive, Scope, Send
 from processor.sandbox.apis.script import SANDBOX_KEY, Script
@@ -107,9 +109,14 @@ def test_a_traceparent_goes_through_every_topic_into_the_request_and_our_spans_h
     assert {span.parent for span in requests.values()} == {SHOP}
     assert (requests[trace(1)].failed, requests[trace(2)].failed) == (False, True)
     assert requests[trace(2)].attributes["http.response.status_code"] == 422
-    assert requests[trace(1)].attributes["processor.idempotency_key"] == (
-        f"events/{topic_space.name(Topic.PLACED)}/0/0"
-    )
+    (entry,) = [
+        value.decode()
+        for record in topic_space.records(Topic.OUTBOX)
+        for name, value in cast("list[tuple[str, bytes]]", record.headers() or [])
+        if name == HeaderName.ENTRY_ID and record.key() == b"ord-good"
+    ]
+    assert entry == entry_id("events", "OrderPlaced", "ord-good", "placed-ord-good")
+    assert requests[trace(1)].attributes["processor.idempotency_key"] == entry
     transactions = [span for span in found if span.name == "transaction"]
     committed = [span for span in transactions if span.attributes["processor.transaction.outcome"] == "committed"]
     assert committed
