@@ -50,7 +50,10 @@ def test_the_job_says_what_it_would_do_and_the_runbooks_does_it_without_a_key(
     (container,) = [one for one in containers(built(DEPLOY / "kubernetes/base")) if one.workload == JOB]
     (found,) = re.findall(r"\.args = (\[.*?\])'", TEXT)
     of_runbook = json.loads(found)
-    assert of_runbook[: len(container.spec["args"]) - 1] == container.spec["args"][:-1], "the same command"
+    *of_job, selection, alone = container.spec["args"]
+    assert (selection, alone) == ("--everything", "--dry-run"), "as it stands it sends nothing, whatever is open"
+    assert of_runbook[: len(of_job)] == of_job, "the same command"
+    assert not {selection, alone} & set(of_runbook), "for real, and of what is mended"
     hakuna = StandIn(HakunaApi(), Script(refused_countries=frozenset({REFUSED})))
     with Loopback(hakuna) as api:
         shop = Shop(topic_space, hakuna, api.url, schema_registry, 1)
@@ -60,9 +63,9 @@ def test_the_job_says_what_it_would_do_and_the_runbooks_does_it_without_a_key(
         wait_until(lambda: shop.count(Topic.HAKUNA_DEAD_LETTERS) == 1, what="its letter", timeout_s=60)
         shop.script(refused_countries=frozenset())
         given = shop.installation.environment
-        code, _, said = ran(container, container.spec["args"], given, tmp_path)
+        code, plan, said = ran(container, container.spec["args"], given, tmp_path)
         assert code == 0, said
-        assert "1 letter of 1 order will be sent again" in said
+        assert "1 letter of 1 order will be sent again" in plan
         assert not shop.count(Topic.RESOLUTIONS)
         code, out, said = ran(container, of_runbook, given, tmp_path)
         assert code == 0, said
