@@ -189,7 +189,7 @@ class Desk:
             ranks={
                 settings.topic(topic): rank
                 for rank, source in enumerate(ORDER_TOPICS)
-                for topic in (source, REKEYED[source])
+                for topic in ((source, REKEYED[source]) if self.settings.rekey else (source,))
             },
         )
 
