@@ -29,7 +29,7 @@ from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.script import SANDBOX_KEY
 from processor.sandbox.apis.stand_in import StandIn
 from processor.sandbox.shop.orders import Shop, shop
-from processor.topics import Topic
+from processor.topics import REKEYED, Topic
 from tests.conftest import StartWorker
 from tests.deploy.test_runbook import TEXT, table
 from tests.support.certificates import Authority
@@ -224,6 +224,8 @@ def test_a_worker_says_what_it_lacks(taken: list[Right], guarded: Guarded, start
     worker = start_worker("run", "--role", right.role.value, environment=environment, await_ready=False)
     start_ms = round(time.time() * 1000) - 60_000
     guarded.installation.play(shop(Shop(orders=5, rate=10, bad_share=0, seed=time.time_ns(), start_ms=start_ms)))
+    if rekey:  # what rekey would have written
+        guarded.installation.write(REKEYED[Topic.PLACED], b"ord-1", b"no Avro")
     guarded.installation.write(Topic.OUTBOX, b"ord-1", b"{}", headers=ENTRY)
     stock(guarded.installation)
     wait_until(
