@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from processor.records import Headers, Position, Record, TopicPartition
+from processor.records import NewRecord, Position, Record, TopicPartition
 
 COMMIT_METADATA_BYTES_MAX: Final = 4095
 """UTF-8 bytes of a commit's metadata. A default broker takes 4,096; librdkafka sends one more than the string has."""
@@ -136,17 +136,8 @@ Acknowledged = Callable[[str | None, int], None]
 class Producer(Protocol):
     """Idempotent, at least once. `produce` never blocks; a full queue is the caller's to poll away."""
 
-    def produce(
-        self,
-        topic: str,
-        partition: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers,
-        timestamp_ms: int,
-        acknowledged: Acknowledged,
-    ) -> bool:
-        """False when the local queue is full: nothing was taken, poll and try again. `timestamp_ms` 0 means now."""
+    def produce(self, record: NewRecord, acknowledged: Acknowledged) -> bool:
+        """False when the local queue is full: nothing was taken, poll and try again."""
 
     def poll(self) -> None:
         """Runs `Acknowledged` of what was answered since."""
@@ -175,16 +166,8 @@ class Transaction(Protocol):
 
     def begin(self) -> None: ...
 
-    def produce(
-        self,
-        topic: str,
-        partition: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers,
-        timestamp_ms: int,
-    ) -> None:
-        """`timestamp_ms` 0 means now. Key, value and headers together must stay below `record_bytes_max`."""
+    def produce(self, record: NewRecord) -> None:
+        """Key, value and headers together must stay below `record_bytes_max`."""
 
     def produce_keyed(self, topic: str, partition: int, pairs: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Many records without headers into one partition in one call (the changelog). The offset of the last one is

@@ -58,6 +58,29 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def position(self) -> Position:
         return Position(self.topic, self.partition, self.offset)
 
+    def header(self, name: str) -> bytes | None:
+        """The last header of that name, as Kafka's `lastHeader` has it; None if there is none, or its value is null."""
+        for known, value in reversed(self.headers):
+            if known == name:
+                return value
+        return None
+
+    def header_text(self, name: str) -> str | None:
+        """The same, decoded; what is not UTF-8 in it is replaced."""
+        value = self.header(name)
+        return None if value is None else value.decode("utf-8", "replace")
+
+
+class NewRecord(NamedTuple):
+    """A record to be produced. `timestamp_ms` is the epoch in milliseconds; 0 means now."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int = 0
+
 
 RECORD_OVERHEAD_BYTES: Final = 128
 """What the batch around a lone record adds to it (61 bytes) and its own varints, with room."""

@@ -83,11 +83,9 @@ def _resent(settings: Settings, since_ms: int, *, dry_run: bool) -> dict[int, in
                 reader, SystemClock(), where, beginnings[where], ends[where], since_ms, lambda _records: None
             )
             count = 0
-            for snapshot in snapshots(states):
+            for snapshot in snapshots(states, outbox):
                 count += 1
-                while not dry_run and not producer.produce(
-                    outbox, snapshot.partition, snapshot.key, snapshot.body, snapshot.headers, 0, writes.answer
-                ):
+                while not dry_run and not producer.produce(snapshot, writes.answer):
                     producer.flush(0.1)
             counts[where.partition] = count
         if not dry_run:

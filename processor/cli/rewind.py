@@ -12,6 +12,7 @@ import click
 from processor.cli.output import output_option, print_json, printable, show, table
 from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file
 from processor.config import Role
+from processor.records import NewRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,7 +114,7 @@ def _move_the_book(settings: Settings, described: Mapping[str, TopicState], foun
         for one in found:
             state = described[one.topic]
             value = encode_book(Seen(cluster_id, state.topic_id, state.partitions).place, None, one.to, [])
-            producer.produce(books, one.partition, b"%d" % one.partition, value, [], 0, writes.answer)
+            producer.produce(NewRecord(books, one.partition, b"%d" % one.partition, value, []), writes.answer)
         writes.all_there(len(found), producer.flush)
     finally:
         producer.close()

@@ -19,8 +19,7 @@ from processor.hako.sent import sent_write
 from processor.letters.letter import letter_head
 from processor.letters.resolutions import NEWER_ACCEPTED, How, Resolution
 from processor.moments import meant_ms
-from processor.records import HeaderName, Record
-from processor.send.kafka_thread.written import Write
+from processor.records import HeaderName, NewRecord, Record
 from processor.send.pending import Ended, Pending
 
 Decode = Callable[[Record], dict[str, Any]]
@@ -59,14 +58,14 @@ class Intake:
             size,
             max(record.timestamp_ms, 0),
             taken_ms,
-            _replay_id(record),
+            record.header_text(HeaderName.REPLAY_ID),
         )
 
     def foreign(self, entry: Change) -> str | None:
         """A change is never another destination's."""
         return None
 
-    def receipt(self, ended: Ended[Change], delivered: Delivered, topic: str, place: str) -> Write:
+    def receipt(self, ended: Ended[Change], delivered: Delivered, topic: str, place: str) -> NewRecord:
         return sent_write(ended, delivered, topic, place)
 
     def mark(self, record: Record, entry: Change | None) -> tuple[str, Sent] | None:
@@ -80,13 +79,6 @@ class Intake:
 
     def superseded(self, order_id: str, at_ms: int) -> Resolution:
         return Resolution(how=How.SUPERSEDED, at_ms=at_ms, by="hako", reason=NEWER_ACCEPTED, order_id=order_id)
-
-
-def _replay_id(record: Record) -> str | None:
-    for name, value in record.headers:
-        if name == HeaderName.REPLAY_ID and value is not None:
-            return value.decode("utf-8", "replace")
-    return None
 
 
 def _rank(record: Record) -> int:

@@ -28,9 +28,8 @@ from processor.api.verdicts import Delivered
 from processor.hako.changes import Change, Sent, Verb
 from processor.interfaces import Store
 from processor.letters.holds import Hold
-from processor.records import EntryId, OrderId, Record
+from processor.records import EntryId, NewRecord, OrderId, Record
 from processor.send.kafka_thread.beginnings import Log
-from processor.send.kafka_thread.written import Write
 from processor.send.pending import Ended
 
 _EPOCH_BYTES: Final = 8
@@ -58,7 +57,7 @@ _RECORD: Final = msgspec.json.Decoder(SentRecord)
 _SENT: Final = msgspec.msgpack.Decoder(Sent)
 
 
-def sent_write(ended: Ended[Change], delivered: Delivered, topic: str, place: str = "") -> Write:
+def sent_write(ended: Ended[Change], delivered: Delivered, topic: str, place: str = "") -> NewRecord:
     """The record of an accepted change."""
     pending = ended.pending
     change = pending.entry
@@ -75,7 +74,7 @@ def sent_write(ended: Ended[Change], delivered: Delivered, topic: str, place: st
             place,
         )
     )
-    return Write(topic, pending.record.partition, change.key.encode(), value, [], 0)
+    return NewRecord(topic, pending.record.partition, change.key.encode(), value, [])
 
 
 class SentPast:

@@ -24,7 +24,8 @@ from typing import Final
 
 import msgspec
 
-from processor.records import Headers, Position, Reason, Record, Stage
+from processor.errors import Fatal
+from processor.records import Headers, NewRecord, Position, Reason, Record, Stage, record_bytes
 
 PREFIX: Final = "__dlq.errors."
 
@@ -147,6 +148,29 @@ def letter_headers(record: Record, refusal: Refusal) -> Headers:
         errors = [_utf8(error).decode() for error in refusal.validation_errors]
         headers.append((HTTP_VALIDATION_ERRORS, msgspec.json.encode(errors)))
     return headers
+
+
+def letter_of(record: Record, refusal: Refusal, topic: str, partition: int | None = None) -> NewRecord:
+    """The dead letter of a record, for a topic; in the record's partition, if no other is given."""
+    headers = letter_headers(record, refusal)
+    number = record.partition if partition is None else partition
+    return NewRecord(topic, number, record.key, record.value, headers, max(0, record.timestamp_ms))
+
+
+def fitting_letter(
+    record: Record, refusal: Refusal, topic: str, partition: int, bytes_max: int
+) -> tuple[NewRecord, int]:
+    """The dead letter of a record that is written in a transaction, and its size in bytes. Raises `Fatal` if its topic
+    takes no more than `bytes_max` and it is larger: dropping it would lose a record, writing it would abort every
+    transaction, so a person has to act."""
+    made = letter_of(record, refusal, topic, partition)
+    size = record_bytes(made.key, made.value, made.headers)
+    if size > bytes_max:
+        raise Fatal(
+            f"the dead letter of {record.position} needs {size} bytes and {topic} takes {bytes_max}: raise its "
+            "max.message.bytes (`topics plan` shows how), then restart"
+        )
+    return made, size
 
 
 def without_value(headers: Headers, value: bytes | None, topic: str, bytes_max: int | None) -> Headers:

@@ -21,7 +21,7 @@ from processor.edges.kafka.client import Log
 from processor.edges.kafka.producer import KafkaProducer
 from processor.errors import BrokerOutage
 from processor.operate.order.gather import Found
-from processor.records import Position, Record
+from processor.records import NewRecord, Position, Record
 from processor.sources.placements import by_murmur2
 from processor.topics import DEAD_LETTER_TOPICS, ORDER_TOPICS, Topic
 
@@ -93,7 +93,8 @@ def write_null(settings: Settings, key: bytes, partition: int, log: Log) -> Posi
     answers: list[tuple[str | None, int]] = []
     producer = KafkaProducer(settings.librdkafka, client_id=_CLIENT_ID, log=log)
     try:
-        producer.produce(topic, partition, key, None, [], 0, lambda error, offset: answers.append((error, offset)))
+        null = NewRecord(topic, partition, key, None, [])
+        producer.produce(null, lambda error, offset: answers.append((error, offset)))
         producer.flush(WRITE_S_MAX)
     finally:
         producer.close()

@@ -29,20 +29,11 @@ from processor.errors import BrokerOutage
 from processor.hakuna import Api, entry_ids, feed
 from processor.interfaces import Clock, Committed, Reader
 from processor.operate.replay.reading import Step, read
-from processor.records import EntryType, Headers, Record, TopicPartition
+from processor.records import EntryType, NewRecord, Record, TopicPartition
 from processor.transform import order_state, outbox
 from processor.transform.book import BOOK_KEY
 
 WRITTEN_S_MAX: Final = 60.0
-
-
-class Snapshot(NamedTuple):
-    """One record for the outbox."""
-
-    partition: int
-    key: bytes
-    body: bytes
-    headers: Headers
 
 
 def touched(
@@ -61,8 +52,9 @@ def touched(
     return newest
 
 
-def snapshots(states: dict[bytes, Record]) -> Iterator[Snapshot]:
-    """Those of them that Hakuna is told of, as today's code tells it. Raises `StateCorrupt`."""
+def snapshots(states: dict[bytes, Record], to: str) -> Iterator[NewRecord]:
+    """The snapshots to send, built by the current code, as records for the topic `to`; an order that was never placed
+    has none. Raises `StateCorrupt`."""
     for key, record in states.items():
         assert record.value is not None
         state = order_state.decode(record.value)
@@ -72,7 +64,7 @@ def snapshots(states: dict[bytes, Record]) -> Iterator[Snapshot]:
         again = entry_ids.entry_id(Api.FEED, "resend", state.order.placed.order_id, f"{state.touched_at_ms}")
         origin = msgspec.structs.replace(record, headers=[])
         headers = outbox.headers(EntryType.ORDER, entry_ids.of_bytes(again, body), origin)
-        yield Snapshot(record.partition, key, body, headers)
+        yield NewRecord(to, record.partition, key, body, headers)
 
 
 class Writes:

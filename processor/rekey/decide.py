@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
-from processor.errors import BadRecord, Fatal
-from processor.letters.letter import Refusal, letter_headers
+from processor.errors import BadRecord
+from processor.letters.letter import Refusal, fitting_letter
 from processor.records import (
     HeaderName,
-    Headers,
     IgnoredReason,
+    NewRecord,
     Outcome,
     Reason,
     Record,
@@ -66,17 +66,6 @@ class Plan:
     """The same for a dead letter, which cannot be refused in turn."""
 
 
-class Outgoing(NamedTuple):
-    """A record to be written."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
-
-
 @dataclass(slots=True)
 class Batch:
     """One transaction in the making. Mutable until it is written: it only grows.
@@ -87,7 +76,7 @@ class Batch:
     """
 
     records: list[Record] = field(default_factory=list)
-    outgoing: list[Outgoing] = field(default_factory=list)
+    outgoing: list[NewRecord] = field(default_factory=list)
     consumed: dict[tuple[str, int], int] = field(default_factory=dict)
     events: dict[int, int] = field(default_factory=dict)
     dead: list[bool] = field(default_factory=list)
@@ -160,7 +149,7 @@ class Decider:
             self._refuse(record, Reason.TOO_LARGE, message, batch, now_ms)
             return
         batch.outgoing.append(
-            Outgoing(source.target, partition, key, record.value, record.headers, max(0, record.timestamp_ms))
+            NewRecord(source.target, partition, key, record.value, record.headers, max(0, record.timestamp_ms))
         )
         batch.outcomes[record.topic, Outcome.TRANSFORMED] += 1
         batch.dead.append(False)
@@ -168,18 +157,9 @@ class Decider:
     def _refuse(self, record: Record, reason: Reason, message: str, batch: Batch, now_ms: int) -> None:
         plan = self._plan
         refusal = Refusal(stage=Stage.TRANSFORM, reason=reason, message=message, group=plan.group, failed_ms=now_ms)
-        headers = letter_headers(record, refusal)
-        size = record_bytes(record.key, record.value, headers)
-        if size > plan.letter_bytes_max:
-            # Dropping it would lose a record, and writing it would abort every transaction: a person has to act.
-            raise Fatal(
-                f"the dead letter of {record.position} needs {size} bytes and {plan.dead_letters} takes "
-                f"{plan.letter_bytes_max}: raise its max.message.bytes (`topics plan` shows how), then restart"
-            )
         partition = record.partition % plan.partitions
-        batch.outgoing.append(
-            Outgoing(plan.dead_letters, partition, record.key, record.value, headers, max(0, record.timestamp_ms))
-        )
+        letter, _ = fitting_letter(record, refusal, plan.dead_letters, partition, plan.letter_bytes_max)
+        batch.outgoing.append(letter)
         batch.outcomes[record.topic, Outcome.DEAD_LETTERED] += 1
         batch.dead_letters[record.topic, Stage.TRANSFORM, reason] += 1
         if _is_replayed(record):
@@ -189,4 +169,4 @@ class Decider:
 
 
 def _is_replayed(record: Record) -> bool:
-    return any(name == HeaderName.REPLAY_ID for name, _ in record.headers)
+    return record.header(HeaderName.REPLAY_ID) is not None

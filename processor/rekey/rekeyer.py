@@ -35,7 +35,7 @@ import structlog
 from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, RegistryOutage, TransactionAborted
 from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reader, Topology, Transaction
 from processor.letters.flood import FloodGuard
-from processor.records import Position, TopicPartition
+from processor.records import NewRecord, Position, TopicPartition
 from processor.rekey.decide import Batch, Decider, Plan
 from processor.rekey.events import EventsTopic, KnownEvents, packed
 from processor.rekey.meter import RekeyMeter
@@ -315,10 +315,10 @@ class Rekeyer:
         started_s = self._edges.clock.monotonic_s()
         try:
             transaction.begin()
-            for outgoing in batch.outgoing:
-                transaction.produce(*outgoing)
+            for record in batch.outgoing:
+                transaction.produce(record)
             if batch.events:
-                transaction.produce(self._plan.events, self._own_partition(), None, packed(batch.events), [], 0)
+                transaction.produce(NewRecord(self._plan.events, self._own_partition(), None, packed(batch.events), []))
             transaction.commit(
                 {
                     # The name tells a successor whose transaction a dead worker may have left open.

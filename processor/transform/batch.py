@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
-from processor.errors import BadRecord, Fatal
-from processor.letters.letter import Refusal, letter_headers
+from processor.errors import BadRecord
+from processor.letters.letter import Refusal, fitting_letter
 from processor.records import (
     RECORD_OVERHEAD_BYTES,
     HeaderName,
     IgnoredReason,
+    NewRecord,
     OrderEvent,
     OrderId,
     Outcome,
@@ -37,7 +38,7 @@ from processor.sources.standing import Written
 from processor.transform import order_state, rules
 from processor.transform.keyed_state import KeyedState
 from processor.transform.order_state import OrderState
-from processor.transform.outbox import Outgoing, entries
+from processor.transform.outbox import entries
 from processor.transform.transitions import Applied, Ignored, Parked, Refused, Retold, Rules, Taken, Transition
 
 _SMALL_BYTES: Final = 16 * 1024
@@ -88,7 +89,7 @@ class Batch:
     """
 
     records: list[Record] = field(default_factory=list)
-    outgoing: list[Outgoing] = field(default_factory=list)
+    outgoing: list[NewRecord] = field(default_factory=list)
     consumed: dict[tuple[str, int], int] = field(default_factory=dict)
     dead: list[bool] = field(default_factory=list)
     touched: dict[int, KeyedState] = field(default_factory=dict)
@@ -200,7 +201,7 @@ class Decider:
             produced = []
         self._stage(order_id, known, transition, produced, state, batch, now_ms)
 
-    def _too_large(self, bytes_in: int, transition: Transition, produced: list[Outgoing]) -> str | None:
+    def _too_large(self, bytes_in: int, transition: Transition, produced: list[NewRecord]) -> str | None:
         """Why a transition could not be written, if it could not: it would abort its transaction, and the next, for
         ever."""
         plan = self._plan
@@ -221,7 +222,7 @@ class Decider:
         order_id: OrderId,
         known: OrderState | None,
         transition: Transition,
-        produced: list[Outgoing],
+        produced: list[NewRecord],
         state: KeyedState,
         batch: Batch,
         now_ms: int,
@@ -268,28 +269,13 @@ class Decider:
         refusal = Refusal(
             stage=stage, reason=reason, message=message, group=self._plan.group, failed_ms=now_ms, exception=exception
         )
-        headers = letter_headers(record, refusal)
-        size = record_bytes(record.key, record.value, headers)
-        if size > self._plan.letter_bytes_max:
-            # Dropping it would lose a record, and writing it would abort every transaction: a person has to act.
-            raise Fatal(
-                f"the dead letter of {record.position} needs {size} bytes and {self._plan.dead_letters} takes "
-                f"{self._plan.letter_bytes_max}: raise its max.message.bytes (`topics plan` shows how), then restart"
-            )
-        batch.outgoing.append(
-            Outgoing(
-                self._plan.dead_letters,
-                record.partition,
-                record.key,
-                record.value,
-                headers,
-                max(0, record.timestamp_ms),
-            )
-        )
+        plan = self._plan
+        letter, size = fitting_letter(record, refusal, plan.dead_letters, record.partition, plan.letter_bytes_max)
+        batch.outgoing.append(letter)
         batch.bytes += size
         batch.outcomes[record.topic, Outcome.DEAD_LETTERED] += 1
         batch.dead_letters[record.topic, stage, reason] += 1
-        if any(name == HeaderName.REPLAY_ID for name, _ in record.headers):
+        if record.header(HeaderName.REPLAY_ID) is not None:
             batch.replayed[record.topic, Outcome.DEAD_LETTERED] += 1
         elif reason not in _NEVER_MET or not self._elsewhere(record.key, record.partition):
             # A misplaced event is no fault of the others: a flood of them alone must not stop good orders.

@@ -12,11 +12,11 @@ number. Its headers come first in ours, then the source record's own, so that a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, assert_never
+from typing import Final, assert_never
 
 from processor.hakuna import Api, entry_ids, events, feed
 from processor.letters import letter
-from processor.records import EntryType, HeaderName, Headers, OrderEvent, Record
+from processor.records import EntryType, HeaderName, Headers, NewRecord, OrderEvent, Record
 from processor.transform.transitions import Applied, Retold
 
 # Plain strings and bytes made once: an enum's `.value` is a descriptor call, and there were six of them an event.
@@ -35,18 +35,7 @@ _EVENTS: Final = Api.EVENTS.value
 _FEED: Final = Api.FEED.value
 
 
-class Outgoing(NamedTuple):
-    """A record to be produced within the transaction. `timestamp_ms` 0 means now."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
-
-
-def entries(api: Api, topic: str) -> Callable[[Applied | Retold], Outgoing]:
+def entries(api: Api, topic: str) -> Callable[[Applied | Retold], NewRecord]:
     """What makes the outbox record of an event that is told, for this API and this outbox."""
     match api:
         case Api.EVENTS:
@@ -56,11 +45,11 @@ def entries(api: Api, topic: str) -> Callable[[Applied | Retold], Outgoing]:
         case _:
             assert_never(api)
 
-    def outgoing(told: Applied | Retold) -> Outgoing:
+    def outgoing(told: Applied | Retold) -> NewRecord:
         origin = told.taken.origin
         entry_type, entry_id, value = body(told)
         # The source's key is the order ID, byte for byte, or there would be no event.
-        return Outgoing(topic, origin.partition, origin.key, value, headers(entry_type, entry_id, origin), 0)
+        return NewRecord(topic, origin.partition, origin.key, value, headers(entry_type, entry_id, origin), 0)
 
     return outgoing
 

@@ -580,8 +580,8 @@ class Transformer:
         offsets = self._offsets(batch)
         try:
             transaction.begin()
-            for outgoing in batch.outgoing:
-                transaction.produce(*outgoing)
+            for record in batch.outgoing:
+                transaction.produce(record)
             for number, state in batch.touched.items():
                 transaction.produce_keyed(self._plan.changelog, number, state.changes(self._book(number, offsets)))
             last = transaction.commit({where: Committed(at, self._plan.worker) for where, at in offsets.items()})

@@ -20,7 +20,7 @@ from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
 from processor.errors import Fenced, StateCorrupt, TransactionAborted
 from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Committed, Consumer, Polled, Producer, Reader, Transaction
-from processor.records import Headers, Position, Record, TopicPartition
+from processor.records import Headers, NewRecord, Position, Record, TopicPartition
 from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader, FakeTransaction
 from tests.support.topics import TopicSpace
@@ -257,7 +257,7 @@ def write(cluster: Cluster, topic: str, partition: int, *values: bytes, headers:
 
     producer = cluster.producer()
     for value in values:
-        assert producer.produce(topic, partition, b"k", value, headers or [], 0, acknowledged)
+        assert producer.produce(NewRecord(topic, partition, b"k", value, headers or []), acknowledged)
     assert producer.flush(10.0) == 0
     return offsets
 
@@ -282,7 +282,7 @@ def opened(cluster: Cluster, transactional_id: str, consumer: Consumer) -> Trans
 
 def transact(transaction: Transaction, topic: str, value: bytes) -> None:
     transaction.begin()
-    transaction.produce(topic, 0, b"k", value, [], 0)
+    transaction.produce(NewRecord(topic, 0, b"k", value, []))
     transaction.commit({})
 
 
@@ -294,9 +294,9 @@ def test_a_record_arrives_as_it_was_written(cluster: Cluster) -> None:
     cluster.create(topic)
     producer = cluster.producer()
     headers: Headers = [("a", b"1"), ("a", b"2"), ("none", None), ("empty", b"")]
-    assert producer.produce(topic, 0, b"key", b"value", headers, 1_234, lambda _error, _offset: None)
-    assert producer.produce(topic, 0, None, None, [], 0, lambda _error, _offset: None)
-    assert producer.produce(topic, 0, b"", b"", [], 0, lambda _error, _offset: None)
+    assert producer.produce(NewRecord(topic, 0, b"key", b"value", headers, 1_234), lambda _error, _offset: None)
+    assert producer.produce(NewRecord(topic, 0, None, None, []), lambda _error, _offset: None)
+    assert producer.produce(NewRecord(topic, 0, b"", b"", []), lambda _error, _offset: None)
     assert producer.flush(10.0) == 0
     _, _, reading = joined(cluster, [topic])
     reading.until(lambda: len(reading.records) == 3)
@@ -342,7 +342,7 @@ def test_an_open_transaction_is_not_read_and_holds_back_what_comes_after_it(clus
     writer, _, _ = joined(cluster, [source], group="writer")
     transaction = opened(cluster, "t", writer)
     transaction.begin()
-    transaction.produce(topic, 0, b"k", b"in doubt", [], 0)
+    transaction.produce(NewRecord(topic, 0, b"k", b"in doubt", []))
     transaction.produce_keyed(topic, 0, [(b"k", b"too")])
     if isinstance(transaction, KafkaTransaction):
         transaction._begun().flush(10.0)  # real records leave when they like
@@ -409,7 +409,7 @@ def test_offsets_of_an_open_transaction_are_not_there_until_it_commits(cluster: 
     consumer, _, _ = joined(cluster, [topic])
     transaction = opened(cluster, "t", consumer)
     transaction.begin()
-    transaction.produce(topic, 0, b"k", b"2", [], 0)
+    transaction.produce(NewRecord(topic, 0, b"k", b"2", []))
     assert cluster.committed_so_far(cluster.name("g"), [where]) == {where: Committed(None, "")}
     metadata = "by t".ljust(COMMIT_METADATA_BYTES_MAX, ".")
     transaction.commit({where: Committed(1, metadata)})
@@ -677,7 +677,7 @@ def test_a_member_that_polls_too_late_is_told_lost_and_can_commit_in_no_way(clus
     with pytest.raises(Fenced):
         late.commit({where: Committed(1, "late")})
     transaction.begin()
-    transaction.produce(topic, 0, b"k", b"late", [], 0)
+    transaction.produce(NewRecord(topic, 0, b"k", b"late", []))
     with pytest.raises(TransactionAborted):
         transaction.commit({where: Committed(1, "late")})
     assert other.committed([where]) == {where: Committed(7, "other's")}
@@ -731,7 +731,7 @@ def test_a_second_owner_of_the_transactional_id_ends_what_the_first_left_and_fen
         first._begun().flush(10.0)
     second = opened(cluster, "t", consumer)
     second.begin()
-    second.produce(topic, 0, b"k", b"mine", [], 0)
+    second.produce(NewRecord(topic, 0, b"k", b"mine", []))
     second.commit({where: Committed(0, "")})
     with pytest.raises(Fenced):
         first.commit({where: Committed(1, "")})
@@ -766,11 +766,11 @@ def test_a_record_that_is_too_large_aborts_its_transaction_and_the_next_one_work
     consumer, _, reading = joined(cluster, [topic])
     transaction = opened(cluster, "t", consumer)
     transaction.begin()
-    transaction.produce(topic, 0, b"k", b"small", [], 0)
+    transaction.produce(NewRecord(topic, 0, b"k", b"small", []))
     with pytest.raises(TransactionAborted, match="MSG_SIZE_TOO_LARGE"):
-        transaction.produce(topic, 0, b"k", b"x" * (transaction.record_bytes_max + 1), [], 0)
+        transaction.produce(NewRecord(topic, 0, b"k", b"x" * (transaction.record_bytes_max + 1), []))
     transaction.begin()
-    transaction.produce(topic, 0, b"k", b"next", [], 0)
+    transaction.produce(NewRecord(topic, 0, b"k", b"next", []))
     transaction.commit({})
     reading.until(lambda: bool(reading.records))
     assert reading.values == [b"next"]
@@ -789,7 +789,7 @@ def test_an_aborted_transaction_leaves_nothing(cluster: Cluster) -> None:
     transaction.begin()
     transaction.abort()
     transaction.begin()
-    transaction.produce(topic, 0, b"k", b"yes", [], 0)
+    transaction.produce(NewRecord(topic, 0, b"k", b"yes", []))
     transaction.commit({where: Committed(5, "five")})
     reading.until(lambda: bool(reading.records))
     assert reading.values == [b"yes"]
@@ -813,7 +813,7 @@ def test_a_transaction_that_takes_too_long_is_ended_by_the_broker_within_15_seco
     with pytest.raises(Fenced):
         transaction.commit({TopicPartition(topic, 0): Committed(1, "")})
     transaction.begin()
-    transaction.produce(topic, 0, b"k", b"next", [], 0)
+    transaction.produce(NewRecord(topic, 0, b"k", b"next", []))
     transaction.commit({})
     reading.until(lambda: len(reading.records) == 2)
     assert reading.values == [b"after", b"next"]
@@ -911,7 +911,7 @@ def test_every_record_is_acknowledged_once_with_its_offset(cluster: Cluster) -> 
         return lambda error, offset: answers.append((number, error, offset))
 
     for number in range(100):
-        assert producer.produce(topic, 0, b"k", b"v", [], 0, answer_to(number))
+        assert producer.produce(NewRecord(topic, 0, b"k", b"v", []), answer_to(number))
     wait_until(cluster, lambda: len(answers) == 100, producer.poll)
     assert answers == [(number, None, number) for number in range(100)]
 
@@ -922,7 +922,7 @@ def test_a_record_that_is_too_large_is_acknowledged_with_an_error(cluster: Clust
     producer = cluster.producer()
     answers: list[tuple[str | None, int]] = []
     huge = b"x" * (17 * 1024 * 1024)
-    assert producer.produce(topic, 0, b"k", huge, [], 0, lambda error, offset: answers.append((error, offset)))
+    assert producer.produce(NewRecord(topic, 0, b"k", huge, []), lambda error, offset: answers.append((error, offset)))
     wait_until(cluster, lambda: bool(answers), producer.poll)
     ((error, offset),) = answers
     assert error is not None

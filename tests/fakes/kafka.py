@@ -10,10 +10,9 @@ from enum import Enum, auto
 from math import inf
 from typing import Any
 
-from processor.edges.kafka.producer import record_bytes
 from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, StateCorrupt, TransactionAborted
 from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Acknowledged, Committed, Polled, Rebalance, Seen
-from processor.records import Headers, Position, Record, TopicPartition
+from processor.records import Headers, NewRecord, Position, Record, TopicPartition, record_bytes
 from processor.topics import RECORD_BYTES_MAX
 from tests.fakes.broker import (
     POLL_INTERVAL_S_MAX,
@@ -414,16 +413,8 @@ class FakeProducer:
         self._queue: list[_Produced] = []
         self.record_bytes_max = RECORD_BYTES_MAX
 
-    def produce(
-        self,
-        topic: str,
-        partition: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers,
-        timestamp_ms: int,
-        acknowledged: Acknowledged,
-    ) -> bool:
+    def produce(self, record: NewRecord, acknowledged: Acknowledged) -> bool:
+        topic, partition, key, value, headers, timestamp_ms = record
         assert partition >= 0, "which partition a record belongs to is ours to know"
         self._struck("producer.produce", done=False)
         if len(self._queue) >= self._queue_max:
@@ -540,9 +531,8 @@ class FakeTransaction:
         self._last_offsets = {}
         self._state = _State.BEGUN
 
-    def produce(
-        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int
-    ) -> None:
+    def produce(self, record: NewRecord) -> None:
+        topic, partition, key, value, headers, timestamp_ms = record
         size = record_bytes(key, value, headers)
         self._struck("transaction.produce", done=False)
         if size > self.record_bytes_max:

@@ -22,7 +22,7 @@ from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.transaction import KafkaTransaction
 from processor.errors import BrokerOutage, Fatal, Fenced, TransactionAborted
 from processor.interfaces import Committed
-from processor.records import Position, Record, TopicPartition
+from processor.records import NewRecord, Position, Record, TopicPartition
 from tests.support.children import Unavailable
 from tests.support.kafka import ONE_NODE_SETTINGS, KafkaBroker
 from tests.support.secured_kafka import SecuredKafka, secured_kafka
@@ -77,7 +77,7 @@ class Worker:
     def _copy(self, records: Sequence[Record]) -> None:
         self._timed(self.transaction.begin)
         for record in records:
-            self.transaction.produce(OUT, record.partition, record.key, record.value, [], 0)
+            self.transaction.produce(NewRecord(OUT, record.partition, record.key, record.value, []))
         self.transaction.produce_keyed(CHANGELOG, 0, [(record.key or b"", record.value) for record in records])
         offsets = {
             TopicPartition(record.topic, record.partition): Committed(record.offset + 1, "copy-1") for record in records
@@ -126,9 +126,8 @@ def write(settings: KafkaSettings, first: int, count: int) -> None:
     refused: list[str] = []
     for number in range(first, first + count):
         value = b"%d" % number
-        producer.produce(
-            SOURCE, number % 2, value, value, [], 0, lambda error, _offset: refused.append(error) if error else None
-        )
+        record = NewRecord(SOURCE, number % 2, value, value, [])
+        producer.produce(record, lambda error, _offset: refused.append(error) if error else None)
     assert producer.flush(30.0) == 0
     assert refused == []
     producer.close()
@@ -242,13 +241,13 @@ def test_a_commit_ends_in_time_where_no_broker_coordinates_the_group(monkeypatch
         transaction = KafkaTransaction(settings, transactional_id="t", consumer=Unaware(settings), client_id="copy-1")
         for _ in range(2):
             transaction.begin()
-            transaction.produce(OUT, 0, b"k", b"never", [], 0)
+            transaction.produce(NewRecord(OUT, 0, b"k", b"never", []))
             started_s = time.monotonic()
             with pytest.raises(TransactionAborted):
                 transaction.commit({TopicPartition(SOURCE, 0): Committed(1, "")})
             assert time.monotonic() - started_s < REVOCATION_S_MAX
         transaction.begin()
-        transaction.produce(OUT, 0, b"k", b"without offsets", [], 0)
+        transaction.produce(NewRecord(OUT, 0, b"k", b"without offsets", []))
         transaction.commit({})
         assert committed_values(settings, OUT) == [b"without offsets"]
         transaction.close()
@@ -318,7 +317,7 @@ def credentials(kafka: SecuredKafka, **other: str) -> dict[str, str]:
 
 def denied(transaction: KafkaTransaction) -> None:
     """Told at the first record where it is known already that the topic is denied, else at the commit."""
-    transaction.produce(OUT, 0, b"k", b"v", [], 0)
+    transaction.produce(NewRecord(OUT, 0, b"k", b"v", []))
     transaction.commit({})
 
 

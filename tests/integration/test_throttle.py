@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from processor.edges.kafka.producer import KafkaProducer
 from processor.edges.kafka.throttle import Throttle
 from processor.edges.metrics import THROTTLED
+from processor.records import NewRecord
 from tests.support.children import wait_until
 from tests.support.jars import java, kafka_class_path
 from tests.support.topics import TopicSpace
@@ -41,7 +42,7 @@ def test_a_producer_quota_is_seen_counted_and_said_once(topic_space: TopicSpace)
             acknowledged.append(error)
 
         def seen() -> bool:
-            producer.produce(topic_space.name("t"), 0, None, b"x" * 10_000, [], 0, answered)
+            producer.produce(NewRecord(topic_space.name("t"), 0, None, b"x" * 10_000, []), answered)
             producer.flush(0.2)
             return throttle.seconds > 0
 

@@ -205,7 +205,7 @@ def _value(desk: Desk, letter: Record, facts: LetterFacts, plain: bool) -> dict[
     if letter.value is None:
         return {"format": "no value: it erases its order", "content": None}
     ours = facts.family is Family.PROCESSOR or _is_of_ours(desk, facts)
-    framed = letter.value[:1] in _AVRO_MAGIC or any(name == _SCHEMA_HEADER for name, _ in letter.headers)
+    framed = letter.value[:1] in _AVRO_MAGIC or letter.header(_SCHEMA_HEADER) is not None
     problem = ""
     if framed:
         decoded, problem = _avro(desk, letter)

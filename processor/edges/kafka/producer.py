@@ -28,7 +28,7 @@ from processor.edges.kafka.client import (
 from processor.edges.kafka.throttle import Throttle
 from processor.errors import Fatal
 from processor.interfaces import Acknowledged
-from processor.records import Headers
+from processor.records import NewRecord
 from processor.topics import RECORD_BYTES_MAX
 
 PRODUCER_DEFAULTS: Final[Mapping[str, Setting]] = {
@@ -43,8 +43,6 @@ PRODUCER_DEFAULTS: Final[Mapping[str, Setting]] = {
     "queue.buffering.max.messages": 100_000,
 }
 
-RECORD_OVERHEAD_BYTES: Final = 128  # batch and record framing, generously
-
 ORDERLY_END_S_MAX: Final = 5.0
 
 
@@ -54,12 +52,6 @@ class Delivery(Protocol):
     def topic(self) -> str: ...
 
     def offset(self) -> int: ...
-
-
-def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """What a record measures against `record_bytes_max`, an upper bound."""
-    of_headers = sum(len(name.encode()) + len(content or b"") + 10 for name, content in headers)
-    return len(key or b"") + len(value or b"") + of_headers + RECORD_OVERHEAD_BYTES
 
 
 class KafkaProducer:
@@ -90,16 +82,8 @@ class KafkaProducer:
             raise unusable(refused) from refused
         self._produce: Callable[..., None] = self._producer.produce  # its stub does not know all of its ways
 
-    def produce(
-        self,
-        topic: str,
-        partition: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers,
-        timestamp_ms: int,
-        acknowledged: Acknowledged,
-    ) -> bool:
+    def produce(self, record: NewRecord, acknowledged: Acknowledged) -> bool:
+        topic, partition, key, value, headers, timestamp_ms = record
         assert partition >= 0, "which partition a record belongs to is ours to know"
 
         def answered(error: KafkaError | None, message: Delivery) -> None:

@@ -69,7 +69,7 @@ from processor.edges.kafka.consumer import committable
 from processor.edges.kafka.producer import PRODUCER_DEFAULTS, Delivery
 from processor.errors import BrokerOutage, Fatal, Fenced, OutcomeUnknown, TransactionAborted
 from processor.interfaces import Committed
-from processor.records import Headers, TopicPartition
+from processor.records import NewRecord, TopicPartition
 
 TRANSACTION_TIMEOUT_MS: Final = 4_000  # see the module
 
@@ -212,15 +212,8 @@ class KafkaTransaction:
 
     # ---- producing ---------------------------------------------------------------------------------------
 
-    def produce(
-        self,
-        topic: str,
-        partition: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers,
-        timestamp_ms: int,
-    ) -> None:
+    def produce(self, record: NewRecord) -> None:
+        topic, partition, key, value, headers, timestamp_ms = record
         producer = self._begun()
         report: Any = None
         if topic not in self._witnesses:

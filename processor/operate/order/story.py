@@ -173,7 +173,7 @@ class _Telling:
                 **_place(record),
                 "became": became.value,
                 "why": why,
-                "entries": [_text(entry, HeaderName.ENTRY_ID) for entry in self._entries_of(record)],
+                "entries": [entry.header_text(HeaderName.ENTRY_ID) for entry in self._entries_of(record)],
                 **_replay(record),
             }
             if value is not None:
@@ -245,8 +245,8 @@ class _Telling:
         return [
             entry
             for entry in self._entries
-            if (told := _text(entry, HeaderName.SOURCE) or "") == source
-            or (told.startswith(f"{rekeyed}/") and _text(entry, HeaderName.OCCURRED_AT) == at)
+            if (told := entry.header_text(HeaderName.SOURCE) or "") == source
+            or (told.startswith(f"{rekeyed}/") and entry.header_text(HeaderName.OCCURRED_AT) == at)
         ]
 
     # ---- entries, and what was answered -----------------------------------------------------------------------------
@@ -254,10 +254,10 @@ class _Telling:
     def _entry(self, record: Record) -> Happening:
         became, why = self._answered(record)
         facts: dict[str, Any] = {
-            "entry_id": _text(record, HeaderName.ENTRY_ID),
-            "entry_type": _text(record, HeaderName.ENTRY_TYPE),
+            "entry_id": record.header_text(HeaderName.ENTRY_ID),
+            "entry_type": record.header_text(HeaderName.ENTRY_TYPE),
             **_place(record),
-            "source": _text(record, HeaderName.SOURCE),
+            "source": record.header_text(HeaderName.SOURCE),
             "became": became.value,
             "why": why,
             **_replay(record),
@@ -276,7 +276,7 @@ class _Telling:
     def _answered(self, record: Record) -> tuple[Became, str | None]:
         if (facts := self._letter_of(record)) is not None:
             return Became.DEAD_LETTERED, facts.reason
-        entry_id = _text(record, HeaderName.ENTRY_ID)
+        entry_id = record.header_text(HeaderName.ENTRY_ID)
         if entry_id is not None and any(value.get("entry_id") == entry_id for _, value in self._deliveries):
             return Became.DELIVERED, None
         committed = self._found.committed.get(TopicPartition(record.topic, record.partition))
@@ -288,7 +288,7 @@ class _Telling:
                 else "nothing says that it was sent",
             )
         newer = any(other.offset > record.offset for other in self._entries)
-        if newer and _text(record, HeaderName.ENTRY_TYPE) == "order":
+        if newer and record.header_text(HeaderName.ENTRY_TYPE) == "order":
             return Became.SUPERSEDED, "a newer snapshot of the order took its place"
         nothing = "neither a receipt nor a dead letter of it is kept, or they were written at another time"
         return Became.UNKNOWN, f"send is done with it, but {nothing}"
@@ -336,12 +336,12 @@ class _Telling:
     def _letter_of(self, record: Record) -> LetterFacts | None:
         """The letter that a source record or an entry has become."""
         before = letter_head(record)  # its own headers, where it is a letter that was replayed
-        replay_id = _text(record, HeaderName.REPLAY_ID)
+        replay_id = record.header_text(HeaderName.REPLAY_ID)
         for letter, facts in self._letters:
             if facts.origin is not None and _is(record, facts.origin, letter):
                 return facts
             again = before is not None and facts.origin == before.origin
-            if again and replay_id is not None and _text(letter, HeaderName.REPLAY_ID) == replay_id:
+            if again and replay_id is not None and letter.header_text(HeaderName.REPLAY_ID) == replay_id:
                 return facts
         return None
 
@@ -438,22 +438,15 @@ def _place(record: Record) -> dict[str, Any]:
 
 
 def _replay(record: Record) -> dict[str, Any]:
-    replay_id = _text(record, HeaderName.REPLAY_ID)
+    replay_id = record.header_text(HeaderName.REPLAY_ID)
     if replay_id is None:
         return {}
-    count = _text(record, HeaderName.REPLAY_COUNT) or ""
+    count = record.header_text(HeaderName.REPLAY_COUNT) or ""
     return {"replay_id": replay_id, "replay_count": int(count) if count.isdecimal() else None}
 
 
 def _time(record: Record) -> int | None:
     return meant_ms(record.timestamp_ms) if record.timestamp_ms >= 0 else None
-
-
-def _text(record: Record, name: str) -> str | None:
-    for header, content in record.headers:
-        if header == name and content is not None:
-            return content.decode("utf-8", "replace")
-    return None
 
 
 def _json(record: Record) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from processor.letters.resolutions import How, Resolution
 from processor.operate.replay.contents import as_sent, prepare
 from processor.operate.replay.erasures import keep_back
 from processor.operate.replay.noted import RUN_PARTITION, Run, RunState, decode_run, encode_run, new_replay_id, run_key
-from processor.operate.replay.place import Ledger, Write
+from processor.operate.replay.place import Ledger
 from processor.operate.replay.plan import Plan, Status
 from processor.operate.replay.reading import Offsets, Step, read
 from processor.operate.replay.rekeying import Rekey
@@ -34,7 +34,7 @@ from processor.operate.replay.replay import Content, Ending, Orders, Progress, R
 from processor.operate.replay.selection import Selection
 from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import UNKEYED, Field, Route, Survey
-from processor.records import TopicPartition
+from processor.records import NewRecord, TopicPartition
 
 log = structlog.get_logger(__name__)
 
@@ -406,7 +406,7 @@ def unfinished(clients: Clients, field: Field) -> Run | None:
 
 def note_run(ledger: Ledger, field: Field, run: Run) -> None:
     """Writes down how a run stands."""
-    ledger.write([Write(field.resolutions, RUN_PARTITION, run_key(field.letters), encode_run(run), [], 0)])
+    ledger.write([NewRecord(field.resolutions, RUN_PARTITION, run_key(field.letters), encode_run(run), [])])
 
 
 def _by_topic(offsets: Mapping[TopicPartition, int]) -> dict[str, dict[int, int]]:

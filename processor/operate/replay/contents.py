@@ -21,7 +21,6 @@ from processor.errors import BadRecord, StateCorrupt, StateTooNew
 from processor.interfaces import Clock, Reader
 from processor.letters.families import Family, LetterFacts, letter_facts
 from processor.letters.patch import Unsendable, merged
-from processor.operate.replay.copies import header_text
 from processor.operate.replay.plan import Going, OrderKey, Plan
 from processor.operate.replay.reading import Step, read_offsets
 from processor.operate.replay.rebuild import needs_source, rebuilt
@@ -81,7 +80,7 @@ class Rebuild:
     def __call__(self, letter: Record, going: Going, plan: Plan) -> bytes | Unsendable | None:
         if going.followed:
             return letter.value  # made some moments ago, by the code and from the state that there are
-        entry_type = header_text(letter, HeaderName.ENTRY_TYPE)
+        entry_type = letter.header_text(HeaderName.ENTRY_TYPE)
         if entry_type is None or entry_type not in frozenset(EntryType):
             return Unsendable("it is no entry, so nothing can be made of it: send it --as-sent, or discard it")
         kept = plan.kept_state(OrderKey(letter.partition, letter.key or b""))
@@ -99,7 +98,7 @@ class Rebuild:
 
     def _event(self, letter: Record) -> OrderEvent | Unsendable:
         try:
-            source = parse_letter(header_text(letter, HeaderName.SOURCE) or "")
+            source = parse_letter(letter.header_text(HeaderName.SOURCE) or "")
         except ValueError:
             return Unsendable("it does not name its source record")
         decode = self._decoders.get(source.topic)
@@ -129,7 +128,7 @@ class Edit:
             return letter.value
         if letter.value is None:
             return Unsendable("it has no value, so nothing can be edited in it")
-        entry_type = header_text(letter, HeaderName.ENTRY_TYPE)
+        entry_type = letter.header_text(HeaderName.ENTRY_TYPE)
         if entry_type is not None and entry_type in frozenset(EntryType):
             return self._entry(letter, EntryType(entry_type))
         facts = letter_facts(letter)

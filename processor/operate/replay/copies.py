@@ -13,26 +13,15 @@ transform refused goes through transform again, not round it.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from processor.hakuna import entry_ids
 from processor.letters.families import LetterFacts, headers_to_send
-from processor.records import HeaderName, Headers, Position, Record, TopicPartition
+from processor.records import HeaderName, NewRecord, Position, Record, TopicPartition
 
 _REPLAY: Final = frozenset({HeaderName.REPLAY_ID.value, HeaderName.REPLAY_COUNT.value, HeaderName.REPLAY_OF.value})
 NOW: Final = 0
 """A timestamp that producers read as now."""
-
-
-class Copy(NamedTuple):
-    """A record to be produced."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
 
 
 def copy_of(
@@ -42,10 +31,10 @@ def copy_of(
     replay_id: str,
     value: bytes | None,
     older_than_ms: int | None = None,
-) -> Copy:
+) -> NewRecord:
     """`value` is what is sent: the letter's own, or another. What is from before `older_than_ms` is dated now."""
     headers = [header for header in headers_to_send(facts.family, letter.headers) if header[0] not in _REPLAY]
-    entry_id = header_text(letter, HeaderName.ENTRY_ID)
+    entry_id = letter.header_text(HeaderName.ENTRY_ID)
     if value != letter.value and entry_id is not None and value is not None:
         changed = entry_ids.of_bytes(entry_id, value).encode()
         headers = [(name, changed if name == HeaderName.ENTRY_ID else content) for name, content in headers]
@@ -57,28 +46,20 @@ def copy_of(
     timestamp_ms = max(letter.timestamp_ms, 0)
     if older_than_ms is not None and timestamp_ms < older_than_ms:
         timestamp_ms = NOW
-    return Copy(target.topic, target.partition, letter.key, value, headers, timestamp_ms)
+    return NewRecord(target.topic, target.partition, letter.key, value, headers, timestamp_ms)
 
 
 def replays_of(letter: Record) -> int:
     """How often this record was replayed."""
-    count = header_text(letter, HeaderName.REPLAY_COUNT) or "0"
+    count = letter.header_text(HeaderName.REPLAY_COUNT) or "0"
     return int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
 
 
 def replay_of(record: Record) -> Position | None:
     """The letter that this record is a copy of, or was made from."""
-    text = header_text(record, HeaderName.REPLAY_OF) or ""
+    text = record.header_text(HeaderName.REPLAY_OF) or ""
     topic, _, rest = text.partition("/")
     partition, _, offset = rest.partition("/")
     if not topic or not partition.isdigit() or not offset.isdigit():
         return None
     return Position(topic, int(partition), int(offset))
-
-
-def header_text(record: Record, name: str) -> str | None:
-    """A header of ours. Should it stand twice, the last counts, as in most readers."""
-    for known, value in reversed(record.headers):
-        if known == name:
-            return None if value is None else value.decode("utf-8", "replace")
-    return None

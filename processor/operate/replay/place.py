@@ -29,12 +29,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from processor.errors import BrokerOutage, Fatal, Fenced, OutcomeUnknown, ProcessorError, TransactionAborted
 from processor.interfaces import Clock, Consumer, Reader, Transaction
 from processor.operate.replay.reading import Offsets, read
-from processor.records import Headers, TopicPartition, record_bytes
+from processor.records import NewRecord, TopicPartition, record_bytes
 
 SESSION_MS: Final = 6_000
 """The shortest session that brokers allow: a killed command holds the next one up for no longer."""
@@ -166,17 +166,6 @@ TRIES: Final = 5
 RETRY_S: Final = 1.0
 
 
-class Write(NamedTuple):
-    """A record to be written. `timestamp_ms` 0 means now."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
-
-
 class Ledger:
     """Holds nothing but its clients: what is written stands in Kafka."""
 
@@ -207,11 +196,11 @@ class Ledger:
                 self._wait(RETRY_S, f"for the transaction coordinator: {outage}")
         raise Fatal("the transaction coordinator does not answer")
 
-    def fits(self, write: Write) -> bool:
+    def fits(self, write: NewRecord) -> bool:
         """Whether a record of this size can be written at all."""
         return record_bytes(write.key, write.value, write.headers) <= self._transaction.record_bytes_max
 
-    def write(self, writes: Sequence[Write]) -> None:
+    def write(self, writes: Sequence[NewRecord]) -> None:
         """Returns when all of them are readable. Raises `Fatal` where that cannot be had; then none is."""
         assert writes, "a transaction of nothing"
         resolved = [write for write in writes if write.topic == self._resolutions]
@@ -224,7 +213,7 @@ class Ledger:
                     before = self._offsets.ends([where])[where]
                 self._transaction.begin()
                 for write in writes:
-                    self._transaction.produce(*write)
+                    self._transaction.produce(write)
                 self._transaction.commit({})
                 return
             except OutcomeUnknown as unknown:

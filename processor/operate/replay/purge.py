@@ -22,10 +22,10 @@ from processor.interfaces import Clock, Reader
 from processor.letters.families import letter_facts
 from processor.letters.resolutions import letter_of
 from processor.operate.replay.noted import Resolved
-from processor.operate.replay.place import Ledger, Write
+from processor.operate.replay.place import Ledger
 from processor.operate.replay.reading import Offsets, Step, read
 from processor.operate.replay.survey import home
-from processor.records import Position, Record, TopicPartition
+from processor.records import NewRecord, Position, Record, TopicPartition
 
 TOMBSTONES_MAX: Final = 1_000
 """Of one transaction."""
@@ -152,7 +152,7 @@ class Purge:
     def _bury(self, number: int, gone: dict[bytes, bool], ledger: Ledger) -> int:
         if not gone:
             return 0
-        ledger.write([Write(self._resolutions, number, key, None, [], 0) for key in gone])
+        ledger.write([NewRecord(self._resolutions, number, key, None, []) for key in gone])
         count = len(gone)
         gone.clear()
         return count

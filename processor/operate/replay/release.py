@@ -33,11 +33,11 @@ import structlog
 from processor.errors import BrokerOutage
 from processor.interfaces import Clock
 from processor.letters.holds import decode_hold
-from processor.operate.replay.place import Ledger, Write
+from processor.operate.replay.place import Ledger
 from processor.operate.replay.plan import OrderKey, OrderState, Plan, Status
 from processor.operate.replay.reading import Offsets
 from processor.operate.replay.survey import Field, Route
-from processor.records import TopicPartition
+from processor.records import NewRecord, TopicPartition
 
 log = structlog.get_logger(__name__)
 
@@ -224,7 +224,7 @@ class Release:
         holds = self._field.holds
         releasing = [order for order in orders if self._is_free(order)]
         if releasing:
-            self._ledger.write([Write(holds, order.partition, order.order_id, None, [], 0) for order in releasing])
+            self._ledger.write([NewRecord(holds, order.partition, order.order_id, None, []) for order in releasing])
             self._tallied.released += len(releasing)
         for order in orders:
             self._quiet.pop(order, None)
@@ -248,7 +248,7 @@ class Release:
             return
         value, _ = released
         assert decode_hold(value) is not None, "a hold that was none was taken off"
-        self._ledger.write([Write(self._field.holds, order.partition, order.order_id, value, [], 0)])
+        self._ledger.write([NewRecord(self._field.holds, order.partition, order.order_id, value, [])])
         self._tallied.released -= 1
         self._tallied.held_again += 1
         log.warning("held again: an entry was held while the release was under way", partition=order.partition)

@@ -37,14 +37,14 @@ from processor.interfaces import Clock, Reader
 from processor.letters.families import letter_facts
 from processor.letters.patch import Unsendable
 from processor.letters.resolutions import NEWER_DELIVERED, How, Resolution, encode_resolution, resolution_key
-from processor.operate.replay.copies import copy_of, header_text, replay_of, replays_of
-from processor.operate.replay.place import Ledger, Write
+from processor.operate.replay.copies import copy_of, replay_of, replays_of
+from processor.operate.replay.place import Ledger
 from processor.operate.replay.plan import Going, Kind, OrderKey, OrderState, Plan, Status
 from processor.operate.replay.reading import Offsets, read_offsets
 from processor.operate.replay.release import POLL_S, Barrier, Release, Tallied
 from processor.operate.replay.selection import order_of
 from processor.operate.replay.survey import Field, Route, Survey, home, read_receipt, take_hold
-from processor.records import EntryType, HeaderName, Position, Record, TopicPartition
+from processor.records import EntryType, HeaderName, NewRecord, Position, Record, TopicPartition
 from processor.transform import order_state
 
 log = structlog.get_logger(__name__)
@@ -263,7 +263,7 @@ class Replay:
     def _write(self, batch: Sequence[tuple[OrderKey, list[Going]]]) -> None:
         """Copies and resolutions of these orders, in one transaction."""
         letters = self._read([going for _, goings in batch for going in goings])
-        writes: list[Write] = []
+        writes: list[NewRecord] = []
         sent: list[tuple[Going, str, TopicPartition | None]] = []
         dropped: list[tuple[int, int]] = []
         under_way: list[OrderKey] = []
@@ -316,7 +316,9 @@ class Replay:
                 found[number, record.offset] = record
         return found
 
-    def _made(self, letter: Record | None, going: Going) -> tuple[TopicPartition | None, str, list[Write]] | Unsendable:
+    def _made(
+        self, letter: Record | None, going: Going
+    ) -> tuple[TopicPartition | None, str, list[NewRecord]] | Unsendable:
         """Where a letter goes, its copy's entry ID, and the records to be written for it."""
         if letter is None:
             return Unsendable(GONE)
@@ -339,10 +341,10 @@ class Replay:
         retention_ms = self._offsets.retention_ms(target.topic)
         # Kafka deletes by a record's own time, within minutes once it is past: half of it is left for the sender.
         too_old_ms = None if retention_ms is None else self._clock.now_ms() - retention_ms // 2
-        copy = Write(*copy_of(letter, facts, target, orders.replay_id, value, too_old_ms)._replace(key=key))
+        copy = copy_of(letter, facts, target, orders.replay_id, value, too_old_ms)._replace(key=key)
         if not self._ledger.fits(copy):
             return Unsendable(TOO_LARGE)
-        entry_id = header_text(letter, HeaderName.ENTRY_ID) or ""
+        entry_id = letter.header_text(HeaderName.ENTRY_ID) or ""
         if entry_id and value != letter.value and value is not None:
             entry_id = entry_ids.of_bytes(entry_id, value)
         resolution = msgspec.structs.replace(
@@ -356,13 +358,13 @@ class Replay:
         )
         return target, entry_id, [copy, self._resolved(letter.position, resolution)]
 
-    def _resolved(self, letter: Position, resolution: Resolution) -> Write:
+    def _resolved(self, letter: Position, resolution: Resolution) -> NewRecord:
         topic = self._orders.field.resolutions
         number = home(letter.partition, self._offsets.partitions(topic) or 1)
         value = encode_resolution(msgspec.structs.replace(resolution, at_ms=self._clock.now_ms()))
-        return Write(topic, number, resolution_key(letter), value, [], 0)
+        return NewRecord(topic, number, resolution_key(letter), value, [])
 
-    def _superseded(self, order: OrderKey, offset: int, why: str) -> Write:
+    def _superseded(self, order: OrderKey, offset: int, why: str) -> NewRecord:
         letter = Position(self._orders.field.letters, order.partition, offset)
         by = self._orders.resolution.by
         return self._resolved(letter, Resolution(how=How.SUPERSEDED, at_ms=0, by=by, reason=why))
@@ -385,7 +387,7 @@ class Replay:
     def _hear_letter(self, record: Record) -> None:
         orders = self._orders
         of = replay_of(record)
-        if of is not None and header_text(record, HeaderName.REPLAY_ID) == orders.replay_id:
+        if of is not None and record.header_text(HeaderName.REPLAY_ID) == orders.replay_id:
             if of.topic == orders.field.letters:
                 order = self._plan.settled(of.partition, of.offset, Status.RETURNED)
                 if order is not None:
@@ -429,7 +431,7 @@ class Replay:
             if record.value is not None and order_state.peek(record.value)[1]:
                 for parked in order_state.decode(record.value).parked:
                     of = replay_of(parked.origin)
-                    if of is not None and header_text(parked.origin, HeaderName.REPLAY_ID) == self._orders.replay_id:
+                    if of is not None and parked.origin.header_text(HeaderName.REPLAY_ID) == self._orders.replay_id:
                         waiting.add(of)
         except StateCorrupt:
             return  # transform says so itself

@@ -114,8 +114,8 @@ def _with_value(letter: Record, facts: LetterFacts, sources: Sources) -> Record 
     source = None if facts.origin is None else sources.at(facts.origin)
     if source is None:
         return Unsendable(GONE)
-    entry_id = dict(letter.headers).get(HeaderName.ENTRY_ID)
-    if source.key != letter.key or dict(source.headers).get(HeaderName.ENTRY_ID) != entry_id:
+    entry_id = letter.header(HeaderName.ENTRY_ID)
+    if source.key != letter.key or source.header(HeaderName.ENTRY_ID) != entry_id:
         return Unsendable(ANOTHER)
     where = letter.topic, letter.partition, letter.offset, letter.timestamp_ms
     return Record(*where, letter.key, source.value, letter.headers)

@@ -21,7 +21,7 @@ from processor.interfaces import Clock, Reader
 from processor.letters.families import LetterFacts, letter_facts
 from processor.letters.patch import Unsendable
 from processor.letters.resolutions import NEWER_DELIVERED, decode_resolution, letter_of
-from processor.operate.replay.copies import header_text, replays_of
+from processor.operate.replay.copies import replays_of
 from processor.operate.replay.noted import Resolved
 from processor.operate.replay.plan import NOWHERE, Kind, NewLetter, OrderKey, Plan, Planned, SentLetter
 from processor.operate.replay.reading import Offsets, Step, read
@@ -168,9 +168,9 @@ class Survey:
         whole = self.sendable(record, facts)
         obstacle = whole.why if isinstance(whole, Unsendable) else ""
         record = record if isinstance(whole, Unsendable) else whole
-        entry_type = header_text(record, HeaderName.ENTRY_TYPE)
-        entry_id = header_text(record, HeaderName.ENTRY_ID) or ""
-        came_back = replay_id is not None and header_text(record, HeaderName.REPLAY_ID) == replay_id
+        entry_type = record.header_text(HeaderName.ENTRY_TYPE)
+        entry_id = record.header_text(HeaderName.ENTRY_ID) or ""
+        came_back = replay_id is not None and record.header_text(HeaderName.REPLAY_ID) == replay_id
         snapshot = field.route is Route.OUTBOX and entry_type == EntryType.ORDER
         selected = selects and not came_back and self._selection.takes(record, facts)
         target, key = self.destination(record, facts, selected=selected)
@@ -282,7 +282,7 @@ class Survey:
 
 def _event_ms(record: Record) -> int:
     """When the shop wrote it: of an entry its source record's time."""
-    occurred = header_text(record, HeaderName.OCCURRED_AT) or ""
+    occurred = record.header_text(HeaderName.OCCURRED_AT) or ""
     return int(occurred) if occurred.isdecimal() and len(occurred) < 19 else record.timestamp_ms
 
 

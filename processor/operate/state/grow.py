@@ -24,8 +24,8 @@ from processor.errors import Fatal, Unusable
 from processor.interfaces import Clock, Reader
 from processor.letters.resolutions import How, Resolution, encode_resolution, letter_of, resolution_key
 from processor.operate.replay.reading import read
-from processor.operate.state.writing import Write, Writing
-from processor.records import Record, TopicPartition
+from processor.operate.state.writing import Writing
+from processor.records import NewRecord, Record, TopicPartition
 from processor.sources.placements import FAMILIES, JAVA, NAMED_SHARE, Family, explain, keys_needed
 from processor.transform import order_state
 from processor.transform.book import BOOK_KEY
@@ -145,7 +145,10 @@ class Grower:
                 to = growth.home(key, number)
                 if to != number:
                     self._writing.add(
-                        [(topic, to, key, record.value, record.headers, 0), (topic, number, key, None, [], 0)]
+                        [
+                            NewRecord(topic, to, key, record.value, record.headers),
+                            NewRecord(topic, number, key, None, []),
+                        ]
                     )
                     moved += 1
         self._writing.commit()
@@ -174,8 +177,8 @@ class Grower:
                     )
                     self._writing.add(
                         [
-                            (topic, to, record.key, record.value, record.headers, max(0, record.timestamp_ms)),
-                            (resolutions, number, resolution_key(record.position), encode_resolution(end), [], 0),
+                            _moved(record, to),
+                            NewRecord(resolutions, number, resolution_key(record.position), encode_resolution(end), []),
                         ]
                     )
                     moved += 1
@@ -204,9 +207,7 @@ class Grower:
         ranks = {topic: rank for rank, topic in enumerate(sources)}
         for record in sorted(found, key=lambda one: (one.timestamp_ms, ranks[one.topic], one.offset)):
             to = number if record.key is None else growth.home(record.key, number)
-            self._writing.add(
-                [(record.topic, to, record.key, record.value, record.headers, max(0, record.timestamp_ms))]
-            )
+            self._writing.add([_moved(record, to)])
         self._writing.commit()
         return len(found)
 
@@ -240,12 +241,17 @@ def _nothing(_records: int) -> None:
     """Nobody counts."""
 
 
-def _merged(changelog: str, record: Record, other: Record | None, number: int, to: int) -> tuple[list[Write], int]:
+def _moved(record: Record, to: int) -> NewRecord:
+    """The same record in another partition of its topic."""
+    return NewRecord(record.topic, to, record.key, record.value, record.headers, max(0, record.timestamp_ms))
+
+
+def _merged(changelog: str, record: Record, other: Record | None, number: int, to: int) -> tuple[list[NewRecord], int]:
     """The writes that bring one order from `number` to `to`, where `other` may stand, and how many parked events they
     give back: of two states the one that waits for its order knows nothing but these."""
     assert record.value is not None
-    gone: Write = (changelog, number, record.key, None, [], 0)
-    stays: Write = (changelog, to, record.key, record.value, [], 0)
+    gone = NewRecord(changelog, number, record.key, None, [])
+    stays = NewRecord(changelog, to, record.key, record.value, [])
     if other is None or other.value is None:
         return [stays, gone], 0
     theirs, ours = order_state.decode(other.value), order_state.decode(record.value)
@@ -255,8 +261,5 @@ def _merged(changelog: str, record: Record, other: Record | None, number: int, t
     else:
         back = ours.parked
         writes = [gone]
-    given: list[Write] = [
-        (one.origin.topic, to, one.origin.key, one.origin.value, one.origin.headers, max(0, one.origin.timestamp_ms))
-        for one in back
-    ]
+    given = [_moved(one.origin, to) for one in back]
     return [*writes, *given], len(given)

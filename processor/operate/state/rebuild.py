@@ -20,7 +20,7 @@ from processor.errors import Fatal
 from processor.interfaces import Clock, Reader, Store
 from processor.operate.replay.reading import read
 from processor.operate.state.writing import Writing
-from processor.records import TopicPartition
+from processor.records import NewRecord, TopicPartition
 from processor.transform.book import Book
 from processor.transform.keyed_state import Meta, book_of, orders_of, read_meta
 
@@ -74,7 +74,7 @@ def rebuild(reader: Reader, writing: Writing, clock: Clock, where: TopicPartitio
     written = 0
     for key, state in orders_of(found.store):
         if key not in there:
-            writing.add([(where.topic, where.partition, key, state, [], 0)])
+            writing.add([NewRecord(where.topic, where.partition, key, state, [])])
             written += 1
     writing.commit()
     there = _keys(reader, clock, where)

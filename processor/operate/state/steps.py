@@ -25,7 +25,7 @@ from processor.operate.state.grow import Grower, Growth, Moved, family_of
 from processor.operate.state.rebuild import Found, furthest, lacks, positions, rebuild
 from processor.operate.state.writing import Nobody, Writing
 from processor.operate.status.brokers import Brokers
-from processor.records import Position, TopicPartition
+from processor.records import NewRecord, Position, TopicPartition
 from processor.run.layout import here_of, sources
 from processor.sources.placements import explain
 from processor.topics import ORDER_TOPICS, Topic
@@ -261,7 +261,7 @@ def write_books(
                 decided_ms=now_ms if decided else 0 if before is None else before.decided_ms,
                 whole_from=whole if whole_from is None else whole_from[number],
             )
-            writing.add([(found.changelog, number, BOOK_KEY, encode_book(book), [], 0)])
+            writing.add([NewRecord(found.changelog, number, BOOK_KEY, encode_book(book), [])])
         writing.commit()
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, TransactionAborted
 from processor.interfaces import Clock, Transaction
-from processor.records import Headers, record_bytes
+from processor.records import NewRecord, record_bytes
 
 _RECORDS_MAX: Final = 2_000
 _BYTES_MAX: Final = 8 * 1024 * 1024
@@ -26,24 +26,20 @@ class Nobody:
         raise AssertionError("a transaction without offsets")
 
 
-Write = tuple[str, int, bytes | None, bytes | None, Headers, int]
-"""Topic, partition, key, value, headers, timestamp (epoch ms; 0 is now)."""
-
-
 class Writing:
     """Mutable: `_waiting` what the next transaction holds, `written` how many records were committed."""
 
     def __init__(self, transaction: Transaction, clock: Clock) -> None:
         self._transaction = transaction
         self._clock = clock
-        self._waiting: list[Write] = []
+        self._waiting: list[NewRecord] = []
         self._bytes = 0
         self.written = 0
 
-    def add(self, together: Sequence[Write]) -> None:
+    def add(self, together: Sequence[NewRecord]) -> None:
         """These go into one transaction. Raises `BrokerOutage`."""
         self._waiting += together
-        self._bytes += sum(record_bytes(key, value, headers) for _, _, key, value, headers, _ in together)
+        self._bytes += sum(record_bytes(one.key, one.value, one.headers) for one in together)
         if len(self._waiting) >= _RECORDS_MAX or self._bytes >= _BYTES_MAX:
             self.commit()
 
@@ -58,7 +54,7 @@ class Writing:
                 self._transaction.open()
                 self._transaction.begin()
                 for write in self._waiting:
-                    self._transaction.produce(*write)
+                    self._transaction.produce(write)
                 self._transaction.commit({})
             except (TransactionAborted, BrokerOutage, OutcomeUnknown, Fenced) as trouble:
                 why = str(trouble)

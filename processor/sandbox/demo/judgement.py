@@ -25,8 +25,7 @@ def dead_letters(records: Iterable[Record]) -> dict[str, str]:
     for record in records:
         head = letter_head(record)
         assert head is not None, f"{record.position} is no dead letter of ours"
-        sources = [value for name, value in record.headers if name == HeaderName.SOURCE]
-        found[sources[0].decode() if sources and sources[0] else str(head.origin)] = head.reason
+        found[record.header_text(HeaderName.SOURCE) or str(head.origin)] = head.reason
     return found
 
 

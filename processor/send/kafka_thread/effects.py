@@ -36,12 +36,11 @@ from processor.interfaces import Clock, Producer, Topics
 from processor.letters.flood import FloodGuard
 from processor.letters.holds import Hold, encode_hold
 from processor.letters.letter import without_value
-from processor.records import IgnoredReason, Outcome, Position, Reason, Record, Stage, TopicPartition
+from processor.records import IgnoredReason, NewRecord, Outcome, Position, Reason, Record, Stage, TopicPartition
 from processor.send.destination import EntryT
 from processor.send.kafka_thread import written
 from processor.send.kafka_thread.assignments import Assignment, Assignments
 from processor.send.kafka_thread.intake import Intake
-from processor.send.kafka_thread.written import Write
 from processor.send.meter import Endings
 from processor.send.pending import Ended, Held, Ignored, Pending, Superseded
 from processor.send.settings import SendSettings
@@ -119,7 +118,7 @@ class Effects(Generic[EntryT]):
         self._clock = clock
         self._assignments = assignments
         self._guard = FloodGuard(settings.dead_letter_share_max)
-        self._writes: deque[tuple[Write, Finishing | Anew | None]] = deque()
+        self._writes: deque[tuple[NewRecord, Finishing | Anew | None]] = deque()
         self._unheld: dict[str, list[Finishing]] = {}
         self._letters: dict[str, list[OpenLetter]] = {}
         self._not_before_s = 0.0
@@ -179,7 +178,7 @@ class Effects(Generic[EntryT]):
             case _:
                 assert_never(ended.ending)
 
-    def _receipt(self, ended: Ended[EntryT], delivered: Delivered) -> Write:
+    def _receipt(self, ended: Ended[EntryT], delivered: Delivered) -> NewRecord:
         assignment = self._assignments.of(ended.pending.epoch)
         place = "" if assignment is None else assignment.place
         return self._intake.receipt(ended, delivered, self._topics.receipts, place)
@@ -197,7 +196,7 @@ class Effects(Generic[EntryT]):
         """What is to be committed of it."""
         assert self._topics.offsets is not None, "a book where none is kept"
         partition = assignment.where.partition
-        self._writes.append((Write(self._topics.offsets, partition, b"%d" % partition, value, [], 0), None))
+        self._writes.append((NewRecord(self._topics.offsets, partition, b"%d" % partition, value, []), None))
 
     def hold_anew(self, assignment: Assignment[EntryT], holds: list[Hold]) -> None:
         """Holds whose topic was lost: what is committed speaks of the new one once they are there."""
@@ -205,7 +204,7 @@ class Effects(Generic[EntryT]):
         assignment.unwritten += len(holds)
         for hold in holds:
             key = hold.order_id.encode()
-            write = Write(self._topics.holds, assignment.where.partition, key, encode_hold(hold), [], 0)
+            write = NewRecord(self._topics.holds, assignment.where.partition, key, encode_hold(hold), [])
             self._writes.append((write, Anew(assignment.epoch)))
 
     # ---- an open letter, and the newer entry that makes it needless -----------------------------------------
@@ -264,7 +263,7 @@ class Effects(Generic[EntryT]):
             )
         return True
 
-    def _write(self, write: Write, finishing: Finishing) -> None:
+    def _write(self, write: NewRecord, finishing: Finishing) -> None:
         finishing.awaited += 1
         self._writes.append((write, finishing))
 
@@ -278,15 +277,7 @@ class Effects(Generic[EntryT]):
             for _ in range(len(writes)):
                 write, finishing = writes[0]
                 acknowledged = partial(self._acknowledged, write, finishing)
-                if not produce(
-                    write.topic,
-                    write.partition,
-                    write.key,
-                    write.value,
-                    write.headers,
-                    write.timestamp_ms,
-                    acknowledged,
-                ):
+                if not produce(write, acknowledged):
                     break
                 writes.popleft()
                 if write.topic in self._alone:
@@ -303,7 +294,9 @@ class Effects(Generic[EntryT]):
         self.produce()
         return self._producer.flush(timeout_s) == 0 and not self._writes
 
-    def _acknowledged(self, write: Write, finishing: Finishing | Anew | None, error: str | None, offset: int) -> None:
+    def _acknowledged(
+        self, write: NewRecord, finishing: Finishing | Anew | None, error: str | None, offset: int
+    ) -> None:
         if error is None and self._refusals:
             self._refusals.pop(id(write), None)
         if isinstance(finishing, Anew):
@@ -349,7 +342,7 @@ class Effects(Generic[EntryT]):
         """What Kafka does not take, in words, for as long as it does not."""
         return next(iter(list(self._refusals.values())), None)
 
-    def _fitting(self, write: Write, finishing: Finishing) -> Write:
+    def _fitting(self, write: NewRecord, finishing: Finishing) -> NewRecord:
         """What is written in place of a letter that was too large by itself."""
         limit = self._limit(write.topic)
         log.error(
@@ -362,7 +355,7 @@ class Effects(Generic[EntryT]):
         )
         finishing.reason = Reason.TOO_LARGE
         headers = without_value(write.headers, write.value, write.topic, limit)
-        return msgspec.structs.replace(write, value=None, headers=headers)
+        return write._replace(value=None, headers=headers)
 
     def _limit(self, topic: str) -> int | None:
         now_s = self._clock.monotonic_s()
@@ -372,7 +365,7 @@ class Effects(Generic[EntryT]):
             self._limits[topic] = (limit, now_s)
         return limit
 
-    def _refused(self, write: Write, error: str) -> None:
+    def _refused(self, write: NewRecord, error: str) -> None:
         self._refusals[id(write)] = f"{write.topic} cannot be written: {error}"
         if TOO_LARGE in error:
             return  # nothing else waits for it
@@ -381,7 +374,7 @@ class Effects(Generic[EntryT]):
             log.error("Kafka refused a record: again", topic=write.topic, partition=write.partition, error=error)
         self._not_before_s = now_s + RETRY_S
 
-    def _book_answered(self, write: Write, error: str | None) -> None:
+    def _book_answered(self, write: NewRecord, error: str | None) -> None:
         assignment = self._assignments.at(TopicPartition(self._topics.sources[0], write.partition))
         if assignment is None or assignment.booked is None or assignment.booked.value is not write.value:
             return  # of an assignment that is over

@@ -19,10 +19,9 @@ import msgspec
 from processor.api.verdicts import Delivered
 from processor.errors import BadRecord
 from processor.letters.resolutions import NEWER_DELIVERED, How, Resolution
-from processor.records import EntryId, EntryType, OrderId, OutboxEntry, Reason, Record, Stage
+from processor.records import EntryId, EntryType, NewRecord, OrderId, OutboxEntry, Reason, Record, Stage
 from processor.send.destination import EntryT
 from processor.send.kafka_thread import written
-from processor.send.kafka_thread.written import Write
 from processor.send.pending import Ended, Pending
 
 ENTRY_ID_CHARS_MAX: Final = 500
@@ -94,7 +93,7 @@ class Intake(Protocol[EntryT]):
     def foreign(self, entry: EntryT) -> str | None:
         """Why this destination cannot be sent this entry, ever: a setting was changed. None where it can."""
 
-    def receipt(self, ended: Ended[EntryT], delivered: Delivered, topic: str, place: str) -> Write:
+    def receipt(self, ended: Ended[EntryT], delivered: Delivered, topic: str, place: str) -> NewRecord:
         """What an accepted entry leaves; `place` names the log that it came from."""
 
     def mark(self, record: Record, entry: EntryT | None) -> tuple[str, Any] | None:
@@ -145,7 +144,7 @@ class OutboxIntake:
             "(the old HAKUNA_API) first"
         )
 
-    def receipt(self, ended: Ended[OutboxEntry], delivered: Delivered, topic: str, place: str) -> Write:
+    def receipt(self, ended: Ended[OutboxEntry], delivered: Delivered, topic: str, place: str) -> NewRecord:
         return written.receipt(ended, delivered, topic)
 
     def mark(self, record: Record, entry: OutboxEntry | None) -> tuple[str, None] | None:

@@ -63,8 +63,7 @@ class Witness:
 def _hold(record: Record) -> Hold | None:
     """None where the letter holds no order."""
     head = letter_head(record)
-    headers = dict(record.headers)
-    entry_id, replay_id = headers.get(HeaderName.ENTRY_ID), headers.get(HeaderName.REPLAY_ID)
+    entry_id, replay_id = record.header(HeaderName.ENTRY_ID), record.header(HeaderName.REPLAY_ID)
     if head is None or head.stage != Stage.SEND or head.reason in _HOLD_NOTHING or record.key is None or not entry_id:
         return None
     try:

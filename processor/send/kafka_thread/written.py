@@ -13,23 +13,11 @@ import msgspec
 from processor.api.verdicts import Delivered, Rejected
 from processor.errors import BadRecord
 from processor.letters.holds import Hold, encode_hold
-from processor.letters.letter import Refusal, letter_headers
+from processor.letters.letter import Refusal, letter_of
 from processor.letters.resolutions import Resolution, encode_resolution, resolution_key
 from processor.moments import meant_ms
-from processor.records import EntryType, Headers, OutboxEntry, Position, Reason, Record, Stage
+from processor.records import EntryType, NewRecord, OutboxEntry, Position, Reason, Record, Stage
 from processor.send.pending import Ended
-
-
-class Write(msgspec.Struct, frozen=True, gc=False):
-    """A record to be produced, in the partition of the outbox record that it tells of. `timestamp_ms` 0 means
-    now."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +37,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 _JSON: Final = msgspec.json.Encoder()
 
 
-def receipt(ended: Ended[OutboxEntry], delivered: Delivered, topic: str) -> Write:
+def receipt(ended: Ended[OutboxEntry], delivered: Delivered, topic: str) -> NewRecord:
     pending = ended.pending
     record = pending.record
     value = Receipt(
@@ -62,10 +50,10 @@ def receipt(ended: Ended[OutboxEntry], delivered: Delivered, topic: str) -> Writ
         ended.at_ms,
         ended.at_ms - meant_ms(pending.occurred_at_ms),
     )
-    return Write(topic, record.partition, record.key, _JSON.encode(value), [], 0)
+    return NewRecord(topic, record.partition, record.key, _JSON.encode(value), [])
 
 
-def refused_letter(ended: Ended[Any], rejected: Rejected, topic: str, group: str) -> Write:
+def refused_letter(ended: Ended[Any], rejected: Rejected, topic: str, group: str) -> NewRecord:
     refusal = Refusal(
         stage=Stage.SEND,
         reason=rejected.reason,
@@ -78,10 +66,10 @@ def refused_letter(ended: Ended[Any], rejected: Rejected, topic: str, group: str
         error_code=rejected.error_code,
         validation_errors=rejected.validation_errors,
     )
-    return letter(ended.pending.record, refusal, topic)
+    return letter_of(ended.pending.record, refusal, topic)
 
 
-def held_letter(ended: Ended[Any], topic: str, group: str) -> Write:
+def held_letter(ended: Ended[Any], topic: str, group: str) -> NewRecord:
     refusal = Refusal(
         stage=Stage.SEND,
         reason=Reason.HELD,
@@ -89,22 +77,17 @@ def held_letter(ended: Ended[Any], topic: str, group: str) -> Write:
         group=group,
         failed_ms=ended.at_ms,
     )
-    return letter(ended.pending.record, refusal, topic)
+    return letter_of(ended.pending.record, refusal, topic)
 
 
-def unreadable_letter(record: Record, bad: BadRecord, at_ms: int, topic: str, group: str) -> Write:
+def unreadable_letter(record: Record, bad: BadRecord, at_ms: int, topic: str, group: str) -> NewRecord:
     refusal = Refusal(stage=bad.stage, reason=bad.reason, message=str(bad), group=group, failed_ms=at_ms)
-    return letter(record, refusal, topic)
+    return letter_of(record, refusal, topic)
 
 
-def resolved(letter: Position, resolution: Resolution, topic: str, partition: int) -> Write:
-    return Write(topic, partition, resolution_key(letter), encode_resolution(resolution), [], 0)
+def resolved(letter: Position, resolution: Resolution, topic: str, partition: int) -> NewRecord:
+    return NewRecord(topic, partition, resolution_key(letter), encode_resolution(resolution), [])
 
 
-def letter(record: Record, refusal: Refusal, topic: str) -> Write:
-    headers = letter_headers(record, refusal)
-    return Write(topic, record.partition, record.key, record.value, headers, max(record.timestamp_ms, 0))
-
-
-def hold(record: Record, held: Hold, topic: str) -> Write:
-    return Write(topic, record.partition, record.key, encode_hold(held), [], 0)
+def hold(record: Record, held: Hold, topic: str) -> NewRecord:
+    return NewRecord(topic, record.partition, record.key, encode_hold(held), [])

@@ -68,19 +68,19 @@ PLACED = after(placed(product("l", 2)))
 
 
 def test_a_snapshot_is_the_feeds_of_today_under_an_id_of_its_bytes() -> None:
-    (first,) = snapshots({b"ord-1": state(7, b"ord-1", PLACED)})
-    assert orjson.loads(first.body)["id"] == ORDER
+    (first,) = snapshots({b"ord-1": state(7, b"ord-1", PLACED)}, "outbox")
+    assert orjson.loads(first.value or b"")["id"] == ORDER
     headers = dict(first.headers)
     assert headers[HeaderName.ENTRY_TYPE] == b"order"
     assert re.fullmatch(rb"feed/[0-9a-f]{32}~[0-9a-f]{12}", headers[HeaderName.ENTRY_ID] or b"")
-    (elsewhere,) = snapshots({b"ord-1": state(9, b"ord-1", PLACED)})
+    (elsewhere,) = snapshots({b"ord-1": state(9, b"ord-1", PLACED)}, "outbox")
     assert dict(elsewhere.headers)[HeaderName.ENTRY_ID] == headers[HeaderName.ENTRY_ID], "no place is in it"
-    assert [first] == list(snapshots({b"ord-1": state(7, b"ord-1", PLACED)})), "the same again is the same"
+    assert [first] == list(snapshots({b"ord-1": state(7, b"ord-1", PLACED)}, "outbox")), "the same again is the same"
 
 
 def test_an_order_that_hakuna_is_not_told_of_is_left_out() -> None:
     unprotected = OrderState(Standing.UNPROTECTED, NOW_MS, None, (), ("pe",), (), Unheard((), (), None, ()))
-    assert list(snapshots({b"ord-1": state(7, b"ord-1", unprotected)})) == []
+    assert list(snapshots({b"ord-1": state(7, b"ord-1", unprotected)}, "outbox")) == []
 
 
 def test_the_newest_state_counts_and_one_that_was_erased_or_is_too_old_does_not() -> None:

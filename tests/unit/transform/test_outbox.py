@@ -11,8 +11,8 @@ import pytest
 from processor.hakuna import Api
 from processor.hakuna.entry_ids import entry_id as make_entry_id
 from processor.hakuna.entry_ids import of_bytes
-from processor.records import HeaderName, OrderEvent, Record
-from processor.transform.outbox import Outgoing, entries
+from processor.records import HeaderName, NewRecord, OrderEvent, Record
+from processor.transform.outbox import entries
 from processor.transform.rules import apply
 from processor.transform.transitions import Applied, Taken
 from tests.unit.order_events import (
@@ -31,7 +31,7 @@ from tests.unit.transform.histories import after, rules
 ORIGIN = Record("shop.orders.placed", 7, 42, AT_MS, ORDER.encode(), b"avro", [])
 
 
-def written(event: OrderEvent, api: Api, origin: Record = ORIGIN) -> Outgoing:
+def written(event: OrderEvent, api: Api, origin: Record = ORIGIN) -> NewRecord:
     state = None if event.event_id == "placed" else after(placed(product("l", 2)))
     (effect,) = apply(state, Taken(event, origin), rules(api), NOW_MS).effects
     assert isinstance(effect, Applied)

@@ -10,9 +10,9 @@ import pytest
 from processor.errors import Fatal, Fenced, OutcomeUnknown, TransactionAborted
 from processor.letters.letter import Refusal, letter_headers
 from processor.letters.resolutions import How, Resolution, encode_resolution, resolution_key
-from processor.operate.replay.place import GONE_S_MAX, Busy, Exclusive, Ledger, Write
+from processor.operate.replay.place import GONE_S_MAX, Busy, Exclusive, Ledger
 from processor.operate.replay.purge import Purge
-from processor.records import Headers, Position, Record, Stage
+from processor.records import Headers, NewRecord, Position, Record, Stage
 from processor.topics import Topic
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
@@ -98,8 +98,8 @@ def ledger_on(broker: FakeBroker) -> tuple[Ledger, FakeTransaction]:
 
 
 WRITES = [
-    Write(Topic.OUTBOX, 0, b"ord-1", b"{}", [], AT_MS),
-    Write(Topic.RESOLUTIONS, 0, b"dl/0/1", b"{}", [], 0),
+    NewRecord(Topic.OUTBOX, 0, b"ord-1", b"{}", [], AT_MS),
+    NewRecord(Topic.RESOLUTIONS, 0, b"dl/0/1", b"{}", []),
 ]
 
 

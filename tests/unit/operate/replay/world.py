@@ -33,7 +33,7 @@ from processor.operate.replay.replay import Content
 from processor.operate.replay.selection import EVERYTHING, Selection
 from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import Field, Route
-from processor.records import EntryId, Headers, OrderId, Record, Stage, TopicPartition
+from processor.records import EntryId, Headers, NewRecord, OrderId, Record, Stage, TopicPartition
 from processor.topics import ORDER_TOPICS, Topic
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
@@ -90,7 +90,7 @@ class FakeBarrier:
     def put(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         self._transaction.begin()
         for topic, partition in partitions:
-            self._transaction.produce(topic, partition, None, None, [], 0)
+            self._transaction.produce(NewRecord(topic, partition, None, None, []))
         return {
             where: max(e.record.offset for e in self._broker.logs[where].entries if e.transactional_id == "barrier")
             for where in partitions
