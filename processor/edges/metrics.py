@@ -161,6 +161,11 @@ MISPLACED_ERASURES: Final = Counter(
     "Erasures that found no order, where the order lives in another partition: its data is still there",
     ["topic"],
 )
+LEFT_OUT: Final = Counter(
+    "processor_empty_items_total",
+    "Lines and items of quantity 0 that were left out of an event that was taken",
+    ["topic"],
+)
 RESTORE_REMAINING: Final = Gauge(
     "processor_restore_remaining_records", "Records to be restored; hako: to be read before it sends", ["partition"]
 )
@@ -307,6 +312,8 @@ class OrdersMeter:
             DEAD_LETTERS.labels(topic, stage, reason).inc(count)
         for topic, count in written.astray.items():
             MISPLACED_ERASURES.labels(topic).inc(count)
+        for topic, count in written.left_out.items():
+            LEFT_OUT.labels(topic).inc(count)
 
     def lag(self, lags: list[SourceLag]) -> None:
         self._lags.show(lags)

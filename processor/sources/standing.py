@@ -34,6 +34,8 @@ class Written(NamedTuple):
     """Of a replay's those that are dead letters again; the others are the send role's to count."""
     astray: Mapping[str, int] = {}
     """Erasures that found no order, by topic, where the order lives in another partition."""
+    left_out: Mapping[str, int] = {}
+    """Lines and items of no unit, by topic, of events that were taken without them."""
 
 
 class SourceLag(NamedTuple):

@@ -40,6 +40,7 @@ from processor.transform.keyed_state import KeyedState
 from processor.transform.order_state import OrderState
 from processor.transform.outbox import entries
 from processor.transform.transitions import Applied, Ignored, Parked, Refused, Retold, Rules, Taken, Transition
+from processor.transform.units import of_no_unit
 
 _SMALL_BYTES: Final = 16 * 1024
 """An event of fewer bytes, of an order that is not large, cannot make anything that is too large to be written: only
@@ -84,8 +85,9 @@ class Batch:
 
     `records` are the source records in the order in which they were taken, `consumed` the next offset by topic and
     partition, `dead` whether each record that left became a dead letter (for the flood guard), `touched` the partitions
-    whose state changed, `astray` erasures whose order lives in another partition, `unfound` others that found none,
-    `bytes` what was read and what will be written, roughly.
+    whose state changed, `left_out` lines and items of no unit of events that were applied, by topic, `astray` erasures
+    whose order lives in another partition, `unfound` others that found none, `bytes` what was read and what will be
+    written, roughly.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -97,6 +99,7 @@ class Batch:
     ignored: Counter[tuple[str, IgnoredReason]] = field(default_factory=Counter)
     dead_letters: Counter[tuple[str, Stage, str]] = field(default_factory=Counter)
     replayed: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
     astray: list[Position] = field(default_factory=list)
     unfound: list[Record] = field(default_factory=list)
     bytes: int = 0
@@ -111,7 +114,7 @@ class Batch:
 
     def written(self) -> Written:
         astray = Counter(position.topic for position in self.astray)
-        return Written(self.outcomes, self.ignored, self.dead_letters, self.replayed, astray)
+        return Written(self.outcomes, self.ignored, self.dead_letters, self.replayed, astray, self.left_out)
 
 
 class Decider:
@@ -238,6 +241,8 @@ class Decider:
             match effect:
                 case Applied():
                     batch.outcomes[origin.topic, _TRANSFORMED] += 1
+                    if nothing := of_no_unit(effect.taken.event):
+                        batch.left_out[origin.topic] += nothing
                     batch.dead.append(False)
                 case Ignored(reason=reason):
                     self._ignore(origin, reason, batch)

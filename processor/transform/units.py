@@ -39,7 +39,7 @@ from typing import Final
 
 import msgspec
 
-from processor.records import LineItem, Movement, OrderPlaced, Reason
+from processor.records import LineItem, Movement, OrderCancelled, OrderEvent, OrderPlaced, Reason
 from processor.transform.order_state import LineTotals
 
 NOTHING_MOVED: Final = LineTotals()
@@ -242,6 +242,13 @@ def _follow(
             if units > 0:
                 told.append(Movement(lines[place].id, units, item.at_ms))
                 after[place] = road.plus(after[place], 0, units)
+
+
+def of_no_unit(event: OrderEvent) -> int:
+    """How many of an event's lines or items are left out because they name no unit."""
+    if isinstance(event, OrderPlaced):
+        return [line.quantity for line in event.line_items].count(0)
+    return 0 if isinstance(event, OrderCancelled) else [item.quantity for item in event.items].count(0)
 
 
 def without_empty_lines(placed: OrderPlaced) -> OrderPlaced:

@@ -122,7 +122,7 @@ def test_old_and_new_workers_beside_each_other_lose_and_double_nothing(rollout: 
 def _content(body: bytes) -> list[str]:
     """All that an entry says; the version before added what pairing adds in another sequence."""
     payload = json.loads(body)["payload"]
-    items = next((payload.pop(name) for name in list(payload) if isinstance(payload[name], list)), [])
+    items: list[object] = next((payload.pop(name) for name in list(payload) if isinstance(payload[name], list)), [])
     return [json.dumps(payload, sort_keys=True), *sorted(json.dumps(item, sort_keys=True) for item in items)]
 
 

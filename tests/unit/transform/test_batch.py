@@ -26,7 +26,7 @@ from processor.transform.book import BOOK_KEY, Here, encode_book, new_book
 from processor.transform.keyed_state import KeyedState
 from processor.transform.order_state import encode
 from tests.fakes.stores import DictStore
-from tests.unit.order_events import AT_MS, DAY_MS, NOW_MS, ORDER, fulfilled, placed, product
+from tests.unit.order_events import AT_MS, DAY_MS, NOW_MS, ORDER, fulfilled, placed, product, refunded
 from tests.unit.transform.histories import after, rules
 
 TOPIC = "orders.x"
@@ -120,6 +120,17 @@ def test_a_parked_event_is_state_alone_and_counts_when_it_leaves() -> None:
     assert desk.entries == 2
     assert desk.batch.outcomes == {(TOPIC, Outcome.TRANSFORMED): 2}
     assert desk.batch.dead == [False, False]
+
+
+def test_what_names_no_unit_is_counted_where_the_rest_is_taken() -> None:
+    desk = Desk()
+    desk.take(refunded(("l", 1), ("x", 0), ("y", 0)))
+    assert not desk.batch.written().left_out, "it waits"
+    desk.take(placed(product("l"), product("gone", 0)))
+    assert desk.batch.written().left_out == {TOPIC: 3}
+    desk.take(fulfilled(("l", 0)))
+    desk.take(fulfilled(("l", 9), ("l", 0), event_id="bad"))
+    assert desk.batch.written().left_out == {TOPIC: 3}, "ignored and refused as a whole"
 
 
 def test_a_duplicate_is_counted_and_changes_nothing() -> None:
