@@ -17,8 +17,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from enum import StrEnum
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar, assert_never
+from urllib.parse import urlsplit
 
 from processor.api.credentials import AuthHeader, auth_header
 from processor.errors import Unusable
@@ -206,9 +208,20 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
 
 
 def url(text: str) -> str:
-    if not re.match(r"https?://[^/\s?#]+(/[^\s?#]*)?\Z", text):
-        raise ValueError("a URL that starts with http:// or https:// and has no query")
+    if not re.match(r"https?://[^/\s?#@]+(/[^\s?#]*)?\Z", text):
+        raise ValueError("a URL that starts with http:// or https:// and has neither a query nor a user and password")
+    if _is_link_local(text):
+        raise ValueError("a URL of an API: a link-local address is a cloud's metadata, which would be told the key")
     return text.rstrip("/")
+
+
+def _is_link_local(text: str) -> bool:
+    try:
+        address = ip_address(urlsplit(text).hostname or "")
+    except ValueError:
+        return False  # a name, which the network's policy is for
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_link_local
 
 
 def urls(text: str) -> str:
@@ -604,7 +617,7 @@ def load(
         try:
             values[declared.field] = declared.parse(text)
         except ValueError as wrong:
-            shown = "the value given" if declared.secret else repr(text)
+            shown = "the value given" if declared.secret or "@" in text else repr(text)
             problems.append(f"{declared.name}: {shown} is not {wrong}")
             values[declared.field] = None
     values["kafka"] = _librdkafka(given, problems)

@@ -10,8 +10,8 @@ Pure and total: `read` takes any bytes. Compressed bodies are taken apart up to 
 
 An API's error envelope is `{"error": {"error_code": …, "validation_errors": […]}}`, or the inner object alone, or
 `error_code` beside an `error` that is a text. `words` keep a sentence and hide what it quotes: what stands between
-quotes, an address of e-mail, a long number. Of JSON only fields that explain are shown; a field that may echo what was
-sent is hidden.
+quotes, an address of e-mail, a long number, a key. Of JSON only fields that explain are shown; a field that may echo
+what was sent is hidden. `errors` are kept as they are, but for a key.
 
 Not chosen: brotli and zstd (nobody sends them unasked, and each is a library).
 """
@@ -26,6 +26,8 @@ from html import unescape
 from typing import Any, Final
 
 import msgspec
+
+from processor.api.credentials import KEY_LIKE
 
 BODY_BYTES_MAX: Final = 64 * 1024
 """All that is read of an answer's body: more would be a mistake of the server's, and memory of ours."""
@@ -63,8 +65,10 @@ _QUOTED: Final = re.compile(
     r"""(?P<q>["`])(?:(?!(?P=q)).)*(?P=q)"""
     r"""|(?<!\w)'(?:(?!'(?!\w)).)*'(?!\w)"""
     r"""|\S+@\S+"""
+    rf"|{KEY_LIKE}"
     r"""|\d{5,}|\+?\d[\d ./-]{6,}\d"""
 )
+_KEY: Final = re.compile(KEY_LIKE)
 _HIDDEN: Final = "•••"
 _EXPLAINING: Final = frozenset(
     {"message", "messages", "error", "errors", "error_description", "description", "detail", "details", "title", "type"}
@@ -190,7 +194,11 @@ def _texts(errors: Any) -> tuple[str, ...]:
     listed = errors if isinstance(errors, list) else [errors]
     some = listed[:VALIDATION_ERRORS_MAX]
     texts = (one if isinstance(one, str) else json.dumps(one, separators=(",", ":")) for one in some)
-    return tuple(text[:VALIDATION_ERROR_CHARS_MAX] for text in texts)
+    return tuple(map(_kept, texts))
+
+
+def _kept(error: str) -> str:
+    return _KEY.sub(_HIDDEN, error)[:VALIDATION_ERROR_CHARS_MAX]
 
 
 def _cut_errors(text: str) -> tuple[str, ...]:
@@ -199,7 +207,7 @@ def _cut_errors(text: str) -> tuple[str, ...]:
     at = found.end() if found is not None else len(text)
     errors: list[str] = []
     while len(errors) < VALIDATION_ERRORS_MAX and (one := _TEXT.match(text, at)) is not None:
-        errors.append(_unescaped(one[1])[:VALIDATION_ERROR_CHARS_MAX])
+        errors.append(_kept(_unescaped(one[1])))
         at = one.end()
     return tuple(errors)
 

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from typing import Final
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+KEY_LIKE: Final = r"\b(?i:bearer|basic|token)\s+(?=\S*\d)\S{6,}|\b[spr]k_\w{4,}"
+"""What looks like a key in the words of a server that repeats what it was sent: never shown, never kept."""
+
 _OTHERS: Final = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "content-type", "accept", "accept-encoding"}
     | {"user-agent", "hakuna-version", "idempotency-key", "traceparent", "proxy-authorization"}

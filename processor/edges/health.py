@@ -38,8 +38,32 @@ class Health(Protocol):
         """The role's object of `/status`."""
 
 
+_AT_ONCE_MAX: Final = 64
+"""Connections that are answered at once, each by a thread of its own: a scan of the network must not make thousands."""
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def server_activate(self) -> None:
+        self._free = threading.BoundedSemaphore(_AT_ONCE_MAX)
+        super().server_activate()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread is to be had
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
 
 class _Quiet(WSGIRequestHandler):

@@ -7,7 +7,10 @@ taken, and the last good key stays.
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -15,6 +18,8 @@ from processor.config import KeySource, api_key
 from processor.errors import KeyMissing, Unusable
 
 log = structlog.get_logger(__name__)
+
+_FILE_BYTES_MAX: Final = 64 * 1024
 
 
 class FixedKey:
@@ -75,7 +80,12 @@ def key_of(source: KeySource, setting: str) -> FixedKey | FileKey:
 
 
 def _read(path: Path) -> str:
-    return api_key(path.read_text(encoding="utf-8", errors="replace").strip())
+    """A path may name anything: what is no file would be waited for, or read without end."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("an API key: it is no file")
+        content = file.read(_FILE_BYTES_MAX)
+    return api_key(content.decode("utf-8", "replace").strip())
 
 
 def _why(wrong: OSError | ValueError) -> str:

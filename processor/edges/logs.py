@@ -2,12 +2,18 @@
 
 Owned by the composition root, which calls `configure` once. A message is a constant; what varies is a field. Neither
 an API key nor customer data is ever a field: what names a record is its topic, partition and offset.
+
+A traceback names lines and no values: structlog's own shows what stood in the variables, such as a key or an order.
+What others wrote (an order ID, an API's words) stays one line and moves no terminal's cursor: JSON escapes it, and for
+the console it is escaped here.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from typing import TextIO
 
 import structlog
 
@@ -25,9 +31,14 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
     renderers: list[structlog.typing.Processor]
     match log_format:
         case LogFormat.JSON:
-            renderers = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+            frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            renderers = [structlog.processors.ExceptionRenderer(frames), structlog.processors.JSONRenderer()]
         case LogFormat.CONSOLE:
-            renderers = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+            colors = sys.stderr.isatty()
+            renderers = [
+                _printable_fields,
+                structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_printable_traceback),
+            ]
     number = logging.getLevelNamesMapping()[level]
     structlog.configure(
         processors=[*shared, *renderers],
@@ -45,3 +56,21 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(number, logging.WARNING))
+
+
+def _printable_fields(
+    _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    return {name: _printable(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _printable_traceback(to: TextIO, raised: structlog.typing.ExcInfo) -> None:
+    to.write("\n" + _printable("".join(traceback.format_exception(*raised)).rstrip(), but="\n"))
+
+
+def _printable(text: str, but: str = "") -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in but else one.encode("unicode_escape").decode("ascii") for one in text
+    )

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from processor.api.credentials import KEY_LIKE
+
 HIDDEN: Final = "•••"
 
 PERSONAL: Final = frozenset(
@@ -17,7 +19,7 @@ PERSONAL: Final = frozenset(
 )
 """Fields of a customer and an address, in the schemas and in Hakuna's payloads alike."""
 
-_QUOTED: Final = re.compile(r"""(?P<q>["'`])(?:(?!(?P=q)).)*(?P=q)|\S+@\S+""")
+_QUOTED: Final = re.compile(r"""(?P<q>["'`])(?:(?!(?P=q)).)*(?P=q)|\S+@\S+|""" + KEY_LIKE)
 
 
 def masked(value: Any) -> Any:

@@ -13,8 +13,9 @@ import resource
 import signal
 import sys
 import threading
-import traceback
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -56,6 +57,7 @@ def run(settings: Settings, roles: tuple[Role, ...]) -> int:
     ]
     BUILD_INFO.labels(*build()).set(1)
     _open_files()
+    _no_core()
     _tune()
     try:
         health = HealthServer(settings.metrics_port, list(threads))
@@ -105,6 +107,14 @@ def _open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _no_core() -> None:
+    """No core dump: it would hold the key and orders. A kernel that pipes dumps to a program asks no limit, so what a
+    dump may hold is nothing as well."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):  # no Linux, or no /proc
+        Path("/proc/self/coredump_filter").write_text("0")
+
+
 def _stop_on_signals(over: threading.Event) -> None:
     def stop(number: int, _frame: FrameType | None) -> None:
         if over.is_set():
@@ -124,8 +134,7 @@ def _exit_code(threads: list[RoleThread], late: list[RoleThread]) -> int:
         if isinstance(thread.failure, Unusable):
             code = max(code, _unusable(thread.failure))
         elif thread.failure is not None:
-            log.error("role failed", role=thread.role.value, why=str(thread.failure))
-            traceback.print_exception(thread.failure, file=sys.stderr)
+            log.error("role failed", role=thread.role.value, why=str(thread.failure), exc_info=thread.failure)
             code = max(code, thread.exit_code())
     return code
 

@@ -152,6 +152,34 @@ def test_a_key_and_a_key_file_exclude_each_other() -> None:
     assert "not both" in problem
 
 
+@pytest.mark.parametrize("name", ["SCHEMA_REGISTRY_URL", "HAKUNA_BASE_URL", "HAKO_BASE_URL"])
+def test_a_password_in_a_url_is_refused_and_not_shown(name: str) -> None:
+    (problem,) = problems(TRANSFORM | {name: "https://max:hunter2@example.com/v1"}, Role.TRANSFORM)
+    assert problem.startswith(f"{name}: the value given is not a URL")
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    "inward", ["169.254.169.254", "169.254.170.2:80", "[fe80::1]", "[::ffff:169.254.169.254]", "[fd00::1]", "10.0.0.7"]
+)
+def test_no_base_url_points_to_a_clouds_metadata(inward: str) -> None:
+    """A private address may be a gateway's."""
+    given = SEND | {"HAKUNA_BASE_URL": f"http://{inward}/latest"}
+    if inward in ("[fd00::1]", "10.0.0.7"):
+        assert load(given, (Role.SEND,)).hakuna_url == f"http://{inward}/latest"
+    else:
+        (problem,) = problems(given, Role.SEND)
+        assert "link-local" in problem
+
+
+@pytest.mark.parametrize("name", ["KAFKA_SASL_JAAS_CONFIG", "KAFKA_SASL_PASWORD", "KAFKA_SSL_KEY_PEM"])
+def test_what_librdkafka_refuses_is_not_shown_where_it_may_be_a_secret(name: str) -> None:
+    with contextlib.suppress(Unusable):
+        load(SEND | {name: "hunter2"}, (Role.SEND,), properties.refused)
+        return
+    assert not [problem for problem in refused(SEND | {name: "hunter2"}) if "hunter2" in problem]
+
+
 def test_a_key_never_shows_in_a_repr() -> None:
     settings = load(SEND, (Role.SEND,))
     assert "sk_test_1" not in repr(settings.hakuna_key)

@@ -24,6 +24,7 @@ DOCUMENTS = (
     "deploy/SETTINGS.md",
     "deploy/METRICS.md",
     "deploy/SIZING.md",
+    "deploy/THREATS.md",
 )
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 INSIDE = TEXTS["processor/README.md"]

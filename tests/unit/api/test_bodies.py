@@ -76,6 +76,9 @@ def test_the_code_and_the_errors_are_found_however_the_body_is_wrapped(body: byt
         ),
         (b"400 Bad Request: max@example.com is not known", "400 Bad Request: ••• is not known"),
         (b"call +49 160 1234567 now", "call ••• now"),
+        (b"no such key: sk_live_abcd, go away", "no such key: •••, go away"),
+        (b"401: Authorization: Bearer abc1def is unknown", "401: Authorization: ••• is unknown"),
+        (b"Basic authentication required, a token missing", "Basic authentication required, a token missing"),
         (
             b"<html><head><title>404 Not Found</title><style>p{}</style></head><body><h1>404</h1></body></html>",
             "404 Not Found: 404",
@@ -85,6 +88,13 @@ def test_the_code_and_the_errors_are_found_however_the_body_is_wrapped(body: byt
 )
 def test_what_could_not_be_read_is_kept_in_masked_words(body: bytes, words: str) -> None:
     assert read(body, {}).words == words
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_key_among_the_errors_is_not_kept(cut: bool) -> None:
+    """They become a header of a dead letter."""
+    body = b'{"error_code": "x", "validation_errors": ["Authorization: Bearer abc1def", "zip"], "more": {}}'
+    assert read(body[:-5] if cut else body, {}).errors == ("Authorization: •••", "zip")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -11,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from processor.edges.health import HealthServer
 from processor.errors import Unusable
+from tests.support.children import wait_until
 
 
 class Published:
@@ -105,3 +109,15 @@ def test_metrics_are_gzipped_for_a_scraper_that_takes_it(url: str) -> None:
     plain = httpx.get(f"{url}/metrics", headers={"Accept-Encoding": "identity"})
     assert "Content-Encoding" not in plain.headers
     assert plain.text == asked.text
+
+
+def test_connections_that_say_nothing_take_no_thread_beyond_a_bound_and_give_them_back(url: str) -> None:
+    place = ("127.0.0.1", int(url.rpartition(":")[2]))
+    before = threading.active_count()
+    with ExitStack() as scan:
+        silent = [scan.enter_context(socket.create_connection(place, timeout=5)) for _ in range(200)]
+        for one in silent[64:]:
+            assert one.recv(1) == b"", "closed at once"
+        assert threading.active_count() - before <= 64
+    wait_until(lambda: threading.active_count() == before, what="the threads' end", timeout_s=15)
+    assert httpx.get(f"{url}/livez").status_code == 200

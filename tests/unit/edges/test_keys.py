@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,20 @@ def test_the_last_good_key_stays_while_the_file_holds_none(tmp_path: Path, conte
     file.write_text("sk_two")
     assert key.reread()
     assert key.current() == "sk_two"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory", "huge"])
+def test_a_path_that_names_no_key_file_is_neither_waited_for_nor_read_without_end(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "api-key"
+    match kind:
+        case "pipe":
+            os.mkfifo(file)
+        case "device":
+            file.symlink_to("/dev/zero")
+        case "directory":
+            file.mkdir()
+        case _:
+            with file.open("wb") as sparse:
+                sparse.truncate(1 << 36)
+    with pytest.raises(Unusable if kind != "directory" else KeyMissing, match=SETTING):
+        FileKey(file, SETTING)
