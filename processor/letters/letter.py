@@ -160,15 +160,19 @@ def letter_of(record: Record, refusal: Refusal, topic: str, partition: int | Non
 def fitting_letter(
     record: Record, refusal: Refusal, topic: str, partition: int, bytes_max: int
 ) -> tuple[NewRecord, int]:
-    """The dead letter of a record that is written in a transaction, and its size in bytes. Raises `Fatal` if its topic
-    takes no more than `bytes_max` and it is larger: dropping it would lose a record, writing it would abort every
-    transaction, so a person has to act."""
+    """The dead letter of a record that is written in a transaction, and its size in bytes. One that is larger than the
+    `bytes_max` that its topic takes goes without its value: written whole, it would abort every transaction. Raises
+    `Fatal` where that does not help: dropping it would lose a record, so a person has to act."""
     made = letter_of(record, refusal, topic, partition)
     size = record_bytes(made.key, made.value, made.headers)
     if size > bytes_max:
+        headers = without_value(made.headers, made.value, topic, bytes_max)
+        made = NewRecord(topic, made.partition, made.key, None, headers, made.timestamp_ms)
+        size = record_bytes(made.key, None, headers)
+    if size > bytes_max:
         raise Fatal(
-            f"the dead letter of {record.position} needs {size} bytes and {topic} takes {bytes_max}: raise its "
-            "max.message.bytes (`topics plan` shows how), then restart"
+            f"the dead letter of {record.position} needs {size} bytes without its value, and {topic} takes {bytes_max}"
+            ": raise its max.message.bytes (`topics plan` shows how), then restart"
         )
     return made, size
 

@@ -160,6 +160,8 @@ class Decider:
         partition = record.partition % plan.partitions
         letter, _ = fitting_letter(record, refusal, plan.dead_letters, partition, plan.letter_bytes_max)
         batch.outgoing.append(letter)
+        if letter.value is None and record.value is not None:
+            reason = Reason.TOO_LARGE
         batch.outcomes[record.topic, Outcome.DEAD_LETTERED] += 1
         batch.dead_letters[record.topic, Stage.TRANSFORM, reason] += 1
         if _is_replayed(record):

@@ -277,6 +277,8 @@ class Decider:
         plan = self._plan
         letter, size = fitting_letter(record, refusal, plan.dead_letters, record.partition, plan.letter_bytes_max)
         batch.outgoing.append(letter)
+        if letter.value is None and record.value is not None:
+            reason = Reason.TOO_LARGE
         batch.bytes += size
         batch.outcomes[record.topic, Outcome.DEAD_LETTERED] += 1
         batch.dead_letters[record.topic, stage, reason] += 1

@@ -287,6 +287,32 @@ def test_a_limit_lowered_at_work_costs_only_what_is_too_large(site: Site, topic:
     assert metric(worker, "processor_dead_letters_total") == 1
 
 
+def test_a_letter_larger_than_its_topic_takes_by_now_goes_without_its_value_and_a_replay_takes_it_from_the_source(
+    site: Site,
+) -> None:
+    worker = site.worker()
+    site.space.configure(Topic.ORDER_DEAD_LETTERS, config={"max.message.bytes": "20000"})
+    bad = b"\x00\x00\x00\x00\x00" + secrets.token_bytes(40_000)
+    site.installation.write(Topic.PLACED, b"large", bad, partition=0)
+    for number in range(200):
+        site.place(f"small-{number}", number % 2)
+    site.installation.flush()
+    site.wait_done()
+    assert worker.running
+    assert len(told(site)) == 200
+    ((head, letter),) = site.letters()
+    assert (head.reason, letter.key, letter.value) == ("too_large", b"large", None)
+    assert "max.message.bytes is 20000" in head.message
+    assert worker.terminate() == 0
+
+    site.space.configure(Topic.ORDER_DEAD_LETTERS, config={"max.message.bytes": "200000"})
+    site.worker()
+    done = ask("dead-letters", "replay", "--reason", "too_large", environment=site.installation.environment)
+    assert done.code == 1, "it comes back: it is as bad as before"
+    ((_, _), (head, letter)) = site.letters()
+    assert (head.reason, letter.value) == ("undecodable", bad)
+
+
 def test_the_topics_that_only_letters_need_hold_up_no_order(site: Site) -> None:
     site.space.grow(Topic.ORDER_DEAD_LETTERS, 3)
     worker = site.worker(await_ready=False)

@@ -118,10 +118,14 @@ def test_a_replayed_record_passes_whatever_is_known() -> None:
     assert decided(record(b"ord-1:x", offset=9, headers=[("replay-id", b"r")]), known=known).outgoing
 
 
-def test_what_is_too_large_to_be_written_is_a_letter_and_what_fits_no_letter_ends_the_worker() -> None:
+def test_what_is_too_large_to_be_written_is_a_letter_if_need_be_without_its_value() -> None:
     large = record(b"ord-1:" + b"x" * 4000)
     (out,) = decided(large, of=plan(record_bytes_max=2000)).outgoing
     assert out.topic == "orders.dead-letters"
+    assert out.value == large.value
+    (out,) = decided(large, of=plan(record_bytes_max=2000, letter_bytes_max=2000)).outgoing
+    assert (out.topic, out.key, out.value) == ("orders.dead-letters", large.key, None)
+    large = record(b"ord-1:x", headers=[("blob", b"x" * 4000)])
     with pytest.raises(Fatal, match=r"raise its max\.message\.bytes"):
         decided(large, of=plan(record_bytes_max=2000, letter_bytes_max=2000))
 

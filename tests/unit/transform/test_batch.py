@@ -7,7 +7,7 @@ import pytest
 
 from processor.errors import BadRecord, Fatal, RegistryOutage, StateCorrupt
 from processor.hakuna import Api
-from processor.letters.letter import letter_head
+from processor.letters.letter import EXCEPTION, MESSAGE, VALUE_LEFT_OUT, letter_head
 from processor.records import (
     Headers,
     IgnoredReason,
@@ -371,10 +371,22 @@ def test_an_order_that_grows_event_by_event_stays_writable() -> None:
     assert len(encode(known)) <= LIMIT
 
 
+def test_a_dead_letter_that_its_topic_does_not_take_goes_without_its_value() -> None:
+    desk = Desk(letter_limit=10_000)
+    record = desk.take(BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no Avro"), size=10_000)
+    assert desk.letters == [Reason.TOO_LARGE]
+    (letter,) = desk.batch.outgoing
+    said = dict(letter.headers)
+    assert (letter.key, letter.value, said[EXCEPTION]) == (record.key, None, VALUE_LEFT_OUT.encode())
+    message = (said[MESSAGE] or b"").decode()
+    assert message.startswith("undecodable: no Avro")
+    assert "max.message.bytes is 10000" in message
+
+
 def test_a_dead_letter_that_no_topic_takes_ends_the_process() -> None:
     desk = Desk(letter_limit=10_000)
     with pytest.raises(Fatal, match=r"raise its max\.message\.bytes"):
-        desk.take(BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no Avro"), size=10_000)
+        desk.take(BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no Avro"), headers=[("blob", b"x" * 10_000)])
 
 
 def test_a_batch_knows_about_how_large_it_is() -> None:

@@ -969,6 +969,22 @@ def test_a_limit_that_is_lowered_at_work_makes_a_letter_of_what_is_too_large_and
     assert world.loop.unready() == []
 
 
+def test_a_limit_of_the_dead_letters_that_is_lowered_at_work_costs_a_letter_its_value_and_the_rest_flows() -> None:
+    world = World()
+    world.begun()
+    world.broker.config[DEAD] = {"max.message.bytes": "3000"}
+    world.place("small")
+    items = [{"line_item_id": "x" * 5000, "quantity": 1, "fulfilled_at": AT_MS}]
+    world.write(Topic.FULFILLED, "first-0", 0, items=items)
+    world.place("other")
+    world.run(4.0)
+    assert world.entries() == ["first-0", "small", "other"]
+    (letter,) = world.broker.records(DEAD)
+    assert letter.value is None
+    assert world.letters() == ["too_large"]
+    assert world.loop.unready() == []
+
+
 def test_a_quota_of_the_brokers_is_said_and_waited_for_and_batches_shrink_to_one_record() -> None:
     world = World()
     world.begun()
