@@ -11,6 +11,8 @@ _YEAR_MS: Final = 365 * 86_400_000
 PLAUSIBLE_MS_MIN: Final = 946_684_800_000  # 2000-01-01T00:00:00.000Z
 PLAUSIBLE_AHEAD_MS_MAX: Final = 2 * _YEAR_MS + 86_400_000
 """Two years, one of them a leap year: what is further ahead of the clock is a time in another unit."""
+CLOCK_S_MAX: Final = 60.0
+"""How far two clocks may be apart before somebody should look: above what a network and a batch explain."""
 _UNITS: Final = (
     ("seconds", 1000, 1),
     ("microseconds", 1, 1000),
@@ -70,3 +72,12 @@ def iso(epoch_ms: int) -> str:
     except (OverflowError, ValueError, OSError):
         return f"{epoch_ms} ms"
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def apart(ahead_s: float) -> str:
+    """How far a clock is from another, for people: `at least 48 s ahead of`, `at least 1.9 h behind`."""
+    size_s = abs(ahead_s)
+    value = (
+        f"{size_s:.0f} s" if size_s < 600 else f"{size_s / 60:.0f} min" if size_s < 7200 else f"{size_s / 3600:.1f} h"
+    )
+    return f"at least {value} {'ahead of' if ahead_s > 0 else 'behind'}"

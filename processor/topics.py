@@ -188,6 +188,14 @@ def plans(*, rekey: bool) -> tuple[TopicPlan, ...]:
     return (*TOPICS, *REKEY_TOPICS) if rekey else TOPICS
 
 
+CLOCK_TOPICS: Final[Mapping[Role, Topic]] = {
+    Role.TRANSFORM: Topic.CHANGELOG,
+    Role.SEND: Topic.DELIVERIES,
+    Role.HAKO: Topic.HAKO_SENT,
+    Role.REKEY: Topic.REKEYED_EVENTS,
+}
+"""What a role writes at its own time, by which it learns the brokers'."""
+
 NEEDED: Final[Mapping[Role, tuple[Topic, ...]]] = {
     Role.TRANSFORM: (*ORDER_TOPICS, Topic.CHANGELOG, Topic.OUTBOX, Topic.ORDER_DEAD_LETTERS),
     Role.SEND: (Topic.OUTBOX, Topic.DELIVERIES, Topic.HAKUNA_DEAD_LETTERS, Topic.HOLDS, Topic.SEND_OFFSETS),

@@ -15,13 +15,17 @@ import structlog
 from processor.config import Role, Settings
 from processor.edges.avro import reader_schema
 from processor.edges.avro_plan import judged
+from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
+from processor.edges.kafka.broker_clock import ahead_s, limit_ms
 from processor.edges.kafka.versions import without_consumer_protocol
 from processor.edges.metrics import SCHEMA_UNREADABLE
 from processor.edges.registry import Registry
 from processor.errors import BrokerOutage, Fatal, Unusable
+from processor.moments import CLOCK_S_MAX, apart
 from processor.topics import (
     BOOKS,
+    CLOCK_TOPICS,
     ORDER_TOPICS,
     Topic,
     compacted_events,
@@ -69,7 +73,28 @@ def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mappi
     if role is Role.TRANSFORM:
         for name, what in compacted_events(there, settings.topic_prefix).items():
             log.warning("a topic of events is compacted", topic=name, what=what, remedy="set cleanup.policy=delete")
+    _look_at_the_clock(settings, role, there)
     return there
+
+
+def _look_at_the_clock(settings: Settings, role: Role, there: Mapping[str, TopicState]) -> None:
+    """Raises `BrokerOutage` while the brokers would refuse whatever is written at our time."""
+    topic = settings.topic(CLOCK_TOPICS[role])
+    config = there[topic].config
+    ahead: float | None = None
+    with suppress(BrokerOutage, Fatal):  # what it needs is needed for more than this, and named there
+        ahead = ahead_s(
+            settings.librdkafka, topic, config, SystemClock().now_ms(), client_id=f"hakuna-processor-{role}-start"
+        )
+    limit = limit_ms(config)
+    if ahead is None or limit is None or abs(ahead) < CLOCK_S_MAX:
+        return
+    if ahead * 1000 >= limit:
+        raise BrokerOutage(
+            f"this machine's clock is {apart(ahead)} the brokers', which take nothing that is more than "
+            f"{limit / 1000:.0f} s ahead of theirs: set it by NTP; nothing is lost, and it goes on by itself then"
+        )
+    log.warning("this machine's clock is not the brokers'", role=role.value, off=apart(ahead), remedy="set it by NTP")
 
 
 def check_readable(settings: Settings, registry: Registry, topics: Iterable[Topic] = ORDER_TOPICS) -> None:

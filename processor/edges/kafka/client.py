@@ -52,6 +52,18 @@ class Log(Protocol):
     def error(self, event: str, **facts: Any) -> Any: ...
 
 
+class Silence:
+    """For a client that is refused on purpose: nobody wants to read of it."""
+
+    def debug(self, event: str, **facts: Any) -> None: ...
+
+    def info(self, event: str, **facts: Any) -> None: ...
+
+    def warning(self, event: str, **facts: Any) -> None: ...
+
+    def error(self, event: str, **facts: Any) -> None: ...
+
+
 def merged(defaults: KafkaSettings, settings: KafkaSettings, owned: KafkaSettings) -> dict[str, Any]:
     """`defaults` under the user's `settings` under what we own."""
     return {**SHARED_DEFAULTS, **defaults, **settings, **owned}

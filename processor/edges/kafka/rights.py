@@ -18,7 +18,7 @@ import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException
 
 from processor.edges.kafka.admin import ANSWER_S_MAX, NO_COORDINATOR_YET, KafkaAdmin
-from processor.edges.kafka.client import KafkaSettings, LibraryLog, error_of, merged
+from processor.edges.kafka.client import KafkaSettings, LibraryLog, Silence, error_of, merged
 
 _NEVER_GRANTED_MS: Final = 2_000_000_000
 """Above every `transaction.max.timeout.ms` (15 min by default); what librdkafka adds to it still fits 32
@@ -78,7 +78,7 @@ def may_write_transactions(settings: KafkaSettings, transactional_id: str) -> st
     )
     config["error_cb"] = lambda _error: None
     try:
-        ck.Producer(config, logger=LibraryLog(_Nothing())).init_transactions(ANSWER_S_MAX)
+        ck.Producer(config, logger=LibraryLog(Silence())).init_transactions(ANSWER_S_MAX)
     except KafkaException as refused:
         error = error_of(refused)
         if error.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
@@ -87,18 +87,6 @@ def may_write_transactions(settings: KafkaSettings, transactional_id: str) -> st
     # A broker whose limit is above 23 days has let it in: the right is there, and it forgets the unused ID by
     # itself.
     return None
-
-
-class _Nothing:
-    """What librdkafka logs of a refusal that was meant to be."""
-
-    def debug(self, event: str, **facts: Any) -> None: ...
-
-    def info(self, event: str, **facts: Any) -> None: ...
-
-    def warning(self, event: str, **facts: Any) -> None: ...
-
-    def error(self, event: str, **facts: Any) -> None: ...
 
 
 def _names(operations: Iterable[Enum] | None) -> frozenset[str] | None:

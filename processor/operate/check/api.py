@@ -44,10 +44,9 @@ from processor.errors import KeyMissing, Unusable
 from processor.hako import answers as hako
 from processor.hakuna import Api
 from processor.hakuna import answers as hakuna
+from processor.moments import CLOCK_S_MAX
 from processor.operate.check.findings import Area, Finding, note, problem, sound
 
-CLOCK_S_MAX: Final = 60.0
-"""What an hour-long wait or a parked event may be wrong by without anybody noticing."""
 _USER_AGENT: Final = "hakuna-processor-check"
 _ANSWER_S_MAX: Final = 10.0
 _DATE_S: Final = 1.0

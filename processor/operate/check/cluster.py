@@ -19,9 +19,11 @@ from typing import Final
 from processor.config import Role, Settings
 from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
+from processor.edges.kafka.broker_clock import ahead_s, limit_ms
 from processor.edges.kafka.rights import Allowed, group_rights, may_write_transactions, topic_rights
 from processor.edges.kafka.versions import without_consumer_protocol
 from processor.errors import BrokerOutage, Fatal
+from processor.moments import CLOCK_S_MAX, apart
 from processor.operate.check import rights
 from processor.operate.check.doors import closed, let_in_by_none
 from processor.operate.check.findings import Area, Finding, Heard, note, problem, sound, split
@@ -30,6 +32,7 @@ from processor.operate.check.state import check_producer, check_replicas, check_
 from processor.records import TopicPartition
 from processor.send.event_loop.pace import quota_problem
 from processor.topics import (
+    CLOCK_TOPICS,
     DEAD_LETTER_TOPICS,
     KEEP,
     ORDER_TOPICS,
@@ -45,8 +48,6 @@ from processor.topics import (
     problems,
 )
 
-CLOCK_S_MAX: Final = 60.0
-"""How far records may be ahead of our clock before somebody should look: above what a network and a batch explain."""
 ANSWER_TRIES_MAX: Final = 10
 """Of a second each, for the first question."""
 _NOT_LET_IN: Final = ("sasl", "ssl", "authentication", "certificate")
@@ -88,6 +89,7 @@ def check_cluster(
     if Role.TRANSFORM in roles and not settings.rekey:  # with rekey producers need not agree
         found += check_producers(settings, kafka, described, heard)
     found += _quota(settings, roles, described)
+    found += _clock_of_brokers(settings, kafka, roles, described)
     found += _clock(settings, admin, described)
     return found
 
@@ -265,8 +267,7 @@ def _quota(settings: Settings, roles: Sequence[Role], described: Mapping[str, To
 
 
 def _clock(settings: Settings, admin: KafkaAdmin, described: Mapping[str, TopicState | None]) -> list[Finding]:
-    """No request of Kafka's tells a broker's clock, and writing a record to see its time would leave one behind. What
-    can be seen is whether there are records from the future."""
+    """Whether there are records from the future."""
     partitions = [
         TopicPartition(name, number)
         for name in (settings.topic(topic) for topic in _SOURCES)
@@ -278,7 +279,7 @@ def _clock(settings: Settings, admin: KafkaAdmin, described: Mapping[str, TopicS
     try:
         newest = [(at_ms, one.topic) for one, at_ms in admin.newest_ms(partitions).items() if at_ms is not None]
     except (BrokerOutage, Fatal) as refused:
-        return [note(Area.CLOCK, "brokers", f"the newest records cannot be asked for: {refused}")]
+        return [note(Area.CLOCK, "records", f"the newest records cannot be asked for: {refused}")]
     now_ms = SystemClock().now_ms()
     ahead_s = {topic: (at_ms - now_ms) / 1000 for at_ms, topic in sorted(newest) if at_ms > now_ms + CLOCK_S_MAX * 1000}
     return [
@@ -289,6 +290,26 @@ def _clock(settings: Settings, admin: KafkaAdmin, described: Mapping[str, TopicS
             "set the clock of this machine, or that of whoever wrote it, by NTP",
         )
         for topic, seconds in ahead_s.items()
-    ] or [
-        sound(Area.CLOCK, "brokers", "no source record is ahead of this machine's clock (brokers do not tell theirs)")
-    ]
+    ] or [sound(Area.CLOCK, "records", "no source record is ahead of this machine's clock")]
+
+
+def _clock_of_brokers(
+    settings: Settings, kafka: Mapping[str, str], roles: Sequence[Role], described: Mapping[str, TopicState | None]
+) -> list[Finding]:
+    """By what the brokers say of a batch that none of them takes: nothing is written."""
+    why = "none of these topics has a limit to times ahead, by which the brokers' clock is known"
+    for topic in (settings.topic(CLOCK_TOPICS[role]) for role in roles):
+        if (state := described.get(topic)) is None or limit_ms(state.config) is None:
+            continue
+        try:
+            ahead = ahead_s(kafka, topic, state.config, SystemClock().now_ms(), client_id="hakuna-processor-check")
+        except (BrokerOutage, Fatal) as refused:
+            why = str(refused)
+            continue
+        if ahead is None:
+            continue
+        if abs(ahead) < CLOCK_S_MAX:
+            return [sound(Area.CLOCK, "brokers", "their clock and this machine's differ by less than a minute")]
+        remedy = "set this machine's clock by NTP; until then times are wrong, and what is too far ahead is refused"
+        return [problem(Area.CLOCK, "brokers", f"this machine's clock is {apart(ahead)} theirs", remedy)]
+    return [note(Area.CLOCK, "brokers", f"their clock is not known: {why}")]

@@ -1,0 +1,112 @@
+"""How far this machine's clock is from the brokers': told by which times they would take.
+
+Kafka has no request for a broker's time. What it has is a limit: since 4.0 it refuses a record that is more than
+`message.timestamp.after.max.ms` ahead of the broker's own clock, and says of each record of a batch whether it was one
+of these. So one batch is sent, with a record for each distance between the clocks that there may be, and one that no
+broker's clock explains. That one has the whole batch refused: nothing is written, and the others' answers tell.
+
+    sent, as seen from here:  limit − 1 h … limit − 13 s, limit, limit + 13 s … limit + 1 h … limit + 10 years
+    refused for their own sake:                     └── the brokers' clock is behind ours by so much ──┘
+
+Where a topic has no such limit (brokers before 4.0, other makes) nothing is sent, and nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import confluent_kafka as ck
+from confluent_kafka import KafkaError, KafkaException
+
+from processor.edges.kafka.client import KafkaSettings, LibraryLog, Silence, merged, said, unusable
+from processor.errors import BrokerOutage, Fatal
+
+ANSWER_S_MAX: Final = 3.0
+LIMIT: Final = "message.timestamp.after.max.ms"
+_LIMIT_MS_MAX: Final = 366 * 86_400_000
+"""A limit above this is none: it is there to let any time pass."""
+_STEP: Final = 1.3
+_STEPS: Final = tuple(round(10_000 * _STEP**number) for number in range(1, 66))
+"""From 13 s to ten years, each a third more than the last."""
+_NEVER_MS: Final = 100 * 365 * 86_400_000
+_KEY: Final = b"\xffclock"
+"""No key of ours: a broker that takes it all the same, whatever its configuration says, has a tombstone of nothing."""
+
+
+def limit_ms(config: Mapping[str, str]) -> int | None:
+    """How far ahead of their own clock the brokers take a record of a topic with this configuration; None where they
+    do not look."""
+    given = config.get(LIMIT, "")
+    if config.get("message.timestamp.type", "CreateTime") != "CreateTime" or not given.isdigit():
+        return None
+    return int(given) if int(given) <= _LIMIT_MS_MAX else None
+
+
+def ahead_s(
+    settings: KafkaSettings, topic: str, config: Mapping[str, str], now_ms: int, *, client_id: str
+) -> float | None:
+    """By how many seconds `now_ms` is ahead of the brokers' clock, at least; negative where it is behind, 0 where they
+    agree but for some seconds, None where that cannot be told. `config` is that of `topic`, which this user may write
+    to. Raises `BrokerOutage` without an answer, `Fatal` without the right."""
+    limit = limit_ms(config)
+    if limit is None:
+        return None
+    # Times from the limit that the brokers take where our clock is ahead by more, right, or behind by so much. One is
+    # our own time: where that is refused, nothing can be written.
+    offs = {*(-step for step in _STEPS), -limit, 0, *_STEPS}
+    refused = _refused(settings, topic, {off: now_ms + limit + off for off in (*offs, _NEVER_MS)}, client_id)
+    taken = offs - refused
+    if _NEVER_MS not in refused or not taken:
+        return None  # a broker that does not say it of each
+    nearest = max(taken)
+    if nearest >= _STEPS[0]:
+        return -nearest / 1000
+    return max(0.0, -min(off for off in refused if off > nearest) / 1000)
+
+
+def _refused(settings: KafkaSettings, topic: str, times: Mapping[int, int], client_id: str) -> frozenset[int]:
+    """Which of these times, by name, were refused for their own sake."""
+    config: dict[str, Any] = merged(
+        {},
+        settings,
+        {
+            "client.id": client_id,
+            "enable.idempotence": False,
+            "acks": "all",
+            "retries": 0,
+            "linger.ms": 2_000,  # until the flush: one batch
+            "message.timeout.ms": round(ANSWER_S_MAX * 1000),
+            "allow.auto.create.topics": False,
+        },
+    )
+    config["error_cb"] = lambda _error: None
+    answers: dict[int, KafkaError | None] = {}
+    try:
+        producer = ck.Producer(config, logger=LibraryLog(Silence()))
+    except KafkaException as refused:
+        raise unusable(refused) from refused
+    for name, time_ms in times.items():
+
+        def answered(error: KafkaError | None, _message: object, name: int = name) -> None:
+            answers[name] = error
+
+        producer.produce(topic, None, _KEY, 0, on_delivery=answered, timestamp=max(0, time_ms))
+    producer.flush(ANSWER_S_MAX + 1)
+    codes = {error.code() for error in answers.values() if error is not None}
+    for error in answers.values():
+        if error is not None and error.code() not in _JUDGED:
+            raised = Fatal if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else BrokerOutage
+            raise raised(f"{topic}: {error.name()}: {said(error)}")
+    if len(answers) < len(times) or not codes:
+        return frozenset()
+    return frozenset(
+        name
+        for name, error in answers.items()
+        if error is not None and error.code() in (KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP)
+    )
+
+
+_JUDGED: Final = frozenset(
+    {KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP, KafkaError._INVALID_DIFFERENT_RECORD}
+)
