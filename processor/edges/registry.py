@@ -37,6 +37,7 @@ _REFERENCES_MAX: Final = 1000
 _LACKS_S: Final = 600.0
 """How long a registry is known not to have a place: one that is replaced by a newer version may have it later."""
 _NO_GUID: Final = "00000000-0000-0000-0000-000000000000"
+_NAMED_NOT_FOUND: Final = re.compile(r"\w+NotFoundException")
 _CCOMPAT: Final = re.compile(r"/apis/ccompat/v\d+$")
 _APICURIO_PATHS: Final = (
     "/apis/registry/v3/ids/globalIds/{}?references=DEREFERENCE",
@@ -202,7 +203,7 @@ def _judged(answer: Answer, codes: frozenset[int] = _NO_SCHEMA) -> Any:
 
 def _is_clear_no(answer: Answer, codes: frozenset[int] = _NO_SCHEMA) -> bool:
     """Whether a 404 is a registry's own: a gateway's, or a missing place's, has no code of these. Apicurio's own API
-    names an exception."""
+    names what is not there (`ArtifactNotFoundException`); where the place itself is not, it is `NotFoundException`."""
     if answer.status != 404:
         return False
     try:
@@ -211,7 +212,7 @@ def _is_clear_no(answer: Answer, codes: frozenset[int] = _NO_SCHEMA) -> bool:
         return False
     if not isinstance(found, dict):
         return False
-    return found.get("error_code") in codes or str(found.get("name", "")).endswith("NotFoundException")
+    return found.get("error_code") in codes or _NAMED_NOT_FOUND.fullmatch(str(found.get("name", ""))) is not None
 
 
 def _text(found: Any) -> str:

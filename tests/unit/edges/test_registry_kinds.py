@@ -19,10 +19,12 @@ from processor.errors import BadRecord, RegistryOutage
 from processor.records import Headers, Record
 from processor.sandbox.apis.loopback import Loopback, Receive, Scope, Send, respond
 from processor.topics import Topic
+from tests.support import registry_answers
 from tests.support.avro_writer import encoded
+from tests.support.registry_answers import GUIDS, RECORDED, SUBJECT
 from tests.unit.edges.avro_pairs import VALUES
 
-GUID = "00010203-0405-0607-0809-0a0b0c0d0e0f"
+GUID = GUIDS[0]
 OURS = reader_schema(Topic.CANCELLED)
 JSON, HTML = "application/json", "text/html"
 
@@ -56,35 +58,17 @@ def found(schema: str, **more: object) -> tuple[int, str, str]:
 
 SUBJECTS = (200, JSON, '["orders.cancelled-value"]')
 KARAPACE = Recorded({"/subjects": SUBJECTS, "/schemas/ids/1": found(OURS)}, (404, JSON, '"Not Found"'))
-APICURIO_3 = Recorded(
-    {
-        "/apis/ccompat/v7/subjects": SUBJECTS,
-        "/apis/ccompat/v7/schemas/ids/1": found(OURS),
-        "/apis/registry/v3/ids/globalIds/7?references=DEREFERENCE": (200, JSON, OURS),
-        "/apis/registry/v3/ids/globalIds/8?references=DEREFERENCE": (
-            404,
-            JSON,
-            '{"detail":"VersionNotFoundException: No version with global ID \'8\' found.","title":"No version with '
-            'global ID \'8\' found.","status":404,"name":"VersionNotFoundException"}',
-        ),
-    },
-    (404, JSON, ""),
-)
-APICURIO_2 = Recorded(
-    {
-        "/apis/ccompat/v7/subjects": SUBJECTS,
-        "/apis/ccompat/v7/schemas/ids/1": found(OURS),
-        "/apis/ccompat/v7/config/s?defaultToGlobal=true": (200, JSON, '{"compatibilityLevel":"NONE"}'),
-        "/apis/ccompat/v7/config": (200, JSON, '{"compatibilityLevel":"BACKWARD"}'),
-        "/apis/registry/v2/ids/globalIds/7?dereference=true": (200, JSON, OURS),
-        "/apis/registry/v2/ids/globalIds/8?dereference=true": (
-            404,
-            JSON,
-            '{"message":"No artifact with ID \'8\' was found.","error_code":404,"name":"ArtifactNotFoundException"}',
-        ),
-    },
-    (404, JSON, '{"message":"HTTP 404 Not Found","error_code":0}'),
-)
+UNKNOWN = 999_999
+
+
+def recorded(name: str) -> Recorded:
+    """What `registry_answers.py` has written down of a real one."""
+    lines = [json.loads(line) for line in (RECORDED / f"{name}.jsonl").read_text().splitlines()]
+    answers = {one["path"]: (one["status"], one["type"], one["body"]) for one in lines if one["method"] == "GET"}
+    return Recorded(answers, answers[f"/apis/ccompat/v7/schemas/guids/{GUID}"])
+
+
+APICURIO_3, APICURIO_2 = recorded("apicurio-3.0.9"), recorded("apicurio-2.6.13")
 KINDS = {
     "karapace": (KARAPACE, ""),
     "apicurio3": (APICURIO_3, "/apis/ccompat/v7"),
@@ -166,9 +150,9 @@ def test_apicurios_headers_are_read(kind: str) -> None:
     with serving(recorded, path, "user:p") as registry:
         decoder = AvroDecoder(OURS, registry)
         assert decoder.decode(record(BODY, header("contentId", 1))) == VALUES[Topic.CANCELLED]
-        assert decoder.decode(record(BODY, header("globalId", 7))) == VALUES[Topic.CANCELLED]
-        with pytest.raises(BadRecord, match="knows no schema globalId 8"):
-            decoder.decode(record(BODY, header("globalId", 8)))
+        assert decoder.decode(record(BODY, header("globalId", 1))) == VALUES[Topic.CANCELLED]
+        with pytest.raises(BadRecord, match=f"knows no schema globalId {UNKNOWN}"):
+            decoder.decode(record(BODY, header("globalId", UNKNOWN)))
         assert {said for _, _, said in recorded.asked} == {"Basic dXNlcjpw"}
 
 
@@ -220,7 +204,29 @@ def test_a_registry_that_sends_on_in_a_circle_is_an_outage() -> None:
 
 def test_a_level_of_none_is_asked_of_the_registry_as_a_whole() -> None:
     with serving(APICURIO_2, "/apis/ccompat/v7") as registry:
-        assert registry.level("s") == "BACKWARD"
+        assert registry.level(SUBJECT) == "BACKWARD"
+        asked = [path for _, path, _ in APICURIO_2.asked]
+    assert asked == [f"/apis/ccompat/v7/config/{SUBJECT}?defaultToGlobal=true", "/apis/ccompat/v7/config"]
+
+
+@pytest.mark.parametrize("kind", ["apicurio2", "apicurio3"])
+def test_whatever_the_processor_asks_has_the_same_meaning_at_both_apicurios(kind: str) -> None:
+    answers, path = KINDS[kind]
+    with serving(answers, path) as registry:
+        assert SUBJECT in registry.subjects()
+        assert list(registry.versions(SUBJECT)) == [1]
+        assert list(registry.versions("nobody")) == []
+        assert registry.version("nobody", "latest") is None
+        assert {registry.level(subject) for subject in (SUBJECT, "nobody")} == {"BACKWARD"}
+        assert registry.schema(1) == (OURS, {})
+        assert registry.schema(UNKNOWN) is None
+        assert registry.schema(3) == (registry_answers.ORDER, {"o.Address": registry_answers.ADDRESS})
+        latest = registry.version("order", "latest")
+        assert latest is not None
+        assert (latest.schema_id, list(latest.references)) == (3, ["o.Address"])
+        whole = registry.schema(GlobalId(3))
+        assert whole is not None
+        assert judged(READER_OF_HOME, *whole).refusal is None, "a schema with its references in it"
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
@@ -229,6 +235,10 @@ def test_a_prefix_with_or_without_a_slash_at_its_end_is_the_registrys_place(slas
         assert registry.schema(1) == (OURS, {})
 
 
+READER_OF_HOME = (
+    '{"type":"record","name":"Order","namespace":"x","fields":[{"name":"home","type":{"type":"record","name":"Address",'
+    '"fields":[{"name":"city","type":"string"}]}}]}'
+)
 ADDRESS = '{"type":"record","name":"Address","namespace":"o","fields":[{"name":"city","type":"string"}]}'
 CUSTOMER = '{"type":"record","name":"Customer","namespace":"o","fields":[{"name":"home","type":"o.Address"}]}'
 ORDER = (
