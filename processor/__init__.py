@@ -17,9 +17,9 @@ The tour, in the order in which an order travels:
 
 Beside them:
 
-    config.py        settings
+    config/          settings
     topics.py        TOPICS, and what `topics create` will do
-    errors.py        what is done about what
+    errors.py        what is done about what; a problem and its remedy
     interfaces.py    the seams
     sources/         what the shops write: keys, partitioners, times; several topics merged into one sequence
     api/             what both APIs have in common: how a key is sent, what an answer means, when to come back

@@ -20,6 +20,7 @@ An `AssertionError` is none of these: an invariant of ours is broken, and the pr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from processor.records import Reason, Stage, TopicPartition
 
@@ -43,6 +44,11 @@ class Outage(ProcessorError):
 
 class RegistryOutage(Outage):
     """The schema registry does not answer, or answers anything but a schema or `40403`."""
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
 
 
 class BrokerOutage(Outage):
@@ -83,13 +89,33 @@ class StateCorrupt(ProcessorError):
         self.partition = partition
 
 
-class Unusable(ProcessorError):
-    """What we were told to do cannot be done; `problems` holds every reason found, each with its remedy."""
+class Problem(NamedTuple):
+    """One thing that keeps us from our work. `subject` is what it is about (settings, separated by `, `; a topic;
+    an address), `what` how that is, `remedy` what to do about it; empty if nothing can be said. `settings` names those
+    that the subject does not go together with, where the subject alone does not tell."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    subject: str
+    what: str
+    remedy: str = ""
+    settings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.what}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+class Unusable(ProcessorError):
+    """What we are to do cannot be done; `problems` holds every reason found, each with its remedy. One that nobody
+    looks into may be a sentence."""
+
+    def __init__(self, problems: Sequence[Problem | str]) -> None:
         assert problems, "unusable without a reason"
-        super().__init__("; ".join(problems))
+        super().__init__("; ".join(map(str, problems)))
         self.problems = tuple(problems)
+
+    @property
+    def named(self) -> tuple[Problem, ...]:
+        """Those that are more than a sentence."""
+        return tuple(problem for problem in self.problems if isinstance(problem, Problem))
 
 
 class Fatal(ProcessorError):

@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple, Protocol, assert_never
 
 from processor.config import Role
+from processor.errors import Problem
 
 DAY_MS: Final = 86_400_000
 KEEP: Final = "-1"
@@ -277,25 +278,24 @@ def missing(role: Role, described: Mapping[str, TopicAsItIs | None], prefix: str
     return [prefix + topic for topic in needed(role, rekey=rekey) if described[prefix + topic] is None]
 
 
-def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, rekey: bool = False) -> list[str]:
+def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, rekey: bool = False) -> list[Problem]:
     """What is wrong with the topics that are there, in a way that no waiting mends: each with what to do."""
-    found: list[str] = []
+    found: list[Problem] = []
     first, *others = alike(role, rekey=rekey)
     partitions = described[prefix + first].partitions
     for topic in others:
         count = described[prefix + topic].partitions
         if count < partitions or (count != partitions and topic in _KEYED):
-            found.append(
-                f"{prefix + topic} has {count} partitions and {prefix + first} has {partitions}: "
-                f"partition N of the one belongs to partition N of the other; {_grow(max(count, partitions))}"
+            what = (
+                f"has {count} partitions and {prefix + first} has {partitions}: partition N of the one belongs to "
+                "partition N of the other"
             )
+            found.append(Problem(prefix + topic, what, _grow(max(count, partitions))))
     for topic in (first, *others):
         policy = described[prefix + topic].config.get("cleanup.policy", "delete")
         if topic in _COMPACTED_TOPICS and "compact" not in policy:
-            found.append(
-                f"{prefix + topic} has cleanup.policy={policy} and must be compacted: "
-                "what it holds would be deleted by age; set cleanup.policy=compact"
-            )
+            what = f"has cleanup.policy={policy} and must be compacted: what it holds would be deleted by age"
+            found.append(Problem(prefix + topic, what, "set cleanup.policy=compact"))
     return found
 
 
@@ -310,14 +310,17 @@ def compacted_events(described: Mapping[str, TopicAsItIs | None], prefix: str) -
     }
 
 
-def oddities(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, rekey: bool = False) -> list[str]:
+def oddities(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, rekey: bool = False) -> list[Problem]:
     """What somebody should mend, and a worker goes on with: topics that are written to with more partitions than are
     used."""
     first, *others = alike(role, rekey=rekey)
     partitions = described[prefix + first].partitions
     return [
-        f"{prefix + topic} has {count} partitions and {prefix + first} has {partitions}: those beyond are not used; "
-        f"{_grow(count)}"
+        Problem(
+            prefix + topic,
+            f"has {count} partitions and {prefix + first} has {partitions}: those beyond are not used",
+            _grow(count),
+        )
         for topic in others
         if topic not in _KEYED and (count := described[prefix + topic].partitions) > partitions
     ]
@@ -329,7 +332,7 @@ def _grow(partitions: int) -> str:
 
 def producer_problems(
     role: Role, described: Mapping[str, TopicAsItIs], kafka: Mapping[str, str], prefix: str
-) -> list[str]:
+) -> list[Problem]:
     """Why our producer could not write what it has to, by a setting of the user's (`kafka`: librdkafka's names): a dead
     letter is as large as its record, and more."""
     given = kafka.get("message.max.bytes", "")
@@ -345,10 +348,8 @@ def producer_problems(
     needed = min(largest[0] + _LETTER_BYTES, RECORD_BYTES_MAX)
     if int(given) >= needed:
         return []
-    return [
-        f"KAFKA_MESSAGE_MAX_BYTES: {given} is less than the {needed} bytes that the dead letter of a record of "
-        f"{largest[1]} may need; leave it out, or set it to {RECORD_BYTES_MAX}"
-    ]
+    what = f"{given} is less than the {needed} bytes that the dead letter of a record of {largest[1]} may need"
+    return [Problem("KAFKA_MESSAGE_MAX_BYTES", what, f"leave it out, or set it to {RECORD_BYTES_MAX}")]
 
 
 def none_there(prefix: str) -> str:

@@ -12,7 +12,6 @@ import click
 from processor.cli.output import output_option, print_json, printable, show, table
 from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file
 from processor.config import Role
-from processor.records import NewRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,6 +100,7 @@ def _move_the_book(settings: Settings, described: Mapping[str, TopicState], foun
     from processor.edges.kafka.producer import KafkaProducer
     from processor.interfaces import Seen
     from processor.operate.recover import Writes
+    from processor.records import NewRecord
     from processor.send.kafka_thread.beginnings import encode_book
     from processor.topics import Topic
 

@@ -19,7 +19,7 @@ from processor.cli.output import interruptible
 
 if TYPE_CHECKING:
     from processor.config import Role, Settings
-    from processor.errors import Unusable
+    from processor.errors import Problem, Unusable
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def settings_or_exit(file: Path | None, roles: tuple[Role, ...] | None) -> Setti
         exit_unusable(unusable)
 
 
-def _refused(kafka: Mapping[str, str]) -> list[str]:
+def _refused(kafka: Mapping[str, str]) -> list[Problem]:
     """What librdkafka has against its settings; without any it need not be asked."""
     if not kafka:
         return []

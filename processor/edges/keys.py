@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from processor.config import KeySource, api_key
-from processor.errors import KeyMissing, Unusable
+from processor.errors import KeyMissing, Problem, Unusable
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class FileKey:
         except OSError as wrong:
             raise KeyMissing(setting, f"{path}: {_why(wrong)}") from wrong
         except ValueError as wrong:
-            raise Unusable([f"{setting}: {path}: {_why(wrong)}; {KeyMissing.REMEDY}"]) from wrong
+            raise Unusable([Problem(setting, f"{path}: {_why(wrong)}", KeyMissing.REMEDY)]) from wrong
 
     def current(self) -> str:
         return self._value

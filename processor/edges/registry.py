@@ -197,8 +197,8 @@ def _judged(answer: Answer, codes: frozenset[int] = _NO_SCHEMA) -> Any:
         return found
     remedy = ""
     if answer.status in (401, 403):
-        remedy = "; set SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO to what it wants"
-    raise RegistryOutage(f"{answer.url} answers HTTP {answer.status}: {_message(found)}{remedy}")
+        remedy = "set SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO to what it wants"
+    raise RegistryOutage(f"{answer.url} answers HTTP {answer.status}: {_message(found)}", remedy)
 
 
 def _is_clear_no(answer: Answer, codes: frozenset[int] = _NO_SCHEMA) -> bool:

@@ -52,8 +52,12 @@ class Answer(NamedTuple):
         except ValueError:
             raise RegistryOutage(
                 f"{self.url} answers HTTP {self.status} with {self.kind}, and a schema registry answers with JSON: "
-                "something else stands there (a proxy, a login, another path); correct SCHEMA_REGISTRY_URL"
+                "something else stands there (a proxy, a login, another path)",
+                _CORRECT,
             ) from None
+
+
+_CORRECT: Final = "correct SCHEMA_REGISTRY_URL"
 
 
 class RegistryHttp:
@@ -93,12 +97,13 @@ class RegistryHttp:
             if not is_ours:
                 raise RegistryOutage(
                     f"{url} answers HTTP {answer.status} and sends on to {after.scheme}://{after.netloc}{after.path}; "
-                    "another host is not followed, nor https to http; correct SCHEMA_REGISTRY_URL"
+                    "another host is not followed, nor https to http",
+                    _CORRECT,
                 )
             asked = answer.location
             if answer.status == 303:
                 method, body = "GET", None
-        raise RegistryOutage(f"{url} sends on and on, {_REDIRECTS_MAX} times; correct SCHEMA_REGISTRY_URL")
+        raise RegistryOutage(f"{url} sends on and on, {_REDIRECTS_MAX} times", _CORRECT)
 
     def _answer(self, method: str, url: str, body: dict[str, str] | None) -> Answer:
         content = None if body is None else json.dumps(body).encode()

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from processor.edges.http.request import PreparedRequest
-from processor.errors import Unusable
+from processor.errors import Problem, Unusable
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.transform.book import Start
 from processor.transform.meter import StateSize, TransformMeter
@@ -50,22 +50,20 @@ _FLUSH_S_MAX: Final = 2.0
 """What a collector that does not answer may take of the end of a process."""
 
 
-def traces_problem() -> str | None:
-    """Why spans cannot be had here: `setting: what: remedy`. None where they can."""
+def traces_problem() -> Problem | None:
+    """Why spans cannot be had here. None where they can."""
     for name in _PROTOCOL_VARIABLES:
         wanted = os.environ.get(name, _PROTOCOL)
         if wanted != _PROTOCOL:
-            return f"{name}: {wanted} is not spoken here: take it out, or set {_PROTOCOL}"
+            return Problem(name, f"{wanted} is not spoken here", f"take it out, or set {_PROTOCOL}")
     for module in ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
         try:
             found = find_spec(module)
         except ModuleNotFoundError:  # a parent of it is missing
             found = None
         if found is None:
-            return (
-                "PROCESSOR_TRACES: otlp needs OpenTelemetry, which is not installed: "
-                "`pip install hakuna-processor[otel]`, or build the image with `--build-arg LOCK=otel`"
-            )
+            remedy = "`pip install hakuna-processor[otel]`, or build the image with `--build-arg LOCK=otel`"
+            return Problem("PROCESSOR_TRACES", "otlp needs OpenTelemetry, which is not installed", remedy)
     return None
 
 

@@ -9,6 +9,7 @@ from processor.config import Role, Settings
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.books import KafkaBooks, by_number, numbered
 from processor.edges.kafka.groups import KafkaGroups
+from processor.errors import Problem
 from processor.records import TopicPartition
 from processor.topics import Topic, sources_of
 from processor.transform.book import Book, Here, problems_at_start
@@ -25,7 +26,7 @@ def sources(settings: Settings) -> list[str]:
     return [settings.topic(topic) for topic in sources_of(Role.TRANSFORM, rekey=settings.rekey)]
 
 
-def state_problems(settings: Settings, admin: KafkaAdmin, books: KafkaBooks, here: Here) -> list[str]:
+def state_problems(settings: Settings, admin: KafkaAdmin, books: KafkaBooks, here: Here) -> list[Problem]:
     """What keeps transform from taking a record, each with what to do. Raises `BrokerOutage`, `Fatal`."""
     changelog = settings.topic(Topic.CHANGELOG)
     described = admin.describe([changelog])[changelog]

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from processor.errors import StateCorrupt
+from processor.errors import Problem, StateCorrupt
 
 BOOK_KEY: Final = b"\xffbook"
 """No UTF-8 text begins with this byte, so no order ID does."""
@@ -161,32 +161,28 @@ def problems_at_start(
     ends: Mapping[int, int],
     *,
     taken: Set[int],
-) -> list[str]:
+) -> list[Problem]:
     """What keeps transform from taking a record: each with what to do. By partition number; `taken` are those of which
     the group has ever finished a record."""
     others = sorted({book.partitions for book in books.values()} - {here.partitions})
     if others:
         return [layout_problem(changelog, others[0], here.partitions)]
-    found: list[str] = []
+    found: list[Problem] = []
     empty = sorted(number for number, end in ends.items() if end == 0 and number in taken)
     if empty and (books or not any(ends.values())):
-        found.append(
-            f"{changelog} is empty in {_numbers(empty)}, of which the group has taken records: it was deleted and made "
-            f"again; {REBUILD}"
-        )
+        what = f"is empty in {_numbers(empty)}, of which the group has taken records: it was deleted and made again"
+        found.append(Problem(changelog, what, REBUILD))
     for number, book in sorted(books.items()):
         if book.changelog != here.changelog and book.cluster == here.cluster:
-            found.append(
-                f"{changelog}/{number} was deleted and made again while workers ran: it has only what came since; "
-                f"{REBUILD}"
-            )
+            what = "was deleted and made again while workers ran: it has only what came since"
+            found.append(Problem(f"{changelog}/{number}", what, REBUILD))
     for number, beginning in sorted(beginnings.items()):
         known = books.get(number)
         if beginning > (known.whole_from if known is not None else 0):
-            found.append(
-                f"{changelog}/{number} begins at offset {beginning}: its records before that were deleted, and with "
-                f"them the state of orders; {REBUILD}"
+            what = (
+                f"begins at offset {beginning}: its records before that were deleted, and with them the state of orders"
             )
+            found.append(Problem(f"{changelog}/{number}", what, REBUILD))
     return found
 
 
@@ -194,12 +190,16 @@ def _numbers(numbers: Sequence[int]) -> str:
     return f"partition{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def layout_problem(changelog: str, made_with: int, now: int) -> str:
-    return (
-        f"{changelog}: the state was made with {made_with} partitions, and the topics have {now} now: keys have moved "
-        f"to other partitions, away from their orders' state; stop transform and send, then `hakuna-processor topics "
-        f"grow --partitions {max(made_with, now)}` moves the state to where its keys are"
+def layout_problem(changelog: str, made_with: int, now: int) -> Problem:
+    what = (
+        f"the state was made with {made_with} partitions, and the topics have {now} now: keys have moved to other "
+        "partitions, away from their orders' state"
     )
+    remedy = (
+        f"stop transform and send, then `hakuna-processor topics grow --partitions {max(made_with, now)}` moves the "
+        "state to where its keys are"
+    )
+    return Problem(changelog, what, remedy)
 
 
 def may_go(of_store: Book | None, of_changelog: Book | None) -> bool:

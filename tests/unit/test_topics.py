@@ -54,13 +54,13 @@ def test_a_topic_with_another_partition_count_is_named(role: Role) -> None:
     for topic in NEEDED[role][1:]:
         wrong = WITH_REKEY | {PREFIX + topic: WITH_REKEY[PREFIX + topic]._replace(partitions=5)}
         (problem,) = problems(role, wrong, PREFIX)
-        assert problem.startswith(f"{PREFIX}{topic} has 5 partitions")
+        assert str(problem).startswith(f"{PREFIX}{topic}: has 5 partitions")
 
 
 def test_a_changelog_that_is_not_compacted_is_named() -> None:
     wrong = SOUND | {PREFIX + Topic.CHANGELOG: There(6, {"cleanup.policy": "delete"})}
     (problem,) = problems(Role.TRANSFORM, wrong, PREFIX)
-    assert problem.startswith(f"{PREFIX}{Topic.CHANGELOG} has cleanup.policy=delete")
+    assert str(problem).startswith(f"{PREFIX}{Topic.CHANGELOG}: has cleanup.policy=delete")
 
 
 @pytest.mark.parametrize("topic", ORDER_TOPICS)
@@ -145,7 +145,7 @@ def test_with_rekey_the_sources_may_have_any_counts_and_transform_s_own_may_not(
             PREFIX,
             rekey=True,
         )
-        assert problem.startswith(f"{PREFIX}{Topic.REKEYED_CANCELLED} has 5 partitions")
+        assert str(problem).startswith(f"{PREFIX}{Topic.REKEYED_CANCELLED}: has 5 partitions")
     assert {step.action for step in plan(apart, PREFIX, partitions=99, only=plans(rekey=True), rekey=True)} == {
         Action.LEAVE
     }
@@ -175,8 +175,8 @@ def test_a_topic_that_is_only_written_to_may_have_more_partitions_and_is_named()
     more = SOUND | {letters: SOUND[letters]._replace(partitions=8)}
     assert problems(Role.TRANSFORM, more, PREFIX) == []
     (odd,) = oddities(Role.TRANSFORM, more, PREFIX)
-    assert odd.startswith(f"{letters} has 8 partitions")
-    assert "topics grow --partitions 8" in odd
+    assert str(odd).startswith(f"{letters}: has 8 partitions")
+    assert "topics grow --partitions 8" in odd.remedy
 
 
 def test_three_replicas_are_made_to_wait_for_two_and_a_shops_own_topic_is_left() -> None:
@@ -203,4 +203,4 @@ def test_a_producer_that_cannot_write_what_it_has_to_is_refused_by_the_settings_
     for role in (Role.TRANSFORM, Role.SEND, Role.HAKO):
         found = producer_problems(role, sizes, kafka, PREFIX)
         assert bool(found) is refused
-        assert all(text.startswith("KAFKA_MESSAGE_MAX_BYTES: 30000 is less than") for text in found)
+        assert all(str(one).startswith("KAFKA_MESSAGE_MAX_BYTES: 30000 is less than") for one in found)

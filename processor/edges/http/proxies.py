@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from processor.errors import Unusable
+from processor.errors import Problem, Unusable
 
 _FORM: Final = "such as http://proxy:3128, http://user:password@proxy:3128 or proxy:3128"
 _HEAD_BYTES_MAX: Final = 16 * 1024
@@ -57,7 +57,7 @@ def proxy_for(url: httpx.URL, proxies: Mapping[str, str]) -> Proxy | None:
     try:
         return parse_proxy(text)
     except ValueError as wrong:
-        raise Unusable([f"{name.upper()}_PROXY: {wrong}"]) from None
+        raise Unusable([Problem(f"{name.upper()}_PROXY", str(wrong))]) from None
 
 
 def parse_proxy(text: str) -> Proxy:

@@ -21,7 +21,7 @@ import certifi
 import structlog
 
 from processor.config import Settings
-from processor.errors import Unusable
+from processor.errors import Problem, Unusable
 
 log = structlog.get_logger(__name__)
 
@@ -102,19 +102,18 @@ class Tls:
             log.warning("certificates cannot be read, the last ones stay", files=files, why=why)
 
 
-def tls_problems(files: TlsFiles, environment: Mapping[str, str]) -> list[str]:
+def tls_problems(files: TlsFiles, environment: Mapping[str, str]) -> list[Problem]:
     """What is wrong with the files and with `SSL_CERT_FILE` and `SSL_CERT_DIR`, which OpenSSL ignores in silence where
     they are not there."""
-    problems = []
+    problems: list[Problem] = []
     if files.ca is None:
         for name, there in (("SSL_CERT_FILE", os.path.isfile), ("SSL_CERT_DIR", _any_directory)):
             path = environment.get(name)
             if path and not there(path):
-                problems.append(f"{name}: {path} is not there; correct it, or leave it out")
+                problems.append(Problem(name, f"{path} is not there", "correct it, or leave it out"))
     if files.key is not None and files.certificate is None:
-        problems.append(
-            f"{files.prefix}_CLIENT_KEY_FILE: is set without {files.prefix}_CLIENT_CERT_FILE; set both, or neither"
-        )
+        what = f"is set without {files.prefix}_CLIENT_CERT_FILE"
+        problems.append(Problem(f"{files.prefix}_CLIENT_KEY_FILE", what, "set both, or neither"))
     if files.ca is not None:
         problems += _tried(f"{files.prefix}_CA_FILE", files.ca, TlsFiles(files.prefix, files.ca))
     if files.certificate is not None:
@@ -128,14 +127,15 @@ def tls_context() -> ssl.SSLContext:
     return _made(TlsFiles("HAKUNA"))
 
 
-def _tried(name: str, path: Path, files: TlsFiles) -> list[str]:
+def _tried(name: str, path: Path, files: TlsFiles) -> list[Problem]:
     try:
         _made(files)
     except ssl.SSLError as wrong:
         why = wrong.reason or str(wrong)
-        return [f"{name}: {path} cannot be used: {why}; it must be PEM, a certificate and the key that belongs to it"]
+        remedy = "it must be PEM, a certificate and the key that belongs to it"
+        return [Problem(name, f"{path} cannot be used: {why}", remedy)]
     except OSError as wrong:
-        return [f"{name}: {path} cannot be read: {wrong.strerror}; put it there, readable for this user"]
+        return [Problem(name, f"{path} cannot be read: {wrong.strerror}", "put it there, readable for this user")]
     return []
 
 

@@ -15,6 +15,7 @@ import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient
 
 from processor.edges.kafka.client import error_of
+from processor.errors import Problem
 
 _PREFIX: Final = "KAFKA_"
 _PROPERTY: Final = re.compile(r'configuration property:? "([^"]+)"')
@@ -54,11 +55,11 @@ _LISTED: Final = """
 NAMES: Final = tuple(_LISTED.split())
 
 
-def refused(kafka: Mapping[str, str]) -> list[str]:
-    """Complaints of these settings, `NAME: what; remedy` with the environment variable's name. `kafka` are librdkafka's
-    own names and values."""
+def refused(kafka: Mapping[str, str]) -> list[Problem]:
+    """Problems of these settings, by the names of the environment variables. `kafka` are librdkafka's own names and
+    values."""
     left = dict(kafka)
-    complaints: list[str] = []
+    complaints: list[Problem] = []
     for _ in range(_TRIES_MAX):
         try:
             AdminClient({**left, "log_level": 0})
@@ -66,7 +67,7 @@ def refused(kafka: Mapping[str, str]) -> list[str]:
             text = error_of(wrong).str()
             named = _PROPERTY.search(text)
             if named is None or named[1] not in left:
-                return [*complaints, f"KAFKA_*: {text}; correct them by librdkafka's CONFIGURATION.md"]
+                return [*complaints, Problem("KAFKA_*", text, "correct them by librdkafka's CONFIGURATION.md")]
             complaints.append(_complaint(named[1], text))
             del left[named[1]]
         else:
@@ -74,14 +75,14 @@ def refused(kafka: Mapping[str, str]) -> list[str]:
     return sorted(complaints)
 
 
-def _complaint(key: str, text: str) -> str:
+def _complaint(key: str, text: str) -> Problem:
     name = variable(key)
     if "No such" not in text:
-        return f"{name}: {text}; librdkafka's CONFIGURATION.md has the values; correct it, or leave it out"
+        return Problem(name, text, "librdkafka's CONFIGURATION.md has the values; correct it, or leave it out")
     if name.removeprefix(_PREFIX) in _OF_SCRIPTS:
-        return f"{name}: it is of Kafka's own scripts, and no setting here; unset it"
+        return Problem(name, "it is of Kafka's own scripts, and no setting here", "unset it")
     (nearest,) = get_close_matches(key, NAMES, n=1, cutoff=0.0)
-    return f"{name}: no such setting; the nearest is {variable(nearest)}"
+    return Problem(name, "no such setting", f"the nearest is {variable(nearest)}")
 
 
 def variable(key: str) -> str:

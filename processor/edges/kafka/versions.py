@@ -12,6 +12,8 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
+from processor.errors import Problem
+
 ANSWER_S_MAX: Final = 3.0
 _CORRELATION: Final = b"hkvr"
 _CLIENT: Final = b"hakuna-processor"
@@ -26,7 +28,7 @@ CONSUMER_GROUP_HEARTBEAT: Final = 68
 """KIP-848's own request; librdkafka sends its version 1, which is Kafka 4.0's."""
 
 
-def without_consumer_protocol(kafka: Mapping[str, str]) -> str | None:
+def without_consumer_protocol(kafka: Mapping[str, str]) -> Problem | None:
     """Why `group.protocol=consumer` cannot work with these brokers; None where it can, is not asked for, or cannot be
     told. `kafka` are librdkafka's settings."""
     if kafka.get("group.protocol") != "consumer":
@@ -36,10 +38,10 @@ def without_consumer_protocol(kafka: Mapping[str, str]) -> str | None:
         if known is not None:
             if known.get(CONSUMER_GROUP_HEARTBEAT, -1) >= 1:
                 return None
-            return (
-                f"KAFKA_GROUP_PROTOCOL: the broker at {address.strip()} does not know the protocol `consumer`, which "
-                "needs Kafka 4.0 or newer; leave it out, or write classic"
+            what = (
+                f"the broker at {address.strip()} does not know the protocol `consumer`, which needs Kafka 4.0 or newer"
             )
+            return Problem("KAFKA_GROUP_PROTOCOL", what, "leave it out, or write classic")
     return None
 
 

@@ -45,7 +45,7 @@ from processor.hako import answers as hako
 from processor.hakuna import Api
 from processor.hakuna import answers as hakuna
 from processor.moments import CLOCK_S_MAX
-from processor.operate.check.findings import Area, Finding, note, problem, sound
+from processor.operate.check.findings import Area, Finding, found_of, note, problem, sound
 
 _USER_AGENT: Final = "hakuna-processor-check"
 _ANSWER_S_MAX: Final = 10.0
@@ -106,26 +106,21 @@ def _check(
     except KeyMissing as missing:
         return [problem(Area.KEYS, missing.setting, missing.what, KeyMissing.REMEDY)]
     except Unusable as unusable:
-        (complaint,) = unusable.problems
-        name, _, what = complaint.partition(": ")
-        return [problem(Area.KEYS, name, what.removesuffix(f"; {KeyMissing.REMEDY}"), KeyMissing.REMEDY)]
+        return [found_of(Area.KEYS, one) for one in unusable.named]
     try:
         url = httpx.URL(place.url)
         choice = choose(url, Implementation(settings.http_transport), proxy_for(url, settings.proxies))
         transport = transport_for(choice, tls=Tls(place.files))
     except Unusable as unusable:
-        return [_named(complaint) for complaint in unusable.problems]
+        return [
+            found_of(Area.SETTINGS, one._replace(remedy=one.remedy or f"correct {one.subject}, or leave it out"))
+            for one in unusable.named
+        ]
     if tries:
         return asyncio.run(_try(place, request(key), transport))
     why = "not tried: the request would not be counted in the quota; a wrong key shows with the first one"
     found = asyncio.run(_reach(place, transport))
     return [found, note(Area.KEYS, place.key_setting, why, "--try-key tries it")]
-
-
-def _named(complaint: str) -> Finding:
-    name, _, text = complaint.partition(": ")
-    what, _, remedy = text.rpartition("; ")
-    return problem(Area.SETTINGS, name, what or text, remedy if what else f"correct {name}, or leave it out")
 
 
 def _hako(settings: Settings, key: str) -> httpx.Request:

@@ -19,7 +19,7 @@ from processor.edges.traces import traces_problem
 from processor.errors import Unusable
 from processor.operate.check.api import check_hako, check_hakuna
 from processor.operate.check.cluster import check_cluster
-from processor.operate.check.findings import Area, Finding, Heard, problem
+from processor.operate.check.findings import Area, Finding, Heard, found_of
 from processor.operate.check.options import usable
 from processor.operate.check.places import check_disk, check_schemas
 
@@ -31,8 +31,7 @@ def check(environment: Mapping[str, str], roles: tuple[Role, ...] | None, *, try
     is set."""
     settings, found = usable(environment, roles)
     if settings.traces is Traces.OTLP and (wrong := traces_problem()) is not None:
-        what, _, remedy = wrong.partition(": ")[2].partition(": ")
-        found.append(problem(Area.SETTINGS, wrong.partition(":")[0], what, remedy))
+        found.append(found_of(Area.SETTINGS, wrong))
     chosen = settings.configured_roles() if roles is None else roles
     tasks: list[Callable[[], list[Finding]]] = [partial(_cluster, settings, chosen), partial(check_disk, settings)]
     if {Role.TRANSFORM, Role.REKEY, Role.HAKO} & set(chosen) and settings.registry_url:

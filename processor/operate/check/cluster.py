@@ -26,7 +26,7 @@ from processor.errors import BrokerOutage, Fatal
 from processor.moments import CLOCK_S_MAX, apart
 from processor.operate.check import rights
 from processor.operate.check.doors import closed, let_in_by_none
-from processor.operate.check.findings import Area, Finding, Heard, note, problem, sound, split
+from processor.operate.check.findings import Area, Finding, Heard, found_of, note, problem, sound
 from processor.operate.check.producers import check_producers
 from processor.operate.check.state import check_producer, check_replicas, check_state
 from processor.records import TopicPartition
@@ -69,8 +69,7 @@ def check_cluster(
     brokers = "1 broker answers" if count == 1 else f"{count} brokers answer"
     found = [sound(Area.BROKERS, settings.bootstrap_servers, brokers)]
     if (unknown := without_consumer_protocol(settings.librdkafka)) is not None:
-        what, remedy = split(unknown.removeprefix("KAFKA_GROUP_PROTOCOL: "))
-        found.append(problem(Area.SETTINGS, "KAFKA_GROUP_PROTOCOL", what, remedy))
+        found.append(found_of(Area.SETTINGS, unknown))
     names = sorted({settings.topic(topic) for role in roles for topic in _rights(settings, role)})
     described, unasked = _describe(admin, names)
     found += unasked
@@ -154,10 +153,7 @@ def _topics(settings: Settings, role: Role, described: Mapping[str, TopicState |
     }
     wrong = problems(role, as_wanted, settings.topic_prefix, rekey=settings.rekey)
     wrong += oddities(role, as_wanted, settings.topic_prefix, rekey=settings.rekey)
-    for text in wrong:
-        name, _, rest = text.partition(" ")
-        what, _, remedy = rest.partition(": ")
-        found.append(problem(Area.TOPICS, name, what, split(remedy)[1] if ";" in remedy else remedy or create))
+    found += [found_of(Area.TOPICS, one) for one in wrong]
     complained = {finding.subject for finding in found}
     if role is Role.TRANSFORM:
         found += [
@@ -261,8 +257,7 @@ def _quota(settings: Settings, roles: Sequence[Role], described: Mapping[str, To
             continue
         complaint = quota_problem(quota, state.partitions, setting)
         if complaint is not None:
-            what, remedy = split(complaint.removeprefix(f"{setting}: "))
-            found.append(problem(Area.SETTINGS, setting, what, remedy))
+            found.append(found_of(Area.SETTINGS, complaint))
     return found
 
 

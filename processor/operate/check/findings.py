@@ -1,9 +1,7 @@
 """What `check` finds. Pure.
 
-What a Kafka client says while it is asked: kept for the one who asks instead of being logged.
-
-Owned by a command that shows results on a screen, where a log line between two rows would be noise, and the only place
-that says why nothing came would be above them.
+`Heard` keeps what a Kafka client says while it is asked. A command that shows results on a screen has no log: a line
+between two rows would be noise, and the reason why nothing came would stand above them.
 """
 
 from __future__ import annotations
@@ -13,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
+
+from processor.errors import Problem
 
 
 class Verdict(StrEnum):
@@ -62,14 +62,14 @@ def problem(area: Area, subject: str, what: str, remedy: str) -> Finding:
     return Finding(area, subject, Verdict.PROBLEM, what, remedy)
 
 
+def found_of(area: Area, given: Problem) -> Finding:
+    """The finding of a problem that another room has put together."""
+    remedy = given.remedy or ("write it in that form" if " is not " in given.what else "change one of them")
+    return problem(area, given.subject, given.what, remedy)
+
+
 def problems(findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.verdict is Verdict.PROBLEM]
-
-
-def split(text: str) -> tuple[str, str]:
-    """A complaint in the house's form, `what; remedy`, in its two parts."""
-    what, _, remedy = text.partition("; ")
-    return what, remedy or ("write it in that form" if " is not " in what else "change one of them")
 
 
 LINES_MAX: Final = 50

@@ -19,7 +19,7 @@ from processor.edges.avro_plan import What, judged
 from processor.edges.registry import Registry
 from processor.errors import RegistryOutage
 from processor.letters.letter import shortened
-from processor.operate.check.findings import Area, Finding, note, problem, sound, split
+from processor.operate.check.findings import Area, Finding, note, problem, sound
 from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
 
 ROOM_BYTES_MIN: Final = 256 * 1024 * 1024
@@ -68,10 +68,8 @@ def check_schemas(settings: Settings, roles: Sequence[Role]) -> list[Finding]:
         for topic in [topic for role in roles for topic in _SOURCES.get(role, ())]:
             found.append(_subject(registry, f"{settings.topic(topic)}-value", reader_schema(topic)))
     except RegistryOutage as outage:
-        what, remedy = split(str(outage))
-        if what == str(outage):
-            remedy = "correct SCHEMA_REGISTRY_URL, or let this machine through to it"
-        return [problem(Area.REGISTRY, settings.registry_url, what, remedy)]
+        remedy = outage.remedy or "correct SCHEMA_REGISTRY_URL, or let this machine through to it"
+        return [problem(Area.REGISTRY, settings.registry_url, outage.what, remedy)]
     return found
 
 

@@ -11,7 +11,7 @@ from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.books import KafkaBooks
 from processor.edges.kafka.client import Log
 from processor.errors import BrokerOutage, Fatal, StateCorrupt
-from processor.operate.check.findings import Area, Finding, note, problem, sound
+from processor.operate.check.findings import Area, Finding, found_of, note, problem, sound
 from processor.run.layout import here_of, state_problems
 from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic, needed, producer_problems
 
@@ -40,7 +40,7 @@ def check_state(
         return [note(Area.STATE, changelog, f"whether it is whole cannot be told: {refused}")]
     if not wrong:
         return [sound(Area.STATE, changelog, "the state is whole, and was made for the topics as they are")]
-    return [_parted(changelog, text) for text in wrong]
+    return [found_of(Area.STATE, one) for one in wrong]
 
 
 def check_replicas(
@@ -66,12 +66,5 @@ def check_replicas(
 
 def check_producer(settings: Settings, role: Role, described: Mapping[str, TopicState | None]) -> list[Finding]:
     there = {name: state for name, state in described.items() if state is not None}
-    return [
-        _parted("KAFKA_MESSAGE_MAX_BYTES", text)
-        for text in producer_problems(role, there, settings.kafka, settings.topic_prefix)
-    ]
-
-
-def _parted(subject: str, text: str) -> Finding:
-    what, _, remedy = text.removeprefix(subject).removeprefix(": ").partition("; ")
-    return problem(Area.STATE if subject.endswith("changelog") else Area.SETTINGS, subject, what.strip(), remedy)
+    wrong = producer_problems(role, there, settings.kafka, settings.topic_prefix)
+    return [found_of(Area.SETTINGS, one) for one in wrong]

@@ -48,6 +48,7 @@ from math import ceil, floor, inf
 from typing import Final
 
 from processor.config import Quota
+from processor.errors import Problem
 
 CLOCK_DRIFT: Final = 0.001
 """NTP slews a clock by at most 500 ppm; two of them against each other by twice that."""
@@ -65,14 +66,15 @@ def slots_of(partition: int, quota: Quota, partitions_total: int) -> int:
     return whole + (1 if partition < rest else 0)
 
 
-def quota_problem(quota: Quota, partitions_total: int, setting: str) -> str | None:
+def quota_problem(quota: Quota, partitions_total: int, setting: str) -> Problem | None:
     """Why this quota cannot be kept with so many partitions, and what to do; None where it can."""
     if quota.requests >= partitions_total:
         return None
-    return (
-        f"{setting}: {quota} is less than one request a window for each of {partitions_total} partitions, so some "
-        f"would never be sent; allow more requests over a longer window in proportion, or use fewer partitions"
+    what = (
+        f"{quota} is less than one request a window for each of {partitions_total} partitions, so some would never be "
+        "sent"
     )
+    return Problem(setting, what, "allow more requests over a longer window in proportion, or use fewer partitions")
 
 
 def useful_replicas(quota: Quota | None, partitions_total: int, in_flight_max: int, request_s: float = 1.0) -> int:

@@ -42,8 +42,8 @@ def test_what_is_no_key_is_refused_at_the_start_and_never_shown(tmp_path: Path, 
     with pytest.raises(Unusable) as refused:
         FileKey(file, SETTING)
     (problem,) = refused.value.problems
-    assert problem.startswith(f"{SETTING}: {file}: does not hold an API key")
-    assert "Evil" not in problem
+    assert str(problem).startswith(f"{SETTING}: {file}: does not hold an API key")
+    assert "Evil" not in str(problem)
 
 
 def test_a_file_that_is_not_there_is_waited_for(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def test_a_quota_smaller_than_the_partitions_is_a_problem_with_a_remedy() -> Non
     assert quota_problem(Quota(12, 60.0), 12, "HAKUNA_QUOTA") is None
     problem = quota_problem(Quota(11, 60.0), 12, "HAKUNA_QUOTA")
     assert problem is not None
-    assert "HAKUNA_QUOTA: 11/60s" in problem
-    assert "fewer partitions" in problem
+    assert "HAKUNA_QUOTA: 11/60s" in str(problem)
+    assert "fewer partitions" in str(problem)
 
 
 @pytest.mark.parametrize(
