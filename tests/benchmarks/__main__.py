@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from tests.benchmarks import (
+    avro,
     feed,
     hako,
     http_clients,
@@ -26,6 +27,7 @@ from tests.benchmarks import (
 BENCHES = {
     "transform": transform.main,
     "rekey": rekey.main,
+    "avro": avro.main,
     "state": state.main,
     "streams": streams.main,
     "quix_streams": quix_streams.main,

@@ -1,7 +1,7 @@
 """Records what a real registry answers, as data for tests: `python -m tests.support.registry_answers NAME ORIGIN PATH`.
 
 `ORIGIN` is scheme, host and port, `PATH` where Confluent's API is (`/apis/ccompat/v7`, or empty). The registry should
-be empty: schemas are registered, one refused, and then everything is asked for that the processor asks, and what garbage
+be empty: schemas are registered, one refused, and then all is asked for that the processor asks, and what garbage
 makes it ask. Each answer is a line of JSON: method, path, status, content type, body.
 
 Apicurio 2.6.13 is the archive `io.apicurio:apicurio-registry-app:2.6.13.Final:tar.gz:all` of Maven Central, started as
