@@ -32,9 +32,9 @@ from processor.hakuna import Api
 from processor.interfaces import Committed, Consumer
 from processor.operate.replay.campaign import Clients, Refused
 from processor.operate.replay.contents import Decode, Edit, Rebuild
+from processor.operate.replay.making import Content
 from processor.operate.replay.place import SESSION_MS, Exclusive, Ledger
 from processor.operate.replay.rekeying import Rekey
-from processor.operate.replay.replay import Content
 from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import Field, Route
 from processor.records import EntryType, TopicPartition

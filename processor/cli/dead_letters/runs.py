@@ -25,7 +25,8 @@ from processor.moments import iso
 from processor.operate.check.rights import missing, to_resolve
 from processor.operate.replay.campaign import UNPACED_S, Campaign, Clients, Refused, Report, Summary, Task
 from processor.operate.replay.contents import as_sent
-from processor.operate.replay.replay import Content, Ending
+from processor.operate.replay.making import Content
+from processor.operate.replay.replay import Ending
 from processor.operate.replay.selection import Selection, parse_letter
 
 

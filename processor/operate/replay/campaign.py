@@ -22,15 +22,17 @@ import structlog
 from processor.errors import ProcessorError
 from processor.interfaces import Clock, Reader
 from processor.letters.resolutions import How, Resolution
+from processor.operate.replay.arrange import NOT_RESOLVED, Status
 from processor.operate.replay.contents import as_sent, prepare
 from processor.operate.replay.erasures import keep_back
+from processor.operate.replay.making import Content, Terms
 from processor.operate.replay.noted import RUN_PARTITION, Run, RunState, decode_run, encode_run, new_replay_id, run_key
 from processor.operate.replay.place import Ledger
-from processor.operate.replay.plan import Plan, Status
+from processor.operate.replay.plan import Plan
 from processor.operate.replay.reading import Offsets, Step, read
 from processor.operate.replay.rekeying import Rekey
 from processor.operate.replay.release import Barrier, Tallied
-from processor.operate.replay.replay import Content, Ending, Orders, Progress, Replay
+from processor.operate.replay.replay import Ending, Progress, Replay
 from processor.operate.replay.selection import Selection
 from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import UNKEYED, Field, Route, Survey
@@ -179,7 +181,7 @@ class Campaign:
         ends |= self._tells_ends()
         if task.field.route is Route.OUTBOX:
             ends |= survey.holds(self._plan)
-            if task.discard is None and self._plan.has_snapshots:
+            if task.discard is None and self._plan.overview.has_snapshots:
                 survey.deliveries(self._plan)
         if task.discard is None:
             self._read_states(survey)
@@ -231,7 +233,7 @@ class Campaign:
         if faults and task.edit is not None:
             examples = [
                 f"{task.field.letters}/{partition}/{offset}: {why}"
-                for partition, offset, why in self._plan.examples(Status.STAYS, EXAMPLES_MAX)
+                for partition, offset, why in self._plan.overview.examples(Status.STAYS, EXAMPLES_MAX)
             ]
             raise Refused(f"the patch does not fit {faults} of the letters, and none was sent: " + "; ".join(examples))
 
@@ -244,14 +246,14 @@ class Campaign:
         wanted = [
             TopicPartition(topic, number)
             for topic in topics
-            for number in self._plan.homes()
+            for number in self._plan.overview.homes()
             if number < (self._clients.offsets.partitions(topic) or 0)
         ]
         return dict(self._clients.offsets.ends(wanted))
 
     def _where_to_follow(self, ends: Mapping[TopicPartition, int], found: Run | None) -> dict[TopicPartition, int]:
         """From where those partitions are followed that hold letters of the plan."""
-        numbers = {*self._plan.partitions(), *self._plan.homes()}
+        numbers = {*self._plan.overview.partitions(), *self._plan.overview.homes()}
         follow = {where: end for where, end in ends.items() if where.partition in numbers}
         if found is not None:
             for topic, offsets in found.follow_from.items():
@@ -269,20 +271,20 @@ class Campaign:
             replay_id=replay_id,
             resumed=self._resumed,
             goes=goes,
-            of_which_follow=plan.followers(),
-            orders=plan.orders,
-            held_orders=plan.held_orders(),
+            of_which_follow=plan.overview.followers(),
+            orders=plan.overview.orders,
+            held_orders=plan.known.held_orders(),
             order_ids=tuple(
                 order_id.decode("utf-8", "replace")
-                for order_id in plan.first_orders(orders_max)
+                for order_id in plan.overview.first_orders(orders_max)
                 if not order_id.startswith(UNKEYED)
             ),
-            reasons=plan.reasons(Status.GO),
-            stays=plan.whys(Status.STAYS),
-            superseded=plan.whys(Status.STALE),
+            reasons=plan.overview.reasons(Status.GO),
+            stays=plan.overview.whys(Status.STAYS),
+            superseded=plan.overview.whys(Status.STALE),
             letters=tuple(
                 f"{task.field.letters}/{partition}/{offset}: {why}"
-                for partition, offset, why in plan.examples(Status.STAYS, EXAMPLES_MAX)
+                for partition, offset, why in plan.overview.examples(Status.STAYS, EXAMPLES_MAX)
             ),
             rate_s=task.rate_s,
             paced_by=task.paced_by,
@@ -291,11 +293,11 @@ class Campaign:
 
     def open_reasons(self) -> dict[str, int]:
         """How many letters are open, whatever was asked for, by reason."""
-        return self._plan.reasons(Status.OPEN, Status.STAYS, Status.STALE, Status.GO)
+        return self._plan.overview.reasons(*NOT_RESOLVED)
 
     def targets(self) -> list[str]:
         """The topics that are about to be written to; none where the letters are put aside."""
-        return [] if self._task.discard is not None else self._plan.targets()
+        return [] if self._task.discard is not None else self._plan.overview.targets()
 
     # ---- doing it ---------------------------------------------------------------------------------------------------
 
@@ -317,7 +319,7 @@ class Campaign:
             resumed=self._resumed, rate_s=task.rate_s, canary=task.canary, by=run.by,
         )  # fmt: skip
         replay = Replay(
-            Orders(
+            Terms(
                 field=task.field,
                 replay_id=run.replay_id,
                 resolution=self._resolution(run),
@@ -383,7 +385,7 @@ class Campaign:
             followed=tallied.followed,
             released_orders=tallied.released,
             held_again_orders=tallied.held_again,
-            stays=self._plan.whys(Status.STAYS),
+            stays=self._plan.overview.whys(Status.STAYS),
             under_way=counts[Status.SENT],
             left=counts[Status.GO] + counts[Status.STALE] + counts[Status.STAYS] + returned + tallied.parked,
             seconds=round(seconds, 1),

@@ -21,7 +21,8 @@ from processor.errors import BadRecord, StateCorrupt, StateTooNew
 from processor.interfaces import Clock, Reader
 from processor.letters.families import Family, LetterFacts, letter_facts
 from processor.letters.patch import Unsendable, merged
-from processor.operate.replay.plan import Going, OrderKey, Plan
+from processor.operate.replay.database import Going, OrderKey
+from processor.operate.replay.plan import Plan
 from processor.operate.replay.reading import Step, read_offsets
 from processor.operate.replay.rebuild import needs_source, rebuilt
 from processor.operate.replay.selection import parse_letter
@@ -83,7 +84,7 @@ class Rebuild:
         entry_type = letter.header_text(HeaderName.ENTRY_TYPE)
         if entry_type is None or entry_type not in frozenset(EntryType):
             return Unsendable("it is no entry, so nothing can be made of it: send it --as-sent, or discard it")
-        kept = plan.kept_state(OrderKey(letter.partition, letter.key or b""))
+        kept = plan.known.kept_state(OrderKey(letter.partition, letter.key or b""))
         event: OrderEvent | None = None
         if needs_source(EntryType(entry_type)):
             found = self._event(letter)
@@ -173,7 +174,7 @@ def prepare(
     """Makes every letter's content once, before anything is sent. Letters of which none can be made stay, and what
     waits behind them. Returns how many cannot be made."""
     faults = 0
-    for partition in plan.partitions():
+    for partition in plan.overview.partitions():
         bad: list[tuple[int, str]] = []
         for goings in _batches(plan, partition):
             by_offset = {going.offset: going for going in goings}

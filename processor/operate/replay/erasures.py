@@ -17,7 +17,8 @@ from collections.abc import Collection
 from typing import Final
 
 from processor.interfaces import Clock, Reader
-from processor.operate.replay.plan import OrderKey, Plan
+from processor.operate.replay.database import OrderKey
+from processor.operate.replay.plan import Plan
 from processor.operate.replay.reading import Offsets, Step, read
 from processor.operate.replay.survey import Field, Route
 from processor.records import TopicPartition
@@ -31,10 +32,10 @@ STATELESS: Final = (
 
 def keep_back(plan: Plan, field: Field, reader: Reader, offsets: Offsets, clock: Clock, step: Step) -> None:
     """Lets the letters of erased orders stay. The plan has the state of its orders already. Raises `BrokerOutage`."""
-    earliest_ms = plan.earliest_ms()
+    earliest_ms = plan.overview.earliest_ms()
     if field.route is Route.FOREIGN or earliest_ms is None:
         return
-    for where in _partitions(field.ranks, {*plan.partitions(), *plan.homes()}, offsets):
+    for where in _partitions(field.ranks, {*plan.overview.partitions(), *plan.overview.homes()}, offsets):
         start = offsets.since([where], earliest_ms)[where]
         for records in read(reader, clock, where, start, offsets.ends([where])[where], step):
             for record in records:
@@ -43,7 +44,7 @@ def keep_back(plan: Plan, field: Field, reader: Reader, offsets: Offsets, clock:
                     if plan.has(order):
                         plan.keep_back(order, record.timestamp_ms, ERASED)
                     plan.keep_back_home(order, record.timestamp_ms, ERASED)
-    for order in plan.stateless():
+    for order in plan.known.stateless():
         plan.keep_back(order, None, STATELESS)
 
 

@@ -1,8 +1,7 @@
 """The plan: every open letter of a topic and what a command does about it, in a database on disk.
 
 Owned by one command. Ten million letters do not fit into memory and have to be grouped by order and sorted, which is
-what a database is for; SQLite keeps a small plan in memory and spills a large one to a temporary file that nobody else
-sees and that is gone with the process. What has to outlive the process stands in Kafka (`resolutions.py`).
+what a database is for (`database.py`). What has to outlive the process stands in Kafka (`resolutions.py`).
 
     add ─► arranged ─► next orders ─► sent ─► accepted, absorbed or returned ─► settled orders ─► released
 
@@ -11,157 +10,30 @@ its is SENT, and none of its letters is GO once one of them was RETURNED.
 
 Not chosen: arrays by hand (30 bytes a letter, and a sort of our own); the letters' bytes in here (they stand in their
 topic, and are read again when they go).
-
-arrange: what a replay does with each open letter of one order, so that the order's sequence is kept. Pure.
-
-    refused   was judged and refused; those behind it wait     ─┐ what waits goes along with what it waits for, and
-    held      waits behind a refused one                       ─┘ neither goes before something that stays
-    answered  was refused and holds nobody (`cancel_decline`)
-    lone      of a topic where nobody waits for anybody (a source's, another tool's)
-
-The sequence is that of the first refusals: a letter that came back stands behind younger ones in its topic, and before
-them in its order.
-
-Not chosen: the sequence of the dead-letter topic (after one replay that was refused in part, it is the wrong one).
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from itertools import groupby
-from typing import Final, NamedTuple
 
-
-class Kind(IntEnum):
-    """What a letter is to the others of its order."""
-
-    REFUSED = 0
-    HELD = 1
-    ANSWERED = 2
-    LONE = 3
-
-
-class Status(IntEnum):
-    """Where a letter is in a replay.
-
-    OPEN     not asked for
-    STAYS    asked for, and cannot go: it says why
-    STALE ──► DROPPED                      another letter says the same, or says it better
-    GO ──► SENT ──┬─► ACCEPTED             somebody said that it was taken
-      │           ├─► ABSORBED             it is finished, and left no trace: superseded, ignored or parked
-      └─► STAYS   └─► RETURNED             it is a dead letter again
-    """
-
-    OPEN = 0
-    STAYS = 1
-    STALE = 2
-    DROPPED = 3
-    GO = 4
-    SENT = 5
-    ACCEPTED = 6
-    ABSORBED = 7
-    RETURNED = 8
-
-
-class Planned(NamedTuple):
-    """One open letter. `same_as` tells letters of one entry: a crash between a letter and its commit writes it
-    twice. `snapshot`: it is a whole order, which the next one replaces. `obstacle` is why it cannot be sent, whatever
-    else is asked; empty where it can."""
-
-    offset: int
-    kind: Kind
-    selected: bool
-    replays: int
-    same_as: str
-    snapshot: bool
-    obstacle: str = ""
-
-
-class Fate(NamedTuple):
-    """What is done about a letter, and why where that is not plain."""
-
-    status: Status
-    why: str = ""
-
-
-TWICE = "the same entry is a letter already"
-NEWER = "a newer snapshot of its order is a letter too"
-TOO_OFTEN = "it was replayed as often as --max-replays allows"
-BEHIND = "an earlier letter of its order stays"
-NOWHERE = "it does not say where it came from, or that topic is gone"
-
-
-def arrange(letters: Sequence[Planned], *, replays_max: int, begun: bool = False, sends: bool = True) -> list[Fate]:
-    """One fate a letter. `letters` are those of one order in its sequence; `begun`: letters of it went already in this
-    replay; `sends` False: they are put aside, so none stands in another's way."""
-    if not begun and not any(letter.selected for letter in letters):
-        return [Fate(Status.OPEN)] * len(letters)
-    if not sends:
-        return [Fate(Status.GO if letter.selected else Status.OPEN) for letter in letters]
-    fates: list[Fate] = []
-    seen: set[str] = set()
-    newest = max((place for place, letter in enumerate(letters) if letter.snapshot), default=-1)
-    asked = any(letter.selected for letter in letters if letter.snapshot)
-    blocked = False
-    started = begun
-    for place, letter in enumerate(letters):
-        if letter.same_as and letter.same_as in seen:
-            fates.append(Fate(Status.STALE, TWICE))
-            continue
-        seen.add(letter.same_as)
-        if letter.snapshot and asked and place < newest:
-            fates.append(Fate(Status.STALE, NEWER))
-            continue
-        fate = _fate(letter, blocked, started, letter.selected or (letter.snapshot and asked), replays_max)
-        fates.append(fate)
-        started |= fate.status is Status.GO
-        blocked |= fate.status is not Status.GO and letter.kind in (Kind.REFUSED, Kind.HELD)
-    return fates
-
-
-def _fate(letter: Planned, blocked: bool, started: bool, selected: bool, replays_max: int) -> Fate:
-    wanted = selected or (letter.kind is Kind.HELD and started)
-    if not wanted:
-        return Fate(Status.OPEN)
-    if letter.obstacle:
-        return Fate(Status.STAYS, letter.obstacle)
-    if blocked and letter.kind in (Kind.REFUSED, Kind.HELD):
-        return Fate(Status.STAYS, BEHIND)
-    if letter.replays >= replays_max:
-        return Fate(Status.STAYS, TOO_OFTEN)
-    return Fate(Status.GO)
-
-
-_SCHEMA: Final = """
-    PRAGMA journal_mode = OFF;
-    PRAGMA synchronous = OFF;
-    PRAGMA cache_size = -16384;
-    CREATE TABLE letters (
-        partition INTEGER, offset INTEGER, order_id BLOB, s1 INTEGER, s2 INTEGER, s3 INTEGER, kind INTEGER,
-        selected INTEGER, replays INTEGER, same_as TEXT, snapshot INTEGER, obstacle TEXT, topic TEXT, reason TEXT,
-        status INTEGER, why TEXT, entry_id TEXT, mark INTEGER, followed INTEGER, failed_ms INTEGER, event_ms INTEGER,
-        stateful INTEGER, home INTEGER, home_id BLOB,
-        PRIMARY KEY (partition, offset)
-    ) WITHOUT ROWID;
-    CREATE TABLE orders (
-        partition INTEGER, order_id BLOB, turn INTEGER, state INTEGER, PRIMARY KEY (partition, order_id)
-    ) WITHOUT ROWID;
-    CREATE TABLE holds (partition INTEGER, order_id BLOB, value BLOB, PRIMARY KEY (partition, order_id)) WITHOUT ROWID;
-    CREATE TABLE stated (partition INTEGER PRIMARY KEY);
-    CREATE TABLE states (partition INTEGER, order_id BLOB, value BLOB, PRIMARY KEY (partition, order_id)) WITHOUT ROWID;
-"""
-_INDEXES: Final = """
-    CREATE INDEX by_order ON letters (partition, order_id, s1, s2, s3, offset);
-    CREATE INDEX by_entry ON letters (partition, entry_id) WHERE status = 5;
-    CREATE INDEX by_status ON letters (status, partition, mark);
-    CREATE INDEX by_home ON letters (home, home_id);
-    CREATE INDEX by_turn ON orders (state, turn, partition);
-"""
-_INSERT: Final = "INSERT OR IGNORE INTO letters VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_BATCH: Final = 5_000
+from processor.operate.replay.arrange import BEHIND, Kind, Planned, Status, arrange
+from processor.operate.replay.database import (
+    BATCH,
+    INDEXES,
+    INSERT,
+    Going,
+    Known,
+    NewLetter,
+    OrderKey,
+    Overview,
+    SentLetter,
+    one,
+    opened,
+    row,
+)
 
 
 class OrderState(IntEnum):
@@ -179,62 +51,14 @@ class OrderState(IntEnum):
     STOPPED = 4
 
 
-class OrderKey(NamedTuple):
-    """An order in the partition of its letters. `order_id` is the letters' key, whatever bytes that is."""
-
-    partition: int
-    order_id: bytes
-
-
-class NewLetter(NamedTuple):
-    """An open letter as it was read. `sequence` orders the letters of one order, `topic` is where it would go.
-    `event_ms` is when the shop wrote what it tells of (None: it erases, and holds nobody's data); `stateful`: transform
-    had a state of its order then. `home` is the partition of its copy and `home_id` the copy's key, where they are not
-    the letter's."""
-
-    partition: int
-    order_id: bytes
-    sequence: tuple[int, int, int]
-    topic: str
-    reason: str
-    failed_ms: int
-    planned: Planned
-    event_ms: int | None = None
-    stateful: bool = False
-    home: int | None = None
-    home_id: bytes | None = None
-
-
-class SentLetter(NamedTuple):
-    """A letter that was sent by an earlier run of the same replay. `entry_id` and `topic` are the copy's, `mark` the
-    end of that topic now."""
-
-    partition: int
-    offset: int
-    order_id: bytes
-    topic: str
-    entry_id: str
-    mark: int
-    home: int
-
-
-class Going(NamedTuple):
-    """A letter whose turn it is. `topic` is where it goes; `followed`: it came while the replay ran."""
-
-    partition: int
-    offset: int
-    topic: str
-    selected: bool
-    followed: bool
-
-
 class Plan:
     """Mutable throughout: the database, and `counts` of letters by status."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=True)
-        self._db.executescript(_SCHEMA)
+        self._db = opened()
         self.counts: Counter[Status] = Counter()
+        self.overview = Overview(self._db)
+        self.known = Known(self._db)
 
     def close(self) -> None:
         self._db.close()
@@ -243,14 +67,14 @@ class Plan:
 
     def add(self, letters: Iterable[NewLetter]) -> None:
         self._db.execute("BEGIN")
-        self._db.executemany(_INSERT, (_row(letter, Status.OPEN, followed=False) for letter in letters))
+        self._db.executemany(INSERT, (row(letter, Status.OPEN, followed=False) for letter in letters))
         self._db.execute("COMMIT")
 
     def add_sent(self, letters: Iterable[SentLetter]) -> None:
         """What an earlier run of this replay has sent: what became of it is still to be heard."""
         self._db.execute("BEGIN")
         self._db.executemany(
-            _INSERT,
+            INSERT,
             (
                 (one.partition, one.offset, one.order_id, 0, 0, 0, Kind.LONE, 1, 0, "", 0, "", one.topic, "",
                  Status.SENT, "", one.entry_id, one.mark, 0, 0, None, 0, one.home, one.order_id)
@@ -262,7 +86,7 @@ class Plan:
     def arranged(self, *, replays_max: int, sends: bool = True) -> None:
         """Decides about every letter, and gives the orders their turns: by the first letter of each that goes, the
         partitions side by side."""
-        self._db.executescript(_INDEXES)
+        self._db.executescript(INDEXES)
         self._db.execute("BEGIN")
         fates: list[tuple[int, str, int, int]] = []
         for (partition, _order_id), rows in groupby(self._by_order(), key=lambda row: (row[0], row[1])):
@@ -276,7 +100,7 @@ class Plan:
                                     strict=True):  # fmt: skip
                 if fate.status is not Status.OPEN:
                     fates.append((fate.status, fate.why, partition, letter.offset))
-            if len(fates) >= _BATCH:
+            if len(fates) >= BATCH:
                 self._write_fates(fates)
         self._write_fates(fates)
         self._db.execute(
@@ -295,7 +119,7 @@ class Plan:
             "SELECT partition, order_id, offset, kind, selected, replays, same_as, snapshot, obstacle, status"
             " FROM letters ORDER BY partition, order_id, s1, s2, s3, offset"
         )
-        while rows := cursor.fetchmany(_BATCH):
+        while rows := cursor.fetchmany(BATCH):
             yield from rows
 
     def _write_fates(self, fates: list[tuple[int, str, int, int]]) -> None:
@@ -308,18 +132,6 @@ class Plan:
 
     # ---- asking it --------------------------------------------------------------------------------------------------
 
-    @property
-    def orders(self) -> int:
-        return self._one("SELECT count(*) FROM orders")
-
-    def partitions(self) -> list[int]:
-        """Those that have letters at all."""
-        return [row[0] for row in self._db.execute("SELECT DISTINCT partition FROM letters")]
-
-    def homes(self) -> list[int]:
-        """The partitions that copies go to, or went to."""
-        return [row[0] for row in self._db.execute("SELECT DISTINCT home FROM letters")]
-
     def going(self, partition: int) -> Iterator[Going]:
         """All letters of a partition that are to go, by offset. Nothing may be changed while this is walked."""
         cursor = self._db.cursor()
@@ -328,58 +140,8 @@ class Plan:
             " WHERE status = ? AND partition = ? ORDER BY offset",
             (Status.GO, partition),
         )
-        while rows := cursor.fetchmany(_BATCH):
+        while rows := cursor.fetchmany(BATCH):
             yield from (Going(row[0], row[1], row[2], bool(row[3]), bool(row[4])) for row in rows)
-
-    def targets(self) -> list[str]:
-        """The topics that letters of this plan go to, or went to and are still to be heard of."""
-        return [
-            row[0]
-            for row in self._db.execute(
-                "SELECT DISTINCT topic FROM letters WHERE status IN (?, ?) AND topic != '' ORDER BY topic",
-                (Status.GO, Status.SENT),
-            )
-        ]
-
-    def reasons(self, *statuses: Status) -> dict[str, int]:
-        """How many letters of these statuses were refused for what."""
-        marks = ",".join("?" * len(statuses))
-        return dict(
-            self._db.execute(
-                f"SELECT reason, count(*) FROM letters WHERE status IN ({marks}) GROUP BY 1 ORDER BY 2 DESC", statuses
-            )
-        )
-
-    def whys(self, *statuses: Status) -> dict[str, int]:
-        """Why letters of these statuses are where they are."""
-        marks = ",".join("?" * len(statuses))
-        return dict(
-            self._db.execute(
-                f"SELECT why, count(*) FROM letters WHERE status IN ({marks}) GROUP BY 1 ORDER BY 2 DESC", statuses
-            )
-        )
-
-    def examples(self, status: Status, limit: int) -> list[tuple[int, int, str]]:
-        """The first letters of a status: partition, offset, why."""
-        return self._db.execute(
-            "SELECT partition, offset, why FROM letters WHERE status = ? ORDER BY partition, offset LIMIT ?",
-            (status, limit),
-        ).fetchall()
-
-    def followers(self) -> int:
-        """Letters that go along though they were not asked for."""
-        return self._one("SELECT count(*) FROM letters WHERE status = ? AND NOT selected", Status.GO)
-
-    def held_orders(self) -> int:
-        """Orders of the plan that are held."""
-        return self._one("SELECT count(*) FROM holds")
-
-    def first_orders(self, limit: int | None) -> list[bytes]:
-        """The orders whose turn comes first, by their letters' key; None: all of them."""
-        rows = self._db.execute(
-            "SELECT order_id FROM orders ORDER BY turn, partition LIMIT ?", (-1 if limit is None else limit,)
-        )
-        return [row[0] for row in rows]
 
     def has(self, order: OrderKey) -> bool:
         return self.state(order) is not None
@@ -388,12 +150,15 @@ class Plan:
         row = self._db.execute("SELECT state FROM orders WHERE partition = ? AND order_id = ?", order).fetchone()
         return None if row is None else OrderState(row[0])
 
-    def still_open(self, order: OrderKey) -> int:
-        """Letters of an order that nobody has resolved."""
-        return self._one(
-            "SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status IN (?, ?, ?, ?)",
-            *order, Status.OPEN, Status.STAYS, Status.STALE, Status.GO,
-        )  # fmt: skip
+    def letters_of(self, order: OrderKey, *statuses: Status) -> int:
+        """How many letters of an order are in one of these statuses."""
+        marks = ",".join("?" * len(statuses))
+        return one(
+            self._db,
+            f"SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status IN ({marks})",
+            *order,
+            *statuses,
+        )
 
     # ---- its course -------------------------------------------------------------------------------------------------
 
@@ -498,23 +263,6 @@ class Plan:
         ).rowcount
         self._move(Status.GO, Status.STAYS, behind)
 
-    def earliest_ms(self) -> int | None:
-        """When the oldest was written of what the letters that go tell of."""
-        (found,) = self._db.execute("SELECT min(event_ms) FROM letters WHERE status = ?", (Status.GO,)).fetchone()
-        return None if found is None else int(found)
-
-    def stateless(self) -> list[OrderKey]:
-        """Orders with letters to go that had a state when one of them was refused, and have none now. None of a
-        partition whose states were not read."""
-        rows = self._db.execute(
-            "SELECT DISTINCT partition, order_id FROM letters WHERE status = ? AND stateful"
-            " AND partition IN (SELECT partition FROM stated)"
-            " AND NOT EXISTS (SELECT 1 FROM states s WHERE s.partition = letters.partition"
-            " AND s.order_id = letters.order_id)",
-            (Status.GO,),
-        )
-        return [OrderKey(*row) for row in rows.fetchall()]
-
     def keep_back(self, order: OrderKey, until_ms: int | None, why: str) -> None:
         """Nothing goes of what was written of this order up to that moment (None: whenever), nor what waits behind."""
         told = "event_ms IS NOT NULL" if until_ms is None else "event_ms <= ?"
@@ -531,10 +279,7 @@ class Plan:
             (Status.STAYS, BEHIND, *order, Status.GO, Kind.REFUSED, Kind.HELD),
         ).rowcount
         self._move(Status.GO, Status.STAYS, kept + behind)
-        if not self._one(
-            "SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status IN (?, ?, ?)",
-            *order, Status.GO, Status.STALE, Status.SENT,
-        ):  # fmt: skip
+        if not self.letters_of(order, Status.GO, Status.STALE, Status.SENT):
             self._db.execute("DELETE FROM orders WHERE partition = ? AND order_id = ?", order)
 
     def keep_back_home(self, home: OrderKey, until_ms: int, why: str) -> None:
@@ -546,18 +291,6 @@ class Plan:
         ).fetchall()
         for partition, offset in rows:
             self.stay(partition, offset, why)
-
-    def under_way(self, order: OrderKey) -> int:
-        """How many letters of an order are sent and not heard of."""
-        return self._one(
-            "SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status = ?", *order, Status.SENT
-        )
-
-    def waiting(self, order: OrderKey) -> int:
-        """How many letters of an order are still to go."""
-        return self._one(
-            "SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status = ?", *order, Status.GO
-        )
 
     def unheard(self, home: int, topic: str, mark_max: int) -> list[tuple[int, int]]:
         """Partitions and offsets of the letters whose copies stand below `mark_max` in this partition of this topic and
@@ -589,7 +322,7 @@ class Plan:
         if known is not None:
             return False
         status = Status.GO if goes else Status.OPEN
-        self._db.execute(_INSERT, _row(letter, status, followed=True))
+        self._db.execute(INSERT, row(letter, status, followed=True))
         self.counts[status] += 1
         if goes and state in (OrderState.SETTLED, OrderState.DONE):
             self.set_state(order, OrderState.PENDING)
@@ -609,53 +342,8 @@ class Plan:
         ).rowcount
         self._move(Status.GO, Status.STALE, stale)
 
-    @property
-    def has_snapshots(self) -> bool:
-        return bool(self._one("SELECT EXISTS (SELECT 1 FROM letters WHERE snapshot AND status = ?)", Status.GO))
-
-    # ---- what is known of its orders --------------------------------------------------------------------------------
-
-    def hold(self, order: OrderKey, value: bytes | None) -> None:
-        """What the topic of holds says of an order."""
-        if value is None:
-            self._db.execute("DELETE FROM holds WHERE partition = ? AND order_id = ?", order)
-        else:
-            self._db.execute("INSERT OR REPLACE INTO holds VALUES (?, ?, ?)", (*order, value))
-
-    def held(self, order: OrderKey) -> bytes | None:
-        row = self._db.execute("SELECT value FROM holds WHERE partition = ? AND order_id = ?", order).fetchone()
-        return None if row is None else bytes(row[0])
-
-    def has_states(self, partition: int) -> None:
-        """The states of this partition's orders were read, and there are some."""
-        self._db.execute("INSERT OR IGNORE INTO stated VALUES (?)", (partition,))
-
-    def keep_state(self, order: OrderKey, value: bytes | None) -> None:
-        if value is None:
-            self._db.execute("DELETE FROM states WHERE partition = ? AND order_id = ?", order)
-        else:
-            self._db.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", (*order, value))
-
-    def kept_state(self, order: OrderKey) -> bytes | None:
-        row = self._db.execute("SELECT value FROM states WHERE partition = ? AND order_id = ?", order).fetchone()
-        return None if row is None else bytes(row[0])
-
     def _set(self, partition: int, offset: int, status: Status, why: str = "") -> None:
         self._db.execute(
             "UPDATE letters SET status = ?, why = ? WHERE partition = ? AND offset = ?",
             (status, why, partition, offset),
         )
-
-    def _one(self, sql: str, *values: object) -> int:
-        return int(self._db.execute(sql, values).fetchone()[0])
-
-
-def _row(letter: NewLetter, status: Status, *, followed: bool) -> tuple[object, ...]:
-    planned = letter.planned
-    return (
-        letter.partition, planned.offset, letter.order_id, *letter.sequence, planned.kind, planned.selected,
-        planned.replays, planned.same_as, planned.snapshot, planned.obstacle, letter.topic, letter.reason, status,
-        "", None, 0, followed, letter.failed_ms, letter.event_ms, letter.stateful,
-        letter.partition if letter.home is None else letter.home,
-        letter.order_id if letter.home_id is None else letter.home_id,
-    )  # fmt: skip

@@ -33,8 +33,10 @@ import structlog
 from processor.errors import BrokerOutage
 from processor.interfaces import Clock
 from processor.letters.holds import decode_hold
+from processor.operate.replay.arrange import NOT_RESOLVED, Status
+from processor.operate.replay.database import OrderKey
 from processor.operate.replay.place import Ledger
-from processor.operate.replay.plan import OrderKey, OrderState, Plan, Status
+from processor.operate.replay.plan import OrderState, Plan
 from processor.operate.replay.reading import Offsets
 from processor.operate.replay.survey import Field, Route
 from processor.records import NewRecord, TopicPartition
@@ -175,7 +177,7 @@ class Release:
     def _is_free(self, order: OrderKey) -> bool:
         """Whether an order is held, and nothing is left that it would be held for."""
         settled = self._plan.state(order) is OrderState.SETTLED
-        return settled and self._plan.held(order) is not None and not self._plan.still_open(order)
+        return settled and self._plan.known.held(order) is not None and not self._plan.letters_of(order, *NOT_RESOLVED)
 
     def _release_quiet(self) -> None:
         """Those that wait for it, behind a barrier."""
@@ -198,7 +200,7 @@ class Release:
                 self._quiet[order] += 1
                 tired += [order] if self._quiet[order] >= BARRIERS_MAX else []
         now_s = self._clock.monotonic_s()
-        held = {order: self._plan.held(order) for order in tired}
+        held = {order: self._plan.known.held(order) for order in tired}
         self._take_off(tired)
         self._released.update({order: (hold, now_s) for order, hold in held.items() if hold is not None})
 

@@ -26,24 +26,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
-import msgspec
 import structlog
 
 from processor.errors import StateCorrupt
-from processor.hakuna import entry_ids
 from processor.interfaces import Clock, Reader
 from processor.letters.families import letter_facts
 from processor.letters.patch import Unsendable
-from processor.letters.resolutions import NEWER_DELIVERED, How, Resolution, encode_resolution, resolution_key
-from processor.operate.replay.copies import copy_of, replay_of, replays_of
+from processor.letters.resolutions import NEWER_DELIVERED
+from processor.operate.replay.arrange import Kind, Status
+from processor.operate.replay.copies import replay_of
+from processor.operate.replay.database import Going, OrderKey
+from processor.operate.replay.making import Content, Making, Terms
 from processor.operate.replay.place import Ledger
-from processor.operate.replay.plan import Going, Kind, OrderKey, OrderState, Plan, Status
+from processor.operate.replay.plan import OrderState, Plan
 from processor.operate.replay.reading import Offsets, read_offsets
 from processor.operate.replay.release import POLL_S, Barrier, Release, Tallied
-from processor.operate.replay.selection import order_of
-from processor.operate.replay.survey import Field, Route, Survey, home, read_receipt, take_hold
+from processor.operate.replay.survey import Route, Survey, read_receipt, take_hold
 from processor.records import EntryType, HeaderName, NewRecord, Position, Record, TopicPartition
 from processor.transform import order_state
 
@@ -61,9 +61,7 @@ JUDGED_FROM: Final = 10
 FOREIGN_S: Final = 5.0
 """How long another tool has to refuse a letter again. Nobody tells that it was taken."""
 
-GONE: Final = "it is not in its topic any more"
 MEANWHILE: Final = "an entry of its order was refused meanwhile"
-TOO_LARGE: Final = "its copy is larger than what can be written"
 
 
 class Ending(Enum):
@@ -93,31 +91,6 @@ class Progress(NamedTuple):
     returned: int
 
 
-class Content(Protocol):
-    """What of a letter is sent: its own value, a rebuilt or an edited one."""
-
-    def __call__(self, letter: Record, going: Going, plan: Plan) -> bytes | Unsendable | None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
-    """What a run is told. `sends` False: the letters are put aside and nothing is sent (`resolution.how` says how).
-    `follow_from` are the next offsets of the topics that tell, `group_of` the group that finishes a target topic."""
-
-    field: Field
-    replay_id: str
-    resolution: Resolution
-    sends: bool
-    rate_s: float
-    canary: int
-    share_max: float
-    outstanding_max: int
-    silence_s_max: float
-    tells: str | None
-    follow_from: dict[TopicPartition, int]
-    groups: dict[str, str]
-
-
 @dataclass(slots=True)
 class _Fence:
     """What has to be read before silence means something. Mutable once: `ends` when it is known."""
@@ -132,7 +105,7 @@ class Replay:
 
     def __init__(
         self,
-        orders: Orders,
+        terms: Terms,
         plan: Plan,
         survey: Survey,
         ledger: Ledger,
@@ -144,7 +117,7 @@ class Replay:
         barrier: Barrier,
         keep: Callable[[], None],
     ) -> None:
-        self._orders = orders
+        self._terms = terms
         self._plan = plan
         self._survey = survey
         self._ledger = ledger
@@ -152,12 +125,12 @@ class Replay:
         self._follower = follower
         self._offsets = offsets
         self._clock = clock
-        self._content = content
+        self._making = Making(terms, plan, survey, ledger, offsets, clock, content)
         self._keep = keep
         self.tallied = Tallied()
-        self._followed = tuple(orders.follow_from)
-        group = orders.groups.get(orders.field.outbox, "")
-        self._release = Release(orders.field, group, plan, ledger, offsets, clock, barrier, self, self.tallied)
+        self._followed = tuple(terms.follow_from)
+        group = terms.groups.get(terms.field.outbox, "")
+        self._release = Release(terms.field, group, plan, ledger, offsets, clock, barrier, self, self.tallied)
         self._fences: dict[TopicPartition, _Fence] = {}
         self._parked: dict[OrderKey, set[Position]] = {}
         self._look_at_s = 0.0
@@ -170,8 +143,8 @@ class Replay:
 
     def run(self, watch: Callable[[Progress], None], stopped: Callable[[], bool]) -> Ending:
         """Until nothing is left, or something speaks against going on. Raises `Fatal`, `BrokerOutage`."""
-        self._follower.assign(Position(*where, offset) for where, offset in self._orders.follow_from.items())
-        if not self._orders.sends:
+        self._follower.assign(Position(*where, offset) for where, offset in self._terms.follow_from.items())
+        if not self._terms.sends:
             self._settle_put_aside()
         idle = False
         while True:
@@ -206,7 +179,7 @@ class Replay:
         now_s = self._clock.monotonic_s()
         if not self._plan.counts[Status.SENT]:
             self._heard_s = now_s
-        return now_s - self._heard_s > self._orders.silence_s_max
+        return now_s - self._heard_s > self._terms.silence_s_max
 
     def _judge(self, by_hand: bool) -> None:
         """Whether to go on."""
@@ -215,8 +188,8 @@ class Replay:
         if self._stopping is not None:
             return
         progress = self.progress()
-        enough = progress.settled >= min(self._orders.canary or JUDGED_FROM, progress.total)
-        if progress.settled and enough and progress.returned / progress.settled > self._orders.share_max:
+        enough = progress.settled >= min(self._terms.canary or JUDGED_FROM, progress.total)
+        if progress.settled and enough and progress.returned / progress.settled > self._terms.share_max:
             log.warning("too many came back", returned=progress.returned, settled=progress.settled)
             self._stopping = Ending.TOO_MANY_BACK
 
@@ -224,7 +197,7 @@ class Replay:
         """Whether the canary is not over: all of it is sent first, and then heard of."""
         counts = self._plan.counts
         settled = counts[Status.ACCEPTED] + counts[Status.ABSORBED] + counts[Status.RETURNED]
-        return self._orders.canary > 0 and settled < self._orders.canary
+        return self._terms.canary > 0 and settled < self._terms.canary
 
     # ---- send -------------------------------------------------------------------------------------------------------
 
@@ -248,17 +221,17 @@ class Replay:
         return True
 
     def _room(self) -> int:
-        orders = self._orders
+        terms = self._terms
         now_s = self._clock.monotonic_s()
-        burst = max(orders.rate_s * BATCH_S * 4, 1.0)
-        self._tokens = min(self._tokens + (now_s - self._paced_s) * orders.rate_s, burst)
+        burst = max(terms.rate_s * BATCH_S * 4, 1.0)
+        self._tokens = min(self._tokens + (now_s - self._paced_s) * terms.rate_s, burst)
         self._paced_s = now_s
         outstanding = self._plan.counts[Status.SENT]
-        if self._tokens < max(1.0, min(orders.rate_s * BATCH_S, BATCH_MAX)):
+        if self._tokens < max(1.0, min(terms.rate_s * BATCH_S, BATCH_MAX)):
             return 0
         if self._in_canary():
-            return min(BATCH_MAX, int(self._tokens), orders.canary - self.progress().sent)
-        return min(BATCH_MAX, int(self._tokens), orders.outstanding_max - outstanding)
+            return min(BATCH_MAX, int(self._tokens), terms.canary - self.progress().sent)
+        return min(BATCH_MAX, int(self._tokens), terms.outstanding_max - outstanding)
 
     def _write(self, batch: Sequence[tuple[OrderKey, list[Going]]]) -> None:
         """Copies and resolutions of these orders, in one transaction."""
@@ -269,11 +242,11 @@ class Replay:
         under_way: list[OrderKey] = []
         for order, goings in batch:
             for offset, why in self._plan.stale_letters(order):
-                writes.append(self._superseded(order, offset, why))
+                writes.append(self._making.superseded(order, offset, why))
                 dropped.append((order.partition, offset))
             before = len(sent)
             for going in goings:
-                made = self._made(letters.get((going.partition, going.offset)), going)
+                made = self._making.of(letters.get((going.partition, going.offset)), going)
                 if isinstance(made, Unsendable):
                     self._plan.stop(order, made.why)
                     break
@@ -293,15 +266,15 @@ class Replay:
         for order in under_way:
             if self._plan.state(order) is OrderState.PENDING:
                 self._plan.set_state(order, OrderState.UNDER_WAY)
-            if not self._plan.under_way(order):
+            if not self._plan.letters_of(order, Status.SENT):
                 self._moved(order)
-        if not self._orders.sends:
+        if not self._terms.sends:
             for going, _, _ in sent:
                 self._moved(self._plan.settled(going.partition, going.offset, Status.ACCEPTED))
 
     def _mark(self, target: TopicPartition | None, ends: Mapping[TopicPartition, int]) -> int:
         """What has to be passed before a silence about a copy says something: an end, or a time."""
-        if self._orders.field.route is Route.FOREIGN or target is None:
+        if self._terms.field.route is Route.FOREIGN or target is None:
             return round(self._clock.monotonic_s() * 1000)
         return ends[target]
 
@@ -311,73 +284,20 @@ class Replay:
             by_partition.setdefault(going.partition, []).append(going.offset)
         found: dict[tuple[int, int], Record] = {}
         for number, offsets in by_partition.items():
-            where = TopicPartition(self._orders.field.letters, number)
+            where = TopicPartition(self._terms.field.letters, number)
             for record in read_offsets(self._reader, self._clock, where, offsets, lambda _count: self._keep()):
                 found[number, record.offset] = record
         return found
-
-    def _made(
-        self, letter: Record | None, going: Going
-    ) -> tuple[TopicPartition | None, str, list[NewRecord]] | Unsendable:
-        """Where a letter goes, its copy's entry ID, and the records to be written for it."""
-        if letter is None:
-            return Unsendable(GONE)
-        orders = self._orders
-        facts = letter_facts(letter)
-        whole = self._survey.sendable(letter, facts)
-        if not orders.sends:
-            of = order_of(letter if isinstance(whole, Unsendable) else whole)
-            return None, "", [self._resolved(letter.position, msgspec.structs.replace(orders.resolution, order_id=of))]
-        if isinstance(whole, Unsendable):
-            return whole
-        letter = whole
-        value = self._content(letter, going, self._plan)
-        if isinstance(value, Unsendable):
-            return value
-        target, key = self._survey.destination(letter, facts, selected=going.selected)
-        assert target is not None, "a letter without a target was let go"
-        if isinstance(key, Unsendable):
-            return key
-        retention_ms = self._offsets.retention_ms(target.topic)
-        # Kafka deletes by a record's own time, within minutes once it is past: half of it is left for the sender.
-        too_old_ms = None if retention_ms is None else self._clock.now_ms() - retention_ms // 2
-        copy = copy_of(letter, facts, target, orders.replay_id, value, too_old_ms)._replace(key=key)
-        if not self._ledger.fits(copy):
-            return Unsendable(TOO_LARGE)
-        entry_id = letter.header_text(HeaderName.ENTRY_ID) or ""
-        if entry_id and value != letter.value and value is not None:
-            entry_id = entry_ids.of_bytes(entry_id, value)
-        resolution = msgspec.structs.replace(
-            orders.resolution,
-            replay_count=replays_of(letter) + 1,
-            order_id=order_of(letter),
-            entry_id=entry_id,
-            sent_to=target.topic,
-            sent_partition=None if target.partition == letter.partition else target.partition,
-            edit=orders.resolution.edit if going.selected else None,
-        )
-        return target, entry_id, [copy, self._resolved(letter.position, resolution)]
-
-    def _resolved(self, letter: Position, resolution: Resolution) -> NewRecord:
-        topic = self._orders.field.resolutions
-        number = home(letter.partition, self._offsets.partitions(topic) or 1)
-        value = encode_resolution(msgspec.structs.replace(resolution, at_ms=self._clock.now_ms()))
-        return NewRecord(topic, number, resolution_key(letter), value, [])
-
-    def _superseded(self, order: OrderKey, offset: int, why: str) -> NewRecord:
-        letter = Position(self._orders.field.letters, order.partition, offset)
-        by = self._orders.resolution.by
-        return self._resolved(letter, Resolution(how=How.SUPERSEDED, at_ms=0, by=by, reason=why))
 
     # ---- hear what becomes of them ----------------------------------------------------------------------------------
 
     def hear(self, timeout_s: float) -> None:
         """Takes in what has come, or what comes within that time."""
-        field = self._orders.field
+        field = self._terms.field
         for record in self._follower.poll(2_000, timeout_s).records:
             if record.topic == field.letters:
                 self._hear_letter(record)
-            elif record.topic == self._orders.tells:
+            elif record.topic == self._terms.tells:
                 self._hear_taken(record)
             elif record.topic == field.holds:
                 take_hold(self._plan, record)
@@ -385,16 +305,16 @@ class Replay:
                 self._hear_state(record)
 
     def _hear_letter(self, record: Record) -> None:
-        orders = self._orders
+        terms = self._terms
         of = replay_of(record)
-        if of is not None and record.header_text(HeaderName.REPLAY_ID) == orders.replay_id:
-            if of.topic == orders.field.letters:
+        if of is not None and record.header_text(HeaderName.REPLAY_ID) == terms.replay_id:
+            if of.topic == terms.field.letters:
                 order = self._plan.settled(of.partition, of.offset, Status.RETURNED)
                 if order is not None:
                     self.tallied.returned[letter_facts(record).reason] += 1
                     self._moved(order)
             return
-        if orders.field.route is not Route.OUTBOX:
+        if terms.field.route is not Route.OUTBOX:
             return
         letter = self._survey.letter(record, None, selects=False)
         order = OrderKey(letter.partition, letter.order_id)
@@ -409,7 +329,7 @@ class Replay:
             self._release.followed(order)
 
     def _hear_taken(self, record: Record) -> None:
-        if self._orders.field.route is Route.OUTBOX:
+        if self._terms.field.route is Route.OUTBOX:
             receipt = read_receipt(record)
             if receipt is not None and receipt.entry_id:
                 order = self._plan.accepted(record.partition, receipt.entry_id)
@@ -420,7 +340,7 @@ class Replay:
                     self._plan.delivered(order, receipt.delivered_at, NEWER_DELIVERED)
         else:
             of = replay_of(record)
-            if of is not None and of.topic == self._orders.field.letters:
+            if of is not None and of.topic == self._terms.field.letters:
                 self._moved(self._plan.settled(of.partition, of.offset, Status.ACCEPTED))
 
     def _hear_state(self, record: Record) -> None:
@@ -431,7 +351,7 @@ class Replay:
             if record.value is not None and order_state.peek(record.value)[1]:
                 for parked in order_state.decode(record.value).parked:
                     of = replay_of(parked.origin)
-                    if of is not None and parked.origin.header_text(HeaderName.REPLAY_ID) == self._orders.replay_id:
+                    if of is not None and parked.origin.header_text(HeaderName.REPLAY_ID) == self._terms.replay_id:
                         waiting.add(of)
         except StateCorrupt:
             return  # transform says so itself
@@ -448,7 +368,7 @@ class Replay:
             return
         self._look_at_s = now_s + LOOK_S
         marks = self._plan.marks()
-        if self._orders.field.route is Route.FOREIGN:
+        if self._terms.field.route is Route.FOREIGN:
             for partition, topic in marks:
                 for of, offset in self._plan.unheard(partition, topic, round((now_s - FOREIGN_S) * 1000)):
                     self._moved(self._plan.settled(of, offset, Status.ABSORBED))
@@ -461,7 +381,7 @@ class Replay:
                 for of, offset in self._plan.unheard(partition, topic, fence.committed):
                     self._moved(self._plan.settled(of, offset, Status.ABSORBED))
             elif fence is None:
-                committed = self._offsets.committed(self._orders.groups[topic], [target])[target].next_offset
+                committed = self._offsets.committed(self._terms.groups[topic], [target])[target].next_offset
                 if committed is not None and self._is_finished(target, committed, mark):
                     # What the group wrote about it was there before it committed: it is below these ends.
                     self._fences[target] = _Fence(max(committed, mark), self.ends_now([partition]))
@@ -491,9 +411,9 @@ class Replay:
         if order is None:
             return
         self._heard_s = self._clock.monotonic_s()
-        if self._plan.state(order) is not OrderState.UNDER_WAY or self._plan.under_way(order):
+        if self._plan.state(order) is not OrderState.UNDER_WAY or self._plan.letters_of(order, Status.SENT):
             return
-        if self._plan.waiting(order):
+        if self._plan.letters_of(order, Status.GO):
             self._plan.set_state(order, OrderState.PENDING)
         else:
             self._plan.set_state(order, OrderState.SETTLED)

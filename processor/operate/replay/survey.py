@@ -21,9 +21,11 @@ from processor.interfaces import Clock, Reader
 from processor.letters.families import LetterFacts, letter_facts
 from processor.letters.patch import Unsendable
 from processor.letters.resolutions import NEWER_DELIVERED, decode_resolution, letter_of
+from processor.operate.replay.arrange import NOWHERE, Kind, Planned
 from processor.operate.replay.copies import replays_of
+from processor.operate.replay.database import NewLetter, OrderKey, SentLetter
 from processor.operate.replay.noted import Resolved
-from processor.operate.replay.plan import NOWHERE, Kind, NewLetter, OrderKey, Plan, Planned, SentLetter
+from processor.operate.replay.plan import Plan
 from processor.operate.replay.reading import Offsets, Step, read
 from processor.operate.replay.rekeying import Rekey
 from processor.operate.replay.selection import Selection
@@ -136,7 +138,7 @@ class Survey:
     def holds(self, plan: Plan) -> dict[TopicPartition, int]:
         """What is held of the plan's orders. Returns where the reading ended."""
         ends: dict[TopicPartition, int] = {}
-        for where, end, records in self._whole(self._field.holds, plan.partitions()):
+        for where, end, records in self._whole(self._field.holds, plan.overview.partitions()):
             ends[where] = end
             for record in records:
                 take_hold(plan, record)
@@ -144,17 +146,17 @@ class Survey:
 
     def states(self, plan: Plan, *, whole: bool) -> None:
         """The keyed state of the plan's orders, as the changelog has it now; not `whole`: that there is one."""
-        for where, _, records in self._whole(self._field.changelog, plan.partitions()):
+        for where, _, records in self._whole(self._field.changelog, plan.overview.partitions()):
             if records:
-                plan.has_states(where.partition)
+                plan.known.has_states(where.partition)
             for record in records:
                 order = OrderKey(record.partition, record.key or b"")
                 if plan.has(order):
-                    plan.keep_state(order, record.value if whole or record.value is None else b"")
+                    plan.known.keep_state(order, record.value if whole or record.value is None else b"")
 
     def deliveries(self, plan: Plan) -> None:
         """Snapshots that were delivered after a letter of their order was refused."""
-        for _, _, records in self._whole(self._field.deliveries, plan.partitions()):
+        for _, _, records in self._whole(self._field.deliveries, plan.overview.partitions()):
             for record in records:
                 receipt = read_receipt(record)
                 if receipt is not None and receipt.entry_type == EntryType.ORDER:
@@ -307,4 +309,4 @@ def take_hold(plan: Plan, record: Record) -> None:
     """A record of the topic of holds, if it is of an order in the plan."""
     order = OrderKey(record.partition, record.key or b"")
     if plan.has(order):
-        plan.hold(order, record.value)
+        plan.known.hold(order, record.value)

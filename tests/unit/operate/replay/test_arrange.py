@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.operate.replay.plan import BEHIND, NEWER, NOWHERE, TOO_OFTEN, TWICE, Fate, Kind, Planned, Status, arrange
+from processor.operate.replay.arrange import (
+    BEHIND,
+    NEWER,
+    NOWHERE,
+    TOO_OFTEN,
+    TWICE,
+    Fate,
+    Kind,
+    Planned,
+    Status,
+    arrange,
+)
 
 
 def letter(

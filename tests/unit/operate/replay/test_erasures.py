@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from processor.operate.replay.arrange import BEHIND
 from processor.operate.replay.campaign import Report
 from processor.operate.replay.erasures import ERASED, STATELESS
-from processor.operate.replay.plan import BEHIND
 from processor.topics import Topic
 from tests.unit.operate.replay.world import World
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from processor.operate.replay.campaign import Refused
+from processor.operate.replay.database import Going
 from processor.operate.replay.noted import Resolved
-from processor.operate.replay.plan import Going, Plan
+from processor.operate.replay.plan import Plan
 from processor.operate.replay.selection import Selection
 from processor.records import Record
 from processor.topics import Topic

@@ -28,8 +28,8 @@ from processor.letters.holds import Hold, Holds, encode_hold
 from processor.letters.letter import Refusal, letter_headers
 from processor.operate.replay.campaign import Campaign, Clients, Report, Task
 from processor.operate.replay.contents import as_sent
+from processor.operate.replay.making import Content
 from processor.operate.replay.place import Exclusive, Ledger
-from processor.operate.replay.replay import Content
 from processor.operate.replay.selection import EVERYTHING, Selection
 from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import Field, Route
