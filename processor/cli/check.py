@@ -21,7 +21,7 @@ _STYLES: Final = {"sound": "green", "note": "yellow", "problem": "bold red"}
 @click.command("check", short_help="find everything that would keep a worker from working")
 @click.option(
     "--role",
-    type=click.Choice(["transform", "send", "hako", "all"]),
+    type=click.Choice(["transform", "send", "hako", "rekey", "all"]),
     default="all",
     show_default=True,
     help="Check this role; `all` checks those that are configured.",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
+
+import structlog
 
 from processor.config import Role, Settings
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema_of
@@ -16,6 +19,7 @@ from processor.edges.kafka.consumer import Assignment, KafkaConsumer
 from processor.edges.kafka.groups import KafkaGroups
 from processor.edges.kafka.predecessors import Predecessors
 from processor.edges.kafka.reader import KafkaReader
+from processor.edges.kafka.survey import survey
 from processor.edges.kafka.topology import KafkaTopology
 from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
 from processor.edges.metrics import USEFUL_REPLICAS, OrdersMeter, Restores
@@ -27,8 +31,12 @@ from processor.rekey.rekeyer import RekeyEdges, Rekeyer, RekeyPlan
 from processor.run.roles import Loop
 from processor.run.start import check_readable, described_topics
 from processor.run.start import client_id as named
+from processor.run.surveying import Surveying
+from processor.sources.survey import judged
 from processor.topics import ORDER_TOPICS, REKEYED, Topic
 from processor.watch import Work
+
+log = structlog.get_logger(__name__)
 
 
 def rekey(settings: Settings, clock: SystemClock, _restores: Restores, _tracing: Tracing | None) -> Loop:
@@ -86,20 +94,29 @@ def rekey(settings: Settings, clock: SystemClock, _restores: Restores, _tracing:
     )
     rekeyer = Rekeyer(plan, edges)
     rekeyer.start()
-    return _RekeyLoop(rekeyer)
+    counts = {topic: described[topic].partitions for topic in topics}
+    surveying = Surveying(
+        lambda: survey(kafka, counts, group=group, client_id=f"{client_id}-survey", log=log),
+        partial(judged, configs={topic: described[topic].config for topic in topics}, rekey=True),
+    )
+    surveying.start()
+    return _RekeyLoop(rekeyer, surveying)
 
 
 class _RekeyLoop:
     """The rekeyer, as its thread and the endpoints see it."""
 
-    def __init__(self, rekeyer: Rekeyer) -> None:
+    def __init__(self, rekeyer: Rekeyer, surveying: Surveying) -> None:
         self._rekeyer = rekeyer
+        self._surveying = surveying
 
     def turn(self) -> None:
         self._rekeyer.turn()
 
     def stop(self) -> None:
+        self._surveying.ask_to_stop()
         self._rekeyer.stop()
+        self._surveying.join()
 
     def fail(self) -> None:
         """What is in a transaction is the broker's to abort; the rest is as at a drain."""
@@ -109,7 +126,10 @@ class _RekeyLoop:
         return self._rekeyer.unready()
 
     def status(self) -> dict[str, Any]:
-        return {"partitions": [asdict(source) for source in self._rekeyer.status]}
+        return {
+            "partitions": [asdict(source) for source in self._rekeyer.status],
+            "producers": self._surveying.status(),
+        }
 
     def progress(self) -> tuple[Mapping[int, Work], bool]:
         return self._rekeyer.progress()

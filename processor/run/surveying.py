@@ -1,4 +1,4 @@
-"""surveying: a thread beside transform that looks at the newest records of all partitions of its sources.
+"""surveying: a thread beside transform, or rekey, that looks at the newest records of all partitions of its sources.
 
     at the start, then every 5 min:  survey ─► judged ─► log (once each), /status
                                         └─► whereabouts (`processor/transform/whereabouts.py`)
@@ -10,14 +10,14 @@ alone. 0.3 s of CPU every 5 minutes, 0.1 %. What goes wrong here stops nobody: i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
 
 from processor.errors import ProcessorError
 from processor.sources.placements import Sample
-from processor.sources.survey import Said, Surveyed, Weight, judged
+from processor.sources.survey import Said, Surveyed, Weight
 
 log = structlog.get_logger(__name__)
 
@@ -32,12 +32,12 @@ class Surveying:
     def __init__(
         self,
         ask: Callable[[], Mapping[str, Surveyed]],
-        configs: Mapping[str, Mapping[str, str]],
-        learn: Callable[[Mapping[str, Sample]], None],
+        judge: Callable[[Mapping[str, Surveyed]], Sequence[Said]],
+        learn: Callable[[Mapping[str, Sample]], None] = lambda samples: None,
     ) -> None:
-        """`ask` surveys the topics, `configs` are their settings by whole name, `learn` is told of the samples."""
+        """`ask` surveys the topics, `judge` says what of it somebody should know, `learn` is told of the samples."""
         self._ask = ask
-        self._configs = configs
+        self._judge = judge
         self._learn = learn
         self._over = threading.Event()
         self.said: tuple[Said, ...] = ()
@@ -64,10 +64,17 @@ class Surveying:
         """One survey. Raises what `ask` raises."""
         found = self._ask()
         self._learn({topic: one.sample for topic, one in found.items()})
-        said = tuple(one for one in judged(found, self._configs) if one.weight is not Weight.SOUND)
+        said = tuple(one for one in self._judge(found) if one.weight is not Weight.SOUND)
         before = {(one.topic, one.remedy) for one in self.said}
         for one in said:
             if (one.topic, one.remedy) not in before:
                 level = log.warning if one.weight is Weight.PROBLEM else log.info
                 level("of a topic's newest records", topic=one.topic, what=one.what, remedy=one.remedy)
         self.said = said
+
+    def status(self) -> list[dict[str, str]]:
+        """As `/status` shows it. May be called from any thread."""
+        return [
+            {"topic": one.topic, "weight": one.weight.value, "what": one.what, "remedy": one.remedy}
+            for one in self.said
+        ]

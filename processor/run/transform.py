@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from processor.run.start import check_readable, described_topics
 from processor.run.start import client_id as named
 from processor.run.surveying import Surveying
 from processor.sources.placements import Compared
+from processor.sources.survey import judged
 from processor.topics import Topic, sources_of, transform_sources
 from processor.transform.batch import Decode, Plan
 from processor.transform.decode import SHAPES
@@ -126,9 +128,9 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
     transformer.start()
     counts = {topic: described[topic].partitions for topic in plan.topics}
     surveying = Surveying(
-        # How producers place keys is no matter with rekey, which places them itself.
+        # What the shops' producers write is rekey's to look at, which reads it.
         lambda: {} if settings.rekey else survey(kafka, counts, group=group, client_id=f"{client_id}-survey", log=log),
-        {topic: described[topic].config for topic in plan.topics},
+        partial(judged, configs={topic: described[topic].config for topic in plan.topics}),
         transformer.whereabouts.learn,
     )
     surveying.start()
@@ -171,10 +173,7 @@ class _TransformLoop:
         return {
             "partitions": [asdict(source) for source in self._transformer.status],
             "placements": [placement_status(one) for one in verdicts.values()],
-            "producers": [
-                {"topic": one.topic, "weight": one.weight.value, "what": one.what, "remedy": one.remedy}
-                for one in self._surveying.said
-            ],
+            "producers": self._surveying.status(),
             "notices": [asdict(notice) for notice in self._transformer.notices],
             "throttled_seconds": round(self._transformer.throttled_s, 3),
         }

@@ -48,12 +48,14 @@ class Said(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Surveyed:
     """The newest records of one topic. `odd_keys` are keys that are no plain text, `erasures` records without a value,
-    `odd_stamps` records whose timestamp lies before 2000 (`odd_stamp` is one of them)."""
+    `nobodys` the keys of those from which no order ID can be read for certain, `odd_stamps` records whose timestamp
+    lies before 2000 (`odd_stamp` is one of them)."""
 
     sample: Sample
     records: int
     erasures: int
     odd_keys: tuple[Key, ...]
+    nobodys: tuple[Key, ...]
     odd_stamps: int
     odd_stamp: int | None
 
@@ -71,18 +73,29 @@ def surveyed(records: Sequence[Record], partitions: int) -> Surveyed:
         len(records),
         sum(record.value is None for record in records),
         tuple(odd),
+        tuple(
+            key
+            for record in records
+            if record.value is None and not ((key := read_key(record.key)).is_trusted and key.order_id is not None)
+        ),
         len(stamps),
         stamps[-1] if stamps else None,
     )
 
 
-def judged(found: Mapping[str, Surveyed], configs: Mapping[str, Mapping[str, str]]) -> list[Said]:
-    """What the newest records of these topics, by whole name in the order of TOPICS, say of who writes them."""
+def judged(
+    found: Mapping[str, Surveyed], configs: Mapping[str, Mapping[str, str]], *, rekey: bool = False
+) -> list[Said]:
+    """What the newest records of these topics, by whole name in the order of TOPICS, say of who writes them. With
+    `rekey` producers need not agree on where they place keys, and events need none."""
     compared = compare({topic: one.sample for topic, one in found.items()})
     findings: list[Said] = []
     for topic, one in found.items():
-        findings += _placement(compared[topic], compared)
-        findings += _keys(topic, one)
+        if rekey:
+            findings += _nobodys(topic, one)
+        else:
+            findings += _placement(compared[topic], compared)
+            findings += _keys(topic, one)
         findings += _erasures(topic, one)
         findings += _stamps(topic, one, configs.get(topic, {}))
     return findings
@@ -125,6 +138,18 @@ def _keys(topic: str, one: Surveyed) -> list[Said]:
         is_problem = count >= _ODD_MIN * one.records and one.records >= FEW_RECORDS
         findings.append(Said(Weight.PROBLEM if is_problem else Weight.NOTE, topic, what, example.remedy))
     return findings
+
+
+def _nobodys(topic: str, one: Surveyed) -> list[Said]:
+    """Erasures are all that rekey knows by their keys."""
+    if not one.nobodys:
+        return []
+    example = one.nobodys[0]
+    what = (
+        f"{len(one.nobodys)} erasures among the newest {one.records} records have as their key {example.detail}, from "
+        "which no order ID can be read: dead letters `key_mismatch`, and nobody's data is gone"
+    )
+    return [Said(Weight.PROBLEM, topic, what, example.remedy)]
 
 
 def _erasures(topic: str, one: Surveyed) -> list[Said]:

@@ -85,7 +85,7 @@ def check_cluster(
         found += _topic_rights(settings, role, described, allowed)
         if role in rights.TRANSACTIONAL:
             found += _transactions(settings, kafka, role)
-    if Role.TRANSFORM in roles and not settings.rekey:  # with rekey producers need not agree
+    if (Role.REKEY if settings.rekey else Role.TRANSFORM) in roles:
         found += check_producers(settings, kafka, described, heard)
     found += _quota(settings, roles, described)
     found += _clock_of_brokers(settings, kafka, roles, described)

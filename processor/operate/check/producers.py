@@ -27,10 +27,11 @@ def check_producers(
         return []
     counts = {name: state.partitions for name, state in there.items()}
     try:
-        found = survey(kafka, counts, group=settings.group(Role.TRANSFORM), client_id=_CLIENT_ID, log=heard)
+        role = Role.REKEY if settings.rekey else Role.TRANSFORM
+        found = survey(kafka, counts, group=settings.group(role), client_id=_CLIENT_ID, log=heard)
     except (BrokerOutage, Fatal) as refused:
         return [note(Area.TOPICS, "orders.*", f"the newest records cannot be read: {refused}")]
     return [
         Finding(Area.TOPICS, said.topic, Verdict(said.weight.value), said.what, said.remedy)
-        for said in judged(found, {name: state.config for name, state in there.items()})
+        for said in judged(found, {name: state.config for name, state in there.items()}, rekey=settings.rekey)
     ]

@@ -86,10 +86,10 @@ def test_keys_that_are_no_order_ids_are_named_with_what_they_are_and_what_to_set
 
 def test_a_tombstone_after_each_event_is_a_problem_and_an_erasure_is_none() -> None:
     events, erasures = topic("murmur2"), topic("murmur2", KEYS[:201], value=None)
-    half = Surveyed(events.sample, 400, 201, (), 0, None)
+    half = Surveyed(events.sample, 400, 201, (), (), 0, None)
     assert said({"placed": erasures})["placed"][-1].weight is Weight.PROBLEM
     assert "tombstones.on.delete=false" in said({"placed": half})["placed"][-1].remedy
-    few = Surveyed(events.sample, 400, 200, (), 0, None)
+    few = Surveyed(events.sample, 400, 200, (), (), 0, None)
     assert [one.weight for one in said({"placed": few})["placed"]] == [Weight.SOUND]
 
 
@@ -107,3 +107,24 @@ def test_log_append_time_on_a_source_is_named() -> None:
     (_, one) = said({"placed": topic("murmur2")}, KEEP | {"message.timestamp.type": "LogAppendTime"})["placed"]
     assert one.weight is Weight.NOTE
     assert "CreateTime" in one.remedy
+
+
+def test_with_rekey_only_what_rekey_goes_by_is_looked_at() -> None:
+    """How keys are placed is its own matter, and an event's key is none; an erasure has nothing else."""
+    framed = [b"\0\0\0\0\7" + bytes([2 * len(key)]) + key for key in KEYS[:30]]
+    bare: list[bytes | None] = [None] * 20
+    topics = {
+        "placed": topic("murmur2", [*framed, *bare], value=None),
+        "fulfilled": topic("crc32", [*KEYS, *bare], stamp=NOW_MS // 1000),
+    }
+    found = judged(topics, dict.fromkeys(topics, KEEP), rekey=True)
+    assert [(one.topic, one.weight, one.what.partition(" among")[0]) for one in found[:1]] == [
+        ("placed", Weight.PROBLEM, "20 erasures")
+    ]
+    assert found[0].remedy == "give each record its order ID as the key"
+    assert [(one.topic, one.remedy) for one in found[1:]] == [
+        ("placed", found[1].remedy),
+        ("fulfilled", "stamp records in milliseconds since 1970"),
+    ]
+    assert "erases its order" in found[1].what
+    assert any("murmur2" in one.what or "crc32" in one.what for one in judged(topics, dict.fromkeys(topics, KEEP)))
