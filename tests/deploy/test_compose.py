@@ -60,7 +60,14 @@ def test_a_service_of_ours_has_settings_and_a_command_that_work(name: str) -> No
         assert found is not None
         command = found
     parsed = command.make_context(name, arguments).params
-    load(OURS[name]["environment"], (Role(parsed["role"]),) if "role" in parsed else None)
+    for rekey in ("on",) if name == "rekey" else ("off", "on"):
+        environment = {key: interpolated(value, rekey) for key, value in OURS[name]["environment"].items()}
+        assert load(environment, (Role(parsed["role"]),) if "role" in parsed else None).rekey == (rekey == "on")
+
+
+def interpolated(value: str, rekey: str) -> str:
+    """As compose does with what a shell may say."""
+    return rekey if value == "${PROCESSOR_REKEY:-off}" else value
 
 
 def test_the_worker_and_the_stand_in_agree_on_key_and_address() -> None:
@@ -81,7 +88,8 @@ def test_all_that_runs_is_scraped() -> None:
 
 def test_every_role_has_something_to_do_and_its_api_beside_it() -> None:
     roles = {name for name, service in OURS.items() if service["command"][0] == "run"}
-    assert roles == {"transform", "send", "hako"}
+    assert roles == {"transform", "send", "hako", "rekey"}
+    assert OURS["rekey"]["profiles"] == ["rekey"], "off, unless it is asked for"
     written = [word for service in OURS.values() for word in service["command"] if service["command"][0] == "simulate"]
     assert {"--orders", "--changes"} <= set(written)
     assert OURS["hako-stand-in"]["network_mode"] == "service:hako"

@@ -127,6 +127,18 @@ def test_values_reach_their_place() -> None:
     assert not {one["kind"] for one in manifests} & set(FOREIGN_KINDS), "operators are asked for by name"
 
 
+def test_rekey_is_counted_by_keda_where_it_is_on_and_by_nobody_where_it_is_off() -> None:
+    values = {"keda": {"enabled": True}}
+    assert "rekey" not in of_kind(rendered(values), "ScaledObject")
+    manifests = rendered(values | {"settings": {"PROCESSOR_REKEY": "on"}})
+    scaled = of_kind(manifests, "ScaledObject")
+    wanted = json.loads(json.dumps(scaled["hako"]["spec"]).replace("hako", "rekey"))
+    assert scaled["rekey"]["spec"] == wanted
+    assert "replicas" not in of_kind(manifests, "Deployment")["rekey"]["spec"]
+    counted = rendered({"settings": {"PROCESSOR_REKEY": "on"}, "roles": {"rekey": {"replicas": 2}}})
+    assert of_kind(counted, "Deployment")["rekey"]["spec"]["replicas"] == 2
+
+
 def test_a_change_of_settings_is_a_rollout() -> None:
     (before,) = of_kind(rendered({}), "ConfigMap")
     (after,) = of_kind(rendered({"settings": {"HAKUNA_QUOTA": "120/60s"}}), "ConfigMap")
