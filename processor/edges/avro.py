@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 from processor.edges.avro_plan import plan_of
 from processor.edges.avro_reader import Reader, Refused, Shapes, Unreadable, compiled
 from processor.edges.avro_schema import NotAvro, parse
-from processor.edges.avro_wire import SchemaId, framing, undecodable, unknown
+from processor.edges.avro_wire import FRAME_BYTES, SchemaId, framing, undecodable, unknown
 from processor.letters.letter import shortened
 from processor.records import Record
 from processor.topics import Topic
@@ -72,7 +72,8 @@ class AvroDecoder:
     """Decodes the values of one topic into the reader schema's shape: a dict of each record's fields, or what `shapes`
     makes of them.
 
-    Mutable: `_readers` maps a schema ID to the reader that was made for it, and only ever grows up to SCHEMAS_MAX.
+    Mutable: `_readers` maps a schema ID to the reader that was made for it, and only ever grows up to SCHEMAS_MAX;
+    `_framed` has what is known of a value by its first bytes, where no header may say otherwise.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class AvroDecoder:
         self._schemas = schemas
         self._shapes = shapes
         self._readers: dict[SchemaId, Reader] = {}
+        self._framed: dict[bytes, tuple[Reader, SchemaId, int]] = {}
 
     def decode(self, record: Record) -> dict[str, Any]:
         """The value's fields, without shapes. Raises `BadRecord` (undecodable) or `RegistryOutage`."""
@@ -98,10 +100,8 @@ class AvroDecoder:
         """The value, as the shape of its record makes it. Raises as `decode` does."""
         value = record.value
         assert value is not None, "a null value is an erasure and never decoded"
-        schema_id, start = framing(record, value)
-        reader = self._readers.get(schema_id)
-        if reader is None:
-            reader = self._reader(schema_id)
+        known = None if record.headers else self._framed.get(value[:FRAME_BYTES])
+        reader, schema_id, start = self._found(record, value) if known is None else known
         try:
             return reader(value, start)
         except Refused as refused:
@@ -110,6 +110,14 @@ class AvroDecoder:
             # Hostile bytes make plain Python raise nearly anything (IndexError, UnicodeDecodeError, RecursionError,
             # OverflowError, MemoryError, struct.error, ...), and all of it means the same.
             raise undecodable(f"not Avro of schema {schema_id}: {_said(broken)}") from broken
+
+    def _found(self, record: Record, value: bytes) -> tuple[Reader, SchemaId, int]:
+        """The reader of a value, the writer's schema, and where the Avro starts."""
+        schema_id, start = framing(record, value)
+        found = self._readers.get(schema_id) or self._reader(schema_id), schema_id, start
+        if not record.headers and start == FRAME_BYTES:
+            self._framed[value[:FRAME_BYTES]] = found
+        return found
 
     def _reader(self, schema_id: SchemaId) -> Reader:
         found = self._schemas.schema(schema_id)
@@ -125,6 +133,7 @@ class AvroDecoder:
             raise undecodable(f"schema {schema_id} cannot be read: {type(broken).__name__}") from broken
         if len(self._readers) >= SCHEMAS_MAX:
             self._readers.clear()
+            self._framed.clear()
         reader = self._readers[schema_id] = made
         return reader
 

@@ -22,6 +22,8 @@ _APICURIO_BYTES: Final = 8
 _ID_MAGIC: Final = 0
 _GUID_MAGIC: Final = 1
 _ID_BYTES: Final = 4
+FRAME_BYTES: Final = 1 + _ID_BYTES
+"""Of Confluent's framing: the same bytes name the same schema, unless a header names one."""
 _GUID_BYTES: Final = 16
 _ID_MAX: Final = 2**31 - 1
 """Registries count in 32 bits with a sign, and some answer with an error of theirs to more."""
@@ -105,7 +107,7 @@ def _by_apicurio(headers: dict[str, bytes]) -> SchemaId | None:
 
 def _framed(framed: bytes, headers: Headers) -> tuple[SchemaId, int]:
     if len(framed) > _ID_BYTES and framed[0] == _ID_MAGIC:
-        return _number(int.from_bytes(framed[1 : 1 + _ID_BYTES], "big")), 1 + _ID_BYTES
+        return _number(int.from_bytes(framed[1:FRAME_BYTES], "big")), FRAME_BYTES
     if len(framed) > _GUID_BYTES and framed[0] == _GUID_MAGIC:
         return str(uuid.UUID(bytes=framed[1 : 1 + _GUID_BYTES])), 1 + _GUID_BYTES
     raise undecodable(f"no schema ID: {_looks(framed, headers)}")

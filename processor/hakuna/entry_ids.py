@@ -21,10 +21,10 @@ _BYTES_CHARS: Final = 12
 
 def entry_id(api: str, kind: str, order_id: str, event_id: str) -> str:
     """The entry ID of one event. `kind` tells events of one ID apart that are no repetition of each other."""
-    parts = [part.encode() for part in (api, kind, order_id, event_id)]
-    # Each with its length, since IDs may hold any character: "a" and "bc" are not "ab" and "c".
-    said = b"".join([b"%d:%b" % (len(part), part) for part in parts])
-    return f"{api}/{sha256(said).hexdigest()[:_EVENT_CHARS]}"
+    # Each with its length in bytes, since IDs may hold any character: "a" and "bc" are not "ab" and "c".
+    order, event = len(order_id.encode()), len(event_id.encode())
+    said = f"{len(api)}:{api}{len(kind)}:{kind}{order}:{order_id}{event}:{event_id}"
+    return f"{api}/{sha256(said.encode()).hexdigest()[:_EVENT_CHARS]}"
 
 
 def of_bytes(entry: str, value: bytes) -> str:

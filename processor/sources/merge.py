@@ -43,6 +43,9 @@ TOTAL_BYTES_MAX: Final = 64 * 1024 * 1024
 SHARE_RECORDS_MIN: Final = 200
 """The least share: a pause throws away what was fetched ahead, so it must not come with every poll."""
 
+_NOTHING_ELSE: Final = (1 << 63, 0)
+"""After every time that a record can have."""
+
 
 @dataclass(slots=True)
 class Input:
@@ -158,18 +161,19 @@ class Merge:
             source = inputs[heads[0][1]]
             records, place = source.records, heads[0][1]
             # A run: this topic is next for as long as it stays before the head of the second.
-            before = min(heads[1:3]) if len(heads) > 1 else None
-            while records and len(taken) < records_max:
+            before_ms, before_place = min(heads[1:3]) if len(heads) > 1 else _NOTHING_ELSE
+            room = records_max - len(taken)
+            while records and room:
                 record = records[0]
-                if before is not None:
-                    stamp = record.timestamp_ms
-                    if not SANE_STAMP_MIN <= stamp < SANE_STAMP_MAX:
-                        stamp = meant_ms(stamp)
-                    if (stamp, place) > before:
-                        break
+                stamp = record.timestamp_ms
+                if not SANE_STAMP_MIN <= stamp < SANE_STAMP_MAX:
+                    stamp = meant_ms(stamp)
+                if stamp >= before_ms and (stamp > before_ms or place > before_place):
+                    break
                 records.popleft()
                 source.bytes -= len(record.value or b"")
                 taken.append(record)
+                room -= 1
             if records:
                 heapreplace(heads, (meant_ms(records[0].timestamp_ms), place))
             else:

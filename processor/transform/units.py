@@ -246,9 +246,13 @@ def _follow(
 
 def of_no_unit(event: OrderEvent) -> int:
     """How many of an event's lines or items are left out because they name no unit."""
-    if isinstance(event, OrderPlaced):
-        return [line.quantity for line in event.line_items].count(0)
-    return 0 if isinstance(event, OrderCancelled) else [item.quantity for item in event.items].count(0)
+    if isinstance(event, OrderCancelled):
+        return 0
+    count = 0
+    for item in event.line_items if isinstance(event, OrderPlaced) else event.items:
+        if not item.quantity:
+            count += 1
+    return count
 
 
 def without_empty_lines(placed: OrderPlaced) -> OrderPlaced:
