@@ -1,4 +1,4 @@
-"""rekey as its user runs it, on a real Kafka: producers of three families, five partition counts, keys of all kinds."""
+"""rekey as its user runs it, on a real Kafka: four real clients, five partition counts, keys of all kinds."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from processor.sandbox.shop.history import Step
 from processor.sandbox.shop.orders import Shop, shop
 from processor.sources.placements import by_murmur2
 from processor.topics import REKEYED, Topic
+from tests.support.java_producer import JavaProducer
 from tests.support.transform_site import Site
 
 pytestmark = pytest.mark.timeout(240)
@@ -29,18 +30,19 @@ COUNTS = {
     Topic.LINE_ITEMS_CANCELLED: 1,
     Topic.CANCELLED: 2,
 }
+JAVA = "java"
 PARTITIONERS = {
-    Topic.PLACED: "murmur2_random",
+    Topic.PLACED: JAVA,
     Topic.FULFILLED: "consistent_random",
     Topic.REFUNDED: "fnv1a_random",
     Topic.LINE_ITEMS_CANCELLED: "consistent_random",
-    Topic.CANCELLED: "fnv1a_random",
+    Topic.CANCELLED: "murmur2_random",
 }
-"""librdkafka's names of what Java's clients, its own and sarama do by default."""
+"""Java's own client; librdkafka's names of what it does by default itself, and sarama's and Java's."""
 
 
 class Shops:
-    """Producers of three families."""
+    """Four clients of three families."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -49,16 +51,22 @@ class Shops:
             name: Producer(
                 {"bootstrap.servers": servers, "partitioner": name, "linger.ms": 5, "acks": "all", "log_level": 3}
             )
-            for name in set(PARTITIONERS.values())
+            for name in {*PARTITIONERS.values(), "murmur2_random"} - {JAVA}
         }
+        self._java = JavaProducer(servers)
 
     def write(self, topic: Topic, key: bytes | None, value: bytes | None, at_ms: int, partitioner: str) -> None:
+        name = self._site.space.name(topic)
+        if partitioner == JAVA:
+            self._java.produce(name, value, key, at_ms)
+            return
         producer = self._producers[partitioner]
-        producer.produce(self._site.space.name(topic), value, key, timestamp=at_ms, headers=[("shop", b"1")])
+        producer.produce(name, value, key, timestamp=at_ms, headers=[("shop", b"1")])
         producer.poll(0)
 
     def flush(self) -> None:
         assert not any(producer.flush(60) for producer in self._producers.values())
+        self._java.flush()
 
 
 def framed(order_id: str) -> bytes:
