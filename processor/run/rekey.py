@@ -14,14 +14,12 @@ from processor.config import Role, Settings
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema_of
 from processor.edges.avro_wire import framing
 from processor.edges.clock import SystemClock
-from processor.edges.kafka.admin import KafkaAdmin
+from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
-from processor.edges.kafka.groups import KafkaGroups
-from processor.edges.kafka.predecessors import Predecessors
 from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.survey import survey
 from processor.edges.kafka.topology import KafkaTopology
-from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
+from processor.edges.kafka.transaction import KafkaTransaction
 from processor.edges.metrics import USEFUL_REPLICAS, OrdersMeter, Restores
 from processor.edges.registry import Registry
 from processor.edges.traces import Tracing
@@ -29,7 +27,7 @@ from processor.records import Record
 from processor.rekey.decide import Plan, Read, Source
 from processor.rekey.rekeyer import RekeyEdges, Rekeyer, RekeyPlan
 from processor.run.roles import Loop
-from processor.run.start import check_readable, described_topics
+from processor.run.start import bytes_max, check_readable, described_topics, predecessors
 from processor.run.start import client_id as named
 from processor.run.surveying import Surveying
 from processor.sources.survey import judged
@@ -54,40 +52,12 @@ def rekey(settings: Settings, clock: SystemClock, _restores: Restores, _tracing:
     consumer = KafkaConsumer(kafka, group=group, assignment=Assignment.COOPERATIVE, client_id=client_id)
     transaction = KafkaTransaction(kafka, transactional_id=f"{group}.{worker}", consumer=consumer, client_id=client_id)
 
-    def limit(topic: Topic) -> int:
-        return min(transaction.record_bytes_max, int(described[settings.topic(topic)].config["max.message.bytes"]))
-
-    events = settings.topic(Topic.REKEYED_EVENTS)
-    plan = RekeyPlan(
-        topics=topics,
-        events=events,
-        events_partitions=described[events].partitions,
-        worker=worker,
-        batch_records_max=settings.batch_records_max,
-        merge_wait_s=settings.merge_wait_s,
-        dead_letter_share_max=settings.dead_letter_share_max,
-        decide=Plan(
-            group=group,
-            sources={
-                settings.topic(topic): Source(rank, settings.topic(REKEYED[topic]), _reader(topic, registry))
-                for rank, topic in enumerate(ORDER_TOPICS)
-            },
-            partitions=described[settings.topic(Topic.REKEYED_PLACED)].partitions,
-            dead_letters=settings.topic(Topic.ORDER_DEAD_LETTERS),
-            record_bytes_max=min(limit(rekeyed) for rekeyed in REKEYED.values()),
-            letter_bytes_max=limit(Topic.ORDER_DEAD_LETTERS),
-        ),
-    )
+    plan = _plan(settings, described, worker, transaction, registry)
     edges = RekeyEdges(
         consumer=consumer,
         reader=KafkaReader(kafka, group=group, client_id=client_id),
         transaction=transaction,
-        predecessors=Predecessors(
-            KafkaGroups(kafka, client_id=client_id),
-            group,
-            worker,
-            lambda dead: abort_left_behind(kafka, f"{group}.{dead}", client_id=client_id),
-        ),
+        predecessors=predecessors(settings, Role.REKEY, worker, client_id),
         topology=KafkaTopology(admin, described, clock, may_grow=topics),
         clock=clock,
         meter=OrdersMeter(Role.REKEY),
@@ -101,6 +71,36 @@ def rekey(settings: Settings, clock: SystemClock, _restores: Restores, _tracing:
     )
     surveying.start()
     return _RekeyLoop(rekeyer, surveying)
+
+
+def _plan(
+    settings: Settings,
+    described: Mapping[str, TopicState],
+    worker: str,
+    transaction: KafkaTransaction,
+    registry: Schemas,
+) -> RekeyPlan:
+    events = settings.topic(Topic.REKEYED_EVENTS)
+    return RekeyPlan(
+        topics=tuple(settings.topic(topic) for topic in ORDER_TOPICS),
+        events=events,
+        events_partitions=described[events].partitions,
+        worker=worker,
+        batch_records_max=settings.batch_records_max,
+        merge_wait_s=settings.merge_wait_s,
+        dead_letter_share_max=settings.dead_letter_share_max,
+        decide=Plan(
+            group=settings.group(Role.REKEY),
+            sources={
+                settings.topic(topic): Source(rank, settings.topic(REKEYED[topic]), _reader(topic, registry))
+                for rank, topic in enumerate(ORDER_TOPICS)
+            },
+            partitions=described[settings.topic(Topic.REKEYED_PLACED)].partitions,
+            dead_letters=settings.topic(Topic.ORDER_DEAD_LETTERS),
+            record_bytes_max=min(bytes_max(settings, described, transaction, rekeyed) for rekeyed in REKEYED.values()),
+            letter_bytes_max=bytes_max(settings, described, transaction, Topic.ORDER_DEAD_LETTERS),
+        ),
+    )
 
 
 class _RekeyLoop:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Generic, assert_never
@@ -14,7 +14,8 @@ import httpx
 import structlog
 import uvloop
 
-from processor.config import Role, Settings
+from processor.config import Quota, Role, Settings
+from processor.config.parsers import KeySource
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema
 from processor.edges.clock import SystemClock
 from processor.edges.http.choice import Implementation, choose, transport_for
@@ -22,40 +23,40 @@ from processor.edges.http.connection import HttpLimits
 from processor.edges.http.proxies import proxy_for
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls
-from processor.edges.kafka.admin import KafkaAdmin
-from processor.edges.kafka.client import KafkaSettings
+from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
 from processor.edges.kafka.producer import KafkaProducer
 from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.sightings import KafkaTopics
 from processor.edges.kafka.throttle import Throttle
-from processor.edges.keys import key_of
+from processor.edges.keys import FileKey, FixedKey, key_of
 from processor.edges.metrics import USEFUL_REPLICAS, PrometheusSendMeter, Restores
 from processor.edges.registry import Registry
 from processor.edges.rocks import StateDirectory
 from processor.edges.traces import Tracing
 from processor.errors import Fatal, Unusable
-from processor.hako.changes import Change, Table
+from processor.hako.changes import Table
 from processor.hako.destination import Hako
 from processor.hako.gathering import Gathering
 from processor.hako.intake import Decode as Fields
-from processor.hako.intake import Intake
+from processor.hako.intake import Intake as StockIntake
 from processor.hako.sent import SentObjects, SentPast
 from processor.hakuna import Api
 from processor.hakuna.destination import HakunaEvents, HakunaFeed
+from processor.interfaces import Store
 from processor.letters.holds import Holds
-from processor.records import OutboxEntry
 from processor.run.roles import Loop
 from processor.run.start import AFTER_DRAIN_S, build, check_readable, described_topics
 from processor.run.start import client_id as named
-from processor.send.destination import EntryT
+from processor.send.destination import Destination, EntryT
 from processor.send.event_loop.endpoint import Endpoint
+from processor.send.event_loop.gatherer import Gatherer, Memory
 from processor.send.event_loop.pace import quota_problem, useful_replicas
 from processor.send.event_loop.sender import Sender
 from processor.send.handover import Handover
-from processor.send.kafka_thread.intake import OutboxIntake
+from processor.send.kafka_thread.intake import Intake, OutboxIntake
 from processor.send.kafka_thread.role import SendEdges, SendRole
-from processor.send.kafka_thread.takeover import HoldsPast
+from processor.send.kafka_thread.takeover import HoldsPast, Past
 from processor.send.settings import SenderSettings, SendSettings, SendTopics
 from processor.topics import STOCK_TOPICS, Topic
 from processor.watch import Work
@@ -77,75 +78,162 @@ TABLES: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Api:
+    """What the settings say of the API that a role sends to; both names are those of settings."""
+
+    base_url: str
+    key: KeySource | None
+    key_setting: str
+    quota: Quota | None
+    quota_setting: str
+    in_flight_max: int
+    tls: TlsFiles
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What both sending roles stand on."""
+
+    settings: Settings
+    role: Role
+    api: _Api
+    topics: tuple[str, ...]
+    partitions: int
+    key: FixedKey | FileKey
+    store: Store
+    client_id: str
+    clock: SystemClock
+    meter: PrometheusSendMeter
+    tracing: Tracing | None
+
+
+def _ground(
+    settings: Settings,
+    role: Role,
+    api: _Api,
+    described: Mapping[str, TopicState],
+    partitions: int,
+    meter: PrometheusSendMeter,
+    tracing: Tracing | None,
+    clock: SystemClock,
+) -> _Ground:
+    """Raises `Unusable` where the quota or the key cannot be used, `KeyMissing` while the key's file is not there.
+    Nothing is waited for after it: a directory that was claimed stays claimed until the process ends."""
+    if api.quota is not None and (wrong := quota_problem(api.quota, partitions, api.quota_setting)) is not None:
+        raise Unusable([wrong])
+    USEFUL_REPLICAS.labels(role).set(useful_replicas(api.quota, partitions, api.in_flight_max))
+    assert api.key is not None, f"{role} was started without a key"
+    key = key_of(api.key, api.key_setting)
+    stores = StateDirectory(
+        Path(settings.state_dir) / role, settings.state_cache_bytes, settings.state_write_buffer_bytes
+    )
+    stores.wipe(HOLDS_STORE)  # what is in it belongs to assignments, and those end with the process
+    store, client_id = stores.open(HOLDS_STORE), named(role, stores.worker)
+    return _Ground(settings, role, api, tuple(described), partitions, key, store, client_id, clock, meter, tracing)
+
+
+def _loop(
+    ground: _Ground,
+    sender_settings: SenderSettings,
+    destination: Destination[EntryT],
+    memory: Memory,
+    gatherer: Gatherer[EntryT] | None,
+    send_settings: SendSettings,
+    assignment: Assignment,
+    intake: Intake[EntryT],
+    past: Past | None,
+) -> SendLoop[EntryT]:
+    """Both threads of a sending role, and what is between them."""
+    api, kafka = ground.api, ground.settings.librdkafka
+    throttle = Throttle(ground.role, log)
+    handover: Handover[EntryT] = Handover()
+    transport = _transport(ground.settings, api, ground.tracing)
+    endpoint = Endpoint(transport, RequestTemplate, api.base_url, ground.settings.request_timeout_s, ground.clock)
+    sender = Sender(
+        sender_settings,
+        destination,
+        endpoint,
+        ground.key,
+        memory,
+        handover,
+        ground.clock,
+        Random(),
+        ground.meter,
+        gatherer,
+    )
+    group, client_id = send_settings.group, ground.client_id
+    edges = SendEdges(
+        consumer=KafkaConsumer(
+            kafka, group=group, assignment=assignment, client_id=client_id, resets=False, throttle=throttle
+        ),
+        producer=KafkaProducer(kafka, client_id=client_id, throttle=throttle),
+        reader=KafkaReader(kafka, group=group, client_id=client_id),
+        topics=KafkaTopics(KafkaAdmin(kafka, client_id=client_id), ground.topics),
+        clock=ground.clock,
+        meter=ground.meter,
+    )
+    return SendLoop(SendRole(send_settings, edges, handover, sender, intake, past), sender, transport, throttle)
+
+
+def _sender_settings(ground: _Ground, **more: float) -> SenderSettings:
+    return SenderSettings(
+        base_url=ground.api.base_url,
+        quota=ground.api.quota,
+        partitions_total=ground.partitions,
+        in_flight_max=min(ground.api.in_flight_max, ground.settings.in_flight_max),
+        request_s_max=ground.settings.request_timeout_s,
+        poison_after_s=ground.settings.poison_after_s,
+        **more,
+    )
+
+
 def send(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tracing | None) -> Loop:
     """The send role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
-    kafka = settings.librdkafka
-    group = settings.group(Role.SEND)
-    described = described_topics(settings, Role.SEND, KafkaAdmin(kafka, client_id="hakuna-processor-send-start"))
+    described = described_topics(
+        settings, Role.SEND, KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-send-start")
+    )
     outbox = settings.topic(Topic.OUTBOX)
-    partitions = described[outbox].partitions
-    if settings.hakuna_quota is not None:
-        problem = quota_problem(settings.hakuna_quota, partitions, "HAKUNA_QUOTA")
-        if problem is not None:
-            raise Unusable([problem])
-    USEFUL_REPLICAS.labels(Role.SEND).set(useful_replicas(settings.hakuna_quota, partitions, settings.in_flight_max))
-    assert settings.hakuna_key is not None, "send was started without a key"
-    key = key_of(settings.hakuna_key, "HAKUNA_API_KEY_FILE")
-    stores = StateDirectory(
-        Path(settings.state_dir) / Role.SEND, settings.state_cache_bytes, settings.state_write_buffer_bytes
+    api = _Api(
+        settings.hakuna_url,
+        settings.hakuna_key,
+        "HAKUNA_API_KEY_FILE",
+        settings.hakuna_quota,
+        "HAKUNA_QUOTA",
+        settings.in_flight_max,
+        hakuna_tls(settings),
     )
-    stores.wipe(HOLDS_STORE)  # holds belong to assignments, and those end with the process
-    client_id = named(Role.SEND, stores.worker)
-    destination = _hakuna(settings)
     meter = PrometheusSendMeter(Role.SEND, restores)
-    throttle = Throttle(Role.SEND, log)
-    handover: Handover[OutboxEntry] = Handover()
-    transport = _transport(settings, settings.hakuna_url, settings.in_flight_max, hakuna_tls(settings), tracing)
-    sender = Sender(
-        SenderSettings(
-            base_url=settings.hakuna_url,
-            quota=settings.hakuna_quota,
-            partitions_total=partitions,
-            in_flight_max=settings.in_flight_max,
-            request_s_max=settings.request_timeout_s,
-            poison_after_s=settings.poison_after_s,
-            replay_share_max=settings.replay_share_max,
-        ),
-        destination,
-        Endpoint(transport, RequestTemplate, settings.hakuna_url, settings.request_timeout_s, clock),
-        key,
-        Holds(stores.open(HOLDS_STORE)),
-        handover,
-        clock,
-        Random(),
-        meter,
-    )
+    ground = _ground(settings, Role.SEND, api, described, described[outbox].partitions, meter, tracing, clock)
+    destination = _hakuna(settings)
+    letters, resolutions = settings.topic(Topic.HAKUNA_DEAD_LETTERS), settings.topic(Topic.RESOLUTIONS)
     holds = settings.topic(Topic.HOLDS) if settings.hakuna_api is Api.EVENTS else None
-    role = SendRole(
+    topics = SendTopics(
+        sources=(outbox,),
+        receipts=settings.topic(Topic.DELIVERIES),
+        dead_letters=letters,
+        holds=holds,
+        offsets=settings.topic(Topic.SEND_OFFSETS),
+        resolutions=resolutions if settings.hakuna_api is Api.FEED else None,
+        witnesses=None if holds is None else (letters, resolutions),
+    )
+    return _loop(
+        ground,
+        _sender_settings(ground, replay_share_max=settings.replay_share_max),
+        destination,
+        Holds(ground.store),
+        None,
         SendSettings(
-            topics=SendTopics(
-                sources=(outbox,),
-                receipts=settings.topic(Topic.DELIVERIES),
-                dead_letters=settings.topic(Topic.HAKUNA_DEAD_LETTERS),
-                holds=holds,
-                offsets=settings.topic(Topic.SEND_OFFSETS),
-                resolutions=settings.topic(Topic.RESOLUTIONS) if settings.hakuna_api is Api.FEED else None,
-                witnesses=None
-                if holds is None
-                else (settings.topic(Topic.HAKUNA_DEAD_LETTERS), settings.topic(Topic.RESOLUTIONS)),
-            ),
-            group=group,
-            partitions=partitions,
+            topics=topics,
+            group=settings.group(Role.SEND),
+            partitions=ground.partitions,
             dead_letter_share_max=settings.dead_letter_share_max,
             drain_s_max=settings.drain_s,
         ),
-        _send_edges(kafka, group, Assignment.COOPERATIVE, client_id, clock, meter, list(described), throttle),
-        handover,
-        sender,
+        Assignment.COOPERATIVE,
         OutboxIntake(destination.entry_types),
         None if holds is None else HoldsPast(holds),
     )
-    return SendLoop(role, sender, transport, throttle)
 
 
 def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
@@ -171,75 +259,47 @@ def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
 
 def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tracing | None) -> Loop:
     """The hako role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
-    kafka = settings.librdkafka
-    group = settings.group(Role.HAKO)
-    admin = KafkaAdmin(kafka, client_id="hakuna-processor-hako-start")
+    admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-hako-start")
     described = described_topics(settings, Role.HAKO, admin)
     resolutions = _resolutions(settings, admin)
     sources = tuple(settings.topic(topic) for topic in STOCK_TOPICS)
-    partitions = described[sources[0]].partitions
     quota = settings.hako_quota
     assert quota is not None, "hako was started without a quota"
-    assert settings.hako_key is not None, "hako was started without a key"
-    problem = quota_problem(quota, partitions, "HAKO_QUOTA")
-    if problem is not None:
-        raise Unusable([problem])
-    USEFUL_REPLICAS.labels(Role.HAKO).set(useful_replicas(quota, partitions, HAKO_IN_FLIGHT_MAX))
-    key = key_of(settings.hako_key, "HAKO_API_KEY_FILE")
     registry = Registry.at(settings)
     check_readable(settings, registry, STOCK_TOPICS)
-    stores = StateDirectory(
-        Path(settings.state_dir) / Role.HAKO, settings.state_cache_bytes, settings.state_write_buffer_bytes
-    )
-    stores.wipe(HOLDS_STORE)  # what was sent is read again, for the partitions that are ours then
-    client_id = named(Role.HAKO, stores.worker)
-    memory = SentObjects(stores.open(HOLDS_STORE))
-    destination = Hako(
-        user_agent=f"hakuna-processor/{build()[0]}",
-        parcel_entries_max=settings.hako_batch_max,
-        parcel_bytes_max=settings.hako_batch_bytes_max,
-        linger_s=min(HAKO_LINGER_S_MAX, 2 * quota.window_s / quota.requests),
-        park_for_ms=round(settings.park_for_s * 1000),
-        grounded=memory.grounded,
-        auth=settings.hako_auth_header,
+    api = _Api(
+        settings.hako_base_url,
+        settings.hako_key,
+        "HAKO_API_KEY_FILE",
+        quota,
+        "HAKO_QUOTA",
+        HAKO_IN_FLIGHT_MAX,
+        hako_tls(settings),
     )
     meter = PrometheusSendMeter(Role.HAKO, restores)
-    throttle = Throttle(Role.HAKO, log)
-    handover: Handover[Change] = Handover()
-    transport = _transport(settings, settings.hako_base_url, HAKO_IN_FLIGHT_MAX, hako_tls(settings), tracing)
-    sender = Sender(
-        SenderSettings(
-            base_url=settings.hako_base_url,
-            quota=quota,
-            partitions_total=partitions,
-            in_flight_max=min(HAKO_IN_FLIGHT_MAX, settings.in_flight_max),
-            request_s_max=settings.request_timeout_s,
-            poison_after_s=settings.poison_after_s,
-        ),
-        destination,
-        Endpoint(transport, RequestTemplate, settings.hako_base_url, settings.request_timeout_s, clock),
-        key,
-        memory,
-        handover,
-        clock,
-        Random(),
-        meter,
-        Gathering(memory, destination.parcel_entries_max, destination.parcel_bytes_max, destination.linger_s),
-    )
+    ground = _ground(settings, Role.HAKO, api, described, described[sources[0]].partitions, meter, tracing, clock)
+    memory = SentObjects(ground.store)
+    destination = _hako(settings, quota, memory)
     sent = settings.topic(Topic.HAKO_SENT)
-    role = SendRole(
+    topics = SendTopics(
+        sources=sources,
+        receipts=sent,
+        dead_letters=settings.topic(Topic.HAKO_DEAD_LETTERS),
+        holds=None,
+        offsets=None,
+        resolutions=None if resolutions is None else settings.topic(Topic.RESOLUTIONS),
+        resolution_partitions=resolutions,
+    )
+    return _loop(
+        ground,
+        _sender_settings(ground),
+        destination,
+        memory,
+        Gathering(memory, destination.parcel_entries_max, destination.parcel_bytes_max, destination.linger_s),
         SendSettings(
-            topics=SendTopics(
-                sources=sources,
-                receipts=sent,
-                dead_letters=settings.topic(Topic.HAKO_DEAD_LETTERS),
-                holds=None,
-                offsets=None,
-                resolutions=None if resolutions is None else settings.topic(Topic.RESOLUTIONS),
-                resolution_partitions=resolutions,
-            ),
-            group=group,
-            partitions=partitions,
+            topics=topics,
+            group=settings.group(Role.HAKO),
+            partitions=ground.partitions,
             dead_letter_share_max=settings.dead_letter_share_max,
             entries_max=settings.hako_keys_max,
             bytes_max=HAKO_BYTES_MAX,
@@ -248,13 +308,22 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
             drain_s_max=settings.drain_s,
         ),
         # Range: partition N of the three belongs to one worker, as the quota's shares and `hako.sent` have it.
-        _send_edges(kafka, group, Assignment.RANGE, client_id, clock, meter, list(described), throttle),
-        handover,
-        sender,
-        Intake({settings.topic(topic): (table, _fields(topic, registry)) for topic, table in TABLES.items()}),
+        Assignment.RANGE,
+        StockIntake({settings.topic(topic): (table, _fields(topic, registry)) for topic, table in TABLES.items()}),
         SentPast(sent, {table.value: settings.topic(topic) for topic, table in TABLES.items()}),
     )
-    return SendLoop(role, sender, transport, throttle)
+
+
+def _hako(settings: Settings, quota: Quota, memory: SentObjects) -> Hako:
+    return Hako(
+        user_agent=f"hakuna-processor/{build()[0]}",
+        parcel_entries_max=settings.hako_batch_max,
+        parcel_bytes_max=settings.hako_batch_bytes_max,
+        linger_s=min(HAKO_LINGER_S_MAX, 2 * quota.window_s / quota.requests),
+        park_for_ms=round(settings.park_for_s * 1000),
+        grounded=memory.grounded,
+        auth=settings.hako_auth_header,
+    )
 
 
 def _resolutions(settings: Settings, admin: KafkaAdmin) -> int | None:
@@ -278,11 +347,9 @@ def _fields(topic: Topic, registry: Schemas) -> Fields:
 # ---- what sends, as its thread sees it -----------------------------------------------------------------------------
 
 
-def _transport(
-    settings: Settings, base_url: str, connections_max: int, files: TlsFiles, tracing: Tracing | None
-) -> httpx.AsyncBaseTransport:
+def _transport(settings: Settings, api: _Api, tracing: Tracing | None) -> httpx.AsyncBaseTransport:
     """The way to one API. Raises `Unusable` for certificates and proxies that cannot be used."""
-    url = httpx.URL(base_url)
+    url = httpx.URL(api.base_url)
     choice = choose(url, Implementation(settings.http_transport), proxy_for(url, settings.proxies))
     log.info(
         "http transport chosen",
@@ -291,31 +358,9 @@ def _transport(
         reason=choice.reason,
         proxy=None if choice.proxy is None else str(choice.proxy),
     )
-    limits = HttpLimits(connections_max=connections_max, total_s_max=settings.request_timeout_s)
-    transport = transport_for(choice, limits, Tls(files))
+    limits = HttpLimits(connections_max=api.in_flight_max, total_s_max=settings.request_timeout_s)
+    transport = transport_for(choice, limits, Tls(api.tls))
     return transport if tracing is None else tracing.transport(transport)
-
-
-def _send_edges(
-    kafka: KafkaSettings,
-    group: str,
-    assignment: Assignment,
-    client_id: str,
-    clock: SystemClock,
-    meter: PrometheusSendMeter,
-    topics: list[str],
-    throttle: Throttle,
-) -> SendEdges:
-    return SendEdges(
-        consumer=KafkaConsumer(
-            kafka, group=group, assignment=assignment, client_id=client_id, resets=False, throttle=throttle
-        ),
-        producer=KafkaProducer(kafka, client_id=client_id, throttle=throttle),
-        reader=KafkaReader(kafka, group=group, client_id=client_id),
-        topics=KafkaTopics(KafkaAdmin(kafka, client_id=client_id), topics),
-        clock=clock,
-        meter=meter,
-    )
 
 
 class SendLoop(Generic[EntryT]):

@@ -18,6 +18,9 @@ from processor.edges.avro_plan import judged
 from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.broker_clock import ahead_s, limit_ms
+from processor.edges.kafka.groups import KafkaGroups
+from processor.edges.kafka.predecessors import Predecessors
+from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
 from processor.edges.kafka.versions import without_consumer_protocol
 from processor.edges.metrics import SCHEMA_UNREADABLE
 from processor.edges.registry import Registry
@@ -153,3 +156,22 @@ def build() -> tuple[str, str]:
     except PackageNotFoundError:
         installed = "unknown"
     return installed, os.environ.get("REVISION", "unknown")
+
+
+def bytes_max(
+    settings: Settings, described: Mapping[str, TopicState], transaction: KafkaTransaction, topic: Topic
+) -> int:
+    """The largest record that a transaction can write to a topic."""
+    state = described[settings.topic(topic)]
+    return min(transaction.record_bytes_max, int(state.config["max.message.bytes"]))
+
+
+def predecessors(settings: Settings, role: Role, worker: str, client_id: str) -> Predecessors:
+    """Who had our partitions before us, and how what they left open is ended."""
+    kafka, group = settings.librdkafka, settings.group(role)
+    return Predecessors(
+        KafkaGroups(kafka, client_id=client_id),
+        group,
+        worker,
+        lambda dead: abort_left_behind(kafka, f"{group}.{dead}", client_id=client_id),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,15 +13,13 @@ import structlog
 from processor.config import Role, Settings
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema
 from processor.edges.clock import SystemClock
-from processor.edges.kafka.admin import KafkaAdmin
+from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.books import KafkaBooks
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
-from processor.edges.kafka.groups import KafkaGroups
-from processor.edges.kafka.predecessors import Predecessors
 from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.sources import WatchedTopics
 from processor.edges.kafka.survey import survey
-from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
+from processor.edges.kafka.transaction import KafkaTransaction
 from processor.edges.kafka.trim import KafkaTrim
 from processor.edges.metrics import USEFUL_REPLICAS, PrometheusTransformMeter, Restores
 from processor.edges.registry import Registry
@@ -31,13 +29,14 @@ from processor.errors import Unusable
 from processor.records import Position
 from processor.run.layout import here_of, newest_book, state_problems
 from processor.run.roles import Loop
-from processor.run.start import check_readable, described_topics
+from processor.run.start import bytes_max, check_readable, described_topics, predecessors
 from processor.run.start import client_id as named
 from processor.run.surveying import Surveying
 from processor.sources.placements import Compared
 from processor.sources.survey import judged
 from processor.topics import Topic, sources_of, transform_sources
 from processor.transform.batch import Decode, Plan
+from processor.transform.book import Here
 from processor.transform.decode import SHAPES
 from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
 from processor.transform.transitions import Rules
@@ -70,21 +69,12 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
         kafka, transactional_id=f"{group}.{stores.worker}", consumer=consumer, client_id=client_id
     )
 
-    def limit(topic: Topic) -> int:
-        state = described[settings.topic(topic)]
-        return min(transaction.record_bytes_max, int(state.config["max.message.bytes"]))
-
     meter = PrometheusTransformMeter(restores)
     edges = TransformEdges(
         consumer=consumer,
         reader=KafkaReader(kafka, group=group, client_id=client_id),
         transaction=transaction,
-        predecessors=Predecessors(
-            KafkaGroups(kafka, client_id=client_id),
-            group,
-            stores.worker,
-            lambda worker: abort_left_behind(kafka, f"{group}.{worker}", client_id=client_id),
-        ),
+        predecessors=predecessors(settings, Role.TRANSFORM, stores.worker, client_id),
         topology=WatchedTopics(
             admin,
             described,
@@ -97,19 +87,37 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
         meter=meter if tracing is None else tracing.meter(meter),
         newest_book=lambda number: newest_book(admin, books, changelog, number),
     )
-    plan = TransformPlan(
+    plan = _plan(settings, described, here, stores.worker, transaction, registry)
+    transformer = Transformer(plan, edges)
+    transformer.start()
+    surveying = _surveying(settings, described, plan.topics, client_id, transformer)
+    surveying.start()
+    trim = KafkaTrim(kafka, clock, client_id=client_id) if settings.rekey else None
+    return _TransformLoop(transformer, surveying, trim)
+
+
+def _plan(
+    settings: Settings,
+    described: Mapping[str, TopicState],
+    here: Here,
+    worker: str,
+    transaction: KafkaTransaction,
+    registry: Schemas,
+) -> TransformPlan:
+    changelog = settings.topic(Topic.CHANGELOG)
+    return TransformPlan(
         topics=tuple(settings.topic(topic) for topic in sources_of(Role.TRANSFORM, rekey=settings.rekey)),
         partitions=described[changelog].partitions,
         changelog=changelog,
         here=here,
         changelog_tombstones_ms=int(described[changelog].config["delete.retention.ms"]),
-        worker=stores.worker,
+        worker=worker,
         batch_records_max=settings.batch_records_max,
         merge_wait_s=settings.merge_wait_s,
         retention_ms=round(settings.order_retention_s * 1000),
         dead_letter_share_max=settings.dead_letter_share_max,
         decide=Plan(
-            group=group,
+            group=settings.group(Role.TRANSFORM),
             outbox=settings.topic(Topic.OUTBOX),
             dead_letters=settings.topic(Topic.ORDER_DEAD_LETTERS),
             rules=Rules(
@@ -119,23 +127,28 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
                 park_for_ms=round(settings.park_for_s * 1000),
             ),
             decoders=decoders(settings, registry),
-            entry_bytes_max=limit(Topic.OUTBOX),
-            state_bytes_max=limit(Topic.CHANGELOG),
-            letter_bytes_max=limit(Topic.ORDER_DEAD_LETTERS),
+            entry_bytes_max=bytes_max(settings, described, transaction, Topic.OUTBOX),
+            state_bytes_max=bytes_max(settings, described, transaction, Topic.CHANGELOG),
+            letter_bytes_max=bytes_max(settings, described, transaction, Topic.ORDER_DEAD_LETTERS),
         ),
     )
-    transformer = Transformer(plan, edges)
-    transformer.start()
-    counts = {topic: described[topic].partitions for topic in plan.topics}
-    surveying = Surveying(
+
+
+def _surveying(
+    settings: Settings,
+    described: Mapping[str, TopicState],
+    topics: Sequence[str],
+    client_id: str,
+    transformer: Transformer,
+) -> Surveying:
+    kafka, group = settings.librdkafka, settings.group(Role.TRANSFORM)
+    counts = {topic: described[topic].partitions for topic in topics}
+    return Surveying(
         # What the shops' producers write is rekey's to look at, which reads it.
         lambda: {} if settings.rekey else survey(kafka, counts, group=group, client_id=f"{client_id}-survey", log=log),
-        partial(judged, configs={topic: described[topic].config for topic in plan.topics}),
+        partial(judged, configs={topic: described[topic].config for topic in topics}),
         transformer.whereabouts.learn,
     )
-    surveying.start()
-    trim = KafkaTrim(kafka, clock, client_id=client_id) if settings.rekey else None
-    return _TransformLoop(transformer, surveying, trim)
 
 
 class _TransformLoop:
