@@ -10,6 +10,7 @@ well, or the command line makes no sense; 78 the settings (or what they point at
                      a command each
     dead_letters/    the `dead-letters` commands
     settings.py      how a command gets its settings, and says that no broker answers
+    shop.py          the options of the commands that have a shop
     output.py        JSON or a table on standard output
 """
 

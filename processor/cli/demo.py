@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from processor.cli.settings import at_the_door, env_file, settings_or_exit
+from processor.cli.shop import shop_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,22 +35,7 @@ _SHOWN: Final = (
 
 
 @click.command("demo", short_help="show the whole path at work")
-@click.option("--orders", type=click.IntRange(1), default=600, show_default=True, help="Place this many orders.")
-@click.option(
-    "--rate",
-    type=click.FloatRange(0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Place this many orders a second.",
-)
-@click.option(
-    "--bad-share",
-    type=click.FloatRange(0, 1),
-    default=0.1,
-    show_default=True,
-    help="Put a mistake into this share of the orders.",
-)
-@click.option("--seed", type=int, default=1, show_default=True, help="Choose other orders.")
+@shop_options(orders_min=1, orders=600, rate=30.0, bad_share=0.1, orders_help="Place this many orders.")
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C, and keep the topics.")
 @env_file
 def command(orders: int, rate: float, bad_share: float, seed: int, keep: bool, env_file: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +14,9 @@ import click
 import msgspec
 import orjson
 
+from processor.cli.output import output_option
 from processor.cli.settings import env_file, settings_or_exit
+from processor.cli.shop import shop_options
 from processor.config import Quota, Role, duration_s, quota
 from processor.sandbox.apis.gateway import Gateway
 from processor.sandbox.apis.script import SANDBOX_KEY, Fault, Outage, Script
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from processor.config import Settings
     from processor.sandbox.shop.orders import Shop
     from processor.sandbox.shop.stock import Changing
-    from processor.sandbox.simulation import Simulation
+    from processor.sandbox.simulation import Endpoints, Simulation
 
 _HAKO_QUOTA: Final = "120/60s"
 
@@ -60,27 +63,99 @@ def _outage(text: str) -> Outage:
         raise ValueError("an outage such as 30s:10s (after 30 s, for 10 s) or 30s:10s:reset") from None
 
 
+def _port(name: str, default: int) -> Callable[[Any], Any]:
+    text = "Listen on this port; 0 is any free one."
+    return click.option(name, type=click.IntRange(0, 65535), default=default, show_default=True, help=text)
+
+
 _DURATION = _Parsed("duration", duration_s)
 _QUOTA = _Parsed("quota", quota)
 _FAULT = _Parsed("fault=share", _fault_share)
 _OUTAGE = _Parsed("from:for[:fault]", _outage)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """The options, as they were given. Latencies are seconds."""
+
+    hakuna_port: int
+    hako_port: int
+    key: str
+    revoked: bool
+    latency: float
+    latency_p99: float
+    hakuna_quota: Quota | None
+    hako_quota: Quota
+    faults: tuple[tuple[Fault, float], ...]
+    outages: tuple[Outage, ...]
+    gateway: Gateway | None
+    countries: tuple[str, ...]
+    products: tuple[str, ...]
+    skus: tuple[str, ...]
+    orders: int
+    rate: float
+    bad_share: float
+    changes: float
+    seed: int
+
+    @property
+    def refused_countries(self) -> frozenset[str]:
+        return frozenset(country.lower() for country in self.countries)
+
+    def endpoints(self) -> Endpoints:
+        """How both stand-ins behave. Raises `click.UsageError`."""
+        from processor.sandbox.simulation import Endpoints
+
+        try:
+            hakuna = msgspec.convert(
+                {
+                    "key": self.key,
+                    "revoked": self.revoked,
+                    "latency": {"median_ms": self.latency * 1000, "p99_ms": self.latency_p99 * 1000},
+                    "shares": dict(self.faults),
+                    "outages": self.outages,
+                    "gateway": self.gateway,
+                    "seed": self.seed,
+                },
+                Script,
+            )
+        except msgspec.ValidationError as wrong:
+            raise click.UsageError(str(wrong)) from None
+        replace = msgspec.structs.replace
+        return Endpoints(
+            self.hakuna_port,
+            replace(
+                hakuna,
+                quota=self.hakuna_quota,
+                refused_countries=self.refused_countries,
+                refused_products=frozenset(self.products),
+            ),
+            self.hako_port,
+            replace(hakuna, quota=self.hako_quota, refused_skus=frozenset(self.skus)),
+        )
+
+    def shop(self, now_ms: int) -> Shop:
+        from processor.sandbox.shop.orders import Shop
+
+        return Shop(
+            self.orders,
+            self.rate,
+            self.bad_share,
+            self.seed,
+            now_ms,
+            refused_countries=self.refused_countries,
+            refused_products=frozenset(self.products),
+        )
+
+    def stock(self, now_ms: int) -> Changing | None:
+        from processor.sandbox.shop.stock import Changing
+
+        return Changing(self.changes, self.bad_share, self.seed, now_ms) if self.changes else None
+
+
 @click.command("simulate", short_help="run stand-ins for Hakuna and Hako on loopback")
-@click.option(
-    "--hakuna-port",
-    type=click.IntRange(0, 65535),
-    default=8811,
-    show_default=True,
-    help="Listen on this port; 0 is any free one.",
-)
-@click.option(
-    "--hako-port",
-    type=click.IntRange(0, 65535),
-    default=8812,
-    show_default=True,
-    help="Listen on this port; 0 is any free one.",
-)
+@_port("--hakuna-port", 8811)
+@_port("--hako-port", 8812)
 @click.option("--key", default=SANDBOX_KEY, show_default=True, help="Accept this API key.")
 @click.option("--revoked", is_flag=True, help="Accept no key.")
 @click.option(
@@ -97,21 +172,7 @@ _OUTAGE = _Parsed("from:for[:fault]", _outage)
 @click.option("--refuse-country", "countries", multiple=True, help="Refuse orders from this country.")
 @click.option("--refuse-product", "products", multiple=True, help="Refuse orders of this product.")
 @click.option("--refuse-sku", "skus", multiple=True, help="Refuse this SKU with 400.")
-@click.option("--orders", type=click.IntRange(0), default=0, help="Write the histories of this many orders.")
-@click.option(
-    "--rate",
-    type=click.FloatRange(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Write this many orders a second.",
-)
-@click.option(
-    "--bad-share",
-    type=click.FloatRange(0, 1),
-    default=0.05,
-    show_default=True,
-    help="Put a mistake into this share of the orders.",
-)
+@shop_options(orders_min=0, orders=0, rate=10.0, bad_share=0.05, orders_help="Write the histories of this many orders.")
 @click.option(
     "--changes",
     type=click.FloatRange(0),
@@ -119,32 +180,9 @@ _OUTAGE = _Parsed("from:for[:fault]", _outage)
     show_default=True,
     help="Write this many changes of items and levels a second, without end.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Choose other orders and faults.")
-@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@output_option
 @env_file
-def command(
-    hakuna_port: int,
-    hako_port: int,
-    key: str,
-    revoked: bool,
-    latency: float,
-    latency_p99: float,
-    hakuna_quota: Quota | None,
-    hako_quota: Quota,
-    faults: tuple[tuple[Fault, float], ...],
-    outages: tuple[Outage, ...],
-    gateway: Gateway | None,
-    countries: tuple[str, ...],
-    products: tuple[str, ...],
-    skus: tuple[str, ...],
-    orders: int,
-    rate: float,
-    bad_share: float,
-    changes: float,
-    seed: int,
-    output: str,
-    env_file: Path | None,
-) -> None:
+def command(output: str, env_file: Path | None, **given: Any) -> None:
     """Run stand-ins for Hakuna and Hako until Ctrl-C or SIGTERM, then say what they have seen.
 
     They check every request against the APIs' reference and say what was wrong with it. While they run, they tell what
@@ -160,50 +198,17 @@ def command(
     hakuna-processor simulate --gateway login
     curl -d '{"revoked": true}' http://127.0.0.1:8811/_sandbox/script
     """
-    try:
-        hakuna = msgspec.convert(
-            {
-                "key": key,
-                "revoked": revoked,
-                "latency": {"median_ms": latency * 1000, "p99_ms": latency_p99 * 1000},
-                "shares": dict(faults),
-                "outages": outages,
-                "gateway": gateway,
-                "seed": seed,
-            },
-            Script,
-        )
-    except msgspec.ValidationError as wrong:
-        raise click.UsageError(str(wrong)) from None
-    settings = settings_or_exit(env_file, (Role.TRANSFORM,)) if orders or changes else None
+    wanted = _Wanted(**given)
+    endpoints = wanted.endpoints()
+    settings = settings_or_exit(env_file, (Role.TRANSFORM,)) if wanted.orders or wanted.changes else None
 
     # After the options, so that a wrong one is named at once.
     import time
 
-    from processor.sandbox.shop.orders import Shop
-    from processor.sandbox.shop.stock import Changing
-    from processor.sandbox.simulation import Endpoints, Simulation
+    from processor.sandbox.simulation import Simulation
 
-    replace = msgspec.structs.replace
-    refused_countries = frozenset(country.lower() for country in countries)
-    refused_products = frozenset(products)
-    endpoints = Endpoints(
-        hakuna_port,
-        replace(hakuna, quota=hakuna_quota, refused_countries=refused_countries, refused_products=refused_products),
-        hako_port,
-        replace(hakuna, quota=hako_quota, refused_skus=frozenset(skus)),
-    )
     now_ms = int(time.time() * 1000)
-    stock = Changing(changes, bad_share, seed, now_ms) if changes else None
-    plan = Shop(
-        orders,
-        rate,
-        bad_share,
-        seed,
-        now_ms,
-        refused_countries=refused_countries,
-        refused_products=refused_products,
-    )
+    plan, stock = wanted.shop(now_ms), wanted.stock(now_ms)
     try:
         with Simulation(endpoints) as simulation:
             code = _run(simulation, settings, plan, stock)

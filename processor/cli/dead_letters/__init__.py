@@ -2,8 +2,7 @@
 
     filters.py    the filters of all of them            desk.py       the edges, and which topics are meant
     counts.py     list                                  view.py       show
-    runs.py       replay, discard                       progress.py   what a person sees meanwhile
-    allowed.py    the rights that it takes
+    runs.py       replay, discard; the rights for it    progress.py   what a person sees meanwhile
 
 Tables and JSON go to standard output, everything else to standard error. Exit codes are those of every command;
 `replay` ends with 1 when it stopped early, and says what is left.
@@ -13,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,35 @@ from processor.cli.settings import at_the_door, cluster_settings_or_exit, env_fi
 
 if TYPE_CHECKING:
     from processor.cli.dead_letters.desk import Desk
+    from processor.operate.replay.campaign import Clients, Task
+    from processor.operate.replay.making import Content
+    from processor.operate.replay.selection import Selection
+    from processor.operate.replay.survey import Field
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Print the plan, and do nothing.")
 _everything = click.option("--everything", is_flag=True, help="Select every open letter.")
 _by = click.option("--by", metavar="NAME", help="Record this name. Default: PROCESSOR_OPERATOR.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """How letters are to be replayed, as the options say it."""
+
+    mode: str | None
+    edit: Path | None
+    rekey: bool
+    erased: bool
+    canary: int
+    stop_on_error_share: float
+    rate: float | None
+    max_replays: int
+    wait_max: str
+
+    def words(self) -> list[str]:
+        """Those options that change what is sent, to be said again on a command line."""
+        words = [f"--{self.mode}"] if self.mode else []
+        words += ["--edit", str(self.edit)] if self.edit else []
+        return [*words, *(["--erased"] if self.erased else []), *(["--rekey"] if self.rekey else [])]
 
 
 @click.group("dead-letters", short_help="list, show, replay and discard what was refused")
@@ -157,21 +182,7 @@ def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str
 @output_option
 @env_file
 def replay(
-    filters: Filters,
-    mode: str | None,
-    edit: Path | None,
-    rekey: bool,
-    everything: bool,
-    erased: bool,
-    dry_run: bool,
-    by: str | None,
-    canary: int,
-    stop_on_error_share: float,
-    rate: float | None,
-    max_replays: int,
-    wait_max: str,
-    output: str,
-    env_file: Path | None,
+    filters: Filters, everything: bool, dry_run: bool, by: str | None, output: str, env_file: Path | None, **how: Any
 ) -> None:
     """Send letters again: say what will be done, send a few, and go on when enough of them were taken.
 
@@ -182,60 +193,75 @@ def replay(
     hakuna-processor dead-letters replay --reason key_mismatch --rekey --dry-run
     """
     _need_some(filters, everything=everything)
-    patch = _patch(edit)
-    if patch is not None and mode == "rebuild":
+    wanted = _Wanted(**how)
+    patch = _patch(wanted.edit)
+    if patch is not None and wanted.mode == "rebuild":
         raise click.UsageError("--edit changes the stored bytes, so it does not go with --rebuild")
+    rate = wanted.rate
     if rate is not None and not 0 < rate < float("inf"):
         raise click.BadParameter(
             f"at {rate:g} letters a second nothing would be sent: say how many, or leave it out (a fifth of the quota)",
             param_hint="--rate",
         )
-    silence_s = _duration(wait_max, "--wait-max")
+    silence_s = _duration(wanted.wait_max, "--wait-max")
     with closing(_desk(env_file, by)) as desk:
-        from processor.cli.dead_letters.desk import letters_s
         from processor.cli.dead_letters.runs import finish, refuse_resolved, run, stopped_early
-        from processor.operate.replay.campaign import Task
-        from processor.operate.replay.contents import as_sent
         from processor.operate.replay.survey import Route
 
         topics, selection = filters.resolved(desk)
         desk.needs_resolutions()
-        more = [*([f"--{mode}"] if mode else []), *(["--edit", str(edit)] if edit else [])]
-        more += [*(["--erased"] if erased else []), *(["--rekey"] if rekey else [])]
-        given = filters.given("replay", *more)
         fields = [desk.field(topic) for topic in topics]
-        if mode == "rebuild" and any(field.route is not Route.OUTBOX for field in fields):
+        if wanted.mode == "rebuild" and any(field.route is not Route.OUTBOX for field in fields):
             raise click.UsageError("a rebuild is for letters of the outbox: name it with --topic hakuna.dead-letters")
         clients = desk.looking() if dry_run else desk.working()
         refuse_resolved(desk, clients, selection)
-        homes = desk.rekey() if rekey else None
         reports = []
         for field in fields:
-            rebuild = patch is None and mode != "as-sent" and field.route is Route.OUTBOX
-            rate_s, paced_by = letters_s(desk.settings, rate, field.route)
-            content = desk.rebuild(clients) if rebuild else as_sent if patch is None else desk.edit(patch, field)
-            task = Task(
-                field=field,
-                given=given,
-                selection=selection,
-                by=desk.by,
-                tells=desk.tells(field),
-                groups=desk.groups(),
-                rebuild=rebuild,
-                edit=patch,
-                erased=erased,
-                rekey=homes,
-                replays_max=max_replays,
-                canary=canary,
-                share_max=stop_on_error_share,
-                rate_s=rate_s,
-                paced_by=paced_by,
-                silence_s_max=silence_s,
-            )
+            task, content = _task(desk, clients, field, selection, filters, wanted, patch, silence_s)
             reports.append(run(desk, clients, task, content, dry_run=dry_run, output=output))
             if stopped_early(reports[-1]):
                 break
         finish(reports, output)
+
+
+def _task(
+    desk: Desk,
+    clients: Clients,
+    field: Field,
+    selection: Selection,
+    filters: Filters,
+    wanted: _Wanted,
+    patch: dict[str, Any] | None,
+    silence_s: float,
+) -> tuple[Task, Content]:
+    """What is done with the letters of one topic, and what of each letter is sent."""
+    from processor.cli.dead_letters.desk import letters_s
+    from processor.operate.replay.campaign import Task
+    from processor.operate.replay.contents import as_sent
+    from processor.operate.replay.survey import Route
+
+    rebuild = patch is None and wanted.mode != "as-sent" and field.route is Route.OUTBOX
+    rate_s, paced_by = letters_s(desk.settings, wanted.rate, field.route)
+    content = desk.rebuild(clients) if rebuild else as_sent if patch is None else desk.edit(patch, field)
+    task = Task(
+        field=field,
+        given=filters.given("replay", *wanted.words()),
+        selection=selection,
+        by=desk.by,
+        tells=desk.tells(field),
+        groups=desk.groups(),
+        rebuild=rebuild,
+        edit=patch,
+        erased=wanted.erased,
+        rekey=desk.rekey() if wanted.rekey else None,
+        replays_max=wanted.max_replays,
+        canary=wanted.canary,
+        share_max=wanted.stop_on_error_share,
+        rate_s=rate_s,
+        paced_by=paced_by,
+        silence_s_max=silence_s,
+    )
+    return task, content
 
 
 @command.command("discard")

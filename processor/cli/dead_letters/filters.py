@@ -101,6 +101,31 @@ class Filters:
             raise click.BadParameter(f"{text!r} is not {wrong}", param_hint=option) from wrong
 
 
+_OPTIONS: Final = (
+    click.option(
+        "--topic",
+        "topics",
+        multiple=True,
+        metavar="TOPIC",
+        help="Select letters on this dead-letter topic, or letters that came from this topic.",
+    ),
+    click.option(
+        "--error-code",
+        "error_codes",
+        multiple=True,
+        metavar="CODE",
+        help="Select letters with this error code of the API.",
+    ),
+    click.option("--order-id", "order_ids", multiple=True, metavar="ORDER_ID", help="Select letters of this order."),
+    click.option(
+        "--since",
+        metavar="TIME",
+        help="Select letters that last failed at this time or later; 90m is 90 minutes ago.",
+    ),
+    click.option("--until", metavar="TIME", help="Select letters that last failed before this time."),
+)
+
+
 def filters(*, letters: int = 0, reason_option: str = "--reason") -> Callable[[Command], Command]:
     """Gives a command the filters, as its argument `filters`. `letters`: how many it takes by their place (-1: any)."""
 
@@ -122,29 +147,9 @@ def filters(*, letters: int = 0, reason_option: str = "--reason") -> Callable[[C
 
         options = [
             click.option(
-                "--topic",
-                "topics",
-                multiple=True,
-                metavar="TOPIC",
-                help="Select letters on this dead-letter topic, or letters that came from this topic.",
-            ),
-            click.option(
                 reason_option, "reasons", multiple=True, metavar="REASON", help="Select letters with this reason."
             ),
-            click.option(
-                "--error-code",
-                "error_codes",
-                multiple=True,
-                metavar="CODE",
-                help="Select letters with this error code of the API.",
-            ),
-            click.option("--order-id", "order_ids", multiple=True, metavar="ORDER_ID"),
-            click.option(
-                "--since",
-                metavar="TIME",
-                help="Select letters that last failed at this time or later; 90m is 90 minutes ago.",
-            ),
-            click.option("--until", metavar="TIME", help="Select letters that last failed before this time."),
+            *_OPTIONS,
         ]
         if letters:
             options.append(click.argument("letters", nargs=letters, required=False))
