@@ -10,8 +10,7 @@ an unchanged topic is not sent again, and a letter from last week does not bring
 object keeps its record, some 150 bytes). Should the topic be lost, Hako itself corrects the verbs, at the cost of a
 request for each array.
 
-`SentObjects` belongs to the sender's event loop. Mutable: `_epochs` are the assignments that are open; `_swept` those
-that have gone and are still in the store. Memory is the same for ten objects and ten million.
+`SentObjects` belongs to the sender's event loop. Mutable: `_epochs` are the assignments that are open.
 
 Not chosen: to ask Hako (a request of 120 a minute for each page of answers); the offsets of the group alone (they say
 nothing of verbs, nor of a key's time once its record is compacted away).
@@ -19,7 +18,6 @@ nothing of verbs, nor of a key's time once its record is compacted away).
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 import msgspec
@@ -27,13 +25,11 @@ import msgspec
 from processor.api.verdicts import Delivered
 from processor.hako.changes import Change, Sent, Verb
 from processor.interfaces import Store
+from processor.letters.by_epoch import ByEpoch
 from processor.letters.holds import Hold
 from processor.records import EntryId, NewRecord, OrderId, Record
 from processor.send.kafka_thread.beginnings import Log
 from processor.send.pending import Ended
-
-_EPOCH_BYTES: Final = 8
-_SWEEP_MAX: Final = 1000
 
 
 class SentRecord(msgspec.Struct, frozen=True, gc=False):
@@ -113,9 +109,9 @@ class SentObjects:
     """See the module. The verbs of `Memory`, and of the gathering's `Known`."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._kept = ByEpoch(store)
+        self.sweep = self._kept.sweep
         self._epochs: set[int] = set()
-        self._swept: deque[bytes] = deque()
         self.total = 0
         """No object waits for a person."""
 
@@ -125,23 +121,14 @@ class SentObjects:
 
     def close(self, epoch: int) -> None:
         self._epochs.remove(epoch)
-        self._swept.append(_key(epoch, ""))
-
-    def sweep(self) -> None:
-        """Called now and then: deletes a little of what is left over of assignments that have gone."""
-        if not self._swept:
-            return
-        found = [key for key, _ in self._store.scan(self._swept[0], _SWEEP_MAX) if key.startswith(self._swept[0])]
-        self._store.write([(key, None) for key in found])
-        if len(found) < _SWEEP_MAX:
-            self._swept.popleft()
+        self._kept.leave(epoch)
 
     def read(self, epoch: int, order_id: OrderId, past: Sent | None) -> None:
         """A record of the topic; None is a tombstone."""
         self._keep(epoch, order_id, past)
 
     def sent(self, epoch: int, key: str) -> Sent | None:
-        value = self._store.get(_key(epoch, key))
+        value = self._kept.get(epoch, key)
         return None if value is None else _SENT.decode(value)
 
     def grounded(self, change: Change) -> bool:
@@ -162,7 +149,7 @@ class SentObjects:
 
     def _keep(self, epoch: int, key: str, sent: Sent | None) -> None:
         if epoch in self._epochs:
-            self._store.write([(_key(epoch, key), None if sent is None else msgspec.msgpack.encode(sent))])
+            self._kept.put(epoch, key, None if sent is None else msgspec.msgpack.encode(sent))
 
     def count(self, epoch: int) -> int:
         """Orders held: Hako has none."""
@@ -173,7 +160,3 @@ class SentObjects:
 
     def refused(self, epoch: int, hold: Hold) -> None:
         raise AssertionError(f"a refusal holds nothing here: {EntryId(hold.entry_id)}")
-
-
-def _key(epoch: int, key: str) -> bytes:
-    return epoch.to_bytes(_EPOCH_BYTES, "big") + key.encode()

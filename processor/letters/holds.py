@@ -21,16 +21,13 @@ needs a store all the same); a hold in the offset's commit metadata (4 KB).
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 import msgspec
 
 from processor.interfaces import Store
+from processor.letters.by_epoch import ByEpoch
 from processor.records import EntryId, OrderId
-
-_EPOCH_BYTES: Final = 8
-_SWEEP_MAX: Final = 1000
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -69,16 +66,15 @@ def decode_hold(value: bytes) -> Hold | None:
 class Holds:
     """The holds of the partitions that are this worker's.
 
-    Mutable. `_counts[epoch]` is the number of keys that begin with that epoch in the store; `_unread` holds
-    the keys whose newest hold is our own and has not been read back from the topic. An epoch is one
-    assignment of one partition, so what an earlier assignment knew can never be taken for today's.
+    Mutable. `_counts[epoch]` is the number of orders held in that assignment; `_unread` holds the orders whose newest
+    hold is our own and has not been read back from the topic.
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._kept = ByEpoch(store)
+        self.sweep = self._kept.sweep
         self._counts: dict[int, int] = {}
-        self._unread: dict[bytes, EntryId] = {}
-        self._swept: deque[bytes] = deque()
+        self._unread: dict[tuple[int, OrderId], EntryId] = {}
         self.total = 0
         """Orders held, in all partitions; where it is 0 nobody needs to ask."""
 
@@ -91,20 +87,9 @@ class Holds:
         gone = self._counts.pop(epoch)
         if gone:
             self.total -= gone
-            prefix = _key(epoch, OrderId(""))
-            self._swept.append(prefix)
-            for key in [key for key in self._unread if key.startswith(prefix)]:
-                del self._unread[key]
-
-    def sweep(self) -> None:
-        """Called now and then: deletes a little of what is left over, so that a million of them block
-        nobody."""
-        if not self._swept:
-            return
-        found = [key for key, _ in self._store.scan(self._swept[0], _SWEEP_MAX) if key.startswith(self._swept[0])]
-        self._store.write([(key, None) for key in found])
-        if len(found) < _SWEEP_MAX:
-            self._swept.popleft()
+            self._kept.leave(epoch)
+            for held in [held for held in self._unread if held[0] == epoch]:
+                del self._unread[held]
 
     def count(self, epoch: int) -> int:
         """Orders held in that assignment; 0 where it is not open."""
@@ -113,37 +98,31 @@ class Holds:
     def of(self, epoch: int, order_id: OrderId) -> Hold | None:
         if self._counts[epoch] == 0:
             return None
-        value = self._store.get(_key(epoch, order_id))
+        value = self._kept.get(epoch, order_id)
         return None if value is None else _HOLD.decode(value)
 
     def refused(self, epoch: int, hold: Hold) -> None:
         """An entry was refused just now; the record that says so is on its way to the topic."""
-        key = _key(epoch, hold.order_id)
-        self._put(epoch, key, hold)
-        self._unread[key] = hold.entry_id
+        self._put(epoch, hold.order_id, hold)
+        self._unread[epoch, hold.order_id] = hold.entry_id
 
     def read(self, epoch: int, order_id: OrderId, hold: Hold | None) -> None:
         """A record of the topic; None is a tombstone."""
-        key = _key(epoch, order_id)
-        own = self._unread.get(key)
+        own = self._unread.get((epoch, order_id))
         if own is not None:
             if hold is None or hold.entry_id != own:
                 return
-            del self._unread[key]
+            del self._unread[epoch, order_id]
         if hold is not None:
-            self._put(epoch, key, hold)
-        elif self._counts[epoch] and self._store.get(key) is not None:
-            self._store.write([(key, None)])
+            self._put(epoch, order_id, hold)
+        elif self._counts[epoch] and self._kept.get(epoch, order_id) is not None:
+            self._kept.put(epoch, order_id, None)
             self._counts[epoch] -= 1
             self.total -= 1
         assert self._counts[epoch] >= 0
 
-    def _put(self, epoch: int, key: bytes, hold: Hold) -> None:
-        if self._counts[epoch] == 0 or self._store.get(key) is None:
+    def _put(self, epoch: int, order_id: OrderId, hold: Hold) -> None:
+        if self._counts[epoch] == 0 or self._kept.get(epoch, order_id) is None:
             self._counts[epoch] += 1
             self.total += 1
-        self._store.write([(key, encode_hold(hold))])
-
-
-def _key(epoch: int, order_id: OrderId) -> bytes:
-    return epoch.to_bytes(_EPOCH_BYTES, "big") + order_id.encode()
+        self._kept.put(epoch, order_id, encode_hold(hold))
