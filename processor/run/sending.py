@@ -262,7 +262,6 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
     admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-hako-start")
     described = described_topics(settings, Role.HAKO, admin)
     resolutions = _resolutions(settings, admin)
-    sources = tuple(settings.topic(topic) for topic in STOCK_TOPICS)
     quota = settings.hako_quota
     assert quota is not None, "hako was started without a quota"
     registry = Registry.at(settings)
@@ -277,19 +276,19 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
         hako_tls(settings),
     )
     meter = PrometheusSendMeter(Role.HAKO, restores)
-    ground = _ground(settings, Role.HAKO, api, described, described[sources[0]].partitions, meter, tracing, clock)
+    ground = _ground(
+        settings,
+        Role.HAKO,
+        api,
+        described,
+        described[settings.topic(STOCK_TOPICS[0])].partitions,
+        meter,
+        tracing,
+        clock,
+    )
     memory = SentObjects(ground.store)
     destination = _hako(settings, quota, memory)
-    sent = settings.topic(Topic.HAKO_SENT)
-    topics = SendTopics(
-        sources=sources,
-        receipts=sent,
-        dead_letters=settings.topic(Topic.HAKO_DEAD_LETTERS),
-        holds=None,
-        offsets=None,
-        resolutions=None if resolutions is None else settings.topic(Topic.RESOLUTIONS),
-        resolution_partitions=resolutions,
-    )
+    topics = _hako_topics(settings, resolutions)
     return _loop(
         ground,
         _sender_settings(ground),
@@ -310,7 +309,7 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
         # Range: partition N of the three belongs to one worker, as the quota's shares and `hako.sent` have it.
         Assignment.RANGE,
         StockIntake({settings.topic(topic): (table, _fields(topic, registry)) for topic, table in TABLES.items()}),
-        SentPast(sent, {table.value: settings.topic(topic) for topic, table in TABLES.items()}),
+        SentPast(topics.receipts, {table.value: settings.topic(topic) for topic, table in TABLES.items()}),
     )
 
 
@@ -323,6 +322,18 @@ def _hako(settings: Settings, quota: Quota, memory: SentObjects) -> Hako:
         park_for_ms=round(settings.park_for_s * 1000),
         grounded=memory.grounded,
         auth=settings.hako_auth_header,
+    )
+
+
+def _hako_topics(settings: Settings, resolutions: int | None) -> SendTopics:
+    return SendTopics(
+        sources=tuple(settings.topic(topic) for topic in STOCK_TOPICS),
+        receipts=settings.topic(Topic.HAKO_SENT),
+        dead_letters=settings.topic(Topic.HAKO_DEAD_LETTERS),
+        holds=None,
+        offsets=None,
+        resolutions=None if resolutions is None else settings.topic(Topic.RESOLUTIONS),
+        resolution_partitions=resolutions,
     )
 
 
