@@ -14,7 +14,7 @@ RESOLVE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 SIDE_BY_SIDE := --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test unit lint format bench lock clean
+.PHONY: help env demo test unit lint format bench soak lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -42,6 +42,9 @@ format: $(ENV_STAMP) ## put the code into shape
 
 bench: $(ENV_STAMP) ## figures, beside the floors they are judged by
 	@$(BIN)/python -m tests.benchmarks
+
+soak: $(ENV_STAMP) ## everything at once, and what must be true of it (MINUTES=20 SEED= and other ARGS=)
+	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # --upgrade: a lock is made anew as a whole; without it the old file's versions would be kept as preferences.
 lock: $(BIN)/uv ## resolve the dependencies of pyproject.toml again

@@ -32,8 +32,9 @@ class TopicSpace:
     """`prefix` goes before every topic name, group and transactional ID; `delete` removes all that carries
     it."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, bootstrap_servers: str, replication: int = 1) -> None:
         self.bootstrap_servers = bootstrap_servers
+        self.replication = replication
         self.prefix = f"t{uuid.uuid4().hex[:8]}."
         self.admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 3})
 
@@ -55,7 +56,9 @@ class TopicSpace:
         names = {self.name(topic) for topic in topics}
         made = self.admin.create_topics(
             [
-                NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+                NewTopic(
+                    name, num_partitions=partitions, replication_factor=self.replication, config=dict(config or {})
+                )
                 for name in names
             ]
         )

@@ -6,7 +6,9 @@ No batch, no state on disk, no transaction and no worker: everything that can go
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 from processor.errors import BadRecord
 from processor.records import OrderEvent, OrderId, Reason, Record, Stage
@@ -46,35 +48,53 @@ class Model:
                 del self.states[order_id]
 
     def _take(self, record: Record) -> None:
-        source = str(record.position)
-        if record.value is None:
-            self.states.pop(OrderId((record.key or b"").decode()), None)
-            return
-        try:
-            event = self._decode(record)
-            if not event.event_id or not event.order_id:
-                raise BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no identity")
-            if event.order_id.encode() != record.key:
-                raise BadRecord(Stage.TRANSFORM, Reason.KEY_MISMATCH, "key")
-        except BadRecord as bad:
-            self.reasons[source] = bad.reason
-            return
-        transition = rules.apply(self.states.get(event.order_id), Taken(event, record), self._rules, self._now_ms)
-        if transition.state is None:
-            self.states.pop(event.order_id, None)
+        order_id = OrderId((record.key or b"").decode())
+        made = made_of(record, self.states.get(order_id), self._rules, self._decode, self._now_ms)
+        if made.state is None:
+            self.states.pop(order_id, None)
         else:
-            self.states[event.order_id] = transition.state
-        for effect in transition.effects:
-            origin = str(effect.taken.origin.position)
-            match effect:
-                case Applied() | Retold():
-                    value = entries(self._rules.api, "outbox")(effect).value
-                    assert value is not None
-                    self.entries[event.order_id].append((origin, value))
-                case Refused(reason=reason):
-                    self.reasons[origin] = reason
-                case Ignored() | Parked():
-                    pass
+            self.states[order_id] = made.state
+        self.entries[order_id].extend(made.entries)
+        self.reasons.update(made.reasons)
+
+
+class Made(NamedTuple):
+    """What becomes of an order and of the world when one record of its is taken: the order's state then, entries
+    (source and body), and by source why something is a dead letter."""
+
+    state: OrderState | None
+    entries: tuple[tuple[str, bytes], ...] = ()
+    reasons: Mapping[str, str] = MappingProxyType({})
+
+
+def made_of(record: Record, state: OrderState | None, by: Rules, decode: Decode, now_ms: int) -> Made:
+    """`state` is that of the order which the record's key names."""
+    source = str(record.position)
+    if record.value is None:
+        return Made(None)
+    try:
+        event = decode(record)
+        if not event.event_id or not event.order_id:
+            raise BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no identity")
+        if event.order_id.encode() != record.key:
+            raise BadRecord(Stage.TRANSFORM, Reason.KEY_MISMATCH, "key")
+    except BadRecord as bad:
+        return Made(state, (), {source: bad.reason})
+    transition = rules.apply(state, Taken(event, record), by, now_ms)
+    written: list[tuple[str, bytes]] = []
+    reasons: dict[str, str] = {}
+    for effect in transition.effects:
+        origin = str(effect.taken.origin.position)
+        match effect:
+            case Applied() | Retold():
+                value = entries(by.api, "outbox")(effect).value
+                assert value is not None
+                written.append((origin, value))
+            case Refused(reason=reason):
+                reasons[origin] = reason
+            case Ignored() | Parked():
+                pass
+    return Made(transition.state, tuple(written), reasons)
 
 
 def difference(what: str, written: Sequence[object], wanted: Sequence[object]) -> str:

@@ -49,8 +49,9 @@ class Site:
         *,
         partitions: int,
         sources: Mapping[Topic, int] | None = None,
+        replication: int = 1,
     ) -> None:
-        self.space = TopicSpace(bootstrap_servers)
+        self.space = TopicSpace(bootstrap_servers, replication)
         self.installation = Installation(self.space, registry_url, partitions=partitions, sources=sources)
         self.partitions = partitions
         self.directory = directory
@@ -212,7 +213,7 @@ class Site:
 
     def model(self) -> Model:
         """What the rules make of all that stands in the source topics."""
-        decode = self._decoders()
+        decode = self.decoders()
         model = Model(RULES, lambda record: decode[record.topic](record), self.sources, int(time.time() * 1000))
         by_number: dict[int, list[Record]] = defaultdict(list)
         for record in self.rekeyed() if self.installation.rekey else self.source_records():
@@ -240,11 +241,11 @@ class Site:
             key = read_key(record.key)
             return key.order_id.encode() if key.is_trusted and key.order_id is not None else None
         try:
-            return self._decoders()[self.space.name(topic)](record).order_id.encode() or None
+            return self.decoders()[self.space.name(topic)](record).order_id.encode() or None
         except BadRecord:
             return None
 
-    def _decoders(self) -> Mapping[str, Decode]:
+    def decoders(self) -> Mapping[str, Decode]:
         if not self._decode:
             settings = load({"PROCESSOR_TOPIC_PREFIX": self.space.prefix})
             known = {schema_id: reader_schema(topic) for topic, schema_id in self.installation.schema_ids.items()}
