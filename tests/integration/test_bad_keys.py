@@ -175,7 +175,7 @@ def test_with_rekey_events_need_no_key_and_of_erasures_those_that_name_nobody_ar
         assert not flooded(site)
     whole = ["order_placed", "order_fulfillment_added", "order_refund_added"]
     assert {order_id: told.get(order_id) for order_id in shop.good} == dict.fromkeys(shop.good, whole)
-    assert {order_id: told.get(order_id) for order_id in shop.bad} == {order_id: ["order_placed"] for order_id in shop.bad}
+    assert [told.get(order_id) for order_id in shop.bad] == [["order_placed"]] * len(shop.bad)
     read = {order_id for order_id, kind in shop.erased.items() if kind in ("avro", "json")}
     assert left == {*shop.good, *shop.bad, *shop.erased} - read
     assert {head.reason for head, _ in letters} == {Reason.KEY_MISMATCH}
