@@ -9,9 +9,11 @@ Pure but for the window, announced below. Owned by the loop that asks it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Final
+
+from processor.records import Stage
 
 WINDOW_RECORDS: Final = 1000
 
@@ -47,3 +49,10 @@ class FloodGuard:
     def written(self, dead: Iterable[bool]) -> None:
         """These records are written: the window moves on."""
         self._window.extend(dead)
+
+
+def flood(share: float, dead_letters: Counter[tuple[str, Stage, str]]) -> str:
+    """What the guard has to say of a batch, by topic, stage and reason of its dead letters."""
+    most = ", ".join(f"{reason} of {topic} ({n})" for (topic, _, reason), n in dead_letters.most_common(3))
+    what = f"{share:.0%} of the last 1,000 records would be dead letters, mostly {most}"
+    return f"{what}; find out what changed, then restart"

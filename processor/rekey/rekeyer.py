@@ -34,13 +34,15 @@ import structlog
 
 from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, RegistryOutage, TransactionAborted
 from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reader, Topology, Transaction
-from processor.letters.flood import FloodGuard
-from processor.records import NewRecord, Position, TopicPartition
+from processor.letters.flood import FloodGuard, flood
+from processor.records import NewRecord, TopicPartition
 from processor.rekey.decide import Batch, Decider, Plan
 from processor.rekey.events import EventsTopic, KnownEvents, packed
 from processor.rekey.meter import RekeyMeter
 from processor.sources.merge import Merge
-from processor.sources.standing import SourceLag, SourceStatus, TransactionOutcome, position, source_lag
+from processor.sources.offsets import GroupOffsets
+from processor.sources.standing import SourceLag, SourceStatus, TransactionOutcome, source_lag, source_status
+from processor.sources.standstill import Standstills
 from processor.watch import Work
 
 log = structlog.get_logger(__name__)
@@ -48,8 +50,6 @@ log = structlog.get_logger(__name__)
 _POLL_S: Final = 0.05
 """The longest wait for records: with the commit it is what an event costs in latency at a quiet time."""
 _OBSERVE_S: Final = 1.0
-_RETRY_S: Final = 1.0
-"""The wait after an aborted transaction or an outage, in which the group is polled on."""
 BATCH_BYTES_MAX: Final = 32 * 1024 * 1024
 """Bytes read after which a batch is full: a transaction of gigabytes takes longer than the broker lets one take."""
 BATCH_RECORDS_MIN: Final = 50
@@ -67,6 +67,9 @@ class Standstill(StrEnum):
     REGISTRY = "the schema registry does not answer"
     ABORTED = "the last transaction was aborted"
     FLOOD = "stopped by the flood guard"
+
+
+_USUAL: Final = (Standstill.ASSIGNMENT, Standstill.EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +100,13 @@ class RekeyEdges:
 
 
 class Rekeyer:
-    """The loop. `turn` is called by one thread; `standstills` and `status` may be read from others (they are replaced
-    whole, never changed).
+    """The loop. `turn` is called by one thread; `status` and `work` may be read from others (they are replaced whole,
+    never changed).
 
     Mutable: `_assigned` the source partitions that the group gave us, `_gained` those that are not settled yet,
-    `_joined` whether it has given us any, `_committed` the next offsets that it has of ours, `_opened` whether the
-    transactional ID is ours, `_in_doubt` whether everything in memory has to be dropped before the next batch,
-    `_records_max` how many records the next batch may have, `_hungry` whether it could have had more, `_not_before_s`
-    when it may be tried, `_gone_without` whether it was said that partitions are given up, `_standstills` why nothing
-    is taken and since when.
+    `_joined` whether it has given us any, `_opened` whether the transactional ID is ours, `_in_doubt` whether
+    everything in memory has to be dropped before the next batch, `_records_max` how many records the next batch may
+    have, `_hungry` whether it could have had more, `_gone_without` whether it was said that partitions are given up.
     """
 
     def __init__(self, plan: RekeyPlan, edges: RekeyEdges) -> None:
@@ -119,16 +120,14 @@ class Rekeyer:
         self._assigned: set[TopicPartition] = set()
         self._gained: set[TopicPartition] = set()
         self._joined = False
-        self._committed: dict[TopicPartition, int] = {}
+        self._offsets = GroupOffsets(edges.consumer, edges.reader, self._merge)
         self._opened = False
         self._in_doubt = False
         self._records_max = plan.batch_records_max
         self._hungry = False
         self._gone_without = False
-        self._not_before_s = 0.0
         self._observe_at_s = 0.0
-        self._standstills: dict[Standstill, tuple[str, int]] = {}
-        self.standstills: dict[Standstill, tuple[str, int]] = {}
+        self._standstills: Standstills[Standstill] = Standstills(edges.clock, _USUAL)
         self.status: tuple[SourceStatus, ...] = ()
         self.work: dict[int, Work] = {}
         """What is to be done and what was: a watch sees progress by it."""
@@ -136,12 +135,12 @@ class Rekeyer:
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._stand(Standstill.ASSIGNMENT, "waiting for the group to assign partitions")
+        self._standstills.stand(Standstill.ASSIGNMENT, "waiting for the group to assign partitions")
         self._edges.consumer.subscribe(self._plan.topics, self)
 
     def turn(self) -> None:
         """One round. Raises `Fatal` and `Unusable`; everything else is dealt with here."""
-        at_once = self._hungry or (Standstill.EVENTS in self._standstills and self._is_time())
+        at_once = self._hungry or (Standstill.EVENTS in self._standstills and self._standstills.is_time)
         self._hungry = False
         polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if at_once else _POLL_S)
         self._merge.offer(polled.records, polled.at_end)
@@ -167,7 +166,7 @@ class Rekeyer:
         self._joined = True
         if partitions:
             # Until `_settle` has seen to them: a probe may ask in between, and nothing of them is known yet.
-            self._stand(Standstill.ASSIGNMENT, "partitions are being taken over")
+            self._standstills.stand(Standstill.ASSIGNMENT, "partitions are being taken over")
         self._assigned.update(partitions)
         self._gained.update(partitions)
         self._merge.assign(partitions)
@@ -181,14 +180,15 @@ class Rekeyer:
         log.warning("lost", partitions=_named(partitions))
         self._give_up(partitions)
         self._joined = False
-        self._stand(Standstill.ASSIGNMENT, "the group has gone on without this worker, which joins it again")
+        why = "the group has gone on without this worker, which joins it again"
+        self._standstills.stand(Standstill.ASSIGNMENT, why)
 
     def _give_up(self, partitions: Sequence[TopicPartition]) -> None:
         self._assigned.difference_update(partitions)
         self._gained.difference_update(partitions)
         self._merge.leave_out(partitions)
         for partition in partitions:
-            self._committed.pop(partition, None)
+            self._offsets.known.pop(partition, None)
 
     # ---- between polls: open, settle ---------------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class Rekeyer:
         """Whether the transactional ID is ours and nothing is in doubt; sees to both where it is not so."""
         if self._opened and not self._in_doubt:
             return True
-        if not self._is_time():
+        if not self._standstills.is_time:
             return False
         try:
             if not self._opened:
@@ -205,67 +205,48 @@ class Rekeyer:
             if self._in_doubt:
                 self._resync()
         except (BrokerOutage, Fenced) as outage:
-            self._wait(Standstill.TRANSACTION, str(outage))
+            self._standstills.wait(Standstill.TRANSACTION, str(outage))
             return False
-        self._go_on(Standstill.TRANSACTION)
+        self._standstills.go_on(Standstill.TRANSACTION)
         return True
 
     def _resync(self) -> None:
         """Drops all that is in memory and begins anew from what the group has committed: the way out of every doubt.
         Raises `BrokerOutage`, and may be called again then."""
         sources = sorted(self._assigned)
-        if sources:
-            self._ask_committed(sources)
-            beginnings = self._edges.reader.beginnings(sources)
-            starts = [Position(*source, self._committed.get(source, beginnings[source])) for source in sources]
-            self._edges.consumer.seek(starts)
-            # Whatever was paused: the merge begins anew and knows of no pause, so nobody else would end it.
-            self._edges.consumer.resume(sources)
-            self._merge.assign(sources)
+        self._offsets.rewind(sources)
         # What the batch in doubt has written, if it has, is not known either.
         self._events.catch_up()
         self._in_doubt = False
         log.warning("everything in memory was dropped and is read anew", partitions=_named(sources))
 
-    def _ask_committed(self, sources: Sequence[TopicPartition]) -> None:
-        """What the group has committed, once no transaction is open on top of it. Raises `BrokerOutage`."""
-        for source, committed in self._edges.consumer.committed(sources).items():
-            if committed.next_offset is None:
-                self._committed.pop(source, None)
-            else:
-                self._committed[source] = committed.next_offset
-
     def _settle(self) -> bool:
         """Sees to what is new, and reads what others write. False while something has to be known first."""
-        if Standstill.EVENTS in self._standstills and not self._is_time():
+        if Standstill.EVENTS in self._standstills and not self._standstills.is_time:
             return False
         try:
             if self._gained:
                 gained = sorted(self._gained)
                 self._edges.predecessors.end_transactions(gained)
-                self._ask_committed(gained)
+                self._offsets.ask(gained)
                 self._events.catch_up()
                 self._gained.clear()
             known = not self._assigned or self._events.read()
         except BrokerOutage as outage:
-            self._wait(Standstill.EVENTS, str(outage))
+            self._standstills.wait(Standstill.EVENTS, str(outage))
             return False
         if self._joined:
-            self._go_on(Standstill.ASSIGNMENT)
+            self._standstills.go_on(Standstill.ASSIGNMENT)
         if not known:
-            self._stand(Standstill.EVENTS, f"{self._plan.events} is being read")
+            self._standstills.stand(Standstill.EVENTS, f"{self._plan.events} is being read")
             return False
-        self._go_on(Standstill.EVENTS)
+        self._standstills.go_on(Standstill.EVENTS)
         return True
 
     # ---- decide ------------------------------------------------------------------------------------------------------
 
     def _may_take(self) -> bool:
-        return self._is_time() and Standstill.FLOOD not in self._standstills
-
-    def _is_time(self) -> bool:
-        """Whether what came to nothing may be tried again."""
-        return self._edges.clock.monotonic_s() >= self._not_before_s
+        return self._standstills.is_time and Standstill.FLOOD not in self._standstills
 
     def _decide(self, batch: Batch) -> None:
         """Fills the batch with what the next transaction writes. Leaves it empty where there is nothing to do."""
@@ -279,9 +260,9 @@ class Rekeyer:
                 if batch.bytes >= BATCH_BYTES_MAX:
                     break
         except RegistryOutage as outage:
-            self._wait(Standstill.REGISTRY, str(outage))
+            self._standstills.wait(Standstill.REGISTRY, str(outage))
         else:
-            self._go_on(Standstill.REGISTRY)
+            self._standstills.go_on(Standstill.REGISTRY)
         finally:
             self._merge.put_back(records[len(batch.records) :])
         self._hungry = len(batch.records) >= self._records_max or batch.bytes >= BATCH_BYTES_MAX
@@ -290,19 +271,14 @@ class Rekeyer:
         """Writes what was decided, if the flood guard agrees; where it refuses, nothing is, and the role stops."""
         if not batch.records:
             # Whatever came to nothing has gone to another worker, or there is no more of it.
-            self._go_on(Standstill.ABORTED)
+            self._standstills.go_on(Standstill.ABORTED)
             return
         share = self._guard.flooded_by(batch.dead) if any(batch.dead) else None
         if share is None:
             self._write(batch)
             return
         self._merge.put_back(batch.records)
-        self._stand(
-            Standstill.FLOOD,
-            f"{share:.0%} of the last 1,000 records would be dead letters, mostly "
-            f"{', '.join(f'{key[2]} of {key[0]} ({n})' for key, n in batch.dead_letters.most_common(3))}; "
-            "find out what changed, then restart",
-        )
+        self._standstills.stand(Standstill.FLOOD, flood(share, batch.dead_letters))
         self._edges.meter.flooded()
         log.error("flood guard stopped the role, nothing was written", share=share)
 
@@ -330,16 +306,16 @@ class Rekeyer:
             self._observed(TransactionOutcome.ABORTED, started_s)
             self._shrink()
             self._merge.put_back(batch.records)
-            self._wait(Standstill.ABORTED, str(aborted))
+            self._standstills.wait(Standstill.ABORTED, str(aborted))
         except BrokerOutage as outage:  # out of `begin`: there is no transaction
             self._merge.put_back(batch.records)
-            self._wait(Standstill.ABORTED, str(outage))
+            self._standstills.wait(Standstill.ABORTED, str(outage))
         except Fenced as fenced:
             unknown = isinstance(fenced, OutcomeUnknown)
             self._observed(TransactionOutcome.UNKNOWN if unknown else TransactionOutcome.FENCED, started_s)
             self._shrink()
             self._opened, self._in_doubt = False, True
-            self._wait(Standstill.TRANSACTION, str(fenced))
+            self._standstills.wait(Standstill.TRANSACTION, str(fenced))
         else:
             self._committed_batch(batch)
             self._observed(TransactionOutcome.COMMITTED, started_s)
@@ -354,42 +330,23 @@ class Rekeyer:
 
     def _committed_batch(self, batch: Batch) -> None:
         self._known.add(batch.events)
-        self._committed.update(batch.next_offsets)
+        self._offsets.known.update(batch.next_offsets)
         self._records_max = min(self._plan.batch_records_max, self._records_max * 2)
         self._guard.written(batch.dead)
         self._edges.meter.written(batch.written())
-        self._go_on(Standstill.ABORTED)
+        self._standstills.go_on(Standstill.ABORTED)
 
     # ---- what others see -------------------------------------------------------------------------------------------
 
     def unready(self) -> list[str]:
         """Why this role is not ready; empty when it is. May be called from any thread."""
-        reasons = [text for text, _ in self.standstills.values()]
+        reasons = [text for text, _ in self._standstills.shown.values()]
         troubles = (self._edges.consumer.trouble(), self._edges.reader.trouble())
         return reasons + [trouble for trouble in troubles if trouble]
 
     def progress(self) -> tuple[Mapping[int, Work], bool]:
         """For the watch: all of it is one part, since all of it is one sequence."""
-        return self.work, bool(self.standstills)
-
-    def _stand(self, standstill: Standstill, why: str) -> None:
-        known = self._standstills.get(standstill)
-        if known is None:
-            level = log.info if standstill in (Standstill.ASSIGNMENT, Standstill.EVENTS) else log.warning
-            level("standing still", what=standstill.value, why=why)
-        since = self._edges.clock.now_ms() if known is None else known[1]
-        self._standstills[standstill] = (f"{standstill.value}: {why}", since)
-        self.standstills = dict(self._standstills)
-
-    def _wait(self, standstill: Standstill, why: str) -> None:
-        self._stand(standstill, why)
-        self._not_before_s = self._edges.clock.monotonic_s() + _RETRY_S
-
-    def _go_on(self, standstill: Standstill) -> None:
-        if standstill in self._standstills:
-            log.info("going on", after=standstill.value)
-            del self._standstills[standstill]
-            self.standstills = dict(self._standstills)
+        return self.work, bool(self._standstills.shown)
 
     def _backpressure(self) -> None:
         if full := self._merge.to_pause():
@@ -415,18 +372,11 @@ class Rekeyer:
         inputs = self._merge.inputs(_ALL) if self._merge.numbers else []
         behind = [one.partition for one in inputs if not one.at_end]
         ends = self._edges.consumer.ends(behind) if behind else {}
-        lags = [source_lag(one, self._committed, ends, now_ms) for one in inputs]
+        lags = [source_lag(one, self._offsets.known, ends, now_ms) for one in inputs]
         self._edges.meter.lag(lags)
-        self.work = {_ALL: Work(sum(lag.records for lag in lags), sum(self._committed.values()))}
+        self.work = {_ALL: Work(sum(lag.records for lag in lags), sum(self._offsets.known.values()))}
         self.status = tuple(
-            SourceStatus(
-                lag.topic,
-                lag.partition,
-                position(one, self._committed),
-                self._committed.get(one.partition),
-                lag.records,
-                *self._blocked(lag, now_s, now_ms),
-            )
+            source_status(one, lag, self._offsets.known, self._blocked(lag, now_s, now_ms))
             for one, lag in zip(inputs, lags, strict=True)
         )
 
@@ -434,8 +384,8 @@ class Rekeyer:
         """What this partition waits for, and since when (epoch ms)."""
         if not lag.records:
             return None, None
-        for text, since_ms in self._standstills.values():
-            return text, since_ms
+        if self._standstills.shown:
+            return self._standstills.first
         lagging, since_s = self._merge.lagging(_ALL)
         if lagging:
             topics = ", ".join(sorted({partition.topic for partition in lagging}))

@@ -38,7 +38,8 @@ from processor.topics import Topic, sources_of, transform_sources
 from processor.transform.batch import Decode, Plan
 from processor.transform.book import Here
 from processor.transform.decode import SHAPES
-from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
+from processor.transform.plan import TransformEdges, TransformPlan
+from processor.transform.transformer import Transformer
 from processor.transform.transitions import Rules
 from processor.watch import Work
 

@@ -69,6 +69,15 @@ def position(one: Input, committed: Mapping[TopicPartition, int]) -> int:
     return max(one.polled_next, committed.get(one.partition, 0))
 
 
+def source_status(
+    one: Input, lag: SourceLag, committed: Mapping[TopicPartition, int], blocked: tuple[str | None, int | None]
+) -> SourceStatus:
+    """`blocked` is what the source waits for, and since when."""
+    return SourceStatus(
+        lag.topic, lag.partition, position(one, committed), committed.get(one.partition), lag.records, *blocked
+    )
+
+
 def source_lag(
     one: Input,
     committed: Mapping[TopicPartition, int],

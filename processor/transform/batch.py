@@ -199,7 +199,7 @@ class Decider:
         produced: list[NewRecord] = []
         for effect in transition.effects:
             if isinstance(effect, _TOLD):
-                produced.append(self._outgoing(effect))  # noqa: PERF401  (a comprehension is a function in 3.11)
+                produced.append(self._outgoing(effect))  # a comprehension is a function in 3.11
         is_large = state.grow(order_id, bytes_in) >= self._large_bytes
         is_usual = not is_large and bytes_in < self._small_bytes and len(transition.effects) == 1
         message = None if is_usual else self._too_large(bytes_in, transition, produced)

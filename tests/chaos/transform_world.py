@@ -46,7 +46,8 @@ from processor.transform.batch import Plan
 from processor.transform.book import BOOK_KEY, Here, Start
 from processor.transform.meter import StateSize
 from processor.transform.order_state import OrderState
-from processor.transform.transformer import TransformEdges, Transformer, TransformPlan
+from processor.transform.plan import TransformEdges, TransformPlan
+from processor.transform.transformer import Transformer
 from processor.transform.transitions import Rules
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock

@@ -30,11 +30,12 @@ from processor.sources import merge
 from processor.sources.placements import JAVA, Partitioner, by_murmur2
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.topics import ORDER_TOPICS, Topic
-from processor.transform import transformer
+from processor.transform import taking
 from processor.transform.batch import Plan
 from processor.transform.book import BOOK_KEY, Correction, Here, Start
 from processor.transform.meter import StateSize
-from processor.transform.transformer import Standstill, TransformEdges, Transformer, TransformPlan
+from processor.transform.plan import Standstill, TransformEdges, TransformPlan
+from processor.transform.transformer import Transformer
 from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
 from tests.fakes.stores import Disk
@@ -323,9 +324,9 @@ def test_batches_shrink_while_transactions_come_to_nothing_and_grow_again() -> N
         world.fulfil(f"o{number}")
     while world.meter.outcomes.count(TransactionOutcome.ABORTED) < 3:
         world.turn()
-    assert world.loop._records_max == 50
+    assert world.loop._taking._records_max == 50
     world.run(5.0)
-    assert world.loop._records_max == 400
+    assert world.loop._taking._records_max == 400
     assert world.committed(Topic.FULFILLED) == 400
 
 
@@ -759,7 +760,7 @@ def test_an_order_that_is_erased_in_the_very_batch_of_the_sweep_is_erased_and_no
 
 
 def test_a_batch_ends_when_it_is_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transformer, "BATCH_BYTES_MAX", 50_000)
+    monkeypatch.setattr(taking, "BATCH_BYTES_MAX", 50_000)
     world = World()
     world.begun()
     before = len(world.meter.outcomes)
@@ -995,7 +996,7 @@ def test_a_quota_of_the_brokers_is_said_and_waited_for_and_batches_shrink_to_one
         world.broker.throttled_s = 4.0
         world.run(5.5)
     assert "throttle" in world.loop.unready()[0]
-    assert world.loop._records_max == transformer.BATCH_RECORDS_MIN == 1
+    assert world.loop._taking._records_max == taking.BATCH_RECORDS_MIN == 1
     world.broker.points.spare()
     world.run(30.0)
     assert len(world.entries()) == 31
