@@ -7,7 +7,8 @@
 
 Owned by the transform thread. The store is a cache of the changelog: a write is in RocksDB's log and so in the page
 cache when it returns, which survives `kill -9`; a power cut may lose the tail, and then the offset that is stored in
-the same write is older too, so that the changelog brings the rest.
+the same write is older too, so that the changelog brings the rest. What a restore loads is not in the log: a `kill -9`
+may lose its tail in the same way, and the first write after it, which is in the log, waits until all of it is on disk.
 
 Memory is bounded: one block cache for all partitions, which holds index and filter blocks as well, and two write
 buffers a partition. At the defaults: 64 MiB + 8 MiB a partition.
@@ -28,7 +29,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
 
 from processor.errors import Fatal, StateCorrupt, Unusable
 
@@ -52,15 +53,24 @@ _DISK_TROUBLE: Final = (
 )
 """What is wrong with the disk and not with the store: wiping would not help."""
 
+_LOADING: Final = {"level0_file_num_compaction_trigger": "16"}
+_LOADED: Final = {"level0_file_num_compaction_trigger": "4"}
+"""RocksDB's own. A store that is loaded is not read meanwhile, and tables merged sixteen at a time are merged half as
+often."""
+
 _NAME: Final = re.compile(r"[0-9a-f]{16}\Z")
 """A worker's name. Predecessors know their own kind by it (`kafka_predecessors.py`)."""
 
 
 class RocksStore:
-    """One partition's RocksDB, raw bytes in and out."""
+    """One partition's RocksDB, raw bytes in and out. Mutable: `_loading` says that not all of it is in the log or in
+    a table."""
 
     def __init__(self, path: Path, options: Options) -> None:
         self._path = path
+        self._loading = False
+        self._unlogged = WriteOptions()
+        setattr(self._unlogged, "disable_wal", True)  # noqa: B010 - a property, which its stub takes for a method
         try:
             self._db = Rdict(str(path), options)
         except Exception as broken:  # rocksdict raises Exception itself, whatever RocksDB complained of
@@ -74,16 +84,29 @@ class RocksStore:
         return found
 
     def write(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
-        batch = WriteBatch(raw_mode=True)
-        for key, value in pairs:
-            if value is None:
-                batch.delete(key)
-            else:
-                batch.put(key, value)
+        self._end_load()
         try:
-            self._db.write(batch)
+            self._db.write(_batch(pairs))
         except Exception as broken:
             raise self._trouble("written", broken) from broken
+
+    def load(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
+        try:
+            if not self._loading:
+                self._db.set_options(_LOADING)
+                self._loading = True
+            self._db.write(_batch(pairs), self._unlogged)
+        except Exception as broken:
+            raise self._trouble("written", broken) from broken
+
+    def _end_load(self) -> None:
+        if self._loading:
+            try:
+                self._db.flush()
+                self._db.set_options(_LOADED)
+            except Exception as broken:
+                raise self._trouble("written", broken) from broken
+            self._loading = False
 
     def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
         found: list[tuple[bytes, bytes]] = []
@@ -102,6 +125,7 @@ class RocksStore:
         return self._db.property_int_value("rocksdb.estimate-num-keys") or 0
 
     def close(self) -> None:
+        self._end_load()
         self._db.close()
 
     def _trouble(self, done: str, cause: Exception) -> StateCorrupt | Fatal:
@@ -111,6 +135,16 @@ class RocksStore:
         if any(words in str(cause) for words in _DISK_TROUBLE):
             return Fatal(message)
         return StateCorrupt(message)
+
+
+def _batch(pairs: Iterable[tuple[bytes, bytes | None]]) -> WriteBatch:
+    batch = WriteBatch(raw_mode=True)
+    for key, value in pairs:
+        if value is None:
+            batch.delete(key)
+        else:
+            batch.put(key, value)
+    return batch
 
 
 class StateDirectory:

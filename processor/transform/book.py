@@ -44,7 +44,8 @@ class Book(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`cluster` and `changelog` are the IDs of both when it was written, `partitions` how many each topic had when the
     state was made. `whole_from` is the offset that the changelog's log may begin at: all states stand behind it.
     `decided_ms` is when a person last said what the state is to be (`rewind`, `rebuild-changelog`, `topics grow`):
-    stores of another changelog that are older than that may go. `marks` by whole topic name."""
+    stores of another changelog that are older than that may go. `marks` by whole topic name; `orders` is how many
+    orders the state has (-1: written by a version or a command that did not count)."""
 
     format: int
     cluster: str
@@ -53,6 +54,7 @@ class Book(msgspec.Struct, frozen=True, array_like=True, gc=False):
     whole_from: int
     decided_ms: int
     marks: dict[str, Mark]
+    orders: int = -1
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(Book)

@@ -23,14 +23,14 @@ the store says as of when it is (`Meta.as_of_ms`), and `partitions.py` restores 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from processor.errors import StateCorrupt, Unusable
 from processor.interfaces import Store
-from processor.records import OrderId, Record
+from processor.records import OrderId
 from processor.transform import order_state
 from processor.transform.book import BOOK_KEY, REBUILD, Book, decode_book, encode_book
 from processor.transform.order_state import OrderState
@@ -48,7 +48,8 @@ _SCAN_RECORDS: Final = 1000
 
 class Meta(msgspec.Struct, frozen=True, array_like=True):
     """What a store says of itself. `identity` names the changelog partition that it was made from, `as_of_ms` is the
-    wall clock when it was last written, `orders` how many it holds (-1: written by a version that did not count)."""
+    wall clock when it was last written, `orders` how many it holds (-1: a restore, or an earlier version, did not
+    count)."""
 
     format: int
     identity: str
@@ -80,7 +81,8 @@ class KeyedState:
     `_weights` how large the states that it touched are about to be, `_existing` which of them the store has,
     `parked` the index of parked events as of the last commit, `next_offset` the changelog offset up to which the store
     reflects it, `as_of_ms` since when (0: empty),
-    `orders` how many orders it holds, `book` the newest one committed (None: the changelog has none yet).
+    `orders` how many orders it holds (not `_counted` by a restore before its end: no more than that), `_grown` how many
+    it will when what is staged is committed, `book` the newest one committed (None: the changelog has none yet).
     """
 
     def __init__(self, partition: int, store: Store, identity: str) -> None:
@@ -95,7 +97,8 @@ class KeyedState:
         self.next_offset = meta.next_offset
         self.as_of_ms = meta.as_of_ms
         self.book = book_of(store)
-        self.orders = meta.orders if meta.orders >= 0 else self._counted()
+        self.orders = self._grown = max(meta.orders, 0)
+        self._counted = meta.orders >= 0
         self.parked = dict(self._read_parked())
 
     def get(self, order_id: OrderId) -> OrderState | None:
@@ -120,12 +123,16 @@ class KeyedState:
 
     def changes(self, book: Book) -> Sequence[tuple[bytes, bytes | None]]:
         """What this transaction writes to the changelog: one record per touched order, None where it is erased, and
-        the book last."""
+        the book last, with the number of orders that there are then."""
+        existing = self._existing
+        grown = sum((state is not None) - (order_id in existing) for order_id, state in self._staged.items())
+        self._grown = self.orders + grown
         self._encoded = [
             (order_id.encode(), None if state is None else order_state.encode(state))
             for order_id, state in self._staged.items()
         ]
-        self._encoded.append((BOOK_KEY, encode_book(book)))
+        told = msgspec.structs.replace(book, orders=self._grown if self._counted else -1)
+        self._encoded.append((BOOK_KEY, encode_book(told)))
         return self._encoded
 
     def commit(self, last_offset: int | None, now_ms: int) -> None:
@@ -140,9 +147,7 @@ class KeyedState:
                         f"was deleted and made again; {REBUILD}"
                     ]
                 )
-            existing = self._existing
-            grown = sum((state is not None) - (order_id in existing) for order_id, state in self._staged.items())
-            self._write(self._encoded, last_offset + 1, now_ms, grown)
+            self._write(dict(self._encoded), last_offset + 1, now_ms, self._grown, self._store.write)
         self.rollback()
 
     def rollback(self) -> None:
@@ -152,24 +157,30 @@ class KeyedState:
         self._weights.clear()
         self._existing.clear()
 
-    def restore(self, records: Sequence[Record], next_offset: int, now_ms: int) -> None:
-        """Takes changelog records as they were read, up to `next_offset`, which may be past the last of them.
+    def restore(
+        self, newest: Mapping[bytes, bytes | None], next_offset: int, now_ms: int, *, bulk: bool = False
+    ) -> None:
+        """Takes what the changelog says up to `next_offset`: the last record of each key that it has on the way.
 
-        Raises `StateCorrupt` where one of them is no state of an order.
+        With `bulk` a crash may lose the end of it, which is read again then. Raises `StateCorrupt` where one of them is
+        no state of an order.
         """
         assert not self._staged, "restore under a transaction"
-        latest: dict[bytes, bytes | None] = {}
-        for record in records:
-            if record.key is not None:
-                latest[record.key] = record.value
-        stored = (self._store.get(_ORDER + key) is not None for key in latest if key != BOOK_KEY)
-        told = (value is not None for key, value in latest.items() if key != BOOK_KEY)
-        self._write(list(latest.items()), next_offset, now_ms, sum(told) - sum(stored))
+        write = self._store.load if bulk else self._store.write
+        self._counted = self._counted and not newest
+        self._write(newest, next_offset, now_ms, self.orders + len(newest), write)
+
+    def restored(self) -> None:
+        """The changelog has been read to its end: now it is known how many orders there are."""
+        if not self._counted:
+            of_book = -1 if self.book is None else self.book.orders
+            self.orders = of_book if of_book >= 0 else sum(1 for _ in orders_of(self._store))
+            self._counted = True
 
     def vouch(self, now_ms: int) -> None:
         """Nobody else has written to the changelog until now: the store is as of now, however long ago it changed."""
         if self.next_offset > 0:
-            self._write((), self.next_offset, now_ms, 0)
+            self._write({}, self.next_offset, now_ms, self.orders, self._store.write)
 
     def stale(self, before_ms: int, after: bytes, records_max: int) -> tuple[list[OrderId], bytes]:
         """Orders that were last touched before `before_ms`, among the next `records_max` after the key `after`.
@@ -201,30 +212,38 @@ class KeyedState:
     def close(self) -> None:
         self._store.close()
 
-    def _write(self, pairs: Sequence[tuple[bytes, bytes | None]], next_offset: int, now_ms: int, grown: int) -> None:
-        writes: list[tuple[bytes, bytes | None]] = []
-        parked_before = self.parked
+    def _write(
+        self,
+        newest: Mapping[bytes, bytes | None],
+        next_offset: int,
+        now_ms: int,
+        orders: int,
+        write: Callable[[Iterable[tuple[bytes, bytes | None]]], None],
+    ) -> None:
+        """By `write`, one of the store's: it reflects the changelog up to `next_offset` afterwards."""
+        states = dict(newest)
         book = self.book
-        orders = self.orders + grown
-        for key, value in pairs:
-            if key == BOOK_KEY:
-                assert value is not None, "a book is written over, never erased"
-                book = decode_book(value)
-                writes.append((_BOOK, value))
-                continue
-            writes.append((_ORDER + key, value))
+        writes: list[tuple[bytes, bytes | None]] = []
+        if BOOK_KEY in states:
+            told = states.pop(BOOK_KEY)
+            assert told is not None, "a book is written over, never erased"
+            book = decode_book(told)
+            writes.append((_BOOK, told))
+        writes += [(_ORDER + key, value) for key, value in states.items()]
+        parked = self.parked
+        known = [key for key in states if _order_id(key) in parked] if parked else []
+        for key in {*order_state.remarkable(states), *known}:
+            value = states[key]
             since_ms = 0 if value is None else order_state.peek(value)[1]
-            if since_ms or (parked_before and _order_id(key) in parked_before):
-                order_id = _order_id(key)
-                if value is None or not since_ms:
-                    parked_before.pop(order_id, None)
-                    writes.append((_PARKED + key, None))
-                else:
-                    events = len(order_state.decode(value).parked)
-                    parked_before[order_id] = Parked(since_ms, events)
-                    writes.append((_PARKED + key, _PARKED_VALUE.pack(since_ms, events)))
-        writes.append((_META, msgspec.msgpack.encode(Meta(_FORMAT, self._identity, next_offset, now_ms, orders))))
-        self._store.write(writes)
+            if value is not None and since_ms:
+                events = len(order_state.decode(value).parked)
+                parked[_order_id(key)] = Parked(since_ms, events)
+                writes.append((_PARKED + key, _PARKED_VALUE.pack(since_ms, events)))
+            elif parked and parked.pop(_order_id(key), None) is not None:
+                writes.append((_PARKED + key, None))
+        meta = Meta(_FORMAT, self._identity, next_offset, now_ms, orders if self._counted else -1)
+        writes.append((_META, msgspec.msgpack.encode(meta)))
+        write(writes)
         self.book = book
         self.orders = orders
         self.next_offset = next_offset
@@ -238,9 +257,6 @@ class KeyedState:
         if meta.identity != self._identity:
             raise ForeignStore(f"the store is of {meta.identity}, not of {self._identity}", meta, book_of(self._store))
         return meta
-
-    def _counted(self) -> int:
-        return sum(1 for _ in orders_of(self._store))
 
     def _read_parked(self) -> Iterator[tuple[OrderId, Parked]]:
         start = _PARKED

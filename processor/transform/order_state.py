@@ -46,7 +46,7 @@ events of one order would cost 10,000 times 10,000.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -61,6 +61,8 @@ _VERSION_MAX: Final = 31
 """Versions count up by one, and there have been two: what is beyond this is no version but rubbish."""
 _PREFIX: Final = struct.Struct(">Bqq")
 _PREFIX_BYTES: Final = _PREFIX.size
+_PARKED_SINCE: Final = slice(9, 17)
+_NOTHING_PARKED: Final = bytes(8)
 
 
 class Standing(StrEnum):
@@ -155,6 +157,12 @@ def peek(stored: bytes) -> tuple[int, int]:
     """`(touched_at_ms, parked_since_ms)` without decoding; the latter is 0 where nothing is parked."""
     _, touched_at_ms, parked_since_ms = _prefix(stored)
     return touched_at_ms, parked_since_ms
+
+
+def remarkable(stored: Mapping[bytes, bytes | None]) -> list[bytes]:
+    """The keys of those that are to be looked at one by one: erased, with parked events, or no state at all."""
+    nothing = _NOTHING_PARKED
+    return [key for key, value in stored.items() if value is None or value[_PARKED_SINCE] != nothing]
 
 
 def _prefix(stored: bytes) -> tuple[int, int, int]:

@@ -17,8 +17,8 @@ has less than it (`Unusable`: it may be the last copy of the state).
 A store is kept open over a revoke until the next assignment says that it goes elsewhere: the eager protocol revokes
 and assigns everything at each rebalance, and what comes back needs only the tail of its changelog.
 
-Not chosen: restoring in a thread of its own. A slice a turn keeps one thread and no locks, is as fast (the work is
-librdkafka's and RocksDB's), and the poll in between keeps the membership alive.
+Not chosen: restoring in a thread of its own. A slice a turn keeps one thread and no locks, is as fast (half the work is
+librdkafka's and RocksDB's, in threads of their own), and the poll in between keeps the membership alive.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import structlog
 
 from processor.errors import Fatal, StateCorrupt, Unusable
 from processor.interfaces import Clock, Reader, Store, Stores
-from processor.records import Position, Record, TopicPartition
+from processor.records import Position, TopicPartition
 from processor.transform.book import REBUILD, Book, Here, layout_problem, may_go
 from processor.transform.keyed_state import ForeignStore, KeyedState
 
@@ -41,6 +41,8 @@ log = structlog.get_logger(__name__)
 
 RESTORE_RECORDS_MAX: Final = 10_000
 """Changelog records of one slice: some 60 ms, so that the group is polled often enough whatever is restored."""
+BULK_RECORDS_MIN: Final = 10_000
+"""Fewer are written as always: what is loaded is to be on disk before the first commit, which waits for that."""
 WIPES_MAX: Final = 3
 """Wipes of one partition without a committed batch between them. More, and it is not the store that is broken but the
 changelog (or a version of this program that cannot read it), and wiping it again would go on for ever in silence."""
@@ -55,12 +57,14 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Held:
-    """A partition number of this worker. Mutable: its phase, and where its restore began and ends."""
+    """A partition number of this worker. Mutable: its phase, and where its restore began and ends. `bulk`: there is so
+    much to restore that a crash may cost the end of it."""
 
     state: KeyedState
     phase: Phase
     restore_start: int
     restore_end: int
+    bulk: bool
 
     @property
     def restore_position(self) -> int:
@@ -197,7 +201,9 @@ class Partitions:
                     f"the store was last written {age_ms // 1000} s ago, and the changelog keeps the tombstone of an "
                     f"erased order for {2 * self._age_ms_max // 1000} s",
                 )
-            held = Held(state, Phase.RESTORING, beginnings[partition], ends[partition])
+            beginning, end = beginnings[partition], ends[partition]
+            bulk = end - max(beginning, state.next_offset) >= BULK_RECORDS_MIN
+            held = Held(state, Phase.RESTORING, beginning, end, bulk)
             self.held[number] = held
             starts.append(Position(*partition, held.restore_position))
             log.info(
@@ -225,11 +231,7 @@ class Partitions:
             raise
 
     def _restore_slice(self, restoring: Mapping[int, Held]) -> list[int]:
-        polled = self._reader.poll(RESTORE_RECORDS_MAX, 0.02)
-        by_number: dict[int, list[Record]] = {number: [] for number in restoring}
-        for record in polled.records:
-            if record.partition in by_number:
-                by_number[record.partition].append(record)
+        newest = self._reader.newest(RESTORE_RECORDS_MAX, 0.02)
         done = []
         for number, held in restoring.items():
             partition = self._changelog_partition(number)
@@ -237,11 +239,13 @@ class Partitions:
             if position > held.state.next_offset:
                 self.restored += position - held.restore_position
                 try:
-                    held.state.restore(by_number[number], position, self._clock.now_ms())
+                    told = newest.get(partition, {})
+                    held.state.restore(told, position, self._clock.now_ms(), bulk=held.bulk)
                 except StateCorrupt as corrupt:
                     raise StateCorrupt(str(corrupt), partition) from corrupt
             if position >= held.restore_end:
                 self._whole(number, held)
+                held.state.restored()
                 held.phase = Phase.RUNNING
                 self._reader.unassign([partition])
                 done.append(number)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import msgspec
+from confluent_kafka import Producer
+
+from processor.edges.kafka.admin import KafkaAdmin
 from processor.hakuna import Api, Orders
 from processor.records import OrderId, Record
 from processor.sandbox.shop.history import Truncated
 from processor.sandbox.shop.orders import Shop, shop
 from processor.transform import order_state, rules
+from processor.transform.book import BOOK_KEY, Here, encode_book, new_book
 from processor.transform.transitions import Rules, Taken
+from tests.support.installation import Installation
 from tests.support.order_events import order_event
 
 MODELS = 2_000
@@ -40,4 +46,33 @@ def states(orders: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def key_of(number: int) -> bytes:
-    return b"%012d" % number
+    """No two numbers have the same; neighbours are far apart, as where a shop's order IDs are random."""
+    return b"%012d" % (number * 387_420_489 % 10**12)
+
+
+def fill(installation: Installation, changelog: str, orders: int) -> int:
+    """Writes so many orders into a changelog, as transform leaves it. Returns how many bytes their states are."""
+    bootstrap, partitions = installation.space.bootstrap_servers, installation.partitions
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "acks": "all", "compression.type": "lz4"})
+    written = 0
+
+    def write(partition: int, key: bytes, value: bytes) -> None:
+        while True:
+            try:
+                producer.produce(changelog, value, key, partition)
+                return
+            except BufferError:
+                producer.poll(0.1)
+
+    for number, (key, value) in enumerate(states(orders)):
+        written += len(value)
+        write(number % partitions, key, value)
+    admin = KafkaAdmin({"bootstrap.servers": bootstrap}, client_id="fill")
+    described = admin.describe([changelog])[changelog]
+    assert described is not None
+    book = new_book(Here(admin.cluster_id(), described.topic_id, partitions))
+    for partition in range(partitions):
+        held = (orders - partition + partitions - 1) // partitions
+        write(partition, BOOK_KEY, encode_book(msgspec.structs.replace(book, orders=held)))
+    assert producer.flush(120) == 0
+    return written

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -37,6 +37,7 @@ from tests.chaos.virtual_loop import VirtualLoop, VirtualSignal
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader, FakeTopics
+from tests.fakes.stores import DictStore
 
 RESOLUTIONS = "hakuna.dead-letter-resolutions"
 TOPICS = SendTopics(
@@ -49,32 +50,6 @@ TOPICS = SendTopics(
 )
 GROUP = "hakuna-processor.send"
 BASE_URL = "http://api.test"
-
-
-class MemoryStore:
-    """A `Store` in a dict."""
-
-    def __init__(self) -> None:
-        self._pairs: dict[bytes, bytes] = {}
-
-    def get(self, key: bytes) -> bytes | None:
-        return self._pairs.get(key)
-
-    def write(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
-        for key, value in pairs:
-            if value is None:
-                self._pairs.pop(key, None)
-            else:
-                self._pairs[key] = value
-
-    def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
-        return [(key, self._pairs[key]) for key in sorted(self._pairs) if key >= start][:records_max]
-
-    def estimated_keys(self) -> int:
-        return len(self._pairs)
-
-    def close(self) -> None:
-        self._pairs.clear()
 
 
 class RecordingMeter:
@@ -345,7 +320,7 @@ class World:
         endpoint = Endpoint(self.api.transport(name), RequestTemplate, BASE_URL, settings.request_s_max, self.clock)
         key = FileKey(self._key)
         random = Random(self.random.random())
-        sender = Sender(settings, destination, endpoint, key, Holds(MemoryStore()), handover, self.clock, random, meter)
+        sender = Sender(settings, destination, endpoint, key, Holds(DictStore({})), handover, self.clock, random, meter)
         edges = SendEdges(
             consumer=FakeConsumer(self.broker, group=GROUP, client_id=name, eager=plan.eager, resets=False),
             producer=FakeProducer(self.broker, client_id=name, queue_max=40),

@@ -854,6 +854,31 @@ def test_a_restore_ends_by_position_past_markers_and_aborted_records(cluster: Cl
     assert reading.values == [b"1", b"2", b"2"]
 
 
+def test_the_newest_value_of_each_key_is_what_a_restore_asks_for(cluster: Cluster) -> None:
+    topic = cluster.name("changelog")
+    source = cluster.name("source")
+    cluster.create(source, topic, partitions=2)
+    consumer, _, _ = joined(cluster, [source])
+    transaction = opened(cluster, "t", consumer)
+    first, second = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    reader = cluster.reader()
+    reader.assign([Position(*first, 0), Position(*second, 0)])
+    held: dict[TopicPartition, dict[bytes, bytes | None]] = {first: {}, second: {}}
+
+    def read() -> None:
+        for where, newest in reader.newest(1_000, 0.1).items():
+            held[where].update(newest)
+
+    for pairs in ([(b"a", b"1"), (b"b", b"1"), (b"a", b"2")], [(b"b", None), (b"c", b"3")]):
+        transaction.begin()
+        transaction.produce_keyed(topic, 0, pairs)
+        transaction.produce_keyed(topic, 1, [(b"a", b"of the other partition")])
+        transaction.commit({})
+        ends = reader.ends([first, second])
+        wait_until(cluster, lambda: all(reader.position(where) >= ends[where] for where in ends), read)  # noqa: B023
+    assert held == {first: {b"a": b"2", b"b": None, b"c": b"3"}, second: {b"a": b"of the other partition"}}
+
+
 def test_a_restore_waits_for_the_end_behind_an_open_transaction(cluster: Cluster) -> None:
     source, topic = cluster.name("source"), cluster.name("changelog")
     cluster.create(source, topic)

@@ -357,6 +357,14 @@ class FakeReader:
             self._broker.clock.advance(timeout_s)
         return Polled(records, dict(self._fetcher.at_end))
 
+    def newest(self, records_max: int, timeout_s: float) -> Mapping[TopicPartition, dict[bytes, bytes | None]]:
+        found: dict[TopicPartition, dict[bytes, bytes | None]] = {}
+        for record in self.poll(records_max, timeout_s).records:
+            of_partition = found.setdefault(TopicPartition(record.topic, record.partition), {})
+            if record.key is not None:
+                of_partition[record.key] = record.value
+        return found
+
     def position(self, partition: TopicPartition) -> int:
         return self._fetcher.positions[partition]
 

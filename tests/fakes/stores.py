@@ -30,6 +30,8 @@ class DictStore:
             else:
                 self.contents[key] = value
 
+    load = write
+
     def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
         self._open("read")
         keys = sorted(self.contents)

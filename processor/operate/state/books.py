@@ -43,4 +43,5 @@ def at(
         whole_from=whole_from,
         decided_ms=decided_ms,
         marks=marks,
+        orders=-1,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import re
 import shutil
@@ -115,6 +116,47 @@ def test_a_store_that_was_not_closed_keeps_what_was_written(home: StateDirectory
     copy = home.open(8)
     assert copy.scan(b"", 10) == [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]
     copy.close()
+    store.close()
+
+
+LOADS = 400
+
+
+def _load(root: Path, written_after: bool) -> None:
+    """Each load says how many there were; then the process is gone, as by `kill -9`."""
+    store = claimed(root).open(7)
+    for number in range(LOADS):
+        store.load([(b"n", b"%d" % number), *((b"%d/%d" % (number, each), bytes(200)) for each in range(20))])
+    if written_after:
+        store.write([(b"after", b"1")])
+    os._exit(0)
+
+
+@pytest.mark.parametrize("written_after", [False, True])
+def test_a_crash_costs_the_last_loads_whole_and_none_that_a_write_has_followed(
+    tmp_path: Path, written_after: bool
+) -> None:
+    child = multiprocessing.get_context("spawn").Process(target=_load, args=(tmp_path, written_after))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    store = claimed(tmp_path).open(7)
+    last = int(store.get(b"n") or b"-1")
+    kept = {key for key, _ in store.scan(b"", 100_000)} - {b"n", b"after"}
+    assert kept == {b"%d/%d" % (number, each) for number in range(last + 1) for each in range(20)}
+    assert store.get(b"after") == (b"1" if written_after else None)
+    assert (last == LOADS - 1) is written_after
+    store.close()
+
+
+def test_what_was_loaded_is_kept_by_a_close(home: StateDirectory) -> None:
+    store = home.open(7)
+    store.load([(b"a", b"1")])
+    store.load([(b"b", b"2"), (b"a", None)])
+    assert store.scan(b"", 10) == [(b"b", b"2")]
+    store.close()
+    store = home.open(7)
+    assert store.scan(b"", 10) == [(b"b", b"2")]
     store.close()
 
 

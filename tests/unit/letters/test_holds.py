@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from processor.letters.holds import Hold, Holds, decode_hold, encode_hold
 from processor.records import EntryId, OrderId
-from tests.chaos.send_world import MemoryStore
+from tests.fakes.stores import DictStore
 
 ORDER = OrderId("ord-1")
 
@@ -14,7 +14,7 @@ def hold(entry: str = "e1", replay_id: str | None = None) -> Hold:
 
 
 def holds() -> Holds:
-    made = Holds(MemoryStore())
+    made = Holds(DictStore({}))
     made.open(1)
     return made
 
@@ -72,7 +72,7 @@ def test_what_one_assignment_knew_is_unknown_to_the_next() -> None:
 
 
 def test_leftovers_are_swept_little_by_little_and_nothing_else() -> None:
-    store = MemoryStore()
+    store = DictStore({})
     known = Holds(store)
     known.open(1)
     known.open(2)

@@ -27,9 +27,10 @@ from processor.send.event_loop.sender import Sender
 from processor.send.handover import Assigned, Handover, Paced, Released, Stop
 from processor.send.pending import Ended, Ending, Pending
 from processor.send.settings import SenderSettings
-from tests.chaos.send_world import FileKey, MemoryStore, RecordingMeter
+from tests.chaos.send_world import FileKey, RecordingMeter
 from tests.chaos.virtual_loop import VirtualLoop, VirtualSignal
 from tests.fakes.clock import FakeClock
+from tests.fakes.stores import DictStore
 
 SESSION_S = 8.0
 Answered = tuple[int, dict[str, str]] | tuple[int, dict[str, str], bytes] | Exception
@@ -99,7 +100,7 @@ class LoopSide:
         self.api = Api(self.loop, answer)
         self.meter = RecordingMeter()
         self.key = FileKey("key-1")
-        self.holds = Holds(MemoryStore())
+        self.holds = Holds(DictStore({}))
         self.handover: Handover[OutboxEntry] = Handover(VirtualSignal(self.loop))
         self.feed = feed
         destination = HakunaFeed("v1.2", "test/1", 100, 1_000_000, 0.2) if feed else HakunaEvents("v1.2", "test/1")

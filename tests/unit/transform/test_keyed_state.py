@@ -11,8 +11,8 @@ import pytest
 from processor.edges.rocks import StateDirectory
 from processor.errors import StateCorrupt, Unusable
 from processor.interfaces import Store
-from processor.records import OrderEvent, OrderId, Record
-from processor.transform.book import BOOK_KEY, Here, encode_book, new_book
+from processor.records import OrderEvent, OrderId
+from processor.transform.book import BOOK_KEY, Book, Here, encode_book, new_book
 from processor.transform.keyed_state import KeyedState, Meta, Parked
 from processor.transform.order_state import OrderState, encode
 from tests.fakes.stores import DictStore
@@ -48,15 +48,15 @@ WAITING = after(fulfilled(("l", 1)))
 BOOK = new_book(Here("cluster", "changelog", 4))
 
 
+def book(orders: int) -> Book:
+    return msgspec.structs.replace(BOOK, orders=orders)
+
+
 def committed(state: KeyedState, last_offset: int, **changes: OrderState | None) -> None:
     for order_id, changed in changes.items():
         state.stage(OrderId(order_id), changed)
     state.changes(BOOK)
     state.commit(last_offset, NOW_MS)
-
-
-def changelog(offset: int, key: str, state: OrderState | None) -> Record:
-    return Record("changelog", 3, offset, NOW_MS, key.encode(), None if state is None else encode(state), [])
 
 
 def opened(store: Store, identity: str = IDENTITY, partition: int = 3) -> KeyedState:
@@ -70,7 +70,7 @@ def test_what_is_staged_is_seen_and_becomes_one_changelog_record_an_order(store:
     state.stage(B, None)
     assert state.get(A) == PLACED
     assert state.get(B) is None
-    assert list(state.changes(BOOK)) == [(b"a", encode(PLACED)), (b"b", None), (BOOK_KEY, encode_book(BOOK))]
+    assert list(state.changes(BOOK)) == [(b"a", encode(PLACED)), (b"b", None), (BOOK_KEY, encode_book(book(1)))]
 
 
 def test_nothing_reaches_the_store_before_the_commit(store: Store) -> None:
@@ -125,18 +125,32 @@ def test_parked_orders_are_indexed_over_a_restart(store: Store) -> None:
     assert state.parked == opened(store).parked == {C: Parked(NOW_MS, 1)}
 
 
-def test_the_restored_state_is_the_committed_one(store: Store) -> None:
-    """The last record of a key counts; the position goes past what holds no record."""
+@pytest.mark.parametrize("bulk", [False, True])
+def test_the_restored_state_is_the_committed_one(store: Store, bulk: bool) -> None:
+    """The position goes past what holds no record."""
     state = opened(store)
-    records = [
-        changelog(0, "a", WAITING),
-        changelog(2, "b", PLACED),
-        changelog(3, "a", PLACED),
-        changelog(4, "b", None),
-    ]
-    state.restore(records, 9, NOW_MS)
+    state.restore({b"a": encode(WAITING), b"b": encode(PLACED)}, 4, NOW_MS, bulk=bulk)
+    state.restore({b"a": encode(PLACED), b"b": None, b"c": encode(WAITING)}, 9, NOW_MS, bulk=bulk)
     again = opened(store)
-    assert (again.get(A), again.get(B), again.parked, again.next_offset) == (PLACED, None, {}, 9)
+    assert (again.get(A), again.get(B), again.next_offset) == (PLACED, None, 9)
+    assert again.parked == {C: Parked(NOW_MS, 1)}
+
+
+@pytest.mark.parametrize("told", [book(2), BOOK, None], ids=["by the book", "by a book that does not count", "no book"])
+def test_after_a_restore_it_is_known_how_many_orders_there_are(store: Store, told: Book | None) -> None:
+    state = opened(store)
+    last = {} if told is None else {BOOK_KEY: encode_book(told)}
+    state.restore({b"a": encode(WAITING), b"b": encode(PLACED)}, 4, NOW_MS)
+    state.restore({b"a": encode(PLACED), b"b": None, b"c": encode(WAITING), **last}, 9, NOW_MS)
+    again = opened(store)  # what has not counted to the end says so
+    for one in (state, again):
+        one.restored()
+        assert one.orders == 2
+    again.get(A)
+    again.stage(A, None)
+    assert again.changes(BOOK)[-1] == (BOOK_KEY, encode_book(book(1)))
+    again.commit(9, NOW_MS)
+    assert opened(store).orders == 1
 
 
 def test_a_changelog_that_holds_no_states_is_corrupt_and_not_taken(store: Store) -> None:
@@ -144,7 +158,7 @@ def test_a_changelog_that_holds_no_states_is_corrupt_and_not_taken(store: Store)
     committed(state, 0, a=WAITING)
     for key, value in ((b"a", b"short"), (b"\xff", encode(WAITING))):
         with pytest.raises(StateCorrupt):
-            state.restore([Record("changelog", 3, 1, NOW_MS, key, value, [])], 2, NOW_MS)
+            state.restore({key: value}, 2, NOW_MS)
         assert opened(store).next_offset == 1
 
 
