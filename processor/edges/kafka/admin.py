@@ -265,7 +265,7 @@ class KafkaAdmin:
     def newest_ms(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
         """The latest timestamp in each log, epoch ms; None where there is none."""
         futures = self._offsets_soon(partitions, _MAX_TIMESTAMP, ck.IsolationLevel.READ_UNCOMMITTED)
-        found = {partition: int(self._answer(future).timestamp) for partition, future in futures.items()}
+        found = {partition: self._told(partition, future).timestamp for partition, future in futures.items()}
         return {partition: timestamp if timestamp >= 0 else None for partition, timestamp in found.items()}
 
     def stable_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
@@ -288,7 +288,15 @@ class KafkaAdmin:
         return {TopicPartition(asked.topic, asked.partition): future for asked, future in futures.items()}
 
     def _offsets(self, futures: Mapping[TopicPartition, Future[ListOffsetsResultInfo]]) -> Mapping[TopicPartition, int]:
-        return {partition: int(self._answer(future).offset) for partition, future in futures.items()}
+        return {partition: self._told(partition, future).offset for partition, future in futures.items()}
+
+    def _told(self, partition: TopicPartition, future: Future[ListOffsetsResultInfo]) -> ListOffsetsResultInfo:
+        told = self._answer(future)
+        if is_no_answer(told):
+            silence = BrokerOutage(f"no answer about the log of {partition.topic}/{partition.partition}")
+            self.went_wrong(silence)
+            raise silence
+        return told
 
     # ---- groups ------------------------------------------------------------------------------------------
 
@@ -344,6 +352,11 @@ class KafkaAdmin:
         self.went_wrong(refused)
         kind = NoCoordinatorYet if error.code() in NO_COORDINATOR_YET else BrokerOutage
         return kind(f"{error.str()} ({complaint})" if complaint else error.str())
+
+
+def is_no_answer(told: ListOffsetsResultInfo) -> bool:
+    """Where a partition's leader is away, librdkafka (2.16) may report neither an error nor an offset."""
+    return told.offset == ck.OFFSET_INVALID
 
 
 class NoCoordinatorYet(BrokerOutage):

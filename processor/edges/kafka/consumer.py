@@ -43,7 +43,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     TopicDescription,
 )
 
-from processor.edges.kafka.admin import KafkaAdmin, may_read
+from processor.edges.kafka.admin import KafkaAdmin, is_no_answer, may_read
 from processor.edges.kafka.client import (
     CONNECTION,
     Complaints,
@@ -461,8 +461,11 @@ class KafkaConsumer:
         if self._ends_asked and all(future.done() for future in self._ends_asked.values()):
             raised: BaseException | None = None
             for partition, future in self._ends_asked.items():
-                raised = future.exception() or raised
-                if future.exception() is None and partition in self._assigned:
+                if (failed := future.exception()) is not None:
+                    raised = failed
+                elif is_no_answer(future.result()):
+                    raised = BrokerOutage(f"no answer about the log of {partition.topic}/{partition.partition}")
+                elif partition in self._assigned:
                     self._ends[partition] = int(future.result().offset)
             self._ends_asked = {}
             if raised is not None:
