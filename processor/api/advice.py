@@ -2,7 +2,7 @@
 
 Pure. The sender asks it about accepted requests too, so that a quota that is used up is heard of before it is broken.
 
-    Retry-After, and what is named like it (`Retry-After-long`, `retry-after-ms`)      RFC 9110, 10.2.3
+    Retry-After, and what is named like it                    RFC 9110, 10.2.3 (`Retry-After-long`, `retry-after-ms`)
       else RateLimit, with RateLimit-Policy                   draft-ietf-httpapi-ratelimit-headers-10
       else RateLimit: limit=…, remaining=…, reset=…           draft 7
       else …RateLimit…Remaining… and …Reset…                  drafts 0 to 6, and what the libraries made of them:

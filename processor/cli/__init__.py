@@ -5,13 +5,13 @@
 Exit codes, the same for every command: 0 done, and all is well; 1 it could not be done, what was asked about is not
 well, or the command line makes no sense; 78 the settings (or what they point at) cannot work; 130 interrupted.
 
-    run.py, check.py, topics.py, schemas.py, status.py, order.py, sku.py, erase.py, rewind.py, rebuild_changelog.py,
-    resend.py, simulate.py, demo.py
-                     a command each
     dead_letters/    the `dead-letters` commands
     settings.py      how a command gets its settings, and says that no broker answers
     shop.py          the options of the commands that have a shop
     output.py        JSON or a table on standard output
+
+The others are a command each: run.py, check.py, topics.py, schemas.py, status.py, order.py, sku.py, erase.py,
+rewind.py, rebuild_changelog.py, resend.py, simulate.py, demo.py.
 """
 
 from __future__ import annotations

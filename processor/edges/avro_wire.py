@@ -1,7 +1,7 @@
 """Which schema a value was written with, and where its Avro starts. Pure.
 
     value:  00 | schema ID, 4 bytes big endian | Avro          Confluent's framing, and Apicurio's since 3
-            01 | GUID, 16 bytes               | Avro          Confluent's newer one, in the value ...
+            01 | GUID, 16 bytes                | Avro          Confluent's newer one, in the value ...
     header: __value_schema_id = 00 + ID or 01 + GUID           ... or in a header, the value then being Avro alone
             apicurio.value.contentId, .globalId = 8 bytes      Apicurio's headers, its default before 3; the same
 

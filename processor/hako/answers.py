@@ -4,7 +4,8 @@
     POST    400, 404, 409, 410, 422: it may be there already  ─► PUT
     PUT     the same: it may not be there                     ─► POST
     DELETE  404: it is gone                                   ─► that is what was wanted
-    both verbs refused: an array is split; of a single object it is a dead letter, with the answer that says more
+
+Where both verbs are refused, an array is split; a single object becomes a dead letter, with the answer that says more.
 
 Hako's reference names no status and no form of an error, so the verb is tried whichever of the likely ones came, and
 nothing is read out of its text but what the dead letter keeps. HTML and redirects are not Hako's at all and are

@@ -9,8 +9,10 @@
 A lane of a key holds its newest change, and one more while that is under way, so memory is that of the keys. Nothing is
 taken while what stands in the topics at an assignment is still being pushed: each key is told once then.
 
-    there (accepted before, `Known`)    PUT         not known, or deleted    POST         no value    DELETE
-    a level whose item or warehouse is being created or deleted     waits behind it
+    what was accepted before (`Known`)              PUT
+    what is not known, or was deleted               POST
+    no value                                        DELETE
+    a level whose parent is created or deleted      waits behind it
     an item or a warehouse that is to be deleted    goes when no deletion of a level waits (`kinds.py`)
     a level that Hako refused for what it names     is parked: woken when this worker tells Hako of that object, tried
                                                     again by time (`parked.py`), in arrays of such alone

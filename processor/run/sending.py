@@ -276,16 +276,8 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
         hako_tls(settings),
     )
     meter = PrometheusSendMeter(Role.HAKO, restores)
-    ground = _ground(
-        settings,
-        Role.HAKO,
-        api,
-        described,
-        described[settings.topic(STOCK_TOPICS[0])].partitions,
-        meter,
-        tracing,
-        clock,
-    )
+    partitions = described[settings.topic(STOCK_TOPICS[0])].partitions
+    ground = _ground(settings, Role.HAKO, api, described, partitions, meter, tracing, clock)
     memory = SentObjects(ground.store)
     destination = _hako(settings, quota, memory)
     topics = _hako_topics(settings, resolutions)

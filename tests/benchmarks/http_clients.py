@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.http_clients            the table: POSTs of 600 bytes, 1 to 1024 in flight
     python -m tests.benchmarks.http_clients --parts    what a request and an answer cost, ways not taken too
-    python -m tests.benchmarks.http_clients --seconds 1 --in-flight 256 --clients lean
+
+One of them: `python -m tests.benchmarks.http_clients --seconds 1 --in-flight 256 --clients lean`.
 
 CPU is this process's own (client, event loop and kernel); the server is another process, a minimal one of
 ours. Both fill the two cores of a small machine, so requests/s depend on the server as well, CPU hardly.

@@ -1,8 +1,7 @@
-"""The real send role on virtual time: workers over the fake broker and the scripted API, and what befalls
-them.
+"""The real send role on virtual time: workers over the fake broker and the scripted API, and what happens to them.
 
-    world = World(plan)      one seed, one plan: how many workers, partitions, orders; what the API does; who
-    is killed when world.run()              until all is finished, or too much time has passed
+    world = World(plan)      one seed, one plan: how many workers, partitions, orders; what the API does; who is killed
+    world.run()              until all is finished, or too much time has passed
     world.problems()         what the checkers found (tests/chaos/send_checks.py)
 
 Each worker is the whole of it: `SendRole` turned by the simulation, `Sender` on the loop. Time passes in the

@@ -1,14 +1,13 @@
 """An in-memory Kafka for simulations: logs, transactions and groups, deterministic, without threads or sleep.
 
-    broker = FakeBroker(clock)
-    broker.create("orders.placed", partitions=4)
-    broker.append("orders.placed", 0, b"o-1", b"…")                         a shop writes
-    consumer = FakeConsumer(broker, group="g", client_id="a")               tests/fakes/kafka.py has the
-    clients broker.rebalance("g", {"a": [TopicPartition("orders.placed", 0)]})      moves what the test says
-    broker.kill("a")                                                        dies; noticed after the session
-    timeout broker.expel("a")                                                       thrown out of its group,
-    and still running broker.records("hakuna.outbox")                                         what a
-    read_committed reader would see
+    broker = FakeBroker(clock)                                             nothing in it
+    broker.create("orders.placed", partitions=4)                           topics are made first
+    broker.append("orders.placed", 0, b"o-1", b"…")                        a shop writes
+    consumer = FakeConsumer(broker, group="g", client_id="a")              tests/fakes/kafka.py has the clients
+    broker.rebalance("g", {"a": [TopicPartition("orders.placed", 0)]})     moves what the test says
+    broker.kill("a")                                                       dies; noticed after the session timeout
+    broker.expel("a")                                                      thrown out of its group, and still running
+    broker.records("hakuna.outbox")                                        what a read_committed reader would see
 
 It keeps Kafka's rules where a guarantee leans on them: a transaction's records hold the last stable offset up
 until its marker (which takes an offset of its own), a new owner of a transactional ID aborts and fences the

@@ -6,8 +6,7 @@ listeners, replication factors and partition counts of the internal topics, no w
 members (`group.initial.rebalance.delay.ms=0`), no topics made by accident
 (`auto.create.topics.enable=false`).
 
-    with KafkaBroker() as broker:       # in a container if an engine has the image, else from Kafka's own
-    jars
+    with KafkaBroker() as broker:       # in a container if an engine has the image, else from Kafka's own jars
         broker.bootstrap_servers        # stays the same
         broker.kill(); broker.start()   # SIGKILL, then again on the same port and data
 """

@@ -101,3 +101,55 @@ def test_each_package_names_each_of_its_modules(tour: Path) -> None:
 def test_every_link_between_the_documents_leads_somewhere(name: str) -> None:
     for page in re.findall(r"\]\((?!https?:)([\w./-]+)(?:#[^)]*)?\)", TEXTS[name]):
         assert ((ROOT / name).parent / page).exists(), page
+
+
+DRAWN = re.compile(r"[─│┌┐└┘├┤┬┴┼▲▼►◄═║]")
+GAP = re.compile(r"\S {2,}(?=\S)")
+
+
+def pictures(text: str) -> list[list[str]]:
+    """The drawings and tables of a docstring: indented paragraphs with arrows, or with columns in two lines or more."""
+    paragraphs = [paragraph.splitlines() for paragraph in re.split(r"\n\s*\n", text)]
+    indented = [lines for lines in paragraphs if len(lines) > 1 and all(line.startswith("  ") for line in lines)]
+    return [
+        lines
+        for lines in indented
+        if any(DRAWN.search(line) for line in lines) or sum(bool(GAP.search(line)) for line in lines) > 1
+    ]
+
+
+def wrapped(picture: list[str]) -> list[str]:
+    """Lines that begin where the picture's lines begin and have neither a column nor a stroke: the rest of the line
+    before. And, in a table, lines whose columns are nobody else's."""
+    first = min(len(line) - len(line.lstrip()) for line in picture)
+    table = not any(DRAWN.search(line) for line in picture)
+    columns = [{gap.end() for gap in GAP.finditer(line)} for line in picture]
+    found = []
+    for number, line in enumerate(picture):
+        begins = len(line) - len(line.lstrip()) == first
+        others = set().union(*(columns[other] for other in range(len(picture)) if other != number))
+        rest = begins and number > 0 and not columns[number] and not DRAWN.search(line)
+        astray = table and sum(map(bool, columns)) > 3 and columns[number] and not columns[number] & others
+        if rest or astray:
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("package", ["processor", "tests"])
+def test_no_line_of_a_picture_is_wrapped(package: str) -> None:
+    broken = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        for picture in pictures(ast.get_docstring(node) or "")
+        for line in wrapped(picture)
+    ]
+    assert not broken
+
+
+def test_a_wrapped_line_is_found() -> None:
+    (drawn,) = pictures("x\n\n    a ─► b ─► exit\n    78\n           └─ c")
+    assert wrapped(drawn) == ["    78"]
+    (table,) = pictures("x\n\n    a      it is\n    b      it was\n    c      it will be\n    of that d      it goes")
+    assert wrapped(table) == ["    of that d      it goes"]

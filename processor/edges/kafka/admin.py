@@ -34,7 +34,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from processor.edges.kafka.client import Complaints, KafkaSettings, LibraryLog, Log, error_of, merged, said, unusable
+from processor.edges.kafka.client import Complaints, KafkaSettings, Log, error_of, merged, new_admin, said
 from processor.errors import BrokerOutage, Fatal
 from processor.records import TopicPartition
 
@@ -88,12 +88,8 @@ class KafkaAdmin:
         self._admin = self._new()
 
     def _new(self) -> AdminClient:
-        config: dict[str, Any] = merged({}, self._settings, {"client.id": self._client_id})
-        config["error_cb"] = self._complaints.on_error
-        try:
-            return AdminClient(config, logger=LibraryLog(self._log))
-        except KafkaException as refused:
-            raise unusable(refused) from refused
+        config = merged({}, self._settings, {"client.id": self._client_id})
+        return new_admin(config, self._complaints.on_error, self._log)
 
     def went_wrong(self, raised: BaseException) -> None:
         """To be told what a `…_soon` ended with. Goes on with a new client, unless a right is missing."""

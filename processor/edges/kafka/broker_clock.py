@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import confluent_kafka as ck
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 
-from processor.edges.kafka.client import KafkaSettings, LibraryLog, Silence, merged, said, unusable
+from processor.edges.kafka.client import KafkaSettings, LibraryLog, Silence, merged, new_producer, said
 from processor.errors import BrokerOutage, Fatal
 
 ANSWER_S_MAX: Final = 3.0
@@ -80,12 +79,8 @@ def _refused(settings: KafkaSettings, topic: str, times: Mapping[int, int], clie
             "allow.auto.create.topics": False,
         },
     )
-    config["error_cb"] = lambda _error: None
     answers: dict[int, KafkaError | None] = {}
-    try:
-        producer = ck.Producer(config, logger=LibraryLog(Silence()))
-    except KafkaException as refused:
-        raise unusable(refused) from refused
+    producer = new_producer(config, lambda _error: None, LibraryLog(Silence()))
     for name, time_ms in times.items():
 
         def answered(error: KafkaError | None, _message: object, name: int = name) -> None:

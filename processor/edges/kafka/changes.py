@@ -17,10 +17,9 @@ from typing import Any
 import confluent_kafka as ck
 import structlog
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
-from confluent_kafka.admin import AdminClient
 
 from processor.edges.kafka.admin import ANSWER_S_MAX
-from processor.edges.kafka.client import Complaints, KafkaSettings, LibraryLog, error_of, merged, said, unusable
+from processor.edges.kafka.client import Complaints, KafkaSettings, error_of, merged, new_admin, said
 from processor.errors import BrokerOutage, Fatal
 from processor.records import Position
 
@@ -30,13 +29,8 @@ class OffsetsOfGroup:
 
     def __init__(self, settings: KafkaSettings, group: str, *, client_id: str) -> None:
         log = structlog.get_logger()
-        config: dict[str, Any] = merged({}, settings, {"client.id": client_id})
-        config["error_cb"] = Complaints(log).on_error
         self._group = group
-        try:
-            self._admin = AdminClient(config, logger=LibraryLog(log))
-        except KafkaException as refused:
-            raise unusable(refused) from refused
+        self._admin = new_admin(merged({}, settings, {"client.id": client_id}), Complaints(log).on_error, log)
 
     def set(self, positions: Sequence[Position]) -> None:
         """Raises `Fatal` where a partition was refused, `BrokerOutage` without an answer: others may be done, and the
@@ -61,12 +55,7 @@ class RecordDeletion:
 
     def __init__(self, settings: KafkaSettings, *, client_id: str) -> None:
         log = structlog.get_logger()
-        config: dict[str, Any] = merged({}, settings, {"client.id": client_id})
-        config["error_cb"] = Complaints(log).on_error
-        try:
-            self._admin = AdminClient(config, logger=LibraryLog(log))
-        except KafkaException as refused:
-            raise unusable(refused) from refused
+        self._admin = new_admin(merged({}, settings, {"client.id": client_id}), Complaints(log).on_error, log)
 
     def before(self, positions: Iterable[Position]) -> None:
         """Deletes all records before these. Raises `Fatal` where one of the partitions refused; others may be

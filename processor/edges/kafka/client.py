@@ -17,12 +17,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
+import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from processor.errors import Unusable
 from processor.records import Headers, Record, TopicPartition
+
+T = TypeVar("T")
 
 Setting = str | int | float | bool
 KafkaSettings = Mapping[str, Setting]
@@ -273,3 +277,31 @@ def taken(messages: list[Message], at_end: dict[TopicPartition, int]) -> tuple[l
             run_partition = -1
             refused.append(message)
     return records, refused
+
+
+# ---- the one place where clients are made ---------------------------------------------------------------------------
+
+Called = Callable[..., Any]
+Heard = Callable[[str, str], None]
+
+
+def new_admin(config: Mapping[str, Any], called: Called, log: Log) -> AdminClient:
+    """`config` are librdkafka's settings, `called` hears of errors (`error_cb`). Raises `Unusable` where librdkafka
+    refuses a setting, as the others here do."""
+    return _made(AdminClient, config, called, LibraryLog(log))
+
+
+def new_consumer(config: Mapping[str, Any], called: Called, log: Log, heard: Heard | None = None) -> ck.Consumer:
+    """`heard` is told what `LibraryLog` says of it."""
+    return _made(ck.Consumer, config, called, LibraryLog(log, heard))
+
+
+def new_producer(config: Mapping[str, Any], called: Called, log: LibraryLog) -> ck.Producer:
+    return _made(ck.Producer, config, called, log)
+
+
+def _made(kind: Callable[..., T], config: Mapping[str, Any], called: Called, log: LibraryLog) -> T:
+    try:
+        return kind({**config, "error_cb": called}, logger=log)
+    except KafkaException as refused:
+        raise unusable(refused) from refused

@@ -48,14 +48,13 @@ from processor.edges.kafka.client import (
     CONNECTION,
     Complaints,
     KafkaSettings,
-    LibraryLog,
     Log,
     Message,
     Setting,
     error_of,
     merged,
+    new_consumer,
     taken,
-    unusable,
 )
 from processor.edges.kafka.membership import SAMPLE_MS, Membership
 from processor.edges.kafka.throttle import Throttle
@@ -161,13 +160,9 @@ class KafkaConsumer:
         config["stats_cb"] = self._membership.heard
         self.session_s = SESSION_S if incremental_protocol else int(config["session.timeout.ms"]) / 1000
         self.poll_interval_s_max = int(config["max.poll.interval.ms"]) / 1000
-        config["error_cb"] = self._complaints.on_error
         if throttle is not None:
             config["throttle_cb"] = throttle.heard
-        try:
-            self._consumer = ck.Consumer(config, logger=LibraryLog(log, self._overheard))
-        except KafkaException as refused:
-            raise unusable(refused) from refused
+        self._consumer = new_consumer(config, self._complaints.on_error, log, self._overheard)
         self._overtaken: dict[TopicPartition, int] = {}
         self._client_id = client_id
         self._who_is_in: Future[ConsumerGroupDescription] | None = None

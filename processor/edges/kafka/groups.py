@@ -25,7 +25,7 @@ import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException
 
 from processor.edges.kafka.admin import NO_COORDINATOR_YET, NOT_ALLOWED, KafkaAdmin, Member, NoCoordinatorYet
-from processor.edges.kafka.client import Complaints, KafkaSettings, LibraryLog, Log, error_of, merged, said, unusable
+from processor.edges.kafka.client import Complaints, KafkaSettings, Log, error_of, merged, new_consumer, said
 from processor.errors import BrokerOutage, Fatal
 from processor.interfaces import Committed
 from processor.records import TopicPartition
@@ -101,11 +101,7 @@ class KafkaGroups:
                 "allow.auto.create.topics": False,
             },
         )
-        config["error_cb"] = complaints.on_error
-        try:
-            return ck.Consumer(config, logger=LibraryLog(self._log))
-        except KafkaException as refused:
-            raise unusable(refused) from refused
+        return new_consumer(config, complaints.on_error, self._log)
 
 
 def _patiently(ask: Callable[[], T]) -> T:

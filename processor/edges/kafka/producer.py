@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
-import confluent_kafka as ck
 import structlog
 from confluent_kafka import KafkaError, KafkaException
 
@@ -22,8 +21,8 @@ from processor.edges.kafka.client import (
     Setting,
     error_of,
     merged,
+    new_producer,
     said,
-    unusable,
 )
 from processor.edges.kafka.throttle import Throttle
 from processor.errors import Fatal
@@ -72,14 +71,10 @@ class KafkaProducer:
                 "allow.auto.create.topics": False,
             },
         )
-        config["error_cb"] = self._complaints.on_error
         if throttle is not None:
             config["throttle_cb"] = throttle.heard
         self.record_bytes_max = int(config["message.max.bytes"])
-        try:
-            self._producer = ck.Producer(config, logger=LibraryLog(log))
-        except KafkaException as refused:
-            raise unusable(refused) from refused
+        self._producer = new_producer(config, self._complaints.on_error, LibraryLog(log))
         self._produce: Callable[..., None] = self._producer.produce  # its stub does not know all of its ways
 
     def produce(self, record: NewRecord, acknowledged: Acknowledged) -> bool:

@@ -25,14 +25,13 @@ from processor.edges.kafka.client import (
     CONNECTION,
     Complaints,
     KafkaSettings,
-    LibraryLog,
     Log,
     Message,
     Setting,
     error_of,
     merged,
+    new_consumer,
     taken,
-    unusable,
 )
 from processor.errors import Fatal, StateCorrupt
 from processor.interfaces import Polled
@@ -75,11 +74,7 @@ class KafkaReader:
                 "allow.auto.create.topics": False,
             },
         )
-        config["error_cb"] = self._complaints.on_error
-        try:
-            self._consumer = ck.Consumer(config, logger=LibraryLog(log))
-        except KafkaException as refused:
-            raise unusable(refused) from refused
+        self._consumer = new_consumer(config, self._complaints.on_error, log)
         self._admin = KafkaAdmin(settings, client_id=client_id, log=log)
         self._positions: dict[TopicPartition, int] = {}
         self._at_end: dict[TopicPartition, int] = {}

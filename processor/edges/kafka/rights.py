@@ -14,11 +14,11 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
-import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException
 
 from processor.edges.kafka.admin import ANSWER_S_MAX, NO_COORDINATOR_YET, KafkaAdmin
-from processor.edges.kafka.client import KafkaSettings, LibraryLog, Silence, error_of, merged
+from processor.edges.kafka.client import KafkaSettings, LibraryLog, Silence, error_of, merged, new_producer
+from processor.errors import Unusable
 
 _NEVER_GRANTED_MS: Final = 2_000_000_000
 """Above every `transaction.max.timeout.ms` (15 min by default); what librdkafka adds to it still fits 32
@@ -76,9 +76,10 @@ def may_write_transactions(settings: KafkaSettings, transactional_id: str) -> st
             "client.id": "hakuna-processor-check",
         },
     )
-    config["error_cb"] = lambda _error: None
     try:
-        ck.Producer(config, logger=LibraryLog(Silence())).init_transactions(ANSWER_S_MAX)
+        new_producer(config, lambda _error: None, LibraryLog(Silence())).init_transactions(ANSWER_S_MAX)
+    except Unusable as refused:
+        return str(refused)
     except KafkaException as refused:
         error = error_of(refused)
         if error.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:

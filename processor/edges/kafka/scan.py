@@ -27,14 +27,13 @@ from confluent_kafka import KafkaError, KafkaException
 from processor.edges.kafka.client import (
     Complaints,
     KafkaSettings,
-    LibraryLog,
     Log,
     Message,
     Setting,
     error_of,
     merged,
+    new_consumer,
     said,
-    unusable,
 )
 from processor.errors import BrokerOutage, Fatal
 from processor.records import Record, TopicPartition
@@ -97,11 +96,7 @@ class KafkaScan:
                 "allow.auto.create.topics": False,
             },
         )
-        config["error_cb"] = self._complaints.on_error
-        try:
-            self._consumer = ck.Consumer(config, logger=LibraryLog(log))
-        except KafkaException as refused:
-            raise unusable(refused) from refused
+        self._consumer = new_consumer(config, self._complaints.on_error, log)
 
     def partitions(self) -> Mapping[str, int]:
         """How many partitions each topic of the cluster has that we may see. Raises `BrokerOutage`."""

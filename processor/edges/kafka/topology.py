@@ -1,9 +1,7 @@
 """Whether a role's topics are still the ones that it started with.
 
-    every 30 s:  describe ─► (librdkafka's thread) ─► compare ─┬─ a partition more or less ─► Unusable, exit
-    78
-                                                               └─ another topic of the name ─► Fatal, exit 1,
-                                                               restart
+    every 30 s:  describe ─► (librdkafka's thread) ─► compare ─┬─ a partition more or less ─► Unusable, exit 78
+                                                               └─ another topic of the name ─► Fatal, exit 1, restart
 
 Owned by the transform thread, which asks once a second and never waits for an answer. With another number of
 partitions an order's events go to another partition than its state, and a partition that only one of five

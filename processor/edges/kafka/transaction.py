@@ -1,5 +1,4 @@
-"""KafkaTransaction: everything between `begin` and `commit` is readable whole or not at all, offsets
-included.
+"""KafkaTransaction: everything between `begin` and `commit` is readable whole or not at all, offsets included.
 
 Owned by transform's Kafka thread.
 
@@ -27,8 +26,7 @@ report (the commit reports what failed).
 
 KafkaBarrier: keeps readers of committed records from what comes after a place, for some seconds.
 
-    put ─► one record a partition in a transaction that stays open ─► nothing behind it is read ─► lift:
-    aborted, gone
+    put ─► one record a partition in a transaction that stays open ─► nothing behind it is read ─► lift: aborted, gone
 
 Kafka shows a read_committed reader nothing past the oldest open transaction of a partition. A replay uses
 that to take an order's hold off with nothing of the order coming in between
@@ -62,8 +60,8 @@ from processor.edges.kafka.client import (
     Setting,
     error_of,
     merged,
+    new_producer,
     said,
-    unusable,
 )
 from processor.edges.kafka.consumer import committable
 from processor.edges.kafka.producer import PRODUCER_DEFAULTS, Delivery
@@ -429,10 +427,7 @@ def _config(settings: KafkaSettings, transactional_id: str, client_id: str) -> d
 
 
 def _producer(config: Mapping[str, Any], complaints: Complaints, log: LibraryLog) -> ck.Producer:
-    try:
-        return ck.Producer({**config, "error_cb": complaints.on_error}, logger=log)
-    except KafkaException as refused:
-        raise unusable(refused) from refused
+    return new_producer(config, complaints.on_error, log)
 
 
 def _dropped(producer: ck.Producer) -> None:

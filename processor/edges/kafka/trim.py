@@ -25,7 +25,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from processor.edges.kafka.admin import ANSWER_S_MAX
-from processor.edges.kafka.client import Complaints, KafkaSettings, LibraryLog, error_of, merged, said, unusable
+from processor.edges.kafka.client import Complaints, KafkaSettings, error_of, merged, new_admin, said
 from processor.interfaces import Clock
 from processor.records import Position, TopicPartition
 
@@ -85,9 +85,5 @@ class KafkaTrim:
             self._log.info("taken records are deleted again")
 
     def _new(self) -> AdminClient:
-        config: dict[str, Any] = merged({}, self._settings, {"client.id": self._client_id})
-        config["error_cb"] = Complaints(self._log).on_error
-        try:
-            return AdminClient(config, logger=LibraryLog(self._log))
-        except KafkaException as refused:
-            raise unusable(refused) from refused
+        config = merged({}, self._settings, {"client.id": self._client_id})
+        return new_admin(config, Complaints(self._log).on_error, self._log)

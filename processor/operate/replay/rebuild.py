@@ -1,10 +1,10 @@
 """rebuild: an entry's payload made anew, from today's state and by today's code. Pure.
 
-    order          the snapshot of the order as it stands
-    order_placed   what the state holds as placed
-    order_cancelled   when the state says that it was
-    movements      what the state says that this event moved: the event's own items, then the protection that went
-                   with them
+    order            the snapshot of the order as it stands
+    order_placed     what the state holds as placed
+    order_cancelled  when the state says that it was
+    movements        what the state says that this event moved: the event's own items, then the protection that went
+                     with them
 
 Which of the state's movements an entry tells of is found by the event itself, read again from its source record: its
 items stand in the state in a row, and what pairing made of them stands beside, under the event's own ID. Of an event

@@ -4,11 +4,11 @@ A share group's letter (KIP-1191) has neither key nor value unless `errors.deadl
 and even then neither the record's own headers nor its timestamp. To send it as it stands would write a null, which is
 an erasure. So it is completed from its source record where that is still there; where it is not, it stays and says why.
 
-    ours                     as it stands; a null value goes back only as what it was, an erasure or a deletion
-    ours, its value left out the same with the value of its source record, or not at all (`too_large`)
-    another tool's, whole    as it stands, with its record's own timestamp where it tells that (Spring); a share group's
-                             with its source record's headers and timestamp
-    another tool's, bare     with key, value, headers and timestamp of its source record, or not at all
+    ours                      as it stands; a null value goes back only as what it was, an erasure or a deletion
+    ours, its value left out  the same with the value of its source record, or not at all (`too_large`)
+    another tool's, whole     as it stands, with its record's own timestamp where it tells that (Spring); a share
+                              group's with its source record's headers and timestamp
+    another tool's, bare      with key, value, headers and timestamp of its source record, or not at all
 
 Owned by one command, one thread.
 """

@@ -4,7 +4,7 @@
     world.order("o-1", entries=3)            stands in the outbox
     world.refuse("o-1")                      the API refuses it from now on
     world.drain()                            the sender works off what is there
-    world.accept_all()
+    world.accept_all()                       the API takes all of them from now on
     world.replay()                           one command, with crashes if `crash_share` says so; True when it is done
 
 The sender keeps the rules of `processor/send/`: one lane an order, refused entries hold their order, a tombstone is
