@@ -27,7 +27,7 @@ from processor.config import Role
 from processor.records import TopicPartition
 from processor.send.meter import BreakerState, Endings, Gauges, PartitionLag, Requests
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
-from processor.transform.book import Start
+from processor.sources.starts import Start
 from processor.transform.meter import StateSize
 
 
@@ -317,6 +317,13 @@ class OrdersMeter:
 
     def lag(self, lags: list[SourceLag]) -> None:
         self._lags.show(lags)
+        for lag in lags:
+            MISSED.labels(self._role, lag.topic, lag.partition)  # 0 from the first second on
+
+    def started(self, topic: str, partition: int, start: Start) -> None:
+        MISSED.labels(self._role, topic, partition).inc(start.missed)
+        for correction in start.corrections:
+            BEGINNINGS.labels(self._role, topic, partition, correction).inc()
 
     def flooded(self) -> None:
         FLOOD_STOPPED.labels(self._role).set(1)
@@ -331,7 +338,7 @@ class PrometheusTransformMeter:
         self._numbers: set[int] = set()
         records = OrdersMeter(Role.TRANSFORM)
         self.transaction, self.written, self._records_lag = records.transaction, records.written, records.lag
-        self.flooded = records.flooded
+        self.flooded, self.started = records.flooded, records.started
         self._left: set[tuple[str, int]] = set()
 
     def misplaced(self, records: Mapping[str, int]) -> None:
@@ -347,13 +354,6 @@ class PrometheusTransformMeter:
         self._left = set(left)
         for (topic, partition), seconds in left.items():
             RETENTION_LEFT.labels(Role.TRANSFORM, topic, partition).set(seconds)
-        for lag in lags:
-            MISSED.labels(Role.TRANSFORM, lag.topic, lag.partition)  # 0 from the first second on
-
-    def started(self, topic: str, partition: int, start: Start) -> None:
-        MISSED.labels(Role.TRANSFORM, topic, partition).inc(start.missed)
-        for correction in start.corrections:
-            BEGINNINGS.labels(Role.TRANSFORM, topic, partition, correction).inc()
 
     def throttled(self, seconds: float) -> None:
         THROTTLED.labels(Role.TRANSFORM).inc(seconds)

@@ -35,7 +35,7 @@ import httpx
 from processor.edges.http.request import PreparedRequest
 from processor.errors import Problem, Unusable
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
-from processor.transform.book import Start
+from processor.sources.starts import Start
 from processor.transform.meter import StateSize, TransformMeter
 
 if TYPE_CHECKING:

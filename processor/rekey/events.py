@@ -69,6 +69,11 @@ class KnownEvents:
             known = self._old.get(digest)
         return known is not None and known != at
 
+    def has_seen(self, rank: int, partition: int) -> bool:
+        """True where one of them stood in this partition. Looks at all of them."""
+        stood = rank << _PARTITION_BITS | partition
+        return any(at >> _OFFSET_BITS == stood for known in (self._young, self._old) for at in known.values())
+
     def add(self, events: Mapping[int, int]) -> None:
         """The first place of an event stays its own, whatever is told later."""
         young, old = self._young, self._old

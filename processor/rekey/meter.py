@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
+from processor.sources.starts import Start
 
 
 class RekeyMeter(Protocol):
@@ -19,6 +20,9 @@ class RekeyMeter(Protocol):
 
     def lag(self, lags: list[SourceLag]) -> None:
         """All source partitions of this worker; others are no longer its own."""
+
+    def started(self, topic: str, partition: int, start: Start) -> None:
+        """A source partition is read from here on; what is `missed` was deleted before it was read."""
 
     def flooded(self) -> None:
         """The flood guard has stopped the role, for good."""

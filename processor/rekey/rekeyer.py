@@ -33,13 +33,15 @@ from typing import Final
 import structlog
 
 from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, RegistryOutage, TransactionAborted
-from processor.interfaces import Clock, Committed, Consumer, Predecessors, Reader, Topology, Transaction
+from processor.interfaces import Clock, Consumer, Predecessors, Reader, Topology, Transaction
 from processor.letters.flood import FloodGuard, flood
-from processor.records import NewRecord, TopicPartition
+from processor.records import NewRecord, Position, TopicPartition
+from processor.rekey.beginnings import Beginnings, Note
 from processor.rekey.decide import Batch, Decider, Plan
 from processor.rekey.events import EventsTopic, KnownEvents, packed
 from processor.rekey.meter import RekeyMeter
 from processor.sources.merge import Merge
+from processor.sources.notices import Notice, Notices
 from processor.sources.offsets import GroupOffsets
 from processor.sources.standing import SourceLag, SourceStatus, TransactionOutcome, source_lag, source_status
 from processor.sources.standstill import Standstills
@@ -84,6 +86,8 @@ class RekeyPlan:
     merge_wait_s: float
     dead_letter_share_max: float
     decide: Plan
+    here: Mapping[str, Note]
+    """The log that each of `topics` is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,9 @@ class Rekeyer:
         self._gained: set[TopicPartition] = set()
         self._joined = False
         self._offsets = GroupOffsets(edges.consumer, edges.reader, self._merge)
+        ranks = {topic: source.rank for topic, source in plan.decide.sources.items()}
+        self._notices = Notices(edges.clock, edges.meter.started)
+        self._beginnings = Beginnings(plan.here, ranks, edges.reader, self._offsets, self._known, self._notices)
         self._opened = False
         self._in_doubt = False
         self._records_max = plan.batch_records_max
@@ -131,6 +138,11 @@ class Rekeyer:
         self.status: tuple[SourceStatus, ...] = ()
         self.work: dict[int, Work] = {}
         """What is to be done and what was: a watch sees progress by it."""
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """Sources that were not simply read on from where their group left off. May be read by any thread."""
+        return self._notices.shown
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
@@ -144,6 +156,7 @@ class Rekeyer:
         self._hungry = False
         polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if at_once else _POLL_S)
         self._merge.offer(polled.records, polled.at_end)
+        self._beginnings.heard(polled.resets)
         if self._open() and self._settle() and self._may_take():
             batch = Batch()
             self._decide(batch)
@@ -187,8 +200,8 @@ class Rekeyer:
         self._assigned.difference_update(partitions)
         self._gained.difference_update(partitions)
         self._merge.leave_out(partitions)
-        for partition in partitions:
-            self._offsets.known.pop(partition, None)
+        self._offsets.forget(partitions)
+        self._beginnings.let_go(partitions)
 
     # ---- between polls: open, settle ---------------------------------------------------------------------------------
 
@@ -215,6 +228,7 @@ class Rekeyer:
         Raises `BrokerOutage`, and may be called again then."""
         sources = sorted(self._assigned)
         self._offsets.rewind(sources)
+        self._beginnings.wait_for(sources)
         # What the batch in doubt has written, if it has, is not known either.
         self._events.catch_up()
         self._in_doubt = False
@@ -229,9 +243,12 @@ class Rekeyer:
                 gained = sorted(self._gained)
                 self._edges.predecessors.end_transactions(gained)
                 self._offsets.ask(gained)
+                self._beginnings.wait_for(gained)
                 self._events.catch_up()
                 self._gained.clear()
             known = not self._assigned or self._events.read()
+            if known:
+                self._read_from(self._beginnings.begin())
         except BrokerOutage as outage:
             self._standstills.wait(Standstill.EVENTS, str(outage))
             return False
@@ -242,6 +259,13 @@ class Rekeyer:
             return False
         self._standstills.go_on(Standstill.EVENTS)
         return True
+
+    def _read_from(self, positions: Sequence[Position]) -> None:
+        if positions:
+            self._edges.consumer.seek(positions)
+            moved = [TopicPartition(one.topic, one.partition) for one in positions]
+            self._edges.consumer.resume(moved)
+            self._merge.assign(moved)
 
     # ---- decide ------------------------------------------------------------------------------------------------------
 
@@ -269,7 +293,7 @@ class Rekeyer:
 
     def _finish(self, batch: Batch) -> None:
         """Writes what was decided, if the flood guard agrees; where it refuses, nothing is, and the role stops."""
-        if not batch.records:
+        if not batch.records and not self._beginnings.unnoted:
             # Whatever came to nothing has gone to another worker, or there is no more of it.
             self._standstills.go_on(Standstill.ABORTED)
             return
@@ -287,7 +311,7 @@ class Rekeyer:
     def _write(self, batch: Batch) -> None:
         """One transaction: records under their new keys, dead letters, which events these were, and consumed offsets,
         or none of them."""
-        transaction = self._edges.transaction
+        transaction, offsets = self._edges.transaction, self._beginnings.unnoted | batch.next_offsets
         started_s = self._edges.clock.monotonic_s()
         try:
             transaction.begin()
@@ -295,13 +319,7 @@ class Rekeyer:
                 transaction.produce(record)
             if batch.events:
                 transaction.produce(NewRecord(self._plan.events, self._own_partition(), None, packed(batch.events), []))
-            transaction.commit(
-                {
-                    # The name tells a successor whose transaction a dead worker may have left open.
-                    source: Committed(next_offset, self._plan.worker)
-                    for source, next_offset in batch.next_offsets.items()
-                }
-            )
+            transaction.commit(self._beginnings.commits(self._plan.worker, offsets))
         except TransactionAborted as aborted:
             self._observed(TransactionOutcome.ABORTED, started_s)
             self._shrink()
@@ -317,7 +335,7 @@ class Rekeyer:
             self._opened, self._in_doubt = False, True
             self._standstills.wait(Standstill.TRANSACTION, str(fenced))
         else:
-            self._committed_batch(batch)
+            self._committed_batch(batch, offsets)
             self._observed(TransactionOutcome.COMMITTED, started_s)
 
     def _own_partition(self) -> int:
@@ -328,9 +346,9 @@ class Rekeyer:
         """A transaction that takes longer than the broker lets it would be tried again, as large, for ever."""
         self._records_max = max(min(BATCH_RECORDS_MIN, self._plan.batch_records_max), self._records_max // 2)
 
-    def _committed_batch(self, batch: Batch) -> None:
+    def _committed_batch(self, batch: Batch, offsets: Mapping[TopicPartition, int]) -> None:
         self._known.add(batch.events)
-        self._offsets.known.update(batch.next_offsets)
+        self._beginnings.written(offsets)
         self._records_max = min(self._plan.batch_records_max, self._records_max * 2)
         self._guard.written(batch.dead)
         self._edges.meter.written(batch.written())

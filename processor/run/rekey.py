@@ -24,6 +24,7 @@ from processor.edges.metrics import USEFUL_REPLICAS, OrdersMeter, Restores
 from processor.edges.registry import Registry
 from processor.edges.traces import Tracing
 from processor.records import Record
+from processor.rekey.beginnings import Note
 from processor.rekey.decide import Plan, Read, Source
 from processor.rekey.rekeyer import RekeyEdges, Rekeyer, RekeyPlan
 from processor.run.roles import Loop
@@ -47,12 +48,14 @@ def rekey(settings: Settings, clock: SystemClock, _restores: Restores, _tracing:
     check_readable(settings, registry)
     topics = tuple(settings.topic(topic) for topic in ORDER_TOPICS)
     USEFUL_REPLICAS.labels(Role.REKEY).set(sum(described[topic].partitions for topic in topics))
+    cluster = admin.cluster_id()
     worker = secrets.token_hex(8)  # keeps nothing that a next life would come back to
     client_id = named(Role.REKEY, worker)
     consumer = KafkaConsumer(kafka, group=group, assignment=Assignment.COOPERATIVE, client_id=client_id)
     transaction = KafkaTransaction(kafka, transactional_id=f"{group}.{worker}", consumer=consumer, client_id=client_id)
 
-    plan = _plan(settings, described, worker, transaction, registry)
+    here = {topic: Note(cluster, described[topic].topic_id) for topic in topics}
+    plan = _plan(settings, described, here, worker, transaction, registry)
     edges = RekeyEdges(
         consumer=consumer,
         reader=KafkaReader(kafka, group=group, client_id=client_id),
@@ -76,19 +79,21 @@ def rekey(settings: Settings, clock: SystemClock, _restores: Restores, _tracing:
 def _plan(
     settings: Settings,
     described: Mapping[str, TopicState],
+    here: Mapping[str, Note],
     worker: str,
     transaction: KafkaTransaction,
     registry: Schemas,
 ) -> RekeyPlan:
     events = settings.topic(Topic.REKEYED_EVENTS)
     return RekeyPlan(
-        topics=tuple(settings.topic(topic) for topic in ORDER_TOPICS),
+        topics=tuple(here),
         events=events,
         events_partitions=described[events].partitions,
         worker=worker,
         batch_records_max=settings.batch_records_max,
         merge_wait_s=settings.merge_wait_s,
         dead_letter_share_max=settings.dead_letter_share_max,
+        here=here,
         decide=Plan(
             group=settings.group(Role.REKEY),
             sources={
@@ -129,6 +134,7 @@ class _RekeyLoop:
         return {
             "partitions": [asdict(source) for source in self._rekeyer.status],
             "producers": self._surveying.status(),
+            "notices": [asdict(notice) for notice in self._rekeyer.notices],
         }
 
     def progress(self) -> tuple[Mapping[int, Work], bool]:

@@ -5,7 +5,7 @@ Shared by transform and rekey. Owned by the role's thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from processor.interfaces import Consumer, Reader
 from processor.records import Position, TopicPartition
@@ -13,21 +13,29 @@ from processor.sources.merge import Merge
 
 
 class GroupOffsets:
-    """Mutable: `known` has the next offset of each source, where the group has one."""
+    """Mutable: `known` has the next offset of each source, where the group has one, `metadata` what stands beside."""
 
     def __init__(self, consumer: Consumer, reader: Reader, merge: Merge) -> None:
         self._consumer = consumer
         self._reader = reader
         self._merge = merge
         self.known: dict[TopicPartition, int] = {}
+        self.metadata: dict[TopicPartition, str] = {}
 
     def ask(self, sources: Sequence[TopicPartition]) -> None:
         """What the group has committed, once no transaction is open on top of it. Raises `BrokerOutage`."""
         for source, committed in self._consumer.committed(sources).items():
+            self.metadata[source] = committed.metadata
             if committed.next_offset is None:
                 self.known.pop(source, None)
             else:
                 self.known[source] = committed.next_offset
+
+    def forget(self, sources: Iterable[TopicPartition]) -> None:
+        """They are another worker's."""
+        for source in sources:
+            self.known.pop(source, None)
+            self.metadata.pop(source, None)
 
     def rewind(self, sources: Sequence[TopicPartition]) -> None:
         """The next records of these sources are those after the group's committed offsets. Raises `BrokerOutage`, and

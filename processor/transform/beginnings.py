@@ -1,7 +1,7 @@
 """beginnings: where the sources of a partition number are read from, and the book that says how far they are taken.
 
     the state's book     ─┐
-    the group's offset   ─┼─► start_of (book.py) ─► seek, where the group would not go there ─► the next book
+    the group's offset   ─┼─► start_of (sources/starts.py) ─► seek, where the group would not go there ─► the next book
     the topic as it is   ─┘
 
 Owned by the transform thread. Decided for a number once its state is restored, and again when one of its topics was
@@ -11,36 +11,16 @@ be shown (`Notice`).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
-
-import structlog
 
 from processor.records import Position, TopicPartition
 from processor.sources.merge import Merge
+from processor.sources.notices import Notice, Notices
+from processor.sources.starts import Correction, Mark, Start, start_of
 from processor.transform import book as books
-from processor.transform.book import Book, Correction, Here, Mark, Start, start_of
+from processor.transform.book import Book, Here
 from processor.transform.partitions import Partitions
 from processor.transform.plan import TransformEdges
-
-log = structlog.get_logger(__name__)
-
-_NOTICES_MAX: Final = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something out of the ordinary at a source partition, as `/status` shows it: from where it is read since `at`
-    (epoch ms), how many offsets are missed, and why (`Correction`)."""
-
-    at: int
-    topic: str
-    partition: int
-    offset: int
-    missed: int
-    why: str
 
 
 class Beginnings:
@@ -48,7 +28,7 @@ class Beginnings:
 
     Mutable: `_waiting` numbers of which is to be decided where their sources are read from, `_starts` what was decided,
     with the topics' identities then (`_identities`), `unbooked` numbers whose book does not say so yet, `_resets`
-    sources whose next offset was not there any more, `notices` the latest (replaced whole, never changed).
+    sources whose next offset was not there any more.
     """
 
     def __init__(
@@ -72,9 +52,13 @@ class Beginnings:
         self._starts: dict[TopicPartition, int] = {}
         self._identities: dict[TopicPartition, str] = {}
         self._resets: dict[TopicPartition, int] = {}
-        self._notices: deque[Notice] = deque(maxlen=_NOTICES_MAX)
+        self._notices = Notices(edges.clock, edges.meter.started)
         self.unbooked: set[int] = set()
-        self.notices: tuple[Notice, ...] = ()
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """The latest. May be read by any thread."""
+        return self._notices.shown
 
     # ---- what is heard of sources ------------------------------------------------------------------------------------
 
@@ -136,7 +120,7 @@ class Beginnings:
                 self._edges.consumer.resume(starts)
                 self._merge.assign(starts)
             for source, start in starts.items():
-                self._take_note(source, self._with_what_was_here(source, start))
+                self._notices.take(source, self._with_what_was_here(source, start))
                 self._starts[source] = start.offset
                 self._identities[source] = identities[source.topic]
                 self._resets.pop(source, None)
@@ -162,23 +146,9 @@ class Beginnings:
             for source, beginning in self._edges.reader.beginnings(list(known)).items():
                 missed = beginning - max(known[source], self._starts[source])
                 if missed > 0:
-                    self._take_note(source, Start(beginning, missed, (Correction.OVERTAKEN,)))
+                    self._notices.take(source, Start(beginning, missed, (Correction.OVERTAKEN,)))
                     self._starts[source] = beginning
         self._resets.clear()
-
-    def _take_note(self, source: TopicPartition, start: Start) -> None:
-        """Says, counts and shows what is out of the ordinary."""
-        if not start.corrections:
-            return
-        self._edges.meter.started(*source, start)
-        why = ", ".join(start.corrections)
-        facts = {"topic": source.topic, "partition": source.partition, "offset": start.offset, "why": why}
-        if start.missed:
-            log.error("records are gone that were never taken", missed=start.missed, **facts)
-        else:
-            log.warning("a source is not read on from the group's offset", **facts)
-        self._notices.append(Notice(self._edges.clock.now_ms(), *source, start.offset, start.missed, why))
-        self.notices = tuple(self._notices)
 
     # ---- the book ----------------------------------------------------------------------------------------------------
 

@@ -19,25 +19,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence, Set
-from enum import StrEnum
 from typing import Final, NamedTuple
 
 import msgspec
 
 from processor.errors import Problem, StateCorrupt
+from processor.sources.starts import Mark
 
 BOOK_KEY: Final = b"\xffbook"
 """No UTF-8 text begins with this byte, so no order ID does."""
 _FORMAT: Final = 1
 _PREFIX: Final = struct.Struct(">Bqq").pack(1, 2**63 - 1, 0)
 """An order's state, touched at the end of time, with nothing parked."""
-
-
-class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How far one source was finished: `topic_id` tells the topic from another of its name."""
-
-    topic_id: str
-    next_offset: int
 
 
 class Book(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -85,66 +78,6 @@ class Here(NamedTuple):
 
 def new_book(here: Here, *, whole_from: int = 0, decided_ms: int = 0) -> Book:
     return Book(_FORMAT, here.cluster, here.changelog, here.partitions, whole_from, decided_ms, {})
-
-
-# ---- where to begin --------------------------------------------------------------------------------------------------
-
-
-class Correction(StrEnum):
-    """Why a source is not simply read on from where its group left off (`processor_offsets_lost_total`)."""
-
-    OFFSETS_GONE = "offsets_gone"
-    MADE_AGAIN = "made_again"
-    OVERTAKEN = "overtaken"
-    CUT_OFF = "cut_off"
-    SET_BACK = "set_back"
-    SET_FORWARD = "set_forward"
-    OTHER_CLUSTER = "other_cluster"
-
-
-class Start(NamedTuple):
-    """Where a source is read from, how many offsets before it are gone unread, and what was out of the ordinary."""
-
-    offset: int
-    missed: int
-    corrections: tuple[Correction, ...]
-
-
-def start_of(
-    mark: Mark | None, committed: int | None, topic_id: str, beginning: int, end: int, *, same_cluster: bool
-) -> Start:
-    """`mark` None: no book yet, so an installation that is new, or older than its first book. What is read again is
-    known by its event IDs; what was deleted before it was read is counted."""
-    corrections: list[Correction] = []
-    missed = 0
-    if mark is None and committed is None:
-        return Start(beginning, 0, ())
-    if mark is None or not same_cluster:
-        offset = beginning if committed is None else committed
-        if mark is not None:
-            corrections.append(Correction.OTHER_CLUSTER)
-    elif mark.topic_id != topic_id:
-        corrections.append(Correction.MADE_AGAIN)
-        offset = 0
-    elif committed is None:
-        corrections.append(Correction.OFFSETS_GONE)
-        offset = mark.next_offset
-    else:
-        offset = committed
-        if offset < mark.next_offset:
-            corrections.append(Correction.SET_BACK)
-        elif offset > mark.next_offset:
-            corrections.append(Correction.SET_FORWARD)
-            missed = offset - mark.next_offset
-    if offset > end:
-        # Where it was cut is not known: what came since may stand anywhere.
-        corrections.append(Correction.CUT_OFF)
-        offset = beginning
-    if offset < beginning:
-        corrections.append(Correction.OVERTAKEN)
-        missed += beginning - offset
-        offset = beginning
-    return Start(offset, missed, tuple(corrections))
 
 
 # ---- what must be refused --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
-from processor.transform.book import Start
+from processor.sources.starts import Start
 
 
 class StateSize(NamedTuple):

@@ -35,11 +35,12 @@ from processor.interfaces import Committed
 from processor.letters.flood import FloodGuard, flood
 from processor.records import TopicPartition
 from processor.sources.merge import Merge
+from processor.sources.notices import Notice
 from processor.sources.offsets import GroupOffsets
 from processor.sources.standing import SourceStatus, TransactionOutcome
 from processor.sources.standstill import Standstills
 from processor.transform.batch import Batch
-from processor.transform.beginnings import Beginnings, Notice
+from processor.transform.beginnings import Beginnings
 from processor.transform.observing import Observer
 from processor.transform.partitions import Partitions
 from processor.transform.plan import USUAL, Standstill, TransformEdges, TransformPlan

@@ -26,6 +26,7 @@ from processor.errors import (
 )
 from processor.letters.letter import letter_head
 from processor.records import Headers, Reason, Record, Stage, TopicPartition
+from processor.rekey.beginnings import Note
 from processor.rekey.decide import Plan, Source
 from processor.rekey.events import place, unpacked
 from processor.rekey.rekeyer import RekeyEdges, Rekeyer, RekeyPlan
@@ -33,6 +34,7 @@ from processor.sources import merge
 from processor.sources.keys import read_key
 from processor.sources.placements import by_murmur2
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
+from processor.sources.starts import Start
 from processor.topics import ORDER_TOPICS, REKEYED, Topic
 from tests.chaos.transform_world import Groups, NoTopology
 from tests.fakes.broker import FakeBroker
@@ -61,6 +63,7 @@ class NoMeter:
     def written(self, written: Written) -> None: ...
     def lag(self, lags: list[SourceLag]) -> None: ...
     def flooded(self) -> None: ...
+    def started(self, topic: str, partition: int, start: Start) -> None: ...
 
 
 @dataclass
@@ -170,6 +173,7 @@ class World:
             batch_records_max=traits.batch_records_max,
             merge_wait_s=1e6,  # the wait has its own test; here what is taken must not depend on it
             dead_letter_share_max=1.0,
+            here={topic: Note(broker.cluster_id, broker.topic_ids[topic]) for topic in SOURCES},
             decide=Plan(
                 group=GROUP,
                 sources={topic: Source(rank, TARGETS[topic], self._read) for rank, topic in enumerate(SOURCES)},

@@ -40,10 +40,11 @@ from processor.sandbox.shop.history import Step, Truncated
 from processor.sandbox.shop.orders import Shop, shop
 from processor.sources import merge
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
+from processor.sources.starts import Start
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import order_state
 from processor.transform.batch import Plan
-from processor.transform.book import BOOK_KEY, Here, Start
+from processor.transform.book import BOOK_KEY, Here
 from processor.transform.meter import StateSize
 from processor.transform.order_state import OrderState
 from processor.transform.plan import TransformEdges, TransformPlan

@@ -24,8 +24,8 @@ from processor.records import TopicPartition
 
 log = structlog.get_logger(__name__)
 
-_WORKER: Final = re.compile(r"[0-9a-f]{16}\Z")
-"""What our own workers are called; other tools write other things into the metadata."""
+_WORKER: Final = re.compile(r"([0-9a-f]{16})(?: .*)?\Z")
+"""What our own workers are called, and what may stand behind that; other tools write other things into the metadata."""
 
 
 class Groups(Protocol):
@@ -52,14 +52,18 @@ class Predecessors:
         left = {
             partition: committed
             for partition, committed in self._groups.committed(self._group, partitions).items()
-            if _WORKER.match(committed.metadata)
-            and committed.metadata != self._worker
-            and self._ended.get(partition) != committed
+            if _writer(committed) not in (None, self._worker) and self._ended.get(partition) != committed
         }
         if not left:
             return
         alive = {member.client_id.rpartition("-")[2] for member in self._groups.members(self._group)}
-        for worker in sorted({committed.metadata for committed in left.values()} - alive):
+        writers = {writer for committed in left.values() if (writer := _writer(committed)) is not None}
+        for worker in sorted(writers - alive):
             log.info("ending what a dead worker may have left open", worker=worker)
             self._end(worker)
-            self._ended.update({where: committed for where, committed in left.items() if committed.metadata == worker})
+            self._ended.update({where: committed for where, committed in left.items() if _writer(committed) == worker})
+
+
+def _writer(committed: Committed) -> str | None:
+    found = _WORKER.match(committed.metadata)
+    return None if found is None else found[1]

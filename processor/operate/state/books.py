@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import msgspec
 
 from processor.records import TopicPartition
-from processor.transform.book import Book, Here, Mark, new_book
+from processor.sources.starts import Mark
+from processor.transform.book import Book, Here, new_book
 
 
 def at(

@@ -16,7 +16,7 @@ from processor.errors import Unusable
 from processor.operate.check.check import check
 from processor.operate.check.findings import Verdict
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
-from processor.transform.book import Start
+from processor.sources.starts import Start
 from processor.transform.meter import StateSize
 from tests.support.otlp import Collector, collector
 

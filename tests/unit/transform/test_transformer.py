@@ -29,10 +29,11 @@ from processor.records import OrderEvent, Record, TopicPartition
 from processor.sources import merge
 from processor.sources.placements import JAVA, Partitioner, by_murmur2
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
+from processor.sources.starts import Correction, Start
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import taking
 from processor.transform.batch import Plan
-from processor.transform.book import BOOK_KEY, Correction, Here, Start
+from processor.transform.book import BOOK_KEY, Here
 from processor.transform.meter import StateSize
 from processor.transform.plan import Standstill, TransformEdges, TransformPlan
 from processor.transform.transformer import Transformer

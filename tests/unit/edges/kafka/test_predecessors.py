@@ -50,6 +50,12 @@ def test_the_dead_among_the_last_owners_are_ended_once() -> None:
     assert group.takes_over(P0, P1) == []
 
 
+def test_what_a_worker_adds_to_its_name_is_no_part_of_it() -> None:
+    group = Group({P0: Committed(5, f"{OTHER} cluster topic"), P1: Committed(9, f"{ME} cluster topic")}, ME)
+    assert group.takes_over(P0, P1) == [OTHER]
+    assert group.takes_over(P0, P1) == []
+
+
 def test_the_living_and_oneself_are_left_alone() -> None:
     group = Group({P0: Committed(5, OTHER), P1: Committed(9, ME)}, ME, OTHER)
     assert group.takes_over(P0, P1) == []
