@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import shlex
+import shutil
 import sys
 import time
 from collections import Counter
@@ -68,7 +69,9 @@ def main(
         disturb(world, blows, minutes * 60)
         calm_s = calm(world, blows)
         report = judged(world, blows, seed, calm_s)
-    out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        for name in world.workers:
+            shutil.copy(directory / name / "worker.log", out / f"soak-{seed}-{name}.log")
     (out / f"soak-{seed}.json").write_text(json.dumps(report, indent=1, default=str))
     (out / f"soak-{seed}.html").write_text(page(report, pictures(world)))
     broken = {name: found for name, found in report["checks"].items() if found}
@@ -134,7 +137,9 @@ def judged(world: World, blows: Blows, seed: int, calm_s: float) -> dict[str, An
     found = {
         "comes back by itself": [] if calm_s < CALM_S_MAX else [f"not at its end after {calm_s:.0f} s: {stood}"],
         "transform: nothing lost, nothing invented": checks.unexplained(sources, plain, reasons, step),
-        "one outbox entry an event": checks.doubled(entries),
+        "one outbox entry an event": checks.doubled(
+            entries, {(one.key or b"").decode(errors="replace") for one in sources if one.value is None}
+        ),
         "send: nothing lost, nothing invented": checks.undelivered(entries, accepted_s, world.receipts(), letters),
         "in order per order ID": checks.disorder(entries, letters, accepted),
         "never two in flight": checks.overlaps(requests, order_of),

@@ -4,7 +4,7 @@ it. They know records, requests and samples, and nothing of the disturbances."""
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Final, NamedTuple
@@ -140,10 +140,10 @@ def _made(record: Record, state: OrderState | None, told: Mapping[str, str], ste
     return step(record, state)
 
 
-def doubled(entries: Sequence[Entry]) -> list[str]:
-    """More than one entry of an event, or of an ID."""
+def doubled(entries: Sequence[Entry], erased: Collection[str] = ()) -> list[str]:
+    """More than one entry of a record, or of an ID. An order that was `erased` may be placed again by the same event."""
     sources = Counter(entry.source for entry in entries)
-    ids = Counter(entry.entry_id for entry in entries)
+    ids = Counter(entry.entry_id for entry in entries if entry.order_id not in erased)
     return [f"{count} entries of {what}" for what, count in (*sources.items(), *ids.items()) if count > 1]
 
 
@@ -178,16 +178,17 @@ def disorder(
     entries: Sequence[Entry], letters: Iterable[str], accepted: Mapping[str, Sequence[tuple[str, bytes]]]
 ) -> list[str]:
     """`accepted` are by order the entry IDs and bodies in the order in which they were. Each order's are its entries,
-    in their order, without those that are dead letters."""
+    in their order, without those that are dead letters; the same entry again is accepted once."""
     refused = set(letters)
     wanted: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
     for entry in entries:
-        if entry.entry_id not in refused:
-            wanted[entry.order_id].append((entry.entry_id, entry.body))
+        one = entry.entry_id, entry.body
+        if entry.entry_id not in refused and one not in wanted[entry.order_id]:
+            wanted[entry.order_id].append(one)
     return [
         f"order {order_id}: accepted {[one for one, _ in accepted.get(order_id, ())]}, "
         f"entries {[one for one, _ in wanted.get(order_id, [])]}"
-        for order_id in sorted({*wanted, *accepted})
+        for order_id in sorted({order_id for order_id, told in wanted.items() if told} | accepted.keys())
         if list(accepted.get(order_id, ())) != wanted.get(order_id, [])
     ]
 

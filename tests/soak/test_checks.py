@@ -88,6 +88,7 @@ def test_an_entry_that_is_lost_invented_doubled_altered_or_out_of_order_is_found
     twice = [*ENTRIES[:at], one, one, *ENTRIES[at + 1 :]]
     assert checks.unexplained(RECORDS, twice, REASONS, step)
     assert len(checks.doubled(twice)) == 2
+    assert len(checks.doubled(twice, {one.order_id})) == 1, "of one record there is one entry, whatever was erased"
     assert checks.unexplained(RECORDS, [*ENTRIES, Entry("nobody", "e", "orders.placed/0/9", b"{}")], REASONS, step)
     assert checks.unexplained(RECORDS, [*ENTRIES[:at], one._replace(body=b"{}"), *ENTRIES[at + 1 :]], REASONS, step)
     turned = [*ENTRIES[:at], ENTRIES[at + 1], one, *ENTRIES[at + 2 :]]
@@ -145,6 +146,7 @@ def test_entries_out_of_order_or_with_other_bytes_are_found() -> None:
         assert order_id in said
     assert checks.disorder(ENTRIES, LETTERS, {**right, "nobody": [("e", b"")]})
     assert checks.disorder(ENTRIES, [], right), "one is missing that was not refused"
+    assert checks.disorder([*ENTRIES, ENTRIES[0]], LETTERS, right) == [], "the API knows the same entry by its key"
 
 
 def test_two_requests_of_an_order_at_once_are_found_and_a_client_that_hung_up_is_none() -> None:

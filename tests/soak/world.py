@@ -291,17 +291,19 @@ class World:
         return by_order, at_s
 
     def erased(self) -> dict[str, list[bytes]]:
-        """By order that was erased after it was placed for the last time, what named its person."""
+        """By order that was erased after it was placed for the last time, what named its person. Of those whose erasure
+        stands in the log of what was placed: another log may be taken earlier."""
         placed: dict[str, tuple[int, str]] = {}
         gone: dict[str, int] = {}
         topic = self.site.space.name(Topic.PLACED)
         for number, record in enumerate(self.site.source_records()):
+            if record.topic != topic:
+                continue
             order_id = (record.key or b"").decode(errors="replace")
             if record.value is None:
                 gone[order_id] = number
-            elif record.topic == topic:
-                email = _email(record.value)
-                placed[order_id] = number, email
+            else:
+                placed[order_id] = number, _email(record.value)
         return {
             order_id: [placed[order_id][1].encode()]
             for order_id, number in gone.items()
