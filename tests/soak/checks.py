@@ -141,7 +141,7 @@ def _made(record: Record, state: OrderState | None, told: Mapping[str, str], ste
 
 
 def doubled(entries: Sequence[Entry], erased: Collection[str] = ()) -> list[str]:
-    """More than one entry of a record, or of an ID. An order that was `erased` may be placed again by the same event."""
+    """More than one entry of a record, or of an ID. An order that was erased may be placed again by the same event."""
     sources = Counter(entry.source for entry in entries)
     ids = Counter(entry.entry_id for entry in entries if entry.order_id not in erased)
     return [f"{count} entries of {what}" for what, count in (*sources.items(), *ids.items()) if count > 1]

@@ -14,6 +14,7 @@ from processor.sources.placements import (
     MEND_UNKNOWN,
     Compared,
     Sample,
+    by_murmur2,
     compare,
     explain,
     keys_needed,
@@ -189,3 +190,63 @@ def test_two_topics_by_one_unknown_partitioner_agree() -> None:
     own = [(key, sum(key) * 7 % 12) for key in KEYS]
     found = compared(placed=own[:600], fulfilled=own[400:])["fulfilled"]
     assert (found.placement.family, found.share, found.compared) == (None, 0.0, 200)
+
+
+# ---- at the bounds ---------------------------------------------------------------------------------------------------
+
+
+def elsewhere(keys: list[bytes]) -> list[tuple[bytes, int]]:
+    """Where no family puts them."""
+    return [(key, next(at for at in range(12) if all(one.of(key, 12) != at for one in FAMILIES))) for key in keys]
+
+
+def test_javas_own_place_is_by_murmur2_and_a_topic_has_partitions() -> None:
+    assert [by_murmur2(key, 12) for key in KEYS] == [JAVA.of(key, 12) for key in KEYS]
+    assert by_murmur2(b"x", 1) == 0
+    with pytest.raises(AssertionError):
+        by_murmur2(b"x", 0)
+
+
+def test_one_partition_tells_nobody_apart_and_as_many_keys_as_are_needed_are_enough() -> None:
+    assert keys_needed(1) == 1
+    assert explain(placed_by("crc32", KEYS[:4]), 12).family is FAMILIES[family("crc32")]
+    one_short = explain([*placed_by("crc32", KEYS[:3]), (KEYS[0], 99)], 12, keyless=5)
+    assert (one_short.keys, one_short.wandering, one_short.keyless) == (3, 1, 5)
+
+
+def test_nine_of_ten_are_a_family_and_one_less_is_none() -> None:
+    nine = [*placed_by("crc32", KEYS[:45]), *elsewhere(KEYS[45:50])]
+    assert explain(nine, 12).family is FAMILIES[family("crc32")]
+    less = explain([*nine, *elsewhere(KEYS[50:51])], 12, keyless=3)
+    assert (less.family, less.mixed, less.keyless) == (None, (), 3)
+    assert less.share == 45 / 51
+    wandering = explain([*nine, (KEYS[0], 99)], 12)
+    assert wandering.wandering == 1
+    spread = explain([*placed_by("crc32", KEYS[:100]), *((key, 99) for key in KEYS[:5])], 12)
+    assert (spread.family, spread.wandering) == (FAMILIES[family("crc32")], 5)
+
+
+def test_what_a_second_family_explains_is_one_at_the_bounds_too() -> None:
+    first = placed_by("murmur2", KEYS[:30])
+    strange = [key for key in KEYS[30:] if JAVA.of(key, 12) != FAMILIES[family("crc32")].of(key, 12)]
+    four = explain([*first[:20], *placed_by("crc32", strange[:4])], 12)
+    assert [one.name for one, _ in four.mixed] == ["murmur2", "crc32"]
+    nine_of_ten = explain([*first, *placed_by("crc32", strange[:9]), *elsewhere(strange[9:10])], 12)
+    assert [one.name for one, _ in nine_of_ten.mixed] == ["murmur2", "crc32"]
+    eight = explain([*first, *placed_by("crc32", strange[:8]), *elsewhere(strange[8:10])], 12)
+    assert eight.mixed == ()
+
+
+def test_a_reference_is_compared_with_nobody_and_who_agrees_has_nothing_to_mend() -> None:
+    java = placed_by("murmur2", KEYS)
+    found = compare({"placed": Sample(12, java, keyless=7), "fulfilled": Sample(12, java[:4], keyless=2)})
+    assert found["placed"] == Compared("placed", explain(java, 12, 7), "placed", None, 0)
+    assert found["fulfilled"] == Compared("fulfilled", explain(java[:4], 12, 2), "placed", 0.0, 4)
+
+
+def test_two_kinds_of_producers_are_told_what_each_has_to_set() -> None:
+    strange = [key for key in KEYS if FAMILIES[1].of(key, 12) != FAMILIES[2].of(key, 12)]
+    mixed = [*placed_by(NAMES[1], strange[:400]), *placed_by(NAMES[2], strange[400:800])]
+    found = compared(placed=placed_by("murmur2", KEYS), fulfilled=mixed)["fulfilled"]
+    assert {one.name for one, _ in found.placement.mixed} == {NAMES[1], NAMES[2]}
+    assert f"{found.placement.mixed[0][0].mend}; {found.placement.mixed[1][0].mend}" == found.mend

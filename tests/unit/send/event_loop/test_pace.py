@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.config import Quota
-from processor.send.event_loop.pace import ON_THE_WAY_S_MAX, Bucket, Pace, quota_problem, slots_of, useful_replicas
+from processor.send.event_loop.pace import (
+    CLOCK_DRIFT,
+    GRANULARITY_S,
+    ON_THE_WAY_S_MAX,
+    Bucket,
+    Pace,
+    quota_problem,
+    slots_of,
+    useful_replicas,
+)
 
 QUOTA = Quota(120, 60.0)
 
@@ -41,6 +50,11 @@ def test_no_more_workers_are_useful_than_the_quota_and_the_partitions_can_use(
     assert useful_replicas(quota, 12, in_flight_max=1_024) == replicas
 
 
+def test_slower_requests_need_more_workers() -> None:
+    quota = Quota(1_000, 10.0)
+    assert [useful_replicas(quota, 12, 50, request_s) for request_s in (0.1, 1.0, 2.0, 4.0)] == [1, 2, 4, 8]
+
+
 def test_a_slot_comes_back_one_window_after_the_answer() -> None:
     pace = Pace(Quota(1, 10.0), 1)
     pace.open(1, 0, used=0, assigned_s=0.0)
@@ -52,7 +66,7 @@ def test_a_slot_comes_back_one_window_after_the_answer() -> None:
     assert not pace.is_free(110.0)
     free_s = pace.next_s()
     assert free_s is not None
-    assert 110.0 < free_s < 110.1
+    assert free_s == pytest.approx(110.0 + 10.0 * CLOCK_DRIFT + GRANULARITY_S), "no earlier, and nothing wasted"
     assert pace.is_free(free_s)
 
 
@@ -70,6 +84,18 @@ def test_a_mark_leaves_the_rest_free_at_once() -> None:
     assert pace.is_free(5.0)
     pace.take()
     assert not pace.is_free(5.0)
+    assert pace.next_s() == pytest.approx(5.0 + 60.0 * (1 + CLOCK_DRIFT) + GRANULARITY_S), "one window, and no longer"
+
+
+def test_free_slots_of_a_partition_that_has_gone_are_nobodys_and_those_of_others_stay() -> None:
+    pace = Pace(Quota(4, 10.0), 2)
+    pace.open(1, 0, used=0, assigned_s=0.0)
+    pace.open(2, 1, used=0, assigned_s=0.0)
+    assert pace.close(2, 1.0) == 0
+    for _ in range(2):
+        assert pace.is_free(1.0)
+        pace.take()
+    assert not pace.is_free(1.0)
 
 
 def test_slots_of_a_partition_that_has_gone_do_not_come_back() -> None:
