@@ -26,7 +26,7 @@ Decode = Callable[[Record], dict[str, Any]]
 """The fields of a value. Raises `BadRecord` or `RegistryOutage`."""
 
 
-class Intake:
+class StockIntake:
     """What the role reads: `tables` by source topic, whole name, and how its values are decoded; and what an accepted
     change leaves on `hako.sent`."""
 

@@ -39,7 +39,7 @@ from processor.hako.changes import Table
 from processor.hako.destination import Hako
 from processor.hako.gathering import Gathering
 from processor.hako.intake import Decode as Fields
-from processor.hako.intake import Intake as StockIntake
+from processor.hako.intake import StockIntake
 from processor.hako.sent import SentObjects, SentPast
 from processor.hakuna import Api
 from processor.hakuna.destination import HakunaEvents, HakunaFeed

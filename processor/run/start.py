@@ -19,7 +19,7 @@ from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.broker_clock import ahead_s, limit_ms
 from processor.edges.kafka.groups import KafkaGroups
-from processor.edges.kafka.predecessors import Predecessors
+from processor.edges.kafka.predecessors import KafkaPredecessors
 from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
 from processor.edges.kafka.versions import without_consumer_protocol
 from processor.edges.metrics import SCHEMA_UNREADABLE
@@ -166,10 +166,10 @@ def bytes_max(
     return min(transaction.record_bytes_max, int(state.config["max.message.bytes"]))
 
 
-def predecessors(settings: Settings, role: Role, worker: str, client_id: str) -> Predecessors:
+def predecessors(settings: Settings, role: Role, worker: str, client_id: str) -> KafkaPredecessors:
     """Who had our partitions before us, and how what they left open is ended."""
     kafka, group = settings.librdkafka, settings.group(role)
-    return Predecessors(
+    return KafkaPredecessors(
         KafkaGroups(kafka, client_id=client_id),
         group,
         worker,

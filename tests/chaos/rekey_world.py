@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from processor.edges.kafka.predecessors import Predecessors
+from processor.edges.kafka.predecessors import KafkaPredecessors
 from processor.errors import (
     BadRecord,
     BrokerOutage,
@@ -187,7 +187,7 @@ class World:
             consumer=consumer,
             reader=FakeReader(broker, client_id=client_id),
             transaction=FakeTransaction(broker, transactional_id=f"{GROUP}.{name}", consumer=consumer),
-            predecessors=Predecessors(Groups(broker), GROUP, name, self._end),
+            predecessors=KafkaPredecessors(Groups(broker), GROUP, name, self._end),
             topology=NoTopology(),
             clock=self.clock,
             meter=NoMeter(),

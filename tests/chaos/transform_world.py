@@ -21,7 +21,7 @@ from typing import Any, Final
 import orjson
 
 from processor.edges.kafka.admin import Member
-from processor.edges.kafka.predecessors import Predecessors
+from processor.edges.kafka.predecessors import KafkaPredecessors
 from processor.errors import (
     BadRecord,
     BrokerOutage,
@@ -235,7 +235,7 @@ class World:
             consumer=consumer,
             reader=FakeReader(broker, client_id=client_id),
             transaction=FakeTransaction(broker, transactional_id=f"{GROUP}.{name}", consumer=consumer),
-            predecessors=Predecessors(Groups(broker), GROUP, name, lambda dead: self._end(dead)),
+            predecessors=KafkaPredecessors(Groups(broker), GROUP, name, lambda dead: self._end(dead)),
             topology=FakeTopology(broker, SOURCES, OUTPUTS),
             stores=disk,
             clock=self.clock,

@@ -36,7 +36,7 @@ class Groups(Protocol):
     def members(self, group: str) -> Sequence[Member]: ...
 
 
-class Predecessors:
+class KafkaPredecessors:
     """Mutable: `_ended` what a dead worker had last committed of each partition when it was dealt with, so
     that a rebalance does not do it again; a worker of that name that has lived since has committed more."""
 

@@ -12,7 +12,7 @@ import pytest
 from processor.api.verdicts import Delivered, Rejected
 from processor.errors import RegistryOutage
 from processor.hako.changes import Change, Table
-from processor.hako.intake import Intake
+from processor.hako.intake import StockIntake
 from processor.hako.sent import SentPast
 from processor.interfaces import Committed
 from processor.letters.letter import letter_head
@@ -88,7 +88,7 @@ class Side:
     def start(self) -> None:
         self.handover: Handover[Change] = Handover(Tick(self.clock))
         decode = self._decode
-        intake = Intake(
+        intake = StockIntake(
             {
                 LEVELS: (Table.INVENTORY, decode),
                 ITEMS: (Table.ITEMS, decode),

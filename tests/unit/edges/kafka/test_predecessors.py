@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from processor.edges.kafka.admin import Member
-from processor.edges.kafka.predecessors import Predecessors
+from processor.edges.kafka.predecessors import KafkaPredecessors
 from processor.errors import BrokerOutage
 from processor.interfaces import Committed
 from processor.records import TopicPartition
@@ -24,7 +24,7 @@ class Group:
         self.alive = set(alive)
         self.ended: list[str] = []
         self.refuse = False
-        self.predecessors = Predecessors(self, "g", ME, self._end)
+        self.predecessors = KafkaPredecessors(self, "g", ME, self._end)
 
     def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
         assert group == "g"
