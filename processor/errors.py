@@ -1,4 +1,4 @@
-"""One tree of exceptions, each class named for what is done about it.
+"""One tree of exceptions, each class named for what is done about it; and `Problem`: a subject, a fact, a remedy.
 
     ProcessorError
     ├── BadRecord            this record can never be taken     → dead letter, the next record goes on
@@ -14,7 +14,7 @@
     └── Fatal                we cannot go on in this process    → say why, exit 1, let the orchestrator restart
         └── StateTooNew          a later version wrote the state    → the same: it wipes nothing and writes nothing
 
-An `AssertionError` is none of these: an invariant of ours is broken, and the process crashes where it is.
+An `AssertionError` is outside of this tree: one of our invariants is broken, and the process crashes where it is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the stages ask of the outside: protocols of a few verbs each, in Kafka's and HTTP's own words.
+"""The interfaces between the stages and the outside: protocols of a few verbs each, in Kafka's and HTTP's own words.
 
-The stages know only these; `processor/edges/` holds the real ones, `tests/fakes/` fakes that pass the same contract
-suites (`tests/contracts/`). A consumer, a producer and a transaction belong to one thread, the role's Kafka thread,
-which is also the thread in which `Rebalance` and `Acknowledged` are called, from inside `poll`.
+The stages import only these. `processor/edges/` has the real ones; `tests/fakes/` has fakes that pass the same contract
+suites (`tests/contracts/`). A consumer, a producer and a transaction belong to one thread, the role's Kafka thread.
+`Rebalance` and `Acknowledged` are called in that thread, from inside `poll`.
 """
 
 from __future__ import annotations

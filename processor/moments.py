@@ -1,4 +1,4 @@
-"""Moments: epoch milliseconds to and from what a person writes. Pure."""
+"""Moments: epoch milliseconds to and from the text that a person writes. Pure."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""The nouns of the data path: what a stage is handed and what it hands on.
+"""The nouns of the data path: what a stage gets and what it hands on.
 
-Owned by nobody and imported by all; nothing here does I/O, reads a clock or knows a stage. Values are frozen
-msgspec structs: they are made by the million, and several of them are stored (the keyed state holds an `Order` and
-`Record`s), where an `array_like` struct is both the smallest and the quickest form.
+Every package imports them; nothing here does I/O, reads a clock or knows a stage. Values are frozen msgspec structs.
+They are made by the million, and several are stored: the keyed state holds an `Order` and `Record`s. An `array_like`
+struct is the smallest and the quickest form for that.
 
     Record ──decode──► OrderEvent ──apply──► Order (state) ──► OutboxEntry ──send──► verdict
 
 Fields of an `array_like` struct are stored by position: append with a default, never reorder or remove
-(`processor/transform/order_state.py` holds the version, a test reads the version before).
+(`processor/transform/order_state.py` holds the version; a test reads the version before).
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""TOPICS: every topic that the processor reads or writes, and what each must be like.
+"""TOPICS: every topic that the processor reads or writes, and the settings that each must have.
 
-Owned by `topics plan|create`, `check` and the start-up checks of the roles; deploy/README.md mirrors the table. Names
-here are without the installation's prefix. A topic's partitions follow those of the source topics: partition N of an
-outbox, a changelog or a dead-letter topic belongs to partition N of the sources, which is what makes one worker's
-share of all of them a single thing.
+Used by `topics plan|create`, by `check` and by the roles at their start; deploy/README.md mirrors the table. Names here
+are without the installation's prefix. A topic of ours has as many partitions as the source topics: partition N of an
+outbox, a changelog or a dead-letter topic belongs to partition N of the sources. So one worker's share of all topics is
+the same set of numbers.
 
-What `topics create` will do, as a planner says it: create, change, leave or refuse, and why.
+`plan` compares what the cluster has with what is needed. It returns steps: create, change, leave or refuse, each with a
+reason. A plan never deletes a topic, never lowers a retention or a size, and never changes a partition count, because
+keys would move to other partitions, away from their state. It refuses such a change and says what to do instead. A
+topic that is good enough is left as it is, whatever else is set on it.
 
-Pure: from what the cluster has to a list of steps. A plan never deletes, never lowers a retention or a size, never
-changes a partition count (keys would move to other partitions, away from their state): such things are refused with
-what to do instead. What is there already and good enough is left, whatever else is set on it.
+Pure.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """The watch: tells a loop that works from one that is alive and does nothing.
 
 The commonest report about stream processors is a silent stall: after a rebalance or in a restore the process lives,
-polls, answers its probes and processes nothing. So lag without progress and without a known reason is first unready,
-then fatal, and the stacks of all threads go to the log: a restart heals what we do not understand, and the dump lets
-us understand it.
+polls, answers its probes and processes nothing. So a role that has lag, makes no progress and knows no reason becomes
+unready first, and then ends. The stacks of all threads go to the log: a restart mends what we do not understand, and
+the stacks let us understand it.
 
-Each part of a role's work is watched by itself: that eleven partitions make progress must not hide the twelfth. What is
-one part is the role's to say. Transform: a partition number with all of its topics, since one topic alone may wait for
-the timestamps of the others for as long as these have a backlog.
+Each part of a role's work is watched by itself, because eleven partitions that make progress must not hide the twelfth.
+The role says what a part is. In transform it is a partition number with all of its topics, since one topic alone may
+wait for the timestamps of the others as long as these have a backlog.
 
-Pure but for what it remembers, announced below. Owned by the role's thread.
+Pure, except for what it remembers, which is announced below. Owned by the role's thread.
 """
 
 from __future__ import annotations

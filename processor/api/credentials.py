@@ -1,4 +1,4 @@
-"""credentials: the header in which an API's key is sent, as `HAKUNA_AUTH_HEADER` and `HAKO_AUTH_HEADER` name it. Pure.
+"""The header in which an API's key is sent, as `HAKUNA_AUTH_HEADER` and `HAKO_AUTH_HEADER` name it. Pure.
 
 Authorization           Authorization: Bearer KEY   (Hako: Basic, the key as user name and no password)
 Authorization: Token    Authorization: Token KEY

@@ -1,4 +1,4 @@
-"""verdicts: what an answer means for the entries it answers. A closed set, whatever a server may say.
+"""Verdicts: what an answer means for the entries of its request. The set is closed, whatever a server may answer.
 
     2xx                                              Delivered, unless it is HTML or an error: Doubted
     401                                              KeyRefused     the key is wrong, not the order
@@ -9,13 +9,13 @@
     3xx, HTML, a 4xx of no form                      Doubted        something else may have answered
     every other 4xx                                  Rejected
 
-Pure. Each API has a module that reads its own bodies (`hakuna/answers.py`, `hako/answers.py`); what holds for
-any HTTP API stands here, once, and the sender acts on the verdict alone. What needs more than one answer is the
-sender's (`send/event_loop/retries.py`): 409 is rejected after ten of them, 5xx and 403 on one entry while others pass
-reject that entry, and a doubted answer is the order's own or the destination's, as others tell. A redirect is never
-followed with the key.
+Pure. Each API has a module that reads its own bodies (`hakuna/answers.py`, `hako/answers.py`). What holds for any HTTP
+API is here, once, and the sender acts on the verdict alone. What takes more than one answer is the sender's to decide
+(`send/event_loop/retries.py`): ten answers of 409 are a rejection; 5xx and 403 reject an entry if other entries pass
+meanwhile; a doubted answer counts against the order or against the destination, depending on the answers to others. A
+redirect is never followed with the key.
 
-A final answer below 200 or above 599 is no HTTP and counts as a connection that broke.
+A final status below 200 or above 599 is not HTTP. It counts as a broken connection.
 """
 
 from __future__ import annotations

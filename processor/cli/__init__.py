@@ -2,8 +2,8 @@
 
 `hakuna-processor COMMAND --help` must answer in an instant, so nothing is imported before the command is known.
 
-Exit codes, the same for every command: 0 done, and all is well; 1 it could not be done, what was asked about is not
-well, or the command line makes no sense; 78 the settings (or what they point at) cannot work; 130 interrupted.
+Exit codes, the same for every command: 0: done, and all is well. 1: it could not be done, or what was asked about is
+not well, or the command line makes no sense. 78: the settings, or what they point at, cannot work. 130: interrupted.
 
     dead_letters/    the `dead-letters` commands
     settings.py      how a command gets its settings, and says that no broker answers

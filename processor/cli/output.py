@@ -1,8 +1,8 @@
-"""What every command's output has in common: JSON or a table on standard output, everything else on standard error.
+"""The output of all commands: JSON or a table on standard output, everything else on standard error.
 
-Colours and bars are for terminals: rich leaves them out where there is none, or where `NO_COLOR` is set. A table that
-goes into a pipe is not folded to a width that nobody sees. Everything that comes from outside (order IDs, titles, an
-API's messages) passes `printable` on its way into a table, since a terminal obeys control characters.
+Colours and bars are for terminals: rich leaves them out if there is no terminal, or if `NO_COLOR` is set. A table that
+goes into a pipe is not folded to a width. Text from outside (order IDs, titles, an API's messages) passes `printable`
+before it goes into a table, because a terminal obeys control characters.
 """
 
 from __future__ import annotations

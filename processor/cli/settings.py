@@ -1,8 +1,7 @@
-"""How every command gets its settings: from the environment, over an env file where one is named.
+"""How every command gets its settings: from the environment, over an env file if `--env-file` names one. And how a
+command that asks the brokers says that none answers: what stands at each address, and what to do.
 
-What reads them is imported when they are read, so that `--help` costs nothing of it.
-
-How a command that asks the brokers says that none answers: what stands at each address, and what to do.
+The modules that read settings are imported when they are used, so that `--help` stays fast.
 """
 
 from __future__ import annotations

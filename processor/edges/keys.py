@@ -1,8 +1,8 @@
-"""An API key from the settings, or from a file that may be replaced while we run.
+"""An API key from the settings, or from a file that may be replaced while the worker runs.
 
-Owned by the sender's event loop. A Kubernetes secret is replaced by swapping a symlink, so the file is opened anew each
-time and its content alone is compared; what cannot be a header (a newline in the middle, a control character) is not
-taken, and the last good key stays.
+Owned by the sender's event loop. A Kubernetes secret is replaced by swapping a symlink. So the file is opened anew each
+time, and only its content is compared. A content that cannot be a header (a newline in the middle, a control character)
+is not taken, and the last good key stays.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """METRICS: every metric of the processor, declared once, and the meters through which the stages feed them.
 
-Owned by the composition root. Labels come from enums and topic names; none ever holds an order ID, a URL, a key or
-free text. Lag and state are gauges that are replaced as a whole once a second: a partition that went elsewhere leaves
-no last value behind.
+Owned by the composition root. Labels come from enums and topic names. No label holds an order ID, a URL, a key or free
+text. Gauges of lag and state are replaced as a whole once a second: a partition that went to another worker leaves no
+last value behind.
 
-BulkHistogram: a Prometheus histogram that takes many observations in one call.
-
-`prometheus_client.Histogram.observe` is 2.5 µs, and two of them a request were an eighth of what an entry costs to
-send. Here a second's observations are sorted and counted between bounds: 0.15 µs each.
+`BulkHistogram` is a Prometheus histogram that takes many observations in one call. `Histogram.observe` of
+`prometheus_client` costs 2.5 µs, and two of them a request were an eighth of what an entry costs to send. Here the
+observations of one second are sorted and counted between the bounds: 0.15 µs each.
 """
 
 from __future__ import annotations

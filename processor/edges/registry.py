@@ -1,15 +1,15 @@
 """The schema registry, Confluent's REST API, for workers and commands alike.
 
-Owned by the thread that asks; a worker's asks only for a schema ID that it has not seen. An answer is one of three, and
-the difference matters:
+Owned by the thread that asks; a worker asks only for a schema ID that it has not seen. There are three answers, and the
+difference matters:
 
-    what was asked for
-    None               the registry itself says that there is none (404 with its own code): for a record, its own fault
-    RegistryOutage     everything else (no connection, 5xx, 401, a page of a proxy, a gateway's 404): nobody's fault,
-                       and waited for; the words say what stands there instead of a registry
+    the schema         as it was asked for
+    None               the registry itself says that it has none (404 with its own code): the record is at fault
+    RegistryOutage     everything else (no connection, 5xx, 401, a page of a proxy, a 404 of a gateway): the worker
+                       waits; the message says what stands there instead of a registry
 
-Registries differ in what they have. GUIDs are Confluent's alone, global IDs Apicurio's; a registry that answers, and
-answers 404 in another way to such a question, has no such place, and so no such schema (`_lacks`).
+Registries differ in what they have. GUIDs are Confluent's alone, global IDs Apicurio's. A registry that answers such a
+question with another kind of 404 has no such place, and so no such schema (`_lacks`).
 
 Not chosen: confluent-kafka's client (see `registry_http.py`).
 """

@@ -1,13 +1,14 @@
-"""Changes: one object of Hako's as it shall be, made of what a shop says of it.
+"""Changes: one object of Hako's as it shall be, made from what a shop writes about it.
 
     catalog.items       key sku               {"sku", "name", "expires", "price"}        PUT: "updates" of the same
     catalog.warehouses  key warehouse_id      {"warehouseID", "name"}
     inventory.levels    key warehouse_id/sku  {"sku", "warehouseID", "quantity"}         no value: DELETE
 
-Pure. `read_change` raises `BadRecord` for what can never be sent: a key that names no object or another one than the
-value, a quantity that JSON's readers would round; `check_times` does for a time that is not plausible. Nulls
-are left out, for an update leaves what is not named as it is; `expires` is told in seconds; price and quantity go as
-they are, negative ones too (a level below zero is a shop that has sold what it does not have: Hako's to judge).
+Pure. `read_change` raises `BadRecord` for what can never be sent: a key that names no object, or another object than
+the value does; a quantity that readers of JSON would round. `check_times` raises it for a time that is not plausible.
+Nulls are left out, because an update leaves what it does not name as it is. `expires` is in seconds. Price and quantity
+go as they are, negative ones too: a level below zero is a shop that has sold what it does not have, and Hako decides
+about it.
 """
 
 from __future__ import annotations

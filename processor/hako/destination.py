@@ -1,7 +1,7 @@
 """Hako as the sender needs it: a path, a method, a body, credentials, and what an answer means. Pure.
 
-Hako's reference sets no size for an array. Objects go by the hundreds, for there are but 120 requests a minute, and
-below the 100 kB that a web framework's body parser usually takes.
+Hako's reference sets no size for an array. Objects go by the hundreds, because there are only 120 requests a minute,
+and in less than the 100 kB that a web framework's body parser usually takes.
 """
 
 from __future__ import annotations

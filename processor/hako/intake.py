@@ -1,10 +1,10 @@
-"""intake: a record of `catalog.items`, `catalog.warehouses` or `inventory.levels` as the change that it is.
+"""A record of `catalog.items`, `catalog.warehouses` or `inventory.levels`, read as the change that it is.
 
-Owned by the role's Kafka thread. Raises `RegistryOutage` where the writer's schema cannot be had now: the record is
-read again. A replayed record keeps the rank of the record that it is a copy of, so that a dead letter from last week
-never takes the place of what has been accepted since.
+Owned by the role's Kafka thread. Raises `RegistryOutage` if the writer's schema cannot be had now: the record is read
+again. A replayed record keeps the rank of the record that it is a copy of, so a dead letter from last week never
+replaces what has been accepted since.
 
-The sizes are those of what will be sent: they fill an array as well as memory.
+Sizes are those of the bytes that will be sent: they fill an array as well as memory.
 """
 
 from __future__ import annotations

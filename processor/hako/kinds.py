@@ -1,10 +1,10 @@
-"""kinds: the lanes of each kind of array, and whose turn it is.
+"""The lanes of each kind of array, and whose turn it is.
 
-A kind is a table and a verb, for an array has one path and one method. Kinds go by the age of what waits first in
-them; those that are likely to be refused go last, but for one request in `TRIAL_EVERY`. An item or a warehouse is
-deleted when no deletion of a level waits, or after `BARRIER_S`.
+A kind is a table and a verb, because an array has one path and one method. The kind whose first change has waited
+longest goes first. Kinds that are likely to be refused go last, except for one request in `TRIAL_EVERY`. An item or a
+warehouse is deleted when no deletion of a level waits, or after `BARRIER_S`.
 
-Owned by the event loop; pure but for the state announced in `Kinds`.
+Owned by the event loop; pure, except for the state that `Kinds` announces.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""parked: levels that Hako has refused because it does not know what they name.
+"""Parked levels: Hako has refused them because it does not know the item or warehouse that they name.
 
     park ──► (1 s, 2 s, 4 s … 5 min) ──► due: tried again
-      └────► what one of them names was told: all that name it leave at once
+      └────► one of the named objects was accepted: all levels that name it leave at once
 
-Owned by the event loop; pure but for the state announced in `ParkedLevels`.
+Owned by the event loop; pure, except for the state that `ParkedLevels` announces.
 """
 
 from __future__ import annotations

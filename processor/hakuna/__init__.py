@@ -1,15 +1,15 @@
-"""What Hakuna wants to be told and what it answers, in Hakuna's words; nothing here knows of Kafka.
+"""What Hakuna wants and what it answers, in Hakuna's words. Nothing here knows of Kafka.
 
 Hakuna takes orders in one of two ways, and an installation uses one of them:
 
-- `events`: the Events API is told each thing that happened, one request an event (`events.py`);
-- `feed`: the Order feed is given whole orders, many to a request, the newest snapshot of each (`feed.py`).
+- `events`: the Events API takes each thing that happened, one request an event (`events.py`);
+- `feed`: the Order feed takes whole orders, many in a request, the newest snapshot of each (`feed.py`).
 
-The two differ in more than form, and the differences are the API's, not ours: brand `Hakuna` or `hakuna`, ISO
-8601 or epoch milliseconds, a reference from the protection to its product or the other way round.
+The two differ in more than form, and the API made the differences: brand `Hakuna` or `hakuna`, ISO 8601 or epoch
+milliseconds, a reference from the protection to its product or from the product to its protection.
 
-`answers.py` says what an answer means, `destination.py` where requests go: paths, headers, bodies;
-`entry_ids.py` what makes one request another one.
+`answers.py` reads what an answer means. `destination.py` has paths, headers and bodies. `entry_ids.py` decides what
+makes one request another request.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Hakuna's two ways to be told, as the sender needs them: a path, a body, headers, and what an answer means.
+"""Hakuna's two APIs as the sender needs them: a path, a body, headers, and what an answer means.
 
-Pure. Which of the two an installation uses is a setting; an outbox holds the entries of one of them.
+Pure. A setting says which of the two an installation uses; an outbox holds the entries of one of them.
 
-The `Idempotency-Key` is the entry's ID as a structured-field string
-(draft-ietf-httpapi-idempotency-key-header), the same for every attempt, restart and replay of the same bytes.
-An array's is derived from the IDs of its entries, in their order: the same array has the same key, another
-array another.
+The `Idempotency-Key` is the entry's ID as a structured-field string (draft-ietf-httpapi-idempotency-key-header), the
+same for every attempt, restart and replay of the same bytes. The key of an array is derived from the IDs of its
+entries, in their order: the same array has the same key, another array another key.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Families: whose dead letter it is, and what its headers say, in the same words for all of them.
+"""Families: which tool wrote a dead letter, and what its headers say, in the same words for all tools.
 
     ours            __dlq.errors.* with a reason       UTF-8, times and HTTP's answer among them (`letter.py`)
     share group     __dlq.errors.* without one         UTF-8 (KIP-1191)
     Kafka Connect   __connect.errors.*                 UTF-8 (KIP-298)
     Kafka Streams   __streams.errors.*                 UTF-8 (KIP-1034)
     Spring          kafka_dlt-*, kafka_original-*      text, but partition and offset are big-endian integers
-    unknown         none of these                      nothing is known; it cannot go back anywhere
+    unknown         no header of these                 nothing is known; it cannot go back anywhere
 
-Pure. Other tools say nothing of a time or a reason: the time is the record's own, the reason the short name of the
-exception's class. Their headers are taken off a copy that goes back (each of them adds its own anew, and would double
-them); ours stay on it, since a letter that is refused again keeps its origin and its first failure.
+Pure. Other tools write neither a time nor a reason. So the time is the record's own, and the reason is the short name
+of the exception's class. A copy that goes back is without their headers, because each tool adds its own again and would
+double them. It keeps ours, because a letter that is refused again keeps its origin and its first failure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Holds: the orders whose later entries wait, because an entry of theirs was dead-lettered.
+"""Holds: the orders whose later entries wait, because one of their entries was dead-lettered.
 
     entry refused ──► hold ──► later entries of the order become dead letters `held`, in their order
                        │  ▲
@@ -6,17 +6,17 @@
      (released, or     ▼  │
       discarded)      gone
 
-The compacted topic `hakuna.holds` (key: order ID, same partition number as the outbox) is the truth. A worker
-reads its partitions to their end when it is assigned them, and follows them from then on. `Holds` is what it
-knows of them, kept in a store on disk, so that memory is the same for ten holds and for ten million: RocksDB
-answers in 1.4 µs, and a partition without a hold, the usual case, is not asked at all.
+The compacted topic `hakuna.holds` (key: order ID, same partition number as the outbox) is the truth. A worker reads its
+partitions to their end at the assignment, and follows them from then on. `Holds` is what the worker knows of them, in a
+store on disk (`by_epoch.py`). RocksDB answers in 1.4 µs. A partition without a hold, the usual case, is not asked at
+all.
 
-Owned by the sender's event loop, which adds a hold at the moment of the refusal, before the record of it is
-durable: the next entry of that order is judged microseconds later. What the topic says in the meantime is
-older; so a tombstone for an order whose own hold has not been read back yet is not believed (`_unread`).
+Owned by the sender's event loop. The loop adds a hold at the moment of the refusal, before its record is durable,
+because the next entry of that order is judged microseconds later. The topic is behind meanwhile. So a tombstone does
+not count for an order whose own hold has not been read back yet (`_unread`).
 
-Not chosen: fingerprints in memory (8 bytes a hold, but each hit has to be confirmed by the exact key, which
-needs a store all the same); a hold in the offset's commit metadata (4 KB).
+Not chosen: fingerprints in memory (8 bytes a hold, but each hit has to be confirmed by the exact key, which needs a
+store all the same); a hold in the offset's commit metadata (4 KB).
 """
 
 from __future__ import annotations

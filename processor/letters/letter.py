@@ -1,6 +1,6 @@
-"""The letter: a refused record as it stands in a dead-letter topic, and what its headers say.
+"""The letter: a refused record in a dead-letter topic, and what its headers say.
 
-Pure. Made by transform and send, read by the `dead-letters` commands.
+Pure. Transform, rekey, send and hako make letters; the `dead-letters` commands read them.
 
     key, value, timestamp     the refused record's own, byte for byte
     headers                   the refused record's own in their order, without ours; then ours, each once
@@ -11,8 +11,8 @@ Pure. Made by transform and send, read by the `dead-letters` commands.
     __dlq.errors.http.status .http.error.code .http.validation.errors      last refusal, if there was an answer
     __dlq.errors.delivery.count              requests made for it, over all its refusals; 0 when held
 
-Invariants: no header of ours stands twice; origin and first time never change once written; a letter that is
-replayed and refused keeps everything else byte for byte; the message holds nothing of the customer's.
+Invariants: no header of ours stands twice; origin and first time never change once they are written; a letter that is
+replayed and refused again keeps everything else byte for byte; the message holds no personal data.
 
 Not chosen: headers of the last refusal kept from the one before (an HTTP status beside a `held` would mislead).
 """
@@ -180,11 +180,11 @@ def fitting_letter(
 def without_value(headers: Headers, value: bytes | None, topic: str, bytes_max: int | None) -> Headers:
     """The headers of the same letter when its topic does not take the value: the reason is `too_large`, the message
     begins with the one that it had. Called for a letter that is without already, it gives up what the API said."""
-    told = dict(headers)
-    if told.get(EXCEPTION) == VALUE_LEFT_OUT.encode():
+    written = dict(headers)
+    if written.get(EXCEPTION) == VALUE_LEFT_OUT.encode():
         return [header for header in headers if header[0] != HTTP_VALIDATION_ERRORS]
     limit = "is not known" if bytes_max is None else f"is {bytes_max}"
-    reason, said = ((told.get(name) or b"").decode("utf-8", "replace") for name in (REASON, MESSAGE))
+    reason, said = ((written.get(name) or b"").decode("utf-8", "replace") for name in (REASON, MESSAGE))
     message = (
         f"{reason}: {said}; the value of {len(value or b'')} bytes is left out, for {topic} does not take it (its "
         f"max.message.bytes {limit}): a replay takes it from where the record stands"

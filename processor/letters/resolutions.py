@@ -1,18 +1,18 @@
-"""Resolutions: which dead letters need nobody any more, and what was done about them.
+"""Resolutions: which dead letters are no longer open, and what was done about them.
 
-    letter ──open──► replayed    sent again; should it come back, that is a new letter with an offset of its own
+    letter ──open──► replayed    sent again; if it comes back, that is a new letter with an offset of its own
              │
              ├─────► discarded   put aside by a person, who said why
              └─────► superseded  another letter, a newer snapshot or a newer value says what it said
 
-A letter is its place: dead-letter topic, partition, offset. It is open until a record with that key stands on the
-compacted topic `hakuna.dead-letter-resolutions`, in the partition of the same number; there is no way back. The record
-is written in the same transaction as the copy that is sent, so that neither is ever there without the other.
+A letter is known by its place: dead-letter topic, partition, offset. It is open until a record with that key stands on
+the compacted topic `hakuna.dead-letter-resolutions`, in the partition of the same number. There is no way back. A
+replay writes the record in the same transaction as the copy that it sends, so neither is ever there without the other.
 
     key     topic/partition/offset of the letter, UTF-8       value   `Resolution`, JSON
     key     run/<dead-letter topic>, in partition 0           value   `Run`, JSON: the replay that is under way
 
-Pure but for the sets announced in `Resolved`. Owned by the `dead-letters` commands.
+Pure, except for the sets that `Resolved` announces. Used by the `dead-letters` commands.
 """
 
 from __future__ import annotations

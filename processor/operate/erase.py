@@ -1,11 +1,11 @@
-"""erase: what of an order stands where, for how long, and the null that makes transform forget it.
+"""What of an order stands where and for how long, and the null value that makes transform forget it.
 
     orders.placed ◄── null value under the order's key ──► transform: state and changelog entry go
-    topics that are deleted by age         its records stay until their retention is over: said, with until when
+    topics that are deleted by age         its records stay until their retention is over; the command says until when
     topics of dead letters, kept for ever  its letters stay until they are discarded and purged
 
-Owned by the `erase` command. With `rekey` on, the null takes the way of every other record of `orders.placed`: its
-order ID is its key, and it ends in the partition where the order lives.
+Owned by the `erase` command. With `rekey` on, the null goes the way of every other record of `orders.placed`: its order
+ID is its key, and it ends in the partition where the order lives.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
 
 def left(settings: Settings, found: Found, described: Mapping[str, TopicState | None]) -> list[Left]:
     """By topic, what stands in those that are not compacted; a compacted one forgets by the erasure itself."""
-    told = []
+    places = []
     for topic, records in sorted(found.records.items()):
         name = settings.topic(topic)
         state = described[name]
@@ -54,7 +54,7 @@ def left(settings: Settings, found: Found, described: Mapping[str, TopicState | 
             continue
         times = [record.timestamp_ms for record in with_data]
         retention_ms = int(state.config.get("retention.ms", "-1"))
-        told.append(
+        places.append(
             Left(
                 topic=name,
                 records=len(with_data),
@@ -63,7 +63,7 @@ def left(settings: Settings, found: Found, described: Mapping[str, TopicState | 
                 kept_until=None if retention_ms < 0 else max(times) + retention_ms,
             )
         )
-    return told
+    return places
 
 
 def letters(found: Found) -> list[Record]:

@@ -1,21 +1,22 @@
-"""resend: today's snapshot of every order that was touched since, written to the outbox once more.
+"""Two commands after a disaster: `resend` and `rewind`.
+
+resend writes today's snapshot of every order that an event touched since a moment to the outbox once more.
 
     changelog ──read to its end, newest state of each key──► touched since? ──► snapshot ──► outbox
 
-For the order feed, whose newest snapshot is whole by itself: after wrong code the right one replaces what it told, and
-after a lost outbox it tells what was not sent. Transform must not run meanwhile (the command looks): a snapshot of its
-could be read before ours and be written after it, and the older one would be told last.
+It is for the order feed, whose newest snapshot is whole by itself. After wrong code the right snapshot replaces the
+wrong one; after a lost outbox it brings what was not sent. Transform must not run meanwhile (the command looks): it
+could read a snapshot before ours and write it after ours, and the older one would go last.
 
-The entry ID is new where the bytes are, and the same however often the command is repeated: of the order and of when
-its last event was taken, with a digest of the snapshot. So a repeat after a kill is harmless.
+The entry ID is made of the order, of the time of its last event and of a digest of the snapshot. So it is new if the
+bytes are new, and the same however often the command is repeated: a repeat after a kill is harmless.
 
 Owned by one command, one thread. Memory: the states of one partition's orders that were touched since. Not chosen: a
-resend of the Events API's entries (each is accepted once and for all; what is to be said again is a new event, which
+resend of the Events API's entries (each is accepted once and for all; to say something again takes a new event, which
 Hakuna has to agree to).
 
-rewind: from where a group reads again. Pure.
-
-Only ever back: a group that is set forward leaves records untaken, which nothing here does.
+rewind says from where a group reads again, and only ever sets it back: a group that is set forward leaves records
+untaken. Pure.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     settings ─► edges ─► one RoleThread a role ─► SIGTERM or SIGINT ─► drain ─► exit code
 
-What each role is made of stands in `transform.py` and `sending.py`.
+`transform.py`, `rekey.py` and `sending.py` say what each role is made of.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""roles: one thread a role, what it publishes of itself, and how it ends.
+"""One thread a role: what it publishes about itself, and how it ends.
 
     WAITING ──brokers, topics, stores are there──► RUNNING ──stop──► STOPPED
        │                                              │
@@ -7,8 +7,8 @@
                              FAILED
 
 Owned by the composition root (`process.py`), which starts the threads and waits for them. A role is a loop that makes
-its rounds (`turn`); the thread beats once a round, which is what `/livez` looks at, and asks the watch whether a loop
-that turns gets anything done.
+rounds (`turn`). The thread notes each round, which `/livez` reads, and asks the watch whether the loop gets anything
+done.
 """
 
 from __future__ import annotations

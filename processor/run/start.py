@@ -1,4 +1,4 @@
-"""What a role asks of the cluster and the registry before it begins."""
+"""What a role asks of the cluster and the registry before it begins, and what several roles make alike."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the `dead-letters` commands work with: the edges, opened as they are needed, and the topics that are meant.
+"""What the `dead-letters` commands work with: the edges, which are opened when they are needed, and the topics.
 
-One desk a command. `topics` turns what was given as `--topic` into the dead-letter topics to be read and the origins to
-be selected; `field` says where a topic's letters go and who tells what became of them.
+Each command makes one desk. `topics` turns `--topic` into the dead-letter topics to read and the origins to select.
+`field` says where a topic's letters go, and which topic shows what became of them.
 """
 
 from __future__ import annotations

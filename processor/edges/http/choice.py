@@ -1,10 +1,10 @@
-"""Which HTTP client stands behind the seam, and httpx's own made to keep the same limits.
+"""Which HTTP client sends, and httpx's own client within the same limits.
 
     choose(url)     ─► lean (`pool.py`)                    by default, through a tunnel where a proxy is set
                     └► httpx's own, `Bounded`              if asked for, or for a proxy that opens no tunnel
 
-Both answer and fail alike, so whoever sends need not know which one it has. httpx's own costs a hundred
-times the CPU at hundreds of requests in flight; it is there for odd networks.
+Both answer and fail alike, so the sender need not know which one it has. httpx's own costs a hundred times the CPU at
+hundreds of requests in flight; it is there for odd networks.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Requests as bytes: a cheap one for the sender's hot path, and any other of httpx's.
+"""Requests as bytes: a cheap one for the sender's hot path, and any request of httpx's.
 
-A request that came from a `RequestTemplate` is an `httpx.Request` that any transport takes; the lean one
-writes its `wire` as it is. Nothing gets into the head of a request that is not a token, a visible target
-or a field value (RFC 9110 section 5.5), so no order ID or trace header can smuggle a header or a second
-request in.
+A request from a `RequestTemplate` is an `httpx.Request` that any transport takes; ours writes its `wire` as it is. The
+head of a request holds only tokens, a visible target and field values (RFC 9110 section 5.5). So no order ID and no
+trace header can smuggle in a header or a second request.
 
 CPU µs a request, Python 3.11 (`python -m tests.benchmarks.http_clients --parts`):
 

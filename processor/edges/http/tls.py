@@ -1,12 +1,12 @@
-"""TLS to an API: whose certificates are trusted, and the certificate that we show.
+"""TLS to an API: which authorities are trusted, and which certificate we show.
 
-    HAKUNA_CA_FILE                                    authorities beside none other; else the system's, which
+    HAKUNA_CA_FILE                                    these authorities and no others; without it the system's, which
                                                       SSL_CERT_FILE and SSL_CERT_DIR may name; else certifi's
-    HAKUNA_CLIENT_CERT_FILE, HAKUNA_CLIENT_KEY_FILE   what a gateway wants to see (HAKO's likewise)
+    HAKUNA_CLIENT_CERT_FILE, HAKUNA_CLIENT_KEY_FILE   the certificate that a gateway wants to see (HAKO's likewise)
 
-Certificate and host name are verified always. Files are looked at for each new connection and read again when they
-have changed: a secret is renewed without a restart. What cannot be read then is said in the log, and the last good
-ones stay.
+Certificate and host name are always verified. For each new connection the files are looked at, and read again if they
+have changed: a secret is renewed without a restart. If a file cannot be read then, the log says so and the last good
+one stays.
 """
 
 from __future__ import annotations

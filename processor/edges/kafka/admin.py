@@ -1,13 +1,13 @@
-"""What is asked of a cluster rather than read from it: topics, logs, members, rights.
+"""Questions to a cluster: topics, logs, members, rights.
 
-Owned by the commands (`check`, `topics`), the start-up checks and, for their lag and their standing, the
-consumers. Every question is bounded in time and raises `BrokerOutage` when it is not answered. The `…_soon`
-forms do not wait: they return futures that librdkafka's own thread completes, so a consumer's loop can ask
-without standing still.
+Used by the commands (`check`, `topics`), by the roles at their start, and by the consumers for their lag. Every
+question is bounded in time and raises `BrokerOutage` when it is not answered. A method that ends in `_soon` does not
+wait: it returns a future that librdkafka's own thread completes, so a consumer's loop can ask without standing still.
 
-A question that was not answered is the last one of its client: librdkafka's admin client (2.16) does not get over a
-restart of a broker. It asks with the leader's old epoch, and is refused for a quarter of an hour, until its metadata
-are that old (and it keeps a group's coordinator for good: `kafka_groups.py`)."""
+A client that got no answer is not used again. librdkafka's admin client (2.16) does not get over the restart of a
+broker: it goes on to ask with the leader's old epoch and is refused until its metadata is a quarter of an hour old. It
+also keeps a group's coordinator for good (`groups.py`).
+"""
 
 from __future__ import annotations
 

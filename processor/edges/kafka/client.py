@@ -1,16 +1,12 @@
-"""What every Kafka client of ours shares: which settings are the processor's, its log lines and its
-complaints.
+"""What all Kafka clients share: how they are made, their settings, log lines and complaints, and messages as records.
 
-Owned by the other `kafka_*` modules. librdkafka tells of trouble in four ways, none of which raises by
-itself: an error callback, a log line, a message that is an error, an exception. Here they become facts, a
-structured log line and one sentence for `/readyz`, because a client that was refused is otherwise silent and
-looks idle.
+librdkafka reports trouble in four ways, and none of them raises by itself: an error callback, a log line, a message
+that is an error, an exception. Here they become facts, a structured log line and one sentence for `/readyz`. Without
+that a client that was refused would be silent and look idle.
 
-From librdkafka's messages to our records: one pass over what a `consume` returned.
-
-Owned by `KafkaConsumer` and `KafkaReader`. Runs once per record of everything the processor reads: 0.5 µs,
-half of what `consume` itself costs. Not chosen: a record that keeps the message and asks it lazily (most of
-the calls are made anyway, and the stages could not be given a record of their own making).
+`taken` runs once for each record that the processor reads: 0.5 µs, half of what `consume` itself costs. Not chosen:
+a record that keeps the message and asks it lazily (most of the calls are made anyway, and a stage could not be given a
+record of its own making).
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""What is asked of consumer groups from outside: what was committed, and who is a member.
+"""Questions about consumer groups from outside: what was committed, and who is a member.
 
-Used by whoever takes partitions over (transform), by the commands and by a replay that runs for hours. The questions
-are not put to a `KafkaAdmin` that is kept, because librdkafka's admin client does not get over a restart of a group's
-coordinator (2.16):
+Used by transform when it takes partitions over, by the commands, and by a replay that runs for hours. These questions
+do not go to a `KafkaAdmin` that is kept, because librdkafka's admin client (2.16) does not get over a restart of a
+group's coordinator:
 
 - it keeps the coordinator that it once found, and every later question about the group runs into its timeout, for good;
-- "not the coordinator" as the answer to its question about offsets is a null pointer (librdkafka #5040): the process is
-  gone.
+- when the answer to its question about offsets is "not the coordinator", it follows a null pointer (librdkafka #5040),
+  and the process is gone.
 
-So each question is put by a client that is made for it and gone after it, some 65 ms: offsets by a consumer that never
-joins, members by an admin client.
+So each question has a client that is made for it and closed after it, which takes some 65 ms. A consumer that never
+joins asks for offsets, an admin client asks for members.
 
-Not chosen: a question that is answered by silence and left at that (a dead worker's open transaction would then hold
-its successor up for 14 s, after each broker restart and without a word).
+Not chosen: to give a question up that is not answered (a dead worker's open transaction would then hold its successor
+up for 14 s, after each broker restart and without a word).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """KafkaProducer: idempotent, at least once, acknowledged by every in-sync replica.
 
-Owned by a role's Kafka thread: send's receipts, dead letters and holds. `produce` never waits; each record's
-answer comes through `poll` as a fact. A record that is not acknowledged within `message.timeout.ms` is
-answered with an error, and whoever produced it decides (its offset is not finished)."""
+Owned by a role's Kafka thread: it writes send's receipts, dead letters and holds. `produce` never waits; the answer to
+each record comes through `poll` as a fact. A record that is not acknowledged within `message.timeout.ms` is answered
+with an error. The caller decides then; the offset of its source record is not finished.
+"""
 
 from __future__ import annotations
 

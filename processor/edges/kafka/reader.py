@@ -1,14 +1,14 @@
-"""KafkaReader: reads the partitions it is told to, outside of any group, to restore state from a topic.
+"""KafkaReader: reads given partitions, outside of any group, to restore state from a topic.
 
-Owned by whoever restores (transform's changelog, send's holds), one thread. Reads committed records only, and
-knows its position past control records, compacted gaps and aborted records: librdkafka's own position moves
-on records alone, so a log that ends with a transaction's marker would never be seen to end. What says so is
-the end that the broker reports (`enable.partition.eof`) and its offset.
+Used for transform's changelog and send's holds, in one thread. It reads committed records only, and knows its position
+past control records, compacted gaps and aborted records. librdkafka's own position moves on records alone, so it would
+never reach the end of a log that ends with a transaction's marker. The end that the broker reports
+(`enable.partition.eof`) and its offset show it.
 
     assign(position…) ─► poll … ─► position(p) == ends()[p]  ─► restored
 
-An offset that is no longer in the log is an error here, not a reset: half of a compacted topic is not its
-state."""
+An offset that is no longer in the log is an error here, not a reset: half of a compacted topic is not its state.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `check` finds. Pure.
+"""What `check` finds: sound, a note, or a problem with its remedy. Pure.
 
 `Heard` keeps what a Kafka client says while it is asked. A command that shows results on a screen has no log: a line
 between two rows would be noise, and the reason why nothing came would stand above them.

@@ -1,5 +1,6 @@
-"""Reads what the topics hold of one order: the partitions where its key belongs, all where those have nothing, and of
-each as little as will do.
+"""Reads what the topics hold of one order, and no more than that takes.
+
+It begins with the partitions where the order's key belongs. If those have nothing, it reads all partitions.
 
     changelog, holds   backwards, up to the newest record of the order ─► what is known of it
     the others         the windows that follow from that (`windows.py`); dead letters alone, and what was not consumed
@@ -7,10 +8,10 @@ each as little as will do.
     resolutions        of the dead letters found, by their places
     groups             what transform and send have committed, asked at the same time: each question takes a client
 
-What was committed is of the moment before the records are read: an event that is taken meanwhile is said to wait, and
-not to have become nobody knows what.
+Committed offsets are read before the records. So an event that is taken meanwhile is shown as waiting, and never as
+lost.
 
-Owned by the `order` command. Reads committed records and writes nothing, no offset either.
+Used by the `order` command. It reads committed records and writes nothing, no offset either.
 
 Not chosen: asking the worker that has the order's partition for its state (at three in the morning it may be the one
 that is down); an index beside the topics (one more thing to keep true, for a command that is run once a week).

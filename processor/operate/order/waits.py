@@ -23,20 +23,20 @@ def waits(settings: Settings, found: Found, workers: Sequence[str], log: Log) ->
     waiting = _waiting(found, readers)
     if not waiting:
         return {}
-    told = _told(workers, waiting)
+    answers = _told(workers, waiting)
     groups = KafkaGroups(settings.librdkafka, client_id="hakuna-processor-order", log=log)
-    for role in sorted(set(waiting.values()) if waiting.keys() - told.keys() else ()):
+    for role in sorted(set(waiting.values()) if waiting.keys() - answers.keys() else ()):
         try:
             members = groups.members(settings.group(role))
         except (BrokerOutage, Fatal):
             continue
         assigned = {where for member in members for where in member.partitions}
-        for where in (where for where, reader in waiting.items() if reader is role and where not in told):
+        for where in (where for where, reader in waiting.items() if reader is role and where not in answers):
             if where not in assigned:
-                told[where] = f"no worker has its partition: start one (`hakuna-processor run --role {role}`)"
+                answers[where] = f"no worker has its partition: start one (`hakuna-processor run --role {role}`)"
             elif not workers:
-                told[where] = "--workers asks the worker that has its partition why"
-    return told
+                answers[where] = "--workers asks the worker that has its partition why"
+    return answers
 
 
 def _waiting(found: Found, readers: Mapping[Topic, Role]) -> dict[TopicPartition, Role]:
@@ -56,11 +56,11 @@ def _told(workers: Sequence[str], waiting: Mapping[TopicPartition, Role]) -> dic
         return {}
     from processor.operate.status.workers import ask
 
-    told = {}
+    answers = {}
     for worker in ask(workers):
         for said in (said for role in worker.roles for said in role.get("partitions", []) if isinstance(said, dict)):
             where = TopicPartition(str(said.get("topic")), int(said.get("partition", -1)))
             if where in waiting and said.get("blocked_by"):
                 since = said.get("blocked_since")
-                told[where] = str(said["blocked_by"]) + (f", since {iso(since)}" if isinstance(since, int) else "")
-    return told
+                answers[where] = str(said["blocked_by"]) + (f", since {iso(since)}" if isinstance(since, int) else "")
+    return answers

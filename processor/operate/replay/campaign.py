@@ -1,13 +1,13 @@
-"""campaign: one replay or discard of one topic's letters, from the first look to the report.
+"""One replay or discard of one topic's letters, from the first look to the report.
 
     place taken ─► ID taken over ─► unfinished run? ─► survey ─► contents made once ─► said ─► noted ─► replay ─► noted
                                      │                           (rebuild, edit)       │                 │
                                      └─ the same command: goes on with it              └─ --dry-run      └─ killed: the
                                         another: refused, with the one to repeat          ends here         same goes on
 
-Owned by one command, one thread. The order is what makes it safe: the transactional ID is taken over before anything is
-read, so that what a killed command left open is decided; the ends of the topics that tell are asked for before the
-first letter goes, so that nothing that is said about it is missed.
+Owned by one command, one thread. The order of these steps makes a replay safe. The transactional ID is taken over
+before anything is read, so that what a killed command left open is decided. The ends of the topics that tell of
+outcomes are asked for before the first letter goes, so that no outcome is missed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""copies: the record that a letter becomes when it is sent again. Pure.
+"""The copy: the record that a letter becomes when it is sent again. Pure.
 
     key, timestamp, headers    the letter's, as they are; the time is the original's, since transform merges by it, and
                                now only where the topic would soon delete the copy for its age, maybe unread
@@ -7,7 +7,7 @@
     replay-of                  the letter's place: whatever becomes of the copy names it
     entry-id                   a new one where the value is another: an idempotency key is for the same bytes
 
-A letter of the outbox goes back to the outbox, any other to the topic and partition that it came from, so that what
+A letter of the outbox goes back to the outbox. Any other letter goes to the topic and partition that it came from: what
 transform refused goes through transform again, not round it.
 """
 

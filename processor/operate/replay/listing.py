@@ -1,7 +1,7 @@
-"""listing: how many letters there are, of what, and how old.
+"""How many letters there are, of which topic and reason, and how old they are.
 
-Pure but for the counts announced in `Tally`. A letter costs half of what consuming it costs: its headers are looked up
-by name in one dict, and only a family other than ours is read word by word.
+Pure, except for the counts that `Tally` announces. Counting a letter costs half of what consuming it costs: its headers
+are looked up by name in one dict, and only a family other than ours is read word by word.
 """
 
 from __future__ import annotations

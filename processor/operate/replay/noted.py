@@ -1,6 +1,6 @@
-"""What a replay writes down of itself, and which letters are resolved.
+"""What a replay writes down about itself, and which letters are resolved.
 
-Pure but for the sets announced in `Resolved`. Owned by the `dead-letters` commands.
+Pure, except for the sets that `Resolved` announces. Used by the `dead-letters` commands.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@
               is listed: BUSY, with the name
 
 The place is a membership in a consumer group that reads nothing. Kafka keeps it while the process lives and forgets it
-some seconds after it died, without anything to clean up. Whoever joined can be seen by whoever looks after joining, so
-of two that begin at once at least one gives way.
+some seconds after it died, without anything to clean up. A command that looks after it joined sees every other member,
+so of two that begin at once at least one gives way.
 
-Behind it stands the transactional ID, which is one for all: should a process that was frozen come back to life after
-its place was given away, its next transaction is fenced.
+All of them share one transactional ID as well. If a frozen process comes back to life after its place was given away,
+its next transaction is fenced.
 
 Not chosen: the transactional ID alone (the second would throw the first out in the middle of its work); a lock record
 (it stays when its owner dies).

@@ -265,10 +265,10 @@ class Plan:
 
     def keep_back(self, order: OrderKey, until_ms: int | None, why: str) -> None:
         """Nothing goes of what was written of this order up to that moment (None: whenever), nor what waits behind."""
-        told = "event_ms IS NOT NULL" if until_ms is None else "event_ms <= ?"
+        of_time = "event_ms IS NOT NULL" if until_ms is None else "event_ms <= ?"
         limit = () if until_ms is None else (until_ms,)
         kept = self._db.execute(
-            f"UPDATE letters SET status = ?, why = ? WHERE partition = ? AND order_id = ? AND status = ? AND {told}",
+            f"UPDATE letters SET status = ?, why = ? WHERE partition = ? AND order_id = ? AND status = ? AND {of_time}",
             (Status.STAYS, why, *order, Status.GO, *limit),
         ).rowcount
         if not kept:

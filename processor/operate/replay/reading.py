@@ -1,7 +1,7 @@
-"""Reading a partition from one offset to another, batch by batch, and following one from there on.
+"""Reads a partition from one offset to another, batch by batch, or follows it from one offset on.
 
-Owned by the `dead-letters` commands, one thread. What is handed on is never more than one poll's records, so that the
-memory is the same for ten letters and for ten million.
+Used by the `dead-letters` commands in one thread. A step returns the records of one poll at most, so memory is the same
+for ten letters and for ten million.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""rekeying: the order ID of a letter, and the partition in which its order lives (`replay --rekey`).
+"""The order ID of a letter, and the partition in which its order lives (`replay --rekey`).
 
-A letter that was refused for its key, or because its order never came, goes back under the order ID to where
-orders.placed has that order; any other goes back to where it came from.
+A letter that was refused for its key, or because its order never came, goes back under the order ID to the partition
+where orders.placed has that order. Any other letter goes back to where it came from.
 
     event      the order ID of its value      erasure    the order in its key, where no other bytes can be that key
 
-Pure but for the decoders, which ask the registry. Where orders live is what the newest keys of orders.placed say: the
-family that put them there. Where two families did, or none that is known, the letter stays: put by a guess, it would
-only come back a day later.
+Pure, except for the decoders, which ask the registry. The newest keys of orders.placed show which family of
+partitioners put them there. If two families did, or an unknown one, the letter stays: a guess would only bring it back
+a day later.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
-"""Release: takes the holds off orders whose letters were all accepted, so that nothing overtakes anything.
+"""Release: takes the hold off an order when all its letters were accepted, so that no entry overtakes another.
 
     settled ─► read to the ends: no letter is left ─► quiet ─► barrier ─► tombstones ─► released
        │            │                                            │
        │            └─ one is left: done, the hold stays         └─ in vain, too often: tombstones without, and
        └─ a letter of its came back meanwhile: forgotten            a look for what was held in that moment
 
-An order is held while its letters go: what comes live meanwhile is held too, becomes a letter, and goes behind them. It
-is released when no other letter stands in its dead letters. An entry that is held between that look and the moment when
-the sender hears of the release would be overtaken by the next one; so the look is made behind a barrier:
+An order is held while its letters go. What comes live meanwhile is held too, becomes a letter, and goes behind them.
+The order is released when it has no other dead letter. An entry that is held between that look and the moment when the
+sender reads the tombstone would be overtaken by the next entry. So the look is made behind a barrier:
 
     barrier put into the outbox ─► the sender has finished all before it ─► dead letters read to their end: still none
       ─► tombstones ─► the sender has heard of them ─► barrier lifted
 
-For the two or three seconds of it the sender is shown nothing new of those partitions, so this is done for many orders
-at once, twice a minute at most. Where the sender cannot finish (an entry that is answered 5xx for hours keeps its
-partition's commit back), it is done without, after some tries; and should an entry have been held in that moment, the
-look after it finds its letter, the order is held again, and the entry goes.
+For these two or three seconds the sender sees nothing new of those partitions, so many orders are released at once,
+twice a minute at most. If the sender cannot finish (an entry that is answered 5xx for hours keeps its partition's
+commit back), the release goes without a barrier after some tries. If an entry was held in that moment, the look
+afterwards finds its letter: the order is held again, and the entry goes.
 
 Owned by the replay's thread (`replay.py`). Not chosen: to let the sender decide when an order may go on (it would have
 to know of letters and replays, in its loop, for a thing of some days a year).

@@ -1,4 +1,4 @@
-"""Selection: which letters a command is about, the same for all of them. Pure.
+"""Selection: which letters a command is about; all `dead-letters` commands share it. Pure.
 
 A filter that is not given takes every letter. Times are those of the last failure.
 """

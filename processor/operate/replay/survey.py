@@ -1,4 +1,4 @@
-"""survey: reads what a command has to know before it does anything, partition by partition, and makes the plan of it.
+"""Reads what a command has to know before it does anything, partition by partition, and makes the plan from it.
 
     resolutions ─► which letters are open          letters ─► one row each        arranged ─► what goes, what stays
                    and what an unfinished run                                       │
@@ -6,7 +6,7 @@
                                                                                    ├─ their state, for a rebuild
                                                                                    └─ later deliveries of a snapshot
 
-Owned by one command, one thread. Memory: a poll's records, one partition's resolved offsets, and the plan's own cache.
+Used by one command in one thread. Memory: one poll's records, one partition's resolved offsets, and the plan's cache.
 """
 
 from __future__ import annotations

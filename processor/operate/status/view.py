@@ -59,14 +59,14 @@ class FleetView:
     def producers(self) -> list[dict[str, str]]:
         """What the workers say of who writes the source topics, each thing once. A worker of another version may leave
         it out."""
-        told = {
+        named = {
             (str(one.get("topic")), str(one.get("what")), str(one.get("remedy", "")))
             for worker in self.workers
             for role in worker.roles
             for one in [*role.get("producers", []), *_apart(role.get("placements", []))]
             if isinstance(one, dict)
         }
-        return [{"topic": topic, "what": what, "remedy": remedy} for topic, what, remedy in sorted(told)]
+        return [{"topic": topic, "what": what, "remedy": remedy} for topic, what, remedy in sorted(named)]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -131,9 +131,9 @@ def _apart(placements: Sequence[Any]) -> list[dict[str, str]]:
 def view(
     workers: Sequence[Worker], behind: Sequence[Behind], trouble: str | None, now_ms: int, held: int | None = None
 ) -> FleetView:
-    told = dict(_told(workers))
-    seen = [_of_broker(one, told.pop((one.role.value, one.where), None), now_ms) for one in behind]
-    alone = [_of_worker(role, where, *said) for (role, where), said in told.items()]
+    named = dict(_told(workers))
+    seen = [_of_broker(one, named.pop((one.role.value, one.where), None), now_ms) for one in behind]
+    alone = [_of_worker(role, where, *said) for (role, where), said in named.items()]
     partitions = sorted([*seen, *alone], key=lambda one: (one.role != "transform", one.role, one.topic, one.partition))
     return FleetView(now_ms, workers, partitions, trouble, held)
 
@@ -152,8 +152,8 @@ def _told(workers: Sequence[Worker]) -> list[tuple[tuple[str, TopicPartition], t
     ]
 
 
-def _of_broker(one: Behind, told: tuple[str, Mapping[str, Any]] | None, now_ms: int) -> PartitionView:
-    url, said = told if told is not None else (None, {})
+def _of_broker(one: Behind, named: tuple[str, Mapping[str, Any]] | None, now_ms: int) -> PartitionView:
+    url, said = named if named is not None else (None, {})
     lag = said.get("lag", one.lag)
     seconds = None if one.oldest_ms is None or not lag else max(0.0, (now_ms - one.oldest_ms) / 1000)
     return PartitionView(

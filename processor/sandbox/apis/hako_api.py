@@ -1,14 +1,13 @@
-"""Hako as a stand-in: items, warehouses and inventory in three tables, written by arrays, all of an array or
-none.
+"""Hako as a stand-in: items, warehouses and inventory in three tables. An array is written as a whole or not at all.
 
-    POST   creates   400 when an object is there already, 404 when an inventory names an unknown item or
-    warehouse PUT    updates   404 when an object is not there
-    DELETE deletes   404 when an object is not there
-    GET    finds     those whose fields equal the ones in the body (a JSON object; none: all)
+    POST    creates   400 when an object is there already, 404 when an inventory names an unknown item or warehouse
+    PUT     updates   404 when an object is not there
+    DELETE  deletes   404 when an object is not there
+    GET     finds     those whose fields equal the ones in the body (a JSON object; without one: all)
 
-What the reference leaves open is decided so: an error is {"message": …}; deleting an item or a warehouse
-takes its inventory along; an update may change the names that identify an object unless another one has them.
-The reference writes `DELETE /warehouses` under "Delete Inventory"; its example has `/inventory`.
+Where the reference leaves something open, this is decided: an error is {"message": …}; deleting an item or a warehouse
+deletes its inventory; an update may change the names that identify an object unless another object has them. The
+reference writes `DELETE /warehouses` under "Delete Inventory"; its example has `/inventory`.
 """
 
 from __future__ import annotations

@@ -1,17 +1,15 @@
-"""Hakuna as a stand-in: credentials, paths and headers are judged here, bodies in `hakuna_events.py` and
-`hakuna_feed.py`, each request against the reference and none of it leniently.
+"""Hakuna as a stand-in. Credentials, paths and headers are judged here, bodies in `hakuna_events.py` and
+`hakuna_feed.py`. Each request is held against the reference, and nothing is passed leniently.
 
     POST [/sandbox]/events        one event            201 {"event_id": "evt-…"}
     POST [/sandbox]/feeds/order   an array of orders   202, no body
 
-Errors have the reference's form, {"error": {"error_code": …, "validation_errors": […]}}. Which status belongs
-to which code the reference does not say; here: 400 `invalid_request_parameters`, 404 for an unknown order,
-422 for the three refusals that are no mistake (`product_unsupported`, `location_unsupported`,
-`cancel_decline`). A gateway in front of the API knows nothing of that form: 401, 403, 429 and 5xx have no
-body.
+Errors have the reference's form, {"error": {"error_code": …, "validation_errors": […]}}. The reference does not say
+which status belongs to which code; here: 400 `invalid_request_parameters`, 404 for an unknown order, 422 for the three
+refusals that are no mistake (`product_unsupported`, `location_unsupported`, `cancel_decline`). A gateway in front of
+the API does not know that form: 401, 403, 429 and 5xx have no body.
 
-The reference shows the key in two ways, `Bearer: <key>` and `Authorization: Bearer <key>`; the second is
-HTTP's.
+The reference shows the key in two ways, `Bearer: <key>` and `Authorization: Bearer <key>`; the second is HTTP's.
 """
 
 from __future__ import annotations

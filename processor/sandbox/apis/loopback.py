@@ -1,13 +1,13 @@
-"""An ASGI application listening on a loopback port, in a thread with an event loop of its own.
+"""An ASGI application that listens on a loopback port, in a thread with an event loop of its own.
 
-Owned by whoever starts it; `stop` ends the thread and frees the port. The socket listens before the thread
-runs, so the port is known and connections are taken (and wait) from the first moment; a stand-in that is
-stopped refuses them, which is how an API that is down looks. It can be started again on the same port.
+The caller owns it; `stop` ends the thread and frees the port. The socket listens before the thread runs, so the port is
+known at once, and connections wait from the first moment. A stopped application refuses connections, as an API that is
+down does. It can be started again on the same port.
 
-Beside HTTP, an application gets one thing that ASGI does not have: `reset` ends a request's connection, so
-that a client sees what it sees when a load balancer dies.
+ASGI cannot break a connection. So an application gets `reset` beside it: it ends a request's connection, and the client
+sees what it sees when a load balancer dies.
 
-Not chosen: a process of its own (the tests look at the record in process), the standard library's server (a
+Not chosen: a process of its own (the tests read the record in process); the standard library's server (it takes a
 thread a connection).
 """
 

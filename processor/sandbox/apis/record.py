@@ -1,9 +1,9 @@
-"""What a stand-in has seen: what it accepted per order, what was wrong, what overlapped, how much at a time.
+"""What a stand-in has seen: what it accepted of each order, what was wrong, what overlapped, how much came at a time.
 
-Owned by one stand-in, written by its loop and read from other threads, hence the lock. It counts facts and
-judges nothing: whether 3 repeats are too many is for the test that asks.
+Owned by one stand-in. Its loop writes, other threads read, hence the lock. It counts facts and judges nothing: whether
+3 repeats are too many is for the test to say.
 
-RECENT_MAX: a dict that forgets its oldest entry, so that a stand-in can run for days.
+`Recent` is a dict that forgets its oldest entry, so that a stand-in can run for days.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@
     GET  /schemas/ids/{id}[?subject=…], /schemas/ids/{id}/versions, /schemas/guids/{guid}, /schemas/types
     GET  /config, /config/{subject}; PUT /config
 
-Whether two schemas are compatible it cannot judge, so it does not pretend to: there is no `/compatibility`,
-and the level that `/config` tells is NONE. Schemas are told apart by their text as JSON, which is stricter
-than the canonical form of the real one and the same for everybody who registers the files in `schemas/`.
+It cannot judge whether two schemas are compatible, so it does not pretend to: there is no `/compatibility`, and
+`/config` says NONE. It compares schemas by their text as JSON. That is stricter than the canonical form of the real
+registry, and the same for everybody who registers the files in `schemas/`.
 
 Errors: 40401 no such subject, 40402 no such version, 40403 no such schema, 42201 no schema at all.
 """

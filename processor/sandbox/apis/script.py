@@ -1,7 +1,7 @@
-"""What a stand-in is told to do, as values: how slow it is, how often it fails, whom it refuses.
+"""How a stand-in behaves, as values: how slow it is, how often it fails, whom it refuses.
 
-A script is frozen; changing the behaviour of a running stand-in means giving it another one (`StandIn.script
-= …` in process, `POST /_sandbox/script` with the fields that change from outside).
+A script is frozen. A running stand-in is given another script to change what it does: `StandIn.script = …` in the same
+process, or `POST /_sandbox/script` with the changed fields from outside.
 """
 
 from __future__ import annotations

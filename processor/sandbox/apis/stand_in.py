@@ -1,17 +1,18 @@
-"""The path of one request through a stand-in, whatever API it speaks, from arrival to answer.
+"""One request's way through a stand-in, from arrival to answer, for every API alike.
 
-    read ─► what befalls it (conduct) ─► is the key known (ledger) ─► wait (latency) ─► perform ─► answer
-             │                                                         │
-             ├─► hang, reset, 429, 500, 503, page: nothing is done     └─► the client hangs up: done all the same,
-             └─► a gateway answers (gateway): nothing is done              nobody hears of it
+    read ─► what happens to it (conduct) ─► is the key known (ledger) ─► wait (latency) ─► perform ─► answer
+             │                                                            │
+             ├─► hang, reset, 429, 500, 503, page: nothing is done        └─► the client hangs up: done all the same,
+             └─► a gateway answers (gateway): nothing is done                 nobody hears of it
 
-A stand-in is strict where a real API may be lenient, and as harsh as the network can be. What an API accepts
-and what it means is in `hakuna_api.py`, `hako_api.py` and `registry.py`, as pure functions behind the
-protocol `Api`; quota, faults, idempotency and the record are here, once.
+A stand-in is strict where a real API may be lenient, and as harsh as a network can be. `hakuna_api.py`, `hako_api.py`
+and `registry.py` decide what an API accepts and what it means: pure functions behind the protocol `Api`. Quota, faults,
+idempotency and the record are here, once.
 
-Beside the API each stand-in answers
+Each stand-in also answers
+
     GET  /_sandbox/record?window_s=60      what it has seen
-    GET  /_sandbox/history?subject=…       what it accepted of one order (Hako: object), in order
+    GET  /_sandbox/history?subject=…       what it accepted of one order (Hako: one object), in order
     GET  /_sandbox/contents                what it holds
     GET  /_sandbox/script, POST (changes)  how it behaves
 """

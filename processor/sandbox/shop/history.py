@@ -1,9 +1,8 @@
-"""The history of one order as its shop tells it: placed, shipped in parts, refunded, cancelled, each step a
-record.
+"""The history of one order as its shop tells it: placed, shipped in parts, refunded, cancelled. Each step is a record.
 
-A `History` is filled by `orders.py` (what goes right) and `mistakes.py` (what goes wrong). It keeps its own
-count of units, so that each step is one that the order still has room for and so that the outcome of each
-record is known beforehand. Steps are in time: the timestamps of an order's records only grow.
+`orders.py` fills a `History` with what goes right, `mistakes.py` with what goes wrong. It keeps its own count of units:
+each step is one that the order still has room for, and the outcome of each record is known beforehand. Steps are in
+time: the timestamps of an order's records only grow.
 
 What is expected holds for the processor's default settings (Events API, all orders).
 """

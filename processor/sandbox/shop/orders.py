@@ -1,17 +1,14 @@
-"""A shop: realistic histories of orders, interleaved in time, some of them with a mistake, each record with
-what must become of it.
+"""A shop: realistic histories of orders, interleaved in time, each record with the outcome that the rules give it.
 
     for step in shop(Shop(orders=1000, rate=20, bad_share=0.05, seed=7, start_ms=now)):
         …                # a record: topic, key, value, timestamp, expected
 
-Owned by the demo, `simulate` and the tests. Pure: the same `Shop` gives the same records, byte for byte;
-another seed gives other orders with other IDs. Memory is bounded by the orders that are under way at one
-time.
+Used by the demo, by `simulate` and by the tests. Pure: the same `Shop` gives the same records, byte for byte; another
+seed gives other orders with other IDs. Memory is bounded by the orders that are under way at one time.
 
-What the shops of the world do: 1 to 5 lines an order, up to 2 of them protected, a dozen countries, shipments
-in parts, refunds, cancelled lines, cancelled orders, news that comes late or too early, customers who want to
-be forgotten. The first refused country and product (`REFUSED_*`) are there for a stand-in that is told to
-refuse them.
+The shop does what real shops do: 1 to 5 lines an order, up to 2 of them protected, a dozen countries, shipments in
+parts, refunds, cancelled lines, cancelled orders, news that comes late or too early, customers who want to be
+forgotten. A stand-in can be set to refuse the first country and product (`REFUSED_*`).
 """
 
 from __future__ import annotations

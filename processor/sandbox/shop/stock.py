@@ -102,17 +102,17 @@ def changing(plan: Changing) -> Iterator[Step]:
         return Step(topic, key.encode(), value, at_ms, _SENT)
 
     def item(sku: str, price: int, at_ms: int) -> Step:
-        told = {"sku": sku, "name": f"Item {sku}", "expires": None, "price": price}
-        return step(Topic.ITEMS, sku, told, at_ms)
+        fields = {"sku": sku, "name": f"Item {sku}", "expires": None, "price": price}
+        return step(Topic.ITEMS, sku, fields, at_ms)
 
     def level(sku: str, occurred_at: int) -> tuple[str, dict[str, Any]]:
         warehouse = chance.choice(WAREHOUSES)
-        told = {"sku": sku, "warehouse_id": warehouse, "quantity": chance.randint(0, 500), "occurred_at": occurred_at}
-        return f"{warehouse}/{sku}", told
+        fields = {"sku": sku, "warehouse_id": warehouse, "quantity": chance.randint(0, 500), "occurred_at": occurred_at}
+        return f"{warehouse}/{sku}", fields
 
     for warehouse in WAREHOUSES:
-        told = {"warehouse_id": warehouse, "name": warehouse.title()}
-        yield step(Topic.WAREHOUSES, warehouse, told, plan.start_ms)
+        fields = {"warehouse_id": warehouse, "name": warehouse.title()}
+        yield step(Topic.WAREHOUSES, warehouse, fields, plan.start_ms)
     for sku in skus:
         yield item(sku, 100, plan.start_ms)
     for number in itertools.count():
@@ -132,5 +132,5 @@ def changing(plan: Changing) -> Iterator[Step]:
             case 2:
                 yield step(Topic.LEVELS, *level(sku, at_ms - 1_000_000), at_ms)
             case _:
-                key, told = level(sku, at_ms)
-                yield step(Topic.LEVELS, key, Truncated(told), at_ms)
+                key, fields = level(sku, at_ms)
+                yield step(Topic.LEVELS, key, Truncated(fields), at_ms)
