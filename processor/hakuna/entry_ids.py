@@ -11,6 +11,7 @@ other event can have it. Entries of older versions carry `API/topic/partition/of
 
 from __future__ import annotations
 
+from functools import cache
 from hashlib import sha256
 from typing import Final
 
@@ -23,8 +24,14 @@ def entry_id(api: str, kind: str, order_id: str, event_id: str) -> str:
     """The entry ID of one event. `kind` tells events of one ID apart that are no repetition of each other."""
     # Each with its length in bytes, since IDs may hold any character: "a" and "bc" are not "ab" and "c".
     order, event = len(order_id.encode()), len(event_id.encode())
-    said = f"{len(api)}:{api}{len(kind)}:{kind}{order}:{order_id}{event}:{event_id}"
+    said = f"{_first(api, kind)}{order}:{order_id}{event}:{event_id}"
     return f"{api}/{sha256(said.encode()).hexdigest()[:_EVENT_CHARS]}"
+
+
+@cache
+def _first(api: str, kind: str) -> str:
+    """Both are names of our own: there are few of them, and none but ASCII."""
+    return f"{len(api)}:{api}{len(kind)}:{kind}"
 
 
 def of_bytes(entry: str, value: bytes) -> str:

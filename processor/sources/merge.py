@@ -23,10 +23,10 @@ Not chosen: a sort per batch (a batch is what fetches happened to return, and th
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heapreplace
 from typing import Final
 
 from processor.moments import SANE_STAMP_MAX, SANE_STAMP_MIN, meant_ms
@@ -155,31 +155,32 @@ class Merge:
         if not self._complete(number, inputs, now_s):
             return []
         taken: list[Record] = []
-        heads = [(meant_ms(one.records[0].timestamp_ms), place) for place, one in enumerate(inputs) if one.records]
-        heapify(heads)
-        while heads and len(taken) < records_max:
-            source = inputs[heads[0][1]]
-            records, place = source.records, heads[0][1]
+        # Sorted, and not a heap: there are few of them.
+        heads = sorted(
+            (meant_ms(one.records[0].timestamp_ms), place) for place, one in enumerate(inputs) if one.records
+        )
+        room = records_max
+        while heads and room > 0:
+            place = heads.pop(0)[1]
+            source = inputs[place]
+            records = source.records
             # A run: this topic is next for as long as it stays before the head of the second.
-            before_ms, before_place = min(heads[1:3]) if len(heads) > 1 else _NOTHING_ELSE
-            room = records_max - len(taken)
-            while records and room:
-                record = records[0]
-                stamp = record.timestamp_ms
-                if not SANE_STAMP_MIN <= stamp < SANE_STAMP_MAX:
-                    stamp = meant_ms(stamp)
-                if stamp >= before_ms and (stamp > before_ms or place > before_place):
-                    break
-                records.popleft()
+            before_ms, before_place = heads[0] if heads else _NOTHING_ELSE
+            while True:
+                record = records.popleft()
                 source.bytes -= len(record.value or b"")
                 taken.append(record)
                 room -= 1
-            if records:
-                heapreplace(heads, (meant_ms(records[0].timestamp_ms), place))
-            else:
-                heappop(heads)
-                if not self._complete(number, inputs, now_s):
+                if not records:
                     break
+                stamp = records[0].timestamp_ms
+                if not SANE_STAMP_MIN <= stamp < SANE_STAMP_MAX:
+                    stamp = meant_ms(stamp)
+                if (stamp >= before_ms and (stamp > before_ms or place > before_place)) or not room:
+                    insort(heads, (stamp, place))
+                    break
+            if not records and not self._complete(number, inputs, now_s):
+                break
         return taken
 
     def _complete(self, number: int, inputs: Sequence[Input], now_s: float) -> bool:
