@@ -173,7 +173,8 @@ def _loop(
         clock=ground.clock,
         meter=ground.meter,
     )
-    return SendLoop(SendRole(send_settings, edges, handover, sender, intake, past), sender, transport, throttle)
+    role = SendRole(send_settings, edges, handover, sender.standing, intake, past)
+    return SendLoop(role, sender, transport, throttle)
 
 
 def _sender_settings(ground: _Ground, **more: float) -> SenderSettings:
@@ -402,17 +403,17 @@ class SendLoop(Generic[EntryT]):
         self._thread.join(AFTER_DRAIN_S)
 
     def unready(self) -> list[str]:
-        return self._role.unready()
+        return self._role.standing.unready()
 
     def status(self) -> dict[str, Any]:
         return {
-            "partitions": [asdict(partition) for partition in self._role.status],
-            "destinations": [asdict(self._sender.status())],
+            "partitions": [asdict(partition) for partition in self._role.standing.status],
+            "destinations": [asdict(self._sender.standing.status())],
             "brokers": self._throttle.status(),
         }
 
     def progress(self) -> tuple[Mapping[int, Work], bool]:
-        return self._role.progress()
+        return self._role.standing.progress()
 
     def _run(self) -> None:
         try:

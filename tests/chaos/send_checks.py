@@ -30,7 +30,10 @@ def problems(world: World) -> list[str]:
 def finished(world: World) -> list[str]:
     if world.is_done():
         return []
-    alive = [(worker.role.status, worker.role.unready(), worker.sender.status()) for worker in world.alive()]
+    alive = [
+        (worker.role.standing.status, worker.role.standing.unready(), worker.sender.standing.status())
+        for worker in world.alive()
+    ]
     return [f"not done after {world.plan.done_within_s} s: {alive}"]
 
 

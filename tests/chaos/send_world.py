@@ -346,7 +346,7 @@ class World:
             ),
             edges,
             handover,
-            sender,
+            sender.standing,
             OutboxIntake(destination.entry_types),
             None if topics.holds is None else HoldsPast(topics.holds),
         )

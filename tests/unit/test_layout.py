@@ -176,8 +176,6 @@ STILL_LONG = (
     "edges/avro_plan.py",
     "edges/kafka/consumer.py",
     "edges/kafka/transaction.py",
-    "send/event_loop/sender.py",
-    "send/kafka_thread/role.py",
     "transform/transformer.py",
     "transform/units.py",
 )

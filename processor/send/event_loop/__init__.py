@@ -8,6 +8,9 @@ doubt.py      answers that are not the API's: a gateway, a login page
 breaker.py    closed, open, half open: for a destination that is down, a key that is refused, a doubt
 limit.py      without a quota: how many requests at once
 pace.py       the quota, by slots of partitions, over any number of workers; what replays may take of it
+alarm.py      what time alone will change
+outcomes.py   what an answer means for the destination, and what becomes of its entries
+standing.py   how the destination stands, for whoever asks
 retries.py    what becomes of a request that was not taken: another attempt, or the end of it
 poison.py     what one entry alone is answered while others pass
 endpoint.py   the seam to HTTP

@@ -16,8 +16,8 @@ it looks is dealt with in one go, when all of it has been read.
     Denied          the key's, the rate's or their own, as what else was accepted tells (`retries.py`)
     Doubted         wait; end where no other gets the same          held where others get it, and probed with backoff
 
-Owned by the event loop. The Kafka thread speaks to it through the hand-over; `why`, `status`, `standstills`
-and `has_enough` may be called from any thread: they only look.
+Owned by the event loop. The Kafka thread speaks to it through the hand-over, and asks `standing`, which may be asked
+from any thread. What an answer means is `outcomes.py`'s to say.
 
 Invariants
 - a parcel that was taken is given back to its lanes exactly once, whatever happens to its request;
@@ -36,7 +36,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from random import Random
@@ -47,29 +46,22 @@ import structlog
 from processor.api.verdicts import (
     Answer,
     Delivered,
-    Denied,
-    Doubted,
-    KeyRefused,
     NoAnswer,
     Otherwise,
-    Rejected,
-    RetryLater,
     Verdict,
 )
 from processor.interfaces import Clock
-from processor.letters.holds import Hold
-from processor.moments import PLAUSIBLE_MS_MIN
-from processor.records import EntryId, OrderId
 from processor.send.destination import Destination, EntryT, Key
+from processor.send.event_loop.alarm import Alarm
 from processor.send.event_loop.breaker import Admission
 from processor.send.event_loop.endpoint import Ended as AnsweredOrNot
 from processor.send.event_loop.endpoint import Endpoint, Posted
-from processor.send.event_loop.gate import Gate, backoff_s
+from processor.send.event_loop.gate import Gate
 from processor.send.event_loop.gatherer import Gatherer, Memory
-from processor.send.event_loop.lanes import Lanes, LaneState, Parcel
+from processor.send.event_loop.lanes import Lanes, Parcel
+from processor.send.event_loop.outcomes import Outcomes
 from processor.send.event_loop.pace import Bucket, Pace, ReplayShare
-from processor.send.event_loop.poison import Witness
-from processor.send.event_loop.retries import Again, Give, count, decide, reason_of, weighed
+from processor.send.event_loop.standing import Standing
 from processor.send.handover import (
     Assigned,
     CaughtUp,
@@ -83,21 +75,18 @@ from processor.send.handover import (
     Stop,
     Withdrawn,
 )
-from processor.send.meter import Gauges, RequestMeter, Tally
-from processor.send.pending import STALE, SUPERSEDED, Ended, Ending, Held, Pending
+from processor.send.meter import RequestMeter, Tally
+from processor.send.pending import STALE, SUPERSEDED, Pending
 from processor.send.settings import SenderSettings
 
 log = structlog.get_logger(__name__)
 
 TICK_S: Final = 0.25
 TELL_S: Final = 1.0
-STALLED_S: Final = 10.0
 REREAD_S: Final = 1.0
 HANG_S: Final = 2.0
 """How much longer than a request may take the watch waits before it gives it up: the transport is to do it
 first."""
-RETRY_S_MIN: Final = 0.05
-"""A server that refuses and says `Retry-After: 0` would be asked as fast as it can refuse."""
 SENT_AT_ONCE_MAX: Final = 100
 """Requests that go out in one go, for the same reason: some 4 ms."""
 HELD_AT_ONCE_MAX: Final = 500
@@ -106,23 +95,6 @@ HELD_AT_ONCE_MAX: Final = 500
 
 _NONE: Final = Admission.NONE
 _PROBE: Final = Admission.PROBE
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationStatus:
-    """How a destination stands, as `/status` shows it. `paused_until` is epoch ms."""
-
-    name: str
-    quota_share: int | None
-    circuit: str
-    in_flight: int
-    paused_until: int | None
-    limit: int
-    key_refused: bool
-    doubted: bool
-    """True while what answers is not the API."""
-    trouble: str | None
-    """What was answered last, or why nothing was, while something holds the destination."""
 
 
 class GivenUp(Enum):
@@ -150,10 +122,9 @@ class Sender(Generic[EntryT]):
     """One destination's sending. `run` is the whole of its life.
 
     Mutable. `_flights` are the requests under way, `_answered` those of them whose answer has come and is not dealt
-    with; `_due` says that a round comes as soon as the loop has read what there is, `_alarm` brings a pump at
-    `_alarm_s`; `_partitions` by epoch, those that are ours; `_withdrawn` are epochs that leave as soon as nothing of
-    theirs is in flight; `_failure` is a mistake of ours, which ends `run`; `_over` says that nothing is sent any more,
-    since that has ended or will.
+    with; `_due` says that a round comes as soon as the loop has read what there is; `_partitions` by epoch, those that
+    are ours; `_withdrawn` are epochs that leave as soon as nothing of theirs is in flight; `_failure` is a mistake of
+    ours, which ends `run`; `_over` says that nothing is sent any more, since that has ended or will.
     """
 
     def __init__(
@@ -176,17 +147,12 @@ class Sender(Generic[EntryT]):
         self._holds = holds
         self._handover = handover
         self._clock = clock
-        self._random = random
         self._meter = meter
-        self._gate = Gate(destination.name, settings, key, random, destination.sent_as)
+        self._gate = gate = Gate(destination.name, settings, key, random, destination.sent_as)
         self._pace = None if settings.quota is None else Pace(settings.quota, settings.partitions_total)
         rest_s = 0.0 if self._pace is None else self._pace.rest_s
         self._replays = ReplayShare(settings.replay_share_max, self._slots, rest_s)
-        if gatherer is None:
-            entries_max, bytes_max = destination.parcel_entries_max, destination.parcel_bytes_max
-            gatherer = Lanes(entries_max, bytes_max, destination.linger_s, destination.supersedes, self._replays)
-        self._lanes = gatherer
-        self._witness = Witness()
+        self._lanes = lanes = _lanes(destination, self._replays) if gatherer is None else gatherer
         self._tally = Tally()
 
         self._flights: set[Flight[EntryT]] = set()
@@ -194,13 +160,13 @@ class Sender(Generic[EntryT]):
         self._due = False
         self._failure: Exception | None = None
         self._over = False
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_s = 0.0
+        self._alarm = Alarm(partial(self._guarded, self._pump))
         self._partitions: dict[int, int] = {}
         self._withdrawn: list[Withdrawn] = []
         self._stopped = False
-        self.ticked_s = clock.monotonic_s()
-        """When the loop last came round, by the monotonic clock: a watch sees by it that the loop lives."""
+        flights, ours, tally = self._flights, self._partitions, self._tally
+        self.standing = Standing(destination.name, gate, lanes, self._pace, self._replays, holds, flights, clock)
+        self._outcomes = Outcomes(settings, destination, gate, lanes, holds, ours, handover, random, tally, clock)
 
     # ---- the loop -----------------------------------------------------------------------------------------
 
@@ -267,10 +233,6 @@ class Sender(Generic[EntryT]):
         self._failure = self._failure or mistake
         self._over = True
 
-    @property
-    def in_flight(self) -> int:
-        return len(self._flights)
-
     # ---- take: may anything go, and what ------------------------------------------------------------------
 
     def _take(self) -> Flight[EntryT] | None:
@@ -282,7 +244,7 @@ class Sender(Generic[EntryT]):
         now_s = self._clock.monotonic_s()
         admission = gate.admits(now_s)
         if admission is _NONE:
-            self._wake_at(gate.opens_s, now_s)
+            self._alarm.set(gate.opens_s, now_s)
             return None
         if self._handover.lease.is_over(self._clock):
             return None  # the watch looks again
@@ -307,28 +269,21 @@ class Sender(Generic[EntryT]):
         for _ in range(HELD_AT_ONCE_MAX):
             parcel = self._lanes.take(now_s, fresh_first)
             if parcel is None:
-                self._wake_at(self._lanes.next_s(), now_s)
+                self._alarm.set(self._lanes.next_s(), now_s)
                 return None
-            if self._holds.total == 0 or len(parcel.entries) > 1 or not self._is_held(parcel.entries[0]):
+            if self._holds.total == 0 or len(parcel.entries) > 1 or not self._outcomes.is_held(parcel.entries[0]):
                 return parcel
             self._lanes.finish(parcel, now_s, delivered=False)
-        self._wake_at(now_s, now_s)
+        self._alarm.set(now_s, now_s)
         return None
-
-    def _is_held(self, pending: Pending[EntryT]) -> bool:
-        hold = self._holds.of(pending.epoch, OrderId(pending.order_id))
-        if hold is None or not hold.stops(pending.entry_id, pending.replay_id):
-            return False
-        self._end(pending, Held(hold.entry_id), self._clock.now_ms())
-        return True
 
     def _wait_for_quota(self, pace: Pace, now_s: float) -> None:
         due_s = self._lanes.next_s()
         if due_s is not None and due_s <= now_s:
             self._tally.waits_for_quota(now_s)
-            self._wake_at(pace.next_s(), now_s)
+            self._alarm.set(pace.next_s(), now_s)
         else:
-            self._wake_at(due_s, now_s)
+            self._alarm.set(due_s, now_s)
 
     def _slots(self) -> int:
         """Requests a window that are this worker's; without a quota, at once."""
@@ -357,7 +312,7 @@ class Sender(Generic[EntryT]):
         outcome: Verdict | Otherwise = verdict
         said = None
         if type(verdict) is not Delivered:
-            heard, outcome = self._reconsidered(parcel, verdict, now_s, now_ms)
+            heard, outcome = self._outcomes.weigh(parcel, verdict, now_s, now_ms)
             said = self._endpoint.trouble if isinstance(answer, NoAnswer) else answer
         gate = self._gate
         key = gate.key
@@ -368,33 +323,10 @@ class Sender(Generic[EntryT]):
             gate.heard(heard, order_id, flight.key, flight.probe, seconds, len(self._flights), now_s, said)
         if key != gate.key:
             self._endpoint.use(self._destination.headers(gate.current_key()))
-        self._judge(parcel, outcome, now_s, now_ms)
+        self._outcomes.judge(parcel, outcome, now_s, now_ms)
         self._flights.remove(flight)
         if self._withdrawn:
             self._release(now_s)
-
-    def _reconsidered(
-        self, parcel: Parcel[EntryT], verdict: Verdict, now_s: float, now_ms: int
-    ) -> tuple[Verdict | None, Verdict | Otherwise]:
-        """What an answer that is no acceptance means for the destination (None: nothing yet), and for the entries."""
-        verdict = weighed(verdict, parcel, self._gate.accepted_s, now_s)
-        if isinstance(verdict, Rejected):
-            entries = [pending.entry for pending in parcel.entries]
-            return verdict, self._destination.reconsidered(entries, verdict, now_ms)
-        if not isinstance(verdict, Doubted) or verdict.whole:
-            return verdict, verdict
-        entries = [pending.entry for pending in parcel.entries]
-        outcome = self._destination.reconsidered(entries, verdict.rejected, now_ms)
-        match outcome:
-            case Otherwise():
-                return None, outcome
-            case Delivered() if self._witness.accepted:
-                return verdict.rejected, outcome
-            case Rejected():
-                doubted = Doubted(verdict.status, outcome, verdict.words, whole=False)
-                return doubted, doubted
-            case _:
-                return verdict, verdict
 
     def _settle(self, flight: Flight[EntryT], now_s: float) -> None:
         """A request has ended, one way or the other: its slots rest from now on, and it counts as an attempt."""
@@ -411,80 +343,10 @@ class Sender(Generic[EntryT]):
         now_s = self._clock.monotonic_s()
         self._settle(flight, now_s)
         self._gate.unheard(flight.probe, now_s)
-        self._put_back(flight.parcel, now_s, self._clock.now_ms())
+        self._outcomes.put_back(flight.parcel, now_s, self._clock.now_ms())
         self._flights.remove(flight)
         if self._withdrawn:
             self._release(now_s)
-
-    def _judge(self, parcel: Parcel[EntryT], verdict: Verdict | Otherwise, now_s: float, now_ms: int) -> None:
-        """What becomes of the entries."""
-        match verdict:
-            case Delivered():
-                for pending in parcel.entries:
-                    self._end(pending, verdict, now_ms)
-                    if pending.occurred_at_ms >= PLAUSIBLE_MS_MIN:  # one stamp in seconds, and the sum is worth nothing
-                        self._tally.latencies_s.append(max(now_ms - pending.occurred_at_ms, 0) / 1000)
-                self._witness.accepted += len(parcel.entries)
-                self._lanes.finish(parcel, now_s, delivered=True)
-            case Rejected():
-                self._reject(parcel, verdict, now_s, now_ms)
-            case RetryLater() | Doubted():
-                self._retry(parcel, verdict, now_s, now_ms)
-            case KeyRefused() | Otherwise():
-                self._put_back(parcel, now_s, now_ms)
-            case Denied():
-                raise AssertionError("weighed before it is judged")
-            case _:
-                assert_never(verdict)
-
-    def _reject(self, parcel: Parcel[EntryT], verdict: Rejected, now_s: float, now_ms: int) -> None:
-        if verdict.error_code is not None:
-            known = verdict.error_code in self._destination.error_codes
-            self._tally.error_codes[verdict.error_code if known else "other"] += 1
-        if len(parcel.entries) > 1:
-            self._supersede(self._lanes.split(parcel, now_s), now_ms)
-            return
-        (pending,) = parcel.entries
-        hold = None
-        if self._destination.holds(verdict.reason) and pending.epoch in self._partitions:
-            order_id, entry_id = OrderId(pending.order_id), EntryId(pending.entry_id)
-            hold = Hold(order_id, entry_id, verdict.reason, now_ms, pending.replay_id)
-            self._holds.refused(pending.epoch, hold)
-        self._handover.report(Ended(pending, verdict, now_ms, hold))
-        self._lanes.finish(parcel, now_s, delivered=False)
-
-    def _retry(self, parcel: Parcel[EntryT], verdict: RetryLater | Doubted, now_s: float, now_ms: int) -> None:
-        self._tally.retries[reason_of(verdict)] += 1
-        count(parcel, verdict, self._witness, now_s, now_ms)
-        settings = self._settings
-        match decide(
-            parcel,
-            verdict,
-            self._witness,
-            now_s,
-            poison_after_s=settings.poison_after_s,
-            held=self._gate.doubted,
-        ):
-            case Give(rejected):
-                for pending in parcel.entries:
-                    pending.in_progress = 0
-                self._reject(parcel, rejected, now_s, now_ms)
-            case Again(after_s):
-                if after_s is None:
-                    after_s = backoff_s(parcel.failures, settings.backoff_first_s, settings.backoff_s_max, self._random)
-                self._put_back(parcel, now_s + max(after_s, RETRY_S_MIN), now_ms)
-            case _:
-                raise AssertionError("a closed set")
-
-    def _put_back(self, parcel: Parcel[EntryT], due_s: float, now_ms: int) -> None:
-        self._supersede(self._lanes.retry(parcel, due_s), now_ms)
-
-    def _supersede(self, replaced: list[Pending[EntryT]], now_ms: int) -> None:
-        for pending in replaced:
-            self._end(pending, SUPERSEDED, now_ms)
-
-    def _end(self, pending: Pending[EntryT], ending: Ending, now_ms: int) -> None:
-        self._handover.report(Ended(pending, ending, now_ms))
 
     # ---- what the Kafka thread says -----------------------------------------------------------------------
 
@@ -534,7 +396,7 @@ class Sender(Generic[EntryT]):
             if pending.epoch in self._partitions:
                 replaced = self._lanes.push(pending, now_s)
                 if replaced is not None:
-                    self._end(replaced, STALE if replaced is pending else SUPERSEDED, self._clock.now_ms())
+                    self._outcomes.end(replaced, STALE if replaced is pending else SUPERSEDED, self._clock.now_ms())
         self._pump()
 
     def _give_up(self, epochs: frozenset[int]) -> None:
@@ -569,21 +431,6 @@ class Sender(Generic[EntryT]):
             used[epoch] = None if self._pace is None else self._pace.close(epoch, now_s)
         return used
 
-    # ---- waking -------------------------------------------------------------------------------------------
-
-    def _wake_at(self, at_s: float | None, now_s: float) -> None:
-        """Pumps then. There is one alarm: the earliest."""
-        if at_s is None or (self._alarm is not None and self._alarm_s <= at_s):
-            return
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_s = at_s
-        self._alarm = asyncio.get_running_loop().call_later(max(at_s - now_s, 0.0), self._ring)
-
-    def _ring(self) -> None:
-        self._alarm = None
-        self._guarded(self._pump)
-
     # ---- the watch ----------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
@@ -594,7 +441,7 @@ class Sender(Generic[EntryT]):
             await asyncio.sleep(TICK_S)
             if self._failure is not None:
                 raise self._failure
-            now_s = self.ticked_s = self._clock.monotonic_s()
+            now_s = self.standing.ticked_s = self._clock.monotonic_s()
             late_s = max(now_s - before_s - TICK_S, 0.0)
             self._meter.loop_lag(late_s)
             self._gate.loop_was_late(late_s)
@@ -617,77 +464,10 @@ class Sender(Generic[EntryT]):
             self._abandon(flight, GivenUp.HUNG)
 
     def _tell(self) -> None:
-        gate = self._gate
-        share = None if self._pace is None else self._pace.share
-        oldest_s = self._lanes.oldest_s()
-        if oldest_s is not None:
-            oldest_s = self._clock.monotonic_s() - oldest_s
         self._meter.requests(self._destination.name, self._tally.tell())
-        self._meter.gauges(
-            self._destination.name,
-            Gauges(self.in_flight, gate.limit, share, gate.circuit, gate.key_refused, oldest_s, self._lanes.waits()),
-        )
+        self._meter.gauges(self._destination.name, self.standing.gauges())
 
-    # ---- what others may ask ------------------------------------------------------------------------------
 
-    def status(self) -> DestinationStatus:
-        gate = self._gate
-        left_s = gate.paused_until_s - self._clock.monotonic_s()
-        return DestinationStatus(
-            name=self._destination.name,
-            quota_share=None if self._pace is None else self._pace.share,
-            circuit=gate.circuit.value,
-            in_flight=self.in_flight,
-            paused_until=self._clock.now_ms() + int(left_s * 1000) if left_s > 0 else None,
-            limit=gate.limit,
-            key_refused=gate.key_refused,
-            doubted=gate.doubted,
-            trouble=gate.trouble,
-        )
-
-    def standstills(self) -> list[str]:
-        """Why nothing, or almost nothing, is sent, in words for `/readyz`; empty when all is well."""
-        standstill = self._gate.standstill
-        return [] if standstill is None else [f"{self._destination.name}: {standstill}"]
-
-    def why(self, pending: Pending[EntryT]) -> str:
-        """What an unfinished entry waits for, in words."""
-        state = self._lanes.state(pending.order_id)
-        if state is None:
-            return "for Kafka's acknowledgement"
-        gate = self._gate
-        if state is LaneState.UNDER_WAY:
-            return f"in flight or behind one that is, attempt {pending.attempts + 1}"
-        if gate.key_refused:
-            return "the key is refused"
-        if gate.doubted:
-            return "what answers is not the API"
-        if gate.paused_until_s > self._clock.monotonic_s():
-            return "the destination asked for a pause"
-        if gate.circuit.value != "closed":
-            return f"the destination is held, circuit {gate.circuit.value}"
-        if state is LaneState.WAITING:
-            return f"retry after {pending.attempts} attempts"
-        if state is LaneState.YIELDING:
-            return "a replay's turn: live traffic goes first, and a replay has its share of the quota"
-        return "its turn"
-
-    def waits(self, pending: Pending[EntryT]) -> bool:
-        """Whether it is known what an unfinished entry waits for: a request, a time, the destination, the
-        quota."""
-        state = self._lanes.state(pending.order_id)
-        if state is None or self._clock.monotonic_s() - self.ticked_s > STALLED_S:
-            return False
-        if state is LaneState.YIELDING and not self._replays.has_free:
-            return True
-        at_its_turn = state is LaneState.READY or state is LaneState.YIELDING
-        if not at_its_turn or not self._gate.is_open or self.in_flight >= self._gate.limit:
-            return True
-        return self._pace is not None and not self._pace.has_free
-
-    def has_enough(self) -> bool:
-        """Whether there are entries for all the requests that may go until more have been read."""
-        return self._lanes.has_enough(self._gate.limit)
-
-    def held_orders(self, epoch: int) -> int:
-        return self._holds.count(epoch)
+def _lanes(destination: Destination[EntryT], replays: ReplayShare) -> Lanes[EntryT]:
+    entries_max, bytes_max = destination.parcel_entries_max, destination.parcel_bytes_max
+    return Lanes(entries_max, bytes_max, destination.linger_s, destination.supersedes, replays)

@@ -26,27 +26,27 @@ awaited for each receipt (a round trip an entry).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol
+from typing import Final, Generic
 
 import structlog
 
 from processor.errors import BadRecord, BrokerOutage, Fatal, RegistryOutage, StateCorrupt, Unusable
 from processor.interfaces import Clock, Consumer, Producer, Reader, Seen, Topics
-from processor.moments import meant_ms
 from processor.records import Position, Record, TopicPartition
 from processor.send.destination import EntryT
 from processor.send.handover import Assigned, CaughtUp, Halt, Handover, Lost, Released, Stop, Turns, Withdrawn
 from processor.send.kafka_thread.assignments import Assignment, Assignments, Phase
+from processor.send.kafka_thread.brake import Brake
 from processor.send.kafka_thread.catch_up import CatchUp
 from processor.send.kafka_thread.commits import Commits
 from processor.send.kafka_thread.effects import Effects
 from processor.send.kafka_thread.intake import ENTRY_OVERHEAD_BYTES, Intake
+from processor.send.kafka_thread.standing import Loop, Standing
 from processor.send.kafka_thread.takeover import Past, Takeover
-from processor.send.meter import PartitionLag, RecordMeter
+from processor.send.meter import RecordMeter
 from processor.send.pending import Ended, Pending
 from processor.send.settings import SendSettings
 from processor.watch import Work
@@ -67,20 +67,6 @@ FLUSH_S_MAX: Final = 1.0
 NO_WORK: Final = Work(0, 0)
 
 
-class Loop(Protocol[EntryT]):
-    """What is asked of the event loop's side without waiting (`Sender`)."""
-
-    def why(self, pending: Pending[EntryT]) -> str: ...
-
-    def waits(self, pending: Pending[EntryT]) -> bool: ...
-
-    def standstills(self) -> list[str]: ...
-
-    def has_enough(self) -> bool: ...
-
-    def held_orders(self, epoch: int) -> int: ...
-
-
 @dataclass(frozen=True, slots=True)
 class SendEdges:
     """The outside, as the Kafka thread uses it; all of it belongs to that thread."""
@@ -93,32 +79,12 @@ class SendEdges:
     meter: RecordMeter
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionStatus:
-    """One outbox partition, as `/status` shows it. `blocked_by` names the entry that holds its commit, and
-    why; times are epoch ms."""
-
-    topic: str
-    partition: int
-    position: int | None
-    committed: int | None
-    lag: int
-    blocked_by: str | None
-    blocked_since: int | None
-    began: tuple[str, ...] = ()
-    """Why it was not read on from where its group stood (`beginnings.py`); empty where it was."""
-    missed: int = 0
-    """Records that retention took before they were taken."""
-
-
 class SendRole(Generic[EntryT]):
-    """The Kafka thread. `turn` and the rebalance's calls are made by one thread; `status`, `unready` and
-    `progress` may be asked from others (what they read is replaced whole).
+    """The Kafka thread. `turn` and the rebalance's calls are made by one thread; `standing` may be
+    asked from others.
 
-    Mutable. `_released` is what the loop said of withdrawn epochs; `_braked` are paused for being full;
-    `_halted` says that nothing is taken any more; `_busy` that the last turn found something to do;
-    `_trouble` is what the group did not answer, `_waiting` why partitions are not taken over now,
-    `_registry` what the schema registry did not.
+    Mutable. `_released` is what the loop said of withdrawn epochs; `_halted` says that nothing is taken any more;
+    `_busy` that the last turn found something to do; `_starts` are where partitions are read from whose past is known.
     """
 
     def __init__(
@@ -143,31 +109,24 @@ class SendRole(Generic[EntryT]):
         self._handover = handover
         self._loop = loop
         topics = settings.topics
-        self._assignments: Assignments[EntryT] = Assignments()
-        self._takeover = Takeover(edges.consumer, edges.reader, edges.topics, past, settings, handover)
-        self._catch_up: CatchUp[EntryT] = CatchUp(settings.catch_up_s_max)
-        self._effects = Effects(settings, edges.producer, edges.clock, self._assignments, intake, edges.topics)
+        self._assignments = held = Assignments[EntryT]()
+        self._takeover = takeover = Takeover(edges.consumer, edges.reader, edges.topics, past, settings, handover)
+        self._catch_up = catch_up = CatchUp[EntryT](settings.catch_up_s_max)
+        self._effects = effects = Effects(settings, edges.producer, edges.clock, held, intake, edges.topics)
         self._commits = Commits(edges.consumer, self._effects, handover, topics)
-        self._greeted = False
+        self._brake = Brake(settings, held, edges.consumer)
+        self.standing = Standing(
+            edges.consumer, edges.reader, edges.clock, edges.meter, held, takeover, catch_up, effects, loop
+        )
         self._halted = False
         self._busy = False
-        self._braked: set[TopicPartition] = set()
         self._released: dict[int, int | None] = {}
         self._take_over_at_s = 0.0
         self._starts: dict[TopicPartition, int] = {}
         self._seen: Mapping[str, Seen] = {}
-        self._grown: str | None = None
-        self._beginnings: Counter[tuple[TopicPartition, str]] = Counter()
-        self._missed: Counter[TopicPartition] = Counter()
         self._commit_at_s = 0.0
         self._claim_at_s = 0.0
         self._observe_at_s = 0.0
-        self._trouble: str | None = None
-        self._waiting: str | None = None
-        self._registry: str | None = None
-        self._unready: tuple[str, ...] = ("no assignment yet",)
-        self._work: Mapping[int, Work] = {}
-        self.status: tuple[PartitionStatus, ...] = ()
 
     # ---- the loop -----------------------------------------------------------------------------------------
 
@@ -190,7 +149,7 @@ class SendRole(Generic[EntryT]):
         self._busy = self._settle() or bool(polled.records)
         self.turns.give_back()
         self._open(now_s)
-        self._brake()
+        self._brake.look(halted=self._halted)
         self._read_on(now_s, at_end)
         if self._handover.undelivered >= UNDELIVERED_MAX:
             self._handover.wait(WAIT_S)
@@ -200,13 +159,13 @@ class SendRole(Generic[EntryT]):
             or (now_s >= self._claim_at_s and self._commits.claims(self._assignments))
         ):
             self._effects.booked = False
-            self._trouble = self._commits.commit(self._assignments)
+            self.standing.trouble = self._commits.commit(self._assignments)
             self._commit_at_s = now_s + self._settings.commit_s
-            self._claim_at_s = now_s + (0.0 if self._trouble is None else RETRY_S)
+            self._claim_at_s = now_s + (0.0 if self.standing.trouble is None else RETRY_S)
         if now_s >= self._observe_at_s:
             self._observe_at_s = now_s + OBSERVE_S
             self._look_at_topics()
-            self._observe()
+            self.standing.observe()
 
     def stop(self) -> None:
         """Drains: finishes what is in flight, commits, leaves the group. Bounded by the drain's deadline."""
@@ -251,12 +210,12 @@ class SendRole(Generic[EntryT]):
             if pending is not None:
                 entries.append(pending)
         else:
-            if records and self._registry is not None:
+            if records and self.standing.registry is not None:
                 log.info("the schema registry answers again")
-                self._registry = None
+                self.standing.registry = None
         if entries:
             self._handover.give(entries)
-        return self._registry is None
+        return self.standing.registry is None
 
     def _taken(self, record: Record, assignment: Assignment[EntryT], taken_ms: int) -> Pending[EntryT] | None:
         """The entry of a record, if it is one and is unfinished."""
@@ -278,9 +237,9 @@ class SendRole(Generic[EntryT]):
 
     def _again(self, records: Sequence[Record], why: str) -> None:
         """These cannot be read now, and nobody else's can: they are fetched again."""
-        if self._registry is None:
+        if self.standing.registry is None:
             log.warning("waiting for the schema registry", why=why)
-        self._registry = why
+        self.standing.registry = why
         starts: dict[TopicPartition, int] = {}
         for record in records:
             if self._assignments.at(where := TopicPartition(record.topic, record.partition)) is not None:
@@ -323,15 +282,15 @@ class SendRole(Generic[EntryT]):
             if self._starts:
                 self._consumer.seek(Position(*where, offset) for where, offset in self._starts.items())
         except BrokerOutage as outage:
-            self._waiting = str(outage)
+            self.standing.waiting = str(outage)
             self._take_over_at_s = now_s + RETRY_S
             return
         except StateCorrupt as lost:
             log.warning("a topic of ours is not what it was: all partitions are taken over anew", why=str(lost))
             self._take_over_anew(list(self._assignments))
             return
-        self._waiting = self._takeover.unequal
-        if self._waiting is not None:
+        self.standing.waiting = self._takeover.unequal
+        if self.standing.waiting is not None:
             self._take_over_at_s = now_s + RETRY_S
         if self._starts and not self._halted:
             self._consumer.resume(list(self._starts))
@@ -342,46 +301,16 @@ class SendRole(Generic[EntryT]):
         self._starts[assignment.where] = began.offset
         self._commits.opened(assignment)
         for cause in began.causes:
-            self._beginnings[assignment.where, cause] += 1
-        self._missed[assignment.where] += began.missed
+            self.standing.beginnings[assignment.where, cause] += 1
+        self.standing.missed[assignment.where] += began.missed
         holds = self._takeover.holds_made_anew(assignment)
         if holds:
             self._effects.hold_anew(assignment, holds)
 
-    def _brake(self) -> None:
-        """Pauses what is full and resumes what is half empty again. Pausing is dear, so nothing is done in
-        between."""
-        entries_max, bytes_max = self._settings.entries_max, self._settings.bytes_max
-        entries, size = self._assignments.entries, self._assignments.bytes
-        share = max(min(self._settings.partition_share, len(self._assignments)), 1)
-        full = entries >= entries_max or size >= bytes_max
-        pausing = [
-            each.where
-            for each in self._assignments
-            if each.phase is Phase.OPEN
-            and each.where not in self._braked
-            and (full or each.entries >= entries_max // share or each.bytes >= bytes_max // share)
-        ]
-        if pausing:
-            self._braked.update(pausing)
-            self._consumer.pause(pausing)
-        if not self._braked or self._halted or entries > entries_max // 2 or size > bytes_max // 2:
-            return
-        resuming = [
-            each.where
-            for each in self._assignments
-            if each.where in self._braked
-            and each.entries <= entries_max // share // 2
-            and each.bytes <= bytes_max // share // 2
-        ]
-        if resuming:
-            self._braked.difference_update(resuming)
-            self._consumer.resume(resuming)
-
     def _read_on(self, now_s: float, at_end: Mapping[TopicPartition, int]) -> None:
         """Says which partitions have been read to where they ended when they were assigned."""
         if len(self._catch_up):
-            ended = self._catch_up.step(now_s, at_end, self._braked)
+            ended = self._catch_up.step(now_s, at_end, self._brake.braked)
             if ended:
                 self._handover.give(CaughtUp(ended))
 
@@ -404,14 +333,14 @@ class SendRole(Generic[EntryT]):
             return
         self._seen = seen
         first = self._settings.topics.sources[0]
-        self._grown = None
+        self.standing.grown = None
         if first in seen and seen[first].partitions != self._settings.partitions:
             now, then = seen[first].partitions, self._settings.partitions
             grown = f"{first} has {now} partitions and had {then} when this worker started"
             counts = {topic: one.partitions for topic, one in seen.items()}
             if len(set(counts.values())) == 1:
                 raise Fatal(f"{grown}: it is to be started again")
-            self._grown = (
+            self.standing.grown = (
                 f"{grown}, and the others do not have as many: {counts}; `topics plan` says how each must be. This "
                 "worker starts again when they are equal"
             )
@@ -444,7 +373,7 @@ class SendRole(Generic[EntryT]):
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         self.turns.give_back()
-        self._greeted = True
+        self.standing.greeted = True
         self._consumer.pause(partitions)
         now_s = self._clock.monotonic_s()
         for where in partitions:
@@ -495,98 +424,8 @@ class SendRole(Generic[EntryT]):
         for assignment in gone:
             self._takeover.forget(assignment)
             self._catch_up.forget(assignment)
-            self._braked.discard(assignment.where)
+            self._brake.braked.discard(assignment.where)
             self._assignments.end(assignment)
-
-    # ---- what others see ----------------------------------------------------------------------------------
-
-    def _observe(self) -> None:
-        now_ms = self._clock.now_ms()
-        ends = self._consumer.ends([assignment.where for assignment in self._assignments])
-        lags, statuses = [], []
-        work: dict[int, Work] = {}
-        for assignment in self._assignments:
-            where = assignment.where
-            position = assignment.offsets.position
-            if position is None:
-                position = assignment.committed.next_offset
-            records = len(assignment.offsets) + max(ends.get(where, 0) - (position or 0), 0)
-            oldest = assignment.offsets.oldest()
-            record = oldest.record if isinstance(oldest, Pending) else oldest
-            seconds = 0.0 if record is None else max(now_ms - meant_ms(record.timestamp_ms), 0) / 1000
-            remaining = self._takeover.remaining(assignment) + self._catch_up.remaining(assignment)
-            held, known = self._loop.held_orders(assignment.epoch), records > 0 or where in ends
-            lags.append(PartitionLag(*where, records, seconds, held, remaining, known))
-            committed = assignment.committed.next_offset
-            began = assignment.began
-            blocked = self._blocked(oldest)
-            statuses.append(PartitionStatus(*where, position, committed, records, *blocked, began.causes, began.missed))
-            excused = isinstance(oldest, Pending) and self._loop.waits(oldest)
-            lag, done = work.get(where.partition, NO_WORK)
-            if assignment.phase is Phase.OPEN:
-                work[where.partition] = Work(
-                    lag + (0 if excused else records), done + assignment.done + (position or 0)
-                )
-            else:
-                work[where.partition] = Work(lag + 1, done + remaining)
-        self.status = tuple(statuses)
-        self._work = work
-        self._unready = tuple(self._reasons())
-        self._meter.lag(lags)
-        self._meter.began(self._beginnings, self._missed)
-        self._beginnings, self._missed = Counter(), Counter()
-        self._meter.endings(self._effects.tell())
-
-    def _blocked(self, oldest: Pending[EntryT] | Record | None) -> tuple[str | None, int | None]:
-        """The entry that holds a commit and why, and since when."""
-        if oldest is None:
-            return None, None
-        if isinstance(oldest, Record):
-            return f"{oldest.position} is unreadable: its dead letter is not acknowledged", None
-        since_ms = oldest.taken_ms if oldest.first_failed_ms is None else oldest.first_failed_ms
-        why = self._loop.why(oldest) if not len(self._catch_up) else "the topics are read to their ends first"
-        return f"{oldest.entry_id}: {why}", since_ms
-
-    def _reasons(self) -> list[str]:
-        reasons = []
-        if not self._greeted:
-            reasons.append("no assignment yet")
-        if self._effects.flooded:
-            reasons.append("stopped by the flood guard: most of the last records would be dead letters")
-        if self._grown is not None:
-            reasons.append(self._grown)
-        restoring = [assignment for assignment in self._assignments if assignment.phase is not Phase.OPEN]
-        if restoring:
-            remaining = sum(self._takeover.remaining(assignment) for assignment in restoring)
-            reasons.append(f"taking over {len(restoring)} partitions: {remaining} records still to be read")
-        if len(self._catch_up):
-            remaining = sum(self._catch_up.remaining(assignment) for assignment in self._assignments)
-            reasons.append(f"reading {len(self._catch_up)} partitions to their ends first: {remaining} records")
-        return reasons + self._troubles()
-
-    def _troubles(self) -> list[str]:
-        troubles = (
-            self._consumer.trouble(),
-            self._reader.trouble(),
-            self._effects.trouble,
-            self._trouble,
-            self._waiting,
-            self._registry,
-        )
-        return [trouble for trouble in troubles if trouble is not None]
-
-    @property
-    def finished(self) -> int:
-        """Records finished since the start."""
-        return self._effects.finished
-
-    def unready(self) -> list[str]:
-        return [*self._unready, *self._loop.standstills()]
-
-    def progress(self) -> tuple[Mapping[int, Work], bool]:
-        """For the watch: the work of each partition, without what waits for something known; and whether all
-        of it does."""
-        return self._work, self._effects.flooded or bool(self._troubles())
 
 
 def _is_another(seen: Seen | None, place: str | None) -> bool:

@@ -204,14 +204,14 @@ def test_an_outage_of_the_registry_loses_nothing_and_holds_the_rest(side: Side) 
         side.level("a", number)
     side.item("a")
     side.turn()
-    assert any("registry" in reason for reason in side.role.unready())
+    assert any("registry" in reason for reason in side.role.standing.unready())
     assert [pending for pending in side.taken if pending.entry.table is Table.INVENTORY] == []
     side.down = False
     side.turn()
     levels = [pending.record.offset for pending in side.taken if pending.entry.table is Table.INVENTORY]
     assert levels == list(range(7))
     assert [pending.order_id for pending in side.taken if pending.entry.table is Table.ITEMS] == ["items/a"]
-    assert side.role.unready() == []
+    assert side.role.standing.unready() == []
 
 
 def test_an_accepted_change_stands_on_hako_sent_before_its_offset_is_finished(side: Side) -> None:
@@ -363,13 +363,13 @@ def test_the_loop_hears_of_an_end_after_all_that_stood_before_it(side: Side) -> 
     side.turn(3)
     side.level("later", 1)
     assert LEVELS not in side.through()
-    assert any("reading 1 partitions to their ends first" in reason for reason in side.role.unready())
+    assert any("reading 1 partitions to their ends first" in reason for reason in side.role.standing.unready())
     assert {lag.topic: lag.restore_remaining for lag in side.meter.lags}[LEVELS] > 0
     side.turn()
     assert side.through()[ITEMS] == 1
     assert side.through()[WAREHOUSES] == 0
     assert 10 <= side.through()[LEVELS] <= 11, "what came later is not waited for"
-    assert side.role.unready() == []
+    assert side.role.standing.unready() == []
     assert {lag.restore_remaining for lag in side.meter.lags} == {0}
 
 
@@ -403,7 +403,7 @@ def test_a_partition_that_cannot_be_read_is_given_up_and_holds_the_others_no_lon
     assert LEVELS not in side.through()
     side.turn(100)
     assert side.through()[LEVELS] == 0
-    assert not any("to their ends" in reason for reason in side.role.unready())
+    assert not any("to their ends" in reason for reason in side.role.standing.unready())
 
 
 def test_what_is_full_is_sent_though_more_stands_there(side: Side) -> None:
@@ -432,4 +432,4 @@ def test_partitions_that_go_while_they_are_read_are_forgotten(side: Side) -> Non
     side.turn(3)
     side.role.lost([TopicPartition(topic, 0) for topic in TOPICS])
     side.turn(3)
-    assert not any("to their ends" in reason for reason in side.role.unready())
+    assert not any("to their ends" in reason for reason in side.role.standing.unready())

@@ -68,28 +68,28 @@ def test_what_no_api_answers_before_anything_was_accepted_holds_the_destination_
     side.run_for(120.0)
     assert side.ended == {}
     assert len(side.api.seen) <= 30
-    status = side.sender.status()
+    status = side.sender.standing.status()
     assert status.doubted
     assert status.trouble is not None
     assert f"HTTP {answer[0]}" in status.trouble
-    assert "what answers is not the API" in side.sender.standstills()[0]
+    assert "what answers is not the API" in side.sender.standing.standstills()[0]
     gateway.down = False
     side.run_for(60.0)
     assert [type(ending) for ending in side.ended.values()] == [Delivered] * 200
-    assert side.sender.standstills() == []
-    assert side.sender.status().trouble is None
+    assert side.sender.standing.standstills() == []
+    assert side.sender.standing.status().trouble is None
 
 
 def test_the_words_name_the_server_and_the_page_and_hide_what_a_redirect_carries(sides: Any) -> None:
     side = sides(lambda seen: (400, NGINX, TLS))
     side.give("a")
     side.run_for(5.0)
-    (standstill,) = side.sender.standstills()
+    (standstill,) = side.sender.standing.standstills()
     assert "HTTP 400, Server nginx/1.22.1: 400 The plain HTTP request was sent to HTTPS port" in standstill
     redirected = sides(lambda seen: NO_API[0])
     redirected.give("a")
     redirected.run_for(5.0)
-    (standstill,) = redirected.sender.standstills()
+    (standstill,) = redirected.sender.standing.standstills()
     assert "HTTP 302, Server nginx, to https://login.test" in standstill
     assert "secret" not in standstill
 
@@ -106,7 +106,7 @@ def test_a_gateway_that_breaks_in_the_midst_of_traffic_makes_no_dead_letter(side
     side.give(*[f"p{number}" for number in range(400)])
     side.run_for(300.0)
     assert len(side.ended) == 50
-    assert side.sender.status().doubted
+    assert side.sender.standing.status().doubted
     gateway.down = False
     side.run_for(60.0)
     assert [type(ending) for ending in side.ended.values()] == [Delivered] * 450
@@ -130,7 +130,7 @@ def test_one_of_a_kind_on_one_order_is_rejected_as_its_status_and_holds_that_ord
     assert refused.reason == f"http_{answer[0]}"
     assert held == Held("e2")
     assert sum(isinstance(ending, Delivered) for ending in side.ended.values()) == (31 if others else 1)
-    assert not side.sender.status().doubted
+    assert not side.sender.standing.status().doubted
 
 
 def test_orders_that_a_gateway_refuses_among_many_that_pass_are_rejected_and_no_others(sides: Any) -> None:
@@ -195,8 +195,8 @@ def test_a_403_for_one_order_is_its_own_and_no_word_of_the_key(sides: Any) -> No
     for number in range(150):
         side.give(f"o{number}")
         side.run_for(1.0)
-        assert not side.sender.status().key_refused
-        assert side.sender.standstills() == []
+        assert not side.sender.standing.status().key_refused
+        assert side.sender.standing.standstills() == []
     refused = side.ended["e1"]
     assert isinstance(refused, Rejected)
     assert refused.reason == "http_403"
@@ -216,8 +216,8 @@ def test_a_403_of_every_order_is_the_key(sides: Any, blocked: Any) -> None:
     side.give(*[f"o{number}" for number in range(20)])
     side.run_for(30.0)
     assert side.ended == {}
-    assert side.sender.status().key_refused
-    (standstill,) = side.sender.standstills()
+    assert side.sender.standing.status().key_refused
+    (standstill,) = side.sender.standing.standstills()
     assert "the key is refused" in standstill
     assert "`Authorization: Bearer …`" in standstill
     assert "HTTP 403" in standstill
@@ -230,7 +230,7 @@ def test_a_403_in_the_apis_form_is_the_key_though_others_were_accepted(sides: An
     side.run_for(1.0)
     side.give("b")
     side.run_for(1.0)
-    assert side.sender.status().key_refused
+    assert side.sender.standing.status().key_refused
 
 
 def test_a_gateway_that_denies_what_is_too_many_is_slowed_down_for_and_nothing_is_lost(sides: Any) -> None:
@@ -248,7 +248,7 @@ def test_a_gateway_that_denies_what_is_too_many_is_slowed_down_for_and_nothing_i
     side.give(*[f"o{number}" for number in range(200)])
     for _ in range(90):
         side.run_for(1.0)
-        assert not side.sender.status().key_refused
+        assert not side.sender.standing.status().key_refused
     assert [type(ending) for ending in side.ended.values()] == [Delivered] * 200
     assert len(side.api.seen) < 600
 
@@ -272,7 +272,7 @@ def test_a_share_of_503_cuts_the_requests_at_once_as_429_does(sides: Any, status
     side.run_for(120.0)
     assert len(side.ended) == 1_000
     assert len(side.api.seen) - 1_000 < 1_000
-    assert side.sender.status().limit < 64
+    assert side.sender.standing.status().limit < 64
 
 
 def test_an_order_that_is_denied_when_nothing_else_is_sent_is_its_own_once_others_have_passed(sides: Any) -> None:
@@ -285,7 +285,7 @@ def test_an_order_that_is_denied_when_nothing_else_is_sent_is_its_own_once_other
     side.run_for(5.0)
     side.give("good")
     side.run_for(200.0)
-    assert not side.sender.status().key_refused
+    assert not side.sender.standing.status().key_refused
 
 
 def test_a_quota_does_not_change_what_a_doubt_holds(sides: Any) -> None:
@@ -300,14 +300,14 @@ def test_connections_that_fail_say_why_and_a_server_that_is_busy_is_no_standstil
     side = sides(lambda seen: httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired"))
     side.give(*[f"o{number}" for number in range(20)])
     side.run_for(20.0)
-    (standstill,) = side.sender.standstills()
+    (standstill,) = side.sender.standing.standstills()
     assert "certificate has expired" in standstill
-    assert "certificate has expired" in (side.sender.status().trouble or "")
+    assert "certificate has expired" in (side.sender.standing.status().trouble or "")
     busy = sides(lambda seen: (503, {}, b"<html>try later</html>"))
     busy.give(*[f"o{number}" for number in range(20)])
     busy.run_for(20.0)
-    assert busy.sender.standstills() == []
-    assert "HTTP 503" in (busy.sender.status().trouble or "")
+    assert busy.sender.standing.standstills() == []
+    assert "HTTP 503" in (busy.sender.standing.status().trouble or "")
 
 
 def test_entries_of_a_doubted_order_keep_their_order(sides: Any) -> None:

@@ -113,7 +113,7 @@ def test_a_pause_that_was_asked_for_is_kept_by_every_order(sides: Any, refusal: 
     side.give("b", "c")
     side.run_for(2.4)
     assert side.sent() == [(0.0, "e1")]
-    assert side.sender.status().paused_until is not None
+    assert side.sender.standing.status().paused_until is not None
     side.run_for(2.0)
     assert sorted(side.ended) == ["e1", "e2", "e3"]
     assert min(at_s for at_s, _ in side.sent()[1:]) >= 3.0
@@ -140,7 +140,7 @@ def test_refusals_in_a_row_of_different_orders_open_the_circuit_and_one_probe_at
     side = sides(lambda seen: (500, {}) if down else (200, {}))
     side.give(*[f"o{number}" for number in range(40)])
     side.run_for(20.0)
-    assert side.sender.status().circuit != "closed"
+    assert side.sender.standing.status().circuit != "closed"
     before = len(side.api.seen)
     side.api.most = 0
     side.run_for(30.0)
@@ -150,14 +150,14 @@ def test_refusals_in_a_row_of_different_orders_open_the_circuit_and_one_probe_at
     down = False
     side.run_for(60.0)
     assert len(side.ended) == 40
-    assert side.sender.status().circuit == "closed"
+    assert side.sender.standing.status().circuit == "closed"
 
 
 def test_one_order_that_always_fails_opens_no_circuit(sides: Any) -> None:
     side = sides(by_entry({"e1": (500, {})}))
     side.give("a")
     side.run_for(60.0)
-    assert side.sender.status().circuit == "closed"
+    assert side.sender.standing.status().circuit == "closed"
 
 
 def test_a_refused_entry_holds_its_order_and_no_other(sides: Any) -> None:
@@ -170,7 +170,7 @@ def test_a_refused_entry_holds_its_order_and_no_other(sides: Any) -> None:
     assert refused.hold == Hold(OrderId("a"), EntryId("e1"), Reason.PRODUCT_UNSUPPORTED, refused.at_ms)
     side.run_for(2.0)
     assert side.meter.error_codes == {"product_unsupported": 1}
-    assert side.sender.held_orders(1) == 1
+    assert side.sender.standing.held_orders(1) == 1
 
 
 def test_a_declined_cancellation_is_an_answer_and_holds_nothing(sides: Any) -> None:
@@ -249,14 +249,14 @@ def test_a_refused_key_holds_everything_and_a_new_one_is_taken_without_a_restart
     side.give(*[f"o{number}" for number in range(10)])
     side.run_for(30.0)
     assert side.ended == {}
-    assert side.sender.status().key_refused
-    assert "the key is refused" in side.sender.standstills()[0]
+    assert side.sender.standing.status().key_refused
+    assert "the key is refused" in side.sender.standing.standstills()[0]
     probes = [seen for seen in side.api.seen if seen.at_s - side.start_s > 1.0]
     assert 1 <= len(probes) <= 12
     side.key.file = "key-2"
     side.run_for(2.0)
     assert len(side.ended) == 10
-    assert side.sender.standstills() == []
+    assert side.sender.standing.standstills() == []
 
 
 def test_a_key_that_was_replaced_already_is_used_at_once(sides: Any) -> None:
@@ -423,7 +423,7 @@ def test_what_does_not_answer_by_the_deadline_is_given_up(sides: Any) -> None:
     assert len(side.released) == 1
     assert side.ended == {}
     assert side.api.under_way == 0
-    assert side.sender.in_flight == 0
+    assert side.sender.standing.in_flight == 0
 
 
 def test_a_lost_partition_leaves_nothing_behind_and_blocks_nobody(sides: Any) -> None:
@@ -465,8 +465,8 @@ def test_a_replay_leaves_live_traffic_its_part_of_the_quota_in_every_window_and_
     replayed = side.give(*[f"r{number}" for number in range(40)], replay_id="r1")
     side.run_for(5.0)
     assert len(side.api.seen) == 5  # though nothing live wants the others
-    assert side.sender.why(replayed[-1]).startswith("a replay's turn")
-    assert side.sender.waits(replayed[-1])
+    assert side.sender.standing.why(replayed[-1]).startswith("a replay's turn")
+    assert side.sender.standing.waits(replayed[-1])
     side.give(*[f"l{number}" for number in range(5)])
     side.run_for(0.5)
     assert side.entries()[5:] == [f"e{number}" for number in range(41, 46)]
@@ -572,7 +572,7 @@ def test_a_stop_between_an_entrys_turn_and_its_request_is_seen_too(sides: Any, m
     side.give("a")
     side.loop.run_for(0.2)
     assert side.entries() == []
-    assert side.sender.in_flight == 0
+    assert side.sender.standing.in_flight == 0
     side.run_for(1.0)
     assert side.entries() == ["e1"]
     assert side.ended == {"e1": Delivered(200)}
@@ -612,4 +612,4 @@ def test_a_burst_goes_out_in_slices_so_that_nothing_else_waits_for_all_of_it(sid
         side.loop.run_for(0.0)
     assert len(side.api.seen) == 1_000
     assert max(later - earlier for earlier, later in pairwise(a_round)) <= SENT_AT_ONCE_MAX
-    assert side.sender.in_flight == 1_000, "none of them waited for an answer"
+    assert side.sender.standing.in_flight == 1_000, "none of them waited for an answer"

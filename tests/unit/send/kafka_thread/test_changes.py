@@ -42,7 +42,7 @@ def sent(world: World) -> list[int]:
 
 
 def began(worker: Worker) -> tuple[str, ...]:
-    return worker.role.status[0].began
+    return worker.role.standing.status[0].began
 
 
 @pytest.mark.parametrize("eager", [True, False])
@@ -61,7 +61,7 @@ def test_an_outbox_made_again_while_a_sender_works_is_sent_whole(worlds: Any, ea
     assert began(worker) == ("made_again",)
     assert worker.meter.causes == {"made_again": 1}
     assert world.is_done()
-    assert worker.role.unready() == []
+    assert worker.role.standing.unready() == []
     world.stop(worker)
     world.join()
     fill(world, "z")
@@ -150,7 +150,7 @@ def test_the_book_is_there_before_the_commit(worlds: Any) -> None:
     world.pass_time(4.0)
     assert sent(world) == [0, 1]
     assert P0 not in world.broker.group(GROUP).committed
-    assert any("hakuna.send-offsets" in reason for reason in worker.role.unready())
+    assert any("hakuna.send-offsets" in reason for reason in worker.role.standing.unready())
     world.broker.denied.clear()
     world.pass_time(3.0)
     assert world.is_done()
@@ -219,7 +219,7 @@ def test_what_retention_took_before_it_was_sent_is_counted(worlds: Any, working:
     assert sent(world) == [0, 1, 6, 7]
     assert worker.meter.missed == 4
     assert began(worker) == ("overtaken",)
-    assert worker.role.status[0].missed == 4
+    assert worker.role.standing.status[0].missed == 4
     assert world.is_done()
 
 
@@ -265,7 +265,7 @@ def test_holds_made_again_are_made_anew_from_the_open_letters_and_followers_stay
     assert [letter.reason for letter in letters(world)][3:] == [Reason.HELD]
     assert [record.key for record in world.broker.records(TOPICS.holds)] == [b"a"]
     assert world.is_done()
-    assert worker.role.unready() == []
+    assert worker.role.standing.unready() == []
     # From then on they are known from there, and a release is one.
     world.stop(worker)
     world.broker.append(TOPICS.holds, 0, b"a", None)
@@ -309,9 +309,9 @@ def test_an_outbox_that_grew_alone_is_named_and_its_other_partitions_go_on(world
     fill(world, *"cd")
     world.pass_time(3.0)
     assert sent(world) == [0, 1, 2, 3]
-    (why,) = [reason for reason in worker.role.unready() if "had 2 when this worker started" in reason]
+    (why,) = [reason for reason in worker.role.standing.unready() if "had 2 when this worker started" in reason]
     assert "hakuna.holds" in why
-    assert any("make them equal" in reason for reason in worker.role.unready())
+    assert any("make them equal" in reason for reason in worker.role.standing.unready())
 
 
 def test_a_quota_is_not_shared_out_to_partitions_that_were_not_there(worlds: Any) -> None:
@@ -345,7 +345,7 @@ def test_a_topic_that_is_gone_is_named_and_waited_for(worlds: Any) -> None:
     config = world.broker.config.pop(TOPICS.holds)
     worker = world.join()
     world.pass_time(3.0)
-    assert any("topics are missing: hakuna.holds" in reason for reason in worker.role.unready())
+    assert any("topics are missing: hakuna.holds" in reason for reason in worker.role.standing.unready())
     world.broker.config[TOPICS.holds] = config
     world.pass_time(3.0)
     assert sent(world) == [0]
@@ -367,7 +367,7 @@ def test_a_role_that_fails_commits_what_was_answered_and_leaves_its_group(worlds
     if not loop_lives:
         worker.task.cancel()
         world.loop.run_for(0.0)
-    in_flight = worker.sender.in_flight
+    in_flight = worker.sender.standing.in_flight
     before_s = world.now_s()
     worker.role.fail()
     world.loop.run_for(0.5)
@@ -395,7 +395,7 @@ def test_a_letter_that_its_topic_does_not_take_goes_without_its_value_and_the_re
     unready = set()
     for _ in range(60):
         world.pass_time(0.1)
-        unready.update(worker.role.unready())
+        unready.update(worker.role.standing.unready())
     assert sorted(sent(world)) == [3, 4]
     large, held, small = sorted(
         world.broker.records(TOPICS.dead_letters), key=lambda one: dict(one.headers)["entry-id"]
@@ -411,7 +411,7 @@ def test_a_letter_that_its_topic_does_not_take_goes_without_its_value_and_the_re
     assert held.value is not None
     assert small.value is not None
     assert world.is_done()
-    assert worker.role.unready() == []
+    assert worker.role.standing.unready() == []
     assert worker.meter.ended["dead_lettered"] == 2
 
 
@@ -426,10 +426,10 @@ def test_what_kafka_does_not_take_is_said_for_as_long_as_that_is_so_and_others_f
     for number in range(40):
         fill(world, f"o{number}")
         world.pass_time(0.3)
-        said.append(any("hakuna.dead-letters cannot be written" in reason for reason in worker.role.unready()))
+        said.append(any("hakuna.dead-letters cannot be written" in reason for reason in worker.role.standing.unready()))
     assert all(said)
     assert len(sent(world)) >= 30
     world.broker.read_only.clear()
     world.pass_time(3.0)
-    assert worker.role.unready() == []
+    assert worker.role.standing.unready() == []
     assert world.is_done()

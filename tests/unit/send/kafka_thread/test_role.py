@@ -156,12 +156,12 @@ def test_an_offset_is_not_finished_before_its_receipt_is_written(worlds: Any) ->
     world.pass_time(5.0)
     assert len(accepted(world)) == 2
     assert committed(world).next_offset == 0
-    assert any("hakuna.deliveries cannot be written" in reason for reason in worker.role.unready())
+    assert any("hakuna.deliveries cannot be written" in reason for reason in worker.role.standing.unready())
     world.broker.denied.clear()
     world.pass_time(3.0)
     assert len(accepted(world)) == 2
     assert world.is_done()
-    assert worker.role.unready() == []
+    assert worker.role.standing.unready() == []
 
 
 def test_a_held_entry_is_not_finished_before_the_hold_that_it_waits_behind(worlds: Any) -> None:
@@ -188,12 +188,12 @@ def test_a_flood_of_dead_letters_stops_the_role_before_it_is_written(worlds: Any
     worker = world.join()
     world.pass_time(20.0)
     assert len(letters(world)) < 1_000
-    assert any("flood guard" in reason for reason in worker.role.unready())
+    assert any("flood guard" in reason for reason in worker.role.standing.unready())
     calls = len(world.api.calls)
     world.pass_time(5.0)
     assert len(world.api.calls) == calls
     assert not world.is_done()
-    assert worker.role.progress()[1]
+    assert worker.role.standing.progress()[1]
 
 
 def superseded(world: World) -> list[tuple[bytes | None, str]]:
@@ -259,7 +259,7 @@ def test_a_replay_that_is_refused_whole_is_no_flood(worlds: Any, header: str) ->
     fill(world, *[f"o{number}" for number in range(1_500)], extra=[(header, b"1")])
     worker = world.join()
     world.pass_time(30.0)
-    assert not any("flood guard" in reason for reason in worker.role.unready())
+    assert not any("flood guard" in reason for reason in worker.role.standing.unready())
     assert len(letters(world)) == 1_500
     assert worker.meter.replayed == {"dead_lettered": 1_500}
 
@@ -446,7 +446,7 @@ def test_no_more_is_read_than_keeps_requests_going(worlds: Any) -> None:
     fill(world, *[f"o{number}" for number in range(2_500)])
     worker = world.join()
     world.pass_time(8.0)
-    limit = worker.sender.status().limit
+    limit = worker.sender.standing.status().limit
     assert READY_MIN + READY_ROUNDS * limit <= worker.role._assignments.entries <= 1_200
     world.pass_time(60.0)
     assert world.is_done()
@@ -458,14 +458,14 @@ def test_status_names_the_entry_that_holds_the_commit_and_why_and_since_when(wor
     worker = world.join()
     since_ms = world.clock.now_ms()
     world.pass_time(10.0)
-    (status,) = worker.role.status
+    (status,) = worker.role.standing.status
     assert (status.topic, status.partition, status.committed, status.lag) == ("hakuna.outbox", 0, 0, 1)
     assert status.blocked_by is not None
     assert status.blocked_by.startswith(f"{entry_id(0)}: ")
     assert status.blocked_since is not None
     assert since_ms <= status.blocked_since <= since_ms + 1_000
     assert worker.meter.lags[0].seconds > 8.0
-    work, excused = worker.role.progress()
+    work, excused = worker.role.standing.progress()
     assert work[0].lag == 0, "what waits for its retry is no stall"
     assert not excused
 
@@ -485,9 +485,9 @@ def test_lag_is_0_when_all_is_done_and_transaction_markers_are_none(worlds: Any)
 def test_a_worker_without_partitions_is_ready(worlds: Any) -> None:
     world = worlds()
     first, second = world.join(), world.join()
-    assert first.role.unready() == ["no assignment yet"]
+    assert first.role.standing.unready() == ["no assignment yet"]
     world.pass_time(3.0)
-    assert first.role.unready() == second.role.unready() == []
+    assert first.role.standing.unready() == second.role.standing.unready() == []
 
 
 def test_a_drain_finishes_what_is_in_flight_and_takes_nothing_more(worlds: Any) -> None:
@@ -512,8 +512,8 @@ def test_a_broker_that_is_away_for_a_while_needs_no_help(worlds: Any) -> None:
     world.broker.down = True
     fill(world, "b", "c")
     world.pass_time(5.0)
-    assert any("no broker answers" in reason for reason in worker.role.unready())
+    assert any("no broker answers" in reason for reason in worker.role.standing.unready())
     world.broker.down = False
     world.pass_time(5.0)
     assert world.is_done()
-    assert worker.role.unready() == []
+    assert worker.role.standing.unready() == []

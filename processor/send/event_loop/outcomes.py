@@ -1,0 +1,163 @@
+"""outcomes: what an answer means for the destination, and what becomes of the entries that it answers.
+
+    weigh ─► what the gate hears of it, and the outcome ─► judge ─► end: a report to the Kafka thread
+                                                                └► put back: another attempt, later
+
+Owned by the sender's event loop. Invariant: a parcel that is judged or put back goes back to its lanes, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from random import Random
+from typing import Final, Generic, assert_never
+
+from processor.api.verdicts import Delivered, Denied, Doubted, KeyRefused, Otherwise, Rejected, RetryLater, Verdict
+from processor.interfaces import Clock
+from processor.letters.holds import Hold
+from processor.moments import PLAUSIBLE_MS_MIN
+from processor.records import EntryId, OrderId
+from processor.send.destination import Destination, EntryT
+from processor.send.event_loop.gate import Gate, backoff_s
+from processor.send.event_loop.gatherer import Gatherer, Memory
+from processor.send.event_loop.lanes import Parcel
+from processor.send.event_loop.poison import Witness
+from processor.send.event_loop.retries import Again, Give, count, decide, reason_of, weighed
+from processor.send.handover import Handover
+from processor.send.meter import Tally
+from processor.send.pending import SUPERSEDED, Ended, Ending, Held, Pending
+from processor.send.settings import SenderSettings
+
+RETRY_S_MIN: Final = 0.05
+"""A server that refuses and says `Retry-After: 0` would be asked as fast as it can refuse."""
+
+
+class Outcomes(Generic[EntryT]):
+    """See the module. `epochs` are those of the partitions that are ours. Mutable: `_witness` is what others than a
+    suspect were answered."""
+
+    def __init__(
+        self,
+        settings: SenderSettings,
+        destination: Destination[EntryT],
+        gate: Gate,
+        lanes: Gatherer[EntryT],
+        holds: Memory,
+        epochs: Container[int],
+        handover: Handover[EntryT],
+        random: Random,
+        tally: Tally,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._destination = destination
+        self._gate = gate
+        self._lanes = lanes
+        self._holds = holds
+        self._epochs = epochs
+        self._handover = handover
+        self._random = random
+        self._tally = tally
+        self._clock = clock
+        self._witness = Witness()
+
+    def weigh(
+        self, parcel: Parcel[EntryT], verdict: Verdict, now_s: float, now_ms: int
+    ) -> tuple[Verdict | None, Verdict | Otherwise]:
+        """What an answer that is no acceptance means for the destination (None: nothing yet), and for the entries."""
+        verdict = weighed(verdict, parcel, self._gate.accepted_s, now_s)
+        if isinstance(verdict, Rejected):
+            entries = [pending.entry for pending in parcel.entries]
+            return verdict, self._destination.reconsidered(entries, verdict, now_ms)
+        if not isinstance(verdict, Doubted) or verdict.whole:
+            return verdict, verdict
+        entries = [pending.entry for pending in parcel.entries]
+        outcome = self._destination.reconsidered(entries, verdict.rejected, now_ms)
+        match outcome:
+            case Otherwise():
+                return None, outcome
+            case Delivered() if self._witness.accepted:
+                return verdict.rejected, outcome
+            case Rejected():
+                doubted = Doubted(verdict.status, outcome, verdict.words, whole=False)
+                return doubted, doubted
+            case _:
+                return verdict, verdict
+
+    def is_held(self, pending: Pending[EntryT]) -> bool:
+        """Whether it waits behind a refused entry of its order; then it has ended."""
+        hold = self._holds.of(pending.epoch, OrderId(pending.order_id))
+        if hold is None or not hold.stops(pending.entry_id, pending.replay_id):
+            return False
+        self.end(pending, Held(hold.entry_id), self._clock.now_ms())
+        return True
+
+    def judge(self, parcel: Parcel[EntryT], verdict: Verdict | Otherwise, now_s: float, now_ms: int) -> None:
+        """What becomes of the entries."""
+        match verdict:
+            case Delivered():
+                for pending in parcel.entries:
+                    self.end(pending, verdict, now_ms)
+                    if pending.occurred_at_ms >= PLAUSIBLE_MS_MIN:  # one stamp in seconds, and the sum is worth nothing
+                        self._tally.latencies_s.append(max(now_ms - pending.occurred_at_ms, 0) / 1000)
+                self._witness.accepted += len(parcel.entries)
+                self._lanes.finish(parcel, now_s, delivered=True)
+            case Rejected():
+                self._reject(parcel, verdict, now_s, now_ms)
+            case RetryLater() | Doubted():
+                self._retry(parcel, verdict, now_s, now_ms)
+            case KeyRefused() | Otherwise():
+                self.put_back(parcel, now_s, now_ms)
+            case Denied():
+                raise AssertionError("weighed before it is judged")
+            case _:
+                assert_never(verdict)
+
+    def _reject(self, parcel: Parcel[EntryT], verdict: Rejected, now_s: float, now_ms: int) -> None:
+        if verdict.error_code is not None:
+            known = verdict.error_code in self._destination.error_codes
+            self._tally.error_codes[verdict.error_code if known else "other"] += 1
+        if len(parcel.entries) > 1:
+            self.supersede(self._lanes.split(parcel, now_s), now_ms)
+            return
+        (pending,) = parcel.entries
+        hold = None
+        if self._destination.holds(verdict.reason) and pending.epoch in self._epochs:
+            order_id, entry_id = OrderId(pending.order_id), EntryId(pending.entry_id)
+            hold = Hold(order_id, entry_id, verdict.reason, now_ms, pending.replay_id)
+            self._holds.refused(pending.epoch, hold)
+        self._handover.report(Ended(pending, verdict, now_ms, hold))
+        self._lanes.finish(parcel, now_s, delivered=False)
+
+    def _retry(self, parcel: Parcel[EntryT], verdict: RetryLater | Doubted, now_s: float, now_ms: int) -> None:
+        self._tally.retries[reason_of(verdict)] += 1
+        count(parcel, verdict, self._witness, now_s, now_ms)
+        settings = self._settings
+        match decide(
+            parcel,
+            verdict,
+            self._witness,
+            now_s,
+            poison_after_s=settings.poison_after_s,
+            held=self._gate.doubted,
+        ):
+            case Give(rejected):
+                for pending in parcel.entries:
+                    pending.in_progress = 0
+                self._reject(parcel, rejected, now_s, now_ms)
+            case Again(after_s):
+                if after_s is None:
+                    after_s = backoff_s(parcel.failures, settings.backoff_first_s, settings.backoff_s_max, self._random)
+                self.put_back(parcel, now_s + max(after_s, RETRY_S_MIN), now_ms)
+            case _:
+                raise AssertionError("a closed set")
+
+    def put_back(self, parcel: Parcel[EntryT], due_s: float, now_ms: int) -> None:
+        self.supersede(self._lanes.retry(parcel, due_s), now_ms)
+
+    def supersede(self, replaced: list[Pending[EntryT]], now_ms: int) -> None:
+        for pending in replaced:
+            self.end(pending, SUPERSEDED, now_ms)
+
+    def end(self, pending: Pending[EntryT], ending: Ending, now_ms: int) -> None:
+        self._handover.report(Ended(pending, ending, now_ms))

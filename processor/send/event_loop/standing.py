@@ -1,0 +1,141 @@
+"""standing: how a destination stands, for whoever asks from outside its event loop.
+
+`/status`, `/readyz`, the watch and the metrics ask; nothing here changes anything. All but `gauges` may be called from
+any thread: they only look, at numbers and enums that are replaced whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import Final, Generic
+
+from processor.interfaces import Clock
+from processor.send.destination import EntryT
+from processor.send.event_loop.gate import Gate
+from processor.send.event_loop.gatherer import Gatherer, Memory
+from processor.send.event_loop.lanes import LaneState
+from processor.send.event_loop.pace import Pace, ReplayShare
+from processor.send.meter import Gauges
+from processor.send.pending import Pending
+
+STALLED_S: Final = 10.0
+"""A loop that has not come round for so long waits for nothing that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationStatus:
+    """How a destination stands, as `/status` shows it. `paused_until` is epoch ms."""
+
+    name: str
+    quota_share: int | None
+    circuit: str
+    in_flight: int
+    paused_until: int | None
+    limit: int
+    key_refused: bool
+    doubted: bool
+    """True while what answers is not the API."""
+    trouble: str | None
+    """What was answered last, or why nothing was, while something holds the destination."""
+
+
+class Standing(Generic[EntryT]):
+    """See the module. Mutable: `ticked_s` is when the event loop last came round, by the monotonic clock: a watch sees
+    by it that the loop lives."""
+
+    def __init__(
+        self,
+        name: str,
+        gate: Gate,
+        lanes: Gatherer[EntryT],
+        pace: Pace | None,
+        replays: ReplayShare,
+        holds: Memory,
+        flights: Sized,
+        clock: Clock,
+    ) -> None:
+        self._name = name
+        self._gate = gate
+        self._lanes = lanes
+        self._pace = pace
+        self._replays = replays
+        self._holds = holds
+        self._flights = flights
+        self._clock = clock
+        self.ticked_s = clock.monotonic_s()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flights)
+
+    def status(self) -> DestinationStatus:
+        gate = self._gate
+        left_s = gate.paused_until_s - self._clock.monotonic_s()
+        return DestinationStatus(
+            name=self._name,
+            quota_share=None if self._pace is None else self._pace.share,
+            circuit=gate.circuit.value,
+            in_flight=self.in_flight,
+            paused_until=self._clock.now_ms() + int(left_s * 1000) if left_s > 0 else None,
+            limit=gate.limit,
+            key_refused=gate.key_refused,
+            doubted=gate.doubted,
+            trouble=gate.trouble,
+        )
+
+    def standstills(self) -> list[str]:
+        """Why nothing, or almost nothing, is sent, in words for `/readyz`; empty when all is well."""
+        standstill = self._gate.standstill
+        return [] if standstill is None else [f"{self._name}: {standstill}"]
+
+    def why(self, pending: Pending[EntryT]) -> str:
+        """What an unfinished entry waits for, in words."""
+        state = self._lanes.state(pending.order_id)
+        if state is None:
+            return "for Kafka's acknowledgement"
+        gate = self._gate
+        if state is LaneState.UNDER_WAY:
+            return f"in flight or behind one that is, attempt {pending.attempts + 1}"
+        if gate.key_refused:
+            return "the key is refused"
+        if gate.doubted:
+            return "what answers is not the API"
+        if gate.paused_until_s > self._clock.monotonic_s():
+            return "the destination asked for a pause"
+        if gate.circuit.value != "closed":
+            return f"the destination is held, circuit {gate.circuit.value}"
+        if state is LaneState.WAITING:
+            return f"retry after {pending.attempts} attempts"
+        if state is LaneState.YIELDING:
+            return "a replay's turn: live traffic goes first, and a replay has its share of the quota"
+        return "its turn"
+
+    def waits(self, pending: Pending[EntryT]) -> bool:
+        """Whether it is known what an unfinished entry waits for: a request, a time, the destination, the
+        quota."""
+        state = self._lanes.state(pending.order_id)
+        if state is None or self._clock.monotonic_s() - self.ticked_s > STALLED_S:
+            return False
+        if state is LaneState.YIELDING and not self._replays.has_free:
+            return True
+        at_its_turn = state is LaneState.READY or state is LaneState.YIELDING
+        if not at_its_turn or not self._gate.is_open or self.in_flight >= self._gate.limit:
+            return True
+        return self._pace is not None and not self._pace.has_free
+
+    def has_enough(self) -> bool:
+        """Whether there are entries for all the requests that may go until more have been read."""
+        return self._lanes.has_enough(self._gate.limit)
+
+    def held_orders(self, epoch: int) -> int:
+        return self._holds.count(epoch)
+
+    def gauges(self) -> Gauges:
+        """For the event loop alone."""
+        gate = self._gate
+        share = None if self._pace is None else self._pace.share
+        oldest_s = self._lanes.oldest_s()
+        if oldest_s is not None:
+            oldest_s = self._clock.monotonic_s() - oldest_s
+        return Gauges(self.in_flight, gate.limit, share, gate.circuit, gate.key_refused, oldest_s, self._lanes.waits())
