@@ -22,7 +22,7 @@ help: ## this list
 env: $(ENV_STAMP) ## the Python environment, in .venv, from the lock
 
 demo: $(ENV_STAMP) ## the processor at work, with a broker and stand-ins for the APIs inside
-	@$(BIN)/hakuna-processor demo
+	@$(BIN)/hakuna-processor demo $(ARGS)
 
 test: $(ENV_STAMP) ## every test, on a real Kafka
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)

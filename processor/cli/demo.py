@@ -36,9 +36,18 @@ _SHOWN: Final = (
 
 @click.command("demo", short_help="show the whole path at work")
 @shop_options(orders_min=1, orders=600, rate=30.0, bad_share=0.1, orders_help="Place this many orders.")
+@click.option(
+    "--producers",
+    type=click.Choice(["alike", "mixed"]),
+    default="alike",
+    show_default=True,
+    help="Have the services of the shop write alike, or each in its own way: then rekey runs as well.",
+)
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C, and keep the topics.")
 @env_file
-def command(orders: int, rate: float, bad_share: float, seed: int, keep: bool, env_file: Path | None) -> None:
+def command(
+    orders: int, rate: float, bad_share: float, seed: int, producers: str, keep: bool, env_file: Path | None
+) -> None:
     """Run the real roles between a shop and stand-ins for Hakuna and Hako that check every request.
 
     Needs nothing: the broker is inside, and so is the schema registry. With KAFKA_BOOTSTRAP_SERVERS (and
@@ -50,6 +59,7 @@ def command(orders: int, rate: float, bad_share: float, seed: int, keep: bool, e
     \b
     hakuna-processor demo
     hakuna-processor demo --orders 2000 --rate 100 --bad-share 0.2 --seed 7
+    hakuna-processor demo --producers mixed
     KAFKA_BOOTSTRAP_SERVERS=localhost:9092 hakuna-processor demo --keep
     """
     settings = settings_or_exit(env_file, None)
@@ -74,18 +84,18 @@ def command(orders: int, rate: float, bad_share: float, seed: int, keep: bool, e
             refused_products=SCRIPT.refused_products,
         )
 
-    sys.exit(_demo(settings, plan, Console(), keep=keep))
+    sys.exit(_demo(settings, plan, Console(), mixed=producers == "mixed", keep=keep))
 
 
-def _demo(settings: Settings, plan: Callable[[int], Shop], console: Console, *, keep: bool) -> int:
+def _demo(settings: Settings, plan: Callable[[int], Shop], console: Console, *, mixed: bool, keep: bool) -> int:
     """The whole of it; the exit code."""
     from processor.sandbox.demo import live
     from processor.sandbox.demo.demo import demo
 
     began_s = time.monotonic()
-    with demo(settings, keep=keep) as running:
+    with demo(settings, mixed=mixed, keep=keep) as running:
         console.print(
-            f"transform, send and hako, on {running.where.where}, with stand-ins for Hakuna and Hako", highlight=False
+            f"{', '.join(running.roles)}, on {running.where.where}, with stand-ins for Hakuna and Hako", highlight=False
         )
         with live.Screen(console) as screen:
             report = running.run(plan, screen.show, began_s)

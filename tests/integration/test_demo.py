@@ -82,8 +82,19 @@ def test_it_runs_with_nothing_and_every_record_becomes_what_the_rules_say(demo: 
 
 
 @pytest.mark.slow
-def test_it_runs_on_a_real_cluster_and_leaves_nothing_there(demo: Demo, kafka: str) -> None:
-    child = demo(*SMALL, environment={"KAFKA_BOOTSTRAP_SERVERS": kafka})
+def test_producers_that_agree_on_nothing_are_brought_together_by_rekey(demo: Demo, tmp_path: Path) -> None:
+    child = demo(*SMALL, "--producers", "mixed")
+    assert child.wait(SECONDS_MAX) == 0, child.log_tail()
+    shown = (tmp_path / "demo.log").read_text()
+    assert "rekey, transform, send, hako, on a broker inside this process" in shown
+    assert "All as expected" in shown
+    assert re.search(r"rekey \d+ \(lag 0", shown)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("producers", ["alike", "mixed"])
+def test_it_runs_on_a_real_cluster_and_leaves_nothing_there(demo: Demo, kafka: str, producers: str) -> None:
+    child = demo(*SMALL, "--producers", producers, environment={"KAFKA_BOOTSTRAP_SERVERS": kafka})
     code = child.wait(SECONDS_MAX)
     assert code == 0, child.log_tail()
     admin = AdminClient({"bootstrap.servers": kafka, "log_level": 3})

@@ -17,7 +17,7 @@ Topics come into being, with PARTITIONS partitions, when they are first asked fo
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from processor.config import Settings
 from processor.edges.kafka.client import unusable
 from processor.edges.registry import Registry
 from processor.errors import BrokerOutage, RegistryOutage
-from processor.topics import ORDER_TOPICS, TOPICS
+from processor.topics import ORDER_TOPICS, TopicPlan, plans
 
 BROKERS: Final = 3
 PARTITIONS: Final = 4
@@ -85,12 +85,12 @@ class Cluster:
 
 
 @contextmanager
-def cluster(settings: Settings, *, keep: bool) -> Iterator[Cluster]:
+def cluster(settings: Settings, *, keep: bool, rekey: bool = False) -> Iterator[Cluster]:
     """A cluster with the processor's topics. Raises `BrokerOutage` when a real one does not answer or
     refuses."""
     if not settings.bootstrap_servers:
         with EmbeddedBroker() as broker:
-            broker.create([plan.topic.value for plan in TOPICS])
+            broker.create([plan.topic.value for plan in plans(rekey=rekey)])
             kafka = {"bootstrap.servers": broker.bootstrap_servers, "fetch.wait.max.ms": _FETCH_WAIT_MS}
             yield Cluster("a broker inside this process", kafka, "")
         return
@@ -99,22 +99,22 @@ def cluster(settings: Settings, *, keep: bool) -> Iterator[Cluster]:
         admin = AdminClient({**settings.librdkafka, "log_level": 0})
     except KafkaException as refused:
         raise unusable(refused) from refused
-    missing = _create(admin, prefix)
+    missing = _create(admin, prefix, plans(rekey=rekey))
     try:
         if missing:
             raise BrokerOutage(f"the demo's topics cannot be made: {missing[0]}")
         yield Cluster(settings.bootstrap_servers, settings.librdkafka, prefix)
     finally:
         # Nothing to tidy up where no broker answered, and nobody wants to wait for it a second time.
-        if not keep and len(missing) < len(TOPICS):
-            _delete(admin, settings, prefix)
+        if not keep and len(missing) < len(plans(rekey=rekey)):
+            _delete(admin, settings, prefix, rekey=rekey)
 
 
-def _create(admin: AdminClient, prefix: str) -> list[str]:
+def _create(admin: AdminClient, prefix: str, topics: Sequence[TopicPlan]) -> list[str]:
     """Why topics could not be made, one reason for each that is not there."""
     wanted = [
         NewTopic(prefix + plan.topic, num_partitions=PARTITIONS, replication_factor=-1, config=dict(plan.config))
-        for plan in TOPICS
+        for plan in topics
     ]
     missing = []
     for future in admin.create_topics(wanted, request_timeout=_ANSWER_S_MAX).values():
@@ -125,10 +125,10 @@ def _create(admin: AdminClient, prefix: str) -> list[str]:
     return missing
 
 
-def _delete(admin: AdminClient, settings: Settings, prefix: str) -> None:
+def _delete(admin: AdminClient, settings: Settings, prefix: str, *, rekey: bool) -> None:
     """As far as it goes: what is left over has the demo's prefix and says so itself."""
     with suppress(KafkaException, TimeoutError):
-        names = [prefix + plan.topic for plan in TOPICS]
+        names = [prefix + plan.topic for plan in plans(rekey=rekey)]
         _await(admin.delete_topics(names, request_timeout=_ANSWER_S_MAX))
         listed = admin.list_consumer_groups().result(timeout=_ANSWER_S_MAX)
         groups = [group.group_id for group in listed.valid if group.group_id.startswith(prefix)]

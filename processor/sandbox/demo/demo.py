@@ -29,7 +29,7 @@ from typing import Final
 
 from processor.config import Quota, Role, Settings
 from processor.edges.kafka.reader import KafkaReader
-from processor.records import Outcome, Position, Record, TopicPartition
+from processor.records import Outcome, Position, Reason, Record, TopicPartition
 from processor.sandbox.apis.hako_api import HakoApi
 from processor.sandbox.apis.hakuna_api import HakunaApi
 from processor.sandbox.apis.loopback import Loopback
@@ -96,6 +96,7 @@ class View:
     waiting_for: tuple[str, ...]
     before: Sight
     sight: Sight
+    roles: tuple[Role, ...] = ROLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +149,19 @@ class Demo:
         hakuna: tuple[StandIn, str],
         hako: tuple[StandIn, str],
         directory: Path,
+        *,
+        mixed: bool = False,
     ) -> None:
-        """The stand-ins each with its URL."""
+        """The stand-ins each with its URL. `mixed`: the shop's services write each in its own way, and rekey runs."""
+        self._mixed = mixed
+        self.roles = (Role.REKEY, *ROLES) if mixed else ROLES
         self.where = where
         self.hakuna, self.hakuna_url = hakuna
         self.hako, self.hako_url = hako
         self.directory = directory
         self.logs_wanted = False
         self.registry_url, self._registry_auth = registry
-        self.workers = tuple(workers.start(role, self.environment, directory) for role in ROLES)
+        self.workers = tuple(workers.start(role, self.environment, directory) for role in self.roles)
         self._scraper = Scraper({worker.role: worker.port for worker in self.workers}, time.monotonic)
 
     @property
@@ -173,6 +178,7 @@ class Demo:
             "PROCESSOR_TOPIC_PREFIX": self.where.prefix,
             "PROCESSOR_GROUP_PREFIX": self.where.prefix,
             "PROCESSOR_PARK_FOR": _PARK_FOR,
+            "PROCESSOR_REKEY": "on" if self._mixed else "off",
         }
 
     def run(self, plan: Callable[[int], Shop], show: Callable[[View], None], began_s: float) -> Report:
@@ -181,7 +187,7 @@ class Demo:
         wrong = self._await_ready(show, began_s)
         now_ms = int(time.time() * 1000)
         goods = stock(STOCK_SEED, now_ms)
-        feed = _Feed(self._writer, plan(now_ms), goods)
+        feed = _Feed(self._writer, plan(now_ms), goods, mixed=self._mixed)
         sight = Sight(time.monotonic())
         if not wrong:
             feed.start()
@@ -220,7 +226,7 @@ class Demo:
                 return wrong
             if time.monotonic() > deadline_s:
                 return [f"not ready within {START_S_MAX:g} s: {reason}" for reason in reasons]
-            show(View(Phase.STARTING, time.monotonic() - began_s, 0, tuple(reasons), sight, sight))
+            show(View(Phase.STARTING, time.monotonic() - began_s, 0, tuple(reasons), sight, sight, self.roles))
             time.sleep(LOOK_EVERY_S)
         return []
 
@@ -239,7 +245,7 @@ class Demo:
             if not done and fed_s is not None and now_s - fed_s > FINISH_S_MAX:
                 wrong = wrong or [f"not finished {FINISH_S_MAX:g} s after the last record was written"]
             phase = _phase(bool(wrong), done, feed.ended)
-            show(View(phase, now_s - began_s, len(feed.written), (), seen[0], sight))
+            show(View(phase, now_s - began_s, len(feed.written), (), seen[0], sight, self.roles))
             if wrong or done:
                 return sight, wrong
             seen.append(sight)
@@ -259,6 +265,7 @@ class Demo:
             topic_prefix=self.where.prefix,
             topics=(*ORDER_TOPICS, *STOCK_TOPICS),
             written=written,
+            mixed=self._mixed,
         )
 
     def _letters(self) -> list[Record]:
@@ -283,14 +290,14 @@ class Demo:
 
 
 @contextmanager
-def demo(settings: Settings, *, keep: bool) -> Iterator[Demo]:
+def demo(settings: Settings, *, keep: bool, mixed: bool = False) -> Iterator[Demo]:
     """Brings everything up, and down again whatever happens. `keep` leaves what was made on a real cluster;
     the workers' logs stay when they are wanted. Raises `BrokerOutage`."""
     directory = Path(tempfile.mkdtemp(prefix="hakuna-processor-demo-"))
     with ExitStack() as up:
         tidy = up.enter_context(ExitStack())
         tidy.callback(shutil.rmtree, directory, ignore_errors=True)
-        where = up.enter_context(cluster(settings, keep=keep))
+        where = up.enter_context(cluster(settings, keep=keep, rekey=mixed))
         hakuna = StandIn(HakunaApi(), SCRIPT)
         hakuna_url = up.enter_context(Loopback(hakuna)).url
         hako = StandIn(HakoApi(), HAKO_SCRIPT)
@@ -298,7 +305,7 @@ def demo(settings: Settings, *, keep: bool) -> Iterator[Demo]:
         registry = (settings.registry_url, settings.registry_auth)
         if not settings.registry_url:
             registry = (up.enter_context(Loopback(StandIn(RegistryApi()))).url, "")
-        running = Demo(where, registry, (hakuna, hakuna_url), (hako, hako_url), directory)
+        running = Demo(where, registry, (hakuna, hakuna_url), (hako, hako_url), directory, mixed=mixed)
         up.callback(workers.drain, running.workers)
         yield running
         if running.logs_wanted:
@@ -312,8 +319,14 @@ class _Feed:
     """
 
     def __init__(
-        self, writer: Callable[[Callable[[Step, Position], None]], OrderWriter], plan: Shop, goods: Stock
+        self,
+        writer: Callable[[Callable[[Step, Position], None]], OrderWriter],
+        plan: Shop,
+        goods: Stock,
+        *,
+        mixed: bool,
     ) -> None:
+        self._mixed = mixed
         self.plan = plan
         self.goods = goods
         self.written: dict[Position, Step] = {}
@@ -338,11 +351,17 @@ class _Feed:
             writer = self._writer(self._note)
             for step in self.goods.steps:
                 writer.write(step)
-            write_in_time(writer, shop(self.plan), lambda: int(time.time() * 1000), self._stop.is_set)
+            write_in_time(writer, self._steps(), lambda: int(time.time() * 1000), self._stop.is_set)
         except BaseException as failure:
             self._failure = failure
         finally:
             self.ended = True
+
+    def _steps(self) -> Iterator[Step]:
+        """What the shop does; an event under another order's key is no mistake where keys are no matter."""
+        for step in shop(self.plan):
+            if not self._mixed or step.expected.reason is not Reason.KEY_MISMATCH:
+                yield step
 
     def _note(self, step: Step, position: Position) -> None:
         if step.topic not in STOCK_TOPICS:  # those are compared as a whole, in Hako's tables
@@ -352,8 +371,9 @@ class _Feed:
 def _finished(sight: Sight, written: Mapping[Position, Step], stocked: int) -> bool:
     """Whether each record has ended at transform or hako, and each entry made of one at send."""
     entries = sum(1 for step in written.values() if step.expected.outcome is Outcome.TRANSFORMED)
+    repeats = sight.sum("processor_records_total", role=Role.REKEY.value, outcome=Outcome.DUPLICATE.value)
     return (
-        sight.sum("processor_records_total", role=Role.TRANSFORM.value) >= len(written)
+        sight.sum("processor_records_total", role=Role.TRANSFORM.value) + repeats >= len(written)
         and sight.sum("processor_records_total", role=Role.SEND.value) >= entries
         and sight.sum("processor_records_total", role=Role.HAKO.value) >= stocked
         and sight.sum("processor_consumer_lag_records") == 0

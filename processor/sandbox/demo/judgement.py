@@ -14,18 +14,21 @@ from processor.letters.letter import letter_head
 from processor.records import HeaderName, Outcome, Position, Record
 from processor.sandbox.apis.record import Record as Seen
 from processor.sandbox.shop.history import Step
+from processor.sandbox.shop.writer import NUMBERED
 
 DIFFERENCES_MAX = 10
 """Of one kind, that are told one by one."""
 
 
 def dead_letters(records: Iterable[Record]) -> dict[str, str]:
-    """Reasons by the position of the source record. An entry's letter names its source in a header."""
+    """Reasons by the position of the source record. An entry's letter names its source in a header; where the shop has
+    numbered its records, that goes before both."""
     found: dict[str, str] = {}
     for record in records:
         head = letter_head(record)
         assert head is not None, f"{record.position} is no dead letter of ours"
-        found[record.header_text(HeaderName.SOURCE) or str(head.origin)] = head.reason
+        source = record.header_text(NUMBERED) or record.header_text(HeaderName.SOURCE) or str(head.origin)
+        found[source] = head.reason
     return found
 
 

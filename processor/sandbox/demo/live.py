@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from processor.config import Role
-from processor.sandbox.demo.demo import ROLES, Phase, Report, View
+from processor.sandbox.demo.demo import Phase, Report, View
 from processor.sandbox.demo.watch import Sight
 
 LINE_EVERY_S: Final = 3.0
@@ -62,7 +62,7 @@ def page(view: View) -> RenderableType:
     for column in roles.columns[1:]:
         column.justify = "right"
         column.min_width = 9
-    for role in ROLES:
+    for role in view.roles:
         roles.add_row(
             role.value,
             f"{view.sight.sum('processor_consumer_lag_records', role=role.value):,.0f}",
@@ -90,7 +90,7 @@ def line(view: View) -> str:
     roles = "  ".join(
         f"{role.value} {_finished(view.sight, role):,.0f}"
         f" (lag {view.sight.sum('processor_consumer_lag_records', role=role.value):,.0f}, {_rate(view, role):,.0f}/s)"
-        for role in ROLES
+        for role in view.roles
     )
     requests = _counts(view.sight.by("processor_requests_total", "status"))
     letters = view.sight.sum("processor_dead_letters_total")

@@ -5,6 +5,10 @@ Owned by one thread. A record of an order goes out only when its earlier ones on
 acknowledged: topics are independent logs, and what is under way to two of them at once may arrive in either
 order.
 
+`mixed`: each topic by another client instead, as shops' services are: with another partitioner, and most of the keys
+in one of the ways in which serialisers write them, or none at all. What such a record becomes stands under another key
+in another topic (rekey), so each has a number in a header.
+
 Not chosen: confluent-kafka's AvroSerializer (it cannot write the damaged records), its default partitioner
 (consistent CRC32, which no other client uses; `murmur2_random` is what Java's do).
 """
@@ -31,6 +35,10 @@ from processor.topics import ORDER_TOPICS, Topic
 FLUSH_S_MAX: Final = 60.0
 """How long brokers may be away before writing is given up."""
 _LOST_BYTES: Final = 3
+NUMBERED: Final = "shop-record"
+"""The header that tells a record of a mixed shop from all others."""
+_PARTITIONERS: Final = ("murmur2_random", "consistent_random", "fnv1a_random")
+"""librdkafka's names of what Java's clients, its own and sarama do by default."""
 
 Written = Callable[[Step, Position], None]
 """Told of each record that the broker has acknowledged, on the thread that writes."""
@@ -49,14 +57,19 @@ class OrderWriter:
         topic_prefix: str = "",
         topics: Iterable[Topic] = ORDER_TOPICS,
         written: Written,
+        mixed: bool = False,
     ) -> None:
         """`kafka` are librdkafka's settings, `registry_url` one URL or several with commas, `registry_auth`
-        `user:password`. Registers the schemas of `topics`. Raises `Unusable` or `RegistryOutage`."""
+        `user:password`. Registers the schemas of `topics`. `mixed`: `written` is told of numbers, not of positions.
+        Raises `Unusable` or `RegistryOutage`."""
+        self._mixed = mixed
+        self._number = 0
         self._prefix = topic_prefix
         self._written = written
-        config = {"linger.ms": 5, "enable.idempotence": True, "log_level": 0} | dict(kafka)
+        config = {"linger.ms": 5, "enable.idempotence": True, "log_level": 0, "error_cb": self._complain} | dict(kafka)
         try:
-            self._producer = Producer(config | {"partitioner": "murmur2_random", "error_cb": self._complain})
+            names = _PARTITIONERS if mixed else _PARTITIONERS[:1]
+            self._producers = [Producer(config | {"partitioner": name}) for name in names]
         except KafkaException as refused:
             raise unusable(refused) from refused
         self._schemas: dict[Topic, tuple[bytes, Any]] = {}
@@ -76,14 +89,20 @@ class OrderWriter:
             self.flush()
             under_way = None
         self._unacknowledged[step.key] = (step.topic, 1 + (0 if under_way is None else under_way[1]))
+        number, self._number = self._number, self._number + 1
+        is_mixed = self._mixed and step.topic in ORDER_TOPICS
+        producer = self._producers[_client(step.topic) if is_mixed else 0]
+        key = _foreign_key(step, number) if is_mixed else step.key
+        place = Position(NUMBERED, 0, number) if is_mixed else None
         while True:
             try:
-                self._producer.produce(
+                producer.produce(
                     self._prefix + step.topic,
                     value=self._encoded(step.topic, step.value),
-                    key=step.key,
+                    key=key,
                     timestamp=step.timestamp_ms,
-                    on_delivery=lambda error, message: self._delivered(step, error, message),
+                    headers=[(NUMBERED, str(place))] if place is not None else [],
+                    on_delivery=lambda error, message: self._delivered(step, place, error, message),
                 )
                 break
             except BufferError:
@@ -95,13 +114,14 @@ class OrderWriter:
 
     def poll(self) -> None:
         """Takes what was acknowledged since."""
-        self._producer.poll(0)
+        for producer in self._producers:
+            producer.poll(0)
         if self._failure is not None:
             raise Fatal(f"the brokers refuse a record: {self._failure.str()}")
 
     def flush(self) -> None:
         """Returns when every record is acknowledged. Raises as `write` does."""
-        left = self._producer.flush(FLUSH_S_MAX)
+        left = sum(producer.flush(FLUSH_S_MAX) for producer in self._producers)
         if self._failure is not None:
             raise Fatal(f"the brokers refuse a record: {self._failure.str()}")
         if left:
@@ -110,7 +130,7 @@ class OrderWriter:
     def _complain(self, error: KafkaError) -> None:
         self._complaint = error.str()
 
-    def _delivered(self, step: Step, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, step: Step, place: Position | None, error: KafkaError | None, message: Message) -> None:
         under_way = self._unacknowledged.get(step.key)
         if under_way is not None:
             topic, count = under_way
@@ -125,7 +145,7 @@ class OrderWriter:
         assert topic_name is not None
         assert partition is not None
         assert offset is not None
-        self._written(step, Position(topic_name, partition, offset))
+        self._written(step, place or Position(topic_name, partition, offset))
 
     def _encoded(self, topic: Topic, value: Value) -> bytes | None:
         match value:
@@ -144,6 +164,23 @@ class OrderWriter:
         stream.write(framing)
         schemaless_writer(stream, schema, dict(event))
         return stream.getvalue()
+
+
+def _client(topic: Topic) -> int:
+    return ORDER_TOPICS.index(topic) % len(_PARTITIONERS)
+
+
+def _foreign_key(step: Step, number: int) -> bytes | None:
+    """The key as this or that serialiser writes it. An erasure has nothing else that names its order."""
+    key = step.key
+    match number % 4:
+        case 1 if len(key) < 64:
+            return b"\x00\x00\x00\x00\x07" + bytes([2 * len(key)]) + key
+        case 2 if key.isascii():
+            return orjson.dumps(key.decode())
+        case 3 if step.value is not None:
+            return None
+    return key
 
 
 def write_in_time(
