@@ -28,12 +28,13 @@ Step = Callable[[Record, OrderState | None], Made]
 
 
 class Entry(NamedTuple):
-    """An outbox record."""
+    """An outbox record; `place` is where it stands and when it was written, for people."""
 
     order_id: str
     entry_id: str
     source: str
     body: bytes
+    place: str = ""
 
 
 class Request(NamedTuple):
@@ -163,13 +164,13 @@ def undelivered(
     entries: Sequence[Entry], accepted: Iterable[str], receipts: Iterable[str], letters: Iterable[str]
 ) -> list[str]:
     """Entries without an end, and ends without an entry. All but the entries are entry IDs."""
-    known = {entry.entry_id for entry in entries}
+    known = {entry.entry_id: entry.place for entry in entries}
     taken, confirmed, refused = set(accepted), set(receipts), set(letters)
     found = [
-        f"lost: {entry} (accepted: {entry in taken}, receipt: {entry in confirmed})"
-        for entry in sorted(known - refused - (taken & confirmed))
+        f"lost: {entry} at {known[entry]} (accepted: {entry in taken}, receipt: {entry in confirmed})"
+        for entry in sorted(known.keys() - refused - (taken & confirmed), key=lambda one: known[one])
     ]
-    found += [f"invented: {entry} was accepted and is no entry" for entry in sorted(taken - known)]
+    found += [f"invented: {entry} was accepted and is no entry" for entry in sorted(taken - known.keys())]
     found += [f"a receipt of {entry}, which was not accepted" for entry in sorted(confirmed - taken)]
     return found + [f"both accepted and a dead letter: {entry}" for entry in sorted(taken & refused)]
 

@@ -105,7 +105,7 @@ class World:
             self.write_key(SANDBOX_KEY)
             counts = SOURCES if self.rekey else dict.fromkeys(ORDER_TOPICS, PARTITIONS)
             self.writing = Writing(self.site.installation, self._seed, self._rate, counts)
-            self.began_s = time.monotonic()
+            self.began_s, self.began_at_s = time.monotonic(), time.time()
             for role in self.roles:
                 for letter in "ab":
                     self.start(f"{role.value}-{letter}")
@@ -245,7 +245,9 @@ class World:
             key, body = message.key(), message.value()
             assert key is not None
             assert body is not None
-            found.append(Entry(key.decode(), said["entry-id"].decode(), said["source"].decode(), body))
+            since_s = message.timestamp()[1] / 1000 - self.began_at_s
+            place = f"{message.partition()}/{message.offset():06d}, {since_s:.1f} s"
+            found.append(Entry(key.decode(), said["entry-id"].decode(), said["source"].decode(), body, place))
         return found
 
     def sources(self) -> list[Record]:

@@ -94,8 +94,9 @@ def test_free_slots_of_a_partition_that_has_gone_are_nobodys_and_those_of_others
     assert pace.close(2, 1.0) == 0
     for _ in range(2):
         assert pace.is_free(1.0)
-        pace.take()
+        assert pace.take().ours
     assert not pace.is_free(1.0)
+    assert pace.close(1, 1.0) == 2
 
 
 def test_slots_of_a_partition_that_has_gone_do_not_come_back() -> None:
