@@ -21,12 +21,13 @@ import click
 from processor.config import Role, Settings
 from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
+from processor.edges.kafka.barrier import KafkaBarrier
 from processor.edges.kafka.changes import RecordDeletion
 from processor.edges.kafka.client import KafkaSettings
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
 from processor.edges.kafka.groups import KafkaGroups
 from processor.edges.kafka.reader import KafkaReader
-from processor.edges.kafka.transaction import KafkaBarrier, KafkaTransaction
+from processor.edges.kafka.transaction import KafkaTransaction
 from processor.errors import Fatal, Unusable
 from processor.hakuna import Api
 from processor.interfaces import Committed, Consumer

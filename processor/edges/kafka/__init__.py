@@ -4,6 +4,7 @@ client.py        settings, errors and records, between librdkafka's words and ou
 consumer.py      a group member: poll, assign, revoke, pause, commit
 producer.py      records out, acknowledged
 transaction.py   records and offsets in one transaction; what a dead worker left open is aborted
+barrier.py       readers kept from what comes after a place, for some seconds
 reader.py        partitions read without a group: restores, commands
 scan.py          the records of many partitions, in bounded parts
 survey.py        the newest records of each source topic: their keys, partitions and timestamps

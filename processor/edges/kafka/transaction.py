@@ -23,17 +23,6 @@ some 0.2 s; and the successor does not wait for it, but ends what its predecesso
 Not chosen: a producer per partition (as many connections, PIDs and commits as partitions);
 `delivery.report.only.error` (it would hide the one offset that is asked for); waiting for each record's
 report (the commit reports what failed).
-
-KafkaBarrier: keeps readers of committed records from what comes after a place, for some seconds.
-
-    put ─► one record a partition in a transaction that stays open ─► nothing behind it is read ─► lift: aborted, gone
-
-Kafka shows a read_committed reader nothing past the oldest open transaction of a partition. A replay uses
-that to take an order's hold off with nothing of the order coming in between
-(`processor/operate/replay/release.py`). The record is never readable. Should the process die in between, the
-broker ends the transaction when it times out: 4 to 14 s.
-
-Owned by the replay's thread.
 """
 
 from __future__ import annotations
@@ -126,7 +115,7 @@ class KafkaTransaction:
         self._complaints = Complaints(self._log)
         self._consumer = consumer
         self.transactional_id = transactional_id
-        self._config = _config(settings, transactional_id, client_id)
+        self._config = transactional(settings, transactional_id, client_id)
         self._state = _State.CLOSED
         self._producer: ck.Producer | None = None
         self._last_offsets: dict[TopicPartition, int] = {}
@@ -168,8 +157,10 @@ class KafkaTransaction:
             return
         if self._producer is None:
             self._complaints = Complaints(self._log)
-            self._producer = _producer(self._config, self._complaints, LibraryLog(self._log, self._overheard))
-        error = _until(time.monotonic() + OPEN_S_MAX, self._producer.init_transactions)
+            self._producer = new_producer(
+                self._config, self._complaints.on_error, LibraryLog(self._log, self._overheard)
+            )
+        error = until(time.monotonic() + OPEN_S_MAX, self._producer.init_transactions)
         with suppress(KafkaException):
             self._producer.poll(0)  # what a wrong password or CA is told through
         if error is None:
@@ -297,7 +288,7 @@ class KafkaTransaction:
             error = self._send_offsets(producer, committable(offsets), member, deadline_s)
             if error is not None:
                 raise self._given_up(error)
-        error = _until(deadline_s, producer.commit_transaction)
+        error = until(deadline_s, producer.commit_transaction)
         if error is None:
             self._state = _State.READY
             return self._last_offsets
@@ -322,7 +313,7 @@ class KafkaTransaction:
         def send() -> None:
             try:
                 answer.set_result(
-                    _until(deadline_s, lambda left_s: producer.send_offsets_to_transaction(parts, member, left_s))
+                    until(deadline_s, lambda left_s: producer.send_offsets_to_transaction(parts, member, left_s))
                 )
             except BaseException as raised:
                 answer.set_exception(raised)
@@ -347,7 +338,7 @@ class KafkaTransaction:
         """None when the broker has confirmed it. Otherwise the next `begin` makes a new producer, which ends
         it too."""
         producer = self._begun()
-        error = _until(time.monotonic() + ABORT_S_MAX, producer.abort_transaction)
+        error = until(time.monotonic() + ABORT_S_MAX, producer.abort_transaction)
         if error is None:
             self._state = _State.READY
         else:
@@ -369,11 +360,11 @@ class KafkaTransaction:
         self._state = state
         producer, self._producer = self._producer, None
         if producer is not None:
-            _dropped(producer)
+            dropped(producer)
 
     def _why(self, what: str, error: KafkaError) -> str:
         more = "; ".join(filter(None, (self._undelivered, self._denied)))
-        return _why(what, error, self._complaints) + (f" ({more})" if more else "")
+        return why(what, error, self._complaints) + (f" ({more})" if more else "")
 
     def _overheard(self, facility: str, text: str) -> None:
         """A topic that may not be written ends the transaction: its records are answered "purged", the commit
@@ -395,19 +386,20 @@ def abort_left_behind(
     refuses."""
     log = log or structlog.get_logger()
     complaints = Complaints(log)
-    producer = _producer(_config(settings, transactional_id, client_id), complaints, LibraryLog(log))
+    producer = new_producer(transactional(settings, transactional_id, client_id), complaints.on_error, LibraryLog(log))
     try:
-        error = _until(time.monotonic() + OPEN_S_MAX, producer.init_transactions)
+        error = until(time.monotonic() + OPEN_S_MAX, producer.init_transactions)
     finally:
-        _dropped(producer)
+        dropped(producer)
     if error is None:
         return
     if error.code() in _NOT_ALLOWED:
         raise Fatal(f"transactional ID {transactional_id}: {said(error)}")
-    raise BrokerOutage(_why(f"transactional ID {transactional_id}", error, complaints))
+    raise BrokerOutage(why(f"transactional ID {transactional_id}", error, complaints))
 
 
-def _config(settings: KafkaSettings, transactional_id: str, client_id: str) -> dict[str, Any]:
+def transactional(settings: KafkaSettings, transactional_id: str, client_id: str) -> dict[str, Any]:
+    """The settings of a producer of transactions."""
     # Both of these must stay below the transaction's own timeout; librdkafka derives them where nobody sets
     # them.
     derived = {"socket.timeout.ms", "message.timeout.ms"}
@@ -426,18 +418,14 @@ def _config(settings: KafkaSettings, transactional_id: str, client_id: str) -> d
     return {name: value for name, value in config.items() if name not in derived}
 
 
-def _producer(config: Mapping[str, Any], complaints: Complaints, log: LibraryLog) -> ck.Producer:
-    return new_producer(config, complaints.on_error, log)
-
-
-def _dropped(producer: ck.Producer) -> None:
+def dropped(producer: ck.Producer) -> None:
     """`close` would wait for ever for what can no longer be delivered; so that goes first."""
     producer.purge()
     with suppress(KafkaException):  # a client that was fenced says so again in every poll
         producer.poll(0)  # the purged records' reports, which hold references
 
 
-def _until(deadline_s: float, call: Callable[[float], Any]) -> KafkaError | None:
+def until(deadline_s: float, call: Callable[[float], Any]) -> KafkaError | None:
     """Makes a bounded call of the transactional API until it is done, refused, or out of time. All of them
     may be repeated where librdkafka says `retriable`: they go on where they stood."""
     while True:
@@ -454,7 +442,7 @@ def _until(deadline_s: float, call: Callable[[float], Any]) -> KafkaError | None
             return None
 
 
-def _why(what: str, error: KafkaError, complaints: Complaints) -> str:
+def why(what: str, error: KafkaError, complaints: Complaints) -> str:
     more = complaints.fatal or complaints.text()
     return f"{what}: {error.name()}: {error.str()}" + (f" ({more})" if more else "")
 
@@ -466,78 +454,3 @@ _NOT_ALLOWED: Final = frozenset(
         KafkaError.INVALID_TRANSACTION_TIMEOUT,
     }
 )
-
-
-PUT_S_MAX: Final = 2.0
-_HEADERS: Final = [("barrier", b"a replay takes a hold off; this is never committed")]
-
-
-class KafkaBarrier:
-    """See the module. Mutable: `_client` once it is opened, None again after anything went wrong."""
-
-    def __init__(self, settings: KafkaSettings, *, transactional_id: str, client_id: str) -> None:
-        self._log = structlog.get_logger()
-        self._complaints = Complaints(self._log)
-        self._transactional_id = transactional_id
-        self._config = _config(settings, transactional_id, client_id)
-        self._client: ck.Producer | None = None
-
-    def put(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Where the barrier stands in each of them. Raises `BrokerOutage`: then there is none."""
-        client = self._opened()
-        places: dict[TopicPartition, int] = {}
-        try:
-            client.begin_transaction()
-            for where in partitions:
-                self._produce(client, where, places)
-            deadline_s = time.monotonic() + PUT_S_MAX
-            while len(places) < len(partitions) and time.monotonic() < deadline_s:
-                client.poll(0.01)
-        except KafkaException as refused:
-            self._discard()
-            raise BrokerOutage(_why("barrier", error_of(refused), self._complaints)) from refused
-        if len(places) < len(partitions):
-            self._discard()
-            raise BrokerOutage("the barrier was not acknowledged")
-        return places
-
-    def lift(self) -> None:
-        """Readers go on."""
-        if self._client is None:
-            return
-        error = _until(time.monotonic() + ABORT_S_MAX, self._client.abort_transaction)
-        if error is not None:
-            self._log.warning("kafka.barrier_left_open", code=error.name(), detail=error.str())
-            self._discard()
-
-    def close(self) -> None:
-        self._discard()
-
-    def _opened(self) -> ck.Producer:
-        if self._client is None:
-            self._complaints = Complaints(self._log)
-            self._client = _producer(self._config, self._complaints, self._log)
-            error = _until(time.monotonic() + OPEN_S_MAX, self._client.init_transactions)
-            if error is not None:
-                self._discard()
-                raise BrokerOutage(_why(f"transactional ID {self._transactional_id}", error, self._complaints))
-        return self._client
-
-    def _produce(self, client: ck.Producer, where: TopicPartition, places: dict[TopicPartition, int]) -> None:
-        def answered(error: KafkaError | None, message: Delivery) -> None:
-            if error is None:
-                places[where] = message.offset()
-
-        client.produce(
-            where.topic,
-            None,
-            None,
-            where.partition,
-            headers=list(_HEADERS),
-            on_delivery=cast("ck.cimpl.DeliveryCallback", answered),
-        )
-
-    def _discard(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            _dropped(client)
