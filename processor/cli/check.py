@@ -45,8 +45,8 @@ _STYLES: Final = {"sound": "green", "note": "yellow", "problem": "bold red"}
 def command(role: str, try_key: bool | None, rights: bool, output: str, cluster: str, env_file: Path | None) -> None:
     """Find everything that would keep a worker from working, at once, each with what to do about it.
 
-    Looks at the settings, brokers, topics, groups, rights, registry, state directory, API key and clocks; writes
-    nothing. Exit 0 when all is sound, 78 when something is not: fit for an init container.
+    Look at the settings, brokers, topics, groups, rights, registry, state directory, API key and clocks; write nothing.
+    Exit 0 when all is sound, 78 when something is not: fit for an init container.
 
     \b
     hakuna-processor check

@@ -32,8 +32,8 @@ REASON: Final = "its order was erased"
 @env_file
 def command(order_id: str, letters: bool, dry_run: bool, by: str | None, output: str, env_file: Path | None) -> None:
     """Write a null value under the order's key to orders.placed, by which transform forgets the order: its state and
-    its place in the changelog. Nothing is sent. Then lists what of the order still stands in topics that are not
-    compacted, with how long it will be kept.
+    its place in the changelog. Nothing is sent. Then list what of the order still stands in topics that are not
+    compacted, and how long it will be kept.
 
     Exit 1 where letters were to go and some had to stay. Say --dry-run first.
 

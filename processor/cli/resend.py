@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @env_file
 def command(since: str, dry_run: bool, output: str, env_file: Path | None) -> None:
     """Write the snapshot of every order that was touched since to the outbox, from today's state and by today's code,
-    while no worker of transform runs. Those that wait there already are replaced by it. The order feed only: an entry
+    while no worker of transform runs. They replace older snapshots that wait there. The order feed only: an entry
     of the Events API is accepted once and for all.
 
     \b

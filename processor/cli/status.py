@@ -40,7 +40,7 @@ _QUIET_SHOWN = "every partition has a worker, and nothing waits"
 @env_file
 def command(workers: str, everything: bool, watch: bool, interval: str, output: str, env_file: Path | None) -> None:
     """Show who has which partitions, how far behind each is, what blocks it and since when, quota shares, circuits,
-    holds and restores. Asks the workers and the brokers; what does not answer is shown as such.
+    holds and restores. Ask the workers and the brokers, and show who does not answer.
 
     Exit 0 when all that was asked answers and is ready, 1 otherwise.
 

@@ -288,6 +288,18 @@ class Restores:
                 RESTORE_REMAINING.labels(partition).set(records)
 
 
+def _count(role: str, counts: Written | Endings) -> None:
+    """What every role counts of the records that it has finished."""
+    for (topic, outcome), count in counts.records.items():
+        RECORDS.labels(role, topic, outcome).inc(count)
+    for (topic, outcome), count in counts.replayed.items():
+        REPLAYED.labels(role, topic, outcome).inc(count)
+    for (topic, ignored), count in counts.ignored.items():
+        IGNORED.labels(topic, ignored).inc(count)
+    for (topic, stage, reason), count in counts.dead_letters.items():
+        DEAD_LETTERS.labels(topic, stage, reason).inc(count)
+
+
 class OrdersMeter:
     """The meter of a role that reads the orders and writes in transactions: rekey's, and a part of transform's."""
 
@@ -301,14 +313,7 @@ class OrdersMeter:
         TRANSACTIONS.labels(outcome).inc()
 
     def written(self, written: Written) -> None:
-        for (topic, outcome), count in written.records.items():
-            RECORDS.labels(self._role, topic, outcome).inc(count)
-        for (topic, outcome), count in written.replayed.items():
-            REPLAYED.labels(self._role, topic, outcome).inc(count)
-        for (topic, ignored), count in written.ignored.items():
-            IGNORED.labels(topic, ignored).inc(count)
-        for (topic, stage, reason), count in written.dead_letters.items():
-            DEAD_LETTERS.labels(topic, stage, reason).inc(count)
+        _count(self._role, written)
         for topic, count in written.astray.items():
             MISPLACED_ERASURES.labels(topic).inc(count)
         for topic, count in written.left_out.items():
@@ -409,14 +414,7 @@ class PrometheusSendMeter:
         LOOP_LAG.observe(seconds)
 
     def endings(self, endings: Endings) -> None:
-        for (topic, outcome), count in endings.records.items():
-            RECORDS.labels(self._role, topic, outcome).inc(count)
-        for (topic, outcome), count in endings.replayed.items():
-            REPLAYED.labels(self._role, topic, outcome).inc(count)
-        for (topic, stage, reason), count in endings.dead_letters.items():
-            DEAD_LETTERS.labels(topic, stage, reason).inc(count)
-        for (topic, ignored), count in endings.ignored.items():
-            IGNORED.labels(topic, ignored).inc(count)
+        _count(self._role, endings)
 
     def lag(self, lags: Sequence[PartitionLag]) -> None:
         self._lags.show(lags)
