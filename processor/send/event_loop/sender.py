@@ -204,8 +204,8 @@ class Sender(Generic[EntryT]):
 
     def _pump(self) -> None:
         """Sends what may go."""
-        if self._over:
-            return
+        if self._over or self._handover.lease.is_over(self._clock):
+            return  # after a lease the watch looks again
         for _ in range(SENT_AT_ONCE_MAX):
             flight = self._take()
             if flight is None:
@@ -246,8 +246,6 @@ class Sender(Generic[EntryT]):
         if admission is _NONE:
             self._alarm.set(gate.opens_s, now_s)
             return None
-        if self._handover.lease.is_over(self._clock):
-            return None  # the watch looks again
         if self._pace is not None and not self._pace.is_free(now_s):
             self._wait_for_quota(self._pace, now_s)
             return None
