@@ -87,6 +87,18 @@ def test_every_function_of_the_journey_is_there() -> None:
         assert not owner or f"class {owner[0]}" in text, f"{path}: {symbol}"
 
 
+def test_each_finding_has_its_line_in_the_index() -> None:
+    index = (ROOT / "findings" / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([^`]+)` \|", index, re.MULTILINE)
+    assert listed == sorted(path.name for path in (ROOT / "findings").glob("*.sh"))
+
+
+def test_each_package_has_a_tour() -> None:
+    """Without `__init__.py` a folder is a package all the same, and nobody misses the tour."""
+    folders = {path.parent for path in (ROOT / "processor").rglob("*.py")}
+    assert [folder for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
+
+
 @pytest.mark.parametrize(
     "tour", sorted((ROOT / "processor").rglob("__init__.py")), ids=lambda tour: str(tour.parent.name)
 )
