@@ -5,6 +5,7 @@ http/              requests out
 avro.py            Avro of the source topics, straight to values of ours
 avro_schema.py     a schema as a tree, with names made whole
 avro_plan.py       how values of a writer's schema are read with ours: the one judge of whether they can be
+avro_steps.py      the steps of a plan, and what is said of it
 avro_reader.py     a reader for one plan, as generated Python
 avro_wire.py       which schema a value was written with
 avro_letters.py    a dead letter's value, edited and written again in the schema that it was written with

@@ -26,7 +26,8 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any, Final, assert_never
 
-from processor.edges.avro_plan import (
+from processor.edges.avro_schema import Array, Enum, Fixed, Map, Node, Primitive, Record, Ref, Schema, Union
+from processor.edges.avro_steps import (
     Conversion,
     Default,
     Plan,
@@ -42,7 +43,6 @@ from processor.edges.avro_plan import (
     Skip,
     Step,
 )
-from processor.edges.avro_schema import Array, Enum, Fixed, Map, Node, Primitive, Record, Ref, Schema, Union
 
 Reader = Callable[[bytes, int], Any]
 """A value out of bytes, from a position to their end. Raises `Unreadable`, or what hostile bytes make of it:

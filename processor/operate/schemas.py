@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from processor.edges.avro_plan import What, judged
+from processor.edges.avro_plan import judged
+from processor.edges.avro_steps import What
 
 
 class SchemaAction(StrEnum):

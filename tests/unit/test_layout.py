@@ -69,6 +69,7 @@ PURE = (
     "transform/units",
     "edges/avro_schema",
     "edges/avro_plan",
+    "edges/avro_steps",
     "edges/avro_reader",
     "edges/avro_wire",
     "sources",
@@ -173,7 +174,6 @@ def test_no_file_no_class_and_no_function_is_too_long() -> None:
 
 
 STILL_LONG = (
-    "edges/avro_plan.py",
     "edges/kafka/consumer.py",
     "transform/units.py",
 )

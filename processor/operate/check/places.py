@@ -15,7 +15,8 @@ from typing import Final
 
 from processor.config import Role, Settings
 from processor.edges.avro import reader_schema
-from processor.edges.avro_plan import What, judged
+from processor.edges.avro_plan import judged
+from processor.edges.avro_steps import What
 from processor.edges.registry import Registry
 from processor.errors import RegistryOutage
 from processor.letters.letter import shortened

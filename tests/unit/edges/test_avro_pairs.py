@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from processor.edges.avro_plan import What, judged, plan_of
+from processor.edges.avro_plan import judged, plan_of
 from processor.edges.avro_reader import Refused, compiled
 from processor.edges.avro_schema import NotAvro, parse
+from processor.edges.avro_steps import What
 from tests.support.avro_writer import encoded
 from tests.unit.edges.avro_pairs import LETTER, NOT_AVRO, PAIRS, REFUSED, Pair
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from processor.edges.avro import reader_schema
-from processor.edges.avro_plan import What, judged
+from processor.edges.avro_plan import judged
+from processor.edges.avro_steps import What
 from processor.topics import ORDER_TOPICS, Topic
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from processor.edges.avro import AvroDecoder, reader_schema
-from processor.edges.avro_plan import Default, plan_of
+from processor.edges.avro_plan import plan_of
 from processor.edges.avro_reader import Reader, compiled
 from processor.edges.avro_schema import NotAvro, parse
+from processor.edges.avro_steps import Default
 from processor.edges.avro_wire import SchemaId
 from processor.errors import BadRecord
 from processor.records import Record
