@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -148,12 +149,13 @@ class _Line:
     def refundable(self) -> int:
         return self.ordered - self.refunded - self.cancelled
 
-    @property
-    def cancellable(self) -> int:
-        """A protection may be cancelled with its product though it was fulfilled by itself."""
-        if self.protects is not None:
+    def remaining(self, road: str) -> int:
+        """Units that may still be fulfilled, refunded or cancelled. A protection may be cancelled with its product
+        though it was fulfilled by itself."""
+        if road == "refunded" or (road == "cancelled" and self.protects is not None):
             return self.refundable
-        return self.ordered - max(self.fulfilled, self.refunded) - self.cancelled
+        moved = self.fulfilled if road == "fulfilled" else max(self.fulfilled, self.refunded)
+        return self.ordered - moved - self.cancelled
 
 
 @dataclass(slots=True)
@@ -284,11 +286,14 @@ def _move(
 ) -> Refusal | None:
     match payload:
         case _FulfillmentAdded():
-            return _fulfil(order, payload.fulfillment_items)
+            fulfilled = [(item.line_item_id, item.quantity, item.fulfilled_at) for item in payload.fulfillment_items]
+            return _take(order, "fulfillment_items", fulfilled, "fulfilled")
         case _RefundAdded():
-            return _refund(order, payload.refund_items)
+            refunded = [(item.line_item_id, item.quantity, item.refunded_at) for item in payload.refund_items]
+            return _take(order, "refund_items", refunded, "refunded")
         case _LineItemsCancelled():
-            return _cancel_items(order, payload.cancelled_line_items)
+            cancelled = [(item.line_item_id, item.quantity, item.cancelled_at) for item in payload.cancelled_line_items]
+            return _take(order, "cancelled_line_items", cancelled, "cancelled")
         case _OrderCancelled():
             if order.cancelled_at is not None:
                 return Refusal(422, Code.CANCEL_DECLINE, (f"{payload.order_id} is cancelled already",))
@@ -298,57 +303,29 @@ def _move(
             return None
 
 
-def _fulfil(order: _Order, items: list[_FulfillmentItem]) -> Refusal | None:
-    problems = _unknown(order, "fulfillment_items", [item.line_item_id for item in items])
+def _take(order: _Order, where: str, items: Sequence[tuple[str, int, str]], road: str) -> Refusal | None:
+    """Takes all units or none. `items` are line item, quantity and time, `road` is the line's count of them. Only a
+    fulfilment may leave a protection without its product."""
+    problems = _unknown(order, where, [name for name, _, _ in items])
     if problems:
         return invalid(*problems)
-    for at, item in enumerate(items):
-        if order.cancelled_at is not None and item.fulfilled_at > order.cancelled_at:
-            problems.append(f"fulfillment_items[{at}]: the order was cancelled at {order.cancelled_at}")
-    wanted = _units([(item.line_item_id, item.quantity) for item in items])
+    for at, (_, _, moved_at) in enumerate(items):
+        if order.cancelled_at is not None and moved_at > order.cancelled_at:
+            problems.append(f"{where}[{at}]: the order was cancelled at {order.cancelled_at}")
+    wanted: Counter[str] = Counter()
+    for name, quantity, _ in items:
+        wanted[name] += quantity
+    for name, units in wanted.items():
+        left = order.lines[name].remaining(road)
+        if units > left:
+            problems.append(f"{where}: {units} of {name} are more than the {left} that remain")
+    if road != "fulfilled":
+        problems += _unpaired(where, order, wanted)
+    if problems:
+        return invalid(*problems)
     for name, units in wanted.items():
         line = order.lines[name]
-        if units > line.ordered - line.fulfilled - line.cancelled:
-            problems.append(f"fulfillment_items: {units} of {name} are more than remain")
-    if problems:
-        return invalid(*problems)
-    for name, units in wanted.items():
-        order.lines[name].fulfilled += units
-    return None
-
-
-def _refund(order: _Order, items: list[_RefundItem]) -> Refusal | None:
-    problems = _unknown(order, "refund_items", [item.line_item_id for item in items])
-    if problems:
-        return invalid(*problems)
-    for at, item in enumerate(items):
-        if order.cancelled_at is not None and item.refunded_at > order.cancelled_at:
-            problems.append(f"refund_items[{at}]: the order was cancelled at {order.cancelled_at}")
-    wanted = _units([(item.line_item_id, item.quantity) for item in items])
-    remaining = {name: line.refundable for name, line in order.lines.items()}
-    problems += _too_many("refund_items", wanted, remaining) + _unpaired("refund_items", order, wanted)
-    if problems:
-        return invalid(*problems)
-    for name, units in wanted.items():
-        order.lines[name].refunded += units
-    return None
-
-
-def _cancel_items(order: _Order, items: list[_CancelledItem]) -> Refusal | None:
-    where = "cancelled_line_items"
-    problems = _unknown(order, where, [item.line_item_id for item in items])
-    if problems:
-        return invalid(*problems)
-    for at, item in enumerate(items):
-        if order.cancelled_at is not None and item.cancelled_at > order.cancelled_at:
-            problems.append(f"{where}[{at}]: the order was cancelled at {order.cancelled_at}")
-    wanted = _units([(item.line_item_id, item.quantity) for item in items])
-    remaining = {name: line.cancellable for name, line in order.lines.items()}
-    problems += _too_many(where, wanted, remaining) + _unpaired(where, order, wanted)
-    if problems:
-        return invalid(*problems)
-    for name, units in wanted.items():
-        order.lines[name].cancelled += units
+        setattr(line, road, getattr(line, road) + units)
     return None
 
 
@@ -357,21 +334,6 @@ def _unknown(order: _Order, where: str, names: list[str]) -> list[str]:
         f"{where}[{at}].line_item_id: {name} is no line item of this order"
         for at, name in enumerate(names)
         if name not in order.lines
-    ]
-
-
-def _units(items: list[tuple[str, int]]) -> Counter[str]:
-    units: Counter[str] = Counter()
-    for name, quantity in items:
-        units[name] += quantity
-    return units
-
-
-def _too_many(where: str, wanted: Counter[str], remaining: dict[str, int]) -> list[str]:
-    return [
-        f"{where}: {units} of {name} are more than the {remaining[name]} that remain"
-        for name, units in wanted.items()
-        if units > remaining[name]
     ]
 
 

@@ -124,7 +124,12 @@ def test_what_is_no_event_at_all_is_a_mistake_and_no_crash(body: bytes) -> None:
     ("event", "path", "value", "says"),
     [
         (FULFILLED, "payload.fulfillment_items.0.line_item_id", "line-x", "line-x is no line item of this order"),
-        (FULFILLED, "payload.fulfillment_items.0.quantity", 2, "2 of line-item-id-3311 are more than remain"),
+        (
+            FULFILLED,
+            "payload.fulfillment_items.0.quantity",
+            2,
+            "2 of line-item-id-3311 are more than the 1 that remain",
+        ),
         (FULFILLED, "payload.fulfillment_items.0.quantity", -1, "fulfillment_items[0].quantity"),
         (REFUNDED, "payload.refund_items.2.quantity", 2, "more than the 1 that remain"),
         (
