@@ -1,7 +1,9 @@
 """Kafka: the only importers of confluent-kafka beside the sandbox.
 
 client.py        settings, errors and records, between librdkafka's words and ours
-consumer.py      a group member: poll, assign, revoke, pause, commit
+consumer.py      a group member: poll, assign, revoke, pause
+commits.py       what a group has committed, and a commit that is known to stand
+recovery.py      when a complaint of a consumer ends
 producer.py      records out, acknowledged
 transaction.py   records and offsets in one transaction; what a dead worker left open is aborted
 barrier.py       readers kept from what comes after a place, for some seconds

@@ -14,14 +14,10 @@ Invariants:
 - Records of a partition that was revoked in the same poll are dropped: its next owner starts before them.
 - A pause ends with the assignment that it was made in. librdkafka keeps it: a partition that comes back would not be
   read, and nobody would know of a pause that there is to end.
+- No call waits for ever (`commits.py`).
 
-- No call waits for ever. librdkafka's own synchronous commit does: in flight when its coordinator goes away,
-  it is put back into the queue of a coordinator that nobody looks for, and its caller polls no more, so that
-  the session ends as well: alive, ready and idle. So a commit is sent, and then the coordinator is asked what
-  stands there, with a timeout.
-
-Not chosen: commits that nobody waits for (nobody learns that one failed); `AIOConsumer` (its
-pool can deadlock with a rebalance callback); static membership (a drain would not give its partitions up).
+Not chosen: `AIOConsumer` (its pool can deadlock with a rebalance callback); static membership (a drain would not give
+its partitions up).
 """
 
 from __future__ import annotations
@@ -38,14 +34,11 @@ import confluent_kafka as ck
 import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
-    ConsumerGroupDescription,
     ListOffsetsResultInfo,
-    TopicDescription,
 )
 
-from processor.edges.kafka.admin import KafkaAdmin, is_no_answer, may_read
+from processor.edges.kafka.admin import KafkaAdmin, is_no_answer
 from processor.edges.kafka.client import (
-    CONNECTION,
     Complaints,
     KafkaSettings,
     Log,
@@ -56,24 +49,17 @@ from processor.edges.kafka.client import (
     new_consumer,
     taken,
 )
+from processor.edges.kafka.commits import RETRY_S, GroupOffsets, assert_member, parts_of
 from processor.edges.kafka.membership import SAMPLE_MS, Membership
+from processor.edges.kafka.recovery import OF_A_TOPIC, Recovery
 from processor.edges.kafka.throttle import Throttle
-from processor.errors import BrokerOutage, Fatal, Fenced
-from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Committed, Polled, Rebalance
+from processor.errors import BrokerOutage, Fatal
+from processor.interfaces import Committed, Polled, Rebalance
 from processor.records import Position, TopicPartition
 
-COMMIT_S_MAX: Final = 10.0  # below a fifth of `max.poll.interval.ms`, which a revocation has
-COMMITTED_S_MAX: Final = 5.0
 SEEK_S_MAX: Final = 5.0  # a partition whose committed offset is still being asked for cannot be sought in yet
 LEAVE_S_MAX: Final = 5.0  # until the revocation begins; how long it takes is the listener's
-REFUSALS_MAX: Final = 8
-REFUSED_S: Final = 0.25  # eight of these outlast what a coordinator needs to move, or a new epoch to reach us
 SESSION_S: Final = 20.0  # KIP-848, not told: more than its longest heartbeat interval, less than its shortest session
-RETRY_S: Final = 0.05
-IDLE_S: Final = 10.0  # two heartbeats of a default broker (`group.consumer.heartbeat.interval.ms`)
-UNASSIGNED_S: Final = 60.0
-_ASK: Final = "`hakuna-processor check` tells whether the brokers know this group's protocol and its rights"
-RECHECK_S: Final = 3.0  # how soon a recovery is noticed; each costs the broker two small requests
 ENDS_AGE_S_MAX: Final = 2.0  # of the lag that is shown
 
 CONSUMER_DEFAULTS: Final[Mapping[str, Setting]] = {
@@ -116,8 +102,7 @@ class KafkaConsumer:
     `_assigned`: what is ours now, and `_paused` (a part of it, or of what `assigned` is being told of).
     `_at_end`: the partitions at their end, with it; a part of `_assigned`, as `_astray` is.
     `_revoked`: what went since the current poll began. `_raised`: what a callback raised, `_kept`: the
-    messages that came with it. `_waiting_since_s`: since when no assignment was heard of. `_overtaken`:
-    whose next offset was gone. `_who_is_in`: the group's members, being asked for."""
+    messages that came with it. `_overtaken`: whose next offset was gone."""
 
     def __init__(
         self,
@@ -133,43 +118,26 @@ class KafkaConsumer:
         """`resets` False: a partition begins where `assigned` or `seek` says, and a position that is not in the log is
         told (`Polled.astray`), not moved to the beginning of whatever log there is."""
         log = log or structlog.get_logger()
-        self._group = group
         self._log = log
         self._complaints = Complaints(log)
         incremental_protocol = settings.get("group.protocol") == "consumer"
         self._incremental_protocol = incremental_protocol
         self._resets = resets
         self._incremental = incremental_protocol or assignment is Assignment.COOPERATIVE
-        config = merged(
-            {**CONSUMER_DEFAULTS, **({} if incremental_protocol else CLASSIC_DEFAULTS)},
-            settings,
-            {
-                "client.id": client_id,
-                "group.id": group,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest" if resets else "error",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "allow.auto.create.topics": False,
-                "statistics.interval.ms": SAMPLE_MS,
-                **_assignor(assignment, incremental_protocol),
-            },
-        )
+        config = _config(settings, group, assignment, client_id, resets=resets)
         self._membership = Membership()
         config["stats_cb"] = self._membership.heard
         self.session_s = SESSION_S if incremental_protocol else int(config["session.timeout.ms"]) / 1000
-        self.poll_interval_s_max = int(config["max.poll.interval.ms"]) / 1000
         if throttle is not None:
             config["throttle_cb"] = throttle.heard
         self._consumer = new_consumer(config, self._complaints.on_error, log, self._overheard)
         self._overtaken: dict[TopicPartition, int] = {}
-        self._client_id = client_id
-        self._who_is_in: Future[ConsumerGroupDescription] | None = None
-        self._who_admin: KafkaAdmin | None = None
+        self._offsets = GroupOffsets(self._consumer, self._complaints)
         self._admin = KafkaAdmin(settings, client_id=client_id, log=log)
-        # For questions about the group: an admin client that is kept does not follow a coordinator (`kafka_groups.py`).
         self._fresh_admin: Callable[[], KafkaAdmin] = lambda: KafkaAdmin(settings, client_id=client_id, log=log)
+        self._recovery = Recovery(
+            self._complaints, self._admin, self._fresh_admin, group, client_id, incremental=incremental_protocol
+        )
         self._topics: tuple[str, ...] = ()
         self._listener: Rebalance | None = None
         self._assigned: set[TopicPartition] = set()
@@ -182,9 +150,6 @@ class KafkaConsumer:
         self._ends: dict[TopicPartition, int] = {}
         self._ends_asked: Mapping[TopicPartition, Future[ListOffsetsResultInfo]] = {}
         self._ends_asked_s = -ENDS_AGE_S_MAX
-        self._recheck: _Recheck | None = None
-        self._waiting_since_s: float | None = None
-        self._recheck_s = 0.0
 
     # ---- reading -----------------------------------------------------------------------------------------
 
@@ -196,7 +161,7 @@ class KafkaConsumer:
         if self._incremental_protocol:  # the broker's to say, and a group's own is no shorter than this
             known = self._fresh_admin().broker_setting("group.consumer.min.session.timeout.ms")
             self.session_s = SESSION_S if known is None else int(known) / 1000
-        self._waiting_since_s = time.monotonic()
+        self._recovery.waiting_since_s = time.monotonic()
         self._consumer.subscribe(list(topics), self._on_assign, self._on_revoke, self._on_lost)
 
     def poll(self, records_max: int, timeout_s: float) -> Polled:
@@ -217,9 +182,10 @@ class KafkaConsumer:
         if self._complaints.fatal is not None:
             raise Fatal(self._complaints.fatal)
         if self._complaints.subjects or self._complaints.suspicious:
-            self._look_for_recovery({record.topic for record in records})
-        elif self._waiting_since_s is not None:
-            self._look_for_idleness(self._waiting_since_s)
+            self._recovery.look(self._topics, {record.topic for record in records})
+        elif self._recovery.found_idle():
+            assert self._listener is not None
+            self._listener.assigned([])
         resets, self._overtaken = self._overtaken, {}
         return Polled(records, dict(self._at_end), frozenset(self._astray), resets)
 
@@ -261,7 +227,7 @@ class KafkaConsumer:
             self._log.error("kafka.poll_too_late", detail=error.str())
         elif code in _ASTRAY and message.topic():
             self._astray.add(TopicPartition(message.topic(), message.partition()))
-        elif code in _OF_A_TOPIC and message.topic():
+        elif code in OF_A_TOPIC and message.topic():
             self._complaints.note(message.topic(), error)
         else:
             self._complaints.note("group", error)
@@ -272,7 +238,7 @@ class KafkaConsumer:
         partitions = [TopicPartition(part.topic, part.partition) for part in parts]
         assert self._listener is not None
         listener = self._listener
-        self._waiting_since_s = None
+        self._recovery.waiting_since_s = None
         starts = self._told(lambda: listener.assigned(partitions)) or {}
         for part in parts:
             start = starts.get(TopicPartition(part.topic, part.partition))
@@ -287,7 +253,7 @@ class KafkaConsumer:
         self._assigned.update(partitions)
         waiting = self._paused & set(partitions)
         if waiting:
-            self._told(lambda: self._consumer.pause(_parts(waiting)))
+            self._told(lambda: self._consumer.pause(parts_of(waiting)))
 
     def _on_revoke(self, consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
         if not self._consumer.memberid():  # it was on its way to us for too long: the group is through without us
@@ -301,7 +267,7 @@ class KafkaConsumer:
 
     def _on_lost(self, _consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
         self._complaints.suspicious = True
-        self._waiting_since_s = time.monotonic()
+        self._recovery.waiting_since_s = time.monotonic()
         partitions = [TopicPartition(part.topic, part.partition) for part in parts]
         assert self._listener is not None
         listener = self._listener
@@ -312,7 +278,7 @@ class KafkaConsumer:
         gone = set(partitions)
         held = self._paused & gone
         if held:
-            self._told(lambda: self._consumer.resume(_parts(held)))
+            self._told(lambda: self._consumer.resume(parts_of(held)))
         self._assigned -= gone
         self._paused -= gone
         self._revoked |= gone
@@ -343,7 +309,7 @@ class KafkaConsumer:
         now = wanted & self._assigned  # the rest is just being assigned: `_on_assign` sees to it
         self._kept = self._still_ours(self._kept, now)
         if now:
-            self._consumer.pause(_parts(now))
+            self._consumer.pause(parts_of(now))
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
         wanted = set(partitions)
@@ -352,7 +318,7 @@ class KafkaConsumer:
         for partition in now:
             self._at_end.pop(partition, None)  # it has not been looked at since; librdkafka says its end again
         if now:
-            self._consumer.resume(_parts(now))
+            self._consumer.resume(parts_of(now))
 
     def seek(self, positions: Iterable[Position]) -> None:
         deadline_s = time.monotonic() + SEEK_S_MAX
@@ -378,11 +344,11 @@ class KafkaConsumer:
             self._consumer.incremental_unassign([part])
             self._consumer.incremental_assign([part])
         else:
-            others = self._consumer.position(_parts(self._assigned - {where}))
+            others = self._consumer.position(parts_of(self._assigned - {where}))
             self._consumer.assign([part, *others])
         paused = self._paused if not self._incremental else self._paused & {where}
         if paused:
-            self._consumer.pause(_parts(paused))
+            self._consumer.pause(parts_of(paused))
 
     def _sought(self, where: ck.TopicPartition) -> KafkaError | None:
         try:
@@ -394,63 +360,10 @@ class KafkaConsumer:
     # ---- offsets -----------------------------------------------------------------------------------------
 
     def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
-        if not partitions:
-            return {}
-        try:
-            answer = self._consumer.committed(_parts(partitions), timeout=COMMITTED_S_MAX)
-        except KafkaException as refused:
-            self._complaints.suspicious = True
-            raise BrokerOutage(f"committed offsets: {error_of(refused).str()}") from refused
-        found: dict[TopicPartition, Committed] = {}
-        for part in answer:
-            if part.error is not None:
-                raise BrokerOutage(f"committed offset of {part.topic}/{part.partition}: {part.error.str()}")
-            next_offset = part.offset if part.offset >= 0 else None
-            found[TopicPartition(part.topic, part.partition)] = Committed(next_offset, part.metadata or "")
-        return found
+        return self._offsets.committed(partitions)
 
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        if not offsets:
-            return
-        self._assert_member()
-        parts = committable(offsets)
-        deadline_s = time.monotonic() + COMMIT_S_MAX
-        refusals = 0
-        while True:
-            self._send_commit(parts)
-            if self._is_committed(parts, offsets, deadline_s):
-                return
-            refusals += (
-                1  # or it waits inside librdkafka for a new coordinator: then it is sent twice, with one meaning
-            )
-            if refusals >= REFUSALS_MAX:
-                raise Fenced("the group does not take our commits: it has gone on without us")
-            time.sleep(REFUSED_S)
-
-    def _send_commit(self, parts: list[ck.TopicPartition]) -> None:
-        try:
-            self._consumer.commit(offsets=parts, asynchronous=True)
-        except KafkaException as refused:
-            raise BrokerOutage(f"commit: {error_of(refused).str()}") from refused
-
-    def _is_committed(
-        self, parts: list[ck.TopicPartition], offsets: Mapping[TopicPartition, Committed], deadline_s: float
-    ) -> bool:
-        """Asks the coordinator what stands there. It gets both requests in order, so this is the answer to
-        the commit."""
-        asked = [ck.TopicPartition(part.topic, part.partition) for part in parts]
-        try:
-            answer = self._consumer.committed(asked, timeout=max(deadline_s - time.monotonic(), RETRY_S))
-        except KafkaException as refused:
-            self._complaints.suspicious = True
-            raise BrokerOutage(f"commit: {error_of(refused).str()}") from refused
-        for part in answer:
-            if part.error is not None:
-                raise BrokerOutage(f"commit of {part.topic}/{part.partition}: {part.error.str()}")
-            stands = Committed(part.offset, part.metadata or "")
-            if stands != offsets[TopicPartition(part.topic, part.partition)]:
-                return False
-        return True
+        self._offsets.commit(offsets)
 
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         if self._ends_asked and all(future.done() for future in self._ends_asked.values()):
@@ -482,57 +395,13 @@ class KafkaConsumer:
         """
         metadata = self._consumer.consumer_group_metadata()
         # In this order: a new member ID cannot come before we are told `lost`, by the next poll.
-        self._assert_member()
+        assert_member(self._consumer)
         return metadata
-
-    def _assert_member(self) -> None:
-        if not self._consumer.memberid():
-            raise Fenced("the group has gone on without us")
 
     # ---- standing ----------------------------------------------------------------------------------------
 
     def trouble(self) -> str | None:
-        since_s = self._waiting_since_s
-        if since_s is not None and time.monotonic() - since_s > UNASSIGNED_S:
-            told = self._complaints.text()
-            why = f"no assignment for more than {UNASSIGNED_S:g} s"
-            return f"{why}: {told}" if told else f"{why}, and nobody says why: {_ASK}"
-        return self._complaints.text()
-
-    def _look_for_recovery(self, topics_read: set[str]) -> None:
-        """A complaint ends when records of its topic arrive, or when the broker, asked again, says what it should.
-
-        Records do not prove a connection: they may have been fetched long before they are taken.
-        """
-        for topic in topics_read:
-            self._complaints.clear(topic)
-        now_s = time.monotonic()
-        if self._recheck is None:
-            if now_s - self._recheck_s >= RECHECK_S:
-                self._recheck_s = now_s
-                admin = self._fresh_admin() if "group" in self._complaints.subjects else self._admin
-                self._recheck = _Recheck(admin, self._topics, self._group, self._complaints)
-        elif self._recheck.done():
-            self._recheck = None
-
-    def _look_for_idleness(self, since_s: float) -> None:
-        """The incremental protocol tells a member that gets nothing just that: nothing, by no callback and in no
-        statistics. Whoever is let in has what there is for it after a heartbeat; so who is in the group and has heard
-        of no partition for two of them is a member without any. Who is not in it is never ready."""
-        now_s = time.monotonic()
-        if not self._incremental_protocol or now_s - since_s <= IDLE_S:
-            return
-        if self._who_is_in is None:
-            if now_s - self._recheck_s >= RECHECK_S:
-                self._recheck_s = now_s
-                self._who_admin = self._fresh_admin()  # kept for as long as its answer is waited for
-                self._who_is_in = self._who_admin.group_soon(self._group)
-        elif self._who_is_in.done():
-            asked, self._who_is_in = self._who_is_in, None
-            if asked.exception() is None and any(one.client_id == self._client_id for one in asked.result().members):
-                self._waiting_since_s = None
-                assert self._listener is not None
-                self._listener.assigned([])
+        return self._recovery.trouble()
 
     def close(self) -> None:
         """Leaves the group; `revoked` is called for what is still ours. Raises what it raises.
@@ -552,45 +421,26 @@ class KafkaConsumer:
             raise raised
 
 
-class _Recheck:
-    """One round of asking the cluster whether it answers, and allows by now what it refused."""
-
-    def __init__(self, admin: KafkaAdmin, topics: Sequence[str], group: str, complaints: Complaints) -> None:
-        self._admin = admin  # kept for as long as its answers are waited for
-        self._complaints = complaints
-        self._topics: Mapping[str, Future[TopicDescription]] = admin.topics_soon(topics, RECHECK_S)
-        self._group: Future[ConsumerGroupDescription] | None = (
-            admin.group_soon(group) if "group" in complaints.subjects else None
-        )
-
-    def done(self) -> bool:
-        """Whether all is answered; then the complaints say what the answers do."""
-        asked: list[Future[Any]] = [*self._topics.values(), *([self._group] if self._group else [])]
-        if not all(future.done() for future in asked):
-            return False
-        answered = False
-        silence: KafkaException | None = None
-        for topic, future in self._topics.items():
-            raised = future.exception()
-            if raised is None:
-                answered = True
-                if may_read(future.result().authorized_operations):
-                    self._complaints.clear(topic)
-            elif isinstance(raised, KafkaException) and error_of(raised).code() in _OF_A_TOPIC:
-                answered = True
-                self._complaints.note(topic, error_of(raised))
-            elif isinstance(raised, KafkaException):
-                silence = raised
-        if answered:
-            self._complaints.suspicious = False
-            self._complaints.clear(CONNECTION)
-        elif silence is not None:
-            self._complaints.note(CONNECTION, error_of(silence))
-            self._admin.went_wrong(silence)
-        group = self._group
-        if group is not None and group.exception() is None and may_read(group.result().authorized_operations):
-            self._complaints.clear("group")
-        return True
+def _config(
+    settings: KafkaSettings, group: str, assignment: Assignment, client_id: str, *, resets: bool
+) -> dict[str, Any]:
+    incremental_protocol = settings.get("group.protocol") == "consumer"
+    return merged(
+        {**CONSUMER_DEFAULTS, **({} if incremental_protocol else CLASSIC_DEFAULTS)},
+        settings,
+        {
+            "client.id": client_id,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest" if resets else "error",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "allow.auto.create.topics": False,
+            "statistics.interval.ms": SAMPLE_MS,
+            **_assignor(assignment, incremental_protocol),
+        },
+    )
 
 
 def _assignor(assignment: Assignment, incremental_protocol: bool) -> dict[str, Setting]:
@@ -601,30 +451,6 @@ def _assignor(assignment: Assignment, incremental_protocol: bool) -> dict[str, S
     return {"group.remote.assignor": "range"} if assignment is Assignment.RANGE else {}
 
 
-def _parts(partitions: Iterable[TopicPartition]) -> list[ck.TopicPartition]:
-    return [ck.TopicPartition(topic, partition) for topic, partition in partitions]
-
-
-def committable(offsets: Mapping[TopicPartition, Committed]) -> list[ck.TopicPartition]:
-    """As confluent-kafka takes them: the metadata goes into the constructor, setting it later is ignored."""
-    parts: list[ck.TopicPartition] = []
-    for (topic, partition), committed in offsets.items():
-        assert committed.next_offset is not None, f"no offset to commit for {topic}/{partition}"
-        size = len(committed.metadata.encode())
-        assert size <= COMMIT_METADATA_BYTES_MAX, f"commit metadata of {size} B for {topic}/{partition}"
-        parts.append(ck.TopicPartition(topic, partition, committed.next_offset, committed.metadata))
-    return parts
-
-
-_OF_A_TOPIC: Final = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.UNKNOWN_TOPIC_ID,
-        KafkaError._UNKNOWN_TOPIC,
-        KafkaError._UNKNOWN_PARTITION,
-    }
-)
 _ASTRAY: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 _RESET: Final = re.compile(
     r"(?P<topic>\S+) \[(?P<partition>\d+)\]: offset reset \(at offset (?P<offset>\d+).*out of range", re.IGNORECASE

@@ -52,7 +52,7 @@ from processor.edges.kafka.client import (
     new_producer,
     said,
 )
-from processor.edges.kafka.consumer import committable
+from processor.edges.kafka.commits import committable
 from processor.edges.kafka.producer import PRODUCER_DEFAULTS, Delivery
 from processor.errors import BrokerOutage, Fatal, Fenced, OutcomeUnknown, TransactionAborted
 from processor.interfaces import Committed

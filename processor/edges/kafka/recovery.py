@@ -1,0 +1,153 @@
+"""When a complaint of a consumer ends, and when a member without an assignment is one that gets none.
+
+Owned by `KafkaConsumer`, in its thread. Each question to the cluster is a future, so nothing here waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
+    ConsumerGroupDescription,
+    TopicDescription,
+)
+
+from processor.edges.kafka.admin import KafkaAdmin, may_read
+from processor.edges.kafka.client import CONNECTION, Complaints, error_of
+
+IDLE_S: Final = 10.0  # two heartbeats of a default broker (`group.consumer.heartbeat.interval.ms`)
+UNASSIGNED_S: Final = 60.0
+_ASK: Final = "`hakuna-processor check` tells whether the brokers know this group's protocol and its rights"
+RECHECK_S: Final = 3.0  # how soon a recovery is noticed; each costs the broker two small requests
+
+
+class Recovery:
+    """Mutable: `waiting_since_s`, since when no assignment was heard of (monotonic seconds; None: there is one);
+    `_recheck` and `_who_is_in`, the questions that are under way; `_recheck_s`, when the last one was put."""
+
+    def __init__(
+        self,
+        complaints: Complaints,
+        admin: KafkaAdmin,
+        fresh_admin: Callable[[], KafkaAdmin],
+        group: str,
+        client_id: str,
+        *,
+        incremental: bool,
+    ) -> None:
+        """`fresh_admin` makes one for questions about the group: an admin client that is kept does not follow a
+        coordinator (`groups.py`)."""
+        self._complaints = complaints
+        self._admin = admin
+        self._fresh_admin = fresh_admin
+        self._group = group
+        self._client_id = client_id
+        self._incremental_protocol = incremental
+        self.waiting_since_s: float | None = None
+        self._recheck: _Recheck | None = None
+        self._recheck_s = 0.0
+        self._who_is_in: Future[ConsumerGroupDescription] | None = None
+        self._who_admin: KafkaAdmin | None = None
+
+    def trouble(self) -> str | None:
+        since_s = self.waiting_since_s
+        if since_s is not None and time.monotonic() - since_s > UNASSIGNED_S:
+            told = self._complaints.text()
+            why = f"no assignment for more than {UNASSIGNED_S:g} s"
+            return f"{why}: {told}" if told else f"{why}, and nobody says why: {_ASK}"
+        return self._complaints.text()
+
+    def look(self, topics: Sequence[str], topics_read: set[str]) -> None:
+        """A complaint ends when records of its topic arrive, or when the broker, asked again, says what it should.
+
+        Records do not prove a connection: they may have been fetched long before they are taken.
+        """
+        for topic in topics_read:
+            self._complaints.clear(topic)
+        now_s = time.monotonic()
+        if self._recheck is None:
+            if now_s - self._recheck_s >= RECHECK_S:
+                self._recheck_s = now_s
+                admin = self._fresh_admin() if "group" in self._complaints.subjects else self._admin
+                self._recheck = _Recheck(admin, topics, self._group, self._complaints)
+        elif self._recheck.done():
+            self._recheck = None
+
+    def found_idle(self) -> bool:
+        """True once, when we are known to be a member without any partition.
+
+        The incremental protocol says nothing to a member that gets nothing: by no callback and in no statistics. A
+        member that is let in gets what there is for it after a heartbeat. So a client that is in the group and has
+        heard of no partition for two heartbeats is a member without any. A client that is not in the group is never
+        ready.
+        """
+        now_s, since_s = time.monotonic(), self.waiting_since_s
+        if since_s is None or not self._incremental_protocol or now_s - since_s <= IDLE_S:
+            return False
+        if self._who_is_in is None:
+            if now_s - self._recheck_s >= RECHECK_S:
+                self._recheck_s = now_s
+                self._who_admin = self._fresh_admin()  # kept for as long as its answer is waited for
+                self._who_is_in = self._who_admin.group_soon(self._group)
+        elif self._who_is_in.done():
+            asked, self._who_is_in = self._who_is_in, None
+            if asked.exception() is None and any(one.client_id == self._client_id for one in asked.result().members):
+                self.waiting_since_s = None
+                return True
+        return False
+
+
+class _Recheck:
+    """One round of asking the cluster whether it answers, and allows by now what it refused."""
+
+    def __init__(self, admin: KafkaAdmin, topics: Sequence[str], group: str, complaints: Complaints) -> None:
+        self._admin = admin  # kept for as long as its answers are waited for
+        self._complaints = complaints
+        self._topics: Mapping[str, Future[TopicDescription]] = admin.topics_soon(topics, RECHECK_S)
+        self._group: Future[ConsumerGroupDescription] | None = (
+            admin.group_soon(group) if "group" in complaints.subjects else None
+        )
+
+    def done(self) -> bool:
+        """Whether all is answered; then the complaints say what the answers do."""
+        asked: list[Future[Any]] = [*self._topics.values(), *([self._group] if self._group else [])]
+        if not all(future.done() for future in asked):
+            return False
+        answered = False
+        silence: KafkaException | None = None
+        for topic, future in self._topics.items():
+            raised = future.exception()
+            if raised is None:
+                answered = True
+                if may_read(future.result().authorized_operations):
+                    self._complaints.clear(topic)
+            elif isinstance(raised, KafkaException) and error_of(raised).code() in OF_A_TOPIC:
+                answered = True
+                self._complaints.note(topic, error_of(raised))
+            elif isinstance(raised, KafkaException):
+                silence = raised
+        if answered:
+            self._complaints.suspicious = False
+            self._complaints.clear(CONNECTION)
+        elif silence is not None:
+            self._complaints.note(CONNECTION, error_of(silence))
+            self._admin.went_wrong(silence)
+        group = self._group
+        if group is not None and group.exception() is None and may_read(group.result().authorized_operations):
+            self._complaints.clear("group")
+        return True
+
+
+OF_A_TOPIC: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_TOPIC_ID,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
