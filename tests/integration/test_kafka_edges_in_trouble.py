@@ -360,3 +360,66 @@ def test_a_wrong_password_is_named(guarded: SecuredKafka) -> None:
     with pytest.raises(BrokerOutage, match="_AUTHENTICATION"):
         worker.transaction.open()
     worker.close()
+
+
+class Waiting:
+    """Takes its partitions over later: pauses them, and freezes the broker at that very moment."""
+
+    def __init__(self, settings: KafkaSettings, protocol: str, freeze: Callable[[], None]) -> None:
+        self.owned: list[TopicPartition] = []
+        self.consumer = KafkaConsumer(
+            {**settings, "group.protocol": protocol},
+            group=f"waiting-{protocol}",
+            assignment=Assignment.COOPERATIVE,
+            client_id="waiting",
+            resets=False,
+        )
+        self._freeze = freeze
+        self.consumer.subscribe([SOURCE], self)
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self.consumer.pause(partitions)
+        self.owned += partitions
+        self._freeze()
+        return {}
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        self.owned = []
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        self.owned = []
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_partition_begins_where_it_was_told_however_slow_the_broker_is(
+    kafka_broker: KafkaBroker, protocol: str
+) -> None:
+    """A question for the end of the log that was under way when `seek` was called was asked again by librdkafka half a
+    second later, and its answer taken: everything before the end was skipped, without a word."""
+    settings = made(kafka_broker.bootstrap_servers)
+    write(settings, 0, 200)
+    begins: dict[TopicPartition, int] = {}
+    waiting = Waiting(settings, protocol, lambda: os.kill(kafka_broker.pid, signal.SIGSTOP))
+    try:
+        deadline_s = time.monotonic() + 60.0
+        while not waiting.owned:
+            assert time.monotonic() < deadline_s, "not assigned"
+            waiting.consumer.poll(100, 0.1)
+        for _ in range(5):
+            waiting.consumer.poll(100, 0.1)
+        waiting.consumer.seek(Position(*where, 5) for where in waiting.owned)
+        waiting.consumer.resume(waiting.owned)
+        os.kill(kafka_broker.pid, signal.SIGCONT)
+        read: set[tuple[int, int]] = set()
+        deadline_s = time.monotonic() + 15.0
+        while len(read) < 2 * 95 and time.monotonic() < deadline_s:
+            for record in waiting.consumer.poll(100, 0.1).records:
+                begins.setdefault(TopicPartition(record.topic, record.partition), record.offset)
+                read.add((record.partition, record.offset))
+    finally:
+        os.kill(kafka_broker.pid, signal.SIGCONT)
+        waiting.consumer.close()
+    assert begins == dict.fromkeys([TopicPartition(SOURCE, 0), TopicPartition(SOURCE, 1)], 5)
+    assert len(read) == 2 * 95

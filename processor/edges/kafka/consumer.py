@@ -244,14 +244,19 @@ class KafkaConsumer:
             start = starts.get(TopicPartition(part.topic, part.partition))
             if start is not None:
                 part.offset = start
-            elif not self._resets:  # it begins where `seek` says, and until then nowhere that may be gone
-                part.offset = ck.OFFSET_END
+            elif not self._resets:
+                # It begins where `seek` says. A number, and no name such as the end: what a name stands for is asked of
+                # the broker, and librdkafka (2.16) asks again half a second after a `seek` that met the question, takes
+                # the answer for the position, and has skipped everything before it.
+                part.offset = 0
+        waiting = self._paused & set(partitions)
+        if waiting:  # before, so that nothing is fetched from there; and after, for what it had not heard of yet
+            self._told(lambda: self._consumer.pause(_parts(waiting)))
         if self._incremental:
             self._told(lambda: self._consumer.incremental_assign(parts))
         else:
             self._told(lambda: self._consumer.assign(parts))
         self._assigned.update(partitions)
-        waiting = self._paused & set(partitions)
         if waiting:
             self._told(lambda: self._consumer.pause(parts_of(waiting)))
 
