@@ -185,18 +185,16 @@ class World:
             return False
 
     def _lag(self, role: Role, patience_s: float) -> int:
-        """By the metrics of the role's workers; -1 where one of them does not answer, or has nothing yet."""
-        found = 0.0
+        """By the metrics of the role's workers; -1 where one of them does not answer, or none has a partition."""
+        lags: list[float] = []
         for name in self.of_role(role):
             try:
                 text = httpx.get(f"http://127.0.0.1:{self.workers[name].port}/metrics", timeout=patience_s).text
             except httpx.TransportError:
                 return -1
-            lags = [line for line in text.splitlines() if line.startswith("processor_consumer_lag_records{")]
-            if not lags:
-                return -1
-            found += sum(float(line.rpartition(" ")[2]) for line in lags)
-        return round(found)
+            lines = (line for line in text.splitlines() if line.startswith("processor_consumer_lag_records{"))
+            lags += [float(line.rpartition(" ")[2]) for line in lines]
+        return round(sum(lags)) if lags else -1
 
     def _unsent(self) -> int:
         ends = self.site.space.end_offsets(Topic.OUTBOX)
