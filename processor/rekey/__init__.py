@@ -9,6 +9,7 @@ A role of its own, off unless `PROCESSOR_REKEY=on`. In the order in which a reco
 
 rekeyer.py   the loop: poll, decide, write and commit in one transaction
 decide.py    what a record becomes: handed on under its order ID, handed on as it is, refused, or a repeat
+erasures.py  when an erasure may go on: not while another worker is behind it
 events.py    which events were written already: in memory, and in a topic that all workers read
 beginnings.py  where each source is read from, and what its commits say of the log that they count in
 meter.py     what the role tells whoever measures it

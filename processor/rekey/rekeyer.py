@@ -10,7 +10,8 @@ the consumed offsets: the records under their new keys, dead letters, and which 
 
 The five topics may have any partition counts and any partitioner, so nothing is co-partitioned: a worker has whatever
 partitions the group gives it, and merges all of them into one sequence in time. Several workers do that each by itself:
-what one of them has caught up with another may still be behind in, and transform parks what comes too early.
+what one of them has caught up with another may still be behind in, and transform parks what comes too early. An
+erasure, which cannot be parked, waits for the others (`erasures.py`).
 
 Invariants:
 - no transaction is open while the consumer is polled, so a rebalance never meets one;
@@ -35,9 +36,11 @@ import structlog
 from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, RegistryOutage, TransactionAborted
 from processor.interfaces import Clock, Consumer, Predecessors, Reader, Topology, Transaction
 from processor.letters.flood import FloodGuard, flood
-from processor.records import NewRecord, Position, TopicPartition
+from processor.moments import meant_ms
+from processor.records import NewRecord, Position, Record, TopicPartition
 from processor.rekey.beginnings import Beginnings, Note
 from processor.rekey.decide import Batch, Decider, Plan
+from processor.rekey.erasures import Erasures, Others
 from processor.rekey.events import EventsTopic, KnownEvents, packed
 from processor.rekey.meter import RekeyMeter
 from processor.sources.merge import Merge
@@ -68,10 +71,11 @@ class Standstill(StrEnum):
     TRANSACTION = "the transactional producer is not open"
     REGISTRY = "the schema registry does not answer"
     ABORTED = "the last transaction was aborted"
+    OTHERS = "an erasure waits for other workers"
     FLOOD = "stopped by the flood guard"
 
 
-_USUAL: Final = (Standstill.ASSIGNMENT, Standstill.EVENTS)
+_USUAL: Final = (Standstill.ASSIGNMENT, Standstill.EVENTS, Standstill.OTHERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class RekeyEdges:
     reader: Reader
     transaction: Transaction
     predecessors: Predecessors
+    others: Others
     topology: Topology
     clock: Clock
     meter: RekeyMeter
@@ -127,6 +132,7 @@ class Rekeyer:
         self._offsets = GroupOffsets(edges.consumer, edges.reader, self._merge)
         ranks = {topic: source.rank for topic, source in plan.decide.sources.items()}
         self._notices = Notices(edges.clock, edges.meter.started)
+        self._erasures = Erasures(edges.others, edges.clock)
         self._beginnings = Beginnings(plan.here, ranks, edges.reader, self._offsets, self._known, self._notices)
         self._opened = False
         self._in_doubt = False
@@ -275,11 +281,16 @@ class Rekeyer:
     def _decide(self, batch: Batch) -> None:
         """Fills the batch with what the next transaction writes. Leaves it empty where there is nothing to do."""
         if not self._assigned:
+            self._standstills.go_on(Standstill.OTHERS)
             return
+        is_waiting = False
         now_ms = self._edges.clock.now_ms()
         records = self._merge.take(_ALL, self._records_max, self._edges.clock.monotonic_s())
         try:
             for record in records:
+                is_waiting = record.value is None and not self._may_erase(record)
+                if is_waiting:
+                    break
                 self._decider.take(record, batch, now_ms)
                 if batch.bytes >= BATCH_BYTES_MAX:
                     break
@@ -289,7 +300,20 @@ class Rekeyer:
             self._standstills.go_on(Standstill.REGISTRY)
         finally:
             self._merge.put_back(records[len(batch.records) :])
+        if not is_waiting:
+            self._standstills.go_on(Standstill.OTHERS)
         self._hungry = len(batch.records) >= self._records_max or batch.bytes >= BATCH_BYTES_MAX
+
+    def _may_erase(self, record: Record) -> bool:
+        """Whether no other worker is behind this erasure: it would find no order, and the order come after it."""
+        try:
+            may_pass = self._erasures.may_pass(meant_ms(record.timestamp_ms), self._assigned)
+        except BrokerOutage as outage:
+            self._standstills.stand(Standstill.OTHERS, str(outage))
+            return False
+        if not may_pass and self._erasures.waits_for is not None:
+            self._standstills.stand(Standstill.OTHERS, self._erasures.waits_for)
+        return may_pass
 
     def _finish(self, batch: Batch) -> None:
         """Writes what was decided, if the flood guard agrees; where it refuses, nothing is, and the role stops."""

@@ -16,6 +16,7 @@ from processor.edges.avro_wire import framing
 from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
+from processor.edges.kafka.left import KafkaOthers
 from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.survey import survey
 from processor.edges.kafka.topology import KafkaTopology
@@ -61,6 +62,7 @@ def rekey(settings: Settings, clock: SystemClock, _restores: Restores, _tracing:
         reader=KafkaReader(kafka, group=group, client_id=client_id),
         transaction=transaction,
         predecessors=predecessors(settings, Role.REKEY, worker, client_id),
+        others=KafkaOthers(kafka, group, topics, client_id=f"{client_id}-others"),
         topology=KafkaTopology(admin, described, clock, may_grow=topics),
         clock=clock,
         meter=OrdersMeter(Role.REKEY),

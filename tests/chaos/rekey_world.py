@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,6 +64,27 @@ class NoMeter:
     def lag(self, lags: list[SourceLag]) -> None: ...
     def flooded(self) -> None: ...
     def started(self, topic: str, partition: int, start: Start) -> None: ...
+
+
+class FakeOthers:
+    """What the group has left of others' partitions, of a `FakeBroker`."""
+
+    def __init__(self, broker: FakeBroker) -> None:
+        self._broker = broker
+
+    def left(self, mine: Collection[TopicPartition]) -> Mapping[TopicPartition, int] | None:
+        if self._broker.down:
+            raise BrokerOutage("no broker answers")
+        others = [where for topic in SOURCES for where in self._broker.partitions(topic) if where not in mine]
+        committed = self._broker.committed(GROUP, others)
+        left = {
+            where: next(
+                (one.timestamp_ms for one in self._broker.records(*where) if one.offset >= (known.next_offset or 0)),
+                None,
+            )
+            for where, known in committed.items()
+        }
+        return {where: at_ms for where, at_ms in left.items() if at_ms is not None} if others else None
 
 
 @dataclass
@@ -188,6 +209,7 @@ class World:
             reader=FakeReader(broker, client_id=client_id),
             transaction=FakeTransaction(broker, transactional_id=f"{GROUP}.{name}", consumer=consumer),
             predecessors=KafkaPredecessors(Groups(broker), GROUP, name, self._end),
+            others=FakeOthers(broker),
             topology=NoTopology(),
             clock=self.clock,
             meter=NoMeter(),

@@ -54,7 +54,8 @@ class Model:
             self.states.pop(order_id, None)
         else:
             self.states[order_id] = made.state
-        self.entries[order_id].extend(made.entries)
+        if made.entries:  # an order of which nothing is told has no list
+            self.entries[order_id].extend(made.entries)
         self.reasons.update(made.reasons)
 
 

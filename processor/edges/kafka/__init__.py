@@ -15,6 +15,7 @@ books.py         the newest book of changelog partitions
 changes.py       what commands change: a group's offsets, records deleted
 membership.py    until when a member may believe in its partitions
 groups.py        who is in a group
+left.py          what a group has not taken of partitions that are not ours
 predecessors.py  workers that are gone and may have left a transaction open
 properties.py    which of its settings librdkafka takes
 rights.py        what this user is allowed
