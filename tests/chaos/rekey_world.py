@@ -19,10 +19,7 @@ from processor.errors import (
     BadRecord,
     BrokerOutage,
     Fatal,
-    Fenced,
-    OutcomeUnknown,
     RegistryOutage,
-    TransactionAborted,
 )
 from processor.letters.letter import letter_head
 from processor.records import Headers, Reason, Record, Stage, TopicPartition
@@ -36,6 +33,7 @@ from processor.sources.placements import by_murmur2
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.sources.starts import Start
 from processor.topics import ORDER_TOPICS, REKEYED, Topic
+from tests.chaos.strikes import Strikes, left, move
 from tests.chaos.transform_world import Groups, NoTopology
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
@@ -51,9 +49,6 @@ NUMBER: Final = "number"
 """The header that tells a source record from all others."""
 TURNS_MAX: Final = 4_000
 """Turns in which everything must be done once the strikes have ended. More is a stall."""
-
-OFTEN: Final = {"consumer.poll": 0.3, "consumer.committed": 6.0, "transaction.commit": 6.0}
-"""Calls that come by the thousand are struck more seldom, those on which a batch turns more often."""
 
 
 class NoMeter:
@@ -140,7 +135,7 @@ class World:
         self._lives = 0
         self._numbers = 0
         self._down_until_s = 0.0
-        self._burst_until_s = 0.0
+        self._strikes = Strikes(self.chance, self.broker, self.traits.strike_share, self._meanwhile)
         self._nested = False
         self._shop = self._records()
         if not self.traits.live:
@@ -244,7 +239,7 @@ class World:
 
     def strike(self) -> None:
         """From now on anything may happen, until `settle`."""
-        self.broker.points.decide = self._befall
+        self.broker.points.decide = self._strikes
 
     # ---- what happens ------------------------------------------------------------------------------------------------
 
@@ -260,8 +255,7 @@ class World:
         if self.traits.live and chance.random() < 0.2:
             self.write(chance.randint(1, 10))
         broker.down = self.clock.monotonic_s() < self._down_until_s
-        share = 0.2 if self.clock.monotonic_s() < self._burst_until_s else self.traits.strike_share * 4
-        if chance.random() >= share:
+        if not self._strikes.weather():
             return
         match chance.randrange(8):
             case 0:
@@ -287,45 +281,13 @@ class World:
                 self.start()
 
     def _move(self) -> None:
-        """The group moves: someone is thrown out, or partitions go elsewhere, one by one."""
-        group = self.broker.group(GROUP)
-        if not group.members or self.broker.down:
-            return
-        if self.chance.random() < 0.4:
-            self.broker.expel(self.chance.choice(sorted(group.members)))
-            return
-        targets: dict[str, set[TopicPartition]] = {client_id: set() for client_id in group.members}
-        for topic in SOURCES:
-            for where in self.broker.partitions(topic):
-                targets[self.chance.choice(sorted(targets))].add(where)
-        self.broker.rebalance(GROUP, targets)
+        """The group moves, partition by partition."""
 
-    def _befall(self, point: Point) -> BaseException | None:
-        """A strike at one call, or something that happens elsewhere just then."""
-        chance = self.chance
-        now_s = self.clock.monotonic_s()
-        share = 0.1 if now_s < self._burst_until_s else self.traits.strike_share
-        if chance.random() >= share * OFTEN.get(point.call, 1.0):
-            return None
-        if now_s >= self._burst_until_s and chance.random() < 0.3:
-            self._burst_until_s = now_s + 3.0
-        if chance.random() < 0.15:
-            return Crash(str(point))
-        if chance.random() < 0.4:
-            self._meanwhile(point)
-            return None
-        match point.call, point.done:
-            case (("transaction.open" | "transaction.begin"), False):
-                return chance.choice((BrokerOutage("struck"), Fenced("struck")))
-            case "transaction.produce", False:
-                return chance.choice((TransactionAborted("struck"), Fenced("struck")))
-            case "transaction.commit", False:
-                return chance.choice((TransactionAborted("struck"), Fenced("struck"), OutcomeUnknown("struck")))
-            case "transaction.commit", True:
-                return OutcomeUnknown("struck")
-            case "consumer.committed", False:
-                return BrokerOutage("struck")
-        return None
+        def owners(members: Sequence[str]) -> Mapping[TopicPartition, str]:
+            partitions = [where for topic in SOURCES for where in self.broker.partitions(topic)]
+            return {where: self.chance.choice(members) for where in partitions}
+
+        move(self.chance, self.broker, GROUP, owners)
 
     def _meanwhile(self, point: Point) -> None:
         """While one worker stands in this call: the others, the group and the clock go on."""
@@ -354,7 +316,7 @@ class World:
     def settle(self) -> None:
         """Everything answers again. Raises AssertionError where not all is done within TURNS_MAX turns."""
         self.broker.points.spare()
-        self._burst_until_s = 0.0
+        self._strikes.burst_until_s = 0.0
         self.broker.down, self._down_until_s = False, 0.0
         self.registry_down = False
         self.write(len(self._shop))
@@ -368,9 +330,7 @@ class World:
         raise AssertionError(f"stalled: {self._left()}; " + "; ".join(str(one.rekeyer.status) for one in self.workers))
 
     def _left(self) -> list[TopicPartition]:
-        ends = self.broker.ends([where for topic in SOURCES for where in self.broker.partitions(topic)])
-        committed = self.broker.committed(GROUP, list(ends))
-        return [where for where, end in ends.items() if (committed[where].next_offset or 0) != end]
+        return left(self.broker, GROUP, SOURCES)
 
     # ---- what must hold ----------------------------------------------------------------------------------------------
 

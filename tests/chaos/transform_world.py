@@ -26,11 +26,7 @@ from processor.errors import (
     BadRecord,
     BrokerOutage,
     Fatal,
-    Fenced,
-    OutcomeUnknown,
     RegistryOutage,
-    StateCorrupt,
-    TransactionAborted,
 )
 from processor.hakuna import Api, Orders
 from processor.interfaces import Committed
@@ -50,6 +46,7 @@ from processor.transform.order_state import OrderState
 from processor.transform.plan import TransformEdges, TransformPlan
 from processor.transform.transformer import Transformer
 from processor.transform.transitions import Rules
+from tests.chaos.strikes import Strikes, left, move
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.crash_points import Crash, Point
@@ -65,15 +62,6 @@ OUTPUTS: Final = (Topic.CHANGELOG.value, Topic.OUTBOX.value, Topic.ORDER_DEAD_LE
 DAY_S: Final = 86_400.0
 TURNS_MAX: Final = 4_000
 """Turns in which everything must be done once the strikes have ended: some minutes on the clock. More is a stall."""
-
-OFTEN: Final = {
-    "store.read": 0.2,
-    "store.write": 2.0,
-    "consumer.poll": 0.3,
-    "consumer.committed": 6.0,
-    "transaction.commit": 6.0,
-}
-"""Calls that come by the thousand are struck more seldom, those on which a batch turns more often."""
 
 RULES: Final = Rules(api=Api.EVENTS, orders=Orders.ALL, fulfil_protection=True, park_for_ms=int(DAY_S * 1000))
 
@@ -162,7 +150,7 @@ class World:
         self.workers: list[Worker] = []
         self._lives = 0
         self._nested = False
-        self._burst_until_s = 0.0
+        self._strikes = Strikes(self.chance, self.broker, self.traits.strike_share, self._meanwhile)
         self._running: Worker | None = None
         self._steps = self._shop()
         self.positions: dict[tuple[str, int, int], Step] = {}
@@ -295,7 +283,7 @@ class World:
 
     def strike(self) -> None:
         """From now on anything may happen, until `settle`."""
-        self.broker.points.decide = self._befall
+        self.broker.points.decide = self._strikes
 
     # ---- what happens --------------------------------------------------------------------------------------------
 
@@ -312,8 +300,7 @@ class World:
         if self.traits.live and chance.random() < 0.2:
             self._write(chance.randint(1, 10))
         broker.down = self.clock.monotonic_s() < self._down_until_s
-        share = 0.2 if self.clock.monotonic_s() < self._burst_until_s else self.traits.strike_share * 4
-        if chance.random() >= share:
+        if not self._strikes.weather():
             return
         match chance.randrange(9):
             case 0:
@@ -336,57 +323,23 @@ class World:
                 self._start(Disk())
 
     def _move(self) -> None:
-        """The group moves: someone is thrown out, or partitions go elsewhere, topic by topic as it comes."""
-        group = self.broker.group(GROUP)
-        if not group.members or self.broker.down:
-            return
-        if self.chance.random() < 0.4:
-            self.broker.expel(self.chance.choice(sorted(group.members)))
-            return
-        targets: dict[str, set[TopicPartition]] = {client_id: set() for client_id in group.members}
-        whole = self.chance.random() < 0.5
-        for number in range(self.traits.partitions):
-            owner = self.chance.choice(sorted(targets))
-            for topic in SOURCES:
-                targets[owner if whole else self.chance.choice(sorted(targets))].add(TopicPartition(topic, number))
-        self.broker.rebalance(GROUP, targets)
+        """The group moves, topic by topic as it comes."""
+
+        def owners(members: Sequence[str]) -> Mapping[TopicPartition, str]:
+            found: dict[TopicPartition, str] = {}
+            whole = self.chance.random() < 0.5
+            for number in range(self.traits.partitions):
+                owner = self.chance.choice(members)
+                for topic in SOURCES:
+                    found[TopicPartition(topic, number)] = owner if whole else self.chance.choice(members)
+            return found
+
+        move(self.chance, self.broker, GROUP, owners)
 
     def _struck(self, client_id: str, call: str) -> None:
         error = self.broker.struck(client_id, call, done=False)
         if error is not None:
             raise error
-
-    def _befall(self, point: Point) -> BaseException | None:
-        """A strike at one call, or something that happens elsewhere just then."""
-        chance = self.chance
-        # Trouble seldom comes alone: what is in order after one strike must be so after the second, too.
-        now_s = self.clock.monotonic_s()
-        share = 0.1 if now_s < self._burst_until_s else self.traits.strike_share
-        if chance.random() >= share * OFTEN.get(point.call, 1.0):
-            return None
-        if now_s >= self._burst_until_s and chance.random() < 0.3:
-            self._burst_until_s = now_s + 3.0
-        if chance.random() < 0.15:
-            return Crash(str(point))
-        if chance.random() < 0.4:
-            self._meanwhile(point)
-            return None
-        match point.call, point.done:
-            case "transaction.open", False:
-                return chance.choice((BrokerOutage("struck"), Fenced("struck")))
-            case "transaction.begin", False:
-                return chance.choice((BrokerOutage("struck"), Fenced("struck")))
-            case (("transaction.produce" | "transaction.produce_keyed"), False):
-                return chance.choice((TransactionAborted("struck"), Fenced("struck")))
-            case "transaction.commit", False:
-                return chance.choice((TransactionAborted("struck"), Fenced("struck"), OutcomeUnknown("struck")))
-            case "transaction.commit", True:
-                return OutcomeUnknown("struck")
-            case "consumer.committed", False:
-                return BrokerOutage("struck")
-            case (("store.read" | "store.write"), False):
-                return StateCorrupt("struck") if chance.random() < 0.3 else None
-        return None
 
     def _meanwhile(self, point: Point) -> None:
         """While one worker stands in this call: the others, the group and the clock go on."""
@@ -425,7 +378,7 @@ class World:
         """Everything answers again. Raises AssertionError where not all is done within TURNS_MAX turns. `parked`:
         events may still wait for their order."""
         self.broker.points.spare()
-        self._burst_until_s = 0.0
+        self._strikes.burst_until_s = 0.0
         self.broker.down, self._down_until_s = False, 0.0
         self.registry_down = False
         self._write(len(self._steps))
@@ -452,9 +405,7 @@ class World:
         return sum(one.state.parked_summary(1)[0] for one in held)
 
     def _left(self) -> list[TopicPartition]:
-        ends = self._ends()
-        committed = self.broker.committed(GROUP, list(ends))
-        return [where for where, end in ends.items() if (committed[where].next_offset or 0) != end]
+        return left(self.broker, GROUP, SOURCES)
 
     def _ends(self) -> Mapping[TopicPartition, int]:
         return self.broker.ends([where for topic in SOURCES for where in self.broker.partitions(topic)])
