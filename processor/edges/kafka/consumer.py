@@ -251,7 +251,7 @@ class KafkaConsumer:
                 part.offset = 0
         waiting = self._paused & set(partitions)
         if waiting:  # before, so that nothing is fetched from there; and after, for what it had not heard of yet
-            self._told(lambda: self._consumer.pause(_parts(waiting)))
+            self._told(lambda: self._consumer.pause(parts_of(waiting)))
         if self._incremental:
             self._told(lambda: self._consumer.incremental_assign(parts))
         else:
