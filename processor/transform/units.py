@@ -155,13 +155,7 @@ def move(
     """Takes an event's items whole or not at all. `until_ms` is when the order was cancelled, if it was."""
     remains, plus = road.remains, road.plus
     after = list(totals)
-    places: dict[str, int] = {}
-    protections: dict[str, list[int]] = {}
-    for place, line in enumerate(lines):
-        places[line.id] = place
-        if line.protection is not None:
-            protections.setdefault(line.protection.protects_line_item_id, []).append(place)
-
+    places, protections = _places(lines)
     said: list[Movement] = []
     told: list[Movement] = []
     absorbed: list[Movement] = []
@@ -172,36 +166,25 @@ def move(
         named = places.get(item.line_item_id)
         if named is None:
             return Unfit(Reason.LINE_ITEM_UNKNOWN, f"the order has no line item {shown(item.line_item_id)}")
-        so_far = after[named]
-        line = lines[named]
-        protection = line.protection
-        left = remains(line.quantity, so_far)
+        so_far, line = after[named], lines[named]
+        left, protection = remains(line.quantity, so_far), line.protection
         if protection is not None and road is CANCELLATION:
             left = _withdrawable(line.quantity, so_far, after[places[protection.protects_line_item_id]])
         assert left >= 0 or protection is not None, "more units moved than were ordered"
         if not 1 <= units <= left:
-            return Unfit(
-                Reason.QUANTITY_EXCEEDED,
-                f"line item {shown(item.line_item_id)}: {road.name} of {units}, but {max(0, left)} remain",
-            )
+            return _exceeded(road, item, left)
         if until_ms is not None and item.at_ms > until_ms:
-            return Unfit(
-                Reason.ORDER_CANCELLED,
-                f"line item {shown(item.line_item_id)}: {road.name} {item.at_ms - until_ms} ms after the"
-                " order was cancelled",
-            )
+            return _too_late(road, item, until_ms)
         said.append(item)
         if not protections:
             after[named] = plus(so_far, units, units)
             continue
         untold = units if protection is None else road.untold(line.quantity, so_far, units)
         after[named] = plus(so_far, units, untold)
-        if untold == units:
-            told.append(item)
-            continue
-        absorbed.append(Movement(item.line_item_id, units - untold, item.at_ms))
+        if untold < units:
+            absorbed.append(Movement(item.line_item_id, units - untold, item.at_ms))
         if untold:
-            told.append(Movement(item.line_item_id, untold, item.at_ms))
+            told.append(item if untold == units else Movement(item.line_item_id, untold, item.at_ms))
 
     if not protections:
         whole = items if len(said) == len(items) else tuple(said)
@@ -210,6 +193,27 @@ def move(
     if pairing:
         _follow(road, lines, totals, after, told, places, protections)
     return Moved(tuple(said), tuple(told), tuple(absorbed), tuple(told[named_items:]), tuple(after))
+
+
+def _places(lines: Sequence[LineItem]) -> tuple[dict[str, int], dict[str, list[int]]]:
+    """Where each line stands, by its ID, and where its protections do."""
+    places: dict[str, int] = {}
+    protections: dict[str, list[int]] = {}
+    for place, line in enumerate(lines):
+        places[line.id] = place
+        if line.protection is not None:
+            protections.setdefault(line.protection.protects_line_item_id, []).append(place)
+    return places, protections
+
+
+def _exceeded(road: Road, item: Movement, left: int) -> Unfit:
+    what = f"{road.name} of {item.quantity}, but {max(0, left)} remain"
+    return Unfit(Reason.QUANTITY_EXCEEDED, f"line item {shown(item.line_item_id)}: {what}")
+
+
+def _too_late(road: Road, item: Movement, until_ms: int) -> Unfit:
+    what = f"{road.name} {item.at_ms - until_ms} ms after the order was cancelled"
+    return Unfit(Reason.ORDER_CANCELLED, f"line item {shown(item.line_item_id)}: {what}")
 
 
 def _withdrawable(ordered: int, totals: LineTotals, product: LineTotals) -> int:
