@@ -40,9 +40,9 @@ from processor.records import Position, Record, TopicPartition
 READER_DEFAULTS: Final[Mapping[str, Setting]] = {
     # A restore reads as fast as it can, for a short time: more ahead than the consumer, but bounded, since
     # several gigabytes of changelog stand behind it.
-    "queued.max.messages.kbytes": 32_768,
+    "queued.max.messages.kbytes": 16_384,
     "fetch.queue.backoff.ms": 20,
-    "fetch.message.max.bytes": 4 * 1024 * 1024,
+    "fetch.message.max.bytes": 1024 * 1024,
 }
 
 _ERROR: Final = cast("Callable[[Message], object]", ck.Message.error)
