@@ -60,13 +60,7 @@ class Topic(StrEnum):
     REKEYED_EVENTS = "hakuna.rekeyed-events"
 
 
-ORDER_TOPICS: Final = (
-    Topic.PLACED,
-    Topic.FULFILLED,
-    Topic.REFUNDED,
-    Topic.LINE_ITEMS_CANCELLED,
-    Topic.CANCELLED,
-)
+ORDER_TOPICS: Final = (Topic.PLACED, Topic.FULFILLED, Topic.REFUNDED, Topic.LINE_ITEMS_CANCELLED, Topic.CANCELLED)
 """What the shops write. Their order here is the order in which equal timestamps are taken."""
 
 REKEYED: Final[Mapping[Topic, Topic]] = {
@@ -425,13 +419,7 @@ def plan(
 
     return [
         _step(
-            one,
-            prefix,
-            described.get(prefix + one.topic),
-            wanted(one.topic),
-            retention_ms,
-            replicas,
-            message_bytes_max,
+            one, prefix, described.get(prefix + one.topic), wanted(one.topic), retention_ms, replicas, message_bytes_max
         )
         for one in only
     ]

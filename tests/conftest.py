@@ -63,9 +63,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.skipped and in_ci() and item.get_closest_marker("kafka") and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
@@ -91,10 +89,7 @@ def kafka_bootstrap_servers() -> Iterator[str]:
 
 
 Part = Callable[[], AbstractContextManager[str]]
-PARTS: Mapping[str, Part] = {
-    "kafka": kafka_bootstrap_servers,
-    "schema_registry": schema_registry_url,
-}
+PARTS: Mapping[str, Part] = {"kafka": kafka_bootstrap_servers, "schema_registry": schema_registry_url}
 
 
 @pytest.fixture(scope="session")

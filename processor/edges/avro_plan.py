@@ -68,11 +68,7 @@ def plan_of(reader: Schema, writer: Schema) -> Plan:
 
 
 def judged(
-    reader: str,
-    writer: str,
-    references: Mapping[str, str] | None = None,
-    *,
-    ours: Mapping[str, str] | None = None,
+    reader: str, writer: str, references: Mapping[str, str] | None = None, *, ours: Mapping[str, str] | None = None
 ) -> Plan:
     """The same of a reader's and a writer's text; `references` are the schemas that the writer's refers to, by name,
     `ours` those of the reader's. A text that is no Avro schema makes a plan that refuses."""

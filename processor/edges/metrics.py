@@ -115,9 +115,7 @@ RECORDS: Final = Counter(
     ["role", "topic", "outcome"],
 )
 REPLAYED: Final = Counter(
-    "processor_replayed_records_total",
-    "Of those, what a replay of dead letters brought",
-    ["role", "topic", "outcome"],
+    "processor_replayed_records_total", "Of those, what a replay of dead letters brought", ["role", "topic", "outcome"]
 )
 IGNORED: Final = Counter("processor_ignored_total", "Records that needed nothing to be done", ["topic", "reason"])
 DEAD_LETTERS: Final = Counter(

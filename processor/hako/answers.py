@@ -107,11 +107,7 @@ def _rejected(answer: Answer, body: Body) -> Rejected:
 
 
 def reconsidered(
-    changes: Sequence[Change],
-    rejected: Rejected,
-    now_ms: int,
-    park_for_ms: int,
-    grounded: Callable[[Change], bool],
+    changes: Sequence[Change], rejected: Rejected, now_ms: int, park_for_ms: int, grounded: Callable[[Change], bool]
 ) -> Rejected | Delivered | Otherwise:
     """What becomes of an array that was refused. Says in each change what is to be tried next. `grounded` is true if
     what a level names was accepted, as far as is known here."""

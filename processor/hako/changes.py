@@ -143,9 +143,7 @@ def read_change(table: Table, key: bytes | None, value: Mapping[str, Any] | None
                 quantity = value["quantity"]
                 if abs(quantity) > WHOLE_MAX:
                     raise BadRecord(
-                        Stage.TRANSFORM,
-                        Reason.QUANTITY_EXCEEDED,
-                        "a quantity beyond 2^53 would arrive as another one",
+                        Stage.TRANSFORM, Reason.QUANTITY_EXCEEDED, "a quantity beyond 2^53 would arrive as another one"
                     )
                 occurred_at_ms = value["occurred_at"]
                 fields = _members({"quantity": quantity})

@@ -40,11 +40,7 @@ class StockIntake:
             if value is not None:
                 check_times(table, value, taken_ms)
             change = read_change(
-                table,
-                record.key,
-                value,
-                rank=_rank(record),
-                at_ms=max(meant_ms(record.timestamp_ms), 0),
+                table, record.key, value, rank=_rank(record), at_ms=max(meant_ms(record.timestamp_ms), 0)
             )
         except BadRecord as bad:
             return bad

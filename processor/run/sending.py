@@ -71,11 +71,7 @@ HAKO_LINGER_S_MAX: Final = 5.0
 """How long a change waits for others to fill its array where the quota is small."""
 HAKO_BYTES_MAX: Final = 512 * 1024 * 1024
 """What will be sent of the changes that wait: a million names of a kilobyte each would be a gigabyte."""
-TABLES: Final = {
-    Topic.LEVELS: Table.INVENTORY,
-    Topic.ITEMS: Table.ITEMS,
-    Topic.WAREHOUSES: Table.WAREHOUSES,
-}
+TABLES: Final = {Topic.LEVELS: Table.INVENTORY, Topic.ITEMS: Table.ITEMS, Topic.WAREHOUSES: Table.WAREHOUSES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,11 +370,7 @@ class SendLoop(Generic[EntryT]):
     """
 
     def __init__(
-        self,
-        role: SendRole[EntryT],
-        sender: Sender[EntryT],
-        transport: httpx.AsyncBaseTransport,
-        throttle: Throttle,
+        self, role: SendRole[EntryT], sender: Sender[EntryT], transport: httpx.AsyncBaseTransport, throttle: Throttle
     ) -> None:
         self._role = role
         self._sender = sender

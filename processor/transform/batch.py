@@ -266,14 +266,7 @@ class Decider:
         batch.dead.append(False)
 
     def _refuse(
-        self,
-        record: Record,
-        stage: Stage,
-        reason: Reason,
-        message: str,
-        batch: Batch,
-        now_ms: int,
-        exception: str = "",
+        self, record: Record, stage: Stage, reason: Reason, message: str, batch: Batch, now_ms: int, exception: str = ""
     ) -> None:
         refusal = Refusal(
             stage=stage, reason=reason, message=message, group=self._plan.group, failed_ms=now_ms, exception=exception

@@ -166,8 +166,7 @@ class Beginnings:
         here = self._here
         marks = {
             source.topic: Mark(
-                self._identities[source],
-                offsets.get(source, self._committed.get(source, self._starts[source])),
+                self._identities[source], offsets.get(source, self._committed.get(source, self._starts[source]))
             )
             for source in self._partitions.sources(number)
         }

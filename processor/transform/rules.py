@@ -42,26 +42,12 @@ Decisions, where the rules leave room:
 from __future__ import annotations
 
 from processor.moments import PLAUSIBLE_AHEAD_MS_MAX, PLAUSIBLE_MS_MIN, implausible
-from processor.records import (
-    IgnoredReason,
-    Order,
-    OrderCancelled,
-    OrderEvent,
-    OrderPlaced,
-    Placed,
-    Reason,
-    event_key,
-)
+from processor.records import IgnoredReason, Order, OrderCancelled, OrderEvent, OrderPlaced, Placed, Reason, event_key
 from processor.transform.order_state import OrderState, ParkedEvent, Standing
 from processor.transform.placed import change
 from processor.transform.transitions import Applied, Effect, Ignored, Parked, Refused, Rules, Taken, Transition
 from processor.transform.unheard import is_ours, overhear, pass_over, place_again
-from processor.transform.units import (
-    NOTHING_MOVED,
-    shown,
-    unfit_order,
-    without_empty_lines,
-)
+from processor.transform.units import NOTHING_MOVED, shown, unfit_order, without_empty_lines
 
 
 def apply(state: OrderState | None, taken: Taken, rules: Rules, now_ms: int) -> Transition:

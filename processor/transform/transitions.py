@@ -8,14 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from processor.hakuna import Api, Orders
-from processor.records import (
-    Change,
-    IgnoredReason,
-    Order,
-    OrderEvent,
-    Reason,
-    Record,
-)
+from processor.records import Change, IgnoredReason, Order, OrderEvent, Reason, Record
 from processor.transform.order_state import OrderState
 
 

@@ -302,8 +302,7 @@ def carried_over(
     for dropped, moved in kept.items():
         if moved.fulfilled or moved.refunded or moved.cancelled:
             return Unfit(
-                Reason.LINE_ITEM_UNKNOWN,
-                f"the correction drops line item {shown(dropped)}, of which units moved",
+                Reason.LINE_ITEM_UNKNOWN, f"the correction drops line item {shown(dropped)}, of which units moved"
             )
     for line, moved in zip(corrected.line_items, after, strict=True):
         if _moved_most(line, moved) > line.quantity:

@@ -165,13 +165,7 @@ def fill(space: TopicSpace, entries: int, orders: int) -> None:
 
 def write(space: TopicSpace, entries: int, orders: int, rate: float | None) -> None:
     """Entries a second; None: all at once."""
-    producer = Producer(
-        {
-            "bootstrap.servers": space.bootstrap_servers,
-            "linger.ms": 20,
-            "compression.type": "lz4",
-        }
-    )
+    producer = Producer({"bootstrap.servers": space.bootstrap_servers, "linger.ms": 20, "compression.type": "lz4"})
     now = b"%d" % (time.time() * 1000)
     started_s = time.monotonic()
     topic = space.name(Topic.OUTBOX)
@@ -219,12 +213,7 @@ def run_worker(space: TopicSpace, url: str, entries: int, environment: dict[str,
 
 
 def beside_the_floor(
-    url: str,
-    broker: KafkaBroker,
-    entries: int,
-    orders: int,
-    environment: dict[str, str],
-    from_share: float = 0.0,
+    url: str, broker: KafkaBroker, entries: int, orders: int, environment: dict[str, str], from_share: float = 0.0
 ) -> tuple[TopicSpace, Run, Run]:
     """The floor, send, and the floor again. Returns the topics, the outbox still full, and both sides' figures."""
     before = run_floor(floor, url, entries)

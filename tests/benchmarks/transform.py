@@ -55,12 +55,7 @@ def floor(bootstrap: str, prefix: str, name: str, events: int, answer: Any) -> N
         }
     )
     producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "transactional.id": prefix + name,
-            "linger.ms": 5,
-            "compression.type": "lz4",
-        }
+        {"bootstrap.servers": bootstrap, "transactional.id": prefix + name, "linger.ms": 5, "compression.type": "lz4"}
     )
     producer.init_transactions()
     consumer.subscribe(list(topics))

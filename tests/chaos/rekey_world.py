@@ -15,12 +15,7 @@ from typing import Final
 import orjson
 
 from processor.edges.kafka.predecessors import KafkaPredecessors
-from processor.errors import (
-    BadRecord,
-    BrokerOutage,
-    Fatal,
-    RegistryOutage,
-)
+from processor.errors import BadRecord, BrokerOutage, Fatal, RegistryOutage
 from processor.letters.letter import letter_head
 from processor.records import Headers, Reason, Record, Stage, TopicPartition
 from processor.rekey.beginnings import Note

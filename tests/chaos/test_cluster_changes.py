@@ -104,9 +104,7 @@ def all_sent(site: Site) -> None:
     ends = site.space.end_offsets(Topic.OUTBOX)
     name = site.space.name(Topic.OUTBOX)
     group = OffsetsOfGroup(
-        {"bootstrap.servers": site.space.bootstrap_servers},
-        site.space.name("hakuna-processor.send"),
-        client_id="test",
+        {"bootstrap.servers": site.space.bootstrap_servers}, site.space.name("hakuna-processor.send"), client_id="test"
     )
     group.set([Position(name, number, end) for number, end in ends.items()])
 

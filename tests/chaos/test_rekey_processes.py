@@ -21,13 +21,7 @@ from tests.support.transform_site import Site
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
 
-COUNTS = {
-    Topic.PLACED: 2,
-    Topic.FULFILLED: 3,
-    Topic.REFUNDED: 4,
-    Topic.LINE_ITEMS_CANCELLED: 1,
-    Topic.CANCELLED: 2,
-}
+COUNTS = {Topic.PLACED: 2, Topic.FULFILLED: 3, Topic.REFUNDED: 4, Topic.LINE_ITEMS_CANCELLED: 1, Topic.CANCELLED: 2}
 KILLS = 3
 
 

@@ -22,12 +22,7 @@ import orjson
 
 from processor.edges.kafka.admin import Member
 from processor.edges.kafka.predecessors import KafkaPredecessors
-from processor.errors import (
-    BadRecord,
-    BrokerOutage,
-    Fatal,
-    RegistryOutage,
-)
+from processor.errors import BadRecord, BrokerOutage, Fatal, RegistryOutage
 from processor.hakuna import Api, Orders
 from processor.interfaces import Committed
 from processor.letters.letter import letter_head

@@ -273,11 +273,7 @@ FRAMINGS = {
     "304": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304, b""),
     "redirect": (b"HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n", 302, b""),
     "100": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
-    "103": (
-        b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\nHTTP/1.1 201 C\r\nContent-Length: 2\r\n\r\nok",
-        201,
-        b"ok",
-    ),
+    "103": (b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\nHTTP/1.1 201 C\r\nContent-Length: 2\r\n\r\nok", 201, b"ok"),
     "upgrade advertised": (
         b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nok",
         200,
@@ -408,9 +404,7 @@ def test_a_body_is_cut_at_64_kib_exactly(bounded: Kind, size: int, truncated: bo
 
 
 @pytest.mark.parametrize(
-    "flood",
-    [b"X-A: 1\r\n" * 30_000 + b"\r\n", b"X-A: " + b"1" * 300_000, b"a" * 300_000],
-    ids=["many", "one", "name"],
+    "flood", [b"X-A: 1\r\n" * 30_000 + b"\r\n", b"X-A: " + b"1" * 300_000, b"a" * 300_000], ids=["many", "one", "name"]
 )
 @pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 "], ids=["headers", "reason"])
 def test_a_flood_of_headers_is_an_error(kind: Kind, flood: bytes, start: bytes) -> None:
@@ -519,9 +513,7 @@ def test_a_reset_ends_no_body_well(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
-    [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel"],
-    ids=["head", "in head", "body"],
+    "data", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel"], ids=["head", "in head", "body"]
 )
 def test_silence_is_a_read_timeout(kind: Kind, data: bytes) -> None:
     async def script(peer: Peer) -> None:

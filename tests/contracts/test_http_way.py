@@ -146,10 +146,7 @@ def test_a_proxy_that_never_answers_is_a_connect_timeout_and_leaves_no_connectio
 
 def test_a_certificate_is_verified_through_a_tunnel_too(loop: Any) -> None:
     async def main() -> None:
-        async with (
-            serving(answering(answer()), tls=certificates().expired) as server,
-            serving(tunnelling()) as proxy,
-        ):
+        async with serving(answering(answer()), tls=certificates().expired) as server, serving(tunnelling()) as proxy:
             transport = through(proxy)
             with pytest.raises(httpx.ConnectError, match="certificate has expired"):
                 await post(transport, server)

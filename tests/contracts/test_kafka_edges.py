@@ -65,11 +65,7 @@ class FakeCluster:
 
     def consumer(self, group: str, client_id: str = "a", protocol: str = CLASSIC, patience_s: float = 60.0) -> Consumer:
         return FakeConsumer(
-            self.broker,
-            group=group,
-            client_id=client_id,
-            eager=protocol == CLASSIC,
-            poll_interval_s_max=patience_s,
+            self.broker, group=group, client_id=client_id, eager=protocol == CLASSIC, poll_interval_s_max=patience_s
         )
 
     def reader(self) -> Reader:

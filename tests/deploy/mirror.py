@@ -10,10 +10,7 @@ import yaml
 
 from tests.support.children import REPOSITORY
 
-RULES = (
-    REPOSITORY / "deploy/prometheus/recording.rules.yaml",
-    REPOSITORY / "deploy/prometheus/alerts.rules.yaml",
-)
+RULES = (REPOSITORY / "deploy/prometheus/recording.rules.yaml", REPOSITORY / "deploy/prometheus/alerts.rules.yaml")
 MIRROR = REPOSITORY / "deploy/kubernetes/components/prometheus-operator/rules.yaml"
 HEAD = "# Made from deploy/prometheus/*.rules.yaml by `python -m tests.deploy.mirror`: change those.\n"
 

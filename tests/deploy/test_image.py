@@ -114,11 +114,7 @@ def test_an_order_goes_through_two_containers_to_the_api_and_both_drain(
         settings = {**installation.environment, "PROCESSOR_METRICS_PORT": transform_port}
         given = [f"--env={name}={value}" for name, value in settings.items()]
         volume = "--volume=state:/var/lib/hakuna-processor"
-        send_settings = {
-            **installation.environment,
-            "HAKUNA_BASE_URL": api.url,
-            "PROCESSOR_METRICS_PORT": send_port,
-        }
+        send_settings = {**installation.environment, "HAKUNA_BASE_URL": api.url, "PROCESSOR_METRICS_PORT": send_port}
         with (
             containers.container(
                 "transform", *HARDENED, volume, *given, IMAGE, "run", "--role", "transform"

@@ -94,10 +94,7 @@ def _metadata(space: TopicSpace) -> str:
 def mirrored(source: TopicSpace, target: TopicSpace, directory: Path) -> Iterator[None]:
     """Runs until the outbox of the one is that of the other, and what the caller waits for is there."""
     maker = MirrorMaker(
-        source=source.bootstrap_servers,
-        target=target.bootstrap_servers,
-        prefix=source.prefix,
-        directory=directory,
+        source=source.bootstrap_servers, target=target.bootstrap_servers, prefix=source.prefix, directory=directory
     )
     wanted = len(source.records(Topic.OUTBOX))
     with maker:

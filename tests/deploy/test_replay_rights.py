@@ -206,10 +206,7 @@ LACKS = {
     "what a purge deletes": Lack(
         (("hakuna.dead-letters", "Delete"), RESOLUTIONS),
         PURGE,
-        (
-            "may not Write the topic {}hakuna.dead-letter-resolutions",
-            "nor Delete the topic {}hakuna.dead-letters;",
-        ),
+        ("may not Write the topic {}hakuna.dead-letter-resolutions", "nor Delete the topic {}hakuna.dead-letters;"),
     ),
     "the place": Lack(
         (("hakuna-processor.dead-letters", "Read"),),

@@ -44,11 +44,7 @@ SAID_SECONDS_MAX = 75.0
 REFUSAL = re.compile(r"not allowed|AUTHORIZATION_FAILED|authorization failed|not authorized", re.IGNORECASE)
 REMEDY = "allow it to this user; `hakuna-processor check` lists every right that is missing"
 ENTRY: Headers = [("entry-id", b"e-1"), ("entry-type", b"order_cancelled"), ("source", b"a/0/0"), ("occurred-at", b"1")]
-KINDS = {
-    "topic": ResourceType.TOPIC,
-    "group": ResourceType.GROUP,
-    "transactional ID": ResourceType.TRANSACTIONAL_ID,
-}
+KINDS = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "transactional ID": ResourceType.TRANSACTIONAL_ID}
 OPERATIONS = {
     "Read": AclOperation.READ,
     "Write": AclOperation.WRITE,
@@ -275,9 +271,7 @@ WRONG_DOORS = {
         "`hakuna-processor check`",
     ),
 }
-TOLD_BY_CHECK = {
-    "no TLS": "asks for TLS",
-}
+TOLD_BY_CHECK = {"no TLS": "asks for TLS"}
 
 
 @pytest.mark.kafka

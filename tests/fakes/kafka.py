@@ -156,11 +156,7 @@ class FakeConsumer:
             member = self._member = None
         if member is None:
             member = self._member = GroupMember(
-                self.client_id,
-                self._topics,
-                self._eager,
-                self._broker.clock.monotonic_s(),
-                self.poll_interval_s_max,
+                self.client_id, self._topics, self._eager, self._broker.clock.monotonic_s(), self.poll_interval_s_max
             )
             self._broker.join(self.group_name, member)
         member.seen_s = self._broker.clock.monotonic_s()
@@ -557,13 +553,7 @@ class FakeTransaction:
             self._last_offsets[TopicPartition(topic, partition)] = offset
 
     def _append(
-        self,
-        topic: str,
-        partition: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers,
-        timestamp_ms: int,
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int
     ) -> int:
         self._owner()
         where = TopicPartition(topic, partition)

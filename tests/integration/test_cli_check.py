@@ -312,10 +312,7 @@ def test_what_status_and_order_may_not_see_is_named(
     "command", [("check", "--role", "transform"), ("order", "ord-1"), ("sku", "hk-1"), ("status",), ("topics", "plan")]
 )
 def test_a_broker_that_asks_for_tls_is_known(secured: SecuredKafka, command: tuple[str, ...], tmp_path: Path) -> None:
-    said = ask(
-        *command,
-        environment={"KAFKA_BOOTSTRAP_SERVERS": secured.tls, "PROCESSOR_STATE_DIR": str(tmp_path)},
-    )
+    said = ask(*command, environment={"KAFKA_BOOTSTRAP_SERVERS": secured.tls, "PROCESSOR_STATE_DIR": str(tmp_path)})
     assert said.code in (1, 78)
     text = " ".join((said.out + said.err).split())
     assert f"{secured.tls} asks for TLS, and KAFKA_SECURITY_PROTOCOL is not set to use it" in text

@@ -218,11 +218,7 @@ def test_an_order_that_is_held_says_behind_what(at_work: AtWork) -> None:
 
 @pytest.mark.parametrize(
     ("order_id", "became"),
-    [
-        ("ord-parked", ["parked"]),
-        ("ord-erased", ["transformed", "erased"]),
-        ("ord-garbage", ["dead_lettered"]),
-    ],
+    [("ord-parked", ["parked"]), ("ord-erased", ["transformed", "erased"]), ("ord-garbage", ["dead_lettered"])],
 )
 def test_what_becomes_of_odd_records(at_work: AtWork, order_id: str, became: list[str]) -> None:
     timeline = at_work.timeline(order_id)

@@ -369,9 +369,7 @@ def write_letters(space: TopicSpace, topic: str, count: int, headers: Callable[[
     assert producer.flush(60) == 0
 
 
-def test_a_hundred_thousand_letters_are_listed_at_no_less_than_half_the_speed_of_consuming_them(
-    shop: MakeShop,
-) -> None:
+def test_a_hundred_thousand_letters_are_listed_at_no_less_than_half_the_speed_of_consuming_them(shop: MakeShop) -> None:
     with_shop = shop()
     record = Record("orders.placed", 0, 1, PLACED_MS, b"k", b"v", [("entry-id", b"e"), ("traceparent", b"00-1-2-01")])
     refusal = Refusal(

@@ -323,9 +323,7 @@ def denied(transaction: KafkaTransaction) -> None:
 
 @pytest.mark.kafka
 @pytest.mark.slow
-def test_a_client_that_is_refused_says_so_until_it_is_let_in_and_then_works_without_help(
-    guarded: SecuredKafka,
-) -> None:
+def test_a_client_that_is_refused_says_so_until_it_is_let_in_and_then_works_without_help(guarded: SecuredKafka) -> None:
     inside = made(guarded.anybody)
     write(inside, 0, 10)
     settings = credentials(guarded)

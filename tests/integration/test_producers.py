@@ -23,11 +23,7 @@ pytestmark = pytest.mark.timeout(400)
 
 ORDERS = 300
 PARTITIONS = 6
-PARTITIONERS = {
-    Topic.PLACED: "murmur2_random",
-    Topic.FULFILLED: "consistent_random",
-    Topic.REFUNDED: "fnv1a_random",
-}
+PARTITIONERS = {Topic.PLACED: "murmur2_random", Topic.FULFILLED: "consistent_random", Topic.REFUNDED: "fnv1a_random"}
 FAMILIES = {Topic.PLACED: "murmur2", Topic.FULFILLED: "crc32", Topic.REFUNDED: "fnv1a"}
 ASTRAY = (Topic.FULFILLED, Topic.REFUNDED)
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -165,11 +161,7 @@ def test_an_order_is_shown_from_whichever_partition_its_records_are_in(shop: Sho
         said = ask("order", order_id, "--output", "json", environment=shop.site.installation.environment)
         assert said.code == 0
         events = [one for one in json.loads(said.out)["timeline"] if one["kind"] == "event"]
-        assert sorted(one["event"] for one in events) == [
-            "line_items_fulfilled",
-            "line_items_refunded",
-            "order_placed",
-        ]
+        assert sorted(one["event"] for one in events) == ["line_items_fulfilled", "line_items_refunded", "order_placed"]
         assert all(one["became"] in ("transformed", "parked") for one in events)
         notes += said.err
     assert "never meets its order; `hakuna-processor check` says whose producers are to change" in notes

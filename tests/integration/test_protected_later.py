@@ -50,11 +50,7 @@ def line(line_id: str, quantity: int, protection: object = None) -> dict[str, An
 
 
 def moved(event_id: str, field: str, at_ms: int) -> dict[str, Any]:
-    return {
-        "event_id": event_id,
-        "order_id": ORDER,
-        "items": [{"line_item_id": "tv", "quantity": 1, field: at_ms}],
-    }
+    return {"event_id": event_id, "order_id": ORDER, "items": [{"line_item_id": "tv", "quantity": 1, field: at_ms}]}
 
 
 def stored(directory: Path) -> bytes:

@@ -23,13 +23,7 @@ pytestmark = pytest.mark.timeout(240)
 
 NOW_MS = int(time.time() * 1000)
 PARTITIONS = 3
-COUNTS = {
-    Topic.PLACED: 3,
-    Topic.FULFILLED: 5,
-    Topic.REFUNDED: 4,
-    Topic.LINE_ITEMS_CANCELLED: 1,
-    Topic.CANCELLED: 2,
-}
+COUNTS = {Topic.PLACED: 3, Topic.FULFILLED: 5, Topic.REFUNDED: 4, Topic.LINE_ITEMS_CANCELLED: 1, Topic.CANCELLED: 2}
 JAVA = "java"
 PARTITIONERS = {
     Topic.PLACED: JAVA,

@@ -41,11 +41,7 @@ def process_exists(pid: int) -> bool:
 
 def transactional_producer(space: TopicSpace, name: str) -> Producer:
     producer = Producer(
-        {
-            "bootstrap.servers": space.bootstrap_servers,
-            "transactional.id": space.prefix + name,
-            "log_level": 3,
-        }
+        {"bootstrap.servers": space.bootstrap_servers, "transactional.id": space.prefix + name, "log_level": 3}
     )
     producer.init_transactions(30)
     return producer
@@ -71,10 +67,7 @@ def test_read_committed_sees_what_was_committed_and_not_what_was_aborted(topic_s
     assert committed == [b"0", b"2", b"4", b"6", b"8", b"1", b"3", b"5", b"7", b"9"]
     everything = [record.value() for record in topic_space.records("a", isolation="read_uncommitted")]
     assert b"aborted" in everything
-    assert topic_space.end_offsets("a") == {
-        0: 8,
-        1: 6,
-    }  # two markers in the first partition, one in the second
+    assert topic_space.end_offsets("a") == {0: 8, 1: 6}  # two markers in the first partition, one in the second
 
 
 def test_a_broker_does_not_make_topics_by_accident(topic_space: TopicSpace) -> None:
@@ -138,9 +131,7 @@ def avro(*fields: dict[str, object]) -> dict[str, str]:
     return {"schema": json.dumps({"type": "record", "name": "Thing", "fields": list(fields)})}
 
 
-def test_the_registry_gives_a_schema_back_by_its_id_and_refuses_an_incompatible_one(
-    schema_registry: str,
-) -> None:
+def test_the_registry_gives_a_schema_back_by_its_id_and_refuses_an_incompatible_one(schema_registry: str) -> None:
     name: dict[str, object] = {"name": "name", "type": "string"}
     subject = f"{schema_registry}/subjects/test-support-{os.getpid()}-value/versions"
 

@@ -44,13 +44,7 @@ UNCOMMITTED_S: Final = 3.0
 @click.option("--rekey/--no-rekey", default=None, help="Whether rekey stands before transform; else by the seed.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("soak"), show_default=True, help="For the report.")
 def main(
-    minutes: float,
-    seed: int | None,
-    rate: float,
-    only: str,
-    every: tuple[float, float],
-    rekey: bool | None,
-    out: Path,
+    minutes: float, seed: int | None, rate: float, only: str, every: tuple[float, float], rekey: bool | None, out: Path
 ) -> None:
     """Disturb everything at once, and check afterwards what must be true of it all the same."""
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed

@@ -33,12 +33,7 @@ class ChildProcess:
     # Mutable: `_exit_code` goes from None to the code once, and with it the reaper forgets the process.
 
     def __init__(
-        self,
-        command: Sequence[str],
-        *,
-        log: Path,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
+        self, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> None:
         self.command = tuple(command)
         self.log = log

@@ -200,9 +200,7 @@ def authority() -> Authority:
             path = Path(directory, "server.pem")
             path.write_bytes(
                 key.private_bytes(
-                    serialization.Encoding.PEM,
-                    serialization.PrivateFormat.PKCS8,
-                    serialization.NoEncryption(),
+                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
                 )
                 + certificate.public_bytes(serialization.Encoding.PEM)
             )

@@ -48,15 +48,7 @@ def class_path(name: str, described: Path) -> str:
         # Maven writes beside its pom, so it gets a copy: a checkout may be read-only or shared.
         pom = into / "pom.xml"
         shutil.copyfile(described, pom)
-        _maven(
-            [
-                "-f",
-                str(pom),
-                "dependency:copy-dependencies",
-                f"-DoutputDirectory={into}",
-                "-DincludeScope=runtime",
-            ]
-        )
+        _maven(["-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={into}", "-DincludeScope=runtime"])
 
     return f"{cached(f'{name}-{digest}', fetch)}/*"
 

@@ -235,9 +235,7 @@ class _JarVehicle:
         log.unlink(missing_ok=True)
         controller = ChildProcess(
             self._command(
-                "kafka.Kafka",
-                str(self._controller_properties),
-                jvm=(*SHORT_LIVED_JVM, "-Dlog4j2.level=INFO"),
+                "kafka.Kafka", str(self._controller_properties), jvm=(*SHORT_LIVED_JVM, "-Dlog4j2.level=INFO")
             ),
             log=log,
             cwd=self._directory,

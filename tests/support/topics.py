@@ -6,14 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Self
 
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
     AdminClient,
     AlterConfigOpType,

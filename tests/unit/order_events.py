@@ -39,11 +39,7 @@ def product(line_item_id: str, quantity: int = 1) -> LineItem:
 
 
 def protection(
-    line_item_id: str,
-    protects: str,
-    quantity: int = 1,
-    offer_id: str | None = None,
-    plan_id: str | None = None,
+    line_item_id: str, protects: str, quantity: int = 1, offer_id: str | None = None, plan_id: str | None = None
 ) -> LineItem:
     insured = Protection(protects, offer_id, plan_id)
     return LineItem(line_item_id, quantity, 8_499, f"product-{line_item_id}", "Care", "HaKuNa", insured)

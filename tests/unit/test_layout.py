@@ -37,17 +37,7 @@ ARROWS = {
 }
 WINGS = (("send/kafka_thread", "send/event_loop"), ("send/event_loop", "send/kafka_thread"))
 """The Kafka thread never does HTTP, the event loop never calls Kafka: neither imports the other."""
-NOUNS = {
-    "records",
-    "errors",
-    "interfaces",
-    "config",
-    "topics",
-    "api",
-    "watch",
-    "moments",
-    "sources",
-}
+NOUNS = {"records", "errors", "interfaces", "config", "topics", "api", "watch", "moments", "sources"}
 KAFKA = {"Record", "Headers", "Position", "TopicPartition"}
 """What knows of Kafka among the nouns."""
 PURE = (

@@ -139,12 +139,7 @@ def test_with_rekey_the_sources_may_have_any_counts_and_transform_s_own_may_not(
     assert len(problems(Role.TRANSFORM, apart, PREFIX)) == len(ORDER_TOPICS) - 1 + 1, "and the changelog"
     for role in (Role.TRANSFORM, Role.REKEY):
         assert problems(role, apart, PREFIX, rekey=True) == []
-        (problem,) = problems(
-            role,
-            apart | {PREFIX + Topic.REKEYED_CANCELLED: There(5, {})},
-            PREFIX,
-            rekey=True,
-        )
+        (problem,) = problems(role, apart | {PREFIX + Topic.REKEYED_CANCELLED: There(5, {})}, PREFIX, rekey=True)
         assert str(problem).startswith(f"{PREFIX}{Topic.REKEYED_CANCELLED}: has 5 partitions")
     assert {step.action for step in plan(apart, PREFIX, partitions=99, only=plans(rekey=True), rekey=True)} == {
         Action.LEAVE

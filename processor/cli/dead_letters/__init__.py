@@ -273,13 +273,7 @@ def _task(
 @output_option
 @env_file
 def discard(
-    filters: Filters,
-    text: str,
-    everything: bool,
-    dry_run: bool,
-    by: str | None,
-    output: str,
-    env_file: Path | None,
+    filters: Filters, text: str, everything: bool, dry_run: bool, by: str | None, output: str, env_file: Path | None
 ) -> None:
     """Put letters aside without sending them, on record. What waits behind them stays, unless it is selected too.
 

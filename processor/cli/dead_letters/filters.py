@@ -118,9 +118,7 @@ _OPTIONS: Final = (
     ),
     click.option("--order-id", "order_ids", multiple=True, metavar="ORDER_ID", help="Select letters of this order."),
     click.option(
-        "--since",
-        metavar="TIME",
-        help="Select letters that last failed at this time or later; 90m is 90 minutes ago.",
+        "--since", metavar="TIME", help="Select letters that last failed at this time or later; 90m is 90 minutes ago."
     ),
     click.option("--until", metavar="TIME", help="Select letters that last failed before this time."),
 )

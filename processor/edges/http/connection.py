@@ -114,11 +114,7 @@ class ReadResponse(httpx.Response):
     """
 
     def __init__(
-        self,
-        status: int,
-        raw_headers: Callable[[], list[tuple[bytes, bytes]]],
-        body: bytes,
-        truncated: bool,
+        self, status: int, raw_headers: Callable[[], list[tuple[bytes, bytes]]], body: bytes, truncated: bool
     ) -> None:
         self.status_code = status
         self.extensions = {"truncated": True} if truncated else {}

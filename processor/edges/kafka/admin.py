@@ -46,11 +46,7 @@ _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _MAX_TIMESTAMP: Final = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
 
 MOCK_CLUSTER: Final = "mockCluster"
-_MOCK_CONFIG: Final = {
-    "cleanup.policy": "compact",
-    "delete.retention.ms": "86400000",
-    "max.message.bytes": "1048588",
-}
+_MOCK_CONFIG: Final = {"cleanup.policy": "compact", "delete.retention.ms": "86400000", "max.message.bytes": "1048588"}
 """What the roles ask for at their start; a broker's defaults."""
 
 T = TypeVar("T")
@@ -360,11 +356,7 @@ class NoCoordinatorYet(BrokerOutage):
 
 
 NO_COORDINATOR_YET: Final = frozenset(
-    {
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-    }
+    {KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR}
 )
 """A cluster whose first group this is makes its topic for offsets when it is asked: seconds, not a fault."""
 _REFUSED: Final = frozenset(

@@ -33,9 +33,7 @@ from typing import Any, Final, cast
 import confluent_kafka as ck
 import structlog
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
-    ListOffsetsResultInfo,
-)
+from confluent_kafka.admin import ListOffsetsResultInfo  # type: ignore[attr-defined]  # exported, but it does not say so
 
 from processor.edges.kafka.admin import KafkaAdmin, is_no_answer
 from processor.edges.kafka.client import (

@@ -65,12 +65,7 @@ class KafkaProducer:
         config = merged(
             PRODUCER_DEFAULTS,
             settings,
-            {
-                "client.id": client_id,
-                "enable.idempotence": True,
-                "acks": "all",
-                "allow.auto.create.topics": False,
-            },
+            {"client.id": client_id, "enable.idempotence": True, "acks": "all", "allow.auto.create.topics": False},
         )
         if throttle is not None:
             config["throttle_cb"] = throttle.heard

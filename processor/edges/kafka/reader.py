@@ -165,8 +165,7 @@ class KafkaReader:
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             where = TopicPartition(message.topic(), message.partition())
             raise StateCorrupt(
-                f"offset {self._positions.get(where)} of {where} is not in the log: {error.str()}",
-                where,
+                f"offset {self._positions.get(where)} of {where} is not in the log: {error.str()}", where
             )
         else:
             self._complaints.note(message.topic() or CONNECTION, error)

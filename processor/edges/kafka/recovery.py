@@ -11,10 +11,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
-    ConsumerGroupDescription,
-    TopicDescription,
-)
+from confluent_kafka.admin import ConsumerGroupDescription, TopicDescription  # type: ignore[attr-defined]  # exported, but it does not say so
 
 from processor.edges.kafka.admin import KafkaAdmin, may_read
 from processor.edges.kafka.client import CONNECTION, Complaints, error_of

@@ -35,11 +35,7 @@ class KafkaTopology:
     """Mutable: `_asked` answers under way, `_ask_at_s` when to ask again."""
 
     def __init__(
-        self,
-        admin: KafkaAdmin,
-        started_with: Mapping[str, TopicState],
-        clock: Clock,
-        may_grow: Collection[str] = (),
+        self, admin: KafkaAdmin, started_with: Mapping[str, TopicState], clock: Clock, may_grow: Collection[str] = ()
     ) -> None:
         """`may_grow`: topics whose partitions are read whatever their number is."""
         self._admin = admin

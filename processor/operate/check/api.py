@@ -92,12 +92,7 @@ def check_hako(settings: Settings, *, try_key: bool | None) -> list[Finding]:
 
 
 def _check(
-    settings: Settings,
-    place: Place,
-    source: KeySource | None,
-    request: Callable[[str], httpx.Request],
-    *,
-    tries: bool,
+    settings: Settings, place: Place, source: KeySource | None, request: Callable[[str], httpx.Request], *, tries: bool
 ) -> list[Finding]:
     if source is None:
         return []  # complained of with the settings

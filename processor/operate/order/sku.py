@@ -212,9 +212,7 @@ def _json(record: Record) -> Mapping[str, Any]:
 
 
 def _slices(
-    partitions: Sequence[TopicPartition],
-    beginnings: Mapping[TopicPartition, int],
-    ends: Mapping[TopicPartition, int],
+    partitions: Sequence[TopicPartition], beginnings: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> Iterator[Window]:
     for where in partitions:
         for start in range(beginnings[where], ends[where], _SLICE_RECORDS):

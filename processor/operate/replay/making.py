@@ -61,14 +61,7 @@ class Making:
     """Reads the cluster's retention and limits; holds nothing itself."""
 
     def __init__(
-        self,
-        terms: Terms,
-        plan: Plan,
-        survey: Survey,
-        ledger: Ledger,
-        offsets: Offsets,
-        clock: Clock,
-        content: Content,
+        self, terms: Terms, plan: Plan, survey: Survey, ledger: Ledger, offsets: Offsets, clock: Clock, content: Content
     ) -> None:
         self._terms = terms
         self._plan = plan

@@ -170,13 +170,7 @@ class Ledger:
     """Holds nothing but its clients: what is written stands in Kafka."""
 
     def __init__(
-        self,
-        transaction: Transaction,
-        reader: Reader,
-        offsets: Offsets,
-        clock: Clock,
-        resolutions: str,
-        wait: Waits,
+        self, transaction: Transaction, reader: Reader, offsets: Offsets, clock: Clock, resolutions: str, wait: Waits
     ) -> None:
         self._transaction = transaction
         self._reader = reader

@@ -41,11 +41,7 @@ from processor.records import (
 from processor.transform.placed import refunded_in_time
 
 _MOVEMENTS: Final = frozenset(
-    {
-        EntryType.ORDER_FULFILLMENT_ADDED,
-        EntryType.ORDER_REFUND_ADDED,
-        EntryType.ORDER_LINE_ITEMS_CANCELLED,
-    }
+    {EntryType.ORDER_FULFILLMENT_ADDED, EntryType.ORDER_REFUND_ADDED, EntryType.ORDER_LINE_ITEMS_CANCELLED}
 )
 
 

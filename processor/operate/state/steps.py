@@ -117,10 +117,7 @@ class Installation:
         group = self.settings.group(Role.TRANSFORM)
         reader = KafkaReader(self.settings.librdkafka, group=group, client_id=self.client_id)
         transaction = KafkaTransaction(
-            self.settings.librdkafka,
-            transactional_id=f"{group}.state",
-            consumer=Nobody(),
-            client_id=self.client_id,
+            self.settings.librdkafka, transactional_id=f"{group}.state", consumer=Nobody(), client_id=self.client_id
         )
         transaction.fit(min(int(state.config["max.message.bytes"]) for state in self.described.values()))
         try:

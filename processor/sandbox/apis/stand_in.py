@@ -187,12 +187,7 @@ class StandIn:
         assert_never(fate.fault)
 
     async def _perform(
-        self,
-        request: Request,
-        understood: Call | Answer,
-        delay_s: float,
-        presence: Presence,
-        receive: Receive,
+        self, request: Request, understood: Call | Answer, delay_s: float, presence: Presence, receive: Receive
     ) -> Answer:
         if isinstance(understood, Answer):
             await self._wait(delay_s, presence, receive)
@@ -271,12 +266,7 @@ class StandIn:
                     send,
                     200,
                     [
-                        {
-                            "at_s": one.at_s,
-                            "verb": one.verb,
-                            "key": one.key,
-                            "body": orjson.Fragment(one.body),
-                        }
+                        {"at_s": one.at_s, "verb": one.verb, "key": one.key, "body": orjson.Fragment(one.body)}
                         for one in history
                     ],
                 )

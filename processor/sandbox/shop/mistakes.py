@@ -148,11 +148,7 @@ def _refunded_after_cancellation(history: History) -> None:
 
 
 def _cancelled_twice(history: History) -> None:
-    history.add(
-        Topic.CANCELLED,
-        history.cancelled_event(),
-        Expected(Outcome.IGNORED, IgnoredReason.ORDER_CANCELLED),
-    )
+    history.add(Topic.CANCELLED, history.cancelled_event(), Expected(Outcome.IGNORED, IgnoredReason.ORDER_CANCELLED))
 
 
 def _never_placed(history: History) -> None:
@@ -167,10 +163,7 @@ def _parked_too_many(history: History) -> None:
     for _ in range(PARKED_MAX):
         history.park_fulfilment(name)
     history.add(
-        Topic.FULFILLED,
-        history.movement_event(name, 1, "fulfilled_at"),
-        dead_letter(Reason.PARKED_TOO_MANY),
-        gap_ms=1,
+        Topic.FULFILLED, history.movement_event(name, 1, "fulfilled_at"), dead_letter(Reason.PARKED_TOO_MANY), gap_ms=1
     )
 
 

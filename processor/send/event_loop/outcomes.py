@@ -134,12 +134,7 @@ class Outcomes(Generic[EntryT]):
         count(parcel, verdict, self._witness, now_s, now_ms)
         settings = self._settings
         match decide(
-            parcel,
-            verdict,
-            self._witness,
-            now_s,
-            poison_after_s=settings.poison_after_s,
-            held=self._gate.doubted,
+            parcel, verdict, self._witness, now_s, poison_after_s=settings.poison_after_s, held=self._gate.doubted
         ):
             case Give(rejected):
                 for pending in parcel.entries:

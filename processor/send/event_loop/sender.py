@@ -43,13 +43,7 @@ from typing import Final, Generic, assert_never
 
 import structlog
 
-from processor.api.verdicts import (
-    Answer,
-    Delivered,
-    NoAnswer,
-    Otherwise,
-    Verdict,
-)
+from processor.api.verdicts import Answer, Delivered, NoAnswer, Otherwise, Verdict
 from processor.interfaces import Clock
 from processor.send.destination import Destination, EntryT, Key
 from processor.send.event_loop.alarm import Alarm

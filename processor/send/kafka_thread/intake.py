@@ -61,12 +61,7 @@ def read_entry(record: Record) -> tuple[OutboxEntry, str | None, bool] | str:
         occurred_at_ms = int(occurred_at)
         text = entry_id.decode("ascii")
         entry = OutboxEntry(
-            OrderId(record.key.decode()),
-            EntryId(text),
-            entry_type,
-            body,
-            occurred_at_ms,
-            record.headers,
+            OrderId(record.key.decode()), EntryId(text), entry_type, body, occurred_at_ms, record.headers
         )
         replay = None if replay_id is None else replay_id.decode()
     except msgspec.DecodeError:

@@ -85,10 +85,7 @@ def record() -> None:
         space.prefix = ""  # the broker is ours alone, and the legends shall say what a user's say
         installation = Installation(space, registry, partitions=4)
         rules = {path.name: path.read_text() for path in RULE_FILES}
-        with (
-            workers(directory) as start,
-            watched(installation, start, directory, LOAD, rules, SCRAPE_S) as seen,
-        ):
+        with workers(directory) as start, watched(installation, start, directory, LOAD, rules, SCRAPE_S) as seen:
             click.echo("calm")
             time.sleep(CALM_S)
             click.echo("an outage")

@@ -161,11 +161,7 @@ def test_an_epoch_is_measured_from_the_answers_own_date(ahead_s: int, ms: bool) 
     """The server's clock is minutes off, and the wait is the same."""
     at_s = NOW_MS // 1000 + ahead_s
     reset = (at_s + 30) * 1000 if ms else at_s + 30
-    headers = {
-        "date": formatdate(at_s, usegmt=True),
-        "x-ratelimit-remaining": "0",
-        "x-ratelimit-reset": str(reset),
-    }
+    headers = {"date": formatdate(at_s, usegmt=True), "x-ratelimit-remaining": "0", "x-ratelimit-reset": str(reset)}
     assert quota_reset_s(headers, NOW_MS, refused=False) == 30.0
 
 

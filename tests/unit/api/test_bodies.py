@@ -47,10 +47,7 @@ def deflated(data: bytes) -> bytes:
         (CODED[:-1] + b', "emoji": "\\ud83d"}', {}),
         (CODED[:-1] + b', "echo": "' + b"x" * BODY_BYTES_MAX, {}),
         (b'{"error": "Bad Request", "error_code": "cancel_decline", "validation_errors": ["too late", "shipped"]}', {}),
-        (
-            b'{"error": {"at": 1}, "error_code": "cancel_decline", "validation_errors": ["too late", "shipped"]}',
-            {},
-        ),
+        (b'{"error": {"at": 1}, "error_code": "cancel_decline", "validation_errors": ["too late", "shipped"]}', {}),
     ],
 )
 def test_the_code_and_the_errors_are_found_however_the_body_is_wrapped(body: bytes, headers: dict[str, str]) -> None:

@@ -66,8 +66,7 @@ def test_no_answer_is_retried_and_pauses_nobody_else(silence: NoAnswer, reason: 
 
 
 @pytest.mark.parametrize(
-    "body",
-    [b"", b"no json", b"[]", b"null", b'{"event_id": 7}', b"\xff\xfe", b"{" * 5000, b'{"event_id": "x'],
+    "body", [b"", b"no json", b"[]", b"null", b'{"event_id": 7}', b"\xff\xfe", b"{" * 5000, b'{"event_id": "x']
 )
 def test_accepted_is_accepted_whatever_the_body(body: bytes) -> None:
     assert verdict(200, body) == Delivered(200)
@@ -153,11 +152,7 @@ def test_an_accepted_request_that_was_the_last_of_the_quota_pauses_a_minute_at_m
 
 @pytest.mark.parametrize(
     "headers",
-    [
-        {"retry-after": "60"},
-        {"retry-after-long": "60"},
-        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "60"},
-    ],
+    [{"retry-after": "60"}, {"retry-after-long": "60"}, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "60"}],
 )
 def test_a_403_with_advice_to_wait_is_too_many_whatever_its_body(headers: dict[str, str]) -> None:
     for body in (b"", b"<html>Forbidden</html>", b'{"message": "API rate limit exceeded"}'):

@@ -206,12 +206,7 @@ for _name, _kind, _value, _read in (
     ("t12-nullable-null", ["null", MS], None, LETTER),
     ("t13-nullable-micros", ["null", logical("timestamp-micros")], T * 1000, T),
     ("t14-time-millis", logical("time-millis", "int"), 36_000_123, REFUSED),
-    (
-        "t15-connect-timestamp",
-        connect("org.apache.kafka.connect.data.Timestamp", logicalType="timestamp-millis"),
-        T,
-        T,
-    ),
+    ("t15-connect-timestamp", connect("org.apache.kafka.connect.data.Timestamp", logicalType="timestamp-millis"), T, T),
     ("t16-debezium-MicroTimestamp", connect("io.debezium.time.MicroTimestamp"), T * 1000, T),
     (
         "t17-debezium-ZonedTimestamp",
@@ -311,11 +306,7 @@ def _two_records(schema: Json) -> None:
 
 _PROTECTION: Final = VALUES[Topic.PLACED]["line_items"][0]["protection"]
 _AT: Final = "line_items.protection"
-changed(
-    "n11-union-of-two-records",
-    _two_records,
-    put(VALUES[Topic.PLACED], _AT, Branch((2, _PROTECTION))),
-)
+changed("n11-union-of-two-records", _two_records, put(VALUES[Topic.PLACED], _AT, Branch((2, _PROTECTION))))
 changed("n12-union-other-record", _two_records, put(VALUES[Topic.PLACED], _AT, Branch((1, _PROTECTION))), LETTER, _AT)
 
 # ---- unions ----------------------------------------------------------------------------------------------------------
@@ -388,12 +379,7 @@ _writer: Json
 _end: Json
 for _name, _writer, _whole, _end in (
     ("d7-top-union-null", ["null", ours(Topic.CANCELLED)], VALUES[Topic.CANCELLED], VALUES[Topic.CANCELLED]),
-    (
-        "d8-top-union-events",
-        _EVENTS,
-        Branch((0, VALUES[Topic.CANCELLED])),
-        VALUES[Topic.CANCELLED],
-    ),
+    ("d8-top-union-events", _EVENTS, Branch((0, VALUES[Topic.CANCELLED])), VALUES[Topic.CANCELLED]),
     ("d9-top-union-other", _EVENTS, Branch((1, VALUES[Topic.CANCELLED])), LETTER),
 ):
     PAIRS.append(Pair(_name, ours(Topic.CANCELLED), _writer, _whole, _end))

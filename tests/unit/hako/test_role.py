@@ -89,11 +89,7 @@ class Side:
         self.handover: Handover[Change] = Handover(Tick(self.clock))
         decode = self._decode
         intake = StockIntake(
-            {
-                LEVELS: (Table.INVENTORY, decode),
-                ITEMS: (Table.ITEMS, decode),
-                WAREHOUSES: (Table.WAREHOUSES, decode),
-            }
+            {LEVELS: (Table.INVENTORY, decode), ITEMS: (Table.ITEMS, decode), WAREHOUSES: (Table.WAREHOUSES, decode)}
         )
         topics = SendTopics(
             TOPICS, "hako.sent", "hako.dead-letters", None, None, "resolutions", resolution_partitions=1

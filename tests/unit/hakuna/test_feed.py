@@ -10,16 +10,7 @@ import msgspec
 import pytest
 
 from processor.hakuna.feed import array, snapshot
-from processor.records import (
-    Address,
-    Customer,
-    LineItem,
-    Movement,
-    Order,
-    OrderId,
-    OrderPlaced,
-    Protection,
-)
+from processor.records import Address, Customer, LineItem, Movement, Order, OrderId, OrderPlaced, Protection
 from tests.unit.order_events import movements, placed, product, protection
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -120,10 +111,7 @@ def test_every_movement_stands_with_its_line_item_in_the_order_of_time() -> None
         cancellations=movements([("a", 3, 45)]),
     )
     lines = line_items(order)
-    assert lines["a"]["fulfillments"] == [
-        {"quantity": 3, "fulfilled_at": 10},
-        {"quantity": 1, "fulfilled_at": 30},
-    ]
+    assert lines["a"]["fulfillments"] == [{"quantity": 3, "fulfilled_at": 10}, {"quantity": 1, "fulfilled_at": 30}]
     assert lines["a"]["refunds"] == [
         {"quantity": 2, "refunded_at": 40},
         {"quantity": 3, "refunded_at": 45},

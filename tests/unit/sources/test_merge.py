@@ -62,13 +62,7 @@ def test_stamps_in_seconds_count_as_those_seconds() -> None:
         ],
         ends(*TOPICS, at=1),
     )
-    assert taken(made) == [
-        ("fulfilled", 0),
-        ("placed", 0),
-        ("fulfilled", 1),
-        ("cancelled", 0),
-        ("fulfilled", 2),
-    ]
+    assert taken(made) == [("fulfilled", 0), ("placed", 0), ("fulfilled", 1), ("cancelled", 0), ("fulfilled", 2)]
 
 
 def test_a_topic_that_has_more_at_the_broker_is_waited_for() -> None:

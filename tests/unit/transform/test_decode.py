@@ -83,11 +83,7 @@ def movements(at: str, *at_ms: int) -> Mapping[str, Any]:
                 ),
             ),
         ),
-        (
-            Topic.FULFILLED,
-            movements("fulfilled_at", 1, 2),
-            LineItemsFulfilled("e", O_ID, MOVED),
-        ),
+        (Topic.FULFILLED, movements("fulfilled_at", 1, 2), LineItemsFulfilled("e", O_ID, MOVED)),
         (Topic.REFUNDED, movements("refunded_at", 1, 2), LineItemsRefunded("e", O_ID, MOVED)),
         (Topic.LINE_ITEMS_CANCELLED, movements("cancelled_at", 1, 2), LineItemsCancelled("e", O_ID, MOVED)),
         (Topic.CANCELLED, {"event_id": "e", "order_id": "o", "cancelled_at": -3}, OrderCancelled("e", O_ID, -3)),

@@ -22,25 +22,9 @@ from processor.records import (
     Protection,
     Record,
 )
-from processor.transform.order_state import (
-    LineTotals,
-    OrderState,
-    ParkedEvent,
-    Standing,
-    Unheard,
-    decode,
-    encode,
-    peek,
-)
+from processor.transform.order_state import LineTotals, OrderState, ParkedEvent, Standing, Unheard, decode, encode, peek
 from processor.transform.transitions import Rules
-from tests.unit.order_events import (
-    NOW_MS,
-    cancelled,
-    fulfilled,
-    placed,
-    product,
-    record,
-)
+from tests.unit.order_events import NOW_MS, cancelled, fulfilled, placed, product, record
 from tests.unit.transform.histories import any_history, any_rules, take
 
 # Written out, not made by the builders of other tests: these values belong to the bytes below and never change.

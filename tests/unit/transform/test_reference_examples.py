@@ -34,12 +34,7 @@ PLACED: Mapping[str, Any] = {
     "order_id": "ord-123",
     "placed_at": 1_645_315_200_000,
     "currency": "EUR",
-    "customer": {
-        "first_name": "Max",
-        "last_name": "Mustermann",
-        "email": "max.mustermann@example.com",
-        "phone": None,
-    },
+    "customer": {"first_name": "Max", "last_name": "Mustermann", "email": "max.mustermann@example.com", "phone": None},
     "billing_address": {
         "address_line_1": "Musterstrasse",
         "address_line_2": "1",
@@ -140,11 +135,7 @@ def example(name: str) -> bytes:
             moved("refunded_at", "line-item-id-3311", "line-item-id-3322", "line-item-id-4411"),
             "order_refund_added",
         ),
-        (
-            Topic.LINE_ITEMS_CANCELLED,
-            moved("cancelled_at", "line-item-id-3311"),
-            "order_line_items_cancelled",
-        ),
+        (Topic.LINE_ITEMS_CANCELLED, moved("cancelled_at", "line-item-id-3311"), "order_line_items_cancelled"),
         (
             Topic.CANCELLED,
             {"event_id": "e-cancelled", "order_id": "ord-123", "cancelled_at": 1_645_369_200_000},

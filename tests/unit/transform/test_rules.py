@@ -320,11 +320,7 @@ def test_a_refused_event_is_not_remembered_so_that_its_dead_letter_can_be_replay
 
 def test_an_order_remembers_its_last_event_ids_and_forgets_the_oldest() -> None:
     by = rules(event_ids_max=2)
-    state = after(
-        placed(product("a", 5)),
-        *(fulfilled(("a", 1), event_id=f"{n}") for n in range(3)),
-        by=by,
-    )
+    state = after(placed(product("a", 5)), *(fulfilled(("a", 1), event_id=f"{n}") for n in range(3)), by=by)
     assert state.event_keys == ("f1", "f2")
     assert change_by(state, fulfilled(("a", 1), event_id="0"), by) == Fulfilled((Movement("a", 1, AT_MS),))
 

@@ -8,14 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.operate.order.windows import SLACKS_MS, SPANS_MAX, Span, moments, near_spans, whole_span
-from processor.records import (
-    Address,
-    Customer,
-    Movement,
-    Order,
-    OrderId,
-    OrderPlaced,
-)
+from processor.records import Address, Customer, Movement, Order, OrderId, OrderPlaced
 from processor.transform.order_state import OrderState, Standing
 
 DAY = SLACKS_MS[0]
@@ -42,10 +35,7 @@ def test_all_of_an_order_lies_after_the_day_before_its_first_moment() -> None:
 
 def test_moments_that_are_close_share_a_span() -> None:
     spans = near_spans([NOW, NOW + MINUTES, NOW + 10 * DAY], MINUTES, None, None)
-    assert spans == [
-        Span(NOW - MINUTES, NOW + 2 * MINUTES),
-        Span(NOW + 10 * DAY - MINUTES, NOW + 10 * DAY + MINUTES),
-    ]
+    assert spans == [Span(NOW - MINUTES, NOW + 2 * MINUTES), Span(NOW + 10 * DAY - MINUTES, NOW + 10 * DAY + MINUTES)]
 
 
 def test_an_order_that_moved_ten_thousand_times_is_one_span() -> None:

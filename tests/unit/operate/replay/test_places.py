@@ -97,10 +97,7 @@ def ledger_on(broker: FakeBroker) -> tuple[Ledger, FakeTransaction]:
     return ledger, transaction
 
 
-WRITES = [
-    NewRecord(Topic.OUTBOX, 0, b"ord-1", b"{}", [], AT_MS),
-    NewRecord(Topic.RESOLUTIONS, 0, b"dl/0/1", b"{}", []),
-]
+WRITES = [NewRecord(Topic.OUTBOX, 0, b"ord-1", b"{}", [], AT_MS), NewRecord(Topic.RESOLUTIONS, 0, b"dl/0/1", b"{}", [])]
 
 
 @pytest.mark.parametrize("done", [False, True])

@@ -26,11 +26,7 @@ PLACED: Json = {
         "order_id": "ord-123",
         "placed_at": "2022-02-20T00:00:00.000Z",
         "order_currency": "eur",
-        "customer": {
-            "first_name": "Max",
-            "last_name": "Mustermann",
-            "email": "max.mustermann@example.com",
-        },
+        "customer": {"first_name": "Max", "last_name": "Mustermann", "email": "max.mustermann@example.com"},
         "customer_billing_address": {
             "address_line_1": "Musterstrasse",
             "address_line_2": "1",

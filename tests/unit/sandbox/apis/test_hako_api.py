@@ -25,12 +25,7 @@ LEVEL = {"sku": "hk-001", "warehouseID": "warehouse-010", "quantity": 15}
 
 
 def ask(
-    api: HakoApi,
-    method: str,
-    path: str,
-    body: object,
-    script: Script | None = None,
-    headers: dict[str, str] = HEADERS,
+    api: HakoApi, method: str, path: str, body: object, script: Script | None = None, headers: dict[str, str] = HEADERS
 ) -> Answer:
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
     understood = api.understand(Request(method, path, "", headers, raw), script or Script())
@@ -70,12 +65,7 @@ def test_an_answer_is_the_array_of_what_was_created() -> None:
     [
         ("/items", {"sku": "hk-001", "updates": {"name": 'Men"s'}}, "name", 'Men"s'),
         ("/warehouses", {"warehouseID": "warehouse-010", "updates": {"name": "Bayview"}}, "name", "Bayview"),
-        (
-            "/inventory",
-            {"sku": "hk-001", "warehouseID": "warehouse-010", "updates": {"quantity": 14}},
-            "quantity",
-            14,
-        ),
+        ("/inventory", {"sku": "hk-001", "warehouseID": "warehouse-010", "updates": {"quantity": 14}}, "quantity", 14),
     ],
 )
 def test_an_update_changes_what_it_names_and_leaves_the_rest(

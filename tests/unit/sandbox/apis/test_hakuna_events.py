@@ -266,9 +266,4 @@ def test_the_contents_tell_what_moved(placed: HakunaApi) -> None:
     assert post(placed, FULFILLED).succeeded
     told = msgspec.convert(placed.contents(), dict[str, Any])["events"]["ord-123"]
     assert told["events"] == 2
-    assert told["line_items"]["line-item-id-3311"] == {
-        "ordered": 1,
-        "fulfilled": 1,
-        "refunded": 0,
-        "cancelled": 0,
-    }
+    assert told["line_items"]["line-item-id-3311"] == {"ordered": 1, "fulfilled": 1, "refunded": 0, "cancelled": 0}

@@ -45,11 +45,7 @@ def test_each_example_of_the_reference_is_taken(order: Json, prefix: str) -> Non
         ("line_items.0.custom_properties.offer_id", "off-1", "offer_id and plan_id are a protection's"),
         ("line_items.0.custom_properties", {}, "custom_properties: empty, leave it out"),
         ("line_items.1.custom_properties.protection_line_item_id", "prd-1234", "of a protection"),
-        (
-            "line_items.0.refunds",
-            [{"quantity": 2, "refunded_at": 1667493419345}],
-            "line_items[0].refunds: 2 of 1",
-        ),
+        ("line_items.0.refunds", [{"quantity": 2, "refunded_at": 1667493419345}], "line_items[0].refunds: 2 of 1"),
         (
             "line_items.0.refunds",
             [{"quantity": 1, "refunded_at": 1667493419345}],

@@ -7,15 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.interfaces import Committed
-from processor.send.kafka_thread.beginnings import (
-    Beginning,
-    Book,
-    Cause,
-    Log,
-    beginning,
-    decode_book,
-    encode_book,
-)
+from processor.send.kafka_thread.beginnings import Beginning, Book, Cause, Log, beginning, decode_book, encode_book
 from processor.send.kafka_thread.offsets import SILENT, Note, Range, encode_ranges
 
 HERE = "c1/t1"
@@ -58,12 +50,7 @@ def at(offset: int) -> Committed:
         (at(4), Note(None, [Range(6, 8)], HERE), None, Beginning(10, [Range(6, 8)], None, (Cause.OVERTAKEN,), 4)),
         (at(4), Note(None, [Range(4, 10)], HERE), None, Beginning(10, [Range(4, 10)])),
         (at(120), Note(None, RANGES, HERE), None, Beginning(100, [], None, (Cause.CUT_OFF,))),
-        (
-            NONE,
-            SILENT,
-            Book(HERE, None, 4, []),
-            Beginning(10, [], None, (Cause.OFFSETS_GONE, Cause.OVERTAKEN), 6),
-        ),
+        (NONE, SILENT, Book(HERE, None, 4, []), Beginning(10, [], None, (Cause.OFFSETS_GONE, Cause.OVERTAKEN), 6)),
     ],
 )
 def test_a_partition_is_read_on_from(committed: Committed, note: Note, book: Book | None, expected: Beginning) -> None:
@@ -93,11 +80,7 @@ def test_nothing_is_skipped_that_was_not_finished_in_this_log(
     assert skipped == 0 or (known is not None and found.offset <= max(known, log.first))
 
 
-@given(
-    st.integers(0, 2**40),
-    st.lists(st.integers(1, 1000), max_size=20),
-    st.none() | st.just("c/h"),
-)
+@given(st.integers(0, 2**40), st.lists(st.integers(1, 1000), max_size=20), st.none() | st.just("c/h"))
 def test_a_book_is_read_as_it_was_written(offset: int, gaps: list[int], past: str | None) -> None:
     ranges, before = [], offset
     for gap in gaps:
