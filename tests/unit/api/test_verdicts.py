@@ -20,6 +20,8 @@ from processor.api.verdicts import (
     RetryLater,
     RetryReason,
     Verdict,
+    is_kept,
+    unless_final,
 )
 from processor.hakuna import answers
 from processor.records import Reason
@@ -175,3 +177,39 @@ def test_no_body_raises_and_no_reason_is_out_of_the_closed_set(status: int, body
         found = found.rejected
     if isinstance(found, Rejected):
         assert found.reason in answers.ERROR_CODES or found.reason == f"http_{status}"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (408, RetryReason.TIMEOUT),
+        (409, RetryReason.IN_PROGRESS),
+        (425, RetryReason.TOO_EARLY),
+        (429, RetryReason.THROTTLED),
+        (500, RetryReason.SERVER_ERROR),
+        (599, RetryReason.SERVER_ERROR),
+        (199, RetryReason.CONNECTION),
+    ],
+)
+def test_each_wait_says_why(status: int, reason: RetryReason) -> None:
+    assert unless_final(Answer(status, NO_HEADERS, b""), NOW_MS) == RetryLater(reason, status, None, status == 429)
+
+
+def test_a_moment_without_the_servers_clock_is_measured_by_ours() -> None:
+    in_a_minute = "Tue, 14 Nov 2023 22:14:20 GMT"
+    assert verdict(503, headers={"retry-after": in_a_minute}) == RetryLater(RetryReason.SERVER_ERROR, 503, 60.0, True)
+    reset = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(NOW_MS // 1000 + 9)}
+    assert verdict(429, headers=reset) == RetryLater(RetryReason.THROTTLED, 429, 9.0, True)
+
+
+def test_the_headers_that_are_read_are_kept_and_no_others() -> None:
+    for name in ("content-type", "server", "location", "retry-after", "date", "x-ratelimit-reset"):
+        assert is_kept(name)
+    for name in ("set-cookie", "authorization", "x-request-id"):
+        assert not is_kept(name)
+
+
+def test_200_and_399_are_the_apis_own_to_read_and_400_and_499_as_well() -> None:
+    for status in (200, 399, 400, 499):
+        assert unless_final(Answer(status, {"retry-after": "5"}, b""), NOW_MS) is None
+    assert unless_final(Answer(500, NO_HEADERS, b""), NOW_MS) == RetryLater(RetryReason.SERVER_ERROR, 500)

@@ -3,6 +3,7 @@ finished."""
 
 from __future__ import annotations
 
+import zlib
 from random import Random
 
 import pytest
@@ -169,3 +170,59 @@ def test_a_map_that_inflates_without_end_is_refused() -> None:
     import zlib
 
     assert decode_ranges(zlib.compress(b"\x01" * (17 * 1024 * 1024))) is None
+
+
+# ---- at the bounds ---------------------------------------------------------------------------------------------------
+
+
+def test_what_was_finished_behind_the_position_is_no_news_and_what_lies_beyond_is() -> None:
+    known: OffsetMap[str] = OffsetMap(10, [Range(12, 14), Range(20, 25), Range(30, 31)])
+    assert known.take(10, "x")
+    known.reached(15)
+    known.reached(12)  # an end that was said before
+    assert known.position == 15
+    assert known.finished() == [Range(11, 15), Range(20, 25), Range(30, 31)]
+    fresh: OffsetMap[str] = OffsetMap(None, [])
+    fresh.reached(7)
+    assert fresh.next_offset == 7
+
+
+def test_of_a_map_half_is_none_and_so_is_more_than_one() -> None:
+    whole = encode_ranges([Range(3, 5), Range(300, 70_000)])
+    assert decode_ranges(whole) == [Range(3, 5), Range(300, 70_000)]
+    for wrong in (
+        whole[:-1],
+        whole + b"x",
+        zlib.compress(b"\x01"),
+        zlib.compress(b"\x81"),
+        zlib.compress(b"\xff" * 11),
+    ):
+        assert decode_ranges(wrong) is None
+    for wrong_range in (Range(5, 5), Range(5, 4)):
+        with pytest.raises(AssertionError):
+            encode_ranges([wrong_range])
+    assert decode_ranges(encode_ranges([Range(0, 127), Range(255, 1 << 62)])) == [Range(0, 127), Range(255, 1 << 62)]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "v2  used=3",
+        "v2 used=1234567890",
+        "v2 used=-1",
+        "v2 past=holds",
+        "v2 other=a/b",
+        "v2 done=####",
+        "v3 used=3",
+    ],
+)
+def test_a_note_with_a_word_that_is_none_of_ours_is_no_note(metadata: str) -> None:
+    assert read_note(metadata) is None
+    assert read_note("v2 used=123456789") == Note(123_456_789, [], None, None)
+
+
+def test_a_map_with_a_sign_too_many_is_none() -> None:
+    text = write_note(Note(None, [Range(3, 5)]))
+    assert text is not None
+    assert read_note(text) == Note(None, [Range(3, 5)])
+    assert read_note(text.replace("done=", "done=!")) is None
