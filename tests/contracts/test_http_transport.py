@@ -1327,6 +1327,23 @@ def test_any_split_of_an_answer_gives_the_same_answer(
     assert again is (framing != "close")
 
 
+@settings(max_examples=200)
+@given(declared=st.integers(0, 2_000), body=st.binary(max_size=2_000), cuts=CUTS)
+def test_a_length_that_lies_gives_what_it_says_or_an_error_and_never_more(
+    declared: int, body: bytes, cuts: list[int]
+) -> None:
+    data = b"HTTP/1.1 422 X\r\nContent-Length: %d\r\n\r\n" % declared + body
+    outcome, again = answer_to(split(data, cuts))
+    if declared > len(body):
+        assert isinstance(outcome, httpx.RemoteProtocolError), outcome
+        assert not again
+    else:
+        assert isinstance(outcome, httpx.Response), outcome
+        assert outcome.content == body[:declared]
+        if declared < len(body) and len(split(data, cuts)) == 1:
+            assert not again, "what follows would be taken for the next answer"
+
+
 GARBAGE = st.lists(
     st.one_of(
         st.binary(max_size=30),

@@ -87,6 +87,13 @@ def test_what_could_not_be_read_is_kept_in_masked_words(body: bytes, words: str)
     assert read(body, {}).words == words
 
 
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br", "BR"])
+def test_a_body_of_an_encoding_that_is_not_read_is_named_with_its_size_and_shows_nothing(encoding: str) -> None:
+    found = read(b"\x0b\x02\x80Max Mustermann\x03", {"content-encoding": encoding, "content-type": "text/html"})
+    assert found.words == f"18 bytes encoded as {encoding.lower().removeprefix('gzip, ')}"
+    assert (found.json, found.html, found.code) == (False, False, None)
+
+
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_key_among_the_errors_is_not_kept(cut: bool) -> None:
     """They become a header of a dead letter."""
