@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
+from pathlib import Path
 
 import pytest
 import structlog
@@ -14,7 +16,9 @@ from processor.edges.metrics import THROTTLED
 from processor.records import NewRecord
 from tests.support.children import wait_until
 from tests.support.jars import java, kafka_class_path
+from tests.support.kafka import KafkaBroker
 from tests.support.topics import TopicSpace
+from tests.support.transform_site import Site
 
 pytestmark = pytest.mark.kafka
 
@@ -22,15 +26,7 @@ pytestmark = pytest.mark.kafka
 def test_a_producer_quota_is_seen_counted_and_said_once(topic_space: TopicSpace) -> None:
     topic_space.create("t")
     client_id = topic_space.name("throttled")
-    program = (java(), "-cp", kafka_class_path(), "kafka.admin.ConfigCommand")
-    whom = ("--entity-type", "clients", "--entity-name", client_id)
-    change = ("--alter", "--add-config", "producer_byte_rate=2000", *whom)
-    subprocess.run(
-        [*program, "--bootstrap-server", topic_space.bootstrap_servers, *change],
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
+    quota(topic_space.bootstrap_servers, 2000, "--entity-name", client_id)
     settings = {"bootstrap.servers": topic_space.bootstrap_servers, "compression.type": "none"}
     with capture_logs() as logs:
         throttle = Throttle("send", structlog.get_logger())
@@ -53,3 +49,38 @@ def test_a_producer_quota_is_seen_counted_and_said_once(topic_space: TopicSpace)
     said = [one for one in logs if "throttle us" in one["event"]]
     assert len(said) == 1
     assert not [error for error in acknowledged if error is not None]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_transform_fits_its_transactions_to_a_quota_says_so_and_loses_nothing(
+    kafka_broker: KafkaBroker, schema_registry: str, tmp_path: Path
+) -> None:
+    """A backlog in one transaction is more than the quota lets through in a transaction's time, and what is aborted
+    counts as well."""
+    servers = kafka_broker.bootstrap_servers
+    quota(servers, 10_000, "--entity-default")
+    quota(servers, 10_000_000, "--entity-name", "rdkafka")  # the shop's
+    with Site(servers, schema_registry, tmp_path, partitions=2) as site:
+        worker = site.worker()
+        orders = {f"order-{number}-{secrets.token_urlsafe(400)}" for number in range(100)}  # no codec makes them small
+        for number, order in enumerate(orders):
+            site.place(order, number % 2)
+        site.installation.flush()
+        site.until(lambda: len(site.entries()) >= 30, 150)
+        assert worker.running
+        assert worker.get("/status").json()["throttled_seconds"] > 0
+        assert 'processor_broker_throttle_seconds_total{role="transform"} 0.0' not in worker.get("/metrics").text
+        assert any("throttle" in line for line in site.logs())
+        quota(servers, 10_000_000, "--entity-default")
+        site.wait_done()
+        assert worker.terminate() == 0
+        assert {order: len(entries) for order, entries in site.entries().items()} == dict.fromkeys(orders, 1)
+        assert site.letters() == []
+
+
+def quota(bootstrap_servers: str, bytes_a_second: int, *clients: str) -> None:
+    """What these clients may write from now on."""
+    program = (java(), "-cp", kafka_class_path(), "kafka.admin.ConfigCommand", "--bootstrap-server", bootstrap_servers)
+    change = ("--alter", "--add-config", f"producer_byte_rate={bytes_a_second}", "--entity-type", "clients", *clients)
+    subprocess.run([*program, *change], check=True, capture_output=True, timeout=120)

@@ -20,6 +20,7 @@ JAVA_VERSION_MIN = 17
 FETCH_SECONDS_MAX = 600  # a stalled download must not eat CI's whole budget
 
 REGISTRY_ARTIFACT = "io.apicurio:apicurio-registry-app:3.0.9:tar.gz:all"  # 3.3 needs Java 21
+KAFKA_VERSION = "4.3.1"
 KAFKA_POM = Path(__file__).parent.parent / "kafka-pom" / "pom.xml"
 
 
@@ -35,19 +36,25 @@ def java() -> str:
     return path
 
 
-def kafka_class_path() -> str:
+def kafka_class_path(version: str = KAFKA_VERSION) -> str:
     """What `java -cp` takes to run Kafka. Raises Unavailable."""
-    return class_path("kafka", KAFKA_POM)
+    described = KAFKA_POM.read_text()
+    assert described.count(KAFKA_VERSION) == 1, "the version that stands in the pom"
+    return _class_path("kafka", described.replace(KAFKA_VERSION, version))
 
 
 def class_path(name: str, described: Path) -> str:
     """What `java -cp` takes for the jars that a pom names. Raises Unavailable."""
-    digest = hashlib.sha256(described.read_bytes()).hexdigest()[:12]
+    return _class_path(name, described.read_text())
+
+
+def _class_path(name: str, described: str) -> str:
+    digest = hashlib.sha256(described.encode()).hexdigest()[:12]
 
     def fetch(into: Path) -> None:
         # Maven writes beside its pom, so it gets a copy: a checkout may be read-only or shared.
         pom = into / "pom.xml"
-        shutil.copyfile(described, pom)
+        pom.write_text(described)
         _maven(["-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={into}", "-DincludeScope=runtime"])
 
     return f"{cached(f'{name}-{digest}', fetch)}/*"

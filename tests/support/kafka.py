@@ -33,7 +33,7 @@ from tests.support.children import (
     own_directory,
     wait_until,
 )
-from tests.support.jars import java, kafka_class_path
+from tests.support.jars import KAFKA_VERSION, java, kafka_class_path
 
 BOOTSTRAP_VARIABLE = "TEST_KAFKA_BOOTSTRAP_SERVERS"  # a cluster that is there already: used as it is
 IMAGE_VARIABLE = "TEST_KAFKA_IMAGE"
@@ -84,18 +84,19 @@ class Vehicle(Protocol):
 
 
 class KafkaBroker:
-    """One broker of our own. `start` returns when it answers. Raises Unavailable if this machine cannot
-    have one."""
+    """One broker of our own, of the usual version or, from jars, of another. `start` returns when it answers. Raises
+    Unavailable if this machine cannot have one."""
 
     # Mutable: `_vehicle` is set by `__enter__` and stays; whether it runs is the vehicle's to know.
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = KAFKA_VERSION) -> None:
+        self._version = version
         self._cleanup = ExitStack()
         self._vehicle: Vehicle | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            self._vehicle = _vehicle(undo)
+            self._vehicle = _vehicle(undo, self._version)
             self.start()
             self._cleanup = undo.pop_all()
         return self
@@ -161,10 +162,10 @@ def answers(bootstrap_servers: str) -> bool:
         return False
 
 
-def _vehicle(cleanup: ExitStack) -> Vehicle:
-    if _image_is_there():
+def _vehicle(cleanup: ExitStack, version: str) -> Vehicle:
+    if version == KAFKA_VERSION and _image_is_there():
         return _ContainerVehicle(cleanup)
-    return _JarVehicle(cleanup)
+    return _JarVehicle(cleanup, version)
 
 
 class _JarVehicle:
@@ -180,9 +181,9 @@ class _JarVehicle:
 
     # Mutable: `_child` is the latest process; `_registered` says that the controller still takes it for alive.
 
-    def __init__(self, cleanup: ExitStack) -> None:
+    def __init__(self, cleanup: ExitStack, version: str) -> None:
         self._java = java()
-        self._class_path = kafka_class_path()
+        self._class_path = kafka_class_path(version)
         broker_port, controller_port = free_ports(2)
         self.bootstrap_servers = f"127.0.0.1:{broker_port}"
         self._directory = cleanup.enter_context(own_directory("kafka"))

@@ -1,0 +1,172 @@
+"""Three brokers, three replicas, a shop that goes on writing: a rolling restart, then the sudden death of a broker.
+
+Nothing is lost, doubled or out of order, no worker needs help, and nothing stands still for longer than is promised.
+`--log-cli-level=info` shows for how long nothing came, which is the figure in tests/README.md."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.registry import RegistryApi
+from processor.sandbox.apis.script import SANDBOX_KEY
+from processor.sandbox.apis.stand_in import StandIn
+from processor.topics import Topic
+from tests.conftest import StartWorker, not_to_be_had
+from tests.integration.test_whole_path import by_source, lag
+from tests.soak.cluster import NODES, Cluster
+from tests.support.children import Unavailable, wait_until
+from tests.support.installation import Installation
+from tests.support.topics import TopicSpace
+
+log = logging.getLogger(__name__)
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(600)]
+
+PARTITIONS = 4
+EVENTS_A_SECOND = 40
+RESTART_S_MAX = 15.0
+DEATH_S_MAX = 60.0
+"""The brokers' own: nine seconds until a dead one is taken for dead; then partitions, groups and transactions
+have to be taken over, on a machine with more to run than cores."""
+IN_SYNC_S_MAX = 120.0
+STOP_S_MAX = 60.0
+DONE_S_MAX = 90.0
+REPEATS_MAX = 200
+"""Partitions that a sender loses when it cannot hear its group: what it had answered and not committed goes again."""
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    try:
+        with Cluster() as running:
+            yield running
+    except Unavailable as reason:
+        not_to_be_had(reason)
+
+
+class Shop:
+    """Places orders and fulfils them, evenly, in a thread of its own. Mutable: `orders`, how many were written."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.orders = 0
+
+    def __enter__(self) -> Shop:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._installation.flush()
+
+    def _run(self) -> None:
+        line = dict.fromkeys(("product_id", "product_title", "product_brand"), "x")
+        next_s = time.monotonic()
+        while not self._over.is_set():
+            order = {"event_id": f"p{self.orders}", "order_id": f"order-{self.orders}"}
+            placed = {
+                "placed_at": 1_700_000_000_000,
+                "currency": "EUR",
+                "customer": dict.fromkeys(("first_name", "last_name", "email", "phone")),
+                "billing_address": {"country": "DE"},
+                "line_items": [{**line, "id": "l", "quantity": 1, "price_amount": 1, "protection": None}],
+            }
+            items = [{"line_item_id": "l", "quantity": 1, "fulfilled_at": 1_700_000_000_000}]
+            self._installation.event(Topic.PLACED, order | placed)
+            self._installation.event(Topic.FULFILLED, order | {"event_id": f"f{self.orders}", "items": items})
+            self._installation.poll()
+            self.orders += 1
+            next_s += 2 / EVENTS_A_SECOND
+            self._over.wait(max(0.0, next_s - time.monotonic()))
+
+
+def test_a_rolling_restart_and_the_death_of_a_broker_lose_double_and_stall_nothing(
+    cluster: Cluster, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    space = TopicSpace(cluster.bootstrap_servers, replication=3)
+    hakuna = StandIn(HakunaApi())
+    silences: dict[str, float] = {}
+    with Loopback(StandIn(RegistryApi())) as registry, Loopback(hakuna) as api:
+        installation = Installation(space, registry.url, partitions=PARTITIONS)
+        keys = {"HAKUNA_BASE_URL": api.url, "HAKUNA_API_KEY": SANDBOX_KEY}
+        workers = [
+            start_worker("run", "--role", role, environment=installation.environment | keys, name=f"{role}-{number}")
+            for role in ("transform", "send")
+            for number in range(2)
+        ]
+        with Shop(installation) as shop:
+            time.sleep(5)
+            for node in range(NODES):
+                with _silence(hakuna, silences, f"restart of broker {node}"):
+                    cluster.child(node).terminate(STOP_S_MAX)
+                    cluster.start(node)
+                    wait_until(cluster.whole, what="all replicas", timeout_s=IN_SYNC_S_MAX)
+            with _silence(hakuna, silences, "death of a broker"):
+                cluster.child(1).kill()
+                time.sleep(2)  # what was on its way
+                before = hakuna.record.requests
+                wait_until(lambda: hakuna.record.requests > before + 20, what="requests", timeout_s=DEATH_S_MAX)
+            cluster.start(1)
+            time.sleep(3)
+        wait_until(
+            lambda: hakuna.record.requests >= 2 * shop.orders and not sum(map(lag, workers)),
+            what=f"the requests of {shop.orders} orders",
+            timeout_s=DONE_S_MAX,
+        )
+        log.info("nothing came for %s s; %d orders, %d repeats", silences, shop.orders, hakuna.record.repeats)
+        assert [worker.terminate() for worker in workers] == [0, 0, 0, 0]
+
+    entries: dict[str, list[bytes | None]] = defaultdict(list)
+    for message in by_source(space.records(Topic.OUTBOX), "entry-id").values():
+        entries[(message.key() or b"").decode()].append(message.value())
+    assert {order: len(bodies) for order, bodies in entries.items()} == {
+        f"order-{number}": 2 for number in range(shop.orders)
+    }
+    record = hakuna.record
+    accepted: dict[str, list[Any]] = {o: [one.body for one in record.history(o)] for o in record.subjects()}
+    assert accepted == entries, "each order's requests are its entries, in their order"
+    assert record.overlap_count == 0
+    assert record.key_conflicts == 0
+    assert space.records(Topic.ORDER_DEAD_LETTERS) == []
+    assert space.records(Topic.HAKUNA_DEAD_LETTERS) == []
+    assert record.repeats <= REPEATS_MAX
+    assert all(seconds < RESTART_S_MAX for what, seconds in silences.items() if "restart" in what), silences
+
+
+@contextmanager
+def _silence(hakuna: StandIn, silences: dict[str, float], what: str) -> Iterator[None]:
+    """Notes for how many seconds no request came while this was done."""
+    begin = time.monotonic()
+    seen = [begin]
+    over = threading.Event()
+
+    def watch() -> None:
+        last = hakuna.record.requests
+        while not over.wait(0.05):
+            if hakuna.record.requests != last:
+                last = hakuna.record.requests
+                seen.append(time.monotonic())
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
+        silences[what] = round(max(after - before for before, after in pairwise([*seen, time.monotonic()])), 1)
