@@ -68,14 +68,15 @@ def show(what: RenderableType) -> None:
         click.echo(line.rstrip())
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table without lines; a cell is a text or anything that rich can show. The last column takes what is left."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], whole: int = 0) -> Table:
+    """A table without lines; a cell is a text or anything that rich can show. So many of the first columns are never
+    broken; the last takes what is left."""
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for number, name in enumerate(columns):
-        made.add_column(name, overflow="fold", ratio=None if number < len(columns) - 1 else 1)
+        made.add_column(name, overflow="fold", ratio=None if number < len(columns) - 1 else 1, no_wrap=number < whole)
     for row in rows:
         made.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))  # type: ignore[arg-type]  # a renderable
     return made

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from processor.operate.status.workers import Worker
 
 _CLIENT: Final = re.compile(r"hakuna-processor-[a-z]+-(?P<host>.+)-[0-9a-f]+\Z")
+_HOST_NAME: Final = re.compile(r"http://(?P<first>[A-Za-z][A-Za-z0-9-]*)[A-Za-z0-9.-]*(?::(?P<port>\d+))?/?\Z")
 _QUIET_SHOWN = "every partition has a worker, and nothing waits"
 
 
@@ -140,7 +141,7 @@ def _page(seen: FleetView, prefix: str, *, everything: bool) -> Group:
     if seen.trouble is not None:
         parts += [Text(seen.trouble, style="bold red"), ""]
     if seen.workers:
-        parts += [table(("worker", "roles", "partitions", "", ""), map(_worker, seen.workers)), ""]
+        parts += [table(("worker", "roles", "partitions", "", ""), map(_worker, seen.workers), 2), ""]
         destinations = [
             _destination(worker.url, one)
             for worker in seen.workers
@@ -148,17 +149,23 @@ def _page(seen: FleetView, prefix: str, *, everything: bool) -> Group:
             for one in role.get("destinations", [])
         ]
         if destinations:
-            columns = ("destination", "worker", "quota share", "circuit", "in flight", "paused until", "last said")
-            parts += [table(columns, destinations), ""]
+            columns = ("destination", "worker", "quota", "circuit", "in flight", "paused until", "last said")
+            parts += [table(columns, destinations, 2), ""]
     if seen.producers:
         rows = ((one["topic"].removeprefix(prefix), one["what"], one["remedy"]) for one in seen.producers)
         parts += [table(("producers of", "", "to be set"), [tuple(map(printable, row)) for row in rows]), ""]
     shown = [one for one in seen.partitions if everything or not one.quiet]
     if shown:
         heads = ("role", "partition", "worker", "lag", "oldest", "blocked by")
-        parts.append(table(heads, (_partition(one, seen.at_ms, prefix) for one in shown)))
+        parts.append(table(heads, (_partition(one, seen.at_ms, prefix) for one in shown), 3))
     elif seen.partitions:
         parts.append(Text(_QUIET_SHOWN if not seen.held else "every partition has a worker"))
+    for one in (one for one in seen.partitions if one.missed):
+        where = f"{one.topic.removeprefix(prefix)}/{one.partition}"
+        what = (
+            f"{where}: {many(one.missed, 'record')} deleted before {one.role} took them (runbook: records were missed)"
+        )
+        parts.append(Text(what, style="bold red"))
     if seen.held:
         what = f"{many(seen.held, 'order')} wait{'s' if seen.held == 1 else ''} for a replay or a discard"
         parts.append(Text(f"{what} (`hakuna-processor dead-letters list`)", style="yellow"))
@@ -193,8 +200,8 @@ def _destination(url: str, one: dict[str, Any]) -> tuple[str, ...]:
     share = one.get("quota_share")
     return (
         str(one.get("name")),
-        url,
-        "no quota" if share is None else str(share),
+        _short(url),
+        "none" if share is None else str(share),
         "key refused" if one.get("key_refused") else "not the API" if one.get("doubted") else str(one.get("circuit")),
         str(one.get("in_flight")),
         "" if not isinstance(paused, int) else _clock(paused),
@@ -220,9 +227,15 @@ def _partition(one: PartitionView, now_ms: int, prefix: str) -> tuple[object, ..
 
 
 def _short(worker: str) -> str:
-    """A worker as a table names it: the host of a client ID, an address without its scheme."""
+    """A worker as a table names it: the host of a client ID, a URL's address, or its host's first name, with the port
+    where that is none of ours by default."""
     client = _CLIENT.match(worker)
-    return worker.removeprefix("http://") if client is None else client["host"]
+    if client is not None:
+        return client["host"]
+    name = _HOST_NAME.match(worker)
+    if name is None:
+        return worker.removeprefix("http://")
+    return name["first"] if name["port"] in (None, "9400") else f"{name['first']}:{name['port']}"
 
 
 def _clock(at_ms: int) -> str:

@@ -19,10 +19,10 @@ from processor.send.destination import EntryT
 class Pending(msgspec.Struct, Generic[EntryT], gc=False):
     """An entry, and what has happened to it. Mutable: the fields below the line.
 
-    `order_id` names its lane; `epoch` the assignment of its partition; `size` its bytes in memory, about.
-    `attempts` are requests that were answered or given up; a pause or a refused key is no answer to it and
-    uses up none. `replay_id` is the replay's that it may pass its order's hold with; `replayed`: an operator's replay
-    brought it, straight or through transform.
+    `order_id` names its lane; `epoch` the assignment of its partition; `size` its bytes in memory, about. `attempts`
+    are requests that were answered or given up, `last` what came of the last that was no success; a pause or a
+    refused key is no answer to it and uses up none. `replay_id` is the replay's that it may pass its order's hold
+    with; `replayed`: an operator's replay brought it, straight or through transform.
     """
 
     order_id: str
@@ -39,6 +39,7 @@ class Pending(msgspec.Struct, Generic[EntryT], gc=False):
     attempts: int = 0
     in_progress: int = 0
     first_failed_ms: int | None = None
+    last: str = ""
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):

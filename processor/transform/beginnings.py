@@ -18,7 +18,7 @@ from processor.sources.merge import Merge
 from processor.sources.notices import Notice, Notices
 from processor.sources.starts import Correction, Mark, Start, start_of
 from processor.transform import book as books
-from processor.transform.book import Book, Here
+from processor.transform.book import Book, Gap, Here
 from processor.transform.partitions import Partitions
 from processor.transform.plan import TransformEdges
 
@@ -171,6 +171,18 @@ class Beginnings:
             for source in self._partitions.sources(number)
         }
         begun = books.new_book(here) if known is None else known
+        missed = {
+            one.topic: Gap(one.at, one.missed, one.offset)
+            for one in self._notices.shown
+            if one.missed and one.partition == number
+        }
         return Book(
-            begun.format, here.cluster, here.changelog, here.partitions, begun.whole_from, begun.decided_ms, marks
+            begun.format,
+            here.cluster,
+            here.changelog,
+            here.partitions,
+            begun.whole_from,
+            begun.decided_ms,
+            marks,
+            gaps={**begun.gaps, **missed},
         )

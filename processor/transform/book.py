@@ -33,12 +33,21 @@ _PREFIX: Final = struct.Struct(">Bqq").pack(1, 2**63 - 1, 0)
 """An order's state, touched at the end of time, with nothing parked."""
 
 
+class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Records of a source that were gone before they were taken: how many, those before `next_offset`, seen when."""
+
+    at_ms: int
+    missed: int
+    next_offset: int
+
+
 class Book(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`cluster` and `changelog` are the IDs of both when it was written, `partitions` how many each topic had when the
     state was made. `whole_from` is the offset that the changelog's log may begin at: all states stand behind it.
     `decided_ms` is when a person last said what the state is to be (`rewind`, `rebuild-changelog`, `topics grow`):
     stores of another changelog that are older than that may go. `marks` by whole topic name; `orders` is how many
-    orders the state has (-1: written by a version or a command that did not count)."""
+    orders the state has (-1: written by a version or a command that did not count); `gaps` are the newest, by whole
+    topic name."""
 
     format: int
     cluster: str
@@ -48,6 +57,7 @@ class Book(msgspec.Struct, frozen=True, array_like=True, gc=False):
     decided_ms: int
     marks: dict[str, Mark]
     orders: int = -1
+    gaps: dict[str, Gap] = {}
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(Book)

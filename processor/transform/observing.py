@@ -11,10 +11,13 @@ from typing import Final
 
 import structlog
 
+from processor.letters.letter import OFFSET, PARTITION, REASON, TOPIC
+from processor.letters.seldom import Seldom
 from processor.records import Position, TopicPartition
 from processor.sources.merge import Input, Merge
 from processor.sources.standing import SourceLag, SourceStatus, Written, source_lag, source_status
 from processor.sources.standstill import Standstills
+from processor.transform.batch import Batch
 from processor.transform.meter import StateSize
 from processor.transform.partitions import Partitions
 from processor.transform.plan import Standstill, TransformEdges, TransformPlan
@@ -58,6 +61,7 @@ class Observer:
         self._gone_without: set[int] = set()
         self._observe_at_s = 0.0
         self._throttle_said_s = -_SAY_AGAIN_S
+        self._letters_said = Seldom(log, "refused: dead letters were written, such as that of this record")
         self.status: tuple[SourceStatus, ...] = ()
         self.work: dict[int, Work] = {}
         self.throttled_s = 0.0
@@ -115,6 +119,14 @@ class Observer:
                 self._throttle_said_s = now_s
                 log.warning("the brokers throttle our producer, by a quota of theirs", seconds=round(held_s, 1))
         return held_s
+
+    def say_letters(self, batch: Batch) -> None:
+        now_s = self._edges.clock.monotonic_s()
+        if batch.dead_letters and self._letters_said.happened(batch.dead_letters.total(), now_s):
+            letters = self._plan.decide.dead_letters
+            said = next(dict(one.headers) for one in batch.outgoing if one.topic == letters)
+            place = "/".join((said[part] or b"").decode() for part in (TOPIC, PARTITION, OFFSET))
+            self._letters_said.say(now_s, {"record": place, "reason": (said[REASON] or b"").decode(), "to": letters})
 
     def say_astray(self, erasures: Sequence[Position]) -> None:
         if erasures:

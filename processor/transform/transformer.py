@@ -352,6 +352,7 @@ class Transformer:
         self.whereabouts.sample(batch.records, self._edges.clock.monotonic_s())
         self.whereabouts.unfound(batch.unfound)
         self._observer.say_astray(batch.astray)
+        self._observer.say_letters(batch)
         self._standstills.go_on(Standstill.ABORTED)
 
     def _put_back(self, batch: Batch) -> None:

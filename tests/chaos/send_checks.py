@@ -22,7 +22,7 @@ kill."""
 def problems(world: World) -> list[str]:
     """Every promise that was broken; empty when all were kept."""
     found = [*finished(world), *bounded(world), *overlap(world), *quota(world), *repeats(world), *silence(world)]
-    found += loss(world)
+    found += [*loss(world), *told(world)]
     found += newest(world) if world.plan.feed else order(world)
     return found
 
@@ -35,6 +35,16 @@ def finished(world: World) -> list[str]:
         for worker in world.alive()
     ]
     return [f"not done after {world.plan.done_within_s} s: {alive}"]
+
+
+def told(world: World) -> list[str]:
+    """What retention took is counted, markers among it; nothing else is."""
+    counted = sum(worker.meter.missed for worker in world.workers)
+    if counted < world.overtaken:
+        return [f"{world.overtaken} entries were deleted unsent, and {counted} records counted as missed"]
+    if counted and not any(blow.what == "overtake" for blow in world.plan.blows):
+        return [f"{counted} records counted as missed, and none was deleted"]
+    return []
 
 
 def bounded(world: World) -> list[str]:
@@ -96,7 +106,7 @@ def loss(world: World) -> list[str]:
             if entry in letters or (entry in accepted and entry in receipts):
                 continue
             newer = {entry_id(later) for later in numbers[position + 1 :]}
-            if world.plan.feed and newer & (accepted | letters.keys()):
+            if world.plan.feed and (newer & (accepted | letters.keys()) or _replaced_by_what_is_gone(world, number)):
                 continue
             found.append(
                 f"lost: {entry} of order {order_id}, accepted: {entry in accepted}, receipt: {entry in receipts}"
@@ -157,6 +167,7 @@ def newest(world: World) -> list[str]:
             found.append(f"order {order_id}: a stale snapshot after a newer one: {seen}")
         last = entry_id(numbers[-1])
         given_up = last in refused or order_id in world.plan.script.poisonous or last in _letters(world)
+        given_up = given_up or _replaced_by_what_is_gone(world, numbers[-1])
         if not given_up and (not seen or seen[-1] != len(numbers) - 1):
             found.append(f"order {order_id}: the newest snapshot is {len(numbers) - 1}, accepted were {seen}")
     for call in world.api.calls:
@@ -203,6 +214,12 @@ def repeats(world: World) -> list[str]:
     return found
 
 
+def _replaced_by_what_is_gone(world: World, number: int) -> bool:
+    """Whether a newer snapshot of its order, which may have taken its place, was deleted unsent."""
+    order_id = world.plan.entries[number][2]
+    return any(gone > number and world.plan.entries[gone][2] == order_id for gone in world.missed)
+
+
 def _by_order(world: World) -> dict[str, list[Call]]:
     calls: dict[str, list[Call]] = defaultdict(list)
     for call in world.api.calls:
@@ -212,10 +229,12 @@ def _by_order(world: World) -> dict[str, list[Call]]:
 
 
 def _outbox(world: World) -> dict[str, list[int]]:
-    """The numbers of each order's entries, as they stand in the outbox."""
+    """The numbers of each order's entries, as they stand in the outbox; without those that were deleted there before
+    anybody had finished them."""
     numbers: dict[str, list[int]] = defaultdict(list)
     for number, (_, _, order_id) in enumerate(world.plan.entries):
-        numbers[OrderId(order_id)].append(number)
+        if number not in world.missed:
+            numbers[OrderId(order_id)].append(number)
     return numbers
 
 

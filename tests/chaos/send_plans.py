@@ -41,6 +41,9 @@ def plan_of(seed: int) -> Plan:
         plan.done_within_s = 3600.0
     _fill(plan, random)
     plan.script = _script(plan, random)
+    for what in ("forget", "overtake", "outbox_again", "holds_again"):
+        if random.random() < 0.15:
+            plan.blows.append(Blow(random.uniform(1, 30), what))
     return plan
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -22,7 +22,7 @@ from processor.config import Quota
 from processor.edges.http.request import RequestTemplate
 from processor.hakuna.destination import HakunaEvents, HakunaFeed
 from processor.letters.holds import Holds
-from processor.records import EntryType, Headers, OutboxEntry, TopicPartition
+from processor.records import EntryType, Headers, OutboxEntry, Record, TopicPartition
 from processor.send.event_loop.endpoint import Endpoint
 from processor.send.event_loop.sender import Sender
 from processor.send.handover import Handover
@@ -132,8 +132,9 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """Something that befalls the workers: `what` is join, stop, kill, expel, freeze, broker_down, broker_up or
-    key."""
+    """Something that befalls the workers: `what` is join, stop, kill, expel, freeze, broker_down, broker_up or key; or
+    what an operator does to the cluster: forget (the group's offsets), overtake (the oldest records are deleted),
+    outbox_again and holds_again (the topic is made anew under its name)."""
 
     at_s: float
     what: str
@@ -195,6 +196,10 @@ class World:
         self.stood: list[tuple[float, float]] = []
         """Whose Kafka thread stood still, heartbeats and all, from when to when. Its event loop goes on, as it would in
         the moment after: what it may send then is the same question."""
+        self.missed: set[int] = set()
+        """Entries that were deleted with their records before anybody had finished them."""
+        self.overtaken = 0
+        """How many of them a group with offsets must have counted."""
         self._named = 0
         self._key = "key-1"
         self._testify_at_s = 0.0
@@ -296,8 +301,51 @@ class World:
                 self._key = "key-2"
                 for worker in alive:
                     worker.key.file = self._key
+            case "holds_again" if not self.broker.down:
+                self.broker.make_again("hakuna.holds")
+            case "forget" | "overtake" | "outbox_again" if not self.broker.down:
+                self._operate(blow.what)
             case _:
                 pass
+
+    def _operate(self, what: str) -> None:
+        """Done to the cluster while nobody works."""
+        workers = self.alive()
+        for worker in workers:
+            self.stop(worker)
+        outbox = TOPICS.sources[0]
+        where = self.random.choice(self.broker.partitions(outbox))
+        if what == "forget":
+            self.broker.forget(GROUP)
+        elif what == "overtake":
+            log = self.broker.logs[where]
+            cut = self.random.randint(log.start, log.high_watermark)
+            before = len(self.missed)
+            self._miss(record for record in self.broker.records(outbox, where.partition) if record.offset < cut)
+            if (
+                where in self.broker.group(GROUP).committed and not self.plan.feed
+            ):  # there a newer one may have replaced it
+                self.overtaken += len(self.missed) - before
+            self.broker.delete_before(outbox, where.partition, cut)
+        else:
+            self._miss(self.broker.records(outbox))
+            self.broker.make_again(outbox)
+        for _ in workers:
+            self.join()
+
+    def _miss(self, records: Iterable[Record]) -> None:
+        """Of these records, the entries that nobody has finished are gone for good."""
+        receipts = self.broker.records(TOPICS.receipts)
+        done = {msgspec.json.decode(receipt.value or b"")["entry_id"] for receipt in receipts}
+        done |= {(dict(one.headers)["entry-id"] or b"").decode() for one in self.broker.records(TOPICS.dead_letters)}
+        committed = self.broker.group(GROUP).committed
+        for record in records:
+            known = committed.get(TopicPartition(record.topic, record.partition))
+            if known is not None and record.offset < (known.next_offset or 0):
+                continue
+            entry = (dict(record.headers)["entry-id"] or b"").decode()
+            if entry not in done:
+                self.missed.add(int(entry.rpartition("/")[2]))
 
     def join(self) -> Worker:
         plan = self.plan

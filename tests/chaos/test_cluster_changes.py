@@ -5,11 +5,15 @@ several things happen one after the other, so that a worker's start is paid for 
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import secrets
 import shutil
+import subprocess
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +21,17 @@ import pytest
 from confluent_kafka import TopicPartition as Where
 
 from processor.edges.kafka.changes import OffsetsOfGroup
+from processor.letters.letter import letter_head
 from processor.records import Position
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import SANDBOX_KEY, Script
+from processor.sandbox.apis.stand_in import StandIn
 from processor.sources.placements import by_murmur2
 from processor.topics import TOPICS, Topic
 from tests.conftest import not_to_be_had
 from tests.support.children import Unavailable
-from tests.support.commands import ask
+from tests.support.commands import ask, command, run
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
 from tests.support.transform_site import GROUP, Site
@@ -162,6 +171,77 @@ def test_topics_that_grow_are_refused_until_the_state_is_where_its_keys_are(site
     assert metric(worker, "processor_parked_events") == 0
 
 
+@pytest.mark.timeout(600)
+def test_a_growth_that_is_killed_at_each_of_its_steps_moves_states_holds_and_letters(site: Site) -> None:
+    """Hakuna refuses every order, so that each has a hold and a letter, and a follower that is held; the topics grow,
+    the command killed at six of its steps; then it accepts, and all is replayed."""
+    shop = Shop(site)
+    orders = names("a", 30)
+    hakuna = StandIn(HakunaApi(), Script(refused_countries=frozenset({"de"})))
+    with Loopback(hakuna) as api:
+        keys = {"HAKUNA_BASE_URL": api.url, "HAKUNA_API_KEY": SANDBOX_KEY}
+        environment = site.installation.environment | keys
+
+        def both() -> list[Worker]:
+            return [site.worker(), site.worker("send", keys, role="send")]
+
+        def letters() -> list[str]:
+            heads = [letter_head(record) for record in site.records(Topic.HAKUNA_DEAD_LETTERS)]
+            return [head.reason for head in heads if head is not None]
+
+        workers = both()
+        shop.place(*orders)
+        site.until(lambda: len(letters()) == 30)
+        shop.fulfil(*orders[:10])
+        site.until(lambda: Counter(letters()) == {"location_unsupported": 30, "held": 10})
+        site.wait_done()
+        assert [worker.terminate() for worker in workers] == [0, 0]
+
+        for step in ("from 2 to 5", "hakuna.outbox: 2", "hakuna.holds: 2", "orders moved", "holds and", "holds and"):
+            assert _killed_when_it_says(step, environment) != 0
+        grown = run("topics", "grow", "--partitions", "5", environment=environment)
+        assert grown.code == 0, grown.err
+        assert site.space.end_offsets(Topic.HOLDS).keys() == set(range(5))
+
+        hakuna.script = Script()
+        shop.partitions = 5
+        workers = both()
+        site.installation.look_again()
+        shop.fulfil(*orders[10:20])  # held too, wherever their orders are now
+        site.until(lambda: Counter(letters())["held"] >= 20)
+        done = run("dead-letters", "replay", "--everything", "--rate", "50", environment=environment)
+        assert done.code == 0, done.err
+        assert hakuna.record.repeats == 0
+        wanted = {order: ["order_placed", "order_fulfillment_added"] for order in orders[:20]}
+        wanted |= {order: ["order_placed"] for order in orders[20:]}
+        accepted = {
+            order: [json.loads(one.body)["type"] for one in hakuna.record.history(order)]
+            for order in hakuna.record.subjects()
+        }
+        assert accepted == wanted
+        assert [worker.terminate() for worker in workers] == [0, 0]
+
+
+def _killed_when_it_says(step: str, environment: Mapping[str, str]) -> int:
+    """What `topics grow` ends with when it is killed as soon as it says this."""
+    with subprocess.Popen(
+        command("topics", "grow", "--partitions", "5"),
+        env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as growing:
+        assert growing.stderr is not None
+        said = ""
+        for line in growing.stderr:
+            said += line
+            if step in line:
+                growing.kill()
+                break
+        assert step in said, said
+        return growing.wait(30)
+
+
 def test_a_topic_made_again_a_group_forgotten_and_records_overtaken_are_seen_and_gone_on_from(site: Site) -> None:
     shop = Shop(site)
     shop.place(*names("old", 12))
@@ -200,12 +280,20 @@ def test_a_topic_made_again_a_group_forgotten_and_records_overtaken_are_seen_and
     for answer in site.space.admin.delete_records(cut).values():
         answer.result(timeout=30)
     missed = sum(end - 1 - committed[Topic.PLACED.value, number].offset for number, end in ends.items())
+
+    def told_by_order() -> str:
+        return ask("order", "missed-0", environment=site.installation.environment).err
+
+    home = by_murmur2(b"missed-0", 2)
+    before = f"records of {site.space.name(Topic.PLACED)}/{home} before offset {ends[home] - 1} were deleted"
+    assert f"{before}, and nobody has taken them" in told_by_order()
     worker = site.worker()
     site.wait_done()
     assert missed == 8
     assert metric(worker, "processor_records_missed_total") == missed
     assert sum(one["missed"] for one in notices(worker)) == missed
     assert len([line for line in site.logs() if "records are gone that were never taken" in line]) == 2
+    assert f"{before} before they were taken (seen 20" in told_by_order()
 
 
 def test_a_changelog_that_has_less_than_the_stores_is_refused_and_written_again_from_them(site: Site) -> None:

@@ -33,6 +33,11 @@ def suffer(seed: int) -> None:
         with structlog.testing.capture_logs():
             world.suffer(world.chance.choice((50, 300)))
             world.settle(parked=True)
+            if world.chance.random() < 0.4:
+                world.operate()
+                world.strike()
+                world.suffer(50)
+                world.settle(parked=True)
             world.let_parked_events_expire()
             world.strike()
             world.suffer(40)

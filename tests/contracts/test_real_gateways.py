@@ -112,11 +112,7 @@ def test_nginx_that_wants_a_client_certificate_says_so(of_nginx: Ports) -> None:
 
 @pytest.mark.parametrize(
     ("path", "status", "words"),
-    [
-        ("nowhere", 404, "404 Not Found"),
-        ("moved", 302, "to https://login.example"),
-        ("page", 200, "Sign in"),
-    ],
+    [("nowhere", 404, "404 Not Found"), ("moved", 302, "to https://login.example"), ("page", 200, "Sign in")],
 )
 def test_a_gateway_without_the_route_or_with_a_login_page_is_not_the_api(
     of_nginx: Ports, path: str, status: int, words: str

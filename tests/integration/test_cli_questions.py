@@ -29,7 +29,7 @@ from processor.sandbox.apis.stand_in import StandIn
 from processor.sources.placements import by_murmur2
 from processor.topics import Topic
 from tests.benchmarks import order as million
-from tests.support.children import free_ports, wait_until
+from tests.support.children import REPOSITORY, free_ports, wait_until
 from tests.support.commands import Said, ask, command, run, run_on_terminal
 from tests.support.installation import Installation
 from tests.support.json_output import printed
@@ -396,6 +396,22 @@ def test_a_live_page_ends_with_ctrl_c(at_work: AtWork) -> None:
     assert screen.seconds < 5
     assert screen.text.rstrip().endswith("\x1b[?1049l"), "the page is left, and the cursor is back"
     assert "Traceback" not in screen.text
+
+
+def test_into_a_pipe_each_look_is_printed_below_the_last(at_work: AtWork) -> None:
+    given = {**os.environ, **at_work.environment, "PYTHONPATH": str(REPOSITORY)}
+    line = command("status", "--watch", "--interval", "200ms", "--all")
+    with subprocess.Popen(line, env=given, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        heads = 0
+        for shown in watching.stdout:
+            assert "\x1b" not in shown
+            heads += shown.startswith("role")
+            if heads == 3:
+                break
+        watching.send_signal(signal.SIGINT)
+        watching.stdout.read()
+        assert watching.wait(30) == 130
 
 
 def test_lag_is_told_where_no_worker_is(at_work: AtWork) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import sys
@@ -207,9 +208,14 @@ def test_letters_of_a_source_go_back_through_transform_edited_and_held_orders_st
         "undecodable": 1, "location_unsupported": 1, "held": 1
     }  # fmt: skip
 
-    named, none, screen = (
+    named, none, screen, wide = (
         ask("dead-letters", *words, environment=with_shop.environment_of_command())
-        for words in (("list", "--output", "ndjson"), ("list", "--reason", "location_unsuported"), ("list",))
+        for words in (
+            ("list", "--output", "ndjson"),
+            ("list", "--reason", "location_unsuported"),
+            ("list",),
+            ("list", "--wide"),
+        )
     )
     each = [printed("dead-letters.each", line) for line in named.out.splitlines()]
     assert sorted((one["order_id"], one["reason"]) for one in each) == [
@@ -219,8 +225,16 @@ def test_letters_of_a_source_go_back_through_transform_edited_and_held_orders_st
     assert "no open letter has the reason location_unsuported; those that there are: " in none.err
     assert "location_unsupported (1)" in none.err
     assert max(map(len, screen.out.splitlines())) <= 80, screen.out
+    assert "oldest" not in screen.out
+    head, *rows = wide.out.splitlines()
+    assert {"letters", "age", "reason", "code", "from", "topic", "oldest", "newest"} == set(head.split())
+    assert all(re.search(r"20\d\d-\d\d-\d\dT[\d:.]+Z +20\d\d-", row) for row in rows), wide.out
 
-    with_shop.command("discard", "--letter-reason", "undecodable", "--reason", "a test's", "--output", "json")
+    with_shop.command(
+        "discard", "--letter-reason", "undecodable", "--reason", "a test's", "--by", "ada", "--output", "json"
+    )
+    by = json.loads(with_shop.space.records(Topic.RESOLUTIONS)[-1].value() or b"")
+    assert (by["how"], by["by"], by["reason"]) == ("discarded", "ada", "a test's")
     young = with_shop.command("purge", "--older-than", "1h", "--dry-run", "--output", "json")["partitions"]
     assert {(one["deleted"], one["because"]) for one in young if one["stays"] == 3} == {(0, "younger")}
     cuts = with_shop.command("purge", "--older-than", "0s", "--output", "json")["partitions"]

@@ -33,6 +33,8 @@ class Model:
         """By order ID, in order: the source (`topic/partition/offset`) and the body of each entry."""
         self.reasons: dict[str, str] = {}
         """By source, why it is a dead letter."""
+        self.refused: list[tuple[str, str]] = []
+        """The same, one by one: a topic that is made again has the same places for other records."""
         self.states: dict[OrderId, OrderState] = {}
 
     def take(self, records: Iterable[Record]) -> None:
@@ -44,6 +46,7 @@ class Model:
         for order_id, state in list(self.states.items()):
             for parked in state.parked:
                 self.reasons[str(parked.origin.position)] = Reason.ORDER_UNKNOWN
+                self.refused.append((str(parked.origin.position), Reason.ORDER_UNKNOWN))
             if state.parked:
                 del self.states[order_id]
 
@@ -57,6 +60,7 @@ class Model:
         if made.entries:  # an order of which nothing is told has no list
             self.entries[order_id].extend(made.entries)
         self.reasons.update(made.reasons)
+        self.refused.extend(made.reasons.items())
 
 
 class Made(NamedTuple):

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,14 +32,17 @@ from processor.edges.kafka.groups import KafkaGroups
 from processor.edges.kafka.scan import KafkaScan, Window
 from processor.errors import BrokerOutage, Fatal, StateCorrupt, StateTooNew, Unusable
 from processor.letters.resolutions import resolution_key
-from processor.moments import PLAUSIBLE_MS_MIN
+from processor.moments import PLAUSIBLE_MS_MIN, iso
 from processor.operate.order import windows
 from processor.operate.order.windows import Span
 from processor.records import Record, TopicPartition
+from processor.send.kafka_thread.beginnings import Gap as SendGap
+from processor.send.kafka_thread.beginnings import decode_book as send_book
 from processor.sources.keys import names_order
 from processor.sources.placements import Sample, by_murmur2, explain
 from processor.topics import NEEDED, ORDER_TOPICS, TOPICS, Topic, none_there
 from processor.transform import order_state
+from processor.transform.book import BOOK_KEY, Gap, decode_book
 from processor.transform.order_state import OrderState
 
 _CLIENT_ID: Final = "hakuna-processor-order"
@@ -49,6 +53,8 @@ _IN_TIME: Final = (*ORDER_TOPICS, Topic.OUTBOX, Topic.DELIVERIES, *_LETTERS)
 _CONSUMED: Final = {Role.TRANSFORM: ORDER_TOPICS, Role.SEND: (Topic.OUTBOX,)}
 _WITH_REKEY: Final = tuple(topic for topic in _TOPICS if topic not in ORDER_TOPICS)
 """Where the order's partition is known. The shops' own topics are searched whole, as far as the time goes."""
+_BOOK_RECORDS: Final = 300
+"""From the end of a partition, among which the newest book is: each transaction ends with one."""
 _SAMPLE_S_MAX: Final = 2.0
 _SAMPLE_RECORDS: Final = 200
 """Records at the ends of a source topic's partitions that are looked at for the partitioner that put them there."""
@@ -229,6 +235,7 @@ class _Gathering:
         self._read_latest(found, where)
         for answer in answers:
             found.committed.update(answer.result())
+        found.notes += self._overtaken(found.committed)
         self._read_in_time(found, where)
         self._read_resolutions(found, where)
         return found
@@ -263,11 +270,47 @@ class _Gathering:
                 found.changelog = record
             elif record is not None and record.value is not None:
                 found.hold = record
+        found.notes += self._gaps(found.partition, where)
         if found.changelog is not None and found.changelog.value is not None:
             try:
                 found.state = order_state.decode(found.changelog.value)
             except (StateCorrupt, StateTooNew) as corrupt:
                 found.notes.append(f"{found.changelog.position}: the state cannot be read: {corrupt}")
+
+    def _gaps(self, number: int, where: Mapping[Topic, TopicPartition]) -> list[str]:
+        """Records of the order's partitions that were gone before they were taken, as the books of transform and send
+        say: of what an order lacks, they may have told."""
+        tails = [
+            Window(*where[topic], max(beginning, end - _BOOK_RECORDS), end)
+            for topic in (Topic.CHANGELOG, Topic.SEND_OFFSETS)
+            if topic in where
+            for beginning, end in [self._kept[where[topic]]]
+        ]
+        gaps: dict[str, Gap | SendGap] = {}
+        for record in self._scan.find(tails, frozenset({BOOK_KEY, b"%d" % number})):
+            if record.key == BOOK_KEY:
+                with suppress(StateCorrupt):
+                    gaps.update(decode_book(record.value or b"").gaps)
+            elif record.topic == self._settings.topic(Topic.SEND_OFFSETS) and record.value is not None:
+                book = send_book(record.value)
+                if book is not None and book.gap is not None:
+                    gaps[self._settings.topic(Topic.OUTBOX)] = book.gap
+        return [
+            f"{gap.missed} records of {topic}/{number} before offset {gap.next_offset} were deleted before they were "
+            f"taken (seen {iso(gap.at_ms)}): something of this order may have been among them"
+            for topic, gap in sorted(gaps.items())
+        ]
+
+    def _overtaken(self, committed: Mapping[TopicPartition, int | None]) -> list[str]:
+        """The same of what no worker has come to yet."""
+        return [
+            f"{beginning - offset} records of {where.topic}/{where.partition} before offset {beginning} were deleted, "
+            "and nobody has taken them: something of this order may have been among them"
+            for where, offset in committed.items()
+            if offset is not None and where in self._kept
+            for beginning, _ in [self._kept[where]]
+            if offset < beginning
+        ]
 
     def _read_in_time(self, found: Found, where: Mapping[Topic, TopicPartition]) -> None:
         asked = self._asked

@@ -25,7 +25,8 @@ _LOOK_RECORDS: Final = 20
 
 class Behind(NamedTuple):
     """One partition of one role. `lag` counts transaction markers where the role has not passed them; `oldest_ms` is
-    the timestamp of its oldest unfinished record, None where there is none; `member` the client that has it."""
+    the timestamp of its oldest unfinished record, None where there is none; `member` the client that has it; `missed`
+    how many offsets were deleted before they were committed, and nobody has come to them yet."""
 
     role: Role
     where: TopicPartition
@@ -34,6 +35,7 @@ class Behind(NamedTuple):
     lag: int
     oldest_ms: int | None
     member: str | None
+    missed: int = 0
 
 
 class Brokers:
@@ -107,6 +109,7 @@ class Brokers:
                 0 if where not in oldest and ends[where] - start <= _LOOK_RECORDS else ends[where] - start,
                 oldest.get(where),
                 members.get(where),
+                0 if (at := committed.get(where)) is None else max(0, beginnings[where] - at),
             )
             for where, start in starts.items()
         ]

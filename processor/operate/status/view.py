@@ -6,6 +6,7 @@ beyond the committed offset, and what it waits for. Where none answers, the brok
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,11 +34,13 @@ class PartitionView:
     lag_seconds: float | None
     blocked_by: str | None
     blocked_since: int | None
+    missed: int = 0
+    """Records that were deleted before they were taken, as far as anybody says."""
 
     @property
     def quiet(self) -> bool:
         """Somebody has it, and nothing waits."""
-        return self.worker is not None and not self.lag and self.blocked_by is None
+        return self.worker is not None and not self.lag and self.blocked_by is None and not self.missed
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class FleetView:
                     "lag_seconds": one.lag_seconds,
                     "blocked_by": one.blocked_by,
                     "blocked_since": None if one.blocked_since is None else iso(one.blocked_since),
+                    "missed": one.missed,
                 }
                 for one in self.partitions
             ],
@@ -140,16 +144,22 @@ def view(
 
 def _told(workers: Sequence[Worker]) -> list[tuple[tuple[str, TopicPartition], tuple[str, Mapping[str, Any]]]]:
     """What each worker says of each of its partitions. Another version's worker may leave things out."""
-    return [
-        (
-            (str(role.get("role")), TopicPartition(str(said.get("topic")), int(said.get("partition", -1)))),
-            (worker.url, said),
-        )
-        for worker in workers
-        for role in worker.roles
-        for said in role.get("partitions", [])
-        if isinstance(said, dict)
-    ]
+    told: list[tuple[tuple[str, TopicPartition], tuple[str, Mapping[str, Any]]]] = []
+    for worker in workers:
+        for role in worker.roles:
+            missed: Counter[TopicPartition] = Counter()  # transform notes down when it happened
+            for notice in role.get("notices", []):
+                missed[_where(notice)] += int(notice.get("missed", 0))
+            for said in role.get("partitions", []):
+                if isinstance(said, dict):
+                    where = _where(said)
+                    every = {**said, "missed": int(said.get("missed", 0)) + missed[where]}
+                    told.append(((str(role.get("role")), where), (worker.url, every)))
+    return told
+
+
+def _where(said: Mapping[str, Any]) -> TopicPartition:
+    return TopicPartition(str(said.get("topic")), int(said.get("partition", -1)))
 
 
 def _of_broker(one: Behind, named: tuple[str, Mapping[str, Any]] | None, now_ms: int) -> PartitionView:
@@ -166,6 +176,7 @@ def _of_broker(one: Behind, named: tuple[str, Mapping[str, Any]] | None, now_ms:
         0.0 if not lag else seconds,
         said.get("blocked_by"),
         said.get("blocked_since"),
+        one.missed + said.get("missed", 0),
     )
 
 
@@ -180,4 +191,5 @@ def _of_worker(role: str, where: TopicPartition, url: str, said: Mapping[str, An
         None,
         said.get("blocked_by"),
         said.get("blocked_since"),
+        said.get("missed", 0),
     )

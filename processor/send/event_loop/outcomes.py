@@ -12,9 +12,12 @@ from collections.abc import Container
 from random import Random
 from typing import Final, Generic, assert_never
 
+import structlog
+
 from processor.api.verdicts import Delivered, Denied, Doubted, KeyRefused, Otherwise, Rejected, RetryLater, Verdict
 from processor.interfaces import Clock
 from processor.letters.holds import Hold
+from processor.letters.seldom import Seldom
 from processor.moments import PLAUSIBLE_MS_MIN
 from processor.records import EntryId, OrderId
 from processor.send.destination import Destination, EntryT
@@ -28,6 +31,10 @@ from processor.send.meter import Tally
 from processor.send.pending import SUPERSEDED, Ended, Ending, Held, Pending
 from processor.send.settings import SenderSettings
 
+log = structlog.get_logger(__name__)
+
+RETRIES_SAID: Final = 10
+"""From so many on of one entry somebody who looks at the log should know."""
 RETRY_S_MIN: Final = 0.05
 """A server that refuses and says `Retry-After: 0` would be asked as fast as it can refuse."""
 
@@ -60,6 +67,7 @@ class Outcomes(Generic[EntryT]):
         self._tally = tally
         self._clock = clock
         self._witness = Witness()
+        self._retries_said = Seldom(log, "refused ten times and tried again, such as the entry of this record")
 
     def weigh(
         self, parcel: Parcel[EntryT], verdict: Verdict, now_s: float, now_ms: int
@@ -132,6 +140,10 @@ class Outcomes(Generic[EntryT]):
     def _retry(self, parcel: Parcel[EntryT], verdict: RetryLater | Doubted, now_s: float, now_ms: int) -> None:
         self._tally.retries[reason_of(verdict)] += 1
         count(parcel, verdict, self._witness, now_s, now_ms)
+        if parcel.failures == RETRIES_SAID and self._retries_said.happened(1, now_s):
+            first = parcel.entries[0]
+            facts = {"record": str(first.record.position), "last": first.last, "to": self._destination.name}
+            self._retries_said.say(now_s, facts)
         settings = self._settings
         match decide(
             parcel, verdict, self._witness, now_s, poison_after_s=settings.poison_after_s, held=self._gate.doubted

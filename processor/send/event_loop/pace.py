@@ -106,7 +106,7 @@ class Pace:
 
     def __init__(self, quota: Quota, partitions_total: int) -> None:
         assert quota_problem(quota, partitions_total, "quota") is None
-        self._quota = quota
+        self.quota = quota
         self._partitions_total = partitions_total
         self.rest_s = quota.window_s * (1 + CLOCK_DRIFT) + GRANULARITY_S
         self._buckets: dict[int, Bucket] = {}
@@ -122,7 +122,7 @@ class Pace:
     def open(self, epoch: int, partition: int, used: int | None, assigned_s: float) -> None:
         """A partition has become ours at `assigned_s`; its last owner left `used` (None: without a word)."""
         assert epoch not in self._buckets
-        bucket = self._buckets[epoch] = Bucket(slots_of(partition, self._quota, self._partitions_total))
+        bucket = self._buckets[epoch] = Bucket(slots_of(partition, self.quota, self._partitions_total))
         until_s = assigned_s + self.rest_s + (ON_THE_WAY_S_MAX if used is None else 0.0)
         used = bucket.slots if used is None else min(used, bucket.slots)
         for _ in range(used):

@@ -68,7 +68,9 @@ def count(parcel: Parcel[Any], verdict: RetryLater | Doubted, witness: Witness, 
     """Writes down another refusal."""
     reason = reason_of(verdict)
     parcel.failures += 1
+    last = reason.value if verdict.status is None else f"HTTP {verdict.status}"
     for pending in parcel.entries:
+        pending.last = last
         if pending.first_failed_ms is None:
             pending.first_failed_ms = now_ms
         if reason is RetryReason.IN_PROGRESS:

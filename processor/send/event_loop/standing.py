@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from dataclasses import dataclass
-from typing import Final, Generic
+from typing import Any, Final, Generic
 
 from processor.interfaces import Clock
 from processor.send.destination import EntryT
@@ -100,16 +100,24 @@ class Standing(Generic[EntryT]):
         if gate.key_refused:
             return "the key is refused"
         if gate.doubted:
-            return "what answers is not the API"
+            return f"what answers is not the API: {gate.trouble}"
         if gate.paused_until_s > self._clock.monotonic_s():
-            return "the destination asked for a pause"
+            return f"the destination asked for a pause, {self._in_s(gate.paused_until_s)} more{_last(pending)}"
         if gate.circuit.value != "closed":
             return f"the destination is held, circuit {gate.circuit.value}"
         if state is LaneState.WAITING:
-            return f"retry after {pending.attempts} attempts"
+            return f"retry after {pending.attempts} attempts{_last(pending)}"
         if state is LaneState.YIELDING:
             return "a replay's turn: live traffic goes first, and a replay has its share of the quota"
-        return "its turn"
+        if self._pace is None or self._pace.has_free:
+            return "its turn"
+        next_s = self._pace.next_s()
+        when = "once one of them is answered" if next_s is None else f"in {self._in_s(next_s)}"
+        share = f"of which {self._pace.share} requests are this worker's"
+        return f"the quota {self._pace.quota}, {share}; the next goes {when}"
+
+    def _in_s(self, at_s: float) -> str:
+        return f"{max(at_s - self._clock.monotonic_s(), 0.0):.1f} s"
 
     def waits(self, pending: Pending[EntryT]) -> bool:
         """Whether it is known what an unfinished entry waits for: a request, a time, the destination, the
@@ -139,3 +147,7 @@ class Standing(Generic[EntryT]):
         if oldest_s is not None:
             oldest_s = self._clock.monotonic_s() - oldest_s
         return Gauges(self.in_flight, gate.limit, share, gate.circuit, gate.key_refused, oldest_s, self._lanes.waits())
+
+
+def _last(pending: Pending[Any]) -> str:
+    return f"; last {pending.last}" if pending.last else ""

@@ -15,7 +15,7 @@ from typing import Generic
 from processor.interfaces import Committed
 from processor.records import Record, TopicPartition
 from processor.send.destination import EntryT
-from processor.send.kafka_thread.beginnings import Beginning, Book, Log
+from processor.send.kafka_thread.beginnings import Beginning, Book, Gap, Log
 from processor.send.kafka_thread.offsets import SILENT, OffsetMap
 from processor.send.pending import Pending
 
@@ -44,11 +44,12 @@ class Assignment(Generic[EntryT]):
     """One assignment of one partition.
 
     `log` is its source as it was when it was assigned, once that is known; `committed` is the last commit as the
-    broker has it, `note` what that said, `book` what stands in the topic of books where that was looked at; `began` is
-    what came of them. `past` is the place of the topic that remembers, and what is committed says so once `unwritten`
-    records of it are there. `claim` is how many of its slots of the quota count as in use, until that is settled
-    (`commits.py`); `dirty` says that something has changed since the last commit; `booked` is the book under way;
-    `entries` and `bytes` are taken and unfinished, `done` counts the finished.
+    broker has it, `note` what that said, `book` what stands in the topic of books where that was looked at; `began`
+    is what came of them, `gap` the newest that was ever found in its log. `past` is the place of the topic that
+    remembers, and what is committed says so once `unwritten` records of it are there. `claim` is how many of its
+    slots of the quota count as in use, until that is settled (`commits.py`); `dirty` says that something has changed
+    since the last commit; `booked` is the book under way; `entries` and `bytes` are taken and unfinished, `done`
+    counts the finished.
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class Assignment(Generic[EntryT]):
         "done",
         "entries",
         "epoch",
+        "gap",
         "log",
         "note",
         "offsets",
@@ -83,6 +85,7 @@ class Assignment(Generic[EntryT]):
         self.note = SILENT
         self.book: Book | None = None
         self.began = Beginning(0, [])
+        self.gap: Gap | None = None
         self.past: str | None = None
         self.remembered = False
         self.unwritten = 0

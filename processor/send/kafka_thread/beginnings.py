@@ -52,14 +52,24 @@ class Log(NamedTuple):
     end: int
 
 
+class Gap(msgspec.Struct, frozen=True):
+    """Records that were gone before they were finished: how many, those before `next_offset`, seen when."""
+
+    at_ms: int
+    missed: int
+    next_offset: int
+
+
 class Book(NamedTuple):
     """What a role keeps of a partition beside its group's offsets, on `hakuna.send-offsets`. `past` is the place of the
-    topic that remembers (the holds), as it was known then. A map of an older version has no place and no offset."""
+    topic that remembers (the holds), as it was known then; `gap` is the newest. A map of an older version has no place
+    and no offset."""
 
     place: str | None
     past: str | None
     next_offset: int | None
     finished: list[Range]
+    gap: Gap | None = None
 
 
 class Beginning(NamedTuple):
@@ -130,16 +140,19 @@ class _Record(msgspec.Struct, omit_defaults=True):
     next_offset: int
     finished: str = ""
     past: str | None = None
+    gap: Gap | None = None
 
 
 _RECORD: Final = msgspec.json.Decoder(_Record)
 _JSON: Final = msgspec.json.Encoder()
 
 
-def encode_book(place: str, past: str | None, next_offset: int, finished: Iterable[Range]) -> bytes:
+def encode_book(
+    place: str, past: str | None, next_offset: int, finished: Iterable[Range], gap: Gap | None = None
+) -> bytes:
     ranges = list(finished)
     coded = base64.b64encode(encode_ranges(ranges)).decode() if ranges else ""
-    return _JSON.encode(_Record(place, next_offset, coded, past))
+    return _JSON.encode(_Record(place, next_offset, coded, past, gap))
 
 
 def decode_book(value: bytes) -> Book | None:
@@ -152,4 +165,4 @@ def decode_book(value: bytes) -> Book | None:
         ranges = decode_ranges(base64.b64decode(record.finished, validate=True)) if record.finished else []
     except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, ValueError):
         return None
-    return None if ranges is None else Book(record.place, record.past, record.next_offset, ranges)
+    return None if ranges is None else Book(record.place, record.past, record.next_offset, ranges, record.gap)

@@ -144,7 +144,7 @@ class Commits(Generic[EntryT]):
     def _book(self, assignment: Assignment[EntryT], committed: Committed) -> None:
         assert committed.next_offset is not None
         past = assignment.note.past if assignment.unwritten else assignment.past
-        value = encode_book(assignment.place, past, committed.next_offset, self._finished(assignment))
+        value = encode_book(assignment.place, past, committed.next_offset, self._finished(assignment), assignment.gap)
         assignment.booked = Booked(committed, value)
         self._effects.book(assignment, value)
 

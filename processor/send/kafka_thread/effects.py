@@ -36,6 +36,7 @@ from processor.interfaces import Clock, Producer, Topics
 from processor.letters.flood import FloodGuard
 from processor.letters.holds import Hold, encode_hold
 from processor.letters.letter import without_value
+from processor.letters.seldom import Seldom
 from processor.records import IgnoredReason, NewRecord, Outcome, Position, Reason, Record, Stage, TopicPartition
 from processor.send.destination import EntryT
 from processor.send.kafka_thread import written
@@ -123,6 +124,7 @@ class Effects(Generic[EntryT]):
         self._clock = clock
         self._assignments = assignments
         self._guard = FloodGuard(settings.dead_letter_share_max)
+        self._letters_said = Seldom(log, "refused: dead letters were written, such as that of this record")
         self._writes: deque[tuple[NewRecord, Finishing | Anew | None]] = deque()
         self._unheld: dict[str, list[Finishing]] = {}
         self._letters: dict[str, list[OpenLetter]] = {}
@@ -416,7 +418,16 @@ class Effects(Generic[EntryT]):
             self._replayed[topic, outcome] += 1
         if finishing.reason is not None:
             self._dead_letters[topic, finishing.stage, finishing.reason] += 1
+            if finishing.outcome is Outcome.DEAD_LETTERED:
+                self._say_letter(finishing)
         self.finished += 1
+
+    def _say_letter(self, finishing: Finishing) -> None:
+        now_s = self._clock.monotonic_s()
+        if self._letters_said.happened(1, now_s):
+            place = str(finishing.record.position)
+            facts = {"record": place, "reason": finishing.reason, "to": self._topics.dead_letters}
+            self._letters_said.say(now_s, facts)
 
     def tell(self) -> Endings:
         """What ended since the last telling."""

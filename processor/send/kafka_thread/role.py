@@ -39,6 +39,7 @@ from processor.records import Position, Record, TopicPartition
 from processor.send.destination import EntryT
 from processor.send.handover import Assigned, CaughtUp, Halt, Handover, Lost, Released, Stop, Turns, Withdrawn
 from processor.send.kafka_thread.assignments import Assignment, Assignments, Phase
+from processor.send.kafka_thread.beginnings import Gap
 from processor.send.kafka_thread.brake import Brake
 from processor.send.kafka_thread.catch_up import CatchUp
 from processor.send.kafka_thread.commits import Commits
@@ -302,7 +303,9 @@ class SendRole(Generic[EntryT]):
         self._commits.opened(assignment)
         for cause in began.causes:
             self.standing.beginnings[assignment.where, cause] += 1
-        self.standing.missed[assignment.where] += began.missed
+        if began.missed:
+            self.standing.missed[assignment.where] += began.missed
+            assignment.gap = Gap(self._clock.now_ms(), began.missed, began.offset)
         holds = self._takeover.holds_made_anew(assignment)
         if holds:
             self._effects.hold_anew(assignment, holds)

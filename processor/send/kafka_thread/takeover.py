@@ -173,7 +173,7 @@ class Takeover(Generic[EntryT]):
             if self._past is not None:
                 assignment.past = seen[self._past.topic].place
                 wanted[TopicPartition(self._past.topic, where.partition)] = True
-            if self._offsets is not None and (assignment.committed.next_offset is None or note.finished is None):
+            if self._offsets is not None:
                 wanted[TopicPartition(self._offsets, where.partition)] = False
         self._read_from(wanted)
         for assignment in asked:
@@ -302,7 +302,10 @@ class Takeover(Generic[EntryT]):
         began = beginning(assignment.committed, assignment.note, assignment.book, assignment.log)
         if self._offsets is None and assignment.committed.next_offset is None and assignment.remembered:
             began = began._replace(causes=(Cause.OFFSETS_GONE,))  # what it has sent of each key is its book
+        if assignment.committed.next_offset is None and (assignment.book is not None or assignment.remembered):
+            assignment.claim = None  # how many slots of the quota were in use is gone with the offsets
         assignment.began = began
+        assignment.gap = None if assignment.book is None else assignment.book.gap
         if began.causes:
             _say(assignment)
         assignment.offsets = OffsetMap(began.offset, began.finished)

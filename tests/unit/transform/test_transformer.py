@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from processor.errors import (
     BrokerOutage,
@@ -925,8 +926,13 @@ def test_what_retention_took_before_it_was_read_is_counted_exactly_and_once(rest
     assert sum(start.missed for _, _, start in world.meter.starts) == 10
     assert world.entries() == ["first-0", "o-10", "o-11"]
     begun_anew(world)
-    world.run(1.0)
+    world.place("later")
+    world.run(2.0)
     assert notices(world) == []
+    assert "later" in world.entries()
+    book = newest_book(world.broker, CHANGELOG, 0)
+    assert book is not None
+    assert {topic: (gap.missed, gap.next_offset) for topic, gap in book.gaps.items()} == {"orders.placed": (10, 11)}
 
 
 def test_records_that_are_deleted_under_a_worker_at_work_are_counted() -> None:
@@ -985,6 +991,23 @@ def test_a_limit_of_the_dead_letters_that_is_lowered_at_work_costs_a_letter_its_
     assert letter.value is None
     assert world.letters() == ["too_large"]
     assert world.loop.unready() == []
+
+
+def test_dead_letters_are_one_line_a_minute_with_an_example() -> None:
+    world = World()
+    world.begun()
+    with capture_logs() as logs:
+        for _ in range(5):
+            world.fulfil("first-0", quantity=5000)
+            world.run(1.0)
+        world.clock.advance(60.0)
+        world.fulfil("first-0", quantity=5000)
+        world.run(1.0)
+    said = [one for one in logs if "dead letters were written" in one["event"]]
+    assert [one["count"] for one in said] == [1, 5]
+    assert {(one["record"], one["reason"], one["to"]) for one in said[:1]} == {
+        ("orders.fulfilled/0/0", "quantity_exceeded", DEAD)
+    }
 
 
 def test_a_quota_of_the_brokers_is_said_and_waited_for_and_batches_shrink_to_one_record() -> None:

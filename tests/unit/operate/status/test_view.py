@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from processor.cli.status import _page, _short
 from processor.config import Role
 from processor.operate.status.brokers import Behind
-from processor.operate.status.view import view
+from processor.operate.status.view import FleetView, view
 from processor.operate.status.workers import Worker
 from processor.records import TopicPartition
 from processor.run.start import client_id
@@ -51,7 +53,12 @@ def test_held_orders_are_told_without_a_worker() -> None:
 
 @pytest.mark.parametrize(
     ("worker", "shown"),
-    [("hakuna-processor-send-send-7d9f8-x2x-00ff3d", "send-7d9f8-x2x"), ("http://10.0.0.1:9400", "10.0.0.1:9400")],
+    [
+        ("hakuna-processor-send-send-7d9f8-x2x-00ff3d", "send-7d9f8-x2x"),
+        ("http://10.0.0.1:9400", "10.0.0.1:9400"),
+        ("http://transform-0.transform.shop.svc.cluster.local:9400", "transform-0"),
+        ("http://localhost:9401", "localhost:9401"),
+    ],
 )
 def test_a_worker_is_named_by_its_pod_or_its_address(worker: str, shown: str) -> None:
     assert _short(worker) == shown
@@ -81,3 +88,49 @@ def test_an_unready_worker_is_not_well_and_a_status_of_another_version_is_no_cra
     seen = view([odd], [behind(0, "client-1")], None, NOW)
     assert not seen.well
     json.dumps(seen.as_json())
+
+
+def page(seen: FleetView, columns: int) -> list[str]:
+    """The lines of a terminal of so many columns."""
+    screen = Console(width=columns, file=io.StringIO(), force_terminal=False, color_system=None)
+    screen.print(_page(seen, "", everything=False))
+    assert isinstance(screen.file, io.StringIO)
+    return screen.file.getvalue().splitlines()
+
+
+def test_80_columns_break_no_name_and_no_number() -> None:
+    destination = {"name": "hakuna", "quota_share": 30, "circuit": "closed", "in_flight": 8, "paused_until": None}
+    why = "the quota 30/60s, of which 30 requests are this worker's; the next goes in 12.5 s"
+    busy = worker(lag=241, blocked_by=f"events/orders.placed/ord-1: {why}", blocked_since=NOW - 60_000)
+    roles = ({**busy.roles[0], "destinations": [destination]},)
+    told = Worker("http://send-7d9f8c5b6-x2x4z.hakuna:9400", None, (), roles, {"processor_held_orders": 17})
+    lines = page(view([told], [behind(241, "client-1")], None, NOW, held=17), 80)
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    for whole in ("send-7d9f8c5b6-x2x4z", "hakuna.outbox/0", "17 held orders", "17 orders wait for a replay"):
+        assert whole in text, text
+    assert text.count("send-7d9f8c5b6-x2x4z") == 3
+    assert "the quota" in text
+
+
+def test_records_that_nobody_has_taken_are_said_by_whoever_knows_of_them() -> None:
+    overtaken = behind(0, "client-1")._replace(missed=4)
+    assert "hakuna.outbox/0: 4 records deleted before send took them" in "\n".join(
+        page(view([], [overtaken], None, NOW), 120)
+    )
+    placed = TopicPartition("orders.placed", 1)
+    notices = [{"topic": "orders.placed", "partition": 1, "missed": 8}, {"topic": "orders.placed", "partition": 0}]
+    role = {
+        "role": "transform",
+        "partitions": [{"topic": "orders.placed", "partition": 1, "lag": 0}],
+        "notices": notices,
+    }
+    seen = view(
+        [Worker("http://w:9400", None, (), (role,))],
+        [Behind(Role.TRANSFORM, placed, 9, 9, 0, None, "client-1")],
+        None,
+        NOW,
+    )
+    (line,) = [line for line in page(seen, 120) if "deleted before" in line]
+    assert line.startswith("orders.placed/1: 8 records deleted before transform took them")
+    assert [one["missed"] for one in seen.as_json()["partitions"]] == [8]

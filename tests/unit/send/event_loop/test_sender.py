@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from processor.api.verdicts import Delivered, Rejected
 from processor.config import Quota
@@ -458,6 +459,46 @@ def test_the_quota_lets_no_more_through_and_says_how_long_it_was_waited_for(side
     assert len(side.api.seen) == 12
     assert side.meter.latest.quota_share == 5
     assert side.meter.quota_wait_s == pytest.approx(20.0, abs=1.0)
+
+
+def test_what_an_entry_waits_for_is_said_with_how_much_until_when_and_the_last_answer(sides: Any) -> None:
+    side = sides(answers(), quota=Quota(5, 10.0))
+    *_, last = side.give(*[f"o{number}" for number in range(12)])
+    side.run_for(4.0)
+    quota = side.sender.standing.why(last)
+    assert quota.startswith("the quota 5/10s, of which 5 requests are this worker's; the next goes in ")
+    assert 5.9 < float(quota.rpartition(" in ")[2].removesuffix(" s")) < 6.5
+
+    side = sides(answers(then=(503, {})))
+    (pending,) = side.give("a")
+    side.run_for(1.0)
+    side.api.latency_s = 0.0
+    seen = {side.sender.standing.why(pending)}
+    for _ in range(40):
+        side.run_for(0.25)
+        seen.add(side.sender.standing.why(pending))
+    assert any(why.startswith("retry after") and why.endswith("; last HTTP 503") for why in seen), seen
+
+    side = sides(answers((429, {"Retry-After": "30"})))
+    (pending,) = side.give("a")
+    side.run_for(5.0)
+    why = side.sender.standing.why(pending)
+    assert why.startswith("the destination asked for a pause, 2")
+    assert why.endswith(" s more; last HTTP 429")
+
+
+def test_the_tenth_retry_is_one_line_with_a_place_and_others_of_that_minute_are_counted(sides: Any) -> None:
+    broken: dict[str, Answered] = {f"e{number}": (500, {}) for number in (1, 2, 3)}
+    side = sides(by_entry(broken), poison_after_s=10_000.0)
+    with capture_logs() as logs:
+        side.give("a", "b", "c")
+        for _ in range(60):
+            side.give("good")
+            side.run_for(5.0)
+    said = [one for one in logs if "refused ten times" in one["event"]]
+    assert (said[0]["count"], said[0]["last"], said[0]["to"]) == (1, "HTTP 500", "hakuna")
+    assert said[0]["record"] in {f"hakuna.outbox/0/{number}" for number in (1, 2, 3)}
+    assert len(said) < 3
 
 
 def test_a_replay_leaves_live_traffic_its_part_of_the_quota_in_every_window_and_gives_way_to_it(sides: Any) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from processor.errors import Fatal
 from processor.interfaces import Committed
@@ -222,6 +223,18 @@ def test_what_retention_took_before_it_was_sent_is_counted(worlds: Any, working:
     assert worker.role.standing.status[0].missed == 4
     assert world.is_done()
 
+    # It is on record for whoever asks later, also once another worker has taken over.
+    world.stop(worker)
+    fill(world, "i")
+    world.join()
+    world.pass_time(3.0)
+    assert world.is_done()
+    book = decode_book(world.broker.records(TOPICS.offsets)[-1].value or b"")
+    assert book is not None
+    assert book.next_offset == 9
+    assert book.gap is not None
+    assert (book.gap.missed, book.gap.next_offset) == (4, 6)
+
 
 def test_the_end_that_a_log_lost_is_not_sent_again_and_what_comes_after_it_is_sent(worlds: Any) -> None:
     world = worlds()
@@ -413,6 +426,23 @@ def test_a_letter_that_its_topic_does_not_take_goes_without_its_value_and_the_re
     assert world.is_done()
     assert worker.role.standing.unready() == []
     assert worker.meter.ended["dead_lettered"] == 2
+
+
+def test_dead_letters_are_one_line_a_minute_with_an_example(worlds: Any) -> None:
+    world = worlds(script=Script(refused={entry_id(number): "product_unsupported" for number in range(0, 60, 2)}))
+    with capture_logs() as logs:
+        fill(world, "first")
+        world.join()
+        world.pass_time(3.0)
+        fill(world, *[f"o{number}" for number in range(1, 60)])
+        world.pass_time(90.0)
+        fill(world, "last")
+        world.api.script.refused[entry_id(60)] = "product_unsupported"
+        world.pass_time(5.0)
+    said = [(one["count"], one["reason"]) for one in logs if "dead letters were written" in one["event"]]
+    assert said == [(1, "product_unsupported"), (30, "product_unsupported")]
+    (example, *_) = [one["record"] for one in logs if "dead letters were written" in one["event"]]
+    assert example == "hakuna.outbox/0/0"
 
 
 def test_what_kafka_does_not_take_is_said_for_as_long_as_that_is_so_and_others_flow_on(worlds: Any) -> None:

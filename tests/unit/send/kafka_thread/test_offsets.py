@@ -206,15 +206,7 @@ def test_of_a_map_half_is_none_and_so_is_more_than_one() -> None:
 
 @pytest.mark.parametrize(
     "metadata",
-    [
-        "v2  used=3",
-        "v2 used=1234567890",
-        "v2 used=-1",
-        "v2 past=holds",
-        "v2 other=a/b",
-        "v2 done=####",
-        "v3 used=3",
-    ],
+    ["v2  used=3", "v2 used=1234567890", "v2 used=-1", "v2 past=holds", "v2 other=a/b", "v2 done=####", "v3 used=3"],
 )
 def test_a_note_with_a_word_that_is_none_of_ours_is_no_note(metadata: str) -> None:
     assert read_note(metadata) is None
