@@ -29,8 +29,6 @@ from processor.sandbox.apis.script import SANDBOX_KEY, Script
 from processor.sandbox.apis.stand_in import StandIn
 from processor.sources.placements import by_murmur2
 from processor.topics import TOPICS, Topic
-from tests.conftest import not_to_be_had
-from tests.support.children import Unavailable
 from tests.support.commands import ask, command, run
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
@@ -39,15 +37,6 @@ from tests.support.transform_site import GROUP, Site
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
 
 EXIT_S_MAX = 60.0
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[KafkaBroker]:
-    try:
-        with KafkaBroker() as running:
-            yield running
-    except Unavailable as reason:
-        not_to_be_had(reason)
 
 
 @pytest.fixture

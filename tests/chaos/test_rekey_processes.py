@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,6 @@ from processor.config import Role
 from processor.sandbox.shop.orders import Shop, shop
 from processor.sources.placements import FAMILIES
 from processor.topics import REKEYED, Topic
-from tests.conftest import not_to_be_had
-from tests.support.children import Unavailable
 from tests.support.kafka import KafkaBroker
 from tests.support.transform_site import Site
 
@@ -23,15 +20,6 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.kafka, pytest.mar
 
 COUNTS = {Topic.PLACED: 2, Topic.FULFILLED: 3, Topic.REFUNDED: 4, Topic.LINE_ITEMS_CANCELLED: 1, Topic.CANCELLED: 2}
 KILLS = 3
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[KafkaBroker]:
-    try:
-        with KafkaBroker() as running:
-            yield running
-    except Unavailable as reason:
-        not_to_be_had(reason)
 
 
 def test_workers_that_are_killed_write_each_record_once_and_the_outbox_is_whole(

@@ -8,7 +8,6 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,8 +16,6 @@ import pytest
 from processor.records import HeaderName
 from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
-from tests.conftest import not_to_be_had
-from tests.support.children import Unavailable
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
 from tests.support.transform_model import difference
@@ -29,15 +26,6 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.kafka, pytest.mar
 TAKEOVER_S_MAX = 15.0
 MOVE_S_MAX = 5.0
 OPEN_TRANSACTION_S_MAX = 15.0
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[KafkaBroker]:
-    try:
-        with KafkaBroker() as running:
-            yield running
-    except Unavailable as reason:
-        not_to_be_had(reason)
 
 
 def test_a_broker_that_is_down_at_start_is_waited_for(

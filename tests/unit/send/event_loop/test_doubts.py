@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,7 +10,7 @@ import pytest
 from processor.api.verdicts import Delivered, Rejected
 from processor.config import Quota
 from processor.send.pending import Held
-from tests.unit.send.loop_side import Answered, LoopSide, Seen, answers, by_entry
+from tests.unit.send.loop_side import Answered, Seen, answers, by_entry
 
 PAGE = b"<!doctype html><html><head><title>Sign in</title></head><body>Who are you?</body></html>"
 TLS = b"<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>"
@@ -27,20 +26,6 @@ NO_API: list[Answered] = [
 ]
 BLOCKED: Answered = (403, NGINX, b"<html><head><title>403 Forbidden</title></head></html>")
 ENVELOPED: Answered = (403, {}, b'{"error": {"error_code": "forbidden", "validation_errors": []}}')
-
-
-@pytest.fixture
-def sides() -> Iterator[Any]:
-    """Makes sides, and ends them with the test."""
-    made: list[LoopSide] = []
-
-    def make(*arguments: Any, **more: Any) -> LoopSide:
-        made.append(LoopSide(*arguments, **more))
-        return made[-1]
-
-    yield make
-    for side in made:
-        side.stop()
 
 
 class Gateway:

@@ -4,7 +4,6 @@ itself."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -24,20 +23,6 @@ from tests.unit.send.loop_side import SESSION_S, Answered, LoopSide, Seen, answe
 
 REFUSED: Answered = (422, {}, b'{"error": {"error_code": "product_unsupported"}}')
 DECLINED: Answered = (422, {}, b'{"error": {"error_code": "cancel_decline"}}')
-
-
-@pytest.fixture
-def sides() -> Iterator[Any]:
-    """Makes sides, and ends them with the test."""
-    made: list[LoopSide] = []
-
-    def make(*arguments: Any, **more: Any) -> LoopSide:
-        made.append(LoopSide(*arguments, **more))
-        return made[-1]
-
-    yield make
-    for side in made:
-        side.stop()
 
 
 def test_an_entry_is_posted_with_its_headers_and_its_receipt_knows_the_event(sides: Any) -> None:
