@@ -7,6 +7,7 @@ import sys
 from tests.benchmarks import (
     avro,
     feed,
+    growth,
     hako,
     http_clients,
     latency,
@@ -23,6 +24,7 @@ from tests.benchmarks import (
     state,
     streams,
     transform,
+    whole,
 )
 
 BENCHES = {
@@ -34,6 +36,8 @@ BENCHES = {
     "streams": streams.main,
     "quix_streams": quix_streams.main,
     "restore": restore.main,
+    "growth": growth.main,
+    "whole": whole.main,
     "latency": latency.main,
     "send": send.main,
     "parallel_consumer": parallel_consumer.main,
