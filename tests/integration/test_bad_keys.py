@@ -17,6 +17,7 @@ from processor.records import Reason
 from processor.sources.keys import KeyKind, read_key
 from processor.sources.placements import FAMILIES
 from processor.topics import Topic
+from tests.support.commands import ask
 from tests.support.transform_site import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -173,6 +174,15 @@ def test_with_rekey_events_need_no_key_and_of_erasures_those_that_name_nobody_ar
         told, left, letters = shop.told(), shop.people_left(), site.letters()
         assert rekey.ready()
         assert not flooded(site)
+        refused = next(order_id for order_id, kind in shop.erased.items() if kind == "object")
+        said = ask("order", refused, "--output", "json", environment=site.installation.environment)
+        checked = ask("check", "--role", "rekey", "--output", "json", environment=site.installation.environment)
+    kinds = [one["kind"] for one in json.loads(said.out)["timeline"]]
+    assert "dead_letter" in kinds, "its erasure's letter stands under a key of its own, in any partition"
+    assert {"event", "entry", "state"} <= set(kinds)
+    problems = [one["what"] for one in json.loads(checked.out)["findings"] if one["verdict"] == "problem"]
+    assert any("from which no order ID can be read" in what for what in problems)
+    assert not any("crc32" in what for what in problems), "where keys are placed is no matter"
     whole = ["order_placed", "order_fulfillment_added", "order_refund_added"]
     assert {order_id: told.get(order_id) for order_id in shop.good} == dict.fromkeys(shop.good, whole)
     assert [told.get(order_id) for order_id in shop.bad] == [["order_placed"]] * len(shop.bad)
