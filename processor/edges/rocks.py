@@ -59,7 +59,7 @@ _LOADED: Final = {"level0_file_num_compaction_trigger": "4"}
 often."""
 
 _NAME: Final = re.compile(r"[0-9a-f]{16}\Z")
-"""A worker's name. Predecessors know their own kind by it (`kafka_predecessors.py`)."""
+"""A worker's name. Predecessors know their own kind by it (`kafka/predecessors.py`)."""
 
 
 class RocksStore:

@@ -165,3 +165,17 @@ def test_a_wrapped_line_is_found() -> None:
     assert wrapped(drawn) == ["    78"]
     (table,) = pictures("x\n\n    a      it is\n    b      it was\n    c      it will be\n    of that d      it goes")
     assert wrapped(table) == ["    of that d      it goes"]
+
+
+def test_every_module_that_a_docstring_or_comment_names_is_there() -> None:
+    """By its path, from the repository, from `processor/` or from beside it; or by a name that some module has."""
+    paths = [path for package in ("processor", "tests") for path in sorted((ROOT / package).rglob("*.py"))]
+    known = {path.name for path in paths}
+    lost = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in paths
+        for name in re.findall(r"`([a-z_/]+\.py)`", path.read_text(encoding="utf-8"))
+        if not any((root / name).exists() for root in (ROOT, ROOT / "processor", ROOT / "tests", path.parent))
+        and not ("/" not in name and name in known)
+    ]
+    assert not lost

@@ -1,6 +1,6 @@
 """One HTTP/1.1 connection: a request out, its whole answer back, or one of httpx's exceptions.
 
-Owned by a `Pool` (`http.py`); parsed by httptools. No retries, no redirects, no decompression.
+Owned by a `Pool` (`pool.py`); parsed by httptools. No retries, no redirects, no decompression.
 
 A connection's life (`Phase`); every arrow into CLOSED ends the request that is under way, if there is one:
 

@@ -2,11 +2,11 @@
 
 Owned by the sender, which calls `exchange`: no task and no future for a request, a receiver is told how it
 ended. `handle_async_request` is the same for everybody else. One event loop, no threads, no locks. Every way
-to fail is one of httpx's own exceptions, so that this transport and httpx's own (`http_choice.py`) look the
+to fail is one of httpx's own exceptions, so that this transport and httpx's own (`choice.py`) look the
 same.
 
     request ─► take an idle connection ─► write it whole ─► the whole answer ─► the connection is idle again
-                 │ none is idle             (`http_connection.py`)                or goes to who waits longest
+                 │ none is idle             (`connection.py`)                     or goes to who waits longest
                  ├─► a slot is free: resolve, connect (CONNECT through a proxy), TLS
                  └─► else wait for a connection or a slot, in order
 

@@ -294,7 +294,7 @@ class KafkaAdmin:
 
     def members(self, group: str) -> Sequence[Member]:
         """Who is in `group` now; nobody where there is no such group. For a client made for this one question
-        (`kafka_groups.py`)."""
+        (`groups.py`)."""
         future = self.group_soon(group)
         try:
             described = future.result(timeout=2 * ANSWER_S_MAX)

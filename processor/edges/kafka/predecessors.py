@@ -29,7 +29,7 @@ _WORKER: Final = re.compile(r"([0-9a-f]{16})(?: .*)?\Z")
 
 
 class Groups(Protocol):
-    """What is asked of a consumer group (`kafka_groups.py`). Raises `BrokerOutage`."""
+    """What is asked of a consumer group (`groups.py`). Raises `BrokerOutage`."""
 
     def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]: ...
 

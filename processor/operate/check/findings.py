@@ -77,7 +77,7 @@ LINES_MAX: Final = 50
 
 
 class Heard:
-    """A logger (`edges.kafka_client.Log`) that keeps the last lines. Mutable: `_lines` grows up to LINES_MAX; any
+    """A logger (`edges.kafka.client.Log`) that keeps the last lines. Mutable: `_lines` grows up to LINES_MAX; any
     thread may write."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ Kafka deletes from the beginning of a partition and nowhere else, so one open le
 answer names it. Afterwards the resolutions of what is gone are taken out of their topic, since they hold order IDs and
 edits; a purge that was cut short between the two is made good by the next one.
 
-Owned by the `dead-letters purge` command, which has the place for itself (`exclusive.py`).
+Owned by the `dead-letters purge` command, which has the place for itself (`place.py`).
 """
 
 from __future__ import annotations

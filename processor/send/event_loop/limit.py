@@ -50,7 +50,7 @@ OWN_S: Final = 0.01
 looks this slow. Without it, beside a server next door, our own queue would be cut down to one request at once."""
 LATE_S: Final = 0.025
 """An event loop that is so late for its timers has more answers to read than it can: more requests at once would wait
-in it, not at the server. A turn of the Kafka thread takes about half of that (`turns.py`)."""
+in it, not at the server. A turn of the Kafka thread takes about half of that (`handover.py`)."""
 OWN_SHARE: Final = 0.5
 """Of a latency that is our own dealing with a round of answers; reading them and writing what goes out next took about
 as long again. From there on more requests at once only wait for one another in our loop."""

@@ -5,7 +5,7 @@
                                  `commits.py`
 
 `turn` is the loop on one screen; the role's thread repeats it. HTTP happens elsewhere, so the group is polled
-whatever the API does; while there is much to do, the two threads take turns (`turns.py`).
+whatever the API does; while there is much to do, the two threads take turns (`handover.py`).
 
     assigned  paused until its past is known (`takeover.py`), then open; Hako's are read to their ends (`catch_up.py`)
               before anything is sent

@@ -156,7 +156,7 @@ def test_while_our_own_loop_is_late_there_is_no_more_at_once_and_afterwards_ther
 )
 def test_our_own_loop_is_kept_busy_and_they_do_not_wait_in_it(latency_s: float, most: int, busy: float) -> None:
     """A server without a bound, and a loop that reads what has been answered (40 µs each), deals with it (60), sends as
-    many again (30), and stands still for 8 ms after each 20 (`turns.py`). At 10 ms, where
+    many again (30), and stands still for 8 ms after each 20 (`handover.py`). At 10 ms, where
     its own standing still looks like a queue at the server, it is not kept busy all the time."""
     random = Random(1)
     limit = Limit(1_024, Random(1), initial=16)
