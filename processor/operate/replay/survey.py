@@ -181,7 +181,7 @@ class Survey:
         return NewLetter(
             partition=record.partition,
             order_id=UNKEYED + b"%d" % record.offset if record.key is None else record.key,
-            sequence=self._sequence(record, facts),
+            sequence=sequence(record, facts, self._field),
             topic="" if target is None else target.topic,
             reason=facts.reason,
             failed_ms=facts.last_failed_ms,
@@ -271,15 +271,20 @@ class Survey:
             return Kind.HELD
         return Kind.ANSWERED if snapshot or facts.reason in _HOLDS_NOBODY else Kind.REFUSED
 
-    def _sequence(self, record: Record, facts: LetterFacts) -> tuple[int, int, int]:
-        match self._field.route:
-            case Route.OUTBOX if facts.origin is not None and facts.origin.topic == self._field.outbox:
-                return facts.origin.offset, 0, 0
-            case Route.SOURCE if facts.origin is not None:
-                rank = self._field.ranks.get(facts.origin.topic, len(self._field.ranks))
-                return record.timestamp_ms, rank, facts.origin.offset
-            case _:
-                return record.offset, 0, 0
+
+def sequence(record: Record, facts: LetterFacts, field: Field) -> tuple[int, int, int]:
+    """Where a letter stands among those of its order. One that `topics grow` has moved was refused before any of the
+    partition in which it stands now; its offset in the old one says nothing there."""
+    match field.route:
+        case Route.OUTBOX if facts.origin is not None and facts.origin.topic == field.outbox:
+            if facts.origin.partition != record.partition:
+                return 0, facts.first_failed_ms, facts.origin.offset
+            return 1, facts.origin.offset, 0
+        case Route.SOURCE if facts.origin is not None:
+            rank = field.ranks.get(facts.origin.topic, len(field.ranks))
+            return record.timestamp_ms, rank, facts.origin.offset
+        case _:
+            return record.offset, 0, 0
 
 
 def _event_ms(record: Record) -> int:
