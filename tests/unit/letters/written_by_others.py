@@ -1,4 +1,5 @@
-"""Dead letters as other tools wrote them, byte for byte but for the stack traces, which are cut.
+"""Dead letters in the form that other tools write: their headers' names and encodings as these versions had them, their
+values those of one record of ours, the stack traces cut.
 
     SHARE_GROUP, SHARE_GROUP_BARE   Kafka 4.4.0, `share.version` 2, with and without
                                     `errors.deadletterqueue.copy.record.enable` (KIP-1191): text; the refused record's
