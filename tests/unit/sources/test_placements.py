@@ -112,6 +112,7 @@ def test_null_and_empty_keys_say_nothing_and_are_counted() -> None:
     assert str(explain([], 12, keyless=200)) == "none of 200 records has a key"
     seen = explain([(b"", 9)] * 50 + placed_by("fnv1a", KEYS[:20]), 12, keyless=30)
     assert (seen.family, seen.share, seen.keys, seen.keyless) == (FAMILIES[family("fnv1a")], 1.0, 20, 30)
+    assert str(seen).startswith("fnv1a ("), "what has no key says nothing of what has"
 
 
 def test_a_producer_that_changed_its_client_is_two_families() -> None:
