@@ -29,7 +29,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import (
+    BlockBasedIndexType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
 
 from processor.errors import Fatal, StateCorrupt, Unusable
 
@@ -198,6 +207,9 @@ class StateDirectory:
         blocks.set_block_cache(self._cache)
         blocks.set_cache_index_and_filter_blocks(True)
         blocks.set_bloom_filter(10, False)
+        # Whole, a large table's index and filter are more than a shard of the cache holds, and each read loads them.
+        blocks.set_index_type(BlockBasedIndexType.two_level_index_search())
+        blocks.set_partition_filters(True)
         options.set_block_based_table_factory(blocks)
         return options
 
