@@ -16,7 +16,6 @@ import pytest
 
 from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
-from tests.conftest import not_to_be_had
 from tests.support.children import REPOSITORY, Unavailable
 from tests.support.processes import Worker
 from tests.support.transform_model import difference
@@ -46,8 +45,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
             raise Unavailable("the version before is in the repository's history alone, of which this has a part")
         packed = _git("archive", f"{steps[-1]}^", "processor", "schemas")
     except Unavailable as reason:
-        not_to_be_had(reason)
-        raise AssertionError("unreachable") from reason
+        pytest.xfail(str(reason))  # no part that could be installed: a shallow clone has no version before
     directory = tmp_path_factory.mktemp("before")
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         if hasattr(tarfile, "data_filter"):  # a 3.11 of before June 2023 has no filters
