@@ -271,7 +271,7 @@ class Rekeyer:
             self._edges.consumer.seek(positions)
             moved = [TopicPartition(one.topic, one.partition) for one in positions]
             self._edges.consumer.resume(moved)
-            self._merge.assign(moved)
+            self._merge.assign(moved, {TopicPartition(one.topic, one.partition): one.offset for one in positions})
 
     # ---- decide ------------------------------------------------------------------------------------------------------
 

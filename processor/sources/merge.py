@@ -85,13 +85,15 @@ class Merge:
         self.given_up: set[int] = set()
         self.went_back: set[TopicPartition] = set()
 
-    def assign(self, partitions: Iterable[TopicPartition]) -> None:
+    def assign(self, partitions: Iterable[TopicPartition], starts: Mapping[TopicPartition, int] | None = None) -> None:
         """Starts these anew: what was buffered of them before is forgotten. Whole partition numbers, unless all are
-        merged `together`."""
+        merged `together`. `starts` says where they are read from, as far as that was told to the consumer: what comes
+        from before it is none of theirs (librdkafka may move a partition after a `seek`)."""
         gained: dict[int, list[Input]] = {}
         for partition in partitions:
             number = 0 if self._together else partition.partition
-            gained.setdefault(number, []).append(Input(partition))
+            start = -1 if starts is None else starts.get(partition, -1)
+            gained.setdefault(number, []).append(Input(partition, polled_next=start))
         for number, inputs in gained.items():
             assert self._together or len(inputs) == len(self._ranks), (
                 f"partition {number} came without all of its topics: {inputs}"

@@ -44,7 +44,8 @@ class GroupOffsets:
             return
         self.ask(sources)
         beginnings = self._reader.beginnings(sources)
-        self._consumer.seek([Position(*source, self.known.get(source, beginnings[source])) for source in sources])
+        starts = {source: self.known.get(source, beginnings[source]) for source in sources}
+        self._consumer.seek([Position(*source, start) for source, start in starts.items()])
         # Whatever was paused: the merge begins anew and knows of no pause, so nobody else would end it.
         self._consumer.resume(sources)
-        self._merge.assign(sources)
+        self._merge.assign(sources, starts)

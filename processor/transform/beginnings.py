@@ -112,20 +112,20 @@ class Beginnings:
                     ends[source],
                     same_cluster=book is None or book.cluster == self._here.cluster,
                 )
+            offsets = {source: start.offset for source, start in starts.items()}
             again = not self._merge.went_back.isdisjoint(starts) or any(
-                start.offset != self._committed.get(source, beginnings[source]) for source, start in starts.items()
+                offset != self._committed.get(source, beginnings[source]) for source, offset in offsets.items()
             )
             if again:
-                self._edges.consumer.seek([Position(*source, start.offset) for source, start in starts.items()])
+                self._edges.consumer.seek([Position(*source, offset) for source, offset in offsets.items()])
                 self._edges.consumer.resume(starts)
-                self._merge.assign(starts)
+                self._merge.assign(starts, offsets)
             for source, start in starts.items():
                 self._notices.take(source, self._with_what_was_here(source, start))
                 self._starts[source] = start.offset
                 self._identities[source] = identities[source.topic]
                 self._resets.pop(source, None)
             self._waiting.discard(number)
-            offsets = {source: start.offset for source, start in starts.items()}
             stands = all(self._committed.get(source) == offset for source, offset in offsets.items())
             if not stands or self.book(number, offsets) != book:
                 self.unbooked.add(number)

@@ -146,6 +146,20 @@ def test_a_record_never_comes_twice_and_a_log_that_goes_back_is_named_until_it_i
     assert made.went_back == set()
 
 
+def test_what_comes_from_before_where_a_source_is_read_from_is_none_of_it() -> None:
+    """librdkafka may have asked for a beginning before it was told of another place, and take the answer for it."""
+    made = merging()
+    partitions = [one.partition for one in made.inputs(0)]
+    made.assign(partitions, {partitions[0]: 5})
+    made.offer([record("placed", 3, 1)], NO_END)
+    assert made.went_back == {partitions[0]}
+    assert not made.inputs(0)[0].records
+    made.assign(partitions, {partitions[0]: 5})
+    made.offer([record("placed", 5, 1)], NO_END)
+    assert made.went_back == set()
+    assert len(made.inputs(0)[0].records) == 1
+
+
 # ---- bounded memory --------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ from processor.errors import (
 from processor.hakuna import Api
 from processor.interfaces import Committed, Polled
 from processor.letters.letter import letter_head
-from processor.records import OrderEvent, Record, TopicPartition
+from processor.records import OrderEvent, Position, Record, TopicPartition
 from processor.sources import merge
 from processor.sources.placements import JAVA, Partitioner, by_murmur2
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
@@ -61,6 +61,7 @@ class Meter:
         self.floods = 0
         self.elsewhere: Counter[str] = Counter()
         self.astray: Counter[str] = Counter()
+        self.ignored: Counter[tuple[str, str]] = Counter()
         self.starts: list[tuple[str, int, Start]] = []
         self.throttled_s = 0.0
 
@@ -81,6 +82,7 @@ class Meter:
 
     def written(self, written: Written) -> None:
         self.astray.update(written.astray)
+        self.ignored.update(written.ignored)
 
     def lag(self, lags: list[SourceLag]) -> None:
         self.lags = lags
@@ -874,6 +876,24 @@ def test_a_group_without_offsets_goes_on_from_the_book() -> None:
     assert {why for _, _, _, why in notices(world)} == {"offsets_gone"}
     assert world.meter.starts[0][2].corrections == (Correction.OFFSETS_GONE,)
     assert world.committed() == 2
+
+
+def test_a_client_that_answers_a_seek_with_the_beginning_is_told_again() -> None:
+    """librdkafka asks for the beginning of a log where the group has no offset, and takes a late answer for the
+    position, whatever it was told meanwhile. What was taken before would be taken again."""
+    world = World()
+    world.begun()
+    world.broker.kill(f"c-{WORKER}", noticed=True)
+    world.broker.forget(GROUP)
+    begun_anew(world)
+    while not world.meter.starts:
+        world.turn()
+    world.loop._edges.consumer.seek([Position(topic, 0, 0) for topic in SOURCES])
+    world.place("a")
+    world.run(3.0)
+    assert world.entries() == ["first-0", "a"]
+    assert {one.lag for one in world.loop.status} == {0}
+    assert not world.meter.ignored, "an event was taken again"
 
 
 def test_a_new_installation_is_no_group_that_lost_its_offsets() -> None:
