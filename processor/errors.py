@@ -100,7 +100,9 @@ class Problem(NamedTuple):
     settings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.subject}: {self.what}" + (f"; {self.remedy}" if self.remedy else "")
+        # What a topic has is a sentence with its name; of a setting it is said beside it.
+        between = " " if self.what.startswith("has ") else ": "
+        return f"{self.subject}{between}{self.what}" + (f"; {self.remedy}" if self.remedy else "")
 
 
 class Unusable(ProcessorError):

@@ -141,5 +141,5 @@ def _exit_code(threads: list[RoleThread], late: list[RoleThread]) -> int:
 
 def _unusable(unusable: Unusable) -> int:
     for problem in unusable.problems:
-        log.error("unusable", problem=problem)
+        log.error("unusable", problem=str(problem))
     return 78

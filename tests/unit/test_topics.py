@@ -54,13 +54,13 @@ def test_a_topic_with_another_partition_count_is_named(role: Role) -> None:
     for topic in NEEDED[role][1:]:
         wrong = WITH_REKEY | {PREFIX + topic: WITH_REKEY[PREFIX + topic]._replace(partitions=5)}
         (problem,) = problems(role, wrong, PREFIX)
-        assert str(problem).startswith(f"{PREFIX}{topic}: has 5 partitions")
+        assert str(problem).startswith(f"{PREFIX}{topic} has 5 partitions")
 
 
 def test_a_changelog_that_is_not_compacted_is_named() -> None:
     wrong = SOUND | {PREFIX + Topic.CHANGELOG: There(6, {"cleanup.policy": "delete"})}
     (problem,) = problems(Role.TRANSFORM, wrong, PREFIX)
-    assert str(problem).startswith(f"{PREFIX}{Topic.CHANGELOG}: has cleanup.policy=delete")
+    assert str(problem).startswith(f"{PREFIX}{Topic.CHANGELOG} has cleanup.policy=delete")
 
 
 @pytest.mark.parametrize("topic", ORDER_TOPICS)
@@ -140,7 +140,7 @@ def test_with_rekey_the_sources_may_have_any_counts_and_transform_s_own_may_not(
     for role in (Role.TRANSFORM, Role.REKEY):
         assert problems(role, apart, PREFIX, rekey=True) == []
         (problem,) = problems(role, apart | {PREFIX + Topic.REKEYED_CANCELLED: There(5, {})}, PREFIX, rekey=True)
-        assert str(problem).startswith(f"{PREFIX}{Topic.REKEYED_CANCELLED}: has 5 partitions")
+        assert str(problem).startswith(f"{PREFIX}{Topic.REKEYED_CANCELLED} has 5 partitions")
     assert {step.action for step in plan(apart, PREFIX, partitions=99, only=plans(rekey=True), rekey=True)} == {
         Action.LEAVE
     }
@@ -170,7 +170,7 @@ def test_a_topic_that_is_only_written_to_may_have_more_partitions_and_is_named()
     more = SOUND | {letters: SOUND[letters]._replace(partitions=8)}
     assert problems(Role.TRANSFORM, more, PREFIX) == []
     (odd,) = oddities(Role.TRANSFORM, more, PREFIX)
-    assert str(odd).startswith(f"{letters}: has 8 partitions")
+    assert str(odd).startswith(f"{letters} has 8 partitions")
     assert "topics grow --partitions 8" in odd.remedy
 
 
