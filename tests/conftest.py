@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import hypothesis
 import pytest
+import structlog
 
 from tests.support.children import Unavailable
 from tests.support.kafka import KafkaBroker, existing_cluster
@@ -45,6 +46,19 @@ def pytest_configure() -> None:
     # Hypothesis fails an example that takes longer than 200 ms, which says nothing on a machine with more to do.
     hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
     hypothesis.settings.load_profile("unhurried")
+    _let_loggers_be_captured()
+
+
+def _let_loggers_be_captured() -> None:
+    """A command that a test runs in this process sets its log up for good: a logger that has been used since would
+    say nothing to `capture_logs` in any later test."""
+    configure = structlog.configure
+    structlog.configure = lambda **given: configure(**given | {"cache_logger_on_first_use": False})
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    structlog.reset_defaults()
 
 
 # ---- what is collected and reported ------------------------------------------------------------------------
