@@ -116,8 +116,8 @@ class RecordMeter(Protocol):
         """All partitions of this worker; others are no longer its own."""
 
     def began(self, causes: Mapping[tuple[TopicPartition, str], int], missed: Mapping[TopicPartition, int]) -> None:
-        """Partitions that were not read on from where their group stood, and what retention took of them, since the
-        last telling."""
+        """Partitions that were just opened and are not read on from where their group stood, and what retention took of
+        them."""
 
     def flooded(self) -> None:
         """The flood guard has stopped the role, for good."""

@@ -301,10 +301,10 @@ class SendRole(Generic[EntryT]):
         began = assignment.began
         self._starts[assignment.where] = began.offset
         self._commits.opened(assignment)
-        for cause in began.causes:
-            self.standing.beginnings[assignment.where, cause] += 1
+        if began.causes:  # told at once: after the next commit nobody finds it again
+            causes = {(assignment.where, cause.value): 1 for cause in began.causes}
+            self._meter.began(causes, {assignment.where: began.missed})
         if began.missed:
-            self.standing.missed[assignment.where] += began.missed
             assignment.gap = Gap(self._clock.now_ms(), began.missed, began.offset)
         holds = self._takeover.holds_made_anew(assignment)
         if holds:

@@ -5,14 +5,13 @@ Once a second the Kafka thread looks (`observe`); what others may ask from their
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol
 
 from processor.interfaces import Clock, Consumer, Reader
 from processor.moments import meant_ms
-from processor.records import Record, TopicPartition
+from processor.records import Record
 from processor.send.destination import EntryT
 from processor.send.kafka_thread.assignments import Assignments, Phase
 from processor.send.kafka_thread.catch_up import CatchUp
@@ -60,7 +59,7 @@ class PartitionStatus:
 class Standing(Generic[EntryT]):
     """See the module. Mutable. What the role has met: `greeted` by the group; `trouble` is what that did not answer,
     `waiting` why partitions are not taken over now, `registry` what the schema registry did not answer, `grown` that
-    the topics are others than at the start; `beginnings` and `missed` since the last telling."""
+    the topics are others than at the start."""
 
     def __init__(
         self,
@@ -88,8 +87,6 @@ class Standing(Generic[EntryT]):
         self.waiting: str | None = None
         self.registry: str | None = None
         self.grown: str | None = None
-        self.beginnings: Counter[tuple[TopicPartition, str]] = Counter()
-        self.missed: Counter[TopicPartition] = Counter()
         self._unready: tuple[str, ...] = ("no assignment yet",)
         self._work: Mapping[int, Work] = {}
         self.status: tuple[PartitionStatus, ...] = ()
@@ -128,8 +125,6 @@ class Standing(Generic[EntryT]):
         self._work = work
         self._unready = tuple(self._reasons())
         self._meter.lag(lags)
-        self._meter.began(self.beginnings, self.missed)
-        self.beginnings, self.missed = Counter(), Counter()
         self._meter.endings(self._effects.tell())
 
     def _blocked(self, oldest: Pending[EntryT] | Record | None) -> tuple[str | None, int | None]:

@@ -15,6 +15,7 @@ from processor.errors import Fatal
 from processor.interfaces import Committed
 from processor.letters.letter import VALUE_LEFT_OUT, letter_head
 from processor.records import Reason
+from processor.send.kafka_thread.assignments import Phase
 from processor.send.kafka_thread.beginnings import decode_book
 from processor.send.kafka_thread.offsets import Note, Range, read_note, write_note
 from tests.chaos.send_api import Script
@@ -234,6 +235,27 @@ def test_what_retention_took_before_it_was_sent_is_counted(worlds: Any, working:
     assert book.next_offset == 9
     assert book.gap is not None
     assert (book.gap.missed, book.gap.next_offset) == (4, 6)
+
+
+def test_what_retention_took_is_counted_though_the_worker_that_found_it_stops_at_once(worlds: Any) -> None:
+    """Before it looks at how it stands: its heir reads on from what it has committed, and finds nothing missing."""
+    world = worlds(eager=False)
+    fill(world, *"ab")
+    before = passed(world, world.join())
+    worker = world.join()
+    world.turn(worker)  # it looks now, and not again for a second
+    world.stop(before)
+    fill(world, *"cdefgh")
+    world.broker.delete_before(OUTBOX, 0, 6)
+    while not any(assignment.phase is Phase.OPEN for assignment in worker.role._assignments):
+        world.turn(worker)
+        world.loop.run_for(0.01)
+    world.stop(worker)
+    assert worker.role.standing.status == (), "it has not looked yet"
+    assert (worker.meter.missed, worker.meter.causes) == (4, {"overtaken": 1})
+    heir = passed(world, world.join())
+    assert world.is_done()
+    assert (heir.meter.missed, began(heir)) == (0, ())
 
 
 def test_the_end_that_a_log_lost_is_not_sent_again_and_what_comes_after_it_is_sent(worlds: Any) -> None:
