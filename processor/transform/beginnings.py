@@ -5,8 +5,9 @@
     the topic as it is   ─┘
 
 Owned by the transform thread. Decided for a number once its state is restored, and again when one of its topics was
-made again or brought a record from before what it had brought. What is out of the ordinary is said, counted and kept to
-be shown (`Notice`).
+made again or brought a record from before what it had brought, or when it was not known whether a transaction counts:
+a start that was committed must not be committed once more, over what was taken since. What is out of the ordinary is
+said, counted and kept to be shown (`Notice`).
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ class Beginnings:
             if identities[source.topic] != known:
                 self._waiting.add(source.partition)
 
+    def read_anew(self, numbers: Iterable[int]) -> None:
+        """Whether their last transaction counts was not known: what the group and the book say by now decides."""
+        self._waiting.update(numbers)
+
     def let_go(self, partitions: Iterable[TopicPartition]) -> None:
         for partition in partitions:
             for known in (self._starts, self._identities, self._resets):
@@ -121,7 +126,7 @@ class Beginnings:
                 self._edges.consumer.resume(starts)
                 self._merge.assign(starts, offsets)
             for source, start in starts.items():
-                self._notices.take(source, self._with_what_was_here(source, start))
+                self._notices.take(source, self._untold(source, start, identities[source.topic]))
                 self._starts[source] = start.offset
                 self._identities[source] = identities[source.topic]
                 self._resets.pop(source, None)
@@ -129,15 +134,24 @@ class Beginnings:
             stands = all(self._committed.get(source) == offset for source, offset in offsets.items())
             if not stands or self.book(number, offsets) != book:
                 self.unbooked.add(number)
+            else:
+                self.unbooked.discard(number)
 
     def _has_begun(self, number: int) -> bool:
         return all(source in self._identities for source in self._partitions.sources(number))
 
-    def _with_what_was_here(self, source: TopicPartition, start: Start) -> Start:
-        """A topic that was made again while this worker ran takes with it what was known to be unfinished."""
-        if Correction.MADE_AGAIN not in start.corrections or source not in self._identities:
+    def _untold(self, source: TopicPartition, start: Start, identity: str) -> Start:
+        """What of a start is news. A topic that was made again while this worker ran takes with it what was known to be
+        unfinished; of a start that was decided before and is not booked yet, only what has gone since is told."""
+        if source not in self._identities:
             return start
-        return start._replace(missed=start.missed + self._unread(source))
+        if self._identities[source] == identity and source.partition in self.unbooked:
+            further = start.offset - self._starts[source]
+            corrections = start.corrections if further else ()
+            return start._replace(missed=max(0, min(start.missed, further)), corrections=corrections)
+        if Correction.MADE_AGAIN in start.corrections:
+            return start._replace(missed=start.missed + self._unread(source))
+        return start
 
     def _count_overtaken(self) -> None:
         """What the broker had deleted before a source that is being read got there. Raises `BrokerOutage`."""

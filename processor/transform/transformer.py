@@ -212,6 +212,7 @@ class Transformer:
         except BrokerOutage as outage:
             self._standstills.wait(Standstill.TRANSACTION, str(outage))
             return False
+        self._beginnings.read_anew(numbers)
         self._in_doubt = False
         log.warning("everything in memory was dropped and is read anew", partitions=numbers)
         return True

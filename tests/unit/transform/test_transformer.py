@@ -896,6 +896,55 @@ def test_a_client_that_answers_a_seek_with_the_beginning_is_told_again() -> None
     assert not world.meter.ignored, "an event was taken again"
 
 
+@pytest.mark.parametrize("done", [False, True], ids=["not committed", "committed"])
+def test_a_first_commit_that_nobody_confirmed_sets_no_offset_back(done: bool) -> None:
+    """It has where the sources begin and what was taken since: where they begin is not to be committed once more."""
+    world = World()
+    world.place("a")
+    world.broker.points.fail("transaction.commit", OutcomeUnknown("no answer"), done=done)
+    world.run(5.0)
+    assert world.entries() == ["a"]
+    assert world.committed() == 1
+    assert world.loop.unready() == []
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["not committed", "committed"])
+def test_a_start_by_the_book_outlives_a_commit_that_nobody_confirmed(done: bool) -> None:
+    """The group has no offsets, or those from before: what it would read again was taken."""
+    world = World()
+    world.begun()
+    world.place("a")
+    world.run(1.0)
+    world.broker.kill(f"c-{WORKER}", noticed=True)
+    world.broker.forget(GROUP)
+    world.place("while it was away")
+    world.broker.points.fail("transaction.commit", OutcomeUnknown("no answer"), done=done)
+    begun_anew(world)
+    world.run(5.0)
+    assert world.entries() == ["first-0", "a", "while it was away"]
+    assert world.committed() == 3
+    assert not world.meter.ignored, "an event was taken again"
+    assert len(world.meter.starts) == len(SOURCES), "what was out of the ordinary is said once"
+
+
+def test_what_was_gone_is_counted_once_though_nobody_confirmed_the_start() -> None:
+    world = World()
+    world.begun()
+    world.broker.kill(f"c-{WORKER}", noticed=True)
+    for number in range(12):
+        world.place(f"o-{number}")
+    world.broker.delete_before(Topic.PLACED, 0, 9)
+    world.broker.points.fail("transaction.commit", Fenced("somebody else"))
+    begun_anew(world)
+    while not world.meter.starts:
+        world.turn()
+    world.broker.delete_before(Topic.PLACED, 0, 11)
+    world.run(5.0)
+    assert [start.missed for _, _, start in world.meter.starts] == [8, 2]
+    assert world.entries() == ["first-0", "o-10", "o-11"]
+    assert world.committed() == 13
+
+
 def test_a_new_installation_is_no_group_that_lost_its_offsets() -> None:
     world = World()
     world.run(1.0)
