@@ -112,6 +112,8 @@ class Beginnings:
                 continue
             start = self._start(source, beginnings[source], ends[source])
             self._notices.take(source, start)
+            # One from before may be noted by now, by a commit of which nobody knew whether it counts.
+            self.unnoted.pop(source, None)
             if start.corrections:
                 self.unnoted[source] = start.offset
             if start.offset != self._offsets.known.get(source, beginnings[source]):

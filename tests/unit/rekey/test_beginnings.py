@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from processor.errors import OutcomeUnknown, TransactionAborted
 from processor.interfaces import Committed
 from processor.records import TopicPartition
 from processor.rekey.beginnings import Note, decode_note, encode_note
@@ -109,6 +110,22 @@ def test_a_topic_made_again_with_nothing_in_it_yet_is_noted_at_once(shop: Shop) 
     committed = shop.broker.group(GROUP).committed[ALL]
     assert committed.next_offset == 0
     assert decode_note(committed.metadata) == Note("cluster-1", shop.broker.topic_ids[PLACED])
+
+
+def test_a_start_whose_commit_nobody_confirmed_is_not_committed_over_what_was_taken_with_it(shop: Shop) -> None:
+    kept = shop.broker.group(GROUP).committed[ALL]
+    shop.world.workers.pop().rekeyer.stop()
+    shop.broker.make_again(PLACED)
+    shop.broker.group(GROUP).committed[ALL] = kept
+    shop.place(6)
+    shop.world.start()
+    shop.broker.points.spare()
+    shop.broker.points.fail("transaction.commit", TransactionAborted("timed out"))
+    shop.broker.points.fail("transaction.commit", OutcomeUnknown("no answer"), done=True)
+    for _ in range(400):
+        shop.loop.turn()
+    assert shop.broker.group(GROUP).committed[ALL].next_offset == 6
+    assert shop.written() == orders(*range(1, 11))
 
 
 def test_offsets_that_are_gone_are_told_and_what_is_written_again_is_all_of_it(shop: Shop) -> None:
