@@ -42,11 +42,15 @@ class KafkaTopics:
             described = self._admin.describe(topics)
         except Fatal as refused:  # whoever grants the right need not start us again
             raise BrokerOutage(str(refused)) from refused
-        return {
+        found = {
             name: Seen(cluster_id, state.topic_id, state.partitions)
             for name, state in described.items()
             if state is not None
         }
+        self._asked = {}  # an answer that is under way is older than this one
+        if any(self._latest.get(name) != one for name, one in found.items()):
+            self._latest = {**self._latest, **found}
+        return found
 
     def latest(self) -> Mapping[str, Seen]:
         if self._asked and all(answer.done() for answer in self._asked.values()):

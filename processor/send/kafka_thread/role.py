@@ -298,6 +298,7 @@ class SendRole(Generic[EntryT]):
         self._starts = {}
 
     def _opened(self, assignment: Assignment[EntryT]) -> None:
+        self._seen = {}  # a topic may have been made again while this was taken over: it is looked at once more
         began = assignment.began
         self._starts[assignment.where] = began.offset
         self._commits.opened(assignment)
