@@ -58,6 +58,7 @@ _ABORTED_S: Final = 5.0
 """How long transactions must have come to nothing before the role is unready: one of them is a hiccup."""
 _THROTTLED_S_MAX: Final = 30.0
 """The longest wait for a quota after a transaction that it brought to nothing: the brokers' window is 11 s."""
+_LOST: Final = "the group has gone on without this worker, which joins it again"
 
 
 class Transformer:
@@ -165,9 +166,7 @@ class Transformer:
         log.warning("lost", partitions=_named(partitions))
         self._give_up(partitions)
         self._joined = False
-        self._standstills.stand(
-            Standstill.ASSIGNMENT, "the group has gone on without this worker, which joins it again"
-        )
+        self._standstills.stand(Standstill.ASSIGNMENT, _LOST)
 
     def _give_up(self, partitions: Sequence[TopicPartition]) -> None:
         self._partitions.unassigned(partitions)
