@@ -28,7 +28,7 @@ QUICK: Final = {
     "refresh.groups.interval.seconds": "2",
     "emit.checkpoints.interval.seconds": "1",
     "sync.group.offsets.interval.seconds": "1",
-    "offset.flush.interval.ms": "1000",
+    "target.offset.flush.interval.ms": "1000",  # the 60 s of the default without the prefix
     "dedicated.mode.enable.internal.rest": "false",
 }
 ONE_NODE: Final = (
