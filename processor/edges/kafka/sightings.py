@@ -47,9 +47,9 @@ class KafkaTopics:
             for name, state in described.items()
             if state is not None
         }
-        self._asked = {}  # an answer that is under way is older than this one
-        if any(self._latest.get(name) != one for name, one in found.items()):
-            self._latest = {**self._latest, **found}
+        ours = {name: one for name, one in found.items() if name in self._topics}
+        if any(self._latest.get(name) != one for name, one in ours.items()):
+            self._latest = {**self._latest, **ours}
         return found
 
     def latest(self) -> Mapping[str, Seen]:
