@@ -47,7 +47,7 @@ from processor.sources.merge import Merge
 from processor.sources.notices import Notice, Notices
 from processor.sources.offsets import GroupOffsets
 from processor.sources.standing import SourceLag, SourceStatus, TransactionOutcome, source_lag, source_status
-from processor.sources.standstill import Standstills
+from processor.sources.standstill import LOST, Standstills
 from processor.watch import Work
 
 log = structlog.get_logger(__name__)
@@ -199,8 +199,7 @@ class Rekeyer:
         log.warning("lost", partitions=_named(partitions))
         self._give_up(partitions)
         self._joined = False
-        why = "the group has gone on without this worker, which joins it again"
-        self._standstills.stand(Standstill.ASSIGNMENT, why)
+        self._standstills.stand(Standstill.ASSIGNMENT, LOST)
 
     def _give_up(self, partitions: Sequence[TopicPartition]) -> None:
         self._assigned.difference_update(partitions)

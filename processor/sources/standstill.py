@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 _RETRY_S: Final = 1.0
 """The wait after an aborted transaction or an outage, in which the group is polled on."""
 
+LOST: Final = "the group has gone on without this worker, which joins it again"
+
 Reason = TypeVar("Reason", bound=StrEnum)
 
 

@@ -38,7 +38,7 @@ from processor.sources.merge import Merge
 from processor.sources.notices import Notice
 from processor.sources.offsets import GroupOffsets
 from processor.sources.standing import SourceStatus, TransactionOutcome
-from processor.sources.standstill import Standstills
+from processor.sources.standstill import LOST, Standstills
 from processor.transform.batch import Batch
 from processor.transform.beginnings import Beginnings
 from processor.transform.observing import Observer
@@ -58,7 +58,6 @@ _ABORTED_S: Final = 5.0
 """How long transactions must have come to nothing before the role is unready: one of them is a hiccup."""
 _THROTTLED_S_MAX: Final = 30.0
 """The longest wait for a quota after a transaction that it brought to nothing: the brokers' window is 11 s."""
-_LOST: Final = "the group has gone on without this worker, which joins it again"
 
 
 class Transformer:
@@ -166,7 +165,7 @@ class Transformer:
         log.warning("lost", partitions=_named(partitions))
         self._give_up(partitions)
         self._joined = False
-        self._standstills.stand(Standstill.ASSIGNMENT, _LOST)
+        self._standstills.stand(Standstill.ASSIGNMENT, LOST)
 
     def _give_up(self, partitions: Sequence[TopicPartition]) -> None:
         self._partitions.unassigned(partitions)
