@@ -168,7 +168,7 @@ class KeyedState:
         assert not self._staged, "restore under a transaction"
         write = self._store.load if bulk else self._store.write
         self._counted = self._counted and not newest
-        self._write(newest, next_offset, now_ms, self.orders + len(newest), write)
+        self._write(newest, next_offset, now_ms, self.orders + len(newest) - (BOOK_KEY in newest), write)
 
     def restored(self) -> None:
         """The changelog has been read to its end: now it is known how many orders there are."""

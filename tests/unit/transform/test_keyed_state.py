@@ -140,7 +140,8 @@ def test_the_restored_state_is_the_committed_one(store: Store, bulk: bool) -> No
 def test_after_a_restore_it_is_known_how_many_orders_there_are(store: Store, told: Book | None) -> None:
     state = opened(store)
     last = {} if told is None else {BOOK_KEY: encode_book(told)}
-    state.restore({b"a": encode(WAITING), b"b": encode(PLACED)}, 4, NOW_MS)
+    state.restore({b"a": encode(WAITING), b"b": encode(PLACED), **last}, 4, NOW_MS)
+    assert state.orders == 2  # shown on the way: a book is no order
     state.restore({b"a": encode(PLACED), b"b": None, b"c": encode(WAITING), **last}, 9, NOW_MS)
     again = opened(store)  # what has not counted to the end says so
     for one in (state, again):
