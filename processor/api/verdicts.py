@@ -20,7 +20,7 @@ A final status below 200 or above 599 is not HTTP. It counts as a broken connect
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -30,9 +30,11 @@ from processor.api import bodies
 from processor.api.advice import WAIT_S_MAX, is_advice, pause_after_success, quota_reset_s, retry_after_s
 from processor.api.bodies import BODY_BYTES_MAX
 
-__all__ = ["BODY_BYTES_MAX", "WAIT_S_MAX", "is_kept", "pause_after_success", "quota_reset_s", "retry_after_s"]
+__all__ = ["BODY_BYTES_MAX", "WAIT_S_MAX", "is_kept", "kept", "pause_after_success", "quota_reset_s", "retry_after_s"]
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
+_HEADERS_MAX: Final = 64
+_HEADER_CHARS_MAX: Final = 64 * 1024
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -134,6 +136,17 @@ Verdict = Delivered | RetryLater | Rejected | KeyRefused | Denied | Doubted
 def is_kept(name: str) -> bool:
     """True if the header of this name, in lower case, stands in an `Answer`."""
     return name in bodies.HEADERS or is_advice(name)
+
+
+def kept(fields: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
+    """Of an answer's header fields those that an `Answer` has."""
+    found: dict[str, str] = {}
+    for raw, value in fields:
+        name = raw.decode("latin-1").lower()
+        if is_kept(name) and len(found) < _HEADERS_MAX:
+            text = value.decode("latin-1")
+            found[name] = f"{found[name]}\n{text}"[:_HEADER_CHARS_MAX] if name in found else text
+    return found or NO_HEADERS
 
 
 def unless_final(answer: Answer | NoAnswer, now_ms: int) -> RetryLater | None:

@@ -28,11 +28,11 @@ import threading
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
-import httpx
-
-from processor.edges.http.request import PreparedRequest
+from processor.edges.http.exchange import Exchange, RawHeaders, Receiver, Transport
+from processor.edges.http.request import RequestTemplate
 from processor.errors import Problem, Unusable
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.sources.starts import Start
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 _PROTOCOL: Final = "http/protobuf"
 _PROTOCOL_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-URLS_MAX: Final = 64
 _FLUSH_S_MAX: Final = 2.0
 """What a collector that does not answer may take of the end of a process."""
 
@@ -68,8 +67,8 @@ def traces_problem() -> Problem | None:
 
 
 class Tracing:
-    """One process's spans and their way out. Raises `Unusable` where they cannot be had. Mutable: `_urls`, what was
-    made of the URLs of a destination's templates."""
+    """One process's spans and their way out. Raises `Unusable` where they cannot be had. Mutable: `_names`, what was
+    made of a destination's templates."""
 
     def __init__(self, service: str, version: str) -> None:
         wrong = traces_problem()
@@ -91,9 +90,9 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("hakuna-processor", version)
         self._client = SpanKind.CLIENT
-        self._urls: dict[tuple[str, int], tuple[httpx.URL, str, Mapping[str, str | int]]] = {}
+        self._names: WeakKeyDictionary[RequestTemplate, tuple[str, Mapping[str, str | int]]] = WeakKeyDictionary()
 
-    def transport(self, inner: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+    def transport(self, inner: Transport) -> Transport:
         """The same transport, with a span a request."""
         return _TracedTransport(inner, self)
 
@@ -109,35 +108,27 @@ class Tracing:
 
     # ---- the two spans -----------------------------------------------------------------------------------------------
 
-    def request(self, request: httpx.Request) -> Span:
+    def request(self, template: RequestTemplate, headers: RawHeaders) -> Span:
         """A request that begins now, below the span that its `traceparent` names."""
-        if isinstance(request, PreparedRequest):
-            own = {name.lower(): value for name, value in request.own_headers}
-        else:
-            own = {name.lower(): value for name, value in request.headers.raw}
-        name, attributes = self._of_url(request.method, request.url)
+        own = {name.lower(): value for name, value in headers}
+        name, attributes = self._names.get(template) or self._name(template)
         if (key := own.get(b"idempotency-key")) is not None:
             attributes = {**attributes, "processor.idempotency_key": key.decode("latin-1").strip('"')}
         parent = self._below(own.get(b"traceparent", b""))
         return self._tracer.start_span(name, parent, self._client, attributes)
 
-    def _of_url(self, method: str, url: httpx.URL) -> tuple[str, Mapping[str, str | int]]:
-        """A span's name and what it says of where the request goes; made once for each of a destination's templates,
-        since reading a URL costs more than the rest."""
-        known = self._urls.get((method, id(url)))
-        if known is not None and known[0] is url:
-            return known[1:]
+    def _name(self, template: RequestTemplate) -> tuple[str, Mapping[str, str | int]]:
+        """A span's name and what it says of where the request goes; made once a template, since reading a URL costs
+        more than the rest."""
+        url = template.url
         attributes: dict[str, str | int] = {
-            "http.request.method": method,
+            "http.request.method": template.method,
             "server.address": url.host,
             "url.path": url.path,
         }
         if url.port is not None:
             attributes["server.port"] = url.port
-        made = f"{method} {url.path}", attributes
-        if len(self._urls) >= URLS_MAX:  # a URL a request: nothing to be gained by keeping them
-            self._urls.clear()
-        self._urls[method, id(url)] = (url, *made)
+        made = self._names[template] = f"{template.method} {url.path}", attributes
         return made
 
     def _below(self, traceparent: bytes) -> Context:
@@ -168,35 +159,60 @@ class Tracing:
         span.end(end_ns)
 
 
-class _TracedTransport(httpx.AsyncBaseTransport):
+class _TracedTransport:
     """Another transport, with a span a request: from before its first byte to its whole answer or the reason why there
     is none."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, tracing: Tracing) -> None:
+    def __init__(self, inner: Transport, tracing: Tracing) -> None:
         self._inner = inner
         self._tracing = tracing
+        self.fields = inner.fields
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        from opentelemetry.trace import Status, StatusCode
-
-        span = self._tracing.request(request)
+    def exchange(self, template: RequestTemplate, content: bytes, headers: RawHeaders, receiver: Receiver) -> Exchange:
+        traced = _Traced(self._tracing.request(template, headers), receiver)
         try:
-            response = await self._inner.handle_async_request(request)
-        except BaseException as error:
-            span.set_attribute("error.type", type(error).__name__)
-            span.set_status(Status(StatusCode.ERROR))
+            traced.exchange = self._inner.exchange(template, content, headers, traced)
+        except Exception as error:
+            traced.end(error)
             raise
-        else:
-            span.set_attribute("http.response.status_code", response.status_code)
-            if response.status_code >= 400:
-                span.set_attribute("error.type", str(response.status_code))
-                span.set_status(Status(StatusCode.ERROR))
-            return response
-        finally:
-            span.end()
+        return traced
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+class _Traced:
+    """One request under way, and the receiver of its answer. Mutable: `exchange` is what carries it."""
+
+    def __init__(self, span: Span, receiver: Receiver) -> None:
+        self._span = span
+        self._receiver = receiver
+        self.exchange: Exchange | None = None
+
+    def answered(self, status: int, head: Any, body: bytes, truncated: bool) -> None:
+        self._span.set_attribute("http.response.status_code", status)
+        self._ended(str(status) if status >= 400 else None)
+        self._receiver.answered(status, head, body, truncated)
+
+    def failed(self, error: Exception) -> None:
+        self.end(error)
+        self._receiver.failed(error)
+
+    def abandon(self, receiver: Receiver) -> None:
+        assert self.exchange is not None, "abandoned before it began"
+        self.exchange.abandon(self)
+        self._ended("abandoned")
+
+    def end(self, error: Exception) -> None:
+        self._ended(type(error).__name__)
+
+    def _ended(self, fault: str | None) -> None:
+        from opentelemetry.trace import Status, StatusCode
+
+        if fault is not None:
+            self._span.set_attribute("error.type", fault)
+            self._span.set_status(Status(StatusCode.ERROR))
+        self._span.end()
 
 
 class _TracedMeter:

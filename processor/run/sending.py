@@ -20,6 +20,7 @@ from processor.edges.avro import AvroDecoder, Schemas, reader_schema
 from processor.edges.clock import SystemClock
 from processor.edges.http.choice import Implementation, choose, transport_for
 from processor.edges.http.connection import HttpLimits
+from processor.edges.http.exchange import Transport
 from processor.edges.http.proxies import proxy_for
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls
@@ -347,7 +348,7 @@ def _fields(topic: Topic, registry: Schemas) -> Fields:
 # ---- what sends, as its thread sees it -----------------------------------------------------------------------------
 
 
-def _transport(settings: Settings, api: _Api, tracing: Tracing | None) -> httpx.AsyncBaseTransport:
+def _transport(settings: Settings, api: _Api, tracing: Tracing | None) -> Transport:
     """The way to one API. Raises `Unusable` for certificates and proxies that cannot be used."""
     url = httpx.URL(api.base_url)
     choice = choose(url, Implementation(settings.http_transport), proxy_for(url, settings.proxies))
@@ -370,7 +371,7 @@ class SendLoop(Generic[EntryT]):
     """
 
     def __init__(
-        self, role: SendRole[EntryT], sender: Sender[EntryT], transport: httpx.AsyncBaseTransport, throttle: Throttle
+        self, role: SendRole[EntryT], sender: Sender[EntryT], transport: Transport, throttle: Throttle
     ) -> None:
         self._role = role
         self._sender = sender

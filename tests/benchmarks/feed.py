@@ -19,6 +19,7 @@ import uvloop
 from confluent_kafka import Producer
 
 from processor.edges.http.connection import HttpLimits
+from processor.edges.http.exchange import ask
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import tls_context
@@ -54,9 +55,8 @@ async def post_arrays(url: str, snapshots: int) -> None:
     async def work() -> None:
         for number in arrays:
             content = hakuna_feed.array([snapshot(number * ARRAY + at) for at in range(ARRAY)])
-            request = template.build(content, [(b"Idempotency-Key", b'"array/%d"' % number)])
-            response = await transport.handle_async_request(request)
-            assert response.status_code == 200
+            own = [(b"Idempotency-Key", b'"array/%d"' % number)]
+            assert (await ask(transport, template, content, own)).status == 200
 
     await asyncio.gather(*(work() for _ in range(16)))
     await transport.aclose()

@@ -127,7 +127,7 @@ class Posting:
             self.over.set_result(None)
             return
         key = [(b"Idempotency-Key", b'"events/bench/%d"' % number)]
-        self._transport.exchange(self._template, self._template.wire(body(number % 1000), key), self)
+        self._transport.exchange(self._template, body(number % 1000), key, self)
 
     def answered(self, status: int, head: list[bytes], body: bytes, truncated: bool) -> None:
         assert status == 200

@@ -15,6 +15,7 @@ from random import Random
 import httpx
 
 from tests.chaos.virtual_loop import VirtualLoop
+from tests.fakes.transport import FakeTransport
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ class ScriptedApi:
         self.random = random
         self.calls: list[Call] = []
 
-    def transport(self, worker: str) -> httpx.AsyncBaseTransport:
+    def transport(self, worker: str) -> FakeTransport:
         return _Wire(self, worker)
 
     def arrive(self, call: Call) -> tuple[int, dict[str, str], bytes]:
@@ -106,14 +107,14 @@ class ScriptedApi:
         return None
 
 
-class _Wire(httpx.AsyncBaseTransport):
+class _Wire(FakeTransport):
     """One worker's connections to it."""
 
     def __init__(self, api: ScriptedApi, worker: str) -> None:
         self._api = api
         self._worker = worker
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def answer(self, request: httpx.Request) -> httpx.Response:
         api = self._api
         body = json.loads(request.content)
         entries = body if isinstance(body, list) else [body]

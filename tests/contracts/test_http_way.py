@@ -16,8 +16,10 @@ import pytest
 import uvloop
 
 from processor.edges.http.connection import HttpLimits
+from processor.edges.http.exchange import Answered, ask
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.proxies import Proxy
+from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import Tls, TlsFiles
 from processor.errors import Unusable
 from tests.contracts.test_http_transport import certificates
@@ -42,9 +44,9 @@ def run(loop: Any, main: Callable[[], Awaitable[None]]) -> None:
         runner.run(bounded())
 
 
-async def post(transport: httpx.AsyncBaseTransport, server: Serving, content: bytes = b"{}") -> httpx.Response:
+async def post(transport: LeanTransport, server: Serving, content: bytes = b"{}") -> Answered:
     url = f"{server.scheme}://localhost:{server.port}/events"
-    return await transport.handle_async_request(httpx.Request("POST", url, content=content))
+    return await ask(transport, RequestTemplate("POST", httpx.URL(url), []), content)
 
 
 def through(proxy: Serving, authorization: str | None = None, **limits: Any) -> LeanTransport:
@@ -67,7 +69,7 @@ def test_a_tunnel_a_connection_carries_request_after_request(loop: Any) -> None:
         ):
             transport = through(proxy)
             for _ in range(5):
-                assert (await post(transport, server, b"y" * 300_000)).content == b"x" * 50_000
+                assert (await post(transport, server, b"y" * 300_000)).body == b"x" * 50_000
             await asyncio.gather(*[post(transport, server) for _ in range(20)])
             assert len(server.requests) == 25
             assert server.connections == proxy.connections <= 8
@@ -84,7 +86,7 @@ def test_a_proxy_that_wants_a_password_is_given_it_and_says_so_where_it_is_wrong
             serving(tunnelling("Basic dXNlcjpwYXNz")) as proxy,
         ):
             good = through(proxy, "Basic dXNlcjpwYXNz")
-            assert (await post(good, server)).status_code == 200
+            assert (await post(good, server)).status == 200
             await good.aclose()
             for wrong in (None, "Basic bm86bm8="):
                 bad = through(proxy, wrong)
@@ -197,9 +199,9 @@ def test_a_private_authority_and_a_client_certificate_are_used_and_taken_anew_wh
             shutil.copy(source, tmp_path / "new")
             (tmp_path / "new").rename(target)
 
-    async def ask(transport: LeanTransport, server: Serving) -> int:
+    async def asked(transport: LeanTransport, server: Serving) -> int:
         url = f"https://127.0.0.1:{server.port}/events"
-        return (await transport.handle_async_request(httpx.Request("POST", url, content=b"{}"))).status_code
+        return (await ask(transport, RequestTemplate("POST", httpx.URL(url), []), b"{}")).status
 
     async def main() -> None:
         put(first)
@@ -209,13 +211,13 @@ def test_a_private_authority_and_a_client_certificate_are_used_and_taken_anew_wh
             serving(answering(answer()), tls=demanding(first, "one")) as old,
             serving(answering(answer()), tls=demanding(second, "two")) as new,
         ):
-            assert await ask(transport, old) == 200
+            assert await asked(transport, old) == 200
             with pytest.raises(httpx.ConnectError, match="certificate"):
-                await ask(transport, new)
+                await asked(transport, new)
             certificate.write_text("half written")
             assert tls() is tls(), "the last good ones stay"
             put(second)
-            assert await ask(transport, new) == 200
+            assert await asked(transport, new) == 200
         await transport.aclose()
 
     run(loop, main)
@@ -229,7 +231,7 @@ def test_without_a_client_certificate_the_handshake_fails_in_words(tmp_path: Pat
         async with serving(answering(answer()), tls=demanding(authority, "one")) as server:
             url = f"https://127.0.0.1:{server.port}/events"
             with pytest.raises(httpx.TransportError, match=r"(?i)certificate|closed"):
-                await transport.handle_async_request(httpx.Request("POST", url, content=b"{}"))
+                await ask(transport, RequestTemplate("POST", httpx.URL(url), []), b"{}")
         await transport.aclose()
 
     run(loop, main)

@@ -13,19 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from processor.api.verdicts import (
-    Answer,
-    Delivered,
-    Denied,
-    Doubted,
-    Rejected,
-    RetryLater,
-    RetryReason,
-    Verdict,
-    is_kept,
-)
+from processor.api.verdicts import Answer, Delivered, Denied, Doubted, Rejected, RetryLater, RetryReason, Verdict, kept
 from processor.edges.http.connection import HttpLimits
+from processor.edges.http.exchange import ask
 from processor.edges.http.pool import LeanTransport
+from processor.edges.http.request import RequestTemplate
 from processor.hakuna.answers import verdict
 from tests.conftest import not_to_be_had
 from tests.support.children import Unavailable
@@ -71,17 +63,13 @@ def asked(url: str, times: int = 1, content: bytes = b"{}") -> list[tuple[Verdic
 
     async def main() -> list[tuple[Verdict, Answer]]:
         transport = LeanTransport(lambda: trusting, LIMITS)
+        headers = [(b"Content-Type", b"application/json"), (b"Accept-Encoding", b"identity")]
+        template = RequestTemplate("POST", httpx.URL(url), headers)
         found = []
         try:
             for _ in range(times):
-                headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-                request = httpx.Request("POST", url, content=content, headers=headers)
-                response = await transport.handle_async_request(request)
-                kept: dict[str, str] = {}
-                for raw, value in response.headers.multi_items():
-                    if is_kept(name := raw.lower()):
-                        kept[name] = f"{kept[name]}\n{value}" if name in kept else value
-                answer = Answer(response.status_code, kept, response.content)
+                whole = await ask(transport, template, content)
+                answer = Answer(whole.status, kept(whole.fields), whole.body)
                 found.append((verdict(answer, round(time.time() * 1000)), answer))
         finally:
             await transport.aclose()

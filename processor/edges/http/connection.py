@@ -23,18 +23,16 @@ Invariants
 
 Not chosen: a future a request (with the task it wakes, a quarter of what a request costs); fields of the head
 as they are parsed (3 µs for six of them, and of an accepted request nobody reads one: `fields` reads the head
-again for who does); a timer a request (one a connection, moved lazily, does); a `Response` made with
-`content=` (17 µs; with `stream=` and a later `aread()` 20; as here 1); streaming answers (nobody reads more
-than 64 KiB of one).
+again for who does); a timer a request (one a connection, moved lazily, does); an `httpx.Response` an answer (17 µs);
+streaming answers (nobody reads more than 64 KiB of one).
 RFC 9112 sections 6 (message body) and 9 (connections).
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -44,8 +42,10 @@ from typing import Final, Protocol, cast
 import httptools
 import httpx
 
+from processor.edges.http.exchange import Receiver
+
 Timeouts = Mapping[str, float | None]
-"""Seconds by phase (connect, write, read, pool) and `total`, as `request.extensions["timeout"]` has them."""
+"""Seconds by phase (connect, write, read, pool) and `total`, as httpx names them."""
 
 
 class Phase(Enum):
@@ -68,7 +68,7 @@ _READING: Final = Phase.READING
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What one transport may use. Seconds hold where a request's `extensions["timeout"]` has no number."""
+    """What one transport may use. Seconds hold where a template's timeouts have no number."""
 
     connections_max: int = 512
     """For each origin. File descriptors (often 1024 a process) would run out in the midst of a burst."""
@@ -104,47 +104,6 @@ class HttpLimits:
     """An address that refused comes last for so long: a dead one must not delay each new connection."""
     close_s_max: float = 2.0
     """How long `aclose` waits for sockets to close: the event loop may be too busy to say so."""
-
-
-class ReadResponse(httpx.Response):
-    """An answer that has arrived whole. Its headers are made when they are asked for.
-
-    Not `super().__init__`: it takes 3 µs more, mostly for headers nobody reads on a 2xx. The attributes are
-    those of httpx 0.28; `test_an_answer_has_all_that_httpx_gives_one` holds later releases to them.
-    """
-
-    def __init__(
-        self, status: int, raw_headers: Callable[[], list[tuple[bytes, bytes]]], body: bytes, truncated: bool
-    ) -> None:
-        self.status_code = status
-        self.extensions = {"truncated": True} if truncated else {}
-        self.next_request = None
-        self.history = []
-        self.default_encoding = "utf-8"
-        self.is_closed = self.is_stream_consumed = True
-        self._request = None
-        self._content = body
-        self._num_bytes_downloaded = len(body)
-        self._raw_headers = raw_headers
-
-    @functools.cached_property
-    def headers(self) -> httpx.Headers:  # type: ignore[override]  # httpx: an attribute
-        return httpx.Headers(self._raw_headers())
-
-    @functools.cached_property
-    def stream(self) -> httpx.ByteStream:  # type: ignore[override, mutable-override]  # as above
-        return httpx.ByteStream(self._content)
-
-
-class Receiver(Protocol):
-    """Whoever waits for an answer. One of the two is called, once, and never from inside `send`."""
-
-    def answered(self, status: int, head: list[bytes], body: bytes, truncated: bool) -> None:
-        """`head` is raw, for `fields`; bytes of the body may be in it. `truncated`: the body was longer than its
-        limit."""
-
-    def failed(self, error: Exception) -> None:
-        """`error` is one of httpx's `TransportError`."""
 
 
 class _Fields:

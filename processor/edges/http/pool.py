@@ -1,9 +1,7 @@
-"""A lean HTTP/1.1 client behind httpx's transport interface: thousands in flight, little CPU for each.
+"""A lean HTTP/1.1 client: thousands in flight, little CPU for each.
 
-Owned by the sender, which calls `exchange`: no task and no future for a request, a receiver is told how it
-ended. `handle_async_request` is the same for everybody else. One event loop, no threads, no locks. Every way
-to fail is one of httpx's own exceptions, so that this transport and httpx's own (`choice.py`) look the
-same.
+One event loop, no threads, no locks. Its door is `exchange` (`exchange.py`): no task and no future for a request, a
+receiver is told how it ended.
 
     request ─► take an idle connection ─► write it whole ─► the whole answer ─► the connection is idle again
                  │ none is idle             (`connection.py`)                     or goes to who waits longest
@@ -34,14 +32,13 @@ import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
-from typing import Protocol
 
 import httpx
 
-from processor.edges.http.connection import Connection, HttpLimits, Phase, ReadResponse, Receiver, Timeouts, fields
+from processor.edges.http.connection import Connection, HttpLimits, Phase, Timeouts, fields
+from processor.edges.http.exchange import Exchange, RawHeaders, Receiver
 from processor.edges.http.proxies import Proxy, Tunnel
-from processor.edges.http.request import PreparedRequest, RequestTemplate, render
+from processor.edges.http.request import RequestTemplate
 
 _NO_TIMEOUTS: Timeouts = {}
 
@@ -233,13 +230,6 @@ class Origin:
             raise
 
 
-class Exchange(Protocol):
-    """A request that is under way."""
-
-    def abandon(self, receiver: Receiver) -> None:
-        """It is told nothing from now on. Closes the connection, unless the answer was faster."""
-
-
 class Queued:
     """An exchange that has no connection yet. Mutable: `_connection` from when it has one."""
 
@@ -265,22 +255,7 @@ class Queued:
             self._connection.abandon(receiver)
 
 
-class Awaited:
-    """A receiver with a future in which the answer comes."""
-
-    def __init__(self) -> None:
-        self.future: asyncio.Future[httpx.Response] = asyncio.get_running_loop().create_future()
-
-    def answered(self, status: int, head: list[bytes], body: bytes, truncated: bool) -> None:
-        if not self.future.done():  # cancelled
-            self.future.set_result(ReadResponse(status, partial(fields, head), body, truncated))
-
-    def failed(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-class LeanTransport(httpx.AsyncBaseTransport):
+class LeanTransport:
     """See the module. Belongs to the event loop of its first request; `tls` gives the context of each new connection to
     an https origin, `proxy` opens a tunnel for each."""
 
@@ -293,32 +268,9 @@ class LeanTransport(httpx.AsyncBaseTransport):
         self._closed = False
         self._origins: dict[tuple[bytes, bytes, int | None], Origin] = {}
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer, its body read. Raises httpx.TransportError's subclasses, and nothing else."""
-        url = request.url
-        if isinstance(request, PreparedRequest):
-            key, wire = request.origin, request.wire
-        else:
-            key, wire = (url.raw_scheme, url.raw_host, url.port), await render(request)
-        origin = self._origins.get(key) or self._origin(url)
-        timeouts: Timeouts = request.extensions.get("timeout", _NO_TIMEOUTS)
-        now = origin.now()
-        give_up_at = now + (timeouts.get("total") or self._limits.total_s_max)
-        connection = origin.take(now) or await origin.acquire(timeouts, give_up_at)
-        awaited = Awaited()
-        connection.send(wire, request.method == "HEAD", timeouts, give_up_at, awaited)
-        try:
-            return await awaited.future
-        except asyncio.CancelledError:
-            connection.abandon(awaited)
-            if awaited.future.done() and not awaited.future.cancelled():
-                awaited.future.exception()  # else the loop complains that nobody has asked
-            raise
-
-    def exchange(self, template: RequestTemplate, wire: bytes, receiver: Receiver) -> Exchange:
-        """A request without a task: sent now if a connection is idle, else as soon as there is one. `wire` is the
-        template's own. Raises httpx.TransportError's subclasses where it can never be sent; what happens later is
-        the receiver's to hear."""
+    def exchange(self, template: RequestTemplate, content: bytes, headers: RawHeaders, receiver: Receiver) -> Exchange:
+        """As `Transport.exchange`: sent now if a connection is idle, else as soon as there is one."""
+        wire = template.wire(content, headers)
         origin = self._origins.get(template.origin) or self._origin(template.url)
         timeouts = template.timeouts
         now = origin.now()
@@ -331,7 +283,7 @@ class LeanTransport(httpx.AsyncBaseTransport):
 
     @staticmethod
     def fields(head: list[bytes]) -> list[tuple[bytes, bytes]]:
-        """The header fields of what a receiver was told."""
+        """As `Transport.fields`."""
         return fields(head)
 
     async def reach(self, url: httpx.URL) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Final, NamedTuple
@@ -30,14 +31,16 @@ from processor.api.verdicts import (
     Rejected,
     RetryLater,
     Verdict,
-    is_kept,
+    kept,
     words_of,
 )
 from processor.config import KeySource, Settings
 from processor.edges.clock import SystemClock
 from processor.edges.http.choice import Implementation, choose, transport_for
+from processor.edges.http.exchange import RawHeaders, Transport, ask
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.proxies import proxy_for
+from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls
 from processor.edges.keys import key_of
 from processor.errors import KeyMissing, Unusable
@@ -92,7 +95,7 @@ def check_hako(settings: Settings, *, try_key: bool | None) -> list[Finding]:
 
 
 def _check(
-    settings: Settings, place: Place, source: KeySource | None, request: Callable[[str], httpx.Request], *, tries: bool
+    settings: Settings, place: Place, source: KeySource | None, request: Callable[[str], Asked], *, tries: bool
 ) -> list[Finding]:
     if source is None:
         return []  # complained of with the settings
@@ -118,7 +121,16 @@ def _check(
     return [found, note(Area.KEYS, place.key_setting, why, "--try-key tries it")]
 
 
-def _hako(settings: Settings, key: str) -> httpx.Request:
+class Asked(NamedTuple):
+    """A request that changes nothing."""
+
+    method: str
+    url: str
+    headers: RawHeaders
+    body: bytes
+
+
+def _hako(settings: Settings, key: str) -> Asked:
     """An update of nothing: an empty array, where one or more objects are needed."""
     headers = [
         settings.hako_auth_header.field(key),
@@ -126,10 +138,10 @@ def _hako(settings: Settings, key: str) -> httpx.Request:
         (b"Accept-Encoding", b"identity"),
         (b"User-Agent", _USER_AGENT.encode()),
     ]
-    return httpx.Request("PUT", f"{settings.hako_base_url}/items", content=b"[]", headers=headers)
+    return Asked("PUT", f"{settings.hako_base_url}/items", headers, b"[]")
 
 
-def _hakuna(settings: Settings, key: str) -> httpx.Request:
+def _hakuna(settings: Settings, key: str) -> Asked:
     path, body = ("/events", b"{}") if settings.hakuna_api is Api.EVENTS else ("/feeds/order", b"[]")
     headers = [
         settings.hakuna_auth_header.field(key),
@@ -139,22 +151,23 @@ def _hakuna(settings: Settings, key: str) -> httpx.Request:
         (b"Idempotency-Key", f'"check-{uuid.uuid4()}"'.encode()),
         (b"User-Agent", _USER_AGENT.encode()),
     ]
-    return httpx.Request("POST", settings.hakuna_url + path, content=body, headers=headers)
+    return Asked("POST", settings.hakuna_url + path, headers, body)
 
 
-async def _try(place: Place, request: httpx.Request, transport: httpx.AsyncBaseTransport) -> list[Finding]:
+async def _try(place: Place, asked: Asked, transport: Transport) -> list[Finding]:
     clock = SystemClock()
     before_ms = clock.now_ms()
-    request.extensions["timeout"] = {"connect": _ANSWER_S_MAX, "read": _ANSWER_S_MAX, "total": _ANSWER_S_MAX}
-    async with transport:
+    timeouts = {"connect": _ANSWER_S_MAX, "read": _ANSWER_S_MAX, "total": _ANSWER_S_MAX}
+    template = RequestTemplate(asked.method, httpx.URL(asked.url), asked.headers, timeouts)
+    async with aclosing(transport):
         try:
-            response = await transport.handle_async_request(request)
-            body = await response.aread()
+            answered = await ask(transport, template, asked.body)
         except httpx.HTTPError as broken:
             return [_unreachable(place, broken)]
-    headers = {name.lower(): value for name, value in response.headers.items() if is_kept(name.lower())}
-    skew = _skew(place.url, response.headers.get("date"), before_ms, clock.now_ms())
-    return [judged(Answer(response.status_code, headers, body), str(request.url), place), *skew]
+    date = httpx.Headers(answered.fields).get("date")
+    skew = _skew(place.url, date, before_ms, clock.now_ms())
+    answer = Answer(answered.status, kept(answered.fields), answered.body)
+    return [judged(answer, str(template.url), place), *skew]
 
 
 def judged(answer: Answer, url: str, place: Place) -> Finding:
@@ -179,9 +192,9 @@ def judged(answer: Answer, url: str, place: Place) -> Finding:
             return note(Area.KEYS, setting, f"{said}, which says nothing of the key", "check again later")
 
 
-async def _reach(place: Place, transport: httpx.AsyncBaseTransport) -> Finding:
+async def _reach(place: Place, transport: Transport) -> Finding:
     """Whether somebody listens there, without a request."""
-    async with transport:
+    async with aclosing(transport):
         if not isinstance(transport, LeanTransport):
             what = "not tried: httpx's own client connects with a request only"
             return note(Area.KEYS, place.url, what, "--try-key makes one")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 import httpx
 import pytest
 
+from processor.edges.http.exchange import ask
 from processor.edges.http.request import RequestTemplate
 from processor.edges.traces import Tracing
 from processor.errors import Unusable
@@ -18,6 +19,7 @@ from processor.operate.check.findings import Verdict
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.sources.starts import Start
 from processor.transform.meter import StateSize
+from tests.fakes.transport import FakeTransport
 from tests.support.otlp import Collector, collector
 
 TRACE, SHOP = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -25,20 +27,16 @@ EVENTS = RequestTemplate("POST", httpx.URL("https://api.test:8443/v1/events"), [
 CLIENT = 3
 
 
-class Answers(httpx.AsyncBaseTransport):
+class Answers(FakeTransport):
     """Answers with this status, or raises; closed when it was told to be."""
 
     def __init__(self, told: int | Exception) -> None:
-        self._told = told
-        self.closed = False
+        self._status = told
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if isinstance(self._told, Exception):
-            raise self._told
-        return httpx.Response(self._told)
-
-    async def aclose(self) -> None:
-        self.closed = True
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        if isinstance(self._status, Exception):
+            raise self._status
+        return httpx.Response(self._status)
 
 
 class Told:
@@ -79,8 +77,13 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield it
 
 
-def sent(tracing: Tracing, told: int | Exception, *headers: tuple[bytes, bytes]) -> httpx.Response:
-    return asyncio.run(tracing.transport(Answers(told)).handle_async_request(EVENTS.build(b"{}", headers)))
+def sent(tracing: Tracing, told: int | Exception, *headers: tuple[bytes, bytes]) -> int:
+    """The status."""
+
+    async def main() -> int:
+        return (await ask(tracing.transport(Answers(told)), EVENTS, b"{}", headers)).status
+
+    return asyncio.run(main())
 
 
 def test_a_request_is_a_span_below_the_one_that_its_traceparent_names(spans: Collector) -> None:
@@ -92,7 +95,7 @@ def test_a_request_is_a_span_below_the_one_that_its_traceparent_names(spans: Col
         (b"Idempotency-Key", b'"events/orders.placed/0/7"'),
     )
     tracing.close()
-    assert answer.status_code == 201
+    assert answer == 201
     (span,) = spans.spans
     assert (span.name, span.kind, span.trace, span.parent) == ("POST /v1/events", CLIENT, TRACE, SHOP)
     assert span.attributes == {
@@ -126,7 +129,7 @@ def test_whoever_began_a_trace_without_sampling_it_has_no_span_of_it(spans: Coll
 @pytest.mark.parametrize(("status", "failed"), [(202, False), (302, False), (422, True), (503, True)])
 def test_a_refusal_is_a_failed_span(spans: Collector, status: int, failed: bool) -> None:
     tracing = Tracing("send", "1")
-    assert sent(tracing, status).status_code == status
+    assert sent(tracing, status) == status
     tracing.close()
     (span,) = spans.spans
     assert (span.failed, span.attributes["http.response.status_code"]) == (failed, status)
@@ -139,6 +142,24 @@ def test_no_answer_is_a_failed_span_that_names_its_reason_and_is_still_raised(sp
     tracing.close()
     (span,) = spans.spans
     assert (span.failed, span.attributes["error.type"]) == (True, "ReadTimeout")
+
+
+def test_a_request_that_is_given_up_ends_its_span(spans: Collector) -> None:
+    tracing = Tracing("send", "1")
+
+    class Silent(FakeTransport):
+        async def answer(self, request: httpx.Request) -> httpx.Response:
+            await asyncio.sleep(60)
+            raise AssertionError("it was given up")
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ask(tracing.transport(Silent()), EVENTS), 0.02)
+
+    asyncio.run(main())
+    tracing.close()
+    (span,) = spans.spans
+    assert (span.failed, span.attributes["error.type"]) == (True, "abandoned")
 
 
 def test_no_span_holds_the_key(spans: Collector) -> None:

@@ -31,6 +31,7 @@ from tests.chaos.send_world import FileKey, RecordingMeter
 from tests.chaos.virtual_loop import VirtualLoop, VirtualSignal
 from tests.fakes.clock import FakeClock
 from tests.fakes.stores import DictStore
+from tests.fakes.transport import FakeTransport
 
 SESSION_S = 8.0
 Answered = tuple[int, dict[str, str]] | tuple[int, dict[str, str], bytes] | Exception
@@ -46,18 +47,18 @@ class Seen:
     headers: httpx.Headers
 
 
-class Api(httpx.AsyncBaseTransport):
+class Api(FakeTransport):
     """Asks the test for each answer, after `latency_s`. `under_way` counts requests, `most` the most at
     once."""
 
     def __init__(self, loop: VirtualLoop, answer: Callable[[Seen], Answered | Awaitable[Answered]]) -> None:
         self._loop = loop
-        self._answer = answer
+        self._answers = answer
         self.latency_s = 0.01
         self.seen: list[Seen] = []
         self.under_way = self.most = 0
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def answer(self, request: httpx.Request) -> httpx.Response:
         body = orjson.loads(request.content)
         entries = body if isinstance(body, list) else [body]
         seen = Seen(
@@ -71,7 +72,7 @@ class Api(httpx.AsyncBaseTransport):
         self.most = max(self.most, self.under_way)
         try:
             await asyncio.sleep(self.latency_s)
-            answered = self._answer(seen)
+            answered = self._answers(seen)
             if isinstance(answered, Awaitable):
                 answered = await answered
         finally:

@@ -22,7 +22,7 @@ def test_a_header_is_taken_exactly_where_the_grammar_takes_it(name: bytes, value
     line = b"%b: %b\r\n" % (name, value)
     allowed = _FIELDS.fullmatch(line) is not None and line.count(b"\n") == 1
     try:
-        wire = TEMPLATE.build(b"body", [(name, value)]).wire
+        wire = TEMPLATE.wire(b"body", [(name, value)])
     except httpx.LocalProtocolError:
         assert not allowed
     else:

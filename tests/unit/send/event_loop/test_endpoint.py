@@ -10,23 +10,26 @@ import httpx
 import pytest
 
 from processor.api.verdicts import BODY_BYTES_MAX, Answer, NoAnswer
+from processor.edges.http.connection import HttpLimits
+from processor.edges.http.httpx_client import HttpxTransport
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import tls_context
 from processor.send.destination import Request
-from processor.send.event_loop.endpoint import Ended, Endpoint, no_answer
+from processor.send.event_loop.endpoint import Ended, Endpoint, Transport, no_answer
 from tests.fakes.clock import FakeClock
+from tests.fakes.transport import FakeTransport
 from tests.support.http_servers import Peer, answer, serving
 
 REQUEST: Request = ("POST", "/events", b"{}", ((b"Idempotency-Key", b'"e1"'),))
 
 
-class Wire(httpx.AsyncBaseTransport):
+class Wire(FakeTransport):
     def __init__(self, answer: Callable[[httpx.Request], httpx.Response]) -> None:
         self._answer = answer
         self.requests: list[httpx.Request] = []
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         return self._answer(request)
 
@@ -50,7 +53,12 @@ class Stream(httpx.AsyncByteStream):
         self.closed = True
 
 
-def post(wire: Wire, clock: FakeClock | None = None) -> tuple[Answer | NoAnswer, Endpoint]:
+def streaming(body: Stream) -> Transport:
+    """httpx's own client as the sender has it."""
+    return HttpxTransport(httpx.MockTransport(lambda request: httpx.Response(200, stream=body)), HttpLimits())
+
+
+def post(wire: Transport, clock: FakeClock | None = None) -> tuple[Answer | NoAnswer, Endpoint]:
     endpoint = Endpoint(wire, RequestTemplate, "http://api.test/v1", 5.0, clock or FakeClock())
     endpoint.use(((b"Authorization", b"Bearer k"), (b"Content-Type", b"application/json")))
     return asyncio.run(answered(endpoint)), endpoint
@@ -113,7 +121,7 @@ def test_another_key_is_used_from_the_next_request_on() -> None:
 
 def test_of_an_endless_body_64_kib_are_read_and_the_connection_is_let_go() -> None:
     stream = Stream()
-    answer, _ = post(Wire(lambda request: httpx.Response(200, stream=stream)))
+    answer, _ = post(streaming(stream))
     assert isinstance(answer, Answer)
     assert len(answer.body) == BODY_BYTES_MAX
     assert stream.given <= BODY_BYTES_MAX // 1_000 + 1
@@ -121,7 +129,7 @@ def test_of_an_endless_body_64_kib_are_read_and_the_connection_is_let_go() -> No
 
 
 def test_a_body_that_breaks_off_is_no_answer() -> None:
-    answer, endpoint = post(Wire(lambda request: httpx.Response(200, stream=Stream(fail_after=3))))
+    answer, endpoint = post(streaming(Stream(fail_after=3)))
     assert answer is NoAnswer.CONNECTION
     assert endpoint.trouble == "ReadError: reset"
 
@@ -157,7 +165,7 @@ def test_advice_on_accepted_requests_is_read_now_and_then_and_on_refusals_always
     assert read()
 
 
-# ---- a transport that needs no task for a request --------------------------------------------------------------
+# ---- our own client --------------------------------------------------------------
 
 
 def over_a_socket(scenario: Callable[[Endpoint, list[bytes]], Awaitable[None]], *answers: bytes) -> None:
