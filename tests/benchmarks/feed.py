@@ -26,7 +26,7 @@ from processor.edges.http.tls import tls_context
 from processor.hakuna import feed as hakuna_feed
 from processor.topics import TOPICS, Topic
 from tests.benchmarks import send, transform
-from tests.benchmarks.measured import Run, finished, run_floor
+from tests.benchmarks.measured import Run, finished, run_floor, run_workers
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
@@ -148,7 +148,8 @@ def main(arguments: list[str] | None = None) -> None:
         for number in range(options.snapshots):
             outbox.write(number)
         outbox.flush()
-        ours = send.run_worker(space, url, options.snapshots, FEED)
+        settings = space.environment | {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": "sk_test_bench"} | FEED
+        ours = run_workers("send", settings, options.snapshots)
         print(ours.line("send"), flush=True)
         print(ours.beside_floor(of_floor), flush=True)
         for utilisation in (0.1, 0.5, 0.9, 2.0):

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
-from tests.benchmarks.measured import LOOK_S, Run, between, cpu_s, finished, rss_bytes
+from tests.benchmarks.measured import LOOK_S, WAIT_S_MAX, Run, between, cpu_s, finished, rss_bytes
 from tests.benchmarks.order_states import fill, key_of
-from tests.benchmarks.transform import PARTITIONS, WAIT_S_MAX, site
+from tests.benchmarks.transform import PARTITIONS, site
 from tests.support.installation import Installation
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +56,7 @@ def both(before: Run, after: Run) -> Run:
     )
 
 
+WAIT_S_MAX = 600.0
 LOOK_S = 0.25
 """Each look is answered by the worker itself: twenty a second were an eighth of transform's CPU."""
 
@@ -80,6 +84,37 @@ def in_a_process(floor: Callable[..., None], *arguments: Any) -> Run:
     run: Run = ours.recv()
     child.join()
     return run
+
+
+def run_workers(
+    role: str, environment: Mapping[str, str], events: int, processes: int = 1, from_share: float = 0.0
+) -> Run:
+    """So many of our processes until all events are done. Measured while each of them is at work, from that share of
+    the events on."""
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as running:
+        workers = [
+            running.enter_context(
+                Worker(
+                    "run",
+                    "--role",
+                    role,
+                    environment=environment,
+                    directory=Path(directory, str(number)),
+                    await_ready=False,
+                )
+            )
+            for number in range(processes)
+        ]
+        deadline_s = time.monotonic() + WAIT_S_MAX
+        looks: list[tuple[float, float, int]] = []
+        while sum(done := [finished(worker, role) for worker in workers]) < events:
+            assert time.monotonic() < deadline_s, f"{done} of {events}: {workers[0].log_tail()}"
+            if all(done) and sum(done) > events * from_share:
+                looks.append((time.monotonic(), sum(cpu_s(worker.pid) for worker in workers), sum(done)))
+            time.sleep(LOOK_S)
+        rss = sum(rss_bytes(worker.pid) for worker in workers)
+        assert all(worker.terminate() == 0 for worker in workers)
+        return between(looks, rss)
 
 
 def finished(worker: Worker, role: str) -> int:

@@ -1,5 +1,6 @@
-"""send beside Confluent's Parallel Consumer in one run on one broker and one API:
-`python -m tests.benchmarks parallel_consumer [--entries N] [--orders N] [--latency-ms N] [--at-once N …]`.
+"""send beside Confluent's Parallel Consumer in one run on one broker and one API.
+
+    python -m tests.benchmarks parallel_consumer [--entries N] [--latency-ms N] [--processes N] [--at-once N …]
 
 The peer (`parallel_consumer/Peer.java`, compiled here) reads the outbox that send has read and posts what send's floor
 posts to the same server: its Vert.x engine, one request in flight an order, what is finished beyond the committed

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from processor.topics import Topic
-from tests.benchmarks.measured import Run, between, cpu_s, rss_bytes
-from tests.benchmarks.send import HEADERS, WAIT_S_MAX, beside_the_floor, server
+from tests.benchmarks.measured import WAIT_S_MAX, Run, between, cpu_s, rss_bytes
+from tests.benchmarks.send import HEADERS, beside_the_floor, server
 from tests.support.children import Unavailable
 from tests.support.jars import class_path, java
 from tests.support.kafka import KafkaBroker
@@ -40,6 +40,7 @@ def send_options(arguments: list[str] | None, at_once: list[int]) -> argparse.Na
     parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--orders", type=int, default=1000)
     parser.add_argument("--latency-ms", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1, help="of ours")
     parser.add_argument("--at-once", type=int, nargs="+", default=at_once, help="the peer's requests in flight")
     return parser.parse_args(arguments)
 
@@ -53,7 +54,9 @@ def send_beside(name: str, options: argparse.Namespace, run: Callable[[Sequence[
             f"{name}, {options.entries:,} entries of {options.orders:,} orders, {options.latency_ms} ms latency",
             flush=True,
         )
-        space, _, ours = beside_the_floor(url, broker, options.entries, options.orders, {}, WARM_SHARE)
+        space, _, ours = beside_the_floor(
+            url, broker, options.entries, options.orders, {}, WARM_SHARE, options.processes
+        )
         for at_once in options.at_once:
             group = f"{space.prefix}{name.replace(' ', '-')}-{at_once}"
             told = [space.bootstrap_servers, group, space.name(Topic.OUTBOX), f"{url}/events", str(at_once), *headers]

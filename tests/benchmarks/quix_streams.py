@@ -16,9 +16,9 @@ from pathlib import Path
 
 from processor.edges.avro import reader_file
 from processor.topics import ORDER_TOPICS
-from tests.benchmarks.measured import Run
+from tests.benchmarks.measured import WAIT_S_MAX, Run, run_workers
 from tests.benchmarks.peers import beside, installed, run_peer
-from tests.benchmarks.transform import PARTITIONS, WAIT_S_MAX, loaded, run_floor, run_workers, site
+from tests.benchmarks.transform import PARTITIONS, loaded, run_floor, site
 from tests.support.children import Unavailable
 from tests.support.installation import Installation
 
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
             made, events = loaded(broker, registry_url, options.orders)
             print(f"quix streams, {events:,} events, one process a side", flush=True)
             run_floor(made, events)
-            ours = run_workers(made, events, {})
+            ours = run_workers("transform", made.environment, events)
             print(ours.line("transform"), flush=True)
             theirs = run_quix_streams(python, made, events)
             print(theirs.line("quix streams"), flush=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.benchmarks.transform import loaded, run_workers, site
+from tests.benchmarks.measured import run_workers
+from tests.benchmarks.transform import loaded, site
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -19,9 +20,9 @@ def main(arguments: list[str] | None = None) -> None:
     with site() as (broker, registry_url):
         made, events = loaded(broker, registry_url, options.orders, sources={})
         print(f"rekey, {events:,} events of {options.orders:,} orders, one process a side", flush=True)
-        ours = run_workers(made, events, {}, role="rekey")
+        ours = run_workers("rekey", made.environment, events)
         print(ours.line("rekey"), flush=True)
-        after = run_workers(made, events, {})
+        after = run_workers("transform", made.environment, events)
         print(after.line("transform"), flush=True)
         print(f"{'ratio':<12} {ours.cpu_us / after.cpu_us:.0%} of transform's CPU an event", flush=True)
 

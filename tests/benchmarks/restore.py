@@ -25,11 +25,11 @@ from confluent_kafka import Consumer, TopicPartition
 
 from processor.edges.avro import reader_file
 from processor.topics import ORDER_TOPICS, Topic
-from tests.benchmarks.measured import Run, cpu_s, finished, rss_bytes, run_floor
+from tests.benchmarks.measured import WAIT_S_MAX, Run, cpu_s, finished, rss_bytes, run_floor
 from tests.benchmarks.order_states import fill, key_of
 from tests.benchmarks.peers import beside, compiled, run_java
 from tests.benchmarks.streams import HERE as STREAMS
-from tests.benchmarks.transform import PARTITIONS, WAIT_S_MAX, site
+from tests.benchmarks.transform import PARTITIONS, site
 from tests.support.installation import Installation
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace

@@ -36,7 +36,7 @@ from processor.edges.http.pool import LeanTransport
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import tls_context
 from processor.topics import TOPICS, Topic
-from tests.benchmarks.measured import LOOK_S, Run, between, both, cpu_s, finished, rss_bytes, run_floor
+from tests.benchmarks.measured import Run, both, finished, run_floor, run_workers
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
@@ -193,34 +193,22 @@ def write(space: TopicSpace, entries: int, orders: int, rate: float | None) -> N
     assert producer.flush(60) == 0
 
 
-def run_worker(space: TopicSpace, url: str, entries: int, environment: dict[str, str], from_share: float = 0.0) -> Run:
-    """Measured from that share of the entries on."""
-    settings = space.environment | {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": "sk_test_bench"} | environment
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        Worker("run", "--role", "send", environment=settings, directory=Path(directory), await_ready=False) as worker,
-    ):
-        deadline_s = time.monotonic() + WAIT_S_MAX
-        looks: list[tuple[float, float, int]] = []
-        while (done := finished(worker, "send")) < entries:
-            assert time.monotonic() < deadline_s, f"{done} of {entries}: {worker.log_tail()}"
-            if done > entries * from_share:
-                looks.append((time.monotonic(), cpu_s(worker.pid), done))
-            time.sleep(LOOK_S)
-        run = between(looks, rss_bytes(worker.pid))
-        assert worker.terminate() == 0
-        return run
-
-
 def beside_the_floor(
-    url: str, broker: KafkaBroker, entries: int, orders: int, environment: dict[str, str], from_share: float = 0.0
+    url: str,
+    broker: KafkaBroker,
+    entries: int,
+    orders: int,
+    environment: dict[str, str],
+    from_share: float = 0.0,
+    processes: int = 1,
 ) -> tuple[TopicSpace, Run, Run]:
     """The floor, send, and the floor again. Returns the topics, the outbox still full, and both sides' figures."""
     before = run_floor(floor, url, entries)
     space = TopicSpace(broker.bootstrap_servers)
     fill(space, entries, orders)
-    ours = run_worker(space, url, entries, environment, from_share)
-    print(ours.line("send"), flush=True)
+    settings = space.environment | {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": "sk_test_bench"} | environment
+    ours = run_workers("send", settings, entries, processes, from_share)
+    print(ours.line(f"send ×{processes}"), flush=True)
     return space, both(before, run_floor(floor, url, entries)), ours
 
 

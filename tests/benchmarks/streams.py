@@ -13,9 +13,9 @@ from pathlib import Path
 
 from processor.edges.avro import reader_file
 from processor.topics import ORDER_TOPICS
-from tests.benchmarks.measured import Run
+from tests.benchmarks.measured import WAIT_S_MAX, Run, run_workers
 from tests.benchmarks.peers import beside, compiled, run_java
-from tests.benchmarks.transform import PARTITIONS, WAIT_S_MAX, loaded, run_floor, run_workers, site
+from tests.benchmarks.transform import PARTITIONS, loaded, run_floor, site
 from tests.support.installation import Installation
 
 HERE = Path(__file__).parent / "streams"
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"streams, {events:,} events: {count} of our processes, {count} of its threads", flush=True)
             if count == 1:
                 run_floor(made, events)
-            ours = run_workers(made, events, {}, count)
+            ours = run_workers("transform", made.environment, events, count)
             print(ours.line(f"transform ×{count}"), flush=True)
             theirs = run_streams(made, events, count, peer)
             print(theirs.line(f"streams ×{count}"), flush=True)

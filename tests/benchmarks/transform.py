@@ -11,12 +11,10 @@ import argparse
 import json
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import fastavro
@@ -31,15 +29,13 @@ from processor.sandbox.apis.stand_in import StandIn
 from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import ORDER_TOPICS, Topic
 from tests.benchmarks import measured
-from tests.benchmarks.measured import LOOK_S, Run, between, both, cpu_s, finished, rss_bytes
+from tests.benchmarks.measured import Run, both, run_workers
 from tests.support.installation import Installation
 from tests.support.kafka import KafkaBroker
-from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
 
 BATCH = 5000
 PARTITIONS = 4
-WAIT_S_MAX = 600.0
 
 
 def floor(bootstrap: str, prefix: str, name: str, events: int, answer: Any) -> None:
@@ -102,36 +98,6 @@ def run_floor(installation: Installation, events: int, name: str = "floor") -> R
     return measured.run_floor(floor, space.bootstrap_servers, space.prefix, name, events)
 
 
-def run_workers(
-    installation: Installation, events: int, environment: dict[str, str], processes: int = 1, role: str = "transform"
-) -> Run:
-    """So many of our processes until all events are done. Measured while each of them is at work."""
-    with tempfile.TemporaryDirectory() as directory, ExitStack() as running:
-        workers = [
-            running.enter_context(
-                Worker(
-                    "run",
-                    "--role",
-                    role,
-                    environment=installation.environment | environment,
-                    directory=Path(directory, str(number)),
-                    await_ready=False,
-                )
-            )
-            for number in range(processes)
-        ]
-        deadline_s = time.monotonic() + WAIT_S_MAX
-        looks: list[tuple[float, float, int]] = []
-        while sum(done := [finished(worker, role) for worker in workers]) < events:
-            assert time.monotonic() < deadline_s, f"{done} of {events}: {workers[0].log_tail()}"
-            if all(done):
-                looks.append((time.monotonic(), sum(cpu_s(worker.pid) for worker in workers), sum(done)))
-            time.sleep(LOOK_S)
-        rss = sum(rss_bytes(worker.pid) for worker in workers)
-        assert all(worker.terminate() == 0 for worker in workers)
-        return between(looks, rss)
-
-
 @contextmanager
 def site() -> Iterator[tuple[KafkaBroker, str]]:
     """A broker, and the URL of a registry."""
@@ -159,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
         made, events = loaded(broker, registry_url, options.orders)
         print(f"transform, {events:,} events of {options.orders:,} orders, one process a side", flush=True)
         before = run_floor(made, events)
-        ours = run_workers(made, events, environment)
+        ours = run_workers("transform", made.environment | environment, events)
         print(ours.line("transform"), flush=True)
         after = run_floor(made, events, "floor-again")
         print(ours.beside_floor(both(before, after)), flush=True)

@@ -21,9 +21,9 @@ from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
 from tests.benchmarks.hako import Stock
 from tests.benchmarks.latency import Writers
-from tests.benchmarks.measured import LOOK_S, Run, cpu_s, finished, rss_bytes
+from tests.benchmarks.measured import LOOK_S, WAIT_S_MAX, Run, cpu_s, finished, rss_bytes
 from tests.benchmarks.send import server
-from tests.benchmarks.transform import PARTITIONS, WAIT_S_MAX, site
+from tests.benchmarks.transform import PARTITIONS, site
 from tests.support.installation import Installation
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
