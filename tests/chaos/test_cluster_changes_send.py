@@ -10,9 +10,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -32,6 +30,7 @@ from tests.support.children import StartFailed, wait_until
 from tests.support.commands import ask
 from tests.support.installation import Installation
 from tests.support.processes import Worker
+from tests.support.small_server import posts, serving
 from tests.support.topics import TopicSpace
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.slow]
@@ -102,35 +101,8 @@ class Shop:
             return 422, {"error_code": "product_unsupported", "message": "no", "validation_errors": ["no"]}
         return 200, {"event_id": f"evt-{key}"}
 
-    @contextmanager
-    def api(self) -> Iterator[str]:
-        shop = self
-
-        class Asked(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status, said = shop.answer(self.headers["Idempotency-Key"].strip('"'), body)
-                answer = json.dumps(said).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+    def api(self) -> AbstractContextManager[str]:
+        return serving(posts(lambda headers, body: self.answer(headers["Idempotency-Key"].strip('"'), body)))
 
     def sent(self, keys: list[str]) -> None:
         """Until all of them have been asked for; none more than once."""

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from processor.sources.keys import KeyKind, read_key
 from processor.sources.placements import FAMILIES
 from processor.topics import Topic
 from tests.support.commands import ask
+from tests.support.shop_values import moved, placed
 from tests.support.transform_site import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -48,25 +48,6 @@ def bad_keys(order_id: str) -> dict[str, bytes | None]:
 KINDS = tuple(bad_keys("x"))
 
 
-def placed(order_id: str) -> dict[str, Any]:
-    line = dict.fromkeys(("product_id", "product_title", "product_brand"), "x")
-    return {
-        "event_id": f"p-{order_id}",
-        "order_id": order_id,
-        "placed_at": NOW_MS,
-        "currency": "EUR",
-        "customer": {"first_name": "Max", "last_name": "M", "email": f"{order_id}@example.org", "phone": None},
-        "billing_address": {"country": "DE"},
-        "line_items": [{**line, "id": "l", "quantity": 1, "price_amount": 1, "protection": None}],
-    }
-
-
-def moved(topic: Topic, order_id: str) -> dict[str, Any]:
-    at = "fulfilled_at" if topic is Topic.FULFILLED else "refunded_at"
-    items = [{"line_item_id": "l", "quantity": 1, at: NOW_MS}]
-    return {"event_id": f"{topic}-{order_id}", "order_id": order_id, "items": items}
-
-
 class Shop:
     """Writes orders by murmur2, what happens to them by CRC32, and now and then something under a bad key."""
 
@@ -88,21 +69,21 @@ class Shop:
         site, installation = self._site, self._site.installation
         bad, erased = iter(self.bad.items()), iter(self.erased.items())
         for number, order_id in enumerate(self.good):
-            installation.event(Topic.PLACED, placed(order_id), timestamp_ms=NOW_MS + number)
+            installation.event(Topic.PLACED, placed(order_id, NOW_MS), timestamp_ms=NOW_MS + number)
             for topic in (Topic.FULFILLED, Topic.REFUNDED):
                 installation.write(
                     topic,
                     order_id.encode(),
-                    installation.encode(topic, moved(topic, order_id)),
+                    installation.encode(topic, moved(topic, order_id, NOW_MS)),
                     timestamp_ms=NOW_MS + ORDERS + number,
                     partition=CRC32.of(order_id.encode(), PARTITIONS),
                 )
             if number % (2 * BAD_EVERY) == 0:
                 order_id, kind = next(bad)
-                value = installation.encode(Topic.PLACED, placed(order_id))
+                value = installation.encode(Topic.PLACED, placed(order_id, NOW_MS))
                 installation.write(Topic.PLACED, bad_keys(order_id)[kind], value, timestamp_ms=NOW_MS + number)
                 order_id, kind = next(erased)
-                installation.event(Topic.PLACED, placed(order_id), timestamp_ms=NOW_MS + number)
+                installation.event(Topic.PLACED, placed(order_id, NOW_MS), timestamp_ms=NOW_MS + number)
                 key = bad_keys(order_id)[kind]
                 installation.write(Topic.PLACED, key, None, timestamp_ms=NOW_MS + 2 * ORDERS + number)
         installation.flush()
@@ -141,7 +122,7 @@ def test_without_rekey_each_is_a_letter_that_says_what_to_do_and_good_orders_go_
         site.wait(lambda: 'processor_parked_events{partition="0"} 0.0' in site.running.get("/metrics").text, "all are")
         late = [f"late-{number}" for number in range(50)]
         for order_id in late:
-            site.installation.event(Topic.PLACED, placed(order_id))
+            site.installation.event(Topic.PLACED, placed(order_id, NOW_MS))
         site.installation.flush()
         site.wait_done()
         assert shop.told().keys() >= set(late), "good orders stand still for misplaced ones"

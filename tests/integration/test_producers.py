@@ -17,6 +17,7 @@ from confluent_kafka import Producer
 
 from processor.topics import Topic
 from tests.support.commands import ask
+from tests.support.shop_values import moved, placed
 from tests.support.transform_site import Site
 
 pytestmark = pytest.mark.timeout(400)
@@ -28,25 +29,6 @@ FAMILIES = {Topic.PLACED: "murmur2", Topic.FULFILLED: "crc32", Topic.REFUNDED: "
 ASTRAY = (Topic.FULFILLED, Topic.REFUNDED)
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 NOW_MS = int(time.time() * 1000)
-
-
-def placed(order_id: str) -> dict[str, Any]:
-    line = {"id": "l", "quantity": 1, "price_amount": 100, "protection": None}
-    return {
-        "event_id": f"p-{order_id}",
-        "order_id": order_id,
-        "placed_at": NOW_MS,
-        "currency": "EUR",
-        "customer": {"first_name": "Max", "last_name": "M", "email": f"{order_id}@example.org", "phone": None},
-        "billing_address": {"address_line_1": None, "address_line_2": None, "city": None, "zip": None, "country": "DE"},
-        "line_items": [line | dict.fromkeys(("product_id", "product_title", "product_brand"), "x")],
-    }
-
-
-def moved(topic: Topic, order_id: str) -> dict[str, Any]:
-    at = "fulfilled_at" if topic is Topic.FULFILLED else "refunded_at"
-    items = [{"line_item_id": "l", "quantity": 1, at: NOW_MS}]
-    return {"event_id": f"{topic[7]}-{order_id}", "order_id": order_id, "items": items}
 
 
 class Shop:
@@ -92,9 +74,9 @@ def shop(kafka: str, schema_registry: str, tmp_path_factory: pytest.TempPathFact
         made = Shop(site)
         site.worker(settings={"PROCESSOR_PARK_FOR": "1h"})
         encode = site.installation.encode
-        made.write(Topic.PLACED, {one: encode(Topic.PLACED, placed(one)) for one in made.orders})
+        made.write(Topic.PLACED, {one: encode(Topic.PLACED, placed(one, NOW_MS)) for one in made.orders})
         for topic in ASTRAY:
-            made.write(topic, {one: encode(topic, moved(topic, one)) for one in made.orders})
+            made.write(topic, {one: encode(topic, moved(topic, one, NOW_MS)) for one in made.orders})
         yield made
 
 
@@ -169,7 +151,7 @@ def test_an_order_is_shown_from_whichever_partition_its_records_are_in(shop: Sho
 
 def test_an_event_under_an_avro_key_is_a_letter_that_says_so_and_is_found_by_its_order(shop: Shop) -> None:
     order_id = "avk-1"
-    value = shop.site.installation.encode(Topic.PLACED, placed(order_id))
+    value = shop.site.installation.encode(Topic.PLACED, placed(order_id, NOW_MS))
     shop.site.installation.write(Topic.PLACED, b"\x00\x00\x00\x00\x07\x0a" + order_id.encode(), value)
     shop.site.installation.write(Topic.PLACED, b'"avk-1"', None)
     shop.site.installation.flush()

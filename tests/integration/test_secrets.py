@@ -4,14 +4,11 @@ whatever it is sent, as careless ones do."""
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from email.message import Message
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,6 +17,7 @@ from tests.conftest import StartWorker
 from tests.support.children import wait_until
 from tests.support.commands import ask
 from tests.support.installation import Installation
+from tests.support.small_server import posts, serving
 from tests.support.topics import TopicSpace
 
 SECRETS = {
@@ -51,38 +49,12 @@ class Careless:
     def was_asked(self, times: int) -> bool:
         return self.asked >= times
 
-    @contextmanager
-    def served(self) -> Iterator[str]:
-        careless = self
-
-        class Echo(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                sent = json.loads(body or "{}")
-                careless.asked += 1
-                said = f"{self.headers['Authorization']} is not known; you sent '{body}', {sent.get('email', '')}"
-                error = {"error_code": "made_up", "message": said, "input": sent, "validation_errors": [said]}
-                answer = json.dumps({"error": error} if careless.status in (401, 422) else error).encode()
-                self.send_response(careless.status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+    def answer(self, headers: Message, body: bytes) -> tuple[int, object]:
+        sent = json.loads(body or b"{}")
+        self.asked += 1
+        said = f"{headers['Authorization']} is not known; you sent '{body.decode()}', {sent.get('email', '')}"
+        error = {"error_code": "made_up", "message": said, "input": sent, "validation_errors": [said]}
+        return self.status, {"error": error} if self.status in (401, 422) else error
 
 
 def place(installation: Installation, count: int, start: int = 0) -> None:
@@ -116,7 +88,7 @@ def test_no_secret_and_no_persons_data_is_shown_whatever_an_api_repeats(
 ) -> None:
     installation = Installation(topic_space, schema_registry)
     careless = Careless()
-    with careless.served() as url:
+    with serving(posts(careless.answer)) as url:
         settings = installation.environment | SECRETS | {"HAKUNA_BASE_URL": url}
         settings |= {"PROCESSOR_LOG_LEVEL": "DEBUG"}
         worker = start_worker("run", environment=settings, await_ready=False)

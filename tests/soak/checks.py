@@ -148,15 +148,6 @@ def doubled(entries: Sequence[Entry], erased: Collection[str] = ()) -> list[str]
     return [f"{count} entries of {what}" for what, count in (*sources.items(), *ids.items()) if count > 1]
 
 
-def altered(wanted: Mapping[object, int], got: Mapping[object, int]) -> list[str]:
-    """rekey: what stands in its topics more or less often than it should."""
-    return [
-        f"{got.get(what, 0)} times instead of {wanted.get(what, 0)}: {what!r:.200}"
-        for what in {*wanted, *got}
-        if wanted.get(what, 0) != got.get(what, 0)
-    ]
-
-
 # ---- send ------------------------------------------------------------------------------------------------------------
 
 

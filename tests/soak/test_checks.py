@@ -197,8 +197,3 @@ def test_memory_and_files_that_grow_to_the_end_are_found_and_a_cache_that_fills_
     assert "MB" in checks.growing(life([100 + 10 * at for at in range(60)], few))[0]
     assert "open files" in checks.growing(life(flat, [50 + 2 * at for at in range(60)]))[0]
     assert checks.growing(life([100 + 30 * at for at in range(12)], [50] * 12)) == [], "too short a life to tell"
-
-
-def test_what_rekey_writes_twice_or_not_at_all_is_found() -> None:
-    assert checks.altered({"a": 1, "b": 1}, {"a": 1, "b": 1}) == []
-    assert len(checks.altered({"a": 1, "b": 1}, {"a": 2, "c": 1})) == 3

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.support.small_server import Quiet, serving
 
 
 @dataclass(frozen=True)
@@ -69,24 +70,12 @@ def collector() -> Iterator[Collector]:
     """On a free loopback port; `url` is what OTEL_EXPORTER_OTLP_ENDPOINT takes."""
     it = Collector()
 
-    class Take(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+    class Take(Quiet):
+        def do_POST(self) -> None:  # noqa: N802  # the base class looks for this name
+            body = self.received()
             if self.path == "/v1/traces":
                 it.take(body)
-            self.send_response(200 if self.path == "/v1/traces" else 404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(200 if self.path == "/v1/traces" else 404, "application/x-protobuf", b"")
 
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Take) as server:
-        it.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield it
-        finally:
-            server.shutdown()
-            thread.join(5)
+    with serving(Take) as it.url:
+        yield it

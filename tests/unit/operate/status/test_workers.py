@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import Any
 
 import pytest
 
 from processor.operate.status import workers
 from processor.operate.status.workers import ask
 from tests.support.children import free_ports
+from tests.support.small_server import Quiet, serving
 
 STATUS = {"role": "send", "life": "running", "partitions": [], "destinations": []}
 METRICS = (
@@ -41,23 +39,13 @@ ANSWERS: dict[str, Mapping[str, tuple[int, str]]] = {
 def worker(request: pytest.FixtureRequest) -> Iterator[str]:
     answers = ANSWERS[request.param]
 
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Answer(Quiet):
+        def do_GET(self) -> None:  # noqa: N802  # the base class looks for this name
             status, text = answers.get(self.path, (500, ""))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text.encode())
+            self.answer(status, "text/plain", text.encode())
 
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join(5)
+    with serving(Answer) as url:
+        yield f"{url}/"
 
 
 @pytest.mark.parametrize("worker", ["well"], indirect=True)
