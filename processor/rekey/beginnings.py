@@ -6,8 +6,9 @@
     committed, nothing said of a log  from there: an operator's (`rewind`), or an older version's
     made in another log               from the beginning: the topic was deleted and made again
     made in another cluster           from there: whoever copied the offset has translated it
-    nothing committed                 from the beginning; where `hakuna.rekeyed-events` knows of events from there, the
-                                      group's offsets are gone: what is written again is refused by transform
+    nothing committed                 from the beginning; where `hakuna.rekeyed-events` has a mark of it, the group's
+                                      offsets are gone: what is written again is refused by transform, and what
+                                      retention took beyond the mark is counted
     beyond the log                    from its beginning; what retention took before it was read is counted
 
 Owned by the rekey thread.
@@ -128,8 +129,12 @@ class Beginnings:
         committed, here = self._offsets.known.get(source), self._here[source.topic]
         note = decode_note(self._offsets.metadata.get(source, ""))
         if committed is None:
-            was_read = self._known.has_seen(self._ranks[source.topic], source.partition)
-            return Start(beginning, 0, (Correction.OFFSETS_GONE,) if was_read else ())
+            taken_to = self._known.taken_to(self._ranks[source.topic], source.partition)
+            if taken_to is None:
+                return Start(beginning, 0, ())
+            if taken_to < beginning:
+                return Start(beginning, beginning - taken_to, (Correction.OFFSETS_GONE, Correction.OVERTAKEN))
+            return Start(beginning, 0, (Correction.OFFSETS_GONE,))
         mark = None if note is None else Mark(note.topic_id, committed)
         is_same = note is None or note.cluster == here.cluster
         return start_of(mark, committed, here.topic_id, beginning, end, same_cluster=is_same)

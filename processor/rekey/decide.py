@@ -33,7 +33,7 @@ from processor.records import (
     TopicPartition,
     record_bytes,
 )
-from processor.rekey.events import KnownEvents, place
+from processor.rekey.events import KnownEvents, mark, place
 from processor.sources.keys import read_key, unreadable
 from processor.sources.placements import by_murmur2
 from processor.sources.standing import Written
@@ -90,6 +90,11 @@ class Batch:
     def next_offsets(self) -> dict[TopicPartition, int]:
         """What is consumed with these records."""
         return {TopicPartition(*source): next_offset for source, next_offset in self.consumed.items()}
+
+    def told(self, ranks: Mapping[str, int]) -> dict[int, int]:
+        """What other workers are to know of it: its events, and how far each source partition is taken with them."""
+        marks = (mark(ranks[topic], partition, at) for (topic, partition), at in self.consumed.items())
+        return self.events | dict(marks)
 
     def written(self) -> Written:
         return Written(self.outcomes, self.ignored, self.dead_letters, self.replayed)

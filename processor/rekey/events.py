@@ -1,6 +1,7 @@
 """events: which events rekey has written already, so that the same one in another place is refused.
 
     worker ──one record a transaction: (digest, place) of each event──► hakuna.rekeyed-events ──► every worker's memory
+                                       (mark, next offset) of each source partition
 
 A producer that changes its client writes its retries to other partitions, and those may be another worker's: so what
 is written is told to all, in the same transaction. A worker that gains partitions takes nothing of them before it has
@@ -9,6 +10,9 @@ read to the end that the topic had then: whatever the last owner has written, it
 What is remembered of an event is a digest of its topic and its bytes, never the bytes: no order ID, no e-mail. The
 same bytes from the same place are no repeat (the group was set back). Other bytes under the same event ID are not
 refused here: transform does that, by the order's state, and knows whether the first of them was taken or refused.
+
+The marks say how far each source partition was taken. A group whose offsets are gone begins anew, and by them it is
+known that it had begun before, and what retention took since.
 
 Bounded: the newest REMEMBERED_MAX to twice as many events; the topic by its size. An older repeat is transform's, which
 remembers the event IDs of each order for as long as the order. Two workers that write the same event within the
@@ -44,6 +48,17 @@ _OFFSET_BITS: Final = 44
 _ITEM_BYTES: Final = 16
 
 
+_MARK: Final = (2**64 - 1) >> (3 + _PARTITION_BITS) << (3 + _PARTITION_BITS)
+"""A digest that begins like this is a mark: its last bits name the source partition that its place is in. A real digest
+that is one by chance (1 in 2⁶⁴, for its place has to agree) is known as no event, and transform refuses its repeat."""
+
+
+def mark(rank: int, partition: int, next_offset: int) -> tuple[int, int]:
+    """How far a source partition was taken, as `packed` takes it beside events."""
+    at = place(rank, partition, next_offset)
+    return _MARK | at >> _OFFSET_BITS, at
+
+
 def place(rank: int, partition: int, offset: int) -> int:
     """Where an event stood, in 64 bits: eight topics, 131,072 partitions, 17 million million records in each."""
     assert rank < 8
@@ -53,11 +68,13 @@ def place(rank: int, partition: int, offset: int) -> int:
 
 
 class KnownEvents:
-    """The memory. Mutable: `_young` fills up, then it becomes `_old`, and what was old is forgotten."""
+    """The memory. Mutable: `_young` fills up, then it becomes `_old`, and what was old is forgotten; `_taken` has the
+    furthest mark of each source partition."""
 
     def __init__(self) -> None:
         self._young: dict[int, int] = {}
         self._old: dict[int, int] = {}
+        self._taken: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
@@ -69,16 +86,19 @@ class KnownEvents:
             known = self._old.get(digest)
         return known is not None and known != at
 
-    def has_seen(self, rank: int, partition: int) -> bool:
-        """True where one of them stood in this partition. Looks at all of them."""
-        stood = rank << _PARTITION_BITS | partition
-        return any(at >> _OFFSET_BITS == stood for known in (self._young, self._old) for at in known.values())
+    def taken_to(self, rank: int, partition: int) -> int | None:
+        """The next offset of a source partition, as far as anybody has ever taken it; None where nobody says so."""
+        at = self._taken.get(rank << _PARTITION_BITS | partition)
+        return None if at is None else at & (1 << _OFFSET_BITS) - 1
 
     def add(self, events: Mapping[int, int]) -> None:
-        """The first place of an event stays its own, whatever is told later."""
+        """And marks. The first place of an event stays its own, whatever is told later."""
         young, old = self._young, self._old
         for digest, at in events.items():
-            if digest not in young:
+            stood = at >> _OFFSET_BITS
+            if digest == _MARK | stood:
+                self._taken[stood] = max(at, self._taken.get(stood, 0))
+            elif digest not in young:
                 young[digest] = old.get(digest, at)
         if len(young) >= REMEMBERED_MAX:
             self._young, self._old = {}, young

@@ -130,10 +130,10 @@ class Rekeyer:
         self._gained: set[TopicPartition] = set()
         self._joined = False
         self._offsets = GroupOffsets(edges.consumer, edges.reader, self._merge)
-        ranks = {topic: source.rank for topic, source in plan.decide.sources.items()}
+        self._ranks = {topic: source.rank for topic, source in plan.decide.sources.items()}
         self._notices = Notices(edges.clock, edges.meter.started)
         self._erasures = Erasures(edges.others, edges.clock)
-        self._beginnings = Beginnings(plan.here, ranks, edges.reader, self._offsets, self._known, self._notices)
+        self._beginnings = Beginnings(plan.here, self._ranks, edges.reader, self._offsets, self._known, self._notices)
         self._opened = False
         self._in_doubt = False
         self._records_max = plan.batch_records_max
@@ -335,13 +335,14 @@ class Rekeyer:
         """One transaction: records under their new keys, dead letters, which events these were, and consumed offsets,
         or none of them."""
         transaction, offsets = self._edges.transaction, self._beginnings.unnoted | batch.next_offsets
+        told = batch.told(self._ranks)
         started_s = self._edges.clock.monotonic_s()
         try:
             transaction.begin()
             for record in batch.outgoing:
                 transaction.produce(record)
-            if batch.events:
-                transaction.produce(NewRecord(self._plan.events, self._own_partition(), None, packed(batch.events), []))
+            if told:
+                transaction.produce(NewRecord(self._plan.events, self._own_partition(), None, packed(told), []))
             transaction.commit(self._beginnings.commits(self._plan.worker, offsets))
         except TransactionAborted as aborted:
             self._observed(TransactionOutcome.ABORTED, started_s)
@@ -358,6 +359,7 @@ class Rekeyer:
             self._opened, self._in_doubt = False, True
             self._standstills.wait(Standstill.TRANSACTION, str(fenced))
         else:
+            self._known.add(told)
             self._committed_batch(batch, offsets)
             self._observed(TransactionOutcome.COMMITTED, started_s)
 
@@ -370,7 +372,6 @@ class Rekeyer:
         self._records_max = max(min(BATCH_RECORDS_MIN, self._plan.batch_records_max), self._records_max // 2)
 
     def _committed_batch(self, batch: Batch, offsets: Mapping[TopicPartition, int]) -> None:
-        self._known.add(batch.events)
         self._beginnings.written(offsets)
         self._records_max = min(self._plan.batch_records_max, self._records_max * 2)
         self._guard.written(batch.dead)

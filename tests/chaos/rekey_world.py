@@ -20,7 +20,7 @@ from processor.letters.letter import letter_head
 from processor.records import Headers, Reason, Record, Stage, TopicPartition
 from processor.rekey.beginnings import Note
 from processor.rekey.decide import Plan, Source
-from processor.rekey.events import place, unpacked
+from processor.rekey.events import mark, place, unpacked
 from processor.rekey.rekeyer import RekeyEdges, Rekeyer, RekeyPlan
 from processor.sources import merge
 from processor.sources.keys import read_key
@@ -387,10 +387,25 @@ def check_order_per_source(sources: Sequence[Record], written: Sequence[Record])
 
 
 def check_events(world: World, sources: Sequence[Record], written: Sequence[Record]) -> None:
-    """The topic of events tells of each event that is written, and of nothing else."""
+    """The topic of events tells of each event that is written, and how far each source partition was taken, and of
+    nothing else."""
     told: Counter[int] = Counter()
+    marks = {
+        mark(SOURCES.index(topic), number, 0)[0]: TopicPartition(topic, number)
+        for topic in SOURCES
+        for topic, number in world.broker.partitions(topic)
+    }
+    taken: dict[TopicPartition, int] = {}
     for record in world.broker.records(EVENTS):
-        told.update(unpacked(record.value).values())
+        for digest, at in unpacked(record.value).items():
+            if digest in marks:
+                source = marks[digest]
+                next_offset = at - place(SOURCES.index(source.topic), source.partition, 0)
+                taken[source] = max(next_offset, taken.get(source, 0))
+            else:
+                told[at] += 1
+    committed = world.broker.committed(GROUP, list(marks.values()))
+    assert taken == {source: one.next_offset for source, one in committed.items() if one.next_offset}
     place_of = {_number(record): record for record in sources}
     wanted = Counter(
         place(SOURCES.index(source.topic), source.partition, source.offset)

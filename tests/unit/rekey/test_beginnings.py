@@ -136,6 +136,31 @@ def test_offsets_that_are_gone_are_told_and_what_is_written_again_is_all_of_it(s
     assert shop.notices() == [(PLACED, 0, 0, Correction.OFFSETS_GONE)], "the other topics were never read"
 
 
+def test_what_retention_took_while_the_groups_offsets_were_gone_is_counted(shop: Shop) -> None:
+    """Exactly: of what was taken last nothing may be an event, and none of the partition may be remembered."""
+    shop.broker.append(PLACED, 0, b"ord-1", None, [("number", b"0")])
+    shop.world.settle()
+    shop.world.workers.pop().rekeyer.stop()
+    shop.broker.forget(GROUP)
+    shop.place(5)
+    shop.broker.delete_before(PLACED, 0, 8)
+    shop.world.start()
+    shop.world.settle()
+    assert shop.written() == orders(1, 2, 3, 4, 1, 8, 9)
+    assert shop.notices() == [(PLACED, 8, 3, f"{Correction.OFFSETS_GONE}, {Correction.OVERTAKEN}")]
+    shop.restart()
+    assert shop.notices() == []
+
+
+def test_of_offsets_that_are_gone_nothing_is_missed_where_retention_took_only_what_was_taken(shop: Shop) -> None:
+    shop.world.workers.pop().rekeyer.stop()
+    shop.broker.forget(GROUP)
+    shop.broker.delete_before(PLACED, 0, 3)
+    shop.world.start()
+    shop.world.settle()
+    assert shop.notices() == [(PLACED, 3, 0, Correction.OFFSETS_GONE)]
+
+
 def test_partitions_of_a_topic_that_has_grown_are_new(shop: Shop) -> None:
     shop.broker.grow(PLACED, 2)
     shop.broker.append(PLACED, 1, None, b'{"order_id": "ord-9"}', [("number", b"9")])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.rekey import events
-from processor.rekey.events import EventsTopic, KnownEvents, packed, unpacked
+from processor.rekey.events import EventsTopic, KnownEvents, mark, packed, place, unpacked
 from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeReader
 
@@ -43,6 +43,24 @@ def test_the_newest_are_remembered_and_no_more_than_two_generations(monkeypatch:
         assert len(known) <= 20
         assert known.is_repeat(max(0, number - 9), -1), "the last ten are always there"
     assert not known.is_repeat(0, -1)
+
+
+def test_a_mark_says_how_far_a_source_partition_was_taken_and_is_no_event() -> None:
+    known = KnownEvents()
+    assert known.taken_to(1, 7) is None
+    known.add({5: place(1, 7, 90), **dict([mark(1, 7, 91)])})
+    known.add(dict([mark(1, 7, 40), mark(4, 131_071, 0)]))
+    assert (known.taken_to(1, 7), known.taken_to(4, 131_071), known.taken_to(0, 7)) == (91, 0, None)
+    assert len(known) == 1
+    assert known.is_repeat(5, -1)
+
+
+def test_a_digest_that_looks_like_a_mark_is_none_of_a_partition_that_its_event_is_not_in() -> None:
+    known = KnownEvents()
+    digest, _ = mark(1, 7, 0)
+    known.add({digest: place(1, 8, 5)})
+    assert known.is_repeat(digest, -1)
+    assert known.taken_to(1, 7) is None
 
 
 def side(count: int) -> tuple[FakeBroker, KnownEvents, EventsTopic]:
