@@ -295,13 +295,15 @@ def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, r
     return found
 
 
-def compacted_events(described: Mapping[str, TopicAsItIs | None], prefix: str) -> dict[str, str]:
-    """The source topics of orders that are compacted, by whole name, and why they must not be."""
+def compacted(described: Mapping[str, TopicAsItIs | None], prefix: str) -> dict[str, str]:
+    """The topics of events, entries, receipts and letters that are compacted, by whole name, and why they must not be:
+    the shops' and ours."""
     return {
-        name: f"has cleanup.policy={policy}: its key is the order, so of two events of one order the brokers keep the "
-        "newer alone"
-        for topic in ORDER_TOPICS
-        if (state := described.get(name := prefix + topic)) is not None
+        name: f"has cleanup.policy={policy}: its key is the order or the object, so of two records of one of them the "
+        "brokers keep the newer alone"
+        for topic, config in CONFIG.items()
+        if config.get("cleanup.policy", "delete") == "delete"
+        and (state := described.get(name := prefix + topic)) is not None
         and "compact" in (policy := state.config.get("cleanup.policy", "delete"))
     }
 
@@ -455,9 +457,9 @@ def _step(
             f"has {there.partitions} partitions where {partitions} are needed, and where a key is follows from that: "
             f"{_grow(max(there.partitions, partitions))}",
         )
-    if compacted := compacted_events({name: there}, prefix).get(name):
+    if why := compacted({name: there}, prefix).get(name):
         by_hand = "set cleanup.policy=delete by hand, which deletes what is older than its retention.ms"
-        return Step(name, Action.REFUSE, there.partitions, {}, f"{compacted}; {by_hand}")
+        return Step(name, Action.REFUSE, there.partitions, {}, f"{why}; {by_hand}")
     changes = {key: value for key, value in config.items() if not _good_enough(key, value, there.config.get(key))}
     if not changes:
         return Step(name, Action.LEAVE, there.partitions, {}, "as it should be")
@@ -471,7 +473,7 @@ def _good_enough(key: str, wanted: str, there: str | None) -> bool:
     if there is None:
         return False
     if key == "cleanup.policy":
-        # `compact,delete` would let go of what is held; `compact` where `delete` is wanted keeps too much to hurt.
+        # `compact,delete` would let go of what is held; where `delete` is wanted, `compacted` has its say before.
         return wanted == "delete"
     if key in _AT_LEAST:
         return there == _UNLIMITED or (wanted != _UNLIMITED and int(there) >= int(wanted))

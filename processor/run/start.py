@@ -31,7 +31,7 @@ from processor.topics import (
     CLOCK_TOPICS,
     ORDER_TOPICS,
     Topic,
-    compacted_events,
+    compacted,
     make_book,
     missing,
     needed,
@@ -73,9 +73,8 @@ def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mappi
     wrong += producer_problems(role, there, settings.kafka, settings.topic_prefix)
     if wrong:
         raise Unusable(wrong)
-    if role is Role.TRANSFORM:
-        for name, what in compacted_events(there, settings.topic_prefix).items():
-            log.warning("a topic of events is compacted", topic=name, what=what, remedy="set cleanup.policy=delete")
+    for name, what in compacted(there, settings.topic_prefix).items():
+        log.warning("a topic is compacted and must not be", topic=name, what=what, remedy="set cleanup.policy=delete")
     _look_at_the_clock(settings, role, there)
     return there
 

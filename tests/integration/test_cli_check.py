@@ -21,6 +21,7 @@ from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.script import SANDBOX_KEY, Script
 from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import NEEDED, TOPICS, Topic
+from tests.conftest import StartWorker
 from tests.support.children import free_ports, wait_until
 from tests.support.commands import ask, run_on_terminal
 from tests.support.installation import Installation
@@ -150,6 +151,23 @@ def test_ten_things_that_are_wrong_are_ten_problems(
         assert screen.code == 78
         assert "10 problems" in screen.text
         assert max(len(line) for line in screen.text.split("\r\n") if "\x1b" not in line) <= columns
+
+
+@pytest.mark.parametrize(
+    ("role", "topic"), [("transform", Topic.REFUNDED), ("rekey", Topic.REFUNDED), ("send", Topic.OUTBOX)]
+)
+def test_a_compacted_topic_of_events_is_a_problem_for_check_and_a_warning_at_the_start(
+    topic_space: TopicSpace, schema_registry: str, hakuna: StandIn, start_worker: StartWorker, role: str, topic: Topic
+) -> None:
+    installation = Installation(topic_space, schema_registry, sources={} if role == "rekey" else None)
+    topic_space.configure(topic, config={"cleanup.policy": "compact"})
+    name = topic_space.name(topic)
+    environment = installation.environment | HAKUNA
+    _, findings = checked(environment, "--role", role)
+    assert "of two records of one of them the brokers keep the newer alone" in problems(findings)[name]
+    worker = start_worker("run", "--role", role, environment=environment)
+    (said,) = [line for line in worker.log_tail().splitlines() if "a topic is compacted and must not be" in line]
+    assert name in said
 
 
 def test_a_quota_that_is_smaller_than_the_partitions_is_a_problem(

@@ -17,7 +17,7 @@ from processor.topics import (
     Action,
     Topic,
     alike,
-    compacted_events,
+    compacted,
     missing,
     oddities,
     plan,
@@ -63,16 +63,21 @@ def test_a_changelog_that_is_not_compacted_is_named() -> None:
     assert str(problem).startswith(f"{PREFIX}{Topic.CHANGELOG} has cleanup.policy=delete")
 
 
-@pytest.mark.parametrize("topic", ORDER_TOPICS)
+@pytest.mark.parametrize(
+    "topic",
+    [*ORDER_TOPICS, Topic.OUTBOX, Topic.DELIVERIES, *DEAD_LETTER_TOPICS, *REKEYED.values(), Topic.REKEYED_EVENTS],
+)
 @pytest.mark.parametrize("policy", ["compact", "compact,delete"])
 def test_a_compacted_topic_of_events_is_named_and_left_to_a_person(topic: Topic, policy: str) -> None:
-    """Two refunds of one order would become one; and deleting by age what was kept for ever is no plan's to do."""
-    there = SOUND | {PREFIX + topic: There(6, {**SOUND[PREFIX + topic].config, "cleanup.policy": policy})}
-    assert list(compacted_events(there, PREFIX)) == [PREFIX + topic]
-    step = next(one for one in plan(there, PREFIX, partitions=6) if one.topic == PREFIX + topic)
+    """Two refunds of one order would become one, before they are read, told or replayed; and deleting by age what was
+    kept for ever is no plan's to do."""
+    there = WITH_REKEY | {PREFIX + topic: There(6, {**WITH_REKEY[PREFIX + topic].config, "cleanup.policy": policy})}
+    assert list(compacted(there, PREFIX)) == [PREFIX + topic]
+    steps = plan(there, PREFIX, partitions=6, only=plans(rekey=True), rekey=True)
+    step = next(one for one in steps if one.topic == PREFIX + topic)
     assert (step.action, step.config) == (Action.REFUSE, {})
     assert f"cleanup.policy={policy}" in step.why
-    assert compacted_events(SOUND, PREFIX) == {}
+    assert compacted(SOUND, PREFIX) == {}
 
 
 @pytest.mark.parametrize("topic", DEAD_LETTER_TOPICS)

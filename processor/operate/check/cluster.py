@@ -41,7 +41,7 @@ from processor.topics import (
     TOPICS,
     Action,
     Topic,
-    compacted_events,
+    compacted,
     needed,
     oddities,
     plan,
@@ -155,11 +155,10 @@ def _topics(settings: Settings, role: Role, described: Mapping[str, TopicState |
     wrong += oddities(role, as_wanted, settings.topic_prefix, rekey=settings.rekey)
     found += [found_of(Area.TOPICS, one) for one in wrong]
     complained = {finding.subject for finding in found}
-    if role is Role.TRANSFORM:
-        found += [
-            problem(Area.TOPICS, name, what, "set cleanup.policy=delete")
-            for name, what in compacted_events(there, settings.topic_prefix).items()
-        ]
+    found += [
+        problem(Area.TOPICS, name, what, "set cleanup.policy=delete")
+        for name, what in compacted(there, settings.topic_prefix).items()
+    ]
     found += _configuration(
         settings, {name: topic for name, topic in names.items() if name in there}, there, complained
     )
