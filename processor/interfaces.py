@@ -280,6 +280,10 @@ class Store(Protocol):
         """As `write`, at a third of its cost, for what can be read again from where it came. A crash may lose the
         last of these calls, each of them whole, but none that a `write` or `close` has followed."""
 
+    def purge(self, key: bytes) -> None:
+        """What was written under this key before, and deleted, leaves the disk. Costs as much as writing the tables
+        in which it may be, of up to 64 MB each."""
+
     def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
         """The first pairs from `start` on, in the order of their keys."""
 

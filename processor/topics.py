@@ -107,6 +107,11 @@ class TopicPlan(NamedTuple):
 
 
 _COMPACTED: Final = {"cleanup.policy": "compact", "max.message.bytes": str(RECORD_BYTES_MAX)}
+_STATE: Final = _COMPACTED | {
+    # What an erasure leaves behind in the log is gone after that: brokers compact by the share of what is new alone,
+    # and where little is written never.
+    "max.compaction.lag.ms": str(7 * DAY_MS)
+}
 _DEAD_LETTERS: Final = {
     "cleanup.policy": "delete",
     "retention.ms": KEEP,
@@ -126,7 +131,7 @@ TOPICS: Final = (
     TopicPlan(Topic.REFUNDED, {"retention.ms": str(7 * DAY_MS)}, "source: line items refunded"),
     TopicPlan(Topic.LINE_ITEMS_CANCELLED, {"retention.ms": str(7 * DAY_MS)}, "source: line items cancelled"),
     TopicPlan(Topic.CANCELLED, {"retention.ms": str(7 * DAY_MS)}, "source: whole orders cancelled"),
-    TopicPlan(Topic.CHANGELOG, _COMPACTED, "the state of each order, newest value per key"),
+    TopicPlan(Topic.CHANGELOG, _STATE, "the state of each order, newest value per key"),
     TopicPlan(
         Topic.OUTBOX,
         {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS), "max.message.bytes": str(RECORD_BYTES_MAX)},
@@ -230,7 +235,7 @@ _DEFAULT_BYTES: Final = 1_048_588
 """A broker's own `message.max.bytes`."""
 _LETTER_BYTES: Final = 16 * 1024
 """What a dead letter's headers may add to its record."""
-_COMPACTED_TOPICS: Final = frozenset(plan.topic for plan in TOPICS if plan.config is _COMPACTED)
+_COMPACTED_TOPICS: Final = frozenset(plan.topic for plan in TOPICS if plan.config in (_COMPACTED, _STATE))
 
 
 class TopicAsItIs(Protocol):
@@ -367,6 +372,8 @@ _REPLICAS_SAFE: Final = 3
 """From so many on, a write waits for two of them: with one, what it was told is written may be gone with a broker."""
 _AT_LEAST: Final = frozenset({"retention.ms", "max.message.bytes", "min.insync.replicas"})
 """Settings of which more is good enough."""
+_AT_MOST: Final = frozenset({"max.compaction.lag.ms"})
+"""Settings of which less is good enough."""
 _UNLIMITED: Final = "-1"
 
 
@@ -477,4 +484,6 @@ def _good_enough(key: str, wanted: str, there: str | None) -> bool:
         return wanted == "delete"
     if key in _AT_LEAST:
         return there == _UNLIMITED or (wanted != _UNLIMITED and int(there) >= int(wanted))
+    if key in _AT_MOST:
+        return int(there) <= int(wanted)
     return False

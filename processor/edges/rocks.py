@@ -117,6 +117,14 @@ class RocksStore:
                 raise self._trouble("written", broken) from broken
             self._loading = False
 
+    def purge(self, key: bytes) -> None:
+        self._end_load()
+        try:
+            self._db.flush()
+            self._db.compact_range(key, key)
+        except Exception as broken:
+            raise self._trouble("written", broken) from broken
+
     def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
         found: list[tuple[bytes, bytes]] = []
         try:

@@ -182,7 +182,7 @@ class Decider:
             for effect in rules.erase(known).effects:
                 assert isinstance(effect, Ignored), "an erasure sends nothing"
                 self._ignore(effect.taken.origin, effect.reason, batch)
-            state.stage(order_id, None)
+            state.erase(order_id)
             batch.touched[state.partition] = state
         if (known is None or known.parked) and self._elsewhere(record.key, record.partition):
             # Events that were parked here, in vain, may be gone; the order is where it was.

@@ -11,7 +11,8 @@ Owned by the transform thread. Invariants:
   together with the changelog's next offset, so after any crash it reflects the changelog up to exactly that offset;
 - one changelog record per order and transaction, the last state, whose bytes are the store's bytes.
 
-Keys in the store: `b` the book (`book.py`), as the changelog has it; `m` what this store is and how far it reflects
+Keys in the store: `b` the book (`book.py`), as the changelog has it; `e` + order ID, that the order was erased and may
+still be in the store's files; `m` what this store is and how far it reflects
 the changelog; `o` + order ID, the state; `p` + order ID, an index of the orders that hold parked events (their number
 is what a restart must know without reading every state).
 
@@ -27,6 +28,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
+import structlog
 
 from processor.errors import StateCorrupt, Unusable
 from processor.interfaces import Store
@@ -35,13 +37,18 @@ from processor.transform import order_state
 from processor.transform.book import BOOK_KEY, REBUILD, Book, decode_book, encode_book
 from processor.transform.order_state import OrderState
 
+log = structlog.get_logger(__name__)
+
 _BOOK: Final = b"b"
+_ERASED: Final = b"e"
 _META: Final = b"m"
 _ORDER: Final = b"o"
 _PARKED: Final = b"p"
 _AFTER_PARKED: Final = b"q"
 _PARKED_VALUE: Final = struct.Struct(">qI")
 _FORMAT: Final = 1
+_ERASED_MAX: Final = 10_000
+"""A producer that writes a tombstone after each event erases more than any disk can purge."""
 _SCAN_RECORDS: Final = 1000
 """Keys read from the store in one call, so that opening a store with many parked orders stays bounded in memory."""
 
@@ -81,6 +88,7 @@ class KeyedState:
     `_weights` how large the states that it touched are about to be, `_existing` which of them the store has,
     `parked` the index of parked events as of the last commit, `next_offset` the changelog offset up to which the store
     reflects it, `as_of_ms` since when (0: empty),
+    `_erasing` orders that this transaction erases, `erased` orders that may still be on the disk,
     `orders` how many orders it holds (not `_counted` by a restore before its end: no more than that), `_grown` how many
     it will when what is staged is committed, `book` the newest one committed (None: the changelog has none yet).
     """
@@ -93,6 +101,8 @@ class KeyedState:
         self._encoded: list[tuple[bytes, bytes | None]] = []
         self._weights: dict[OrderId, int] = {}
         self._existing: set[OrderId] = set()
+        self._erasing: set[OrderId] = set()
+        self.erased = {key.removeprefix(_ERASED) for key, _ in self._scanned(_ERASED, _META)}
         meta = self._read_meta()
         self.next_offset = meta.next_offset
         self.as_of_ms = meta.as_of_ms
@@ -114,6 +124,11 @@ class KeyedState:
 
     def stage(self, order_id: OrderId, state: OrderState | None) -> None:
         self._staged[order_id] = state
+
+    def erase(self, order_id: OrderId) -> None:
+        """A person's data: it is to leave the disk too (`purge`), and not only when its table is written anew."""
+        self.stage(order_id, None)
+        self._erasing.add(order_id)
 
     def grow(self, order_id: OrderId, event_bytes: int) -> int:
         """About how many bytes the state of an order has after an event of so many."""
@@ -147,7 +162,8 @@ class KeyedState:
                         f"was deleted and made again; {REBUILD}"
                     ]
                 )
-            self._write(dict(self._encoded), last_offset + 1, now_ms, self._grown, self._store.write)
+            gone = [order_id.encode() for order_id in self._erasing]
+            self._write(dict(self._encoded), last_offset + 1, now_ms, self._grown, self._store.write, gone)
         self.rollback()
 
     def rollback(self) -> None:
@@ -156,6 +172,7 @@ class KeyedState:
         self._encoded = []
         self._weights.clear()
         self._existing.clear()
+        self._erasing.clear()
 
     def restore(
         self, newest: Mapping[bytes, bytes | None], next_offset: int, now_ms: int, *, bulk: bool = False
@@ -167,8 +184,12 @@ class KeyedState:
         """
         assert not self._staged, "restore under a transaction"
         write = self._store.load if bulk else self._store.write
+        gone: list[bytes] = []
+        if self.next_offset > 0 and not bulk:  # erased at another worker, while this store lay by
+            erased = [key for key, value in newest.items() if value is None]
+            gone = [key for key in erased if self._store.get(_ORDER + key) is not None]
         self._counted = self._counted and not newest
-        self._write(newest, next_offset, now_ms, self.orders + len(newest) - (BOOK_KEY in newest), write)
+        self._write(newest, next_offset, now_ms, self.orders + len(newest) - (BOOK_KEY in newest), write, gone)
 
     def restored(self) -> None:
         """The changelog has been read to its end: now it is known how many orders there are."""
@@ -209,6 +230,13 @@ class KeyedState:
         since_ms = min(parked.since_ms for parked in self.parked.values())
         return sum(parked.events for parked in self.parked.values()), max(0.0, (now_ms - since_ms) / 1000)
 
+    def purge(self) -> None:
+        """One of the orders that were erased leaves the disk. Raises `StateCorrupt`."""
+        key = next(iter(self.erased))
+        self._store.purge(_ORDER + key)
+        self._store.write([(_ERASED + key, None)])
+        self.erased.discard(key)
+
     def close(self) -> None:
         self._store.close()
 
@@ -219,8 +247,10 @@ class KeyedState:
         now_ms: int,
         orders: int,
         write: Callable[[Iterable[tuple[bytes, bytes | None]]], None],
+        gone: Sequence[bytes] = (),
     ) -> None:
-        """By `write`, one of the store's: it reflects the changelog up to `next_offset` afterwards."""
+        """By `write`, one of the store's: it reflects the changelog up to `next_offset` afterwards. `gone` are orders
+        that are to leave the disk."""
         states = dict(newest)
         book = self.book
         writes: list[tuple[bytes, bytes | None]] = []
@@ -243,7 +273,12 @@ class KeyedState:
                 writes.append((_PARKED + key, None))
         meta = Meta(_FORMAT, self._identity, next_offset, now_ms, orders if self._counted else -1)
         writes.append((_META, msgspec.msgpack.encode(meta)))
+        if len(self.erased) + len(gone) > _ERASED_MAX:
+            log.warning("erased orders stay in the store's files until RocksDB writes them anew", orders=len(gone))
+            gone = ()
+        writes += [(_ERASED + key, b"") for key in gone]
         write(writes)
+        self.erased.update(gone)
         self.book = book
         self.orders = orders
         self.next_offset = next_offset
@@ -259,16 +294,19 @@ class KeyedState:
         return meta
 
     def _read_parked(self) -> Iterator[tuple[OrderId, Parked]]:
-        start = _PARKED
+        for key, value in self._scanned(_PARKED, _AFTER_PARKED):
+            try:
+                parked = Parked(*_PARKED_VALUE.unpack(value))
+            except struct.error as broken:
+                raise StateCorrupt(f"the index of parked events cannot be read: {broken}") from broken
+            yield _order_id(key[1:]), parked
+
+    def _scanned(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         while pairs := self._store.scan(start, _SCAN_RECORDS):
             for key, value in pairs:
-                if key >= _AFTER_PARKED:
+                if key >= end:
                     return
-                try:
-                    parked = Parked(*_PARKED_VALUE.unpack(value))
-                except struct.error as broken:
-                    raise StateCorrupt(f"the index of parked events cannot be read: {broken}") from broken
-                yield _order_id(key[1:]), parked
+                yield key, value
             start = pairs[-1][0] + b"\x00"
 
 

@@ -43,6 +43,8 @@ RESTORE_RECORDS_MAX: Final = 10_000
 """Changelog records of one slice: some 60 ms, so that the group is polled often enough whatever is restored."""
 BULK_RECORDS_MIN: Final = 10_000
 """Fewer are written as always: what is loaded is to be on disk before the first commit, which waits for that."""
+_PURGE_S: Final = 1.0
+"""The least between two erased orders that leave the disk."""
 WIPES_MAX: Final = 3
 """Wipes of one partition without a committed batch between them. More, and it is not the store that is broken but the
 changelog (or a version of this program that cannot read it), and wiping it again would go on for ever in silence."""
@@ -81,7 +83,8 @@ class Partitions:
 
     Mutable: `_assigned` the source partitions that the group gave us, `held` the numbers that are whole, `_kept` stores
     of numbers that were taken away and may come back, `_wipes` how often each number was wiped since it last committed
-    a batch, `epoch` counts assignments, `restored` changelog offsets that were passed.
+    a batch, `_purge_at_s` when the next erased order may leave the disk, `epoch` counts
+    assignments, `restored` changelog offsets that were passed.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Partitions:
         self._assigned: set[TopicPartition] = set()
         self._kept: dict[int, KeyedState] = {}
         self.held: dict[int, Held] = {}
+        self._purge_at_s = 0.0
         self.epoch = 0
 
     # ---- facts, inside a poll ------------------------------------------------------------------------------------
@@ -295,6 +299,23 @@ class Partitions:
         self._reader.unassign([of])
         self._kept[number] = self._anew(number, held.state, str(cause))
         self.begin_restore([number])
+
+    def purge(self) -> None:
+        """One erased order leaves the disk, if there is one. The role stands still meanwhile, so that it waits 99 times
+        as long before the next. Raises `StateCorrupt`."""
+        began_s = self._clock.monotonic_s()
+        if began_s < self._purge_at_s:
+            return
+        for number in self.running:
+            state = self.held[number].state
+            if state.erased:
+                try:
+                    state.purge()
+                except StateCorrupt as corrupt:
+                    raise StateCorrupt(str(corrupt), self._changelog_partition(number)) from corrupt
+                now_s = self._clock.monotonic_s()
+                self._purge_at_s = now_s + max(_PURGE_S, 99 * (now_s - began_s))
+                return
 
     def proven(self, number: int) -> None:
         """A batch of this number was committed: its state can be read and written."""

@@ -231,6 +231,7 @@ class Transformer:
                 self._offsets.ask(sources)
             self._partitions.settle(gained)
             self._partitions.restore()
+            self._partitions.purge()
             self._beginnings.begin(self._partitions.running)
             self.restoring = {n: self._partitions.held[n].restore_remaining for n in self._partitions.restoring}
         except StateCorrupt as corrupt:

@@ -32,6 +32,9 @@ class DictStore:
 
     load = write
 
+    def purge(self, key: bytes) -> None:
+        self._open("write")
+
     def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
         self._open("read")
         keys = sorted(self.contents)

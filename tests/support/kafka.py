@@ -16,7 +16,9 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -84,19 +86,20 @@ class Vehicle(Protocol):
 
 
 class KafkaBroker:
-    """One broker of our own, of the usual version or, from jars, of another. `start` returns when it answers. Raises
-    Unavailable if this machine cannot have one."""
+    """One broker of our own, of the usual version or, from jars, of another or with `settings` of its own. `start`
+    returns when it answers. Raises Unavailable if this machine cannot have one."""
 
     # Mutable: `_vehicle` is set by `__enter__` and stays; whether it runs is the vehicle's to know.
 
-    def __init__(self, version: str = KAFKA_VERSION) -> None:
+    def __init__(self, version: str = KAFKA_VERSION, settings: Mapping[str, str] | None = None) -> None:
         self._version = version
+        self._settings = settings
         self._cleanup = ExitStack()
         self._vehicle: Vehicle | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            self._vehicle = _vehicle(undo, self._version)
+            self._vehicle = _vehicle(undo, self._version, self._settings)
             self.start()
             self._cleanup = undo.pop_all()
         return self
@@ -119,6 +122,12 @@ class KafkaBroker:
     @property
     def bootstrap_servers(self) -> str:
         return self.vehicle.bootstrap_servers
+
+    @property
+    def data(self) -> Path:
+        """Where its logs lie on this machine; only one with `settings` of its own can be asked."""
+        assert isinstance(self.vehicle, _JarVehicle), "a container's files are its own"
+        return self.vehicle.data
 
     @property
     def pid(self) -> int:
@@ -162,10 +171,10 @@ def answers(bootstrap_servers: str) -> bool:
         return False
 
 
-def _vehicle(cleanup: ExitStack, version: str) -> Vehicle:
-    if version == KAFKA_VERSION and _image_is_there():
+def _vehicle(cleanup: ExitStack, version: str, settings: Mapping[str, str] | None) -> Vehicle:
+    if version == KAFKA_VERSION and settings is None and _image_is_there():
         return _ContainerVehicle(cleanup)
-    return _JarVehicle(cleanup, version)
+    return _JarVehicle(cleanup, version, settings or {})
 
 
 class _JarVehicle:
@@ -181,18 +190,20 @@ class _JarVehicle:
 
     # Mutable: `_child` is the latest process; `_registered` says that the controller still takes it for alive.
 
-    def __init__(self, cleanup: ExitStack, version: str) -> None:
+    def __init__(self, cleanup: ExitStack, version: str, own: Mapping[str, str]) -> None:
         self._java = java()
         self._class_path = kafka_class_path(version)
         broker_port, controller_port = free_ports(2)
         self.bootstrap_servers = f"127.0.0.1:{broker_port}"
         self._directory = cleanup.enter_context(own_directory("kafka"))
+        self.data = self._directory / "data"
         self._log = self._directory / "broker.log"
         controller = f"CONTROLLER://127.0.0.1:{controller_port}"
         settings = ONE_NODE_SETTINGS | {
             "listeners": f"PLAINTEXT://{self.bootstrap_servers},{controller}",
             "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
-            "log.dirs": str(self._directory / "data"),
+            "log.dirs": str(self.data),
+            **own,
         }
         self._properties = self._directory / "server.properties"
         self._properties.write_text(_as_properties(settings))

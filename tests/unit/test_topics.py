@@ -9,6 +9,7 @@ import pytest
 
 from processor.config import Role
 from processor.topics import (
+    CONFIG,
     DEAD_LETTER_TOPICS,
     NEEDED,
     ORDER_TOPICS,
@@ -127,6 +128,21 @@ def test_what_is_lower_is_raised_and_what_is_higher_stays() -> None:
     step = next(one for one in plan(there, PREFIX, partitions=6) if one.topic == PREFIX + Topic.OUTBOX)
     assert step.action is Action.CHANGE
     assert set(step.config) == {"retention.ms"}
+
+
+def test_what_an_erasure_leaves_in_the_changelog_is_compacted_within_a_week_or_sooner() -> None:
+    week = str(7 * 86_400_000)
+    for there, wanted in ((str(2**63 - 1), {"max.compaction.lag.ms": week}), (None, None), ("1000", {}), (week, {})):
+        config = dict(CONFIG[Topic.CHANGELOG])
+        config.pop("max.compaction.lag.ms")
+        if there is not None:
+            config["max.compaction.lag.ms"] = there
+        (step,) = [
+            one
+            for one in plan({PREFIX + Topic.CHANGELOG: There(3, config)}, PREFIX, partitions=3)
+            if one.topic == PREFIX + Topic.CHANGELOG
+        ]
+        assert step.config == ({"max.compaction.lag.ms": week} if wanted is None else wanted)
 
 
 def test_retention_is_a_wish_for_what_is_deleted_by_age_and_never_for_dead_letters() -> None:

@@ -179,6 +179,25 @@ def _cut(path: Path) -> None:
         table.write_bytes(table.read_bytes()[:10])
 
 
+def test_what_is_purged_is_in_no_file_of_the_store(home: StateDirectory, tmp_path: Path) -> None:
+    """Neither in its log of writes nor in a table, older values too, and not after a restart."""
+    store, text = home.open(7), b"q8w5z.j2x7@example.org"
+
+    def holding() -> list[Path]:
+        return [file for file in tmp_path.rglob("*") if file.is_file() and text in file.read_bytes()]
+
+    store.load([(b"a", text + b" of the table"), (b"b", b"2")])
+    store.write([(b"a", text + b" of the log")])
+    store.write([(b"a", None), (b"c", b"3")])
+    assert holding()
+    store.purge(b"a")
+    assert not holding()
+    assert store.scan(b"", 9) == [(b"b", b"2"), (b"c", b"3")]
+    store.close()
+    home.open(7).close()
+    assert not holding()
+
+
 def _overwritten(path: Path) -> None:
     _made(path)
     for file in path.iterdir():
@@ -242,6 +261,11 @@ def test_trouble_with_the_disk_is_not_the_stores_fault(
 
     store = a_store(home)
     monkeypatch.setattr(store, "_db", Broken())
-    for call in (lambda: store.get(b"a"), lambda: store.write([(b"a", b"1")]), lambda: store.scan(b"", 1)):
+    for call in (
+        lambda: store.get(b"a"),
+        lambda: store.write([(b"a", b"1")]),
+        lambda: store.scan(b"", 1),
+        lambda: store.purge(b"a"),
+    ):
         with pytest.raises(error, match="the store in"):
             call()

@@ -12,6 +12,7 @@ from processor.edges.rocks import StateDirectory
 from processor.errors import StateCorrupt, Unusable
 from processor.interfaces import Store
 from processor.records import OrderEvent, OrderId
+from processor.transform import keyed_state
 from processor.transform.book import BOOK_KEY, Book, Here, encode_book, new_book
 from processor.transform.keyed_state import KeyedState, Meta, Parked
 from processor.transform.order_state import OrderState, encode
@@ -113,6 +114,54 @@ def test_an_erased_order_is_gone_from_the_store(store: Store) -> None:
     committed(state, 1, a=None, b=None)
     assert [key for key, _ in store.scan(b"", 10)] == [b"b", b"m"]
     assert not state.parked
+
+
+def test_an_order_that_is_erased_is_to_leave_the_disk_also_when_another_life_has_to_see_to_it(store: Store) -> None:
+    state = opened(store)
+    committed(state, 0, a=WAITING, b=PLACED, c=PLACED)
+    committed(state, 1, c=None)
+    assert not state.erased, "one whose retention is over goes when RocksDB writes its table anew"
+    state.erase(A)
+    state.erase(B)
+    assert (state.get(A), state.get(B)) == (None, None)
+    committed(state, 2)
+    assert state.erased == opened(store).erased == {b"a", b"b"}
+    state.purge()
+    assert len(opened(store).erased) == 1
+    opened(store).purge()
+    assert not opened(store).erased
+    assert [key for key, _ in store.scan(b"", 10)] == [b"b", b"m"]
+
+
+def test_an_erasure_that_is_rolled_back_is_none(store: Store) -> None:
+    state = opened(store)
+    committed(state, 0, a=PLACED)
+    state.erase(A)
+    state.changes(BOOK)
+    state.rollback()
+    committed(state, 1, b=PLACED)
+    assert not state.erased
+    assert state.get(A) == PLACED
+
+
+def test_what_was_erased_at_another_worker_while_a_store_lay_by_is_to_leave_the_disk(store: Store) -> None:
+    state = opened(store)
+    state.restore({b"x": None}, 1, NOW_MS)
+    assert not state.erased, "an empty store has nothing to lose"
+    committed(state, 1, a=PLACED, b=PLACED)
+    state.restore({b"a": None, b"b": encode(PLACED), b"x": None}, 5, NOW_MS)
+    assert state.erased == {b"a"}
+
+
+def test_a_flood_of_erasures_is_left_to_rocksdb(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyed_state, "_ERASED_MAX", 2)
+    state = opened(store)
+    for number, order_id in enumerate((A, B, C)):
+        committed(state, 2 * number, **{order_id: PLACED})
+        state.erase(order_id)
+        committed(state, 2 * number + 1)
+    assert state.erased == {b"a", b"b"}
+    assert state.get(C) is None
 
 
 def test_parked_orders_are_indexed_over_a_restart(store: Store) -> None:

@@ -17,7 +17,7 @@ from processor.transform.order_state import encode
 from processor.transform.partitions import Partitions
 from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeReader
-from tests.fakes.stores import Disk
+from tests.fakes.stores import DictStore, Disk
 from tests.fakes.topology import newest_book
 from tests.unit.order_events import fulfilled, placed, product
 from tests.unit.transform.histories import take
@@ -381,3 +381,52 @@ def test_a_resync_reads_on_from_what_the_store_reflects() -> None:
     assert positions(world.reader, [TopicPartition(CHANGELOG, 0)]) == [Position(CHANGELOG, 0, 1)]
     world.held.restore()
     assert (world.held.running, world.orders(0)) == ([0], ["a", "b"])
+
+
+def test_erased_orders_leave_the_disk_one_by_one_and_take_a_hundredth_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Purging stands in the way of all else."""
+    world = World()
+    world.restored(0, 1)
+    clock = world.broker.clock
+    purged: list[bytes] = []
+
+    def purge(_store: DictStore, key: bytes) -> None:
+        purged.append(key)
+        clock.advance(0.5)
+
+    monkeypatch.setattr(DictStore, "purge", purge)
+    for number in (0, 1):
+        state = world.held.held[number].state
+        state.erase(OrderId(f"o-{number}"))
+        state.changes(new_book(Here("cluster", "id", 2)))
+        state.commit(0, clock.now_ms())
+    world.held.purge()
+    world.held.purge()
+    assert purged == [b"oo-0"]
+    clock.advance(49.4)
+    world.held.purge()
+    assert purged == [b"oo-0"]
+    clock.advance(0.2)
+    world.held.purge()
+    clock.advance(60.0)
+    world.held.purge()
+    assert purged == [b"oo-0", b"oo-1"]
+
+
+def test_a_store_that_breaks_while_an_order_leaves_it_is_named() -> None:
+    world = World()
+    world.restored(0)
+    state = world.held.held[0].state
+    state.erase(OrderId("o"))
+    state.changes(new_book(Here("cluster", "id", 2)))
+    state.commit(0, world.broker.clock.now_ms())
+
+    def broken(_how: str) -> None:
+        raise StateCorrupt("a table is damaged")
+
+    world.disk.touched = broken
+    with pytest.raises(StateCorrupt, match="damaged") as corrupt:
+        world.held.purge()
+    assert corrupt.value.partition == TopicPartition(CHANGELOG, 0)
