@@ -206,7 +206,7 @@ class _Reading:
             case "map":
                 return Map(self.node(schema.get("values"), space, depth + 1))
         if kind in PRIMITIVES:
-            return Primitive(kind, _text(schema, "logicalType"), _text(schema, "connect.name"))
+            return Primitive(kind, _logical(schema), _text(schema, "connect.name"))
         return self._by_name(kind, space)
 
     def _by_name(self, name: str, space: str) -> Node:
@@ -261,6 +261,13 @@ def _names(schema: dict[str, Any], space: str) -> tuple[str, tuple[str, ...], st
 
 def _whole(name: str, space: str) -> str:
     return name if "." in name or not space else f"{space}.{name}"
+
+
+def _logical(schema: dict[str, Any]) -> str:
+    """Iceberg says by a property of its own that a timestamp is a clock on some wall, where Avro has `local-*`."""
+    logical = _text(schema, "logicalType")
+    is_local = schema.get("adjust-to-utc") is False and logical.startswith("timestamp-")
+    return f"local-{logical}" if is_local else logical
 
 
 def _text(schema: dict[str, Any], name: str) -> str:

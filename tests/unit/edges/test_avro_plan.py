@@ -68,6 +68,19 @@ def test_what_is_refused_is_told_with_its_path_both_types_and_within_500_charact
     assert len(why) <= 500
 
 
+@pytest.mark.parametrize("unit", ["millis", "micros", "nanos"])
+def test_a_timestamp_that_is_not_adjusted_to_utc_is_a_local_one(unit: str) -> None:
+    """As Iceberg writes one without a zone."""
+    writer = schema()
+    field = writer["fields"][2]["type"]["items"]["fields"][2]
+    field["type"] = {"type": "long", "logicalType": f"timestamp-{unit}", "adjust-to-utc": False}
+    why = judged(reader_schema(Topic.FULFILLED), json.dumps(writer)).refusal
+    assert why is not None
+    assert f"local-timestamp-{unit} names no instant" in why
+    field["type"]["adjust-to-utc"] = True
+    assert judged(reader_schema(Topic.FULFILLED), json.dumps(writer)).refusal is None
+
+
 def test_a_registry_goes_by_avros_own_rules_and_we_read_more() -> None:
     writer = schema()
     writer["name"] = "Shipped"
