@@ -112,7 +112,7 @@ class Decider:
         """One source record, whole. Raises `RegistryOutage`, before anything is decided."""
         source = self._plan.sources[record.topic]
         if record.value is None:
-            key = read_key(record.key)
+            key = read_key(record.key, record.headers)
             if key.is_trusted and key.order_id is not None:
                 self._hand_on(record, source, key.order_id.encode(), batch, now_ms)
             else:

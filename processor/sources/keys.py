@@ -7,8 +7,10 @@ bytes; each of them is recognised here, so that a dead letter can say what the k
     read_key(b"\\x00\\x00\\x00\\x00\\x07\\x0aord-1")      AVRO_STRING  ord-1   a Confluent Avro string of schema 7
     read_key(b'"ord-1"')                            JSON_STRING  ord-1
 
-Pure: from the bytes alone, no registry is asked. An Avro string has to fill its key to the last byte (magic byte 0, the
-schema's ID in 4 bytes, the length as a zigzag number, UTF-8), so nothing else is taken for one.
+Pure: from the bytes, and headers that name the key's schema (Confluent's `__key_schema_id`, Apicurio's
+`apicurio.key.*`: the key is Avro alone then, which looks like text with a letter too many); no registry is
+asked. An Avro string has to fill its key to the last byte (magic byte 0, the schema's ID in 4 bytes, the length as a
+zigzag number, UTF-8), so nothing else is taken for one.
 
 Invariant: what is said of a key (`Key.what`) holds nothing of it but an order ID, cut to ORDER_ID_SHOWN_MAX characters:
 keys that are something else may be a customer's e-mail.
@@ -16,6 +18,7 @@ keys that are something else may be a customer's e-mail.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -23,11 +26,12 @@ from uuid import UUID
 
 import orjson
 
-from processor.records import OrderId
+from processor.records import Header, OrderId
 
 ORDER_ID_SHOWN_MAX: Final = 100
 """Characters of an order ID in a message. A key may be some KB, and a message is a header."""
 _FOUND_ANYWHERE_MIN: Final = 8
+_KEY_HEADERS: Final = ("__key_schema_id", "apicurio.key.")
 _KEY_BYTES_MAX: Final = 4096
 """A longer key is looked at no further: no order ID is that long, and each record with a bad key is looked at."""
 
@@ -91,21 +95,21 @@ class Key:
         return _REMEDY.get(self.kind, _TEXT)
 
 
-def read_key(key: bytes | None) -> Key:
-    """What this key is. Total: every key is of some kind."""
+def read_key(key: bytes | None, headers: Sequence[Header] = ()) -> Key:
+    """What the key of a record with these headers is. Total: every key is of some kind."""
     if key is None:
         return Key(KeyKind.NONE, detail="no key at all")
     if not key:
         return Key(KeyKind.EMPTY, detail="a key of no bytes")
     if len(key) > _KEY_BYTES_MAX:
         return Key(KeyKind.BINARY, detail=f"{len(key)} bytes, more than any order ID")
-    return _utf_16(key) or _framed(key) or _java_object(key) or _text(key)
+    return _by_header(key, headers) or _utf_16(key) or _framed(key) or _java_object(key) or _text(key)
 
 
-def mismatch(key: bytes | None, order_id: OrderId) -> str:
+def mismatch(key: bytes | None, order_id: OrderId, headers: Sequence[Header] = ()) -> str:
     """Why a record whose value names `order_id` cannot be taken by this key, and what to do about it. Call it where the
     key is not the UTF-8 of the order ID."""
-    read = read_key(key)
+    read = read_key(key, headers)
     if read.kind is KeyKind.PLAIN:
         if read.order_id is not None and read.order_id.casefold() == order_id.casefold():
             what = f"the order ID of its value in other letters of upper and lower case, order {_shown(order_id)}"
@@ -183,15 +187,25 @@ def _framed(key: bytes) -> Key | None:
         body, schema = key[17:], f"schema {UUID(bytes=key[1:17])}"
     else:
         return None
-    # A nullable string stands behind the number of its branch, 0 or 1.
-    for text in (_avro_string(body), _avro_string(body[1:]) if body[0] in (0, 2) else None):
-        if text:
-            return Key(KeyKind.AVRO_STRING, OrderId(text), f"a Confluent Avro string of {schema}")
+    if text := _avro_text(body):
+        return Key(KeyKind.AVRO_STRING, OrderId(text), f"a Confluent Avro string of {schema}")
     if body[:1] in b'"{' and (inner := _json(body.decode("utf-8", "replace"))) is not None:
         return Key(KeyKind.FRAMED, inner.order_id, f"Confluent JSON of {schema}")
     if key[0] == 0 and len(key) <= 8:
         return None  # a number of 8 bytes looks like that
     return Key(KeyKind.FRAMED, detail=f"a Confluent record of {schema} that is no string")
+
+
+def _by_header(key: bytes, headers: Sequence[Header]) -> Key | None:
+    """Avro alone, the schema of which stands in a header."""
+    name = next((name for name, _ in headers if name.startswith(_KEY_HEADERS)), None)
+    text = None if name is None else _avro_text(key)
+    return Key(KeyKind.AVRO_STRING, OrderId(text), f"an Avro string (by the header {name})") if text else None
+
+
+def _avro_text(body: bytes) -> str | None:
+    """Of a string, or of a nullable one: that stands behind the number of its branch, 0 or 1."""
+    return _avro_string(body) or (_avro_string(body[1:]) if body[0] in (0, 2) else None)
 
 
 def _avro_string(body: bytes) -> str | None:

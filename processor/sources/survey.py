@@ -62,7 +62,7 @@ class Surveyed:
 
 def surveyed(records: Sequence[Record], partitions: int) -> Surveyed:
     """What these records of one topic say."""
-    odd = [key for record in records if (key := read_key(record.key)).kind is not KeyKind.PLAIN]
+    odd = [key for record in records if (key := read_key(record.key, record.headers)).kind is not KeyKind.PLAIN]
     stamps = [record.timestamp_ms for record in records if 0 <= record.timestamp_ms < PLAUSIBLE_MS_MIN]
     return Surveyed(
         Sample(
@@ -76,7 +76,8 @@ def surveyed(records: Sequence[Record], partitions: int) -> Surveyed:
         tuple(
             key
             for record in records
-            if record.value is None and not ((key := read_key(record.key)).is_trusted and key.order_id is not None)
+            if record.value is None
+            and not ((key := read_key(record.key, record.headers)).is_trusted and key.order_id is not None)
         ),
         len(stamps),
         stamps[-1] if stamps else None,

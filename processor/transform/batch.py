@@ -165,7 +165,7 @@ class Decider:
         if not event.order_id:
             raise BadRecord(Stage.DECODE, Reason.UNDECODABLE, "order_id is empty: it names no order")
         if record.key != event.order_id.encode():
-            raise BadRecord(Stage.TRANSFORM, Reason.KEY_MISMATCH, mismatch(record.key, event.order_id))
+            raise BadRecord(Stage.TRANSFORM, Reason.KEY_MISMATCH, mismatch(record.key, event.order_id, record.headers))
         return event
 
     def _erase(self, record: Record, state: KeyedState, batch: Batch, now_ms: int) -> None:
@@ -173,7 +173,7 @@ class Decider:
         that names no order as it should is refused, and never counted as if that had been done."""
         order_id = _order_id(record.key)
         known = None if order_id is None else state.get(order_id)
-        if known is None and (read := read_key(record.key)).kind is not KeyKind.PLAIN:
+        if known is None and (read := read_key(record.key, record.headers)).kind is not KeyKind.PLAIN:
             self._refuse(record, Stage.TRANSFORM, Reason.KEY_MISMATCH, unreadable(read), batch, now_ms)
             return
         reason = IgnoredReason.ERASURE_UNKNOWN

@@ -287,7 +287,7 @@ def _record(message: Message) -> Record:
 
 
 def _head(message: Message) -> Record:
-    """A record that takes no room."""
+    """A record that takes no room; of headers it has the names."""
     kind, stamp = message.timestamp()
     return Record(
         message.topic(),
@@ -296,5 +296,5 @@ def _head(message: Message) -> Record:
         stamp if kind != ck.TIMESTAMP_NOT_AVAILABLE else -1,
         message.key(),
         None if message.value() is None else b"",
-        [],
+        [(name, None) for name, _ in message.headers() or ()],
     )

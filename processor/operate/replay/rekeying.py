@@ -57,7 +57,7 @@ class Rekey:
 
     def _order_id(self, letter: Record, topic: str) -> OrderId | Unsendable:
         if letter.value is None:
-            read = read_key(letter.key)
+            read = read_key(letter.key, letter.headers)
             if read.order_id is None or not read.is_trusted:
                 return Unsendable(f"it erases, and {unreadable(read)}")
             return read.order_id

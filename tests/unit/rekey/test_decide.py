@@ -72,6 +72,11 @@ def test_an_erasure_goes_where_its_order_is_by_any_key_that_is_recognised(key: b
     assert (out.key, out.value, out.partition) == (b"ord-1", None, by_murmur2(b"ord-1", PARTITIONS))
 
 
+def test_an_erasure_whose_key_is_avro_by_a_header_goes_where_its_order_is() -> None:
+    (out,) = decided(record(None, b'"ord-42-0000000001', headers=[("__key_schema_id", bytes(17))])).outgoing
+    assert out.key == b"ord-42-0000000001"
+
+
 @pytest.mark.parametrize("key", [None, b"", b"\xff\xfe\xfd", b" ord-1 "])
 def test_an_erasure_by_any_other_key_is_a_letter_without_a_value(key: bytes | None) -> None:
     batch = decided(record(None, key))

@@ -10,7 +10,7 @@ from fastavro import schemaless_writer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.records import OrderId
+from processor.records import Headers, OrderId
 from processor.sources.keys import ORDER_ID_SHOWN_MAX, KeyKind, mismatch, names_order, read_key, unreadable
 
 MAGIC = b"\x00\x00\x00\x00\x07"
@@ -69,6 +69,23 @@ KEYS = {
 def test_what_a_key_is_and_the_order_in_it(key: bytes | None) -> None:
     read = read_key(key)
     assert (read.kind, read.order_id) == KEYS[key]
+
+
+@pytest.mark.parametrize("order_id", ["ord-1", "ord-42-0000000001", "6f1b1d2e-0000-4000-8000-000000000001", "x" * 80])
+@pytest.mark.parametrize("header", ["__key_schema_id", "apicurio.key.globalId", "apicurio.key.contentId"])
+def test_a_key_whose_schema_a_header_names_is_avro_alone(order_id: str, header: str) -> None:
+    """Its first byte, the length, is most often a letter like others: `H6f1b1d2e-…` would be taken for plain text."""
+    headers: Headers = [("apicurio.value.contentId", bytes(8)), (header, bytes(8))]
+    for key in (avro(order_id), avro(order_id, ["null", "string"])):
+        read = read_key(key, headers)
+        assert (read.kind, read.order_id, read.detail) == (
+            KeyKind.AVRO_STRING,
+            order_id,
+            f"an Avro string (by the header {header})",
+        )
+        assert f"the header {header}), order {order_id}; it has to be" in mismatch(key, OrderId(order_id), headers)
+    assert read_key(order_id.encode(), headers).kind is KeyKind.PLAIN, "rekey hands headers on, and writes plain keys"
+    assert read_key(avro(order_id), headers[:1]).kind is not KeyKind.AVRO_STRING
 
 
 @given(st.text(st.characters(codec="utf-8", min_codepoint=32, exclude_characters="\x7f"), min_size=1, max_size=80))

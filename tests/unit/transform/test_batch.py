@@ -251,6 +251,19 @@ def test_an_erasure_under_a_key_that_is_no_order_id_is_a_letter_and_erases_nothi
     assert not desk.batch.touched
 
 
+def test_an_erasure_under_a_key_that_a_header_calls_avro_is_no_erasure_of_another_order() -> None:
+    """`Hord-…` is text, and no order's."""
+    desk = Desk()
+    record = desk.take(None, key=b"\x22" + b"ord-42-0000000001", headers=[("apicurio.key.globalId", bytes(8))])
+    assert record.key == b'"ord-42-0000000001', "a length that is a quotation mark"
+    (letter,) = desk.batch.outgoing
+    head = letter_head(Record("dead", 3, 0, 0, None, None, letter.headers))
+    assert head is not None
+    assert head.reason == "key_mismatch"
+    assert "order ord-42-0000000001; it has to be the order ID as plain UTF-8" in head.message
+    assert not desk.batch.ignored
+
+
 def test_an_erasure_that_finds_parked_events_where_the_order_does_not_live_has_not_found_it() -> None:
     desk = Desk()
     desk.decider = Decider(desk.plan, lambda key, number: True)
