@@ -18,9 +18,9 @@ from processor.config import Quota, Role, Settings
 from processor.config.parsers import KeySource
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema
 from processor.edges.clock import SystemClock
-from processor.edges.http.choice import Implementation, choose, transport_for
 from processor.edges.http.connection import HttpLimits
 from processor.edges.http.exchange import Transport
+from processor.edges.http.pool import LeanTransport
 from processor.edges.http.proxies import proxy_for
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls
@@ -351,16 +351,10 @@ def _fields(topic: Topic, registry: Schemas) -> Fields:
 def _transport(settings: Settings, api: _Api, tracing: Tracing | None) -> Transport:
     """The way to one API. Raises `Unusable` for certificates and proxies that cannot be used."""
     url = httpx.URL(api.base_url)
-    choice = choose(url, Implementation(settings.http_transport), proxy_for(url, settings.proxies))
-    log.info(
-        "http transport chosen",
-        host=url.host,
-        implementation=choice.implementation.value,
-        reason=choice.reason,
-        proxy=None if choice.proxy is None else str(choice.proxy),
-    )
+    proxy = proxy_for(url, settings.proxies)
+    log.info("the way to the API", host=url.host, proxy=None if proxy is None else str(proxy))
     limits = HttpLimits(connections_max=api.in_flight_max, total_s_max=settings.request_timeout_s)
-    transport = transport_for(choice, limits, Tls(api.tls))
+    transport = LeanTransport(Tls(api.tls), limits, proxy=proxy)
     return transport if tracing is None else tracing.transport(transport)
 
 

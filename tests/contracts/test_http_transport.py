@@ -2,12 +2,11 @@
 
     lean          `LeanTransport`, on uvloop
     lean-asyncio  the same on asyncio's own loop
-    bounded       httpx's own, as `transport_for` gives it: with the body limit and the deadline for the whole request
-    httpx         httpx's own as it is, the measure for the others
+    httpx         httpx's own, the measure for the others
 
-The first three are asked by their door, `exchange`, behind httpx's interface (`tests/support/asking.py`). A test takes
-`kind` when all four must do the same, and `bounded` or `lean` with the reason when httpx differs. Every
-test ends with no task and no socket left over, and takes far less than a second.
+The first two are asked by their door, `exchange`, behind httpx's interface (`tests/support/asking.py`). A test takes
+`kind` when all three must do the same, and `lean` with the reason when httpx differs. Every test ends with no task and
+no socket left over, and takes far less than a second.
 """
 
 from __future__ import annotations
@@ -30,17 +29,15 @@ from typing import Any, cast
 import httpx
 import pytest
 import uvloop
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from processor.edges.http.choice import Choice, Implementation, choose, transport_for
 from processor.edges.http.connection import Connection, HttpLimits, Phase, fields
 from processor.edges.http.exchange import Answered, Awaited, ask
-from processor.edges.http.httpx_client import HttpxTransport
 from processor.edges.http.pool import LeanTransport
-from processor.edges.http.proxies import Proxy
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import tls_context
+from tests.fakes.transport import built
 from tests.support.asking import Asking
 from tests.support.http_servers import Authority, Peer, Script, answer, answering, authority, once, serving
 
@@ -52,7 +49,6 @@ LIMITS = HttpLimits(connections_max=8, total_s_max=15.0)
 class Kind(StrEnum):
     LEAN = "lean"
     LEAN_ASYNCIO = "lean-asyncio"
-    BOUNDED = "bounded"
     HTTPX = "httpx"
 
 
@@ -61,14 +57,9 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return Kind(request.param)
 
 
-@pytest.fixture(params=[Kind.LEAN, Kind.LEAN_ASYNCIO, Kind.BOUNDED])
-def bounded(request: pytest.FixtureRequest) -> Kind:
-    """httpx's own has no limit for a body and no deadline for a whole request."""
-    return Kind(request.param)
-
-
 @pytest.fixture(params=[Kind.LEAN, Kind.LEAN_ASYNCIO])
 def lean(request: pytest.FixtureRequest) -> Kind:
+    """httpx's own has, beside what a test says of it, no limit for a body and no deadline for a whole request."""
     return Kind(request.param)
 
 
@@ -144,8 +135,7 @@ def make(kind: Kind, limits: HttpLimits) -> httpx.AsyncBaseTransport:
         max_keepalive_connections=limits.connections_max,
         keepalive_expiry=limits.idle_s_max,
     )
-    plain = httpx.AsyncHTTPTransport(verify=certificates().client, limits=pool)
-    return plain if kind is Kind.HTTPX else Asking(HttpxTransport(plain, limits))
+    return httpx.AsyncHTTPTransport(verify=certificates().client, limits=pool)
 
 
 async def post(
@@ -290,10 +280,10 @@ def test_an_answer_to_head_has_no_body(kind: Kind) -> None:
     expect_answer(kind, answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), 200, b"", method="HEAD")
 
 
-def test_an_encoded_body_stays_as_it_came(bounded: Kind) -> None:
+def test_an_encoded_body_stays_as_it_came(lean: Kind) -> None:
     """httpx's own decodes it in `aread`; nobody has asked for it, so it is an error page of something in between."""
     packed = gzip.compress(b"hello")
-    expect_answer(bounded, answering(answer(packed, "200 OK", "Content-Encoding: gzip")), 200, packed)
+    expect_answer(lean, answering(answer(packed, "200 OK", "Content-Encoding: gzip")), 200, packed)
 
 
 @pytest.mark.parametrize("extra", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"])
@@ -337,7 +327,7 @@ def test_bytes_on_an_idle_connection_are_never_taken_for_an_answer(kind: Kind) -
 
 
 @pytest.mark.parametrize("head", [b"Content-Length: 50000000", b"X-Endless: 1", b"Transfer-Encoding: chunked"])
-def test_50_mb_or_an_endless_body_cost_64_kib(bounded: Kind, head: bytes) -> None:
+def test_50_mb_or_an_endless_body_cost_64_kib(lean: Kind, head: bytes) -> None:
     part = b"x" * 65_536
     if head.startswith(b"Transfer"):
         part = b"%x\r\n%b\r\n" % (len(part), part)
@@ -357,18 +347,18 @@ def test_50_mb_or_an_endless_body_cost_64_kib(bounded: Kind, head: bytes) -> Non
             await soon(lambda: server.open_now == 0)
             assert server.sent < 20_000_000
 
-    run(bounded, scenario)
+    run(lean, scenario)
 
 
 @pytest.mark.parametrize(("size", "truncated"), [(65_535, False), (65_536, False), (65_537, True)])
-def test_a_body_is_cut_at_64_kib_exactly(bounded: Kind, size: int, truncated: bool) -> None:
+def test_a_body_is_cut_at_64_kib_exactly(lean: Kind, size: int, truncated: bool) -> None:
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
         async with serving(answering(answer(b"x" * size))) as server:
             response = await post(transport, server.url)
             assert len(response.content) == min(size, 65_536)
             assert response.extensions.get("truncated", False) is truncated
 
-    run(bounded, scenario)
+    run(lean, scenario)
 
 
 @pytest.mark.parametrize(
@@ -493,13 +483,13 @@ def test_silence_is_a_read_timeout(kind: Kind, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"], ids=["head", "body"])
-def test_a_drip_ends_at_the_total_deadline(bounded: Kind, start: bytes) -> None:
+def test_a_drip_ends_at_the_total_deadline(lean: Kind, start: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(start)
         await peer.send_slowly(answer(b"x" * 5000), 0.01)
 
-    expect(bounded, script, httpx.ReadTimeout, read=0.05, total=0.15)
+    expect(lean, script, httpx.ReadTimeout, read=0.05, total=0.15)
 
 
 def test_progress_moves_the_read_deadline(kind: Kind) -> None:
@@ -612,7 +602,7 @@ def test_a_stall_of_our_own_loop_is_no_timeout(lean: Kind) -> None:
     run(lean, scenario)
 
 
-def test_no_phase_waits_for_ever_without_a_timeout_of_its_own(bounded: Kind) -> None:
+def test_no_phase_waits_for_ever_without_a_timeout_of_its_own(lean: Kind) -> None:
     async def script(peer: Peer) -> None:
         await peer.closed()
 
@@ -623,7 +613,7 @@ def test_no_phase_waits_for_ever_without_a_timeout_of_its_own(bounded: Kind) -> 
             with pytest.raises(httpx.ReadTimeout):
                 await post(transport, server.url, read=None)
 
-    run(bounded, scenario, total_s_max=0.1)
+    run(lean, scenario, total_s_max=0.1)
 
 
 # ---- connecting --------------------------------------------------------------------------------------------
@@ -1100,7 +1090,7 @@ def test_no_header_smuggles_another_one(kind: Kind, name: bytes, value: bytes) -
                 await transport.handle_async_request(request)
             template = RequestTemplate("POST", httpx.URL(server.url), [])
             with pytest.raises(httpx.LocalProtocolError):
-                template.build(BODY, [(name, value)])
+                template.wire(BODY, [(name, value)])
             with pytest.raises(httpx.LocalProtocolError):
                 RequestTemplate("POST", httpx.URL(server.url), [(name, value)])
             assert (await post(transport, server.url)).status_code == 200
@@ -1124,7 +1114,7 @@ def test_a_template_makes_the_same_request_for_every_transport(kind: Kind, conte
         async with serving(answering(answer())) as server:
             template = RequestTemplate("POST", httpx.URL(server.url), [(b"Authorization", b"Bearer x")], QUICK)
             own = [(b"Idempotency-Key", b'"k"'), (b"traceparent", b"00-a-b-01")]
-            request = template.build(content, own)
+            request = built(template, content, own)
             if isinstance(transport, Asking):
                 await ask(transport.transport, template, content, own)
             else:
@@ -1271,6 +1261,25 @@ def test_a_length_that_lies_gives_what_it_says_or_an_error_and_never_more(
             assert not again, "what follows would be taken for the next answer"
 
 
+@settings(max_examples=100)
+@given(off=st.integers(-300, 300), fields=st.integers(1, 500), cuts=CUTS)
+@example(off=0, fields=1, cuts=[])
+@example(off=1, fields=1, cuts=[])
+def test_headers_are_taken_up_to_their_limit_and_not_a_byte_beyond_it(off: int, fields: int, cuts: list[int]) -> None:
+    """Counted as name, value and four bytes for each; where they come in pieces, with the status line and the end."""
+    framing = b"Content-Length: 2\r\n"
+    room = LIMITS.head_bytes_max + off - len(framing)
+    sizes = [room // fields + (number < room % fields) for number in range(fields)]
+    lines = b"".join([b"X-A: " + b"1" * (size - len("X-A: \r\n")) + b"\r\n" for size in sizes])
+    outcome, again = answer_to(split(b"HTTP/1.1 200 OK\r\n" + framing + lines + b"\r\nok", cuts))
+    if off <= (0 if not cuts else -len(b"HTTP/1.1 200 OK\r\n\r\n")):
+        assert isinstance(outcome, Answered), outcome
+        assert (outcome.body, again) == (b"ok", True)
+    elif off > 0:
+        assert isinstance(outcome, httpx.RemoteProtocolError)
+        assert f"headers of more than {LIMITS.head_bytes_max} bytes" in str(outcome)
+
+
 GARBAGE = st.lists(
     st.one_of(
         st.binary(max_size=30),
@@ -1300,37 +1309,7 @@ def test_garbage_gives_an_answer_or_an_error_of_httpx(data: bytes, cuts: list[in
         assert not again
 
 
-# ---- the choice --------------------------------------------------------------------------------------------
-
-HAKUNA = httpx.URL("https://api.hellohakuna.com/sandbox/events")
-
-
-PROXY = Proxy("http", "proxy", 3128)
-
-
-@pytest.mark.parametrize(
-    ("url", "proxy", "expected"),
-    [
-        (HAKUNA, None, Implementation.LEAN),
-        (HAKUNA, PROXY, Implementation.LEAN),
-        (HAKUNA, Proxy("https", "proxy", 3128), Implementation.HTTPX),
-        (httpx.URL("http://api.test"), PROXY, Implementation.HTTPX),
-    ],
-)
-def test_the_lean_client_opens_tunnels_and_any_other_proxy_is_httpxs(
-    url: httpx.URL, proxy: Proxy | None, expected: Implementation
-) -> None:
-    assert choose(url, Implementation.LEAN, proxy).implementation is expected
-
-
-def test_the_setting_chooses_where_there_is_no_proxy() -> None:
-    assert choose(HAKUNA, Implementation.HTTPX, None) == Choice(Implementation.HTTPX, "setting")
-
-
-def test_the_transport_is_the_one_that_was_chosen() -> None:
-    assert isinstance(transport_for(choose(HAKUNA, Implementation.LEAN, None)), LeanTransport)
-    assert isinstance(transport_for(choose(HAKUNA, Implementation.HTTPX, None)), HttpxTransport)
-    assert isinstance(transport_for(choose(HAKUNA, Implementation.LEAN, Proxy("https", "proxy", 1))), HttpxTransport)
+# ---- certificates -------------------------------------------------------------------------------------------
 
 
 def test_certificates_are_always_verified() -> None:

@@ -4,6 +4,7 @@ servers that keep connections for a moment. The lean client, on both event loops
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import ssl
 import time
@@ -24,8 +25,8 @@ from processor.edges.http.tls import Tls, TlsFiles
 from processor.errors import Unusable
 from tests.contracts.test_http_transport import certificates
 from tests.support.certificates import Authority
-from tests.support.connect_proxy import tunnelling
-from tests.support.http_servers import Peer, Serving, answer, answering, serving
+from tests.support.connect_proxy import passing_on, tunnelling
+from tests.support.http_servers import Peer, Script, Serving, answer, answering, serving
 
 LIMITS = HttpLimits(connections_max=8, total_s_max=10.0)
 
@@ -53,19 +54,25 @@ def through(proxy: Serving, authorization: str | None = None, **limits: Any) -> 
     return LeanTransport(
         lambda: certificates().client,
         HttpLimits(**{"connections_max": 8, "total_s_max": 10.0, **limits}),
-        proxy=Proxy("http", proxy.host, proxy.port, authorization),
+        proxy=Proxy(proxy.scheme, "localhost" if proxy.scheme == "https" else proxy.host, proxy.port, authorization),
     )
+
+
+@pytest.fixture(params=["http", "https"])
+def asked(request: pytest.FixtureRequest) -> Callable[[Script], contextlib.AbstractAsyncContextManager[Serving]]:
+    """A proxy that is spoken to in the clear, or by TLS."""
+    return lambda script: serving(script, tls=certificates().good if request.param == "https" else None)
 
 
 # ---- tunnels ------------------------------------------------------------------------------------------------
 
 
-def test_a_tunnel_a_connection_carries_request_after_request(loop: Any) -> None:
+def test_a_tunnel_a_connection_carries_request_after_request(loop: Any, asked: Any) -> None:
     async def main() -> None:
         seen: list[str] = []
         async with (
             serving(answering(answer(b"x" * 50_000)), tls=certificates().good) as server,
-            serving(tunnelling(seen=seen)) as proxy,
+            asked(tunnelling(seen=seen)) as proxy,
         ):
             transport = through(proxy)
             for _ in range(5):
@@ -170,6 +177,79 @@ def test_a_tunnel_that_ends_with_its_handshake_is_an_error_and_no_crash(loop: An
             with pytest.raises(httpx.ConnectError):
                 await post(transport, server)
             await transport.aclose()
+
+    run(loop, main)
+
+
+# ---- proxies that pass requests on ---------------------------------------------------------------------------------
+
+
+def test_a_request_to_an_api_without_tls_names_it_whole_to_its_proxy(loop: Any, asked: Any) -> None:
+    async def main() -> None:
+        seen: list[str] = []
+        async with (
+            serving(answering(answer(b"x" * 50_000))) as server,
+            asked(passing_on("Basic dXNlcjpwYXNz", seen)) as proxy,
+        ):
+            transport = through(proxy, "Basic dXNlcjpwYXNz")
+            for _ in range(5):
+                assert (await post(transport, server, b"y" * 300_000)).body == b"x" * 50_000
+            template = RequestTemplate("POST", httpx.URL(f"http://localhost:{server.port}/a?b=c"), [(b"X-A", b"1")])
+            told = await asyncio.gather(*[ask(transport, template, b"{}", [(b"X-B", b"2")]) for _ in range(20)])
+            assert {one.status for one in told} == {200}
+            assert server.connections == proxy.connections <= 8
+            assert set(seen) == {f"localhost:{server.port}"}
+            first, last = server.requests[0], server.requests[-1]
+            assert (first.head.split(b"\r\n")[0], first.body) == (b"POST /events HTTP/1.1", b"y" * 300_000)
+            assert last.head.startswith(b"POST /a?b=c HTTP/1.1\r\nHost: localhost:%d\r\nX-A: 1\r\n" % server.port)
+            assert (last.header("X-B"), last.header("Proxy-Authorization"), last.body) == ("2", None, b"{}")
+            await transport.aclose()
+
+    run(loop, main)
+
+
+def test_a_proxy_that_passes_requests_on_and_does_not_know_us_answers_itself(loop: Any) -> None:
+    """Its 407 is an answer that is not the API's (`tests/unit/send/event_loop/test_doubts.py`)."""
+
+    async def main() -> None:
+        async with serving(answering(answer())) as server, serving(passing_on("Basic dXNlcjpwYXNz")) as proxy:
+            transport = through(proxy, "Basic bm86bm8=")
+            for _ in range(3):
+                assert (await post(transport, server)).status == 407
+            await transport.aclose()
+            assert not server.requests
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("fault", ["wrong_host", "expired", "self_signed"])
+@pytest.mark.parametrize("secure", [False, True])
+def test_the_certificate_of_a_proxy_is_verified_and_the_proxy_named(loop: Any, fault: str, secure: bool) -> None:
+    async def main() -> None:
+        async with (
+            serving(answering(answer()), tls=certificates().good if secure else None) as server,
+            serving(tunnelling() if secure else passing_on(), tls=getattr(certificates(), fault)) as proxy,
+        ):
+            transport = through(proxy)
+            with pytest.raises(httpx.ConnectError, match=rf"(?i)the proxy localhost:{proxy.port}: .*certificate"):
+                await post(transport, server)
+            await transport.aclose()
+            assert not server.requests
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_proxy_that_is_not_there_is_named(loop: Any, secure: bool) -> None:
+    async def main() -> None:
+        async with serving(answering(answer()), tls=certificates().good if secure else None) as server:
+            async with serving(tunnelling()) as proxy:
+                gone = through(proxy)
+            unknown = LeanTransport(lambda: certificates().client, LIMITS, proxy=Proxy("http", "proxy.invalid", 3128))
+            for transport, name in ((gone, f"127.0.0.1:{proxy.port}"), (unknown, "proxy.invalid:3128")):
+                with pytest.raises(httpx.ConnectError, match=f"the proxy {name}: "):
+                    await post(transport, server)
+                await transport.aclose()
 
     run(loop, main)
 

@@ -3,8 +3,8 @@
     Transport.exchange(template, body, headers, receiver) ─► Exchange        no task and no future is asked for
                                                  └─► receiver.answered(…) or receiver.failed(error), later
 
-`pool.py` is such a transport, `httpx_client.py` makes one of any of httpx's, `traces.py` puts spans before either.
-Every way to fail is one of httpx's own exceptions, so that they look the same. `ask` is for whoever rather waits.
+`pool.py` is such a transport, `traces.py` puts spans before one. Every way to fail is one of httpx's own exceptions, so
+that they look the same. `ask` is for whoever rather waits.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ receiver is told how it ended.
 
     request ─► take an idle connection ─► write it whole ─► the whole answer ─► the connection is idle again
                  │ none is idle             (`connection.py`)                     or goes to who waits longest
-                 ├─► a slot is free: resolve, connect (CONNECT through a proxy), TLS
+                 ├─► a slot is free: resolve, connect (through a proxy, `proxies.py`), TLS
                  └─► else wait for a connection or a slot, in order
 
 Invariants
@@ -31,16 +31,18 @@ import random
 import socket
 import ssl
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import httpx
 
 from processor.edges.http.connection import Connection, HttpLimits, Phase, Timeouts, fields
 from processor.edges.http.exchange import Exchange, RawHeaders, Receiver
-from processor.edges.http.proxies import Proxy, Tunnel
+from processor.edges.http.proxies import Proxy, Tunnel, absolute
 from processor.edges.http.request import RequestTemplate
 
 _NO_TIMEOUTS: Timeouts = {}
+T = TypeVar("T")
 
 
 class Origin:
@@ -61,10 +63,19 @@ class Origin:
         self._jitter = jitter
         self._host = url.raw_host.decode("ascii")
         self._port = url.port or (443 if url.scheme == "https" else 80)
-        self._tls = tls if url.scheme == "https" else None
+        self._tls = tls
+        self._secure = url.scheme == "https"
+        self._at = url.netloc if proxy is not None and not self._secure else None  # for targets in absolute form
 
     def now(self) -> float:
         return self._loop.time()
+
+    def addressed(self, wire: bytes) -> bytes:
+        """A request as whoever is connected to wants it."""
+        if self._at is None:
+            return wire
+        assert self._proxy is not None
+        return absolute(wire, self._at, self._proxy)
 
     def take(self, now: float) -> Connection | None:
         """The idle connection used last, if there is one that may still be used."""
@@ -186,7 +197,7 @@ class Origin:
         Each gets an equal share of what is left of the time; those that failed lately come last.
         """
         host, port = (self._host, self._port) if self._proxy is None else (self._proxy.host, self._proxy.port)
-        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await self._named(self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))[: self._limits.addresses_max]
         now = self._loop.time()
         self._failed_until = {a: t for a, t in self._failed_until.items() if a in addresses and t > now}
@@ -203,31 +214,45 @@ class Origin:
         raise failure
 
     async def _connect_to(self, address: str, port: int, retire_at: float) -> Connection:
-        """One address: TCP and TLS, or TCP, a tunnel, and TLS through it."""
-        tls = None if self._tls is None else self._tls()
-        if self._proxy is None:
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self, self._limits, retire_at), address, port,
-                ssl=tls, server_hostname=self._host if tls else None,
-            )  # fmt: skip
-            return connection
+        """One address: TCP, TLS where it is spoken to whoever listens there, and for TLS behind a proxy a tunnel."""
         proxy = self._proxy
-        assert tls is not None, "a tunnel is for TLS"
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        transport, tunnel = await self._loop.create_connection(
-            lambda: Tunnel(proxy, f"{host}:{self._port}"), address, port
-        )
+        tunnelled = proxy is not None and self._secure
+
+        def protocol() -> Connection | Tunnel:
+            if not tunnelled:
+                return Connection(self, self._limits, retire_at)
+            assert proxy is not None
+            host = f"[{self._host}]" if ":" in self._host else self._host
+            return Tunnel(proxy, f"{host}:{self._port}")
+
+        name, secure = (self._host, self._secure) if proxy is None else (proxy.host, proxy.scheme == "https")
+        tls = self._tls() if secure else None
+        opening = self._loop.create_connection(protocol, address, port, ssl=tls, server_hostname=name if tls else None)
+        transport, made = await self._named(opening)
+        return made if isinstance(made, Connection) else await self._through(made, transport, retire_at)
+
+    async def _through(self, tunnel: Tunnel, transport: asyncio.Transport, retire_at: float) -> Connection:
+        """TLS with the API, through a tunnel that is asked for."""
         try:
             await tunnel.opened
             connection = Connection(self, self._limits, retire_at)
             connection.underneath(transport)
-            through = await self._loop.start_tls(transport, connection, tls, server_hostname=self._host)
+            through = await self._loop.start_tls(transport, connection, self._tls(), server_hostname=self._host)
             assert through is not None
             connection.connection_made(through)
             return connection
         except BaseException:
             transport.abort()
             raise
+
+    async def _named(self, step: Awaitable[T]) -> T:
+        """What goes wrong on the way to a proxy names it, for it is not the API's fault."""
+        try:
+            return await step
+        except OSError as error:
+            if self._proxy is None:
+                raise
+            raise OSError(f"the proxy {self._proxy}: {error}") from error
 
 
 class Queued:
@@ -257,7 +282,7 @@ class Queued:
 
 class LeanTransport:
     """See the module. Belongs to the event loop of its first request; `tls` gives the context of each new connection to
-    an https origin, `proxy` opens a tunnel for each."""
+    an https origin or proxy; through `proxy` goes each connection to any origin."""
 
     def __init__(self, tls: Callable[[], ssl.SSLContext], limits: HttpLimits | None = None,
                  jitter: Callable[[], float] = random.random, proxy: Proxy | None = None) -> None:  # fmt: skip
@@ -272,6 +297,7 @@ class LeanTransport:
         """As `Transport.exchange`: sent now if a connection is idle, else as soon as there is one."""
         wire = template.wire(content, headers)
         origin = self._origins.get(template.origin) or self._origin(template.url)
+        wire = origin.addressed(wire)
         timeouts = template.timeouts
         now = origin.now()
         give_up_at = now + (timeouts.get("total") or self._limits.total_s_max)

@@ -1,10 +1,15 @@
-"""Which proxy a request goes through, as `HTTPS_PROXY` and `NO_PROXY` say, and how a tunnel through it is asked for.
+"""Which proxy a request goes through, as `HTTPS_PROXY` and `NO_PROXY` say, and how it is asked.
 
-    HTTPS_PROXY, else ALL_PROXY     http://[user:password@]host:port, or host:port as curl has it
+    HTTPS_PROXY, else ALL_PROXY     http[s]://[user:password@]host:port, or host:port as curl has it
+    HTTP_PROXY, else ALL_PROXY      the same for an API without TLS
     NO_PROXY                        a list of `*`, `example.com` (its subdomains too), `host:port`, addresses, CIDR
 
-Names in lower case win, as curl and Python have it. HTTP_PROXY is for an API without TLS. Pure but for `Tunnel`, which
-belongs to the connection that it opens. SOCKS is refused by its name: nothing here speaks it.
+    an API with TLS        CONNECT host:port, then TLS through the tunnel     RFC 9110, 9.3.6: `Tunnel`
+    an API without TLS     POST http://host:port/events                       RFC 9112, 3.2.2: `absolute`
+
+Either is asked in the clear or, of a proxy that is https, by TLS. Names in lower case win, as curl and Python have it.
+Pure but for `Tunnel`, which belongs to the connection that it opens. SOCKS is refused by its name: nothing here speaks
+it.
 """
 
 from __future__ import annotations
@@ -40,11 +45,6 @@ class Proxy:
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
-    @property
-    def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
-
 
 def proxy_for(url: httpx.URL, proxies: Mapping[str, str]) -> Proxy | None:
     """`proxies` are the variables by their names before `_proxy`, in lower case: https, http, all, no. Raises
@@ -58,6 +58,14 @@ def proxy_for(url: httpx.URL, proxies: Mapping[str, str]) -> Proxy | None:
         return parse_proxy(text)
     except ValueError as wrong:
         raise Unusable([Problem(f"{name.upper()}_PROXY", str(wrong))]) from None
+
+
+def absolute(wire: bytes, netloc: bytes, proxy: Proxy) -> bytes:
+    """A request to this host as a proxy takes it."""
+    method, _, rest = wire.partition(b" ")
+    line, _, rest = rest.partition(b"\r\n")
+    said = b"" if proxy.authorization is None else f"Proxy-Authorization: {proxy.authorization}\r\n".encode("latin-1")
+    return b"%b http://%b%b\r\n%b%b" % (method, netloc, line, said, rest)
 
 
 def parse_proxy(text: str) -> Proxy:

@@ -36,8 +36,7 @@ from processor.api.verdicts import (
 )
 from processor.config import KeySource, Settings
 from processor.edges.clock import SystemClock
-from processor.edges.http.choice import Implementation, choose, transport_for
-from processor.edges.http.exchange import RawHeaders, Transport, ask
+from processor.edges.http.exchange import RawHeaders, ask
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.proxies import proxy_for
 from processor.edges.http.request import RequestTemplate
@@ -107,8 +106,7 @@ def _check(
         return [found_of(Area.KEYS, one) for one in unusable.named]
     try:
         url = httpx.URL(place.url)
-        choice = choose(url, Implementation(settings.http_transport), proxy_for(url, settings.proxies))
-        transport = transport_for(choice, tls=Tls(place.files))
+        transport = LeanTransport(Tls(place.files), proxy=proxy_for(url, settings.proxies))
     except Unusable as unusable:
         return [
             found_of(Area.SETTINGS, one._replace(remedy=one.remedy or f"correct {one.subject}, or leave it out"))
@@ -154,7 +152,7 @@ def _hakuna(settings: Settings, key: str) -> Asked:
     return Asked("POST", settings.hakuna_url + path, headers, body)
 
 
-async def _try(place: Place, asked: Asked, transport: Transport) -> list[Finding]:
+async def _try(place: Place, asked: Asked, transport: LeanTransport) -> list[Finding]:
     clock = SystemClock()
     before_ms = clock.now_ms()
     timeouts = {"connect": _ANSWER_S_MAX, "read": _ANSWER_S_MAX, "total": _ANSWER_S_MAX}
@@ -192,12 +190,9 @@ def judged(answer: Answer, url: str, place: Place) -> Finding:
             return note(Area.KEYS, setting, f"{said}, which says nothing of the key", "check again later")
 
 
-async def _reach(place: Place, transport: Transport) -> Finding:
+async def _reach(place: Place, transport: LeanTransport) -> Finding:
     """Whether somebody listens there, without a request."""
     async with aclosing(transport):
-        if not isinstance(transport, LeanTransport):
-            what = "not tried: httpx's own client connects with a request only"
-            return note(Area.KEYS, place.url, what, "--try-key makes one")
         try:
             await transport.reach(httpx.URL(place.url))
         except httpx.HTTPError as refused:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.edges.http.proxies import Proxy, is_bypassed, parse_proxy, proxy_for
+from processor.edges.http.proxies import Proxy, absolute, is_bypassed, parse_proxy, proxy_for
+from processor.edges.http.request import RequestTemplate
 from processor.errors import Unusable
 
 API = httpx.URL("https://api.hellohakuna.com/sandbox")
@@ -29,6 +30,20 @@ API = httpx.URL("https://api.hellohakuna.com/sandbox")
 )
 def test_a_proxy_is_written_as_a_url_or_as_curl_has_it(text: str, host: str, port: int) -> None:
     assert parse_proxy(text) == Proxy("http", host, port)
+
+
+def test_a_proxy_may_be_spoken_to_by_tls() -> None:
+    assert parse_proxy("https://proxy") == Proxy("https", "proxy", 443)
+    assert parse_proxy("HTTPS://proxy:3128") == Proxy("https", "proxy", 3128)
+
+
+@given(st.binary(max_size=40), st.booleans())
+def test_a_request_in_absolute_form_is_the_same_request(body: bytes, known: bool) -> None:
+    wire = RequestTemplate("POST", httpx.URL("http://[::1]:81/v0/events?a=b"), [(b"X-A", b" b ".strip())]).wire(body)
+    said = "Basic dTpw" if known else None
+    line, head = b"POST http://[::1]:81/v0/events?a=b HTTP/1.1\r\n", wire.partition(b"\r\n")[2]
+    own = b"Proxy-Authorization: Basic dTpw\r\n" if known else b""
+    assert absolute(wire, b"[::1]:81", Proxy("http", "proxy", 3128, said)) == line + own + head
 
 
 def test_user_and_password_become_basic_authorization_and_are_never_shown() -> None:
