@@ -9,9 +9,9 @@ Pure and total: `read` takes any bytes. Compressed bodies are taken apart up to 
                                     in all cases: `words`, its first words with nothing of a customer's in them
 
 An API's error envelope is `{"error": {"error_code": …, "validation_errors": […]}}`, or the inner object alone, or
-`error_code` beside an `error` that is a text. `words` keep a sentence and hide what it quotes: what stands between
-quotes, an address of e-mail, a long number, a key. Of JSON only fields that explain are shown; a field that may echo
-what was sent is hidden. `errors` are kept as they are, but for a key.
+`error_code` beside an `error` that is a text; it may be the only one of an array. `words` keep a sentence and hide what
+it quotes: what stands between quotes, an address of e-mail, a long number, a key. Of JSON only fields that explain are
+shown; a field that may echo what was sent is hidden. `errors` are kept as they are, but for a key.
 
 A body of another encoding is named with its size, and nothing of it is shown: nobody knows what stands in it. Not
 chosen: to read brotli and zstd (nobody sends them unasked, and each is a library).
@@ -41,7 +41,10 @@ VALIDATION_ERROR_CHARS_MAX: Final = 500
 """They become headers of a dead letter: a page of HTML in JSON's clothes must not make a record that no broker
 takes."""
 
-HEADERS: Final = frozenset({"content-type", "content-encoding", "server", "location"})
+_FIREWALL: Final = "x-amzn-waf-action"
+"""AWS WAF, in the place of an API, answers 202 (`challenge`) or 405 (`captcha`), and of a body nothing where no HTML is
+asked for."""
+HEADERS: Final = frozenset({"content-type", "content-encoding", "server", "location", _FIREWALL})
 """What is read of an answer's headers to understand its body, in lower case."""
 
 _GZIP: Final = b"\x1f\x8b"
@@ -51,7 +54,8 @@ _ENCODINGS_MAX: Final = 3
 _UNREAD: Final = re.compile(r"\b(?:br|zstd|dcb|dcz|compress|x-compress)\b")
 
 _MARKUP: Final = re.compile(
-    r"<(?:!doctype html|!--|/?(?:html|head|title|body|script|style|iframe|meta|h[1-6]|div|p|center|form|table|a|b|br)"
+    r"<(?:\?xml[^<>]{0,200}>\s*<)?"
+    r"(?:!doctype html|!--|/?(?:html|head|title|body|script|style|iframe|meta|h[1-6]|div|p|center|form|table|a|b|br)"
     r"[\s/>])",
     re.IGNORECASE,
 )
@@ -76,9 +80,10 @@ _EXPLAINING: Final = frozenset(
     {"message", "messages", "error", "errors", "error_description", "description", "detail", "details", "title", "type"}
     | {"msg", "reason", "code", "error_code", "status", "statuscode", "status_code", "name", "loc", "location"}
     | {"path", "field", "pointer", "property", "constraints", "validation_errors", "method", "param", "in", "hint"}
+    | {"fault", "faultstring", "errorcode"}
 )
-"""Fields whose texts say what is wrong, in lower case: Nest, FastAPI, RFC 9457, JSON:API, Express. Not `input`, `value`
-and their like, which hold what was sent."""
+"""Fields whose texts say what is wrong, in lower case: Nest, FastAPI, RFC 9457, JSON:API, Express, Apigee. Not `input`,
+`value` and their like, which hold what was sent."""
 _DEPTH_MAX: Final = 6
 _ITEMS_MAX: Final = 20
 
@@ -102,7 +107,8 @@ class Body(msgspec.Struct, frozen=True):
 def read(body: bytes, headers: Mapping[str, str]) -> Body:
     """`headers` are those of `HEADERS`, as far as they were there."""
     if (encoding := _UNREAD.search(headers.get("content-encoding", "").lower())) is not None and body[:2] != _GZIP:
-        return Body(False, False, False, None, (), f"{len(body)} bytes encoded as {encoding[0]}")
+        html = "html" in headers.get("content-type", "").lower()
+        return Body(False, html, False, None, (), f"{len(body)} bytes encoded as {encoding[0]}")
     data = _unpacked(body, headers.get("content-encoding", ""))
     text = _text(data, headers.get("content-type", "")).strip()
     value, whole = _json(text)
@@ -118,15 +124,22 @@ def read(body: bytes, headers: Mapping[str, str]) -> Body:
 
 
 def strange(body: bytes) -> bool:
-    """True if the body of an accepted request has to be looked at: it is neither empty nor begins as JSON does."""
-    return bool(body) and body[0] not in b"{["
+    """True if the answer to an accepted request has to be looked at: its body does not begin as JSON does."""
+    return body[:1] not in (b"{", b"[")
+
+
+def is_a_firewalls(headers: Mapping[str, str]) -> bool:
+    """True if a firewall says that it answered in the API's place."""
+    return _FIREWALL in headers
 
 
 def sent_by(headers: Mapping[str, str]) -> str:
     """Who answered, as far as it says: `nginx/1.22.1`, and where a redirect leads."""
     server = _SPACE.sub(" ", headers.get("server", ""))[:60]
     to = re.match(r"(https?://[^/?#@\s]{1,100})(?:[/?#]|$)", headers.get("location", ""))
-    return ", ".join([*([f"Server {server}"] if server else []), *([f"to {to[1]}"] if to else [])])
+    firewall = re.match(r"[a-z-]{1,40}", headers.get(_FIREWALL, ""))
+    said = [server and f"Server {server}", firewall and f"AWS WAF wants a {firewall[0]}", to and f"to {to[1]}"]
+    return ", ".join(one for one in said if one)
 
 
 # ---- from bytes to text --------------------------------------------------------------------------------------------
@@ -182,7 +195,8 @@ def _json(text: str) -> tuple[Any, bool]:
 
 
 def _of_json(value: Any) -> Body:
-    outer = value if isinstance(value, dict) else {}
+    one = value[0] if isinstance(value, list) and len(value) == 1 else value
+    outer = one if isinstance(one, dict) else {}
     error = outer.get("error")
     inner = error if isinstance(error, dict) else {}
     code = next((one for one in (inner.get("error_code"), outer.get("error_code")) if isinstance(one, str) and one), "")

@@ -6,7 +6,7 @@
     403 in the API's form                            KeyRefused
     403 of another form                              Denied         the key, the order or the rate: others tell
     408 409 425 429 5xx, no answer, none of HTTP's   RetryLater     nobody's fault; uses up no attempt
-    3xx, HTML, a 4xx of no form                      Doubted        something else may have answered
+    3xx, 407, 421, HTML, a 4xx of no form            Doubted        something else may have answered
     every other 4xx                                  Rejected
 
 Pure. Each API has a module that reads its own bodies (`hakuna/answers.py`, `hako/answers.py`). What holds for any HTTP
@@ -35,6 +35,9 @@ __all__ = ["BODY_BYTES_MAX", "WAIT_S_MAX", "is_kept", "kept", "pause_after_succe
 NO_HEADERS: Final[Mapping[str, str]] = {}
 _HEADERS_MAX: Final = 64
 _HEADER_CHARS_MAX: Final = 64 * 1024
+
+NEVER_THE_APIS: Final = frozenset({*range(300, 400), 407, 421})
+"""A redirect, a proxy that does not know us, a server that is not the one meant."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

@@ -21,8 +21,9 @@ from typing import Final
 
 import msgspec
 
-from processor.api.bodies import ERROR_CODE_CHARS_MAX, Body, read
+from processor.api.bodies import ERROR_CODE_CHARS_MAX, Body, is_a_firewalls, read
 from processor.api.verdicts import (
+    NEVER_THE_APIS,
     OTHERWISE,
     Answer,
     Delivered,
@@ -63,7 +64,7 @@ _CODES: Final = ("error_code", "errorCode", "code", "type", "name")
 def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
     """Total: every status, every body, every way to have no answer."""
     if isinstance(answer, Answer) and 200 <= answer.status < 300:
-        if answer.body and (doubted := _page_or_error(answer)) is not None:
+        if (doubted := _page_or_error(answer)) is not None:
             return doubted
         pause_s = pause_after_success(answer.headers, now_ms) if answer.headers else None
         return Delivered(answer.status, None, pause_s)
@@ -80,7 +81,7 @@ def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
             return KeyRefused(401, words)
         case 403:
             return KeyRefused(403, words) if body.json else Denied(rejected, words)
-        case status if status < 400 or body.html:
+        case status if status in NEVER_THE_APIS or body.html:
             return Doubted(status, rejected, words)
         case status if not body.json:
             return Doubted(status, rejected, words, whole=False)
@@ -90,10 +91,11 @@ def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
 
 def _page_or_error(answer: Answer) -> Doubted | None:
     """What a gateway says instead of an accepted array. Hako echoes the array: nothing that begins so is read."""
-    if answer.body[:1] == b"[":
+    firewall = is_a_firewalls(answer.headers)
+    if not firewall and answer.body[:1] in (b"[", b""):
         return None
     body = read(answer.body, answer.headers)
-    if not (body.html or body.envelope):
+    if not (firewall or body.html or body.envelope):
         return None
     return Doubted(answer.status, _rejected(answer, body), described(answer, body))
 

@@ -7,18 +7,21 @@ accepted, whatever its body is, unless that is HTML or an error. A refusal carri
 
 as "Using the API" has it, or the inner object alone: its text shows the one without its outer braces. An
 error code that the reference does not know, JSON of another shape: the reason is `http_<status>`. A refusal that is no
-JSON, or a redirect, may be somebody else's, and is doubted.
+JSON, a redirect, or a 404 or 405 that says no more than that there is no such route, may be somebody else's, and is
+doubted.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from processor.api.bodies import Body, read
+from processor.api.bodies import Body, is_a_firewalls, read
 from processor.api.verdicts import (
+    NEVER_THE_APIS,
     Answer,
     Delivered,
     Denied,
@@ -44,6 +47,14 @@ ERROR_CODES: Final = frozenset(
     }
 )
 """The reference's; each is a reason of its own."""
+
+_NO_ROUTE: Final = re.compile(
+    r'"(?:no route\b|cannot (?:post|put|delete) /|unable to identify proxy\b|(?:the )?(?:requested )?'
+    r'(?:resource |url |path |page |route |endpoint )?(?:was )?not found\.?"|(?:http )?method not allowed\.?")',
+    re.IGNORECASE,
+)
+"""What gateways and frameworks answer, in JSON of their own, where an address is wrong: Kong, Apigee, Azure, Spring,
+FastAPI, Nest."""
 
 
 class _Accepted(msgspec.Struct, gc=False):
@@ -72,6 +83,9 @@ def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
 def _accepted(answer: Answer, now_ms: int) -> Delivered | Doubted:
     body = answer.body
     event_id = None
+    if is_a_firewalls(answer.headers):
+        said = read(body, answer.headers)
+        return Doubted(answer.status, _rejected(answer, said), described(answer, said))
     if body:
         try:
             accepted = _ACCEPTED.decode(body)
@@ -102,8 +116,10 @@ def _refused(answer: Answer, body: Body) -> Rejected | KeyRefused | Denied | Dou
             return KeyRefused(401, words)
         case 403:
             return KeyRefused(403, words) if body.envelope else Denied(rejected, words)
-        case status if status < 400 or not body.json:
+        case status if status in NEVER_THE_APIS or not body.json:
             return Doubted(status, rejected, words)
+        case 404 | 405 if not body.envelope and _NO_ROUTE.search(body.words):
+            return Doubted(answer.status, rejected, words)
         case _:
             return rejected
 

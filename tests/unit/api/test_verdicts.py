@@ -48,7 +48,7 @@ def test_every_status_has_the_verdict_of_the_table(body: bytes) -> None:
             assert isinstance(found, RetryLater)
             assert found.pauses_destination == (status == 429)
             assert found.after_s is None
-        elif status < 400 or body in (b"", b"<html><title>No</title></html>"):
+        elif status < 400 or status in (407, 421) or body in (b"", b"<html><title>No</title></html>"):
             assert isinstance(found, Doubted)
             assert (found.whole, found.rejected.reason) == (True, f"http_{status}")
         else:

@@ -23,7 +23,11 @@ NO_API: list[Answered] = [
     (400, {}, b"Client sent an HTTP request to an HTTPS server.\n"),
     (404, NGINX, b"<html><head><title>404 Not Found</title></head></html>"),
     (405, {}, b""),
+    (404, {"Server": "kong/3.4.0"}, b'{"message":"no Route matched with those values"}'),
+    (407, {"Server": "squid/5.7"}, b'{"message":"proxy authentication required"}'),
+    (202, {"x-amzn-waf-action": "challenge"}, b""),
 ]
+TOO_LARGE: Answered = (413, NGINX, b"<html><head><title>413 Request Entity Too Large</title></head></html>")
 BLOCKED: Answered = (403, NGINX, b"<html><head><title>403 Forbidden</title></head></html>")
 ENVELOPED: Answered = (403, {}, b'{"error": {"error_code": "forbidden", "validation_errors": []}}')
 
@@ -97,7 +101,7 @@ def test_a_gateway_that_breaks_in_the_midst_of_traffic_makes_no_dead_letter(side
     assert [type(ending) for ending in side.ended.values()] == [Delivered] * 450
 
 
-@pytest.mark.parametrize("answer", NO_API)
+@pytest.mark.parametrize("answer", [*NO_API, TOO_LARGE])
 @pytest.mark.parametrize("others", [True, False])
 def test_one_of_a_kind_on_one_order_is_rejected_as_its_status_and_holds_that_order_alone(
     sides: Any, answer: Any, others: bool

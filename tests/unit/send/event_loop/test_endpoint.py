@@ -105,6 +105,11 @@ def test_of_an_accepted_answer_that_is_no_json_the_headers_are_read() -> None:
     assert answer == Answer(200, {"content-type": "text/html", "server": "nginx"}, b"<p>Sign in")
 
 
+def test_of_an_accepted_answer_without_a_body_the_headers_are_read_for_a_firewall_may_have_given_it() -> None:
+    answer, endpoint = post(Wire(lambda request: httpx.Response(202, headers={"X-Amzn-Waf-Action": "challenge"})))
+    assert asyncio.run(answered(endpoint)) == answer == Answer(202, {"x-amzn-waf-action": "challenge"}, b"")
+
+
 def test_advice_on_accepted_requests_is_read_now_and_then_and_on_refusals_always() -> None:
     clock = FakeClock()
     status = 200
