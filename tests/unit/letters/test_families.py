@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from processor.letters.families import Family, headers_to_send, letter_facts
 from processor.letters.letter import Refusal, letter_headers
 from processor.operate.replay.copies import NOW, copy_of, replay_of, replays_of
 from processor.records import Headers, Position, Record, Stage, TopicPartition
+from tests.unit.letters import written_by_others as others
 
 AT_MS = 1_700_000_000_000
 
@@ -41,6 +43,30 @@ def spring(prefix: str) -> Headers:
         (f"kafka_{prefix}exception-fqcn", b"org.springframework.kafka.listener.ListenerExecutionFailedException"),
         (f"kafka_{prefix}exception-cause-fqcn", b"java.lang.IllegalStateException"),
     ]
+
+
+SERIALIZATION = "Size of data received by LongDeserializer is not 8"
+CONVERTING = "Converting byte[] to Kafka Connect data failed due to serialization error: "
+LISTENER = "Listener failed; no such customer"
+OF_OTHERS = {
+    "share group": (Family.SHARE_GROUP, "unknown", "Offset rejected by client.", "", "fraud-check", None),
+    "streams": (Family.STREAMS, "SerializationException", SERIALIZATION, "", "", None),
+    "connect": (Family.CONNECT, "DataException", CONVERTING, "value_converter", "warehouse", None),
+    "spring": (Family.SPRING, "IllegalStateException", LISTENER, "", "billing", others.WRITTEN_MS),
+}
+
+
+@pytest.mark.parametrize("tool", others.WHOLE)
+def test_a_letter_that_the_tool_itself_wrote_says_what_it_is_and_goes_back_as_it_came(tool: str) -> None:
+    letter = others.WHOLE[tool]
+    facts = letter_facts(letter)
+    said = (facts.family, facts.reason, facts.message, facts.stage, facts.group, facts.original_ms)
+    assert said == OF_OTHERS[tool]
+    assert facts.origin == others.SOURCE.position
+    assert facts.last_failed_ms == letter.timestamp_ms
+    assert (letter.key, letter.value) == (others.ORDER, others.VALUE)
+    its_own = [] if tool == "share group" else others.ITS_OWN
+    assert headers_to_send(facts.family, letter.headers) == its_own
 
 
 def test_kafka_connect() -> None:

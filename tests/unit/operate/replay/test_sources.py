@@ -92,7 +92,7 @@ def test_a_copy_whose_place_has_another_record_now_takes_nothing_of_it(broker: F
 
 def test_another_tools_letter_of_an_erasure_is_no_erasure(broker: FakeBroker) -> None:
     broker.append(Topic.PLACED, 1, b"ord-9", None, [], others.WRITTEN_MS)
-    headers = [(name, b"10" if name.endswith(".offset") else value) for name, value in others.CONNECT.headers]
+    headers = [(name, b"10" if name.endswith(".offset") else value) for name, value in others.WHOLE["connect"].headers]
     letter = Record("warehouse.dlq", 0, 0, others.WRITTEN_MS, b"ord-9", None, headers)
     assert why(broker, letter) == sources.NULL
 
