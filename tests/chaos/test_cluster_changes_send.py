@@ -26,7 +26,7 @@ from processor.topics import CONFIG, NEEDED, Topic
 from tests.conftest import StartWorker
 from tests.integration.test_hako import Stock
 from tests.integration.test_whole_path import lag
-from tests.support.children import StartFailed, wait_until
+from tests.support.children import wait_until
 from tests.support.commands import ask
 from tests.support.installation import Installation
 from tests.support.processes import Worker
@@ -178,12 +178,7 @@ def test_a_sender_sends_each_entry_once_whatever_an_operator_does_to_its_topics_
         shop.sent([refused])
         until_committed(space, Role.SEND, Topic.OUTBOX)
         made_again(space, Topic.HOLDS)
-        try:
-            wait_until(lambda: bool(space.records(Topic.HOLDS)), what="the hold, made anew", timeout_s=30)
-        except StartFailed:
-            if protocol == "consumer":
-                pytest.xfail("an open fault: with KIP-848 holds that were made again are not always seen")
-            raise
+        wait_until(lambda: bool(space.records(Topic.HOLDS)), what="the hold, made anew", timeout_s=30)
         shop.refused.clear()
         (held,) = shop.write(1, order="bad", partition=0)
         shop.sent(shop.write(4))

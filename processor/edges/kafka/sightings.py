@@ -47,6 +47,8 @@ class KafkaTopics:
             for name, state in described.items()
             if state is not None
         }
+        # What was asked before is older: it would bring the topic back that was there before.
+        self._asked = {name: answer for name, answer in self._asked.items() if name not in found}
         ours = {name: one for name, one in found.items() if name in self._topics}
         if any(self._latest.get(name) != one for name, one in ours.items()):
             self._latest = {**self._latest, **ours}

@@ -46,10 +46,11 @@ class Assignment(Generic[EntryT]):
     `log` is its source as it was when it was assigned, once that is known; `committed` is the last commit as the
     broker has it, `note` what that said, `book` what stands in the topic of books where that was looked at; `began`
     is what came of them, `gap` the newest that was ever found in its log. `past` is the place of the topic that
-    remembers, and what is committed says so once `unwritten` records of it are there. `claim` is how many of its
-    slots of the quota count as in use, until that is settled (`commits.py`); `dirty` says that something has changed
-    since the last commit; `booked` is the book under way; `entries` and `bytes` are taken and unfinished, `done`
-    counts the finished.
+    remembers, `knew` of that which it was known from: what is committed says `past` once `unwritten` records of it are
+    there, and `knew` until then. `stood` has the places of the topics that it rests on, by name, `books` has that of
+    the topic of books. `claim` is how many of its slots of the quota count as in use, until that is settled
+    (`commits.py`); `dirty` says that something has changed since the last commit; `booked` is the book under way;
+    `entries` and `bytes` are taken and unfinished, `done` counts the finished.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Assignment(Generic[EntryT]):
         "began",
         "book",
         "booked",
+        "books",
         "bytes",
         "claim",
         "committed",
@@ -65,12 +67,14 @@ class Assignment(Generic[EntryT]):
         "entries",
         "epoch",
         "gap",
+        "knew",
         "log",
         "note",
         "offsets",
         "past",
         "phase",
         "remembered",
+        "stood",
         "unwritten",
         "where",
     )
@@ -87,6 +91,9 @@ class Assignment(Generic[EntryT]):
         self.began = Beginning(0, [])
         self.gap: Gap | None = None
         self.past: str | None = None
+        self.knew: str | None = None
+        self.stood: dict[str, str] = {}
+        self.books: str | None = None
         self.remembered = False
         self.unwritten = 0
         self.offsets: OffsetMap[Pending[EntryT] | Record] = OffsetMap(None, ())

@@ -18,12 +18,12 @@ Owned by the Kafka thread; no state of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, Generic
+from typing import Any, Final, Generic
 
 import structlog
 
 from processor.errors import BrokerOutage, Fenced
-from processor.interfaces import Committed, Consumer
+from processor.interfaces import Committed, Consumer, Seen
 from processor.records import TopicPartition
 from processor.send.destination import EntryT
 from processor.send.handover import Handover, Paced
@@ -78,6 +78,14 @@ class Commits(Generic[EntryT]):
                     self._pace(assignment, assignment.claim)
                     assignment.claim = None
         return refused
+
+    def book_anew(self, assignments: Iterable[Assignment[EntryT]], seen: Mapping[str, Seen]) -> None:
+        """Where another topic of books stands than they were written to, they are written once more."""
+        books = None if self._topics.offsets is None else seen.get(self._topics.offsets)
+        for assignment in assignments:
+            if books is not None and assignment.phase is Phase.OPEN and assignment.books != books.place:
+                assignment.books = books.place
+                assignment.dirty = True
 
     def leave(self, assignments: Iterable[Assignment[EntryT]], used: Mapping[int, int | None]) -> None:
         """The last commit of those that go to another worker; `used` by epoch, None where a bucket was never
@@ -134,7 +142,7 @@ class Commits(Generic[EntryT]):
         next_offset = assignment.offsets.next_offset
         if next_offset is None:
             return None
-        past = assignment.note.past if assignment.unwritten else assignment.past
+        past = _known_past(assignment)
         note = write_note(Note(left, self._finished(assignment), assignment.place, past))
         if note is None:
             note = write_note(Note(left, None, assignment.place, past))
@@ -143,8 +151,8 @@ class Commits(Generic[EntryT]):
 
     def _book(self, assignment: Assignment[EntryT], committed: Committed) -> None:
         assert committed.next_offset is not None
-        past = assignment.note.past if assignment.unwritten else assignment.past
-        value = encode_book(assignment.place, past, committed.next_offset, self._finished(assignment), assignment.gap)
+        past, finished = _known_past(assignment), self._finished(assignment)
+        value = encode_book(assignment.place, past, committed.next_offset, finished, assignment.gap)
         assignment.booked = Booked(committed, value)
         self._effects.book(assignment, value)
 
@@ -157,6 +165,10 @@ class Commits(Generic[EntryT]):
         if assignment.where.topic != self._topics.sources[0]:
             return  # the first source shares the quota out
         self._handover.give(Paced(assignment.epoch, assignment.where.partition, used, assignment.assigned_s))
+
+
+def _known_past(assignment: Assignment[Any]) -> str | None:
+    return assignment.knew if assignment.unwritten else assignment.past
 
 
 def _rests_on_its_book(assignment: Assignment[EntryT], committed: Committed) -> bool:

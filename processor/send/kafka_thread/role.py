@@ -348,22 +348,14 @@ class SendRole(Generic[EntryT]):
                 f"{grown}, and the others do not have as many: {counts}; `topics plan` says how each must be. This "
                 "worker starts again when they are equal"
             )
-        past = self._takeover.past_topic
-        changed = [
-            assignment
-            for assignment in self._assignments
-            if assignment.phase is Phase.OPEN
-            and (
-                _is_another(seen.get(assignment.where.topic), assignment.place)
-                or (past is not None and _is_another(seen.get(past), assignment.past))
-            )
-        ]
+        changed = [one for one in self._assignments if self._takeover.is_outdated(one, seen)]
         if changed:
             log.warning(
                 "a topic was deleted and made again: its partitions are taken over anew",
                 partitions=[str(assignment.where) for assignment in changed],
             )
             self._take_over_anew(changed)
+        self._commits.book_anew(self._assignments, seen)
 
     def _take_over_anew(self, assignments: list[Assignment[EntryT]]) -> None:
         """As if they had been lost and assigned: what is in flight ends, and nothing of the old log is kept."""
@@ -430,8 +422,3 @@ class SendRole(Generic[EntryT]):
             self._catch_up.forget(assignment)
             self._brake.braked.discard(assignment.where)
             self._assignments.end(assignment)
-
-
-def _is_another(seen: Seen | None, place: str | None) -> bool:
-    """Whether another log stands where we read one."""
-    return seen is not None and place is not None and seen.place != place

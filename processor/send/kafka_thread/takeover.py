@@ -143,6 +143,11 @@ class Takeover(Generic[EntryT]):
             self._open(assignment)
         return ready
 
+    def is_outdated(self, assignment: Assignment[EntryT], seen: Mapping[str, Seen]) -> bool:
+        """Whether another topic stands by now under the name of one that it rests on. A restore from one that is gone
+        would wait for its end for ever."""
+        return any(name in seen and seen[name].place != place for name, place in assignment.stood.items())
+
     def remaining(self, assignment: Assignment[EntryT]) -> int:
         """Records still to be read before it is open, about."""
         return sum(
@@ -170,10 +175,12 @@ class Takeover(Generic[EntryT]):
             assignment.committed = committed[where]
             assignment.note = note = self._note(assignment, committed)
             assignment.claim = 0 if assignment.committed.next_offset is None else note.used
+            assignment.stood = {name: seen[name].place for name in (where.topic, *others)}
             if self._past is not None:
                 assignment.past = seen[self._past.topic].place
                 wanted[TopicPartition(self._past.topic, where.partition)] = True
             if self._offsets is not None:
+                assignment.books = seen[self._offsets].place
                 wanted[TopicPartition(self._offsets, where.partition)] = False
         self._read_from(wanted)
         for assignment in asked:
@@ -271,15 +278,14 @@ class Takeover(Generic[EntryT]):
         which they were known from."""
         if self._witnesses is None or assignment.epoch in self._witness:
             return False
-        known = assignment.note.past
-        if assignment.committed.next_offset is None and assignment.book is not None:
-            known = assignment.book.past
+        assignment.knew = known = assignment.note.past or (assignment.book and assignment.book.past)
         if known is None or known == assignment.past:
             return False
         letters, resolutions = self._witnesses
         partition = assignment.where.partition
         witness = Witness(letters, resolutions, partition)
         seen = self._topics.seen(list(self._witnesses))
+        assignment.stood |= {name: one.place for name, one in seen.items()}
         self._read_from({one: True for one in witness.partitions if one.topic in seen})
         if self._past is not None:  # from its beginning once more, now that what it says is kept
             self._read_from({TopicPartition(self._past.topic, partition): True})
@@ -308,6 +314,8 @@ class Takeover(Generic[EntryT]):
         assignment.gap = None if assignment.book is None else assignment.book.gap
         if began.causes:
             _say(assignment)
+        followed = (assignment.where.topic, self.past_topic)
+        assignment.stood = {name: place for name, place in assignment.stood.items() if name in followed}
         assignment.offsets = OffsetMap(began.offset, began.finished)
         assignment.dirty = True
         assignment.phase = Phase.OPEN

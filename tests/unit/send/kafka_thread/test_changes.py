@@ -330,6 +330,63 @@ def test_holds_that_are_not_written_yet_are_made_anew_once_more_after_a_crash(wo
     assert [record.key for record in world.broker.records(TOPICS.holds)] == [b"a"]
 
 
+@pytest.mark.parametrize("topic", [TOPICS.holds, TOPICS.offsets])
+def test_a_topic_that_is_made_again_while_a_partition_is_restored_from_it_holds_nothing_up(
+    worlds: Any, topic: str
+) -> None:
+    """Its end of then never comes: the partition is taken over anew, and the holds come from the letters."""
+    world = worlds(script=Script(refused={entry_id(0): "product_unsupported"}))
+    fill(world, "a")
+    world.stop(passed(world, world.join()))
+    world.broker.denied.add(topic)  # nothing of it comes for a while
+    worker = passed(world, world.join())
+    assert [one.phase for one in worker.role._assignments] == [Phase.RESTORING]
+    world.broker.make_again(topic)
+    world.broker.denied.clear()
+    world.pass_time(6.0)
+    fill(world, "a", "b")
+    world.pass_time(3.0)
+    assert worker.role.standing.unready() == []
+    assert [record.key for record in world.broker.records(TOPICS.holds)] == [b"a"]
+    assert sent(world) == [2]
+    assert world.is_done()
+
+
+def test_holds_made_again_are_known_by_the_book_where_the_commit_says_nothing_of_them(worlds: Any) -> None:
+    """Somebody has set the group's offsets by hand, and the topic was made again meanwhile; then a worker dies before
+    the hold is there."""
+    world = worlds(script=Script(refused={entry_id(0): "product_unsupported"}))
+    fill(world, "a")
+    world.stop(passed(world, world.join()))
+    world.broker.make_again(TOPICS.holds)
+    world.broker.group(GROUP).committed[P0] = Committed(1, "")
+    world.broker.read_only.add(TOPICS.holds)
+    worker = passed(world, world.join())
+    fill(world, "b")
+    world.pass_time(3.0)
+    assert world.is_done()
+    world.kill(worker)
+    world.broker.read_only.clear()
+    passed(world, world.join(), 15.0)
+    fill(world, "a")
+    world.pass_time(3.0)
+    assert [record.key for record in world.broker.records(TOPICS.holds)] == [b"a"]
+    assert sent(world) == [1]
+
+
+def test_books_made_again_are_written_again_for_whoever_finds_the_group_without_offsets(worlds: Any) -> None:
+    world = worlds()
+    fill(world, *"abc")
+    worker = passed(world, world.join())
+    world.broker.make_again(TOPICS.offsets)
+    passed(world, worker, 6.0)
+    world.kill(worker)
+    world.broker.forget(GROUP)
+    worker = passed(world, world.join(), 15.0)
+    assert sent(world) == [0, 1, 2]
+    assert began(worker) == ("offsets_gone",)
+
+
 # ---- partitions --------------------------------------------------------------------------------------------
 
 
