@@ -138,7 +138,7 @@ class Decider:
                 event = self._decoded(record)
             except BadRecord as bad:
                 cause = type(bad.__cause__ or bad).__name__
-                self._refuse(record, bad.stage, bad.reason, str(bad), batch, now_ms, cause)
+                self._refuse(record, state.partition, bad.stage, bad.reason, str(bad), batch, now_ms, cause)
             else:
                 self._apply(Taken(event, record), bytes_in, state, batch, now_ms)
         batch.bytes += bytes_in
@@ -174,7 +174,8 @@ class Decider:
         order_id = _order_id(record.key)
         known = None if order_id is None else state.get(order_id)
         if known is None and (read := read_key(record.key, record.headers)).kind is not KeyKind.PLAIN:
-            self._refuse(record, Stage.TRANSFORM, Reason.KEY_MISMATCH, unreadable(read), batch, now_ms)
+            why = unreadable(read)
+            self._refuse(record, state.partition, Stage.TRANSFORM, Reason.KEY_MISMATCH, why, batch, now_ms)
             return
         reason = IgnoredReason.ERASURE_UNKNOWN
         if order_id is not None and known is not None:
@@ -199,7 +200,10 @@ class Decider:
         produced: list[NewRecord] = []
         for effect in transition.effects:
             if isinstance(effect, _TOLD):
-                produced.append(self._outgoing(effect))  # a comprehension is a function in 3.11
+                entry = self._outgoing(effect)
+                if entry.partition != state.partition:  # it was parked where its order was before the topics grew
+                    entry = entry._replace(partition=state.partition)
+                produced.append(entry)  # a comprehension is a function in 3.11
         is_large = state.grow(order_id, bytes_in) >= self._large_bytes
         is_usual = not is_large and bytes_in < self._small_bytes and len(transition.effects) == 1
         message = None if is_usual else self._too_large(bytes_in, transition, produced)
@@ -251,7 +255,7 @@ class Decider:
                 case Ignored(reason=reason):
                     self._ignore(origin, reason, batch)
                 case Refused(reason=reason, message=message):
-                    self._refuse(origin, Stage.TRANSFORM, reason, message, batch, now_ms)
+                    self._refuse(origin, state.partition, Stage.TRANSFORM, reason, message, batch, now_ms)
                 case Parked():
                     pass  # it counts when it leaves
                 case Retold():
@@ -266,13 +270,21 @@ class Decider:
         batch.dead.append(False)
 
     def _refuse(
-        self, record: Record, stage: Stage, reason: Reason, message: str, batch: Batch, now_ms: int, exception: str = ""
+        self,
+        record: Record,
+        number: int,
+        stage: Stage,
+        reason: Reason,
+        message: str,
+        batch: Batch,
+        now_ms: int,
+        exception: str = "",
     ) -> None:
         refusal = Refusal(
             stage=stage, reason=reason, message=message, group=self._plan.group, failed_ms=now_ms, exception=exception
         )
         plan = self._plan
-        letter, size = fitting_letter(record, refusal, plan.dead_letters, record.partition, plan.letter_bytes_max)
+        letter, size = fitting_letter(record, refusal, plan.dead_letters, number, plan.letter_bytes_max)
         batch.outgoing.append(letter)
         if letter.value is None and record.value is not None:
             reason = Reason.TOO_LARGE

@@ -7,10 +7,11 @@ import pytest
 
 from processor.errors import BadRecord, Fatal, RegistryOutage, StateCorrupt
 from processor.hakuna import Api
-from processor.letters.letter import EXCEPTION, MESSAGE, VALUE_LEFT_OUT, letter_head
+from processor.letters.letter import EXCEPTION, MESSAGE, VALUE_LEFT_OUT, LetterHead, letter_head
 from processor.records import (
     Headers,
     IgnoredReason,
+    NewRecord,
     OrderEvent,
     OrderId,
     Outcome,
@@ -91,12 +92,15 @@ class Desk:
 
     @property
     def letters(self) -> list[str]:
-        heads = [letter_head(Record("dead", 3, 0, 0, *one[2:4], one.headers)) for one in self.batch.outgoing]
-        return [head.reason for head in heads if head is not None]
+        return [head.reason for one in self.batch.outgoing if (head := _head(one)) is not None]
 
     @property
     def entries(self) -> int:
         return sum(one.topic == "outbox" for one in self.batch.outgoing)
+
+
+def _head(one: NewRecord) -> LetterHead | None:
+    return letter_head(Record(one.topic, one.partition, 0, 0, one.key, one.value, one.headers))
 
 
 def test_an_applied_event_is_an_outbox_record_a_state_and_an_offset() -> None:
@@ -121,6 +125,23 @@ def test_a_parked_event_is_state_alone_and_counts_when_it_leaves() -> None:
     assert desk.entries == 2
     assert desk.batch.outcomes == {(TOPIC, Outcome.TRANSFORMED): 2}
     assert desk.batch.dead == [False, False]
+
+
+def test_what_was_parked_before_the_topics_grew_goes_where_its_order_is_now() -> None:
+    """Else an order's entries would stand in two partitions of the outbox, in no order."""
+    before, desk = Desk(), Desk()
+    before.state = KeyedState(1, before.store, "id")
+    for event in (fulfilled(("l", 1), event_id="f1"), fulfilled(("l", 9), event_id="f2")):
+        value = event.event_id.encode()
+        before.events[value] = event
+        record = Record(TOPIC, 1, 0, AT_MS, ORDER.encode(), value, [])
+        before.decider.take(record, before.state, before.batch, NOW_MS)
+    desk.state.stage(ORDER, before.state.get(ORDER))  # `topics grow` has moved it
+    desk.commit()
+    desk.take(placed(product("l")))
+    assert [(one.topic, one.partition) for one in desk.batch.outgoing] == [("outbox", 3), ("outbox", 3), ("dead", 3)]
+    (origin,) = [head.origin for one in desk.batch.outgoing if (head := _head(one)) is not None]
+    assert (origin.topic, origin.partition) == (TOPIC, 1)
 
 
 def test_what_names_no_unit_is_counted_where_the_rest_is_taken() -> None:
