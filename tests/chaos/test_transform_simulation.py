@@ -33,7 +33,7 @@ def suffer(seed: int) -> None:
         with structlog.testing.capture_logs():
             world.suffer(world.chance.choice((50, 300)))
             world.settle(parked=True)
-            if world.chance.random() < 0.4:
+            if world.traits.operated:
                 world.operate()
                 world.strike()
                 world.suffer(50)

@@ -3,7 +3,8 @@
     World(seed)  ─► records of a shop, written at once (or while it runs)
        .suffer() ─► workers turn in any order; at any call of any client something may happen: the process dies, the
                     call fails with or without effect, the group moves on, the clock jumps, others take turns
-       .operate() ► an operator deletes the group's offsets, makes a topic again, or lets retention overtake the group
+       .operate() ► an operator deletes the group's offsets, makes a topic again, lets retention overtake the group, or
+                    gives topics more partitions (`growth.py`)
        .settle() ─► no more strikes: all must come to its end within a bound (a stall is a failure)
        .check()  ─► loss, duplication, order per order ID, offsets, state = changelog, memory: each by itself
 
@@ -21,9 +22,11 @@ from typing import Any, Final
 
 import orjson
 
+from processor.config import Role
 from processor.edges.kafka.admin import Member
 from processor.edges.kafka.predecessors import KafkaPredecessors
-from processor.errors import BadRecord, BrokerOutage, Fatal, RegistryOutage
+from processor.edges.kafka.sources import WatchedTopics
+from processor.errors import BadRecord, BrokerOutage, Fatal, Problem, RegistryOutage, Unusable
 from processor.hakuna import Api, Orders
 from processor.interfaces import Committed
 from processor.letters.letter import letter_head
@@ -31,24 +34,26 @@ from processor.records import HeaderName, OrderEvent, OrderId, Reason, Record, S
 from processor.sandbox.shop.history import Step, Truncated
 from processor.sandbox.shop.orders import Shop, shop
 from processor.sources import merge
+from processor.sources.placements import by_murmur2
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.sources.starts import Start
-from processor.topics import ORDER_TOPICS, Topic
+from processor.topics import CONFIG, ORDER_TOPICS, Topic, problems
 from processor.transform import order_state
 from processor.transform.batch import Plan
-from processor.transform.book import BOOK_KEY, Here
+from processor.transform.book import BOOK_KEY, Book, Here, problems_at_start
 from processor.transform.meter import StateSize
 from processor.transform.order_state import OrderState
 from processor.transform.plan import TransformEdges, TransformPlan
 from processor.transform.transformer import Transformer
 from processor.transform.transitions import Rules
+from tests.chaos.growth import grow
 from tests.chaos.strikes import Strikes, left, move
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.crash_points import Crash, Point
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
 from tests.fakes.stores import Disk
-from tests.fakes.topology import FakeTopology, newest_book
+from tests.fakes.topology import FakeAdmin, newest_book, states
 from tests.support.order_events import order_event
 from tests.support.transform_model import Model, difference
 
@@ -119,6 +124,8 @@ class Traits:
     workers: int
     strike_share: float
     batch_records_max: int
+    operated: bool
+    """Whether an operator comes; then a part of the events comes after that."""
     predecessors_named: bool
     """Whether a dead worker's name is known to its successor; one that never committed anything leaves none."""
 
@@ -133,7 +140,8 @@ class World:
             partitions=chance.choice((1, 2, 3)),
             orders=chance.choice((5, 15, 30)),
             eager=chance.random() < 0.5,
-            live=chance.random() < 0.25,
+            live=(live := chance.random() < 0.25),
+            operated=not live and chance.random() < 0.5,
             workers=chance.choice((1, 2, 2, 3)),
             strike_share=chance.choice((0.0, 0.003, 0.01, 0.02)),
             batch_records_max=chance.choice((1, 7, 50, 5000)),
@@ -141,22 +149,33 @@ class World:
         )
         self.clock = FakeClock()
         self.broker = FakeBroker(self.clock, chance=random.Random(f"broker/{seed}"))
-        self.broker.create(*SOURCES, *OUTPUTS, partitions=self.traits.partitions)
+        self.partitions = self.traits.partitions
+        for topic in (*SOURCES, *OUTPUTS):
+            self.broker.create(topic, partitions=self.partitions, config=CONFIG[Topic(topic)])
+        self.refused: list[str] = []
+        """What workers have ended with because nothing may be taken, at work or at their start."""
+        self.outbox_then: dict[int, int] = {}
+        """The ends of the outbox when orders went to other partitions: what stood before them came first."""
+        self.complaint = ""
+        """The topic that somebody must mend while all goes on."""
         self.registry_down = False
         self.workers: list[Worker] = []
         self._lives = 0
         self._nested = False
         self._strikes = Strikes(self.chance, self.broker, self.traits.strike_share, self._meanwhile)
         self._running: Worker | None = None
+        self._last_ms = 0
         self._steps = self._shop()
         self.positions: dict[tuple[str, int, int], Step] = {}
+        share = 0.3 if self.traits.operated else 0.0
+        self._late = [self._steps.pop() for _ in range(round(share * len(self._steps)))][::-1]
         if not self.traits.live:
             self._write(len(self._steps))
         self._down_until_s = 0.0
         self.before: list[Record] = []
         """What stood in the sources when an operator came, all of it taken."""
         for _ in range(self.traits.workers):
-            self._start(Disk())
+            self.start(Disk())
         self.strike()
 
     # ---- the shop ----------------------------------------------------------------------------------------------------
@@ -167,20 +186,20 @@ class World:
             rate=20,
             bad_share=0.0 if self.traits.live else 0.4,
             seed=self.chance.randrange(10**6),
-            start_ms=self.clock.now_ms() - 600_000 + later_ms,
+            start_ms=max(self.clock.now_ms() - 600_000 + later_ms, self._last_ms),
         )
         steps = list(shop(plan))
         if self.traits.live:
             # Of these the outcome depends on no order between topics: what comes too early is parked.
             steps = [step for step in steps if step.topic in (Topic.PLACED, Topic.FULFILLED) and step.value is not None]
         again = [step for step in steps if self.chance.random() < 0.05 and isinstance(step.value, dict)]
-        last_ms = steps[-1].timestamp_ms
-        return steps + [step._replace(timestamp_ms=last_ms + 1000) for step in again]
+        self._last_ms = steps[-1].timestamp_ms + 1000
+        return steps + [step._replace(timestamp_ms=self._last_ms) for step in again]
 
     def _write(self, count: int) -> None:
         for _ in range(min(count, len(self._steps))):
             step = self._steps.pop(0)
-            partition = sum(step.key[:20]) % self.traits.partitions
+            partition = by_murmur2(step.key, len(self.broker.partitions(step.topic.value)))
             offset = self.broker.append(
                 step.topic.value, partition, step.key, _value(step), [("shop", b"1")], step.timestamp_ms
             )
@@ -188,7 +207,11 @@ class World:
 
     # ---- workers -----------------------------------------------------------------------------------------------------
 
-    def _start(self, disk: Disk, name: str | None = None) -> None:
+    def start(self, disk: Disk, name: str | None = None) -> None:
+        wrong = problems_of(self.broker)
+        if wrong:
+            self.refused.append(str(Unusable(wrong)))
+            return
         self._lives += 1
         name = name or f"{self.chance.getrandbits(64):016x}"
         client_id = f"{self._lives}-{name}"
@@ -197,9 +220,9 @@ class World:
         disk.touched = lambda how: self._struck(client_id, f"store.{how}")
         plan = TransformPlan(
             topics=SOURCES,
-            partitions=traits.partitions,
+            partitions=self.partitions,
             changelog=Topic.CHANGELOG.value,
-            here=Here("cluster", "changelog", traits.partitions),
+            here=here_of(broker),
             changelog_tombstones_ms=int(DAY_S * 1000),
             worker=name,
             batch_records_max=traits.batch_records_max,
@@ -222,7 +245,13 @@ class World:
             reader=FakeReader(broker, client_id=client_id),
             transaction=FakeTransaction(broker, transactional_id=f"{GROUP}.{name}", consumer=consumer),
             predecessors=KafkaPredecessors(Groups(broker), GROUP, name, lambda dead: self._end(dead)),
-            topology=FakeTopology(broker, SOURCES, OUTPUTS),
+            topology=WatchedTopics(
+                FakeAdmin(broker),  # type: ignore[arg-type]  # what it asks of a `KafkaAdmin`
+                states(broker, (*SOURCES, *OUTPUTS)),
+                self.clock,
+                sources=SOURCES,
+                changelog=Topic.CHANGELOG.value,
+            ),
             stores=disk,
             clock=self.clock,
             meter=NoMeter(),
@@ -241,13 +270,17 @@ class World:
             raise RegistryOutage("the registry is down")
         return decoded(record)
 
-    def _turn(self, worker: Worker) -> None:
+    def turn(self, worker: Worker) -> None:
         before, self._running = self._running, worker
         try:
             worker.transformer.turn()
             check_memory(worker)
         except (Crash, Fatal):
             self._died(worker)
+        except Unusable as unusable:
+            self.refused.append(str(unusable))
+            self.workers.remove(worker)
+            worker.transformer.stop()
         finally:
             self._running = before
 
@@ -258,17 +291,17 @@ class World:
         worker.disk.touched = lambda _how: None
         fate = self.chance.random()
         if fate < 0.4:
-            self._start(worker.disk, worker.name)
+            self.start(worker.disk, worker.name)
         elif fate < 0.6:
-            self._start(Disk())
+            self.start(Disk())
         elif fate < 0.75:
             foreign = Disk()
             if self.workers:
                 foreign.partitions = {n: dict(c) for n, c in self.chance.choice(self.workers).disk.partitions.items()}
-            self._start(foreign)
+            self.start(foreign)
         elif fate < 0.9 or not self.workers:
-            worker.disk.broken = set(range(self.traits.partitions))
-            self._start(worker.disk, worker.name)
+            worker.disk.broken = set(range(self.partitions))
+            self.start(worker.disk, worker.name)
 
     def _stop(self, worker: Worker) -> None:
         """An orderly end, as on SIGTERM, and a start on the same disk."""
@@ -277,7 +310,7 @@ class World:
             worker.transformer.stop()
         except Crash:
             self.broker.kill(worker.client_id)
-        self._start(worker.disk, worker.name)
+        self.start(worker.disk, worker.name)
 
     def strike(self) -> None:
         """From now on anything may happen, until `settle`."""
@@ -289,9 +322,9 @@ class World:
         for _ in range(turns):
             self._weather()
             if self.workers:
-                self._turn(self.chance.choice(self.workers))
+                self.turn(self.chance.choice(self.workers))
             else:
-                self._start(Disk())
+                self.start(Disk())
 
     def _weather(self) -> None:
         chance, broker = self.chance, self.broker
@@ -318,7 +351,7 @@ class World:
             case 7:
                 self.clock.jump(chance.choice((-1800.0, -5.0, 5.0, 1800.0)))
             case 8 if len(self.workers) < 4:
-                self._start(Disk())
+                self.start(Disk())
 
     def _move(self) -> None:
         """The group moves, topic by topic as it comes."""
@@ -326,7 +359,7 @@ class World:
         def owners(members: Sequence[str]) -> Mapping[TopicPartition, str]:
             found: dict[TopicPartition, str] = {}
             whole = self.chance.random() < 0.5
-            for number in range(self.traits.partitions):
+            for number in range(self.partitions):
                 owner = self.chance.choice(members)
                 for topic in SOURCES:
                     found[TopicPartition(topic, number)] = owner if whole else self.chance.choice(members)
@@ -366,22 +399,22 @@ class World:
     def _turn_untouched(self, worker: Worker) -> None:
         decide, self.broker.points.decide = self.broker.points.decide, lambda _point: None
         try:
-            self._turn(worker)
+            self.turn(worker)
         finally:
             self.broker.points.decide = decide
 
     def operate(self) -> None:
         """What operators and brokers do to topics and groups, once all that was written is taken; the shop goes on."""
-        if self.traits.live:
-            return
-        what = self.chance.choice(("forget", "make again", "overtake"))
+        what = self.chance.choice(("forget", "make again", "overtake", "grow", "grow"))
         self.before = [record for topic in SOURCES for record in self.broker.records(topic)]
         topic = self.chance.choice(SOURCES)
         if what == "make again" and self.chance.random() < 0.5:
             self.broker.make_again(topic)
             for turn in range(40 * len(self.workers)):
-                self._turn(self.workers[turn % len(self.workers)])
+                self.turn(self.workers[turn % len(self.workers)])
             what = "made again at work"
+        if what == "grow":
+            grow(self)
         # What is written to workers at work is taken in the order in which it comes: these begin with a backlog.
         disks = [(worker.disk, worker.name) for worker in self.workers]
         for worker in self.workers:
@@ -392,14 +425,14 @@ class World:
         elif what == "make again":
             self.broker.make_again(topic)
         ends = dict(self._ends())
-        self._steps = self._shop(later_ms=660_000)
+        self._steps = self._late + self._shop(later_ms=660_000)
         self._write(len(self._steps))
         if what == "overtake":
-            where = TopicPartition(topic, self.chance.randrange(self.traits.partitions))
+            where = TopicPartition(topic, self.chance.randrange(self.partitions))
             cut = self.chance.randint(ends[where], self.broker.logs[where].high_watermark)
             self.broker.delete_before(*where, cut)
         for disk, name in disks:
-            self._start(disk, name)
+            self.start(disk, name)
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
@@ -412,10 +445,10 @@ class World:
         self.registry_down = False
         self._write(len(self._steps))
         if not self.workers:
-            self._start(Disk())
+            self.start(Disk())
         self.broker.rebalance(GROUP)
         for turn in range(TURNS_MAX):
-            self._turn(self.workers[turn % len(self.workers)])
+            self.turn(self.workers[turn % len(self.workers)])
             if turn % 20 == 0 and self._done(parked):
                 return
         raise AssertionError(f"stalled: {self._left()}; " + "; ".join(str(w.transformer.status) for w in self.workers))
@@ -424,10 +457,11 @@ class World:
         self.clock.advance(2 * DAY_S)
 
     def _done(self, parked: bool) -> bool:
-        if any(worker.transformer.unready() for worker in self.workers) or self._left():
+        reasons = [reason for worker in self.workers for reason in worker.transformer.unready()]
+        if any(not self.complaint or self.complaint not in reason for reason in reasons) or self._left():
             return False
         running = sorted(number for worker in self.workers for number in worker.transformer._partitions.running)
-        return running == list(range(self.traits.partitions)) and (parked or not self._parked())
+        return running == list(range(self.partitions)) and (parked or not self._parked())
 
     def _parked(self) -> int:
         held = [held for worker in self.workers for held in worker.transformer._partitions.held.values()]
@@ -452,8 +486,9 @@ class World:
 def model_of(world: World) -> Model:
     model = Model(RULES, decoded, SOURCES, world.clock.now_ms())
     known = {id(record) for record in world.before}
-    for number in range(world.traits.partitions):
+    for number in range(world.partitions):
         model.take(record for record in world.before if record.partition == number)
+    for number in range(world.partitions):
         now = [record for topic in SOURCES for record in world.broker.records(topic, number)]
         model.take(record for record in now if id(record) not in known)
     model.let_parked_events_expire()
@@ -480,7 +515,8 @@ def check_nothing_is_lost_or_doubled(world: World, model: Model) -> None:
 def check_order_per_order_id(world: World, model: Model) -> None:
     """An order's entries are those of the model, byte for byte, one after the other."""
     written: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
-    for record in world.broker.records(Topic.OUTBOX.value):
+    records = world.broker.records(Topic.OUTBOX.value)
+    for record in sorted(records, key=lambda one: one.offset >= world.outbox_then.get(one.partition, 1 << 62)):
         assert record.key is not None
         assert record.value is not None
         written[record.key.decode()].append((_header(record, HeaderName.SOURCE), record.value))
@@ -497,7 +533,7 @@ def check_offsets(world: World) -> None:
     ends = world._ends()
     for where, committed in world.broker.committed(GROUP, list(ends)).items():
         assert (committed.next_offset or 0) == ends[where], where
-        assert committed.next_offset is None or len(committed.metadata) == 16, committed
+        assert not committed.next_offset or len(committed.metadata) == 16, committed
 
 
 def check_state_is_the_changelog(world: World, model: Model) -> None:
@@ -528,6 +564,32 @@ def check_memory(worker: Worker) -> None:
         assert not held.state._staged, "staged beyond its transaction"
 
 
+# ---- a start ---------------------------------------------------------------------------------------------------------
+
+
+def here_of(broker: FakeBroker) -> Here:
+    return Here("cluster", "changelog", len(broker.partitions(SOURCES[0])))
+
+
+def books_of(broker: FakeBroker) -> dict[int, Book]:
+    books = {one.partition: newest_book(broker, one.topic, one.partition) for one in _changelog(broker)}
+    return {number: book for number, book in books.items() if book is not None}
+
+
+def problems_of(broker: FakeBroker) -> list[Problem]:
+    """What keeps a worker from starting, as the role itself finds out."""
+    found = problems(Role.TRANSFORM, states(broker, (*SOURCES, *OUTPUTS)), "")
+    beginnings = {one.partition: offset for one, offset in broker.beginnings(_changelog(broker)).items()}
+    ends = {one.partition: offset for one, offset in broker.ends(_changelog(broker)).items()}
+    changelog = Topic.CHANGELOG.value
+    here, books = here_of(broker), books_of(broker)
+    return found or problems_at_start(changelog, here, books, beginnings, ends, taken=frozenset())
+
+
+def _changelog(broker: FakeBroker) -> Sequence[TopicPartition]:
+    return broker.partitions(Topic.CHANGELOG.value)
+
+
 # ---- small things ----------------------------------------------------------------------------------------------------
 
 
@@ -554,12 +616,14 @@ def _header(record: Record, name: str) -> str:
 
 
 def _latest(world: World) -> dict[bytes, bytes]:
-    latest: dict[bytes, bytes | None] = {}
+    latest: dict[tuple[bytes, int], bytes | None] = {}
     for record in world.broker.records(Topic.CHANGELOG.value):
         assert record.key is not None
         if record.key != BOOK_KEY:
-            latest[record.key] = record.value
-    return {key: value for key, value in latest.items() if value is not None}
+            latest[record.key, record.partition] = record.value
+    states = [(key, value) for (key, _), value in latest.items() if value is not None]
+    assert len(dict(states)) == len(states), "an order with two states"
+    return dict(states)
 
 
 def _timeless(state: OrderState) -> tuple[Any, ...]:
