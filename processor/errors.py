@@ -39,7 +39,7 @@ class BadRecord(ProcessorError):
 
 
 class Outage(ProcessorError):
-    """Something outside does not answer. Whoever catches it waits and tries again; no record pays for it."""
+    """Something outside does not answer. The caller waits and tries again; no record pays for it."""
 
 
 class RegistryOutage(Outage):

@@ -189,7 +189,7 @@ class Transaction(Protocol):
         larger batch."""
 
     def throttled(self) -> float:
-        """For how many seconds brokers have made it wait, by a quota of theirs, since this was last asked."""
+        """For how many seconds brokers have made it wait, by their quota, since this was last asked."""
 
     @property
     def record_bytes_max(self) -> int:

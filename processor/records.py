@@ -59,7 +59,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return Position(self.topic, self.partition, self.offset)
 
     def header(self, name: str) -> bytes | None:
-        """The last header of that name, as Kafka's `lastHeader` has it; None if there is none, or its value is null."""
+        """The last header of that name, as Kafka's `lastHeader` has it; None if it is missing, or its value is null."""
         for known, value in reversed(self.headers):
             if known == name:
                 return value

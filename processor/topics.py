@@ -221,7 +221,7 @@ def needed(role: Role, *, rekey: bool) -> tuple[Topic, ...]:
 
 
 BOOKS: Final = frozenset({Topic.SEND_OFFSETS, Topic.RESOLUTIONS, Topic.HAKO_SENT, Topic.REKEYED_EVENTS})
-"""What we note down for ourselves: nobody else reads or writes them, so whoever finds one missing makes it."""
+"""What we note down for ourselves: nobody else reads or writes them, so a worker that misses one makes it."""
 
 CONFIG: Final[Mapping[Topic, Mapping[str, str]]] = {plan.topic: plan.config for plan in (*TOPICS, *REKEY_TOPICS)}
 

@@ -93,7 +93,7 @@ _NO_JSON: Final = object()
 class Body(msgspec.Struct, frozen=True):
     """What a body says. `json` is true if it is an object or an array of JSON, cut or not; `envelope` if it has the
     form of the API's errors; `words` are masked, at most WORDS_CHARS_MAX characters; `value` is what the JSON holds,
-    None where it was cut or is none."""
+    None if it was cut or is not JSON."""
 
     json: bool
     html: bool

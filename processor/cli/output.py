@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PIPE_COLUMNS: Final = 10_000
-"""The width of a table that goes into a pipe or a file: a line a row, for whoever greps in it."""
+"""The width of a table that goes into a pipe or a file: a line a row, so that grep finds whole rows."""
 TEXT_CHARS_MAX: Final = 500
 """The most of one foreign text in a table: an order ID may have a megabyte."""
 

@@ -228,7 +228,7 @@ def _partition(one: PartitionView, now_ms: int, prefix: str) -> tuple[object, ..
 
 def _short(worker: str) -> str:
     """A worker as a table names it: the host of a client ID, a URL's address, or its host's first name, with the port
-    where that is none of ours by default."""
+    where that is not our default."""
     client = _CLIENT.match(worker)
     if client is not None:
         return client["host"]

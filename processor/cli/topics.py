@@ -214,8 +214,8 @@ def _planned(
 
 
 def _do(steps: Sequence[Step], admin: KafkaAdmin, replicas: int, done: list[str]) -> None:
-    """Returns when every broker that is asked knows of the new topics, so that whoever comes next finds them. Notes in
-    `done` what it has done, for whoever hears of a failure in between."""
+    """Returns when every broker that is asked knows of the new topics, so that the next command finds them. Notes in
+    `done` what it has done, for the message about a failure in between."""
     from processor.topics import Action
 
     for step in steps:

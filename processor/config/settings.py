@@ -242,7 +242,7 @@ class Settings:
         "PROCESSOR_FEED_BATCH_MAX", whole(1, 1000, "orders"), "100", "The most orders in one request of the feed"
     )
     feed_batch_bytes_max: int = setting(
-        "PROCESSOR_FEED_BATCH_BYTES_MAX", whole(1024, 1 << 27, "bytes"), "1000000", "The most bytes of such a request"
+        "PROCESSOR_FEED_BATCH_BYTES_MAX", whole(1024, 1 << 27, "bytes"), "1000000", "The most bytes of one request"
     )
     feed_linger_ms: int = setting(
         "PROCESSOR_FEED_LINGER_MS", whole(0, 60_000, "ms"), "200", "How long a quiet feed waits to fill a request"
@@ -251,7 +251,7 @@ class Settings:
         "PROCESSOR_HAKO_BATCH_MAX", whole(1, 10_000, "objects"), "500", "The most objects in one request to Hako"
     )
     hako_batch_bytes_max: int = setting(
-        "PROCESSOR_HAKO_BATCH_BYTES_MAX", whole(1024, 1 << 27, "bytes"), "90000", "The most bytes of such a request"
+        "PROCESSOR_HAKO_BATCH_BYTES_MAX", whole(1024, 1 << 27, "bytes"), "90000", "The most bytes of one request"
     )
     hako_keys_max: int = setting(
         "PROCESSOR_HAKO_KEYS_MAX",

@@ -84,7 +84,7 @@ class AvroDecoder:
         *,
         references: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises `NotAvro` where the reader schema is none. `references` are those that it refers to, by name."""
+        """Raises `NotAvro` if the reader schema is not one. `references` are those that it refers to, by name."""
         self._ours = parse(reader_schema, references)
         self._schemas = schemas
         self._shapes = shapes

@@ -203,7 +203,7 @@ class _Planning:
         for symbol, read in zip(written.symbols, symbols, strict=True):
             if read is None:
                 found.append(
-                    Finding(path, What.PARTLY, f"the symbol {symbol} becomes a dead letter: it is none of ours")
+                    Finding(path, What.PARTLY, f"the symbol {symbol} becomes a dead letter: ours has no such one")
                 )
             elif read != symbol:
                 found.append(Finding(path, What.CONVERTED, f"the symbol {symbol} is read as {read}"))

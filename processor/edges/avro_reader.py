@@ -315,7 +315,7 @@ class _Source:
         self._line(f'if b & 1 or b > {2 * len(symbols) - 2}: raise Unreadable("no symbol of its enum")')
         value = self._kept(f"{self._constant(symbols)}[b >> 1]")
         if None in symbols:
-            self._line(f'if {value} is None: raise Refused("a symbol that is none of ours")')
+            self._line(f'if {value} is None: raise Refused("a symbol that our schema has not")')
         return value
 
     def _union(self, branches: tuple[Step, ...]) -> str:

@@ -26,7 +26,7 @@ FRAME_BYTES: Final = 1 + _ID_BYTES
 """Of Confluent's framing: the same bytes name the same schema, unless a header names one."""
 _GUID_BYTES: Final = 16
 _ID_MAX: Final = 2**31 - 1
-"""Registries count in 32 bits with a sign, and some answer with an error of theirs to more."""
+"""Registries count in 32 bits with a sign, and some answer a larger number with an error of their own."""
 
 _APICURIO_REMEDY: Final = (
     "set apicurio.registry.as-confluent=true (2.x) or the Default4ByteIdHandler (3.x), and "

@@ -101,7 +101,7 @@ _DELIVERY_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 360
 
 LAG_RECORDS: Final = Gauge(
     "processor_consumer_lag_records",
-    "Unfinished records; 0 when all is done, transaction markers are none",
+    "Unfinished records; 0 when all is done; transaction markers do not count",
     ["role", "topic", "partition"],
 )
 LAG_SECONDS: Final = Gauge(
@@ -122,9 +122,7 @@ DEAD_LETTERS: Final = Counter(
     "processor_dead_letters_total", "Dead letters, counted when the broker has them", ["topic", "stage", "reason"]
 )
 THROTTLED: Final = Counter(
-    "processor_broker_throttle_seconds_total",
-    "Delays that brokers announced because a quota of theirs is spent",
-    ["role"],
+    "processor_broker_throttle_seconds_total", "Delays that brokers announced because their quota is spent", ["role"]
 )
 MISSED: Final = Counter(
     "processor_records_missed_total",

@@ -127,7 +127,7 @@ class _NotFollowed(urllib.request.HTTPRedirectHandler):
 
 
 def _read(url: str, answer: HTTPResponse | HTTPError, status: int, until_s: float) -> Answer:
-    """The whole answer. One that comes by drops, or without end, is none."""
+    """The whole answer. One that comes by drops, or without end, is refused."""
     body = bytearray()
     while chunk := answer.read1(_CHUNK_BYTES) if isinstance(answer, HTTPResponse) else answer.read(_CHUNK_BYTES):
         body += chunk

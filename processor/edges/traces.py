@@ -5,7 +5,7 @@
                      └── parent of ───────────────► span "POST /events"          one a request (attempt), here
                                                     span "transaction"           one a transaction of transform, here
 
-CPU a request (over a transport that does nothing, the exporting thread included): off 0, sampled out by whoever
+CPU a request (over a transport that does nothing, the exporting thread included): off 0, sampled out by the one who
 began the trace 36 µs, on 200 to 230.
 
 Owned by the composition root, which wraps what it builds: a transport, a meter. Nothing of this is on any path where

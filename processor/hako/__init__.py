@@ -9,7 +9,7 @@ What Hako wants, pure and without a word of Kafka's:
 The role's own part of sending, beside the parts in `processor/send/` that every destination shares:
 
     catalog.items, catalog.warehouses, inventory.levels
-        ─► intake.py     a record as a change, or why it is none
+        ─► intake.py     a record as a change, or why it is not one
         ─► (send: each topic read to its end before anything goes)
         ─► gathering.py  the newest change of each object, in arrays, in the order in which Hako can take them;
                          whose turn it is (`kinds.py`), and levels of what Hako does not know (`parked.py`)

@@ -86,7 +86,7 @@ class SentPast:
         return False
 
     def read(self, record: Record, log: Log) -> tuple[str, Sent | None] | None:
-        """None where the record is none of ours. A tombstone is no record: of that object nothing is known."""
+        """None if the record is foreign. A tombstone means that nothing is known of its object."""
         if record.key is None:
             return None
         try:

@@ -25,7 +25,7 @@ _Request = tuple[str, str, bytes, _RawHeaders]
 
 _TRACEPARENT: Final = re.compile(rb"[\x21-\x7e]{1,256}")
 """What may stand in an HTTP header as it is. Whether it is a trace is its readers' to judge: W3C has them begin a new
-one where it is none."""
+one where it is not valid."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,7 @@ def without_value(headers: Headers, value: bytes | None, topic: str, bytes_max: 
 
 
 def letter_head(record: Record) -> LetterHead | None:
-    """What the headers of a letter say; None where `record` is none of ours (origin and reason are what makes
+    """What the headers of a letter say; None if `record` is foreign (origin and reason are what makes
     one)."""
     ours = _ours(record.headers)
     origin = _origin(ours)

@@ -1,6 +1,6 @@
 """masking: a letter's content without what it says of a person. Pure.
 
-Whoever looks for the reason of a refusal needs the shape of an order, its IDs and quantities, and nobody's name. In a
+To find the reason of a refusal one needs the shape of an order, its IDs and quantities, and nobody's name. In a
 payload of ours the fields that hold personal data are known; of a stranger's every text could be one, so only its shape
 and its numbers are shown.
 """

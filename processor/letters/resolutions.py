@@ -80,7 +80,7 @@ def encode_resolution(resolution: Resolution) -> bytes:
 
 
 def decode_resolution(value: bytes) -> Resolution | None:
-    """None where the bytes are none: something foreign in the topic."""
+    """None if the bytes are not a resolution: something foreign is in the topic."""
     try:
         return _RESOLUTION.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError):

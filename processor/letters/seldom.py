@@ -1,6 +1,6 @@
 """Seldom: what happens often is said once a minute, with how often it did since and one example.
 
-Owned by whoever says it, one thread. Not chosen: a line each (a flood of letters would be a flood of lines), none (who
+Owned by the thread that logs. Not chosen: a line each (a flood of letters would be a flood of lines), none (who
 looks at a log alone would not know).
 """
 

@@ -12,5 +12,5 @@ decide.py    what a record becomes: handed on under its order ID, handed on as i
 erasures.py  when an erasure may go on: not while another worker is behind it
 events.py    which events were written already: in memory, and in a topic that all workers read
 beginnings.py  where each source is read from, and what its commits say of the log that they count in
-meter.py     what the role tells whoever measures it
+meter.py     what the role measures
 """

@@ -5,7 +5,7 @@
     committed, in this very log       from there
     committed, nothing said of a log  from there: an operator's (`rewind`), or an older version's
     made in another log               from the beginning: the topic was deleted and made again
-    made in another cluster           from there: whoever copied the offset has translated it
+    made in another cluster           from there: the copy has translated the offset
     nothing committed                 from the beginning; where `hakuna.rekeyed-events` has a mark of it, the group's
                                       offsets are gone: what is written again is refused by transform, and what
                                       retention took beyond the mark is counted

@@ -113,7 +113,7 @@ def packed(events: Mapping[int, int]) -> bytes:
 
 
 def unpacked(value: bytes | None) -> dict[int, int]:
-    """Raises `ValueError` where it is none of ours."""
+    """Raises `ValueError` if it is foreign."""
     if value is None or len(value) % _ITEM_BYTES:
         raise ValueError("no list of events")
     numbers = array("Q", value)

@@ -1,4 +1,4 @@
-"""What rekey tells whoever measures it: facts in bulk, once per transaction or second, never per record.
+"""What rekey measures: facts in bulk, once per transaction or second, never per record.
 
 `processor/edges/metrics.py` turns them into Prometheus metrics; a test may keep them in a list.
 """

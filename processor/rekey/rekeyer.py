@@ -20,7 +20,7 @@ Invariants:
   asked what it has committed (`_resync`).
 
 It keeps nothing on disk: its transactional ID is new with each life, and what a dead worker left open is ended by
-whoever gets its partitions (`edges/kafka/predecessors.py`).
+the worker that gets its partitions (`edges/kafka/predecessors.py`).
 """
 
 from __future__ import annotations

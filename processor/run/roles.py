@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 STUCK_AFTER_S: Final = 60.0
 """The longest round that is still alive: above every bounded call of a round together (a transaction's 16 s, a
-registry's 5 s, a rebalance), below the patience of whoever waits for orders."""
+registry's 5 s, a rebalance), below the patience of a shop that waits for its orders."""
 _RETRY_S: Final = 1.0
 
 

@@ -142,7 +142,7 @@ def _readable(registry: Registry, subject: str, ours: str, before: int) -> int |
 
 
 def client_id(role: Role, worker: str, host: str | None = None) -> str:
-    """What Kafka knows this process by: in Kubernetes the host is the pod, which is what whoever reads it looks for.
+    """What Kafka knows this process by: in Kubernetes the host is the pod, which is what its readers look for.
     `worker` stands at the end, where a successor finds it."""
     named = re.sub(r"[^A-Za-z0-9._-]", "-", host or socket.gethostname())[:_HOST_CHARS_MAX]
     return f"hakuna-processor-{role}-{named}-{worker}"

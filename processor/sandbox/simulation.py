@@ -44,7 +44,7 @@ class Endpoints:
 class Simulation:
     """`with Simulation(endpoints) as simulation:` answers until it is left.
 
-    Mutable: `_written` counts records by what is expected of them; `stopped` is set by whoever wants it to
+    Mutable: `_written` counts records by what is expected of them; `stopped` is set by a caller that wants it to
     end.
     """
 

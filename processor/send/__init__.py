@@ -13,5 +13,5 @@ What both share:
     destination.py   what an API must say of itself to be sent to (Hakuna's two, Hako's)
     pending.py       an entry on its way, the parcels it travels in, and how it can end
     handover.py      where the two threads meet, and how they take turns
-    meter.py         what both tell whoever measures
+    meter.py         what both measure
 """

@@ -1,4 +1,4 @@
-"""What send tells whoever measures it: facts in bulk, about once a second, never per entry.
+"""What send measures: facts in bulk, about once a second, never per entry.
 
 Two protocols because two threads: `RequestMeter` is told by the event loop, `RecordMeter` by the Kafka
 thread. `processor/edges/metrics.py` turns them into Prometheus metrics; a test may keep them in a list.

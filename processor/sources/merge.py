@@ -88,7 +88,7 @@ class Merge:
     def assign(self, partitions: Iterable[TopicPartition], starts: Mapping[TopicPartition, int] | None = None) -> None:
         """Starts these anew: what was buffered of them before is forgotten. Whole partition numbers, unless all are
         merged `together`. `starts` says where they are read from, as far as that was told to the consumer: what comes
-        from before it is none of theirs (librdkafka may move a partition after a `seek`)."""
+        from before it is not one of them (librdkafka may move a partition after a `seek`)."""
         gained: dict[int, list[Input]] = {}
         for partition in partitions:
             number = 0 if self._together else partition.partition

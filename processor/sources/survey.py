@@ -161,7 +161,7 @@ def _erasures(topic: str, one: Surveyed) -> list[Said]:
             Weight.PROBLEM,
             topic,
             f"{one.erasures} of the newest {one.records} records have no value, and each of them erases its order",
-            "stop whoever writes a tombstone after each event (Debezium: tombstones.on.delete=false)",
+            "stop the producer that writes a tombstone after each event (Debezium: tombstones.on.delete=false)",
         )
     ]
 

@@ -25,5 +25,5 @@ transitions.py     what the rules are asked with, and what they answer
 outbox.py          the record that send will read
 whereabouts.py     whether orders' events are where their orders are
 observing.py       what others see of the loop
-meter.py           what the role tells whoever measures it
+meter.py           what the role measures
 """

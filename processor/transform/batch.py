@@ -46,7 +46,7 @@ _SMALL_BYTES: Final = 16 * 1024
 """An event of fewer bytes, of an order that is not large, cannot make anything that is too large to be written: only
 others are measured."""
 _LARGE_BYTES: Final = 256 * 1024
-"""The state of such an order is measured after each of its events: 10,000 of them, or a few with IDs of some KB."""
+"""A state that is larger is measured after each event: 10,000 of them, or a few with IDs of some KB."""
 _GROWTH_MAX: Final = 20
 """How much larger than its Avro an event's JSON can be: nine bytes of an item become ninety, twice with pairing."""
 

@@ -1,4 +1,4 @@
-"""What transform tells whoever measures it: facts in bulk, once per transaction or second, never per record.
+"""What transform measures: facts in bulk, once per transaction or second, never per record.
 
 `processor/edges/metrics.py` turns them into Prometheus metrics; a test may keep them in a list.
 """

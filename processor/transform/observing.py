@@ -36,7 +36,7 @@ class Observer:
     """What is known of the loop's standing.
 
     Mutable: `status` each source, `work` by partition number what is to be done and what was (a watch sees progress by
-    it), `throttled_s` for how long brokers have made us wait by a quota of theirs, `_gone_without` the numbers of which
+    it), `throttled_s` for how long brokers have made us wait by their quota, `_gone_without` the numbers of which
     it was said that a topic is given up, and when is to be looked or said again.
     """
 
@@ -109,7 +109,7 @@ class Observer:
         return next((one.lag for one in self.status if (one.topic, one.partition) == source), 0)
 
     def throttled(self) -> float:
-        """For how long brokers have just made us wait, by a quota of theirs; said at most every ten seconds."""
+        """For how long brokers have just made us wait, by their quota; said at most every ten seconds."""
         held_s = self._edges.transaction.throttled()
         if held_s:
             self._edges.meter.throttled(held_s)
@@ -117,7 +117,7 @@ class Observer:
             now_s = self._edges.clock.monotonic_s()
             if now_s >= self._throttle_said_s + _SAY_AGAIN_S:
                 self._throttle_said_s = now_s
-                log.warning("the brokers throttle our producer, by a quota of theirs", seconds=round(held_s, 1))
+                log.warning("the brokers throttle our producer, by their quota", seconds=round(held_s, 1))
         return held_s
 
     def say_letters(self, batch: Batch) -> None:

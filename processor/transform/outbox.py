@@ -27,7 +27,7 @@ _OCCURRED_AT: Final = HeaderName.OCCURRED_AT.value
 _OURS: Final = frozenset({_ENTRY_ID, _ENTRY_TYPE, _SOURCE, _OCCURRED_AT})
 _STAYS_BEHIND: Final = letter.OURS | {HeaderName.REPLAY_ID.value, HeaderName.REPLAY_COUNT.value} | _OURS
 """What of a source record's headers an entry must not have: the dead letter that the record was is over with; and an
-entry that is none of a replay's must not pass its order's hold as one. `replay-of` goes along, and tells of what became
+entry that no replay made must not pass its order's hold as one. `replay-of` goes along, and tells of what became
 of the letter."""
 _ORDER: Final = EntryType.ORDER
 _TYPES: Final = {entry_type: entry_type.value.encode() for entry_type in EntryType}

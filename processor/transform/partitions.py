@@ -125,7 +125,7 @@ class Partitions:
         self.epoch += 1
 
     def unassigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Revoked or lost: nothing of theirs may be written any more."""
+        """Revoked or lost: nothing of these numbers may be written any more."""
         self._assigned.difference_update(partitions)
         for number in {partition.partition for partition in partitions} & self.held.keys():
             held = self.held.pop(number)

@@ -98,8 +98,8 @@ def refunded_in_time(items: tuple[Movement, ...], until_ms: int | None) -> tuple
 
 
 def _pairings(order: Order, taken: Taken, moved: Moved, rules: Rules) -> tuple[Pairing, ...]:
-    """What pairing made of an event is kept for a rebuild, and for whoever asks why nothing was told. The feed is
-    rebuilt from what was said, and needs the latter alone."""
+    """What pairing made of an event is kept for a rebuild, and for `order`, which says why nothing was sent. The feed
+    is rebuilt from what was said, and needs the latter alone."""
     if (moved.absorbed or moved.added) and (not moved.told or rules.api is Api.EVENTS):
         return (*order.pairings, Pairing(event_key(taken.event), moved.absorbed, moved.added))
     return order.pairings

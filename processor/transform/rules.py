@@ -6,7 +6,7 @@ the present is handed in, and what comes back says everything that has to be don
 
     apply ─┬─ seen before ─────────────────────────► Ignored(duplicate)
            ├─ at no plausible time ────────────────► Refused(time_implausible)
-           ├─ the order is none of ours ─┬─ it is ─► Applied, then what it was not told of: Retold
+           ├─ the order is not ours     ─┬─ it is ─► Applied, then what it was not told of: Retold
            │  (`unheard.py`)             └─ still ─► Ignored(unprotected)
            ├─ OrderPlaced ─┬─ sound ───────────────► Applied, then one effect for each parked event
            │               └─ not ─────────────────► Refused
@@ -25,13 +25,13 @@ Invariants:
 - Every parked event leaves with an effect of its own and the record it came in.
 
 Decisions, where the rules leave room:
-- An order without protection is ignored before it is judged: it is none of ours, sound or not. An order once taken
+- An order without protection is ignored before it is judged: it is not ours, sound or not. An order once taken
   stays taken when a correction takes its protection away: Hakuna has to hear of that.
 - Of a refund of a cancelled order each item is taken or left out by its own time. Those that are left out are not
   looked at: what they say no longer matters.
 - An order that is placed again at the Events API is `order_exists`, sound or not.
-- A line of no unit is none: another line may have its ID, protection of it is `protection_dangling`, and a correction
-  that leaves no unit of a line drops it.
+- A line of no unit does not count: another line may have its ID, protection of it is `protection_dangling`, and a
+  correction that leaves no unit of a line drops it.
 - An order without line items is taken, an event without items is `nothing_moved`: the one may be corrected, the other
   says nothing, and Hakuna's refusal of it would hold the order.
 - An event that only repeats what pairing has told is ignored. At the feed it is told all the same where it moves a

@@ -300,7 +300,7 @@ class Transformer:
             self._taking.shrink()
             self._put_back(batch)
             held_s = self._observer.throttled()
-            why = f"{aborted}; the brokers throttle this client by a quota of theirs" if held_s else str(aborted)
+            why = f"{aborted}; the brokers throttle this client by their quota" if held_s else str(aborted)
             self._standstills.wait(Standstill.ABORTED, why, min(held_s, _THROTTLED_S_MAX))
         except BrokerOutage as outage:  # out of `begin`: there is no transaction
             self._put_back(batch)
@@ -408,7 +408,7 @@ class Transformer:
 
     @property
     def throttled_s(self) -> float:
-        """For how long brokers have made us wait, by a quota of theirs."""
+        """For how long brokers have made us wait, by their quota."""
         return self._observer.throttled_s
 
 

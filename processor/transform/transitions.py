@@ -1,6 +1,6 @@
 """What the rules are asked with, and what they answer: settings, an event, and each effect that there is. Pure.
 
-Owned by `rules.py`; whoever performs the effects matches on them.
+Owned by `rules.py`; the code that performs the effects matches on them.
 """
 
 from __future__ import annotations

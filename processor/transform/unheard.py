@@ -1,8 +1,9 @@
 """Orders that Hakuna is not told of (`HAKUNA_ORDERS=protected`, no protection), until they are. Pure.
 
-Owned by `rules.py`. What is kept of such an order is what is needed to tell of it later, and about no person: lines and
-units, and each event that could be told, with the place and time of its record. An event that does not fit is ignored
-like the others, and forgotten. Placed again with protection, the order is placed (`placed.py`), and the events follow.
+Owned by `rules.py`. Of an unprotected order is kept what is needed to tell of it later, and nothing about a person:
+lines and units, and each event that could be told, with the place and time of its record. An event that does not fit is
+ignored like the others, and forgotten. Placed again with protection, the order is placed (`placed.py`), and the events
+follow.
 """
 
 from __future__ import annotations

@@ -160,3 +160,17 @@ def too_long(path: Path) -> Iterator[str]:
 
 def test_no_file_no_class_and_no_function_is_too_long() -> None:
     assert [one for path in sorted(ROOT.rglob("*.py")) for one in too_long(path)] == []
+
+
+HARD_TO_PARSE = re.compile(r"\b(whoever|quota of theirs|is none of ours|are none of ours)\b", re.IGNORECASE)
+
+
+def test_words_that_a_reader_has_to_parse_twice_stand_in_no_docstring_and_no_message() -> None:
+    found = [
+        f"{path}:{node.lineno}: {hard.group()}"
+        for path in modules("")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for hard in HARD_TO_PARSE.finditer(node.value)
+    ]
+    assert not found

@@ -65,7 +65,7 @@ class Filters:
         return shlex.join([verb, *(self.words() if self.any else [EVERYTHING]), *more])
 
     def resolved(self, desk: Desk) -> tuple[list[str], Selection]:
-        """The dead-letter topics that are meant, and the letters of theirs. Raises `Refused`."""
+        """The dead-letter topics that are meant, and their letters. Raises `Refused`."""
         from processor.operate.replay.selection import Selection, parse_letter
 
         places = []

@@ -16,8 +16,8 @@ Invariants
 - A request is written at most once, and never again after a failure, whatever is known of its fate.
 - Only a connection whose request was written whole and whose answer arrived whole, with nothing after it,
   is IDLE again.
-- There is a `_receiver` exactly while a request is under way. It is told once how that ended, by whoever
-  cleared it, when the connection is IDLE or CLOSED already; or never, if it was abandoned.
+- There is a `_receiver` exactly while a request is under way. It is told once how that ended, by the code
+  that cleared it, when the connection is IDLE or CLOSED already; or never, if it was abandoned.
 - An answer is told whole, its body as it came (no decompression: we ask for none). A body over
   `body_bytes_max` is cut there.
 
@@ -77,7 +77,7 @@ class HttpLimits:
     origins_max: int = 16
     """Origins are settings; a base URL built from data would open a pool for each order."""
     idle_s_max: float = 4.5
-    """Shorter than servers keep an idle connection (Node 5 s, most 60): whoever closes first has no race."""
+    """Shorter than servers keep an idle connection (Node 5 s, most 60): if we close first there is no race."""
     age_s_max: float = 60.0
     """A busy connection never becomes idle, and would stay with an address that DNS dropped long ago."""
     age_jitter: float = 0.5
@@ -366,7 +366,7 @@ class Connection(asyncio.Protocol):
         return b"content-length" in headers or headers.get(b"transfer-encoding", b"").endswith(b"chunked")
 
     def _progress(self) -> str:
-        """For whoever judges whether the request may have been taken."""
+        """Says whether the request may have been taken."""
         if self._received:
             return f"{self._received} bytes of an answer had arrived"
         return f"no byte of an answer, request {self.requests} of this connection"

@@ -4,7 +4,7 @@
                                                  └─► receiver.answered(…) or receiver.failed(error), later
 
 `pool.py` is such a transport, `traces.py` puts spans before one. Every way to fail is one of httpx's own exceptions, so
-that they look the same. `ask` is for whoever rather waits.
+that they look the same. `ask` is the same as a coroutine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
 class Receiver(Protocol):
-    """Whoever waits for an answer. One of the two is called, once, and never from inside `exchange`."""
+    """What waits for an answer. One of the two is called, once, and never from inside `exchange`."""
 
     def answered(self, status: int, head: Any, body: bytes, truncated: bool) -> None:
         """`head` is for the transport's `fields`. `truncated`: the body was longer than its limit."""

@@ -104,7 +104,7 @@ class Origin:
             return connection or await self._open(timeouts, give_up_at)
 
     def release(self, connection: Connection) -> None:
-        """A connection that may be used again: to whoever waits longest, else to the others that are idle."""
+        """A connection that may be used again: to the request that waits longest, else to the idle ones."""
         now = self._loop.time()
         if self._closed or not connection.rest(now, now + self._limits.idle_s_max):
             connection.close()

@@ -40,7 +40,7 @@ class RequestTemplate:
         self._start = _head(method, url, self.headers) + b"Content-Length: "
 
     def wire(self, content: bytes, extra_headers: RawHeaders = ()) -> bytes:
-        """The whole request as bytes. Raises httpx.LocalProtocolError for a header that is none."""
+        """The whole request as bytes. Raises httpx.LocalProtocolError for a header that is not valid."""
         extra = b""
         for name, value in extra_headers:
             # `_FIELD` in another form: 0.2 µs where the pattern takes 1.

@@ -140,7 +140,7 @@ def _tried(name: str, path: Path, files: TlsFiles) -> list[Problem]:
 
 
 def _made(files: TlsFiles) -> ssl.SSLContext:
-    """Raises `OSError` where a file cannot be read or is none."""
+    """Raises `OSError` if a file cannot be read or has the wrong content."""
     if files.ca is not None:
         context = ssl.create_default_context(cafile=str(files.ca))
     else:

@@ -332,7 +332,7 @@ class KafkaAdmin:
             raise BrokerOutage("no broker answers") from silence
 
     def _outage(self, refused: KafkaException, doing: str = "ask") -> BrokerOutage | Fatal:
-        """`doing` is what was asked for, and the name of the right to it, for whoever has to grant that."""
+        """`doing` is what was asked for, and the name of the right to it, for the one who has to grant it."""
         error = error_of(refused)
         if error.code() in NOT_ALLOWED:
             return Fatal(f"not allowed to {doing}: {said(error)}")

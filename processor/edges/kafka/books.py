@@ -1,6 +1,6 @@
 """KafkaBooks: finds the newest book (`transform/book.py`) of changelog partitions, from their ends backwards.
 
-Owned by whoever starts transform, `check`, and the commands that move state. A book is the last record of its
+Owned by the start of transform, `check`, and the commands that move state. A book is the last record of its
 partition's last transaction, so that a few records are read where there is one. Where there is none, an installation
 older than its first book, no more than the last records are looked through.
 """

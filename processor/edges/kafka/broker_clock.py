@@ -24,7 +24,7 @@ from processor.errors import BrokerOutage, Fatal
 ANSWER_S_MAX: Final = 3.0
 LIMIT: Final = "message.timestamp.after.max.ms"
 _LIMIT_MS_MAX: Final = 366 * 86_400_000
-"""A limit above this is none: it is there to let any time pass."""
+"""A limit above this limits nothing: it is there to let any time pass."""
 _STEP: Final = 1.3
 _STEPS: Final = tuple(round(10_000 * _STEP**number) for number in range(1, 66))
 """From 13 s to ten years, each a third more than the last."""

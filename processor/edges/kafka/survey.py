@@ -1,6 +1,6 @@
 """survey: the newest records of each source topic, for what their keys and timestamps say of who wrote them.
 
-Owned by whoever asks: `check`, and a thread beside a running transform. Bounded: at most RECORDS_MAX records a topic,
+Owned by its caller: `check`, and a thread beside a running transform. Bounded: at most RECORDS_MAX records a topic,
 SECONDS_MAX in all, no values kept. Reads committed records, writes nothing and joins no group.
 """
 

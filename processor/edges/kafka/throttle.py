@@ -52,7 +52,7 @@ class Throttle:
         if now_s >= self._say_at_s:
             self._say_at_s = now_s + SAID_EVERY_S
             self._log.warning(
-                "the brokers throttle us: a quota of theirs is spent; nothing is lost, all of it comes later",
+                "the brokers throttle us: their quota is spent; nothing is lost, all of it comes later",
                 broker=event.broker_name,
                 seconds=round(event.throttle_time, 3),
             )

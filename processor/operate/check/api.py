@@ -215,7 +215,7 @@ def _skew(url: str, date: str | None, before_ms: int, after_ms: int) -> Sequence
     try:
         told_ms = parsedate_to_datetime(date).timestamp() * 1000
     except (ValueError, TypeError, OverflowError):
-        return [note(Area.CLOCK, host, "its answer's Date is none, so its clock is not known")]
+        return [note(Area.CLOCK, host, "its answer's Date is not a date, so its clock is not known")]
     off_s = max(before_ms - told_ms - _DATE_S * 1000, told_ms - after_ms, 0.0) / 1000
     if off_s <= CLOCK_S_MAX:
         return [sound(Area.CLOCK, host, f"its clock and this machine's differ by {off_s:.0f} s at most")]

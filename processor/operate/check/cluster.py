@@ -4,8 +4,8 @@
     topics     there, partitions, configuration: the same rules as at a worker's start (`topics.py`)
     groups     who is in them
     rights     topics and groups: the broker says what this user may do with each
-               transactional IDs: a producer is asked for with a timeout that no broker grants. Whoever may not have one
-               is told so first; whoever may is refused for the timeout, before anything of it is kept
+               transactional IDs: a producer is asked for with a timeout that no broker grants. The
+               refusal names the right where that is missing, else the timeout; nothing of it is kept
 
 Owned by `check`.
 """
@@ -281,7 +281,7 @@ def _clock(settings: Settings, admin: KafkaAdmin, described: Mapping[str, TopicS
             Area.CLOCK,
             topic,
             f"its newest record is {seconds:.0f} s ahead of this machine's clock",
-            "set the clock of this machine, or that of whoever wrote it, by NTP",
+            "set the clock of this machine, or that of the producer, by NTP",
         )
         for topic, seconds in ahead_s.items()
     ] or [sound(Area.CLOCK, "records", "no source record is ahead of this machine's clock")]

@@ -1,4 +1,4 @@
-"""What stands behind an address: a broker, or a name that is none, nobody, silence, somebody who wants TLS.
+"""What stands behind an address: a broker, a name that does not exist, nobody, silence, somebody who wants TLS.
 
 librdkafka says that it was disconnected, whatever the reason, and only after ten seconds. So each address is looked at
 first, with a plain socket and the one question that every broker answers to everybody (ApiVersions), or with a TLS

@@ -1,4 +1,4 @@
-"""What each role, and whoever replays, needs to be allowed, in the words of Kafka's ACLs. Pure; deploy/README.md
+"""What each role, and an operator who replays, must be allowed, in the words of Kafka's ACLs. Pure; deploy/README.md
 mirrors it.
 
 Describe comes with Read, Write and Delete. DescribeConfigs is for the start, where a role looks whether its topics are

@@ -75,7 +75,7 @@ class Found:
 
     `committed` are the next offsets of transform and send, None where they have none or may not be asked; `spans` the
     time that was searched (none: no time, but what must be there of an order without a state), and `complete` whether
-    that is all in which something can be; `notes` is what whoever reads the timeline should know of how it came about;
+    that is all in which something can be; `notes` is what the reader of the timeline should know of how it came about;
     `elsewhere` is what other partitions have of the order, whose records stand in `records` too.
     """
 

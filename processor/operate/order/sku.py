@@ -41,7 +41,7 @@ _TABLES: Final[Mapping[Topic, Table]] = {Topic.ITEMS: Table.ITEMS, Topic.LEVELS:
 @dataclass(slots=True)
 class FoundSku:
     """What is known of a SKU. `committed` are the next offsets of the hako role, where it has some and they may be
-    asked for; `notes` are for whoever reads the timeline."""
+    asked for; `notes` are for the reader of the timeline."""
 
     records: dict[Topic, list[Record]] = field(default_factory=dict)
     committed: Mapping[TopicPartition, int | None] = field(default_factory=dict)

@@ -8,7 +8,7 @@
     that it has no state, and   its dead letters, and what the group has not consumed yet: whatever else was taken has
     all is more than that       left a state, or it is long since erased or older than orders are kept
 
-The last two are not complete: an event that was repeated weeks later would not be seen. Whoever reads is told so.
+The last two are not complete: an event that was repeated weeks later would not be seen. The timeline says so.
 
 A record is not older than what it tells of, but for clocks and time zones that are wrong, which is what the day is for.
 """

@@ -5,7 +5,7 @@ Owned by one command, one thread. What cannot be made says why, and then nothing
 patch: JSON merge patch (RFC 7386), and the edit of a JSON payload. Pure.
 
 An object in the patch is merged into the one in the target, a null deletes the field, anything else replaces it whole,
-arrays too. What comes out is judged before anything is sent, by whoever knows the schema.
+arrays too. What comes out is judged before anything is sent, by the code that knows the schema.
 
 Not chosen: a library for the ten lines that the RFC itself prints.
 """

@@ -1,6 +1,6 @@
 """OffsetSet: some of a partition's offsets, in an eighth of a byte each.
 
-Owned by whoever reads a partition's resolutions. Memory is that of the span it covers, not of what is in it: ten
+Owned by the reader of a partition's resolutions. Memory is that of the span it covers, not of what is in it: ten
 million offsets are 1.25 MB whether all of them are in the set or every other one. Chunks without an offset cost
 nothing.
 

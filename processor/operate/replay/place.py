@@ -156,7 +156,7 @@ class Joins(Protocol):
 
 
 class Waits(Protocol):
-    """Lets some seconds pass; `why` is for whoever watches."""
+    """Lets some seconds pass; `why` is for the operator who watches."""
 
     def __call__(self, seconds: float, why: str) -> None: ...
 

@@ -74,7 +74,7 @@ class Ending(Enum):
 
 
 class Phase(Enum):
-    """What a run does, for whoever watches."""
+    """What a run does, for the operator who watches."""
 
     CANARY = "canary"
     MAIN = "replay"
@@ -82,7 +82,7 @@ class Phase(Enum):
 
 
 class Progress(NamedTuple):
-    """Letters, for whoever watches."""
+    """Letters, for the operator who watches."""
 
     phase: Phase
     total: int

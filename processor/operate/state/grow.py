@@ -129,7 +129,7 @@ class Grower:
         return Moved(orders=moved, given_back=given_back, left=left)
 
     def _twice(self, changelog: str, partitions: int) -> set[bytes]:
-        """Orders with a state in two partitions: a worker took events of theirs after the topics had grown."""
+        """Orders with a state in two partitions: a worker took their events after the topics had grown."""
         seen: set[bytes] = set()
         twice: set[bytes] = set()
         for number in range(partitions):

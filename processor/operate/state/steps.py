@@ -46,7 +46,7 @@ GROWING: Final = (
 """What belongs together by partition number, for orders."""
 
 Say = Callable[[str], None]
-"""Told each step, for whoever watches."""
+"""Is called with each step, for the operator who watches."""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def _header_problems(request: Request) -> tuple[str, ...]:
         problems.append("User-Agent: missing")
     traceparent = request.headers.get("traceparent")
     if traceparent is not None and _TRACEPARENT.match(traceparent) is None:
-        problems.append(f"traceparent: {traceparent} is none")
+        problems.append(f"traceparent: {traceparent} is not valid")
     return tuple(problems)
 
 

@@ -103,7 +103,7 @@ def _free_port() -> int:
 
 
 LEAVE_S_MAX: Final = 5.0
-"""With whoever started it the broker and the APIs may have gone, and a drain would wait for them."""
+"""With its starter the broker and the APIs may have gone, and a drain would wait for them."""
 
 
 def end_with_standard_input() -> None:

@@ -10,7 +10,7 @@ limit.py      without a quota: how many requests at once
 pace.py       the quota, by slots of partitions, over any number of workers; what replays may take of it
 alarm.py      what time alone will change
 outcomes.py   what an answer means for the destination, and what becomes of its entries
-standing.py   how the destination stands, for whoever asks
+standing.py   how the destination stands, for other threads
 retries.py    what becomes of a request that was not taken: another attempt, or the end of it
 poison.py     what one entry alone is answered while others pass
 endpoint.py   the seam to HTTP

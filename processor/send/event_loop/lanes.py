@@ -7,8 +7,8 @@
 
     READY is YIELDING where a replay's entry is the next: it goes when no live one can, within its share.
 
-A parcel is what one request carries: one entry for the Events API, many for arrays. Whoever takes a parcel
-gives it back by `finish`, `retry` or `split`.
+A parcel is what one request carries: one entry for the Events API, many for arrays. The caller takes a parcel
+and gives it back by `finish`, `retry` or `split`.
 
     split:  a refused parcel becomes two halves. The first goes; only when it has ended the second may go.
             Where the first was delivered, the fault is in the second, which is then split again without a
@@ -22,7 +22,7 @@ Invariants
 - a lane that waits holds nothing but itself: no slot, no worker, no other lane (but for the parcel it is
   bound to);
 - with `supersedes` a lane has one entry at most beside the one under way, always the newest, and the copy of a dead
-  letter never goes in the place of another one or after it, unless whoever pushes it knows that it is the newer;
+  letter never goes in the place of another one or after it, unless the caller knows that it is the newer;
 - a parcel is live or a replay's: those of a replay are likely to be refused again, and would spoil an array of others.
 
 Not chosen: a task per lane (thousands of them, 3 µs an entry); a priority queue over all entries (the heap is
@@ -130,8 +130,8 @@ class Lanes(Generic[EntryT]):
         supersedes: bool,
         share: ReplayShare | None = None,
     ) -> None:
-        """`share` is what replays may take; None: nobody tells them from live traffic here, and whoever pushes knows
-        that it is the newer."""
+        """`share` is what replays may take; None: they are not told from live traffic here, and the caller knows which
+        is the newer."""
         assert parcel_entries_max >= 1
         self._entries_max = parcel_entries_max
         self._bytes_max = parcel_bytes_max
@@ -365,8 +365,8 @@ class Lanes(Generic[EntryT]):
             del told[next(iter(told))]
 
     def _is_told(self, pending: Pending[EntryT]) -> bool:
-        """Whether a snapshot after the one that this is a copy of was delivered just now: whoever sent the copy has not
-        heard of it yet."""
+        """Whether a snapshot after the one that this is a copy of was delivered just now: the sender of the copy has
+        not heard of it yet."""
         offset = _first_offset(pending)
         return offset is not None and self._told.get(pending.order_id, -1) > offset
 

@@ -4,8 +4,8 @@
 
 A request takes a slot of one of the worker's partitions, whichever is free, and the slot comes back one
 window after the answer. Two requests in one slot thus reach the server more than a window apart, so that no
-window ever sees more requests than there are slots, and the partitions' slots add up to the quota: whoever
-has the partitions has the slots.
+window ever sees more requests than there are slots, and the partitions' slots add up to the quota: the
+worker that has the partitions has the slots.
 
     a partition moves, cleanly:  the last owner leaves how many of its slots are in use; the new one counts as many
                                  as in use until one window after it was assigned

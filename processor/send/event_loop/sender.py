@@ -4,7 +4,7 @@
 
 What may go out is decided in one place, `_take`, without waiting: is there room under the limit, does
 anything hold the destination (`gate.py`), is a slot of the quota free (`pace.py`), is there a parcel
-(`lanes.py`). Whoever changes something pumps: an answer, a message of the Kafka thread, an alarm for what
+(`lanes.py`). Each change pumps: an answer, a message of the Kafka thread, an alarm for what
 time alone will change. So nobody polls, and a request costs no task and no wake-up. What the loop finds answered when
 it looks is dealt with in one go, when all of it has been read.
 
@@ -117,8 +117,8 @@ class Sender(Generic[EntryT]):
 
     Mutable. `_flights` are the requests under way, `_answered` those of them whose answer has come and is not dealt
     with; `_due` says that a round comes as soon as the loop has read what there is; `_partitions` by epoch, those that
-    are ours; `_withdrawn` are epochs that leave as soon as nothing of theirs is in flight; `_failure` is a mistake of
-    ours, which ends `run`; `_over` says that nothing is sent any more, since that has ended or will.
+    are ours; `_withdrawn` are epochs that leave as soon as none of their requests is in flight; `_failure` is our own
+    mistake, which ends `run`; `_over` says that nothing is sent any more, since that has ended or will.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""standing: how a destination stands, for whoever asks from outside its event loop.
+"""standing: how a destination stands, for other threads than its event loop.
 
 `/status`, `/readyz`, the watch and the metrics ask; nothing here changes anything. All but `gauges` may be called from
 any thread: they only look, at numbers and enums that are replaced whole.

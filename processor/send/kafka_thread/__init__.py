@@ -5,7 +5,7 @@ assignments.py   the partitions that are ours
 takeover.py      from assigned to open: the committed map, the holds
 catch_up.py      Hako's: what is there is read before anything is sent
 brake.py         what is full is not read until it is half empty
-standing.py      how the partitions stand, for whoever asks
+standing.py      how the partitions stand, for other threads
 intake.py        from an outbox record to an entry, or why not
 beginnings.py    from where a partition is read on, by what is on record and what stands in the cluster
 witness.py       holds made anew from the open letters, where their topic was lost

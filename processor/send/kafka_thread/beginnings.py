@@ -4,7 +4,7 @@
     nothing committed, and a book        from the book: the group's offsets are gone (expired, deleted, another group)
     nothing committed, no book           from the beginning: a new installation
     made in another log of this cluster  from the beginning: the topic was deleted and made again
-    made in another cluster              from the offset, which whoever copied it has translated; its map of finished
+    made in another cluster              from the offset, which the copy has translated; its map of finished
                                          offsets counts those of another log, and is not believed
     before the beginning of the log      from the beginning: retention was faster, and what it took is counted
     beyond the end of the log            from the end: the log has lost its end, all of it was finished
@@ -156,7 +156,7 @@ def encode_book(
 
 
 def decode_book(value: bytes) -> Book | None:
-    """None where the bytes are none of ours."""
+    """None if the bytes are foreign."""
     if not value.startswith(b"{"):
         ranges = decode_ranges(value)
         return None if ranges is None else Book(None, None, None, ranges)

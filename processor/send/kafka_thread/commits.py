@@ -9,7 +9,7 @@ it crashed after that, all slots would count as in use. And since nobody sends b
 partition that has none was never sent from, and all its slots are free.
 
 Where a book is kept (`beginnings.py`), what is committed stands in it first: written, acknowledged, then committed. So
-whoever finds the group's offsets gone finds no less there. A partition that leaves does not wait for it longer than
+a worker that finds the group's offsets gone finds no less there. A partition that leaves waits for it no longer than
 `BOOK_FLUSH_S`: the commit counts.
 
 Owned by the Kafka thread; no state of its own.

@@ -2,7 +2,7 @@
 
 The Kafka thread of every role that sends is the same (`role.py`); what its topics hold is not.
 
-outgoing: an outbox record as the entry that it is, or why it is none.
+outgoing: an outbox record as the entry that it is, or why it is not one.
 
 Pure. Everything in the outbox was written by transform, or by a replay; what was not is a dead letter, not a
 crash. The value is checked to be a JSON object (2.5 µs), for an API would have to say so otherwise, once for
@@ -83,7 +83,7 @@ class Intake(Protocol[EntryT]):
     """One kind of entries."""
 
     def pending(self, record: Record, epoch: int, taken_ms: int) -> Pending[EntryT] | BadRecord:
-        """The entry of a record, or why it is none. Raises `RegistryOutage`: later."""
+        """The entry of a record, or why it is not one. Raises `RegistryOutage`: later."""
 
     def foreign(self, entry: EntryT) -> str | None:
         """Why this destination cannot be sent this entry, ever: a setting was changed. None where it can."""

@@ -6,7 +6,7 @@
 
 Committing an offset says that all before it are finished; what is finished beyond is kept as ranges in the
 commit's metadata, and in the compacted topic `hakuna.send-offsets` (`beginnings.py`), and
-skipped by whoever reads the partition next. So one order that is stuck for a day does not make a day's
+skipped by the worker that reads the partition next. So one order that is stuck for a day does not make a day's
 entries go out twice.
 
 Owned by the Kafka thread. Offsets without a record (transaction markers, compaction) are never taken and so
@@ -145,7 +145,7 @@ def encode_ranges(ranges: Iterable[Range]) -> bytes:
 
 
 def decode_ranges(data: bytes) -> list[Range] | None:
-    """None where the bytes are none of ours."""
+    """None if the bytes are foreign."""
     inflater = zlib.decompressobj()
     try:
         plain = inflater.decompress(data, _INFLATED_BYTES_MAX)

@@ -98,7 +98,7 @@ class SendRole(Generic[EntryT]):
         past: Past | None,
     ) -> None:
         self.turns = Turns()
-        """With the event loop, once whoever gives that a thread of its own has attached it."""
+        """With the event loop, once its own thread has attached it."""
         self._intake = intake
         self._settings = settings
         self._consumer = edges.consumer

@@ -1,4 +1,4 @@
-"""standing: how the partitions of a sending role stand, for whoever asks: `/status`, `/readyz`, the watch, the metrics.
+"""standing: how the partitions of a sending role stand, for `/status`, `/readyz`, the watch, the metrics.
 
 Once a second the Kafka thread looks (`observe`); what others may ask from their threads is replaced whole then.
 """

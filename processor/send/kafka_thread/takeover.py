@@ -51,7 +51,7 @@ class Past(Protocol):
         """Whether others write to it while a partition is ours."""
 
     def read(self, record: Record, log: Log) -> tuple[str, Any] | None:
-        """What it says of which order, to whoever reads that log; None where the record is none of ours."""
+        """What it says of which order, for readers of that log; None where the record is foreign."""
 
     def concerns(self, source: str, order_id: str) -> bool:
         """Whether that order's entries come from that topic."""
@@ -236,7 +236,7 @@ class Takeover(Generic[EntryT]):
         note = read_note(metadata)
         if note is None:
             log.warning(
-                "the committed metadata is none of ours: what was finished beyond the offset is sent again",
+                "the committed metadata is foreign: what was finished beyond the offset is sent again",
                 topic=assignment.where.topic,
                 partition=assignment.where.partition,
             )
@@ -271,7 +271,7 @@ class Takeover(Generic[EntryT]):
             if assignment.where.partition == record.partition and assignment.phase is Phase.RESTORING:
                 assignment.book = None if record.value is None else decode_book(record.value)
                 if assignment.book is None:
-                    log.warning("a record of the book is none of ours", topic=record.topic, offset=record.offset)
+                    log.warning("a record of the book is foreign", topic=record.topic, offset=record.offset)
 
     def _testify(self, assignment: Assignment[EntryT]) -> bool:
         """Whether the open letters of a partition have to be read first: its holds stand in another topic than that
@@ -371,6 +371,6 @@ def _hold(record: Record) -> tuple[OrderId, Hold | None] | None:
         return order_id, None
     hold = decode_hold(record.value)
     if hold is None or hold.order_id != order_id:
-        log.warning("a record among the holds is none", topic=record.topic, offset=record.offset)
+        log.warning("a record among the holds is foreign", topic=record.topic, offset=record.offset)
         return None
     return order_id, hold
