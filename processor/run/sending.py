@@ -18,9 +18,9 @@ from processor.config import Quota, Role, Settings
 from processor.config.parsers import KeySource
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema
 from processor.edges.clock import SystemClock
+from processor.edges.http.choice import transport_for
 from processor.edges.http.connection import HttpLimits
 from processor.edges.http.exchange import Transport
-from processor.edges.http.pool import LeanTransport
 from processor.edges.http.proxies import proxy_for
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls
@@ -352,9 +352,14 @@ def _transport(settings: Settings, api: _Api, tracing: Tracing | None) -> Transp
     """The way to one API. Raises `Unusable` for certificates and proxies that cannot be used."""
     url = httpx.URL(api.base_url)
     proxy = proxy_for(url, settings.proxies)
-    log.info("the way to the API", host=url.host, proxy=None if proxy is None else str(proxy))
+    log.info(
+        "the way to the API",
+        host=url.host,
+        client=settings.http_transport.value,
+        proxy=None if proxy is None else str(proxy),
+    )
     limits = HttpLimits(connections_max=api.in_flight_max, total_s_max=settings.request_timeout_s)
-    transport = LeanTransport(Tls(api.tls), limits, proxy=proxy)
+    transport = transport_for(settings.http_transport, Tls(api.tls), proxy, limits)
     return transport if tracing is None else tracing.transport(transport)
 
 

@@ -2,11 +2,12 @@
 
     lean          `LeanTransport`, on uvloop
     lean-asyncio  the same on asyncio's own loop
-    httpx         httpx's own, the measure for the others
+    bounded       httpx's own, as `transport_for` gives it: with the body limit and the deadline for the whole request
+    httpx         httpx's own as it is, the measure for the others
 
-The first two are asked by their door, `exchange`, behind httpx's interface (`tests/support/asking.py`). A test takes
-`kind` when all three must do the same, and `lean` with the reason when httpx differs. Every test ends with no task and
-no socket left over, and takes far less than a second.
+The first three are asked by their door, `exchange`, behind httpx's interface (`tests/support/asking.py`). A test takes
+`kind` when all four must do the same, and `bounded` or `lean` with the reason when httpx differs. Every
+test ends with no task and no socket left over, and takes far less than a second.
 """
 
 from __future__ import annotations
@@ -32,12 +33,15 @@ import uvloop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from processor.config import HttpTransport
+from processor.edges.http.choice import transport_for
 from processor.edges.http.connection import Connection, HttpLimits, Phase, fields
 from processor.edges.http.exchange import Answered, Awaited, ask
+from processor.edges.http.httpx_client import HttpxTransport
 from processor.edges.http.pool import LeanTransport
+from processor.edges.http.proxies import Proxy
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import tls_context
-from tests.fakes.transport import built
 from tests.support.asking import Asking
 from tests.support.http_servers import Authority, Peer, Script, answer, answering, authority, once, serving
 
@@ -49,6 +53,7 @@ LIMITS = HttpLimits(connections_max=8, total_s_max=15.0)
 class Kind(StrEnum):
     LEAN = "lean"
     LEAN_ASYNCIO = "lean-asyncio"
+    BOUNDED = "bounded"
     HTTPX = "httpx"
 
 
@@ -57,9 +62,14 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return Kind(request.param)
 
 
+@pytest.fixture(params=[Kind.LEAN, Kind.LEAN_ASYNCIO, Kind.BOUNDED])
+def bounded(request: pytest.FixtureRequest) -> Kind:
+    """httpx's own has no limit for a body and no deadline for a whole request."""
+    return Kind(request.param)
+
+
 @pytest.fixture(params=[Kind.LEAN, Kind.LEAN_ASYNCIO])
 def lean(request: pytest.FixtureRequest) -> Kind:
-    """httpx's own has, beside what a test says of it, no limit for a body and no deadline for a whole request."""
     return Kind(request.param)
 
 
@@ -135,7 +145,8 @@ def make(kind: Kind, limits: HttpLimits) -> httpx.AsyncBaseTransport:
         max_keepalive_connections=limits.connections_max,
         keepalive_expiry=limits.idle_s_max,
     )
-    return httpx.AsyncHTTPTransport(verify=certificates().client, limits=pool)
+    plain = httpx.AsyncHTTPTransport(verify=certificates().client, limits=pool)
+    return plain if kind is Kind.HTTPX else Asking(HttpxTransport(plain, limits))
 
 
 async def post(
@@ -280,10 +291,10 @@ def test_an_answer_to_head_has_no_body(kind: Kind) -> None:
     expect_answer(kind, answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), 200, b"", method="HEAD")
 
 
-def test_an_encoded_body_stays_as_it_came(lean: Kind) -> None:
+def test_an_encoded_body_stays_as_it_came(bounded: Kind) -> None:
     """httpx's own decodes it in `aread`; nobody has asked for it, so it is an error page of something in between."""
     packed = gzip.compress(b"hello")
-    expect_answer(lean, answering(answer(packed, "200 OK", "Content-Encoding: gzip")), 200, packed)
+    expect_answer(bounded, answering(answer(packed, "200 OK", "Content-Encoding: gzip")), 200, packed)
 
 
 @pytest.mark.parametrize("extra", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"])
@@ -327,7 +338,7 @@ def test_bytes_on_an_idle_connection_are_never_taken_for_an_answer(kind: Kind) -
 
 
 @pytest.mark.parametrize("head", [b"Content-Length: 50000000", b"X-Endless: 1", b"Transfer-Encoding: chunked"])
-def test_50_mb_or_an_endless_body_cost_64_kib(lean: Kind, head: bytes) -> None:
+def test_50_mb_or_an_endless_body_cost_64_kib(bounded: Kind, head: bytes) -> None:
     part = b"x" * 65_536
     if head.startswith(b"Transfer"):
         part = b"%x\r\n%b\r\n" % (len(part), part)
@@ -347,18 +358,18 @@ def test_50_mb_or_an_endless_body_cost_64_kib(lean: Kind, head: bytes) -> None:
             await soon(lambda: server.open_now == 0)
             assert server.sent < 20_000_000
 
-    run(lean, scenario)
+    run(bounded, scenario)
 
 
 @pytest.mark.parametrize(("size", "truncated"), [(65_535, False), (65_536, False), (65_537, True)])
-def test_a_body_is_cut_at_64_kib_exactly(lean: Kind, size: int, truncated: bool) -> None:
+def test_a_body_is_cut_at_64_kib_exactly(bounded: Kind, size: int, truncated: bool) -> None:
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
         async with serving(answering(answer(b"x" * size))) as server:
             response = await post(transport, server.url)
             assert len(response.content) == min(size, 65_536)
             assert response.extensions.get("truncated", False) is truncated
 
-    run(lean, scenario)
+    run(bounded, scenario)
 
 
 @pytest.mark.parametrize(
@@ -483,13 +494,13 @@ def test_silence_is_a_read_timeout(kind: Kind, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"], ids=["head", "body"])
-def test_a_drip_ends_at_the_total_deadline(lean: Kind, start: bytes) -> None:
+def test_a_drip_ends_at_the_total_deadline(bounded: Kind, start: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(start)
         await peer.send_slowly(answer(b"x" * 5000), 0.01)
 
-    expect(lean, script, httpx.ReadTimeout, read=0.05, total=0.15)
+    expect(bounded, script, httpx.ReadTimeout, read=0.05, total=0.15)
 
 
 def test_progress_moves_the_read_deadline(kind: Kind) -> None:
@@ -602,7 +613,7 @@ def test_a_stall_of_our_own_loop_is_no_timeout(lean: Kind) -> None:
     run(lean, scenario)
 
 
-def test_no_phase_waits_for_ever_without_a_timeout_of_its_own(lean: Kind) -> None:
+def test_no_phase_waits_for_ever_without_a_timeout_of_its_own(bounded: Kind) -> None:
     async def script(peer: Peer) -> None:
         await peer.closed()
 
@@ -613,7 +624,7 @@ def test_no_phase_waits_for_ever_without_a_timeout_of_its_own(lean: Kind) -> Non
             with pytest.raises(httpx.ReadTimeout):
                 await post(transport, server.url, read=None)
 
-    run(lean, scenario, total_s_max=0.1)
+    run(bounded, scenario, total_s_max=0.1)
 
 
 # ---- connecting --------------------------------------------------------------------------------------------
@@ -1090,7 +1101,7 @@ def test_no_header_smuggles_another_one(kind: Kind, name: bytes, value: bytes) -
                 await transport.handle_async_request(request)
             template = RequestTemplate("POST", httpx.URL(server.url), [])
             with pytest.raises(httpx.LocalProtocolError):
-                template.wire(BODY, [(name, value)])
+                template.build(BODY, [(name, value)])
             with pytest.raises(httpx.LocalProtocolError):
                 RequestTemplate("POST", httpx.URL(server.url), [(name, value)])
             assert (await post(transport, server.url)).status_code == 200
@@ -1114,7 +1125,7 @@ def test_a_template_makes_the_same_request_for_every_transport(kind: Kind, conte
         async with serving(answering(answer())) as server:
             template = RequestTemplate("POST", httpx.URL(server.url), [(b"Authorization", b"Bearer x")], QUICK)
             own = [(b"Idempotency-Key", b'"k"'), (b"traceparent", b"00-a-b-01")]
-            request = built(template, content, own)
+            request = template.build(content, own)
             if isinstance(transport, Asking):
                 await ask(transport.transport, template, content, own)
             else:
@@ -1307,6 +1318,15 @@ def test_garbage_gives_an_answer_or_an_error_of_httpx(data: bytes, cuts: list[in
         assert len(outcome.body) <= LIMITS.body_bytes_max
     else:
         assert not again
+
+
+# ---- the choice --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proxy", [None, Proxy("http", "proxy", 3128), Proxy("https", "proxy", 443)])
+def test_the_transport_is_the_one_that_is_asked_for(proxy: Proxy | None) -> None:
+    assert isinstance(transport_for(HttpTransport.LEAN, tls_context, proxy), LeanTransport)
+    assert isinstance(transport_for(HttpTransport.HTTPX, tls_context, proxy), HttpxTransport)
 
 
 # ---- certificates -------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class FakeTransport(ABC):
         """The answer, or one of httpx's exceptions."""
 
     def exchange(self, template: RequestTemplate, content: bytes, headers: RawHeaders, receiver: Receiver) -> Abandoned:
-        request = built(template, content, headers)
+        request = template.build(content, headers)
         return Abandoned(asyncio.get_running_loop().create_task(self._told(request, receiver)))
 
     @staticmethod
@@ -39,15 +39,6 @@ class FakeTransport(ABC):
             receiver.failed(error)
         else:
             receiver.answered(response.status_code, response.headers.raw, response.content, False)
-
-
-def built(template: RequestTemplate, content: bytes, headers: RawHeaders) -> httpx.Request:
-    """The same request as httpx has one. Raises httpx.LocalProtocolError for a header that is none."""
-    template.wire(content, headers)
-    fields = [*template.headers, (b"Content-Length", b"%d" % len(content)), *headers]
-    return httpx.Request(
-        template.method, template.url, headers=fields, content=content, extensions={"timeout": template.timeouts}
-    )
 
 
 class Abandoned:

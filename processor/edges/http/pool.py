@@ -71,7 +71,7 @@ class Origin:
         return self._loop.time()
 
     def addressed(self, wire: bytes) -> bytes:
-        """A request as whoever is connected to wants it."""
+        """A request as the peer of its connections wants it."""
         if self._at is None:
             return wire
         assert self._proxy is not None
@@ -214,7 +214,7 @@ class Origin:
         raise failure
 
     async def _connect_to(self, address: str, port: int, retire_at: float) -> Connection:
-        """One address: TCP, TLS where it is spoken to whoever listens there, and for TLS behind a proxy a tunnel."""
+        """One address: TCP, TLS where the listener speaks it, and for TLS behind a proxy a tunnel."""
         proxy = self._proxy
         tunnelled = proxy is not None and self._secure
 

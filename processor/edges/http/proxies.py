@@ -45,6 +45,11 @@ class Proxy:
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
 
 def proxy_for(url: httpx.URL, proxies: Mapping[str, str]) -> Proxy | None:
     """`proxies` are the variables by their names before `_proxy`, in lower case: https, http, all, no. Raises

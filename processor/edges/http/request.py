@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import httpx
 
@@ -37,7 +38,14 @@ class RequestTemplate:
         self.origin = (url.raw_scheme, url.raw_host, url.port)
         self.headers: RawHeaders = ((b"Host", url.netloc), *headers)
         self.timeouts = dict(timeouts or {})
+        self.extensions: dict[str, Any] = {} if timeouts is None else {"timeout": self.timeouts}
         self._start = _head(method, url, self.headers) + b"Content-Length: "
+
+    def build(self, content: bytes, extra_headers: RawHeaders = ()) -> httpx.Request:
+        """For httpx's own client. Raises httpx.LocalProtocolError for a header that is none."""
+        self.wire(content, extra_headers)
+        headers = [*self.headers, (b"Content-Length", b"%d" % len(content)), *extra_headers]
+        return httpx.Request(self.method, self.url, headers=headers, content=content, extensions=self.extensions)
 
     def wire(self, content: bytes, extra_headers: RawHeaders = ()) -> bytes:
         """The whole request as bytes. Raises httpx.LocalProtocolError for a header that is not valid."""

@@ -36,7 +36,8 @@ from processor.api.verdicts import (
 )
 from processor.config import KeySource, Settings
 from processor.edges.clock import SystemClock
-from processor.edges.http.exchange import RawHeaders, ask
+from processor.edges.http.choice import transport_for
+from processor.edges.http.exchange import RawHeaders, Transport, ask
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.proxies import proxy_for
 from processor.edges.http.request import RequestTemplate
@@ -106,7 +107,8 @@ def _check(
         return [found_of(Area.KEYS, one) for one in unusable.named]
     try:
         url = httpx.URL(place.url)
-        transport = LeanTransport(Tls(place.files), proxy=proxy_for(url, settings.proxies))
+        proxy = proxy_for(url, settings.proxies)
+        transport = transport_for(settings.http_transport, Tls(place.files), proxy)
     except Unusable as unusable:
         return [
             found_of(Area.SETTINGS, one._replace(remedy=one.remedy or f"correct {one.subject}, or leave it out"))
@@ -152,7 +154,7 @@ def _hakuna(settings: Settings, key: str) -> Asked:
     return Asked("POST", settings.hakuna_url + path, headers, body)
 
 
-async def _try(place: Place, asked: Asked, transport: LeanTransport) -> list[Finding]:
+async def _try(place: Place, asked: Asked, transport: Transport) -> list[Finding]:
     clock = SystemClock()
     before_ms = clock.now_ms()
     timeouts = {"connect": _ANSWER_S_MAX, "read": _ANSWER_S_MAX, "total": _ANSWER_S_MAX}
@@ -190,9 +192,12 @@ def judged(answer: Answer, url: str, place: Place) -> Finding:
             return note(Area.KEYS, setting, f"{said}, which says nothing of the key", "check again later")
 
 
-async def _reach(place: Place, transport: LeanTransport) -> Finding:
+async def _reach(place: Place, transport: Transport) -> Finding:
     """Whether somebody listens there, without a request."""
     async with aclosing(transport):
+        if not isinstance(transport, LeanTransport):
+            what = "not tried: httpx's own client connects with a request only"
+            return note(Area.KEYS, place.url, what, "--try-key makes one")
         try:
             await transport.reach(httpx.URL(place.url))
         except httpx.HTTPError as refused:

@@ -4,12 +4,14 @@ none."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
 
-from processor.api.verdicts import Answer, NoAnswer
+from processor.api.verdicts import BODY_BYTES_MAX, Answer, NoAnswer
+from processor.edges.http.connection import HttpLimits
+from processor.edges.http.httpx_client import HttpxTransport
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import tls_context
@@ -30,6 +32,30 @@ class Wire(FakeTransport):
     async def answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         return self._answer(request)
+
+
+class Stream(httpx.AsyncByteStream):
+    """Chunks without end, and whether it was closed; after `fail_after` of them the connection breaks."""
+
+    def __init__(self, fail_after: int | None = None) -> None:
+        self.fail_after = fail_after
+        self.given = 0
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            if self.given == self.fail_after:
+                raise httpx.ReadError("reset")
+            self.given += 1
+            yield b"x" * 1_000
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def streaming(body: Stream) -> Transport:
+    """httpx's own client as the sender has it."""
+    return HttpxTransport(httpx.MockTransport(lambda request: httpx.Response(200, stream=body)), HttpLimits())
 
 
 def post(wire: Transport, clock: FakeClock | None = None) -> tuple[Answer | NoAnswer, Endpoint]:
@@ -91,6 +117,21 @@ def test_another_key_is_used_from_the_next_request_on() -> None:
     endpoint.use(((b"Authorization", b"Bearer other"),))
     asyncio.run(answered(endpoint))
     assert [request.headers["Authorization"] for request in wire.requests] == ["Bearer k", "Bearer other"]
+
+
+def test_of_an_endless_body_64_kib_are_read_and_the_connection_is_let_go() -> None:
+    stream = Stream()
+    answer, _ = post(streaming(stream))
+    assert isinstance(answer, Answer)
+    assert len(answer.body) == BODY_BYTES_MAX
+    assert stream.given <= BODY_BYTES_MAX // 1_000 + 1
+    assert stream.closed
+
+
+def test_a_body_that_breaks_off_is_no_answer() -> None:
+    answer, endpoint = post(streaming(Stream(fail_after=3)))
+    assert answer is NoAnswer.CONNECTION
+    assert endpoint.trouble == "ReadError: reset"
 
 
 def test_only_what_the_verdicts_read_is_kept_of_the_headers_each_value_on_a_line_of_its_own() -> None:
