@@ -2,8 +2,9 @@
 
 Owned by `rules.py`. Of an unprotected order is kept what is needed to tell of it later, and nothing about a person:
 lines and units, and each event that could be told, with the place and time of its record. An event that does not fit is
-ignored like the others, and forgotten. Placed again with protection, the order is placed (`placed.py`), and the events
-follow.
+ignored like the others, and forgotten; one of a line that is not there may be of a line that comes with the protection,
+and is kept, as many as are parked for an order that is not placed. Placed again with protection, the order is placed
+(`placed.py`), and the events follow; an event that does not fit then was counted when it came.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from processor.records import (
     OrderCancelled,
     OrderPlaced,
     Placed,
+    Reason,
     Record,
     event_key,
 )
@@ -71,13 +73,13 @@ def _unheard_lines(placed: OrderPlaced) -> Unheard:
 
 def overhear(state: OrderState, unheard: Unheard, taken: Taken, rules: Rules, now_ms: int) -> Transition:
     """An event of an order that is not told of: kept, where it could be told."""
-    after = _heard(unheard, taken)
+    after = _heard(unheard, taken, rules)
     ignored = ignore(state, taken, IgnoredReason.UNPROTECTED, rules, now_ms)
     assert ignored.state is not None
     return Transition(msgspec.structs.replace(ignored.state, unheard=after), ignored.effects)
 
 
-def _heard(unheard: Unheard, taken: Taken) -> Unheard:
+def _heard(unheard: Unheard, taken: Taken, rules: Rules) -> Unheard:
     event = taken.event
     assert not isinstance(event, OrderPlaced)
     totals, until_ms = unheard.totals, unheard.cancelled_at_ms
@@ -90,10 +92,14 @@ def _heard(unheard: Unheard, taken: Taken) -> Unheard:
         lines = tuple([_bare(line_id, quantity) for line_id, quantity in unheard.lines])
         late_ms = None if road is REFUND else until_ms
         moved = move(road, lines, totals, items, until_ms=late_ms, pairing=False)
-        if isinstance(moved, Unfit) or not moved.said:
+        if isinstance(moved, Unfit):
+            if moved.reason is not Reason.LINE_ITEM_UNKNOWN or len(unheard.events) >= rules.parked_max:
+                return unheard
+        elif not moved.said:
             return unheard
-        totals = moved.totals
-        event = msgspec.structs.replace(event, items=moved.said)
+        else:
+            totals = moved.totals
+            event = msgspec.structs.replace(event, items=moved.said)
     came = taken.origin
     origin = Record(came.topic, came.partition, came.offset, came.timestamp_ms, came.key, None, [])
     return Unheard(unheard.lines, totals, until_ms, (*unheard.events, ParkedEvent(event, origin, 0)))

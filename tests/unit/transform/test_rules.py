@@ -925,7 +925,7 @@ def test_of_an_order_without_protection_no_person_is_kept(by: Rules) -> None:
         assert secret not in stored
     assert state.unheard is not None
     assert state.unheard.lines == (("a", 2),)
-    assert [kept.event.event_id for kept in state.unheard.events] == ["fulfilled", "cancelled", "refunded"]
+    assert [kept.event.event_id for kept in state.unheard.events] == ["fulfilled", "cancelled", "refunded", "x"]
     assert decode(stored) == state
 
 
@@ -974,6 +974,38 @@ def test_an_order_that_is_placed_again_with_protection_is_told_of_then_what_has_
     for event in later:
         assert_ignored(transition.state, event, IgnoredReason.DUPLICATE, PROTECTED)
     assert change_by(transition.state, refunded(("a", 1), event_id="next"), PROTECTED) == Refunded((a(1), p(1)))
+
+
+@pytest.mark.parametrize("api", Api)
+def test_what_moved_of_a_line_that_comes_with_the_protection_is_not_lost_though_it_is_told_before(api: Api) -> None:
+    """A plan is fulfilled when it is paid; a product that is added ships at once: topics do not wait for each other."""
+    by = rules(api, Orders.PROTECTED)
+    early: list[OrderEvent] = [
+        fulfilled(("p", 1), event_id="paid"),
+        fulfilled(("a", 1), ("b", 1), event_id="shipped"),
+        refunded(("x", 1), event_id="of no line at all"),
+    ]
+    state = after(placed(product("a", 2)), *early, by=by)
+    for event in early:
+        assert_ignored(state, event, IgnoredReason.DUPLICATE, by)
+    transition = take(state, AGAIN, by)
+    if api is Api.FEED:
+        (effect,) = transition.effects
+        assert isinstance(effect, Applied)
+        assert effect.order_after == order_of(after(AGAIN, *early[:2], by=by))
+    else:
+        assert ids_of(transition.effects, Retold) == ["paid", "shipped"]
+
+
+def test_of_what_names_no_line_yet_no_more_is_kept_than_of_an_order_that_is_not_placed() -> None:
+    by = rules(orders=Orders.PROTECTED, parked_max=3)
+    state = after(placed(product("a")), by=by)
+    for number in range(9):
+        state = then(state, fulfilled(("x", 1), event_id=f"x{number}"), by)
+    assert state.unheard is not None
+    assert [kept.event.event_id for kept in state.unheard.events] == ["x0", "x1", "x2"]
+    state = then(state, fulfilled(("a", 1)), by)
+    assert ids_of(take(state, AGAIN, by).effects, Retold) == ["fulfilled"]
 
 
 def test_the_feed_tells_the_snapshot_of_an_order_that_is_placed_again_with_protection() -> None:

@@ -116,18 +116,15 @@ class Model:
         ignored: list[Told] = [(event.event_id, "ignored", IgnoredReason.UNPROTECTED)]
         if not isinstance(event, OrderPlaced):
             assert self.unheard is not None
-            if self.unheard.order is not None and self.unheard.verdict(event)[0] == "applied":
+            verdict = self.unheard.verdict(event)
+            may_come = verdict == ("refused", Reason.LINE_ITEM_UNKNOWN) and len(self.so_far) < self.by.parked_max
+            if verdict[0] == "applied" or may_come:
                 self.so_far.append(event)
             return ignored
         ours = self.by.orders is Orders.ALL or any(line.protection and line.quantity for line in event.line_items)
         if not ours:
-            before = self.unheard
-            again = Model(FOR_ONE) if before is None or before.order is None else before
-            if again.place(event)[0] == "refused" and before is None:
-                again = Model(FOR_ONE)  # of an unsound order nothing is kept
-            if before is not None and before.order is None:
-                again = before if again.order is None else again
-            self.unheard = again
+            self.unheard = self.unheard or Model(FOR_ONE)
+            self.unheard.place(event)  # of an unsound order no line is kept
             return ignored
         if self.unheard is not None and self.unheard.order is not None:
             verdict = copy.deepcopy(self.unheard).place(event)
@@ -217,7 +214,7 @@ class Model:
         return verdict
 
     def move_each(self, event: LineItemsFulfilled | LineItemsRefunded | LineItemsCancelled) -> tuple[str, object]:
-        assert self.order is not None
+        known = {line.id for line in self.order.line_items} if self.order is not None else set()
         road = {LineItemsFulfilled: "out", LineItemsRefunded: "back", LineItemsCancelled: "off"}[type(event)]
         items = [item for item in event.items if item.quantity != 0]
         if not items:
@@ -229,7 +226,7 @@ class Model:
         at_first = copy.deepcopy(self.told)
         told: list[Movement] = []
         for item in items:
-            if item.line_item_id not in {line.id for line in self.order.line_items}:
+            if item.line_item_id not in known:
                 return "refused", Reason.LINE_ITEM_UNKNOWN
             line = self.line(item.line_item_id)
             if item.quantity < 0 or item.quantity > self.remains(road, line):
