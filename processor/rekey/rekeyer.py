@@ -1,6 +1,6 @@
 """The rekey role: orders.* of any shape → hakuna.rekeyed.*, one transaction a batch.
 
-    turn:  poll ─► merge, all together ─► settle ─► decide ─► guard ─► write ─► observe
+    turn:  poll ─► merge, all together ─► take over ─► decide ─► guard ─► write ─► observe
                                             │         │                  │
                     what others have written is read  │                  ├─ TransactionAborted: put back, again
                                  RegistryOutage: put back, wait          └─ Fenced, OutcomeUnknown: open again, resync
@@ -112,7 +112,7 @@ class Rekeyer:
     """The loop. `turn` is called by one thread; `status` and `work` may be read from others (they are replaced whole,
     never changed).
 
-    Mutable: `_assigned` the source partitions that the group gave us, `_gained` those that are not settled yet,
+    Mutable: `_assigned` the source partitions that the group gave us, `_gained` those that are not taken over yet,
     `_joined` whether it has given us any, `_opened` whether the transactional ID is ours, `_in_doubt` whether
     everything in memory has to be dropped before the next batch, `_records_max` how many records the next batch may
     have, `_hungry` whether it could have had more, `_gone_without` whether it was said that partitions are given up.
@@ -163,7 +163,7 @@ class Rekeyer:
         polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if at_once else _POLL_S)
         self._merge.offer(polled.records, polled.at_end)
         self._beginnings.heard(polled.resets)
-        if self._open() and self._settle() and self._may_take():
+        if self._open() and self._take_over() and self._may_take():
             batch = Batch()
             self._decide(batch)
             self._finish(batch)
@@ -184,7 +184,7 @@ class Rekeyer:
         log.info("assigned", partitions=_named(partitions))
         self._joined = True
         if partitions:
-            # Until `_settle` has seen to them: a probe may ask in between, and nothing of them is known yet.
+            # Until `_take_over` has seen to them: a probe may ask in between, and nothing of them is known yet.
             self._standstills.stand(Standstill.ASSIGNMENT, "partitions are being taken over")
         self._assigned.update(partitions)
         self._gained.update(partitions)
@@ -208,7 +208,7 @@ class Rekeyer:
         self._offsets.forget(partitions)
         self._beginnings.let_go(partitions)
 
-    # ---- between polls: open, settle ---------------------------------------------------------------------------------
+    # ---- between polls: open, take over --------------------------------------------------------------------------
 
     def _open(self) -> bool:
         """Whether the transactional ID is ours and nothing is in doubt; sees to both where it is not so."""
@@ -239,7 +239,7 @@ class Rekeyer:
         self._in_doubt = False
         log.warning("everything in memory was dropped and is read anew", partitions=_named(sources))
 
-    def _settle(self) -> bool:
+    def _take_over(self) -> bool:
         """Sees to what is new, and reads what others write. False while something has to be known first."""
         if Standstill.EVENTS in self._standstills and not self._standstills.is_time:
             return False

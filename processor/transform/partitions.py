@@ -5,8 +5,8 @@
          │                                        └──── resync: a transaction's fate unknown ───┤
          └────────────────────────── revoked or lost ◄──────────────────────────────────────────┘
 
-Owned by the transform thread. `assigned`, `revoked` and `lost` are called inside a poll and only record facts; `settle`
-acts on them afterwards. No transaction is ever open inside a poll (the loop writes between polls), so that a revoke
+Owned by the transform thread. `assigned`, `revoked` and `lost` are called inside a poll and only record facts;
+`take_over` acts on them afterwards. No transaction is ever open inside a poll (the loop writes between polls), so that a revoke
 has nothing left to finish.
 
 Invariants: a number is taken from only while RUNNING; it is RUNNING only after its store has reached the end that the
@@ -165,7 +165,7 @@ class Partitions:
         """Whole numbers that are not held yet."""
         return sorted(self.whole - self.held.keys())
 
-    def settle(self, gained: Sequence[int]) -> None:
+    def take_over(self, gained: Sequence[int]) -> None:
         """Opens the stores of these numbers and begins their restore; closes those that stayed away.
 
         Raises `BrokerOutage`: then nothing has happened, and it is to be called again.

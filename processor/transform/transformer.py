@@ -1,9 +1,9 @@
 """The transform role: orders.* → state → outbox, one transaction a batch.
 
-    turn:  poll ─► merge ─► settle/restore ─► decide ─► guard ─► write ─► observe
-                                                │                  │
-                                   StateCorrupt: wipe, restore     ├─ TransactionAborted: roll back, put back, again
-                                   RegistryOutage: put back, wait  └─ Fenced, OutcomeUnknown: open again, resync
+    turn:  poll ─► merge ─► take over/restore ─► decide ─► guard ─► write ─► observe
+                                                   │                  │
+                                      StateCorrupt: wipe, restore     ├─ TransactionAborted: roll back, put back, again
+                                      RegistryOutage: put back, wait  └─ Fenced, OutcomeUnknown: open again, resync
 
 Owned by the role's one thread. `turn` is the loop on one screen; `run` repeats it. What is in the same transaction as
 the consumed offsets: outbox records, dead letters and one changelog record per order (`_write`).
@@ -111,7 +111,7 @@ class Transformer:
         polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if at_once else _POLL_S)
         self._merge.offer(polled.records, polled.at_end)
         self._beginnings.heard(polled.resets)
-        if self._open() and self._settle() and self._may_take():
+        if self._open() and self._take_over() and self._may_take():
             batch = Batch()
             try:
                 self._taking.fill(batch, lambda number: self._an_offset_of(number) is not None)
@@ -143,7 +143,7 @@ class Transformer:
         self._partitions.assigned(partitions)
         self._joined = True
         if partitions:
-            # Until `_settle` has seen to them: a probe may ask in between, and they are not restored yet.
+            # Until `_take_over` has seen to them: a probe may ask in between, and they are not restored yet.
             self._standstills.stand(Standstill.ASSIGNMENT, "partitions are being taken over")
         at_once = set(partitions)
         for number in {partition.partition for partition in partitions}:
@@ -177,7 +177,7 @@ class Transformer:
             self._edges.consumer.pause([left])
             self._late.add(left.partition)
 
-    # ---- between polls: open, settle, restore --------------------------------------------------------------------
+    # ---- between polls: open, take over, restore --------------------------------------------------------------------
 
     def _open(self) -> bool:
         """Whether the transactional ID is ours and nothing is in doubt; sees to both where it is not so."""
@@ -215,7 +215,7 @@ class Transformer:
         log.warning("everything in memory was dropped and is read anew", partitions=numbers)
         return True
 
-    def _settle(self) -> bool:
+    def _take_over(self) -> bool:
         """Brings new partition numbers up. False while the broker does not answer; others are not taken either then."""
         if Standstill.RESTORE in self._standstills and not self._standstills.is_time:
             return False
@@ -229,7 +229,7 @@ class Transformer:
                 sources = self._sources(gained)
                 self._edges.predecessors.end_transactions(sources)
                 self._offsets.ask(sources)
-            self._partitions.settle(gained)
+            self._partitions.take_over(gained)
             self._partitions.restore()
             self._partitions.purge()
             self._beginnings.begin(self._partitions.running)

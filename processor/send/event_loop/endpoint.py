@@ -49,7 +49,7 @@ Templates = Callable[[str, httpx.URL, RawHeaders, Mapping[str, float | None]], A
 `total`), in seconds."""
 
 
-Ended = Answer | NoAnswer | Exception
+Heard = Answer | NoAnswer | Exception
 """How a request ended; an exception is no transport's, but a mistake of ours."""
 
 WhatT = TypeVar("WhatT")
@@ -60,7 +60,7 @@ class Posted(Generic[WhatT]):
 
     __slots__ = ("_ended", "_endpoint", "_what", "exchange")
 
-    def __init__(self, endpoint: Endpoint, what: WhatT, ended: Callable[[WhatT, Ended], None]) -> None:
+    def __init__(self, endpoint: Endpoint, what: WhatT, ended: Callable[[WhatT, Heard], None]) -> None:
         self._endpoint = endpoint
         self._what = what
         self._ended = ended
@@ -103,7 +103,7 @@ class Endpoint:
         self._common = headers
         self._templates.clear()
 
-    def post(self, request: Request, what: WhatT, ended: Callable[[WhatT, Ended], None]) -> Posted[WhatT]:
+    def post(self, request: Request, what: WhatT, ended: Callable[[WhatT, Heard], None]) -> Posted[WhatT]:
         """Sends it, and calls `ended(what, …)` once, later. Total: whatever the transport raises is a reason why there
         is no answer."""
         method, path, body, headers = request

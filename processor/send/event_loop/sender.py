@@ -48,8 +48,7 @@ from processor.interfaces import Clock
 from processor.send.destination import Destination, EntryT, Key
 from processor.send.event_loop.alarm import Alarm
 from processor.send.event_loop.breaker import Admission
-from processor.send.event_loop.endpoint import Ended as AnsweredOrNot
-from processor.send.event_loop.endpoint import Endpoint, Posted
+from processor.send.event_loop.endpoint import Endpoint, Heard, Posted
 from processor.send.event_loop.gate import Gate
 from processor.send.event_loop.gatherer import Gatherer, Memory
 from processor.send.event_loop.lanes import Lanes, Parcel
@@ -150,7 +149,7 @@ class Sender(Generic[EntryT]):
         self._tally = Tally()
 
         self._flights: set[Flight[EntryT]] = set()
-        self._answered: list[tuple[Flight[EntryT], AnsweredOrNot]] = []
+        self._answered: list[tuple[Flight[EntryT], Heard]] = []
         self._due = False
         self._failure: Exception | None = None
         self._over = False
@@ -176,7 +175,7 @@ class Sender(Generic[EntryT]):
                 if flight.posted is not None:
                     flight.posted.give_up()
 
-    def _ended(self, flight: Flight[EntryT], answer: AnsweredOrNot) -> None:
+    def _ended(self, flight: Flight[EntryT], answer: Heard) -> None:
         """What the endpoint calls for each request that was not given up."""
         flight.posted = None  # they refer to each other: the collector would have to find each such pair
         self._answered.append((flight, answer))
@@ -297,7 +296,7 @@ class Sender(Generic[EntryT]):
     def _finish(self, flight: Flight[EntryT], answer: Answer | NoAnswer, now_s: float, now_ms: int) -> None:
         seconds = now_s - flight.sent_s
         parcel = flight.parcel
-        self._settle(flight, now_s)
+        self._attempted(flight, now_s)
         self._tally.answered(answer, seconds)
         verdict = self._destination.verdict(answer, now_ms)
         heard: Verdict | None = verdict
@@ -320,7 +319,7 @@ class Sender(Generic[EntryT]):
         if self._withdrawn:
             self._release(now_s)
 
-    def _settle(self, flight: Flight[EntryT], now_s: float) -> None:
+    def _attempted(self, flight: Flight[EntryT], now_s: float) -> None:
         """A request has ended, one way or the other: its slots rest from now on, and it counts as an attempt."""
         if flight.bucket is not None:
             assert self._pace is not None
@@ -333,7 +332,7 @@ class Sender(Generic[EntryT]):
     def _unheard(self, flight: Flight[EntryT]) -> None:
         """Its answer is somebody else's to hear: its partition goes."""
         now_s = self._clock.monotonic_s()
-        self._settle(flight, now_s)
+        self._attempted(flight, now_s)
         self._gate.unheard(flight.probe, now_s)
         self._outcomes.put_back(flight.parcel, now_s, self._clock.now_ms())
         self._flights.remove(flight)

@@ -66,7 +66,7 @@ class World:
 
     def restored(self, *numbers: int) -> None:
         self.held.assigned([where for number in numbers for where in sources(number)])
-        self.held.settle(self.held.gained)
+        self.held.take_over(self.held.gained)
         while self.held.restoring:
             self.held.restore()
 
@@ -83,7 +83,7 @@ def test_a_number_is_held_once_all_of_its_topics_are_here() -> None:
     world.held.assigned([TopicPartition("placed", 0), *sources(1)])
     assert (world.held.gained, world.held.gathering) == ([1], [0])
     assert world.held.incomplete == [TopicPartition("placed", 0)]
-    world.held.settle(world.held.gained)
+    world.held.take_over(world.held.gained)
     assert world.held.gained == []
     world.held.assigned([TopicPartition("fulfilled", 0)])
     assert (world.held.gained, world.held.gathering) == ([0], [])
@@ -94,7 +94,7 @@ def test_a_number_runs_when_its_store_has_reached_the_end_of_the_changelog(monke
     world = World()
     world.write(0, "a", "b", "c", "d")
     world.held.assigned(sources(0))
-    world.held.settle([0])
+    world.held.take_over([0])
     assert (world.held.running, world.held.held[0].restore_remaining) == ([], 4)
     assert world.held.restore() == []
     assert world.held.held[0].restore_remaining == 1
@@ -136,7 +136,7 @@ def test_staged_changes_of_a_revoked_number_are_forgotten() -> None:
     world.held.unassigned([TopicPartition("placed", 0)])
     assert world.held.running == []
     world.held.assigned([TopicPartition("placed", 0)])
-    world.held.settle(world.held.gained)
+    world.held.take_over(world.held.gained)
     assert world.held.held[0].state.get(OrderId("a")) is None
 
 
@@ -266,7 +266,7 @@ def test_an_outage_leaves_everything_to_be_called_again() -> None:
     world.held.assigned(sources(0))
     world.broker.down = True
     with pytest.raises(BrokerOutage):
-        world.held.settle(world.held.gained)
+        world.held.take_over(world.held.gained)
     assert world.held.gained == [0]
     world.broker.down = False
     world.restored(0)
@@ -292,7 +292,7 @@ def test_what_was_read_in_the_poll_that_failed_is_read_again() -> None:
     world.write(1, "c")
     world.held = world.worker(TornReader(world.broker, client_id="w"))
     world.held.assigned(sources(0) + sources(1))
-    world.held.settle([0, 1])
+    world.held.take_over([0, 1])
     with pytest.raises(StateCorrupt) as corrupt:
         world.held.restore()
     world.held.wipe(1, corrupt.value)
@@ -306,7 +306,7 @@ def test_a_changelog_that_holds_rubbish_ends_the_process_instead_of_being_restor
     world.write(0, "a", value=b"rubbish")
     world.write(1, "b")
     world.held.assigned(sources(0) + sources(1))
-    world.held.settle([0, 1])
+    world.held.take_over([0, 1])
     for _ in range(module.WIPES_MAX):
         with pytest.raises(StateCorrupt) as corrupt:
             world.held.restore()
@@ -323,7 +323,7 @@ def test_a_changelog_of_a_later_version_ends_the_process_and_wipes_nothing() -> 
     world = World()
     world.write(0, "a", value=b"\x03" + WAITING[1:])
     world.held.assigned(sources(0))
-    world.held.settle([0])
+    world.held.take_over([0])
     before = dict(world.disk.partitions[0])
     with pytest.raises(StateTooNew, match=r"version 3 was met.*a newer version may have written it"):
         world.held.restore()
@@ -351,7 +351,7 @@ def test_an_empty_store_that_cannot_be_opened_ends_the_process() -> None:
     world.held = world.worker()
     world.held.assigned(sources(0))
     with pytest.raises(Fatal, match="empty store of partition 0"):
-        world.held.settle([0])
+        world.held.take_over([0])
 
 
 def test_a_wipe_in_an_outage_is_finished_later() -> None:

@@ -16,7 +16,7 @@ from processor.edges.http.pool import LeanTransport
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import tls_context
 from processor.send.destination import Request
-from processor.send.event_loop.endpoint import Ended, Endpoint, Transport, no_answer
+from processor.send.event_loop.endpoint import Endpoint, Heard, Transport, no_answer
 from tests.fakes.clock import FakeClock
 from tests.fakes.transport import FakeTransport
 from tests.support.http_servers import Peer, answer, serving
@@ -65,7 +65,7 @@ def post(wire: Transport, clock: FakeClock | None = None) -> tuple[Answer | NoAn
 
 
 async def answered(endpoint: Endpoint, request: Request = REQUEST) -> Answer | NoAnswer:
-    ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+    ended: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
     endpoint.post(request, ended, asyncio.Future.set_result)
     assert not ended.done(), "never from inside"
     answer = await ended
@@ -221,7 +221,7 @@ def test_by_exchange_what_fails_is_a_reason() -> None:
 
 def test_by_exchange_whoever_gives_up_is_told_nothing() -> None:
     async def scenario(endpoint: Endpoint, heads: list[bytes]) -> None:
-        told: list[Ended] = []
+        told: list[Heard] = []
         waiting = endpoint.post(REQUEST, told, list.append)
         waiting.give_up()  # before there is a connection
         assert await answered(endpoint) == Answer(200, {}, b"1")
