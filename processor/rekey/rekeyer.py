@@ -1,9 +1,9 @@
 """The rekey role: orders.* of any shape → hakuna.rekeyed.*, one transaction a batch.
 
     turn:  poll ─► merge, all together ─► take over ─► decide ─► guard ─► write ─► observe
-                                            │         │                  │
-                    what others have written is read  │                  ├─ TransactionAborted: put back, again
-                                 RegistryOutage: put back, wait          └─ Fenced, OutcomeUnknown: open again, resync
+                                              │            │                  │
+                    what others have written is read       │                  ├─ TransactionAborted: put back, again
+                                    RegistryOutage: put back, wait            └─ Fenced, OutcomeUnknown: resync
 
 Owned by the role's one thread. `turn` is the loop on one screen; `run` repeats it. What is in the same transaction as
 the consumed offsets: the records under their new keys, dead letters, and which events these were (`_write`).

@@ -6,8 +6,8 @@
          └────────────────────────── revoked or lost ◄──────────────────────────────────────────┘
 
 Owned by the transform thread. `assigned`, `revoked` and `lost` are called inside a poll and only record facts;
-`take_over` acts on them afterwards. No transaction is ever open inside a poll (the loop writes between polls), so that a revoke
-has nothing left to finish.
+`take_over` acts on them afterwards. No transaction is ever open inside a poll (the loop writes between polls), so
+that a revoke has nothing left to finish.
 
 Invariants: a number is taken from only while RUNNING; it is RUNNING only after its store has reached the end that the
 changelog had when the restore began; a new assignment begins a new restore, whatever the store held before; a store
