@@ -14,7 +14,8 @@ Where this leaves Avro's own rules of resolution, it is because shops' schemas d
   holds several records do names decide, since another event may well have the same fields.
 - A writer's logical type of time is converted; where it names no instant (`local-*`, `date`, `time-*`) it is refused.
   Debezium's and Kafka Connect's own markers say the same as logical types do. A long without any is milliseconds.
-- Where a writer may write null and we need a value, everything but the nulls is read.
+- Where a writer may write null and we need a value, everything but the nulls is read. A time of which nothing but the
+  null could be read is refused as a whole: Kafka Connect writes each optional `date` so.
 """
 
 from __future__ import annotations
@@ -291,13 +292,19 @@ class _Planning:
                     inner.append([finding for finding in of_branch if finding.what is What.REFUSED])
             else:
                 mine.extend(of_branch)
-        if all(isinstance(step, Refuse) for step in steps):
+        read = [branch for branch, step in zip(branches, steps, strict=True) if not isinstance(step, Refuse)]
+        # A time that may be null as well is still none: of all that the field is there for nothing could be read.
+        if not read or (inner and self._holds_a_time(wanted) and all(branch == Primitive("null") for branch in read)):
             if len(inner) == 1:  # a nullable type, of which the other branch says best why
                 found.extend(inner[0])
                 return Refuse(shortened("; ".join(str(finding) for finding in inner[0])))
             return self._refuse(path, self._mismatch(written, wanted), found)
         found.extend(mine)
         return ReadUnion(tuple(steps))
+
+    def _holds_a_time(self, wanted: Node) -> bool:
+        branches = wanted.branches if isinstance(wanted, Union) else (wanted,)
+        return any(isinstance(one, Primitive) and one.logical == _TIME for one in map(self.reader.at, branches))
 
     def _branch(self, written: Node, wanted: Union, *, by_name: bool) -> Node | None:
         """The branch of ours that a value of this type is read as: the first that fits, a record's by its name."""
@@ -309,8 +316,12 @@ class _Planning:
             structural = records if len(records) == 1 and not by_name else []
             return next(iter(exact + by_alias + structural), None)
         alike = [branch for branch in branches if _kind(branch) == _kind(written)]
-        # Of its own type first; where none fits, that one says best why.
-        return next((one for one in (*alike, *branches) if self._fits(written, one)), next(iter(alike), None))
+        # Of its own type first; where none fits, that one says best why, or the time that a number may be.
+        times = [
+            one for one in branches if isinstance(written, Primitive) and written.logical and self._holds_a_time(one)
+        ]
+        said = next(iter(alike + times), None)
+        return next((one for one in (*alike, *branches) if self._fits(written, one)), said)
 
     def _fits(self, written: Node, wanted: Node) -> bool:
         """Whether a type goes with a branch of ours; what it holds is seen to later."""

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from processor.edges.avro import reader_schema
-from processor.edges.avro_plan import judged
+from processor.edges.avro_plan import judged, plan_of
+from processor.edges.avro_reader import Refused, compiled
+from processor.edges.avro_schema import parse
 from processor.edges.avro_steps import What
 from processor.topics import ORDER_TOPICS, Topic
+from tests.support.avro_writer import encoded
 
 
 def schema() -> dict[str, Any]:
@@ -79,6 +82,31 @@ def test_a_timestamp_that_is_not_adjusted_to_utc_is_a_local_one(unit: str) -> No
     assert f"local-timestamp-{unit} names no instant" in why
     field["type"]["adjust-to-utc"] = True
     assert judged(reader_schema(Topic.FULFILLED), json.dumps(writer)).refusal is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "logical"), [("int", "date"), ("int", "time-millis"), ("long", "local-timestamp-micros"), ("string", "")]
+)
+@pytest.mark.parametrize("null_first", [True, False])
+def test_a_time_that_may_be_null_is_refused_as_it_is_without_the_null(
+    kind: str, logical: str, null_first: bool
+) -> None:
+    """Kafka Connect writes whatever is optional so, and a field of which only the null can be read is of no use."""
+    of_value: dict[str, str] = {"type": kind, "logicalType": logical} if logical else {"type": kind}
+    reasons = set()
+    for written in (of_value, ["null", of_value] if null_first else [of_value, "null"]):
+        schema = json.loads(reader_schema(Topic.ITEMS))
+        (expires,) = [one for one in schema["fields"] if one["name"] == "expires"]
+        expires["type"] = written
+        expires.pop("default", None)
+        writer = parse(json.dumps(schema))
+        reasons.add(judged(reader_schema(Topic.ITEMS), json.dumps(schema)).refusal)
+        read = compiled(plan_of(parse(reader_schema(Topic.ITEMS)), writer), writer)
+        value = encoded(writer, {"sku": "s", "name": None, "expires": "x" if kind == "string" else 7, "price": None})
+        with pytest.raises(Refused, match="field expires: "):
+            read(value, 0)
+    assert len(reasons) == 1
+    assert str(reasons.pop()).startswith(f"field expires: written as {kind}")
 
 
 def test_a_registry_goes_by_avros_own_rules_and_we_read_more() -> None:
