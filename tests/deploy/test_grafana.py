@@ -88,6 +88,12 @@ def test_every_panel_says_what_to_do_in_which_unit_and_where_to_read_on(dashboar
             assert anchor in ANCHORS[page], panel["title"]
 
 
+def test_a_legend_says_what_its_number_counts(dashboard: dict[str, Any]) -> None:
+    for panel in panels(dashboard):
+        for target in panel["targets"]:
+            assert target["legendFormat"] != "{{partition}}", panel["title"]
+
+
 def test_panels_do_not_overlap_and_have_ids_of_their_own(dashboard: dict[str, Any]) -> None:
     taken: set[tuple[int, int]] = set()
     for panel in dashboard["panels"]:

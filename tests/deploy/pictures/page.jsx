@@ -17,12 +17,28 @@ const dashboard = window.DASHBOARD;
 const range = { from: dateTime(dashboard.from * 1000), to: dateTime(dashboard.to * 1000) };
 const timeRange = { ...range, raw: range };
 
+// What a panel says of the series whose legends match, such as the colour of an answer's status.
+function overridden(panel, legend) {
+  const found = {};
+  for (const { matcher, properties } of panel.fieldConfig.overrides) {
+    const pattern = matcher.options.match(/^\/(.*)\/$/);
+    if (matcher.id !== 'byRegexp' || !pattern) throw new Error(`a matcher that is not drawn: ${matcher.id}`);
+    if (new RegExp(pattern[1]).test(legend)) for (const { id, value } of properties) found[id] = value;
+  }
+  return found;
+}
+
 function fieldOf(panel, series, index) {
   const { defaults } = panel.fieldConfig;
   const field = {
     name: series.legend,
     type: FieldType.number,
-    config: { ...defaults, displayName: series.legend, custom: { ...defaults.custom } },
+    config: {
+      ...defaults,
+      ...overridden(panel, series.legend),
+      displayName: series.legend,
+      custom: { ...defaults.custom },
+    },
     state: { seriesIndex: index, displayName: series.legend },
     values: series.values.map((value) => (value === null ? null : Number(value))),
     labels: {},
@@ -116,6 +132,10 @@ function States({ panel, width, height }) {
   );
 }
 
+function Nothing({ height }) {
+  return <div style={{ lineHeight: `${height}px`, textAlign: 'center', color: theme.colors.text.secondary }}>No data</div>;
+}
+
 const DRAWN = { timeseries: Lines, stat: Values, 'state-timeline': States };
 
 function Panel({ panel }) {
@@ -124,7 +144,7 @@ function Panel({ panel }) {
   if (panel.type === 'row') {
     return <h2 style={{ ...box, margin: 0, font: '500 15px ' + theme.typography.fontFamily, top: y * CELL + 8 }}>{panel.title}</h2>;
   }
-  const Drawn = DRAWN[panel.type];
+  const Drawn = panel.series.length > 0 ? DRAWN[panel.type] : Nothing;
   return (
     <div style={box}>
       <PanelChrome title={panel.title} width={w * COLUMN - GAP} height={h * CELL - GAP}>
