@@ -634,8 +634,10 @@ def test_a_closed_port_is_a_connect_error(kind: Kind) -> None:
     async def scenario(transport: httpx.AsyncBaseTransport) -> None:
         async with serving(answering(answer())) as server:
             url = server.url
-        with pytest.raises(httpx.ConnectError):
+        with pytest.raises(httpx.ConnectError) as refused:
             await post(transport, url)
+        if kind is not Kind.HTTPX:
+            assert str(refused.value) == f"127.0.0.1:{server.port}: Connection refused"
 
     run(kind, scenario)
 

@@ -27,6 +27,7 @@ tests.benchmarks.http_clients`.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import ssl
@@ -246,13 +247,18 @@ class Origin:
             raise
 
     async def _named(self, step: Awaitable[T]) -> T:
-        """What goes wrong on the way to a proxy names it, for it is not the API's fault."""
+        """What goes wrong on the way to a proxy names it, for it is not the API's fault. A refused connection is called
+        that on either event loop."""
         try:
             return await step
         except OSError as error:
-            if self._proxy is None:
-                raise
-            raise OSError(f"the proxy {self._proxy}: {error}") from error
+            refused = isinstance(error, ConnectionError) and error.errno is not None
+            said = os.strerror(error.errno or 0) if refused else str(error)
+            if self._proxy is not None:
+                raise OSError(f"the proxy {self._proxy}: {said}") from error
+            if refused:
+                raise OSError(said) from error
+            raise
 
 
 class Queued:
