@@ -100,7 +100,12 @@ class _Lazy(click.Group):
         try:
             sys.exit(super().main(args, prog_name, complete_var, False, **extra))
         except click.ClickException as refused:
-            refused.show()
+            if isinstance(refused, click.UsageError):
+                refused.show()
+            else:
+                from processor.cli.output import say
+
+                say(f"Error: {refused.format_message()}", err=True)
             sys.exit(1)  # click has 2 for its usage errors
         except click.Abort:
             # Not `sys.exit`: a thread of ours may wait inside librdkafka for another ten seconds.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from processor.cli.output import interruptible, print_json, printable, show, table
+from processor.cli.output import interruptible, noted, print_json, printable, show, table
 from processor.cli.settings import UNUSABLE, cluster_option, env_file, environment, settings_or_exit
 
 if TYPE_CHECKING:
@@ -120,12 +120,8 @@ def _as_one(alike: Sequence[Finding]) -> Finding:
 def _show(found: Sequence[Finding], wrong: int) -> None:
     from rich.text import Text
 
-    rows = []
     for finding in _gathered(found):
-        said = Text(printable(finding.what))
-        if finding.remedy:
-            said.append(f"\n→ {printable(finding.remedy)}", style="italic")
-        verdict = Text(finding.verdict.value, style=_STYLES[finding.verdict])
-        rows.append((verdict, finding.area.value, finding.subject, said))
-    show(table(("", "area", "what", ""), rows))
+        verdict = f"{finding.verdict.value:<8}", _STYLES[finding.verdict]
+        head = Text.assemble(verdict, f" {finding.area.value:<8}  {printable(finding.subject)}")
+        show(noted(head, printable(finding.what), printable(finding.remedy or "")))
     click.echo("all is sound" if not wrong else f"{wrong} problem{'s' if wrong != 1 else ''}", err=True)

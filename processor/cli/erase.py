@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from processor.cli.output import console, interruptible, output_option, print_json, printable, table
+from processor.cli.output import console, interruptible, output_option, print_json, printable, say, table
 from processor.cli.settings import at_the_door, cluster_settings_or_exit, env_file
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class _Erasure:
         if letters and not self._letters:
             click.echo(f"--letters discards and deletes its {len(letters)} dead letters")
         elif letters and self._dry_run:
-            click.echo(
+            say(
                 f"its {len(letters)} dead letters would be discarded, and deleted where no open letter of another "
                 "order stands before them"
             )
@@ -193,4 +193,4 @@ class _Erasure:
             click.echo(f"{len(gone)} of its {len(letters)} dead letters are deleted")
 
     def _say(self, text: str) -> None:
-        click.echo(printable(text, 1_000), err=not self._tells)
+        say(printable(text, 1_000), err=not self._tells)

@@ -18,6 +18,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 PIPE_COLUMNS: Final = 10_000
 """The width of a table that goes into a pipe or a file: a line a row, so that grep finds whole rows."""
@@ -80,6 +81,40 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], whole: int =
     for row in rows:
         made.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))  # type: ignore[arg-type]  # a renderable
     return made
+
+
+def say(text: str, err: bool = False) -> None:
+    """A sentence on standard output or on standard error; on a terminal no word of it is broken."""
+    stream = sys.stderr if err else sys.stdout
+    click.echo(folded(text) if stream.isatty() else text, err=err)
+
+
+def folded(text: str) -> str:
+    """In lines that a terminal has room for, those that follow a little further in."""
+    import shutil
+    import textwrap
+
+    columns = shutil.get_terminal_size().columns - 1
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        parts = textwrap.wrap(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        lines += parts or [""]
+    return "\n".join(lines)
+
+
+def noted(line: Text, note: str, remedy: str = "") -> RenderableType:
+    """A line and what is to be said of it: beside it where there is room, else below; a remedy always below."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    below = [Text(f"→ {remedy}", style="italic")] if remedy else []
+    if line.cell_len + 2 + len(note) <= console().width:
+        line = Text.assemble(line, "  ", note)
+    else:
+        below.insert(0, Text(note))
+    return Group(line, *(Padding(text, (0, 0, 0, 4)) for text in below))
 
 
 def printable(text: str, chars_max: int = TEXT_CHARS_MAX) -> str:

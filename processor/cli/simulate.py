@@ -88,7 +88,7 @@ class _Wanted:
     hako_quota: Quota
     faults: tuple[tuple[Fault, float], ...]
     outages: tuple[Outage, ...]
-    gateway: Gateway | None
+    gateway: str | None
     countries: tuple[str, ...]
     products: tuple[str, ...]
     skus: tuple[str, ...]
@@ -168,7 +168,11 @@ class _Wanted:
 )
 @click.option("--fault", "faults", type=_FAULT, multiple=True, help="Answer this share with a fault: 503=0.02.")
 @click.option("--outage", "outages", type=_OUTAGE, multiple=True, help="Be down: 30s:10s is after 30 s for 10 s.")
-@click.option("--gateway", type=click.Choice(list(Gateway)), help="Put a badly configured gateway before both APIs.")
+@click.option(
+    "--gateway",
+    type=click.Choice([one.value for one in Gateway]),
+    help="Put a badly configured gateway before both APIs.",
+)
 @click.option("--refuse-country", "countries", multiple=True, help="Refuse orders from this country.")
 @click.option("--refuse-product", "products", multiple=True, help="Refuse orders of this product.")
 @click.option("--refuse-sku", "skus", multiple=True, help="Refuse this SKU with 400.")

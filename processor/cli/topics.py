@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from processor.cli.output import many, output_option, print_json, show, table
+from processor.cli.output import many, noted, output_option, print_json, show, table
 from processor.cli.settings import (
     asked_of_brokers,
     cluster_option,
@@ -270,12 +270,12 @@ def _end(steps: Sequence[Step], output: str, words: Mapping[str, str]) -> NoRetu
     else:
         from rich.text import Text
 
-        rows = []
+        acted, named = max(len(words[step.action]) for step in steps), max(len(step.topic) for step in steps)
         for step in steps:
             config = "".join(f" {key}={_shown(key, value)}" for key, value in step.config.items())
-            action = Text(f"{_SIGNS[step.action]} {words[step.action]}", style=_STYLES[step.action])
-            rows.append((action, step.topic, str(step.partitions), f"{step.why}{';' if config else ''}{config}"))
-        show(table(("", "topic", "partitions", "why"), rows))
+            action = f"{_SIGNS[step.action]} {words[step.action]:<{acted}}", _STYLES[step.action]
+            head = Text.assemble(action, f"  {step.topic:<{named}}  {many(step.partitions, 'partition')}")
+            show(noted(head, f"{step.why}{';' if config else ''}{config}"))
     if words is _DONE and not any(step.action == "refuse" for step in steps):
         sums = Counter(words[step.action] for step in steps)
         click.echo(", ".join(f"{word} {many(sums[word], 'topic')}" for word in _DONE.values() if sums[word]), err=True)

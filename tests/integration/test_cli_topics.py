@@ -7,7 +7,7 @@ from typing import Any
 from processor.config import Role
 from processor.topics import KEEP, NEEDED, TOPICS, Topic
 from tests.support.children import free_ports
-from tests.support.commands import ask
+from tests.support.commands import ask, run_on_terminal
 from tests.support.json_output import printed
 from tests.support.topics import TopicSpace
 
@@ -36,6 +36,17 @@ def test_a_plan_creates_nothing_and_create_does_what_was_planned(topic_space: To
     again = steps(topic_space, "create", "--partitions", "7")
     assert {step["action"] for step in again.values()} == {"leave"}
     assert {step["partitions"] for step in again.values()} == {2}, "partitions follow the sources that are there"
+
+
+def test_80_columns_break_no_name_and_no_setting(topic_space: TopicSpace) -> None:
+    for columns in (80, 200):
+        screen = run_on_terminal("topics", "plan", columns=columns, environment=topic_space.environment)
+        assert screen.code == 0
+        words = set(screen.text.split())
+        assert {topic_space.name(plan.topic) for plan in TOPICS} - words == {
+            topic_space.name(topic) for topic in NEEDED[Role.HAKO]
+        }
+        assert {"message.timestamp.type=CreateTime", "message.timestamp.after.max.ms=no"} <= words
 
 
 def test_what_is_not_as_it_should_be_is_mended_and_never_lowered(topic_space: TopicSpace) -> None:

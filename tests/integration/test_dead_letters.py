@@ -178,7 +178,8 @@ def test_letters_of_a_source_go_back_through_transform_edited_and_held_orders_st
     filters = ("--topic", "orders.fulfilled", "--reason", "line_item_unknown")
     said = with_shop.command("replay", *filters, "--edit", str(unfit), code=1)
     assert "the patch does not fit 2 of the letters, and none was sent" in said
-    assert "quantity must be of type int" in said
+    assert said.count("quantity must be of type int") == 1, "each reason once, with an example"
+    assert f"(2, such as {with_shop.space.name(Topic.ORDER_DEAD_LETTERS)}/" in said
     assert not with_shop.space.records(Topic.RESOLUTIONS)
     typing = with_shop.start("replay", *filters, "--edit", str(typo), "--dry-run")
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from processor.cli.dead_letters.desk import Desk
-from processor.cli.output import print_json, printable, show, table
+from processor.cli.output import print_json, printable, say, show, table
 from processor.letters.resolutions import How
 from processor.moments import iso
 from processor.operate.replay.listing import Count, Each, Kind, Tally
@@ -103,9 +103,9 @@ def show_counts(desk: Desk, tally: Tally, topics: Sequence[str], *, all_letters:
 def _say_none(tally: Tally, topics: Sequence[str], *, all_letters: bool) -> None:
     what = "letter" if all_letters else "open letter"
     resolved = "; --all counts those that are resolved too" if tally.read and not all_letters else ""
-    click.echo(f"no {what} fits, of {tally.read:,} in {', '.join(topics)}{resolved}", err=True)
+    say(f"no {what} fits, of {tally.read:,} in {', '.join(topics)}{resolved}", err=True)
     if unheard := unheard_of(tally.asked_reasons, tally.reasons):
-        click.echo(unheard, err=True)
+        say(unheard, err=True)
 
 
 def unheard_of(asked: Collection[str], there: Mapping[str, int]) -> str | None:

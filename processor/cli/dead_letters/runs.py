@@ -20,6 +20,7 @@ from processor.cli.dead_letters.desk import Desk
 from processor.cli.dead_letters.progress import Bar, counting
 from processor.cli.dead_letters.view import resolution_of
 from processor.cli.output import console, many, print_json, printable, table
+from processor.cli.output import say as write
 from processor.edges.kafka.rights import group_rights, topic_rights
 from processor.moments import iso
 from processor.operate.check.rights import missing, to_resolve
@@ -50,7 +51,7 @@ def refused(lacks: Collection[str]) -> Refused:
 def say_refused(lacks: Collection[str]) -> None:
     """A dry run's word on it."""
     for one in lacks:
-        click.echo(f"  it would be refused: this user may not {one}", err=True)
+        write(f"  it would be refused: this user may not {one}", err=True)
 
 
 Tell = Callable[[str], object]
@@ -78,7 +79,7 @@ def run(
     """One topic's letters. A summary where nothing was to be done but say so; None where nothing fits."""
     done = "sent again" if task.discard is None else "put aside"
     # A dry run's plan is what was asked for; before a run it is a word on the way.
-    tell = partial(click.echo, err=not dry_run or output == "json")
+    tell = partial(write, err=not dry_run or output == "json")
     with closing(Campaign(task, clients, content)) as campaign:
         with counting(desk, f"{task.field.letters}: letters"):
             summary = campaign.begin(name_all=dry_run)

@@ -22,7 +22,7 @@ import structlog
 from processor.errors import ProcessorError
 from processor.interfaces import Clock, Reader
 from processor.letters.resolutions import How, Resolution
-from processor.operate.replay.arrange import NOT_RESOLVED, Status
+from processor.operate.replay.arrange import BEHIND, NOT_RESOLVED, Status
 from processor.operate.replay.contents import as_sent, prepare
 from processor.operate.replay.erasures import keep_back
 from processor.operate.replay.making import Content, Terms
@@ -231,11 +231,18 @@ class Campaign:
             self._plan, self._content, sendable, task.field.letters, clients.reader, clients.clock, clients.step
         )
         if faults and task.edit is not None:
-            examples = [
-                f"{task.field.letters}/{partition}/{offset}: {why}"
-                for partition, offset, why in self._plan.overview.examples(Status.STAYS, EXAMPLES_MAX)
+            overview, places = self._plan.overview, dict[str, str]()
+            for partition, offset, why in overview.examples(Status.STAYS, EXAMPLES_MAX):
+                places.setdefault(why, f", such as {task.field.letters}/{partition}/{offset}")
+            # Those that wait behind a letter that it does not fit are none that it does not fit.
+            said = [
+                f"{why} ({count}{places.get(why, '')})"
+                for why, count in overview.whys(Status.STAYS).items()
+                if why != BEHIND
             ]
-            raise Refused(f"the patch does not fit {faults} of the letters, and none was sent: " + "; ".join(examples))
+            raise Refused(
+                f"the patch does not fit {faults} of the letters, and none was sent: {'; '.join(said[:EXAMPLES_MAX])}"
+            )
 
     def _tells_ends(self) -> dict[TopicPartition, int]:
         """Of the topic that tells what was taken, and of the states, which tell what waits for its order."""

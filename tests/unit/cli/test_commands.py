@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -15,11 +17,12 @@ from click.testing import CliRunner
 
 from processor.cli import INTERRUPTED, main
 from processor.cli.check import _gathered
-from processor.cli.output import interruptible, printable
+from processor.cli.output import folded, interruptible, printable
 from processor.cli.settings import environment
 from processor.cli.topics import _shown
 from processor.errors import BrokerOutage, Fatal, Unusable
 from processor.operate.check.findings import Area, problem
+from processor.sandbox.apis.gateway import Gateway
 from tests.support.commands import command
 
 HELP_S_MAX = 0.3
@@ -51,6 +54,60 @@ def test_each_command_shows_an_example(name: str) -> None:
     said = CliRunner().invoke(main, [*name.split(), "--help"])
     assert said.exit_code == 0
     assert f"hakuna-processor {name}" in said.output
+
+
+def examples(command: click.Command, context: click.Context) -> Iterator[str]:
+    """Those in the help of a command and of all below it."""
+    for line in (command.help or "").splitlines():
+        yield from (part.strip() for part in line.split("&&") if part.strip().startswith("hakuna-processor"))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from examples(below, context)
+
+
+def parsed(line: list[str]) -> None:
+    """As far as click takes it before a command does anything. Raises `click.ClickException`."""
+    context = main.make_context("hakuna-processor", line)
+    while isinstance(context.command, click.Group):
+        name, below, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
+        assert below is not None
+        context = below.make_context(name, rest, parent=context)
+
+
+EXAMPLES = sorted(set(examples(main, click.Context(main))))
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_the_help_is_a_line_that_is_understood(
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = shlex.split(example.partition("|")[0], comments=True)
+    assert line[0] == "hakuna-processor"
+    monkeypatch.chdir(tmp_path)
+    for word in line:
+        if word.endswith((".json", ".env")):
+            (tmp_path / word).write_text("{}")
+    parsed(line[1:])
+
+
+@pytest.mark.parametrize("gateway", Gateway)
+def test_a_gateway_is_given_by_its_name(gateway: Gateway) -> None:
+    parsed(["simulate", "--gateway", gateway.value])
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_a_sentence_on_a_terminal_is_folded_between_words(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = "no broker answers:\n  127.0.0.1:1 cannot be connected to; start the broker, or correct host and port\n\nso"
+    lines = folded(text).split("\n")
+    assert " ".join(lines).split() == text.split()
+    assert max(map(len, lines)) < columns
+    assert lines[0] == "no broker answers:"[: columns - 1]
+    assert lines[1].startswith("  127.0.0.1:1")
+    assert lines[-2:] == ["", "so"]
+    assert {line[:4] for line in lines[2:-2]} == {"    "}
 
 
 @pytest.mark.parametrize("name", ["", "order", "dead-letters replay"])
