@@ -128,11 +128,11 @@ def unreadable(read: Key) -> str:
     return _said(read.what, read.remedy)
 
 
-def names_order(key: bytes | None, value: bytes | None, order_id: str) -> bool:
+def names_order(key: bytes | None, value: bytes | None, order_id: str, headers: Sequence[Header] = ()) -> bool:
     """Whether a record is about this order: by its key, however that is framed, or by the order ID in its value. No
     registry is asked, so of a value only Confluent's framing is read: the order ID stands behind the event ID in it."""
     wanted = order_id.encode()
-    if key == wanted or (key and read_key(key).order_id == order_id):
+    if key == wanted or (key and read_key(key, headers).order_id == order_id):
         return True
     if value is None or len(value) <= 5 or value[0] != 0:
         return False

@@ -154,6 +154,8 @@ def test_an_event_under_an_avro_key_is_a_letter_that_says_so_and_is_found_by_its
     value = shop.site.installation.encode(Topic.PLACED, placed(order_id, NOW_MS))
     shop.site.installation.write(Topic.PLACED, b"\x00\x00\x00\x00\x07\x0a" + order_id.encode(), value)
     shop.site.installation.write(Topic.PLACED, b'"avk-1"', None)
+    by_header = b'"ord-42-0000000001'  # its length is a quotation mark
+    shop.site.installation.write(Topic.PLACED, by_header, None, headers=[("apicurio.key.globalId", bytes(8))])
     shop.site.installation.flush()
     shop.site.wait_done()
     code, told = shop.ask("order", order_id)
@@ -168,6 +170,8 @@ def test_an_event_under_an_avro_key_is_a_letter_that_says_so_and_is_found_by_its
     code, shown = shop.ask("dead-letters", "show", "--order-id", order_id)
     assert code == 0
     assert "key_mismatch" in str(shown)
+    _, listed = shop.ask("dead-letters", "list", "--order-id", "ord-42-0000000001")
+    assert "key_mismatch" in str(listed)
 
 
 def test_a_replay_puts_letters_where_their_orders_live_and_does_not_call_parked_ones_done(shop: Shop) -> None:
@@ -199,7 +203,7 @@ def test_a_replay_puts_letters_where_their_orders_live_and_does_not_call_parked_
     assert (report["parked"], report["left"]) == (0, kept)
     code, (mended,) = shop.ask("dead-letters", "replay", "--reason", "key_mismatch", "--rekey", *pace)
     assert code == 0, json.dumps(mended)
-    assert mended["sent"] == mended["accepted"] + mended["absorbed"] == 2
+    assert mended["sent"] == mended["accepted"] + mended["absorbed"] == 3
     wanted = {"order_placed", "order_fulfillment_added", "order_refund_added"}
     for one in shop.orders[-20:]:
         if one != order_id:

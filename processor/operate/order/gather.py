@@ -429,7 +429,9 @@ class _Gathering:
         known = {letter.position for letter in found.records.get(Topic.ORDER_DEAD_LETTERS, [])}
         letters = [
             letter
-            for letter in self._scan.matching(wholes, lambda one: names_order(one.key(), one.value(), order_id))
+            for letter in self._scan.matching(
+                wholes, lambda one: names_order(one.key(), one.value(), order_id, one.headers() or ())
+            )
             if letter.position not in known and letter.key != found.key
         ]
         if not letters:

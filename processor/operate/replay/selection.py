@@ -61,7 +61,7 @@ _LETTER: Final = re.compile(r"(?P<topic>.+)/(?P<partition>\d{1,9})/(?P<offset>\d
 
 def is_of(record: Record, order_id: str) -> bool:
     """Whether a letter is about this order: by its key as it is, or by what is in the key or the value."""
-    return order_of(record) == order_id or names_order(record.key, record.value, order_id)
+    return order_of(record) == order_id or names_order(record.key, record.value, order_id, record.headers)
 
 
 def order_of(record: Record) -> str:

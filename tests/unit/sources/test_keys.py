@@ -158,6 +158,12 @@ def test_a_record_is_found_by_what_is_in_its_key() -> None:
         assert not names_order(key, None, "avk-2")
 
 
+def test_a_record_is_found_by_what_its_headers_say_of_its_key() -> None:
+    key = avro("ord-42-0000000001")
+    assert names_order(key, None, "ord-42-0000000001", [("__key_schema_id", bytes(17))])
+    assert not names_order(key, None, "ord-42-0000000001")
+
+
 def test_a_record_is_found_in_another_writers_order_of_fields() -> None:
     value = MAGIC + avro("x") + avro("y") + avro("ord-42-000001")
     assert names_order(b"k", value, "ord-42-000001")

@@ -16,11 +16,17 @@ OF = {family.name: family.of for family in FAMILIES}
 
 
 def topic(
-    name: str, keys: Sequence[bytes | None] = KEYS, *, stamp: int = NOW_MS, value: bytes | None = b""
+    name: str,
+    keys: Sequence[bytes | None] = KEYS,
+    *,
+    stamp: int = NOW_MS,
+    value: bytes | None = b"",
+    header: str = "shop",
 ) -> Surveyed:
     """Written by a client of this family."""
     records = [
-        Record("t", OF[name](key, 12) if key else 3, offset, stamp, key, value, []) for offset, key in enumerate(keys)
+        Record("t", OF[name](key, 12) if key else 3, offset, stamp, key, value, [(header, None)])
+        for offset, key in enumerate(keys)
     ]
     return surveyed(records, 12)
 
@@ -82,6 +88,14 @@ def test_keys_that_are_no_order_ids_are_named_with_what_they_are_and_what_to_set
     assert "key.serializer=StringSerializer" in all_of_them.remedy
     keyless = said({"placed": topic("murmur2", [None] * 50)})["placed"]
     assert [one.weight for one in keyless] == [Weight.PROBLEM]
+
+
+def test_keys_whose_schema_a_header_names_are_no_order_ids() -> None:
+    keys = [b"\x22" + b"ord-42-%010d" % number for number in range(50)]
+    assert said({"placed": topic("murmur2", keys)})["placed"][-1].weight is Weight.SOUND
+    problem = said({"placed": topic("murmur2", keys, header="apicurio.key.globalId")})["placed"][-1]
+    assert problem.weight is Weight.PROBLEM
+    assert "an Avro string (by the header apicurio.key.globalId)" in problem.what
 
 
 def test_a_tombstone_after_each_event_is_a_problem_and_an_erasure_is_none() -> None:
