@@ -21,7 +21,8 @@ class Target(NamedTuple):
 
 
 _RULES: Final = tuple(
-    f"tests/unit/transform/{name}.py" for name in ("test_rules", "test_reference_examples", "test_rules_properties")
+    f"tests/unit/transform/{name}.py"
+    for name in ("test_rules", "test_reference_examples", "test_rules_properties", "test_rules_interleavings")
 )
 TARGETS: Final = {
     "avro_plan": Target(

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import permutations
-from random import Random
 
 import msgspec
 import orjson
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,18 +39,7 @@ from processor.records import (
 )
 from processor.transform.order_state import OrderState, decode, encode
 from processor.transform.transitions import Applied, Effect, Ignored, Parked, Refused, Retold, Rules
-from tests.unit.order_events import (
-    AT_MS,
-    DAY_MS,
-    NOW_MS,
-    cancelled,
-    fulfilled,
-    lines_cancelled,
-    placed,
-    product,
-    protection,
-    refunded,
-)
+from tests.unit.order_events import DAY_MS, NOW_MS, placed, product, protection
 from tests.unit.transform.histories import any_history, any_rules, changed, rules, take
 
 Told = tuple[str, str, object]
@@ -551,114 +537,6 @@ def run(history: Iterable[OrderEvent], by: Rules) -> tuple[list[Told], OrderStat
         state = transition.state
         words += told(transition.effects)
     return words, state
-
-
-@st.composite
-def correct_history(draw: st.DrawFn) -> list[OrderEvent]:
-    """Nothing moves that was not ordered, and nothing after the cancellation. Of the plan the shop says itself what it
-    likes, as long as its own words agree."""
-    quantity, plans = draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    history: list[OrderEvent] = [
-        placed(product("a", quantity), protection("p", "a", plans), product("b", 1), protection("q", "a", 1))
-    ]
-    for line, ordered in (("a", quantity), ("p", plans)):
-        off = draw(st.integers(0, ordered))
-        out, back = draw(st.integers(0, ordered - off)), draw(st.integers(0, ordered - off))
-        for move, total in ((fulfilled, out), (refunded, back), (lines_cancelled, off)):
-            while total:
-                some = draw(st.integers(1, total))
-                total -= some
-                number = len(history)
-                at_ms = AT_MS + draw(st.integers(0, 20))
-                history.append(move((line, some, at_ms), event_id=f"event-{number}"))
-    if draw(st.booleans()):
-        history.append(cancelled(AT_MS + HOUR_MS))
-    return history
-
-
-def ended(history: Sequence[OrderEvent], by: Rules) -> tuple[OrderState, bytes | None]:
-    """The state after a history of which no event is refused, encoded and decoded in between, and the last snapshot."""
-    state: OrderState | None = None
-    last: bytes | None = None
-    for event in history:
-        transition = take(state, event, by)
-        assert transition.state is not None
-        state = decode(encode(transition.state))
-        for effect in transition.effects:
-            if isinstance(effect, Applied):
-                last = feed.snapshot(effect.order_after)
-            elif isinstance(effect, Ignored):
-                assert effect.reason is IgnoredReason.TOLD_BY_PAIRING
-            else:
-                assert isinstance(effect, Parked), effect
-    assert state is not None
-    return state, last
-
-
-def insurance(state: OrderState) -> list[tuple[str, int]]:
-    """Of each line item what is left of it."""
-    assert state.order is not None
-    return [
-        (line.id, line.quantity - totals.told_refunded - totals.told_cancelled)
-        for line, totals in zip(state.order.placed.line_items, state.totals, strict=True)
-    ]
-
-
-@given(correct_history(), st.sampled_from(Api), st.booleans(), st.randoms(use_true_random=False))
-@settings(max_examples=150)
-def test_the_same_facts_give_the_same_insurance_in_any_order(
-    history: list[OrderEvent], api: Api, fulfil_protection: bool, random: Random
-) -> None:
-    """The topics of one order may come in any sequence: every event of a correct history is taken, of every line item
-    the same is left, and the feed's last snapshot is the same to the byte."""
-    by = rules(api, fulfil_protection=fulfil_protection)
-    shuffled = list(history)
-    random.shuffle(shuffled)
-    (in_order, snapshot), (state, other) = ended(history, by), ended(shuffled, by)
-    assert insurance(state) == insurance(in_order)
-    if api is Api.FEED:
-        assert other == snapshot
-        assert state.order is not None
-        assert snapshot == feed.snapshot(state.order)
-
-
-REPORTED: dict[str, list[OrderEvent]] = {
-    "two cancelled, one shipped": [
-        placed(product("a", 3), protection("p", "a", 1)),
-        lines_cancelled(("a", 2, AT_MS + 1)),
-        fulfilled(("a", 1, AT_MS + 2)),
-        refunded(("a", 1, AT_MS + 3)),
-    ],
-    "two plans, one unit refunded": [
-        placed(product("a", 2), protection("p", "a", 1), protection("q", "a", 1)),
-        refunded(("a", 1, AT_MS + 1)),
-        fulfilled(("a", 2, AT_MS + 2)),
-        cancelled(AT_MS + 9),
-    ],
-    "two systems tell of one refund, and the plan is fulfilled when it is paid": [
-        placed(product("a", 1), protection("p", "a", 1), product("b", 1)),
-        fulfilled(("p", 1, AT_MS), event_id="paid"),
-        refunded(("a", 1, AT_MS + 3), event_id="product"),
-        refunded(("p", 1, AT_MS + 4), ("b", 1, AT_MS + 4), event_id="plan"),
-        fulfilled(("a", 1, AT_MS + 1), event_id="shipped"),
-    ],
-    "a shipped unit refunded, two others cancelled": [
-        placed(product("a", 3), protection("p", "a", 2)),
-        fulfilled(("a", 1, AT_MS + 1)),
-        refunded(("a", 1, AT_MS + 2)),
-        lines_cancelled(("a", 2, AT_MS + 3)),
-        lines_cancelled(("p", 1, AT_MS + 3), event_id="plan"),
-    ],
-}
-
-
-@pytest.mark.parametrize("name", REPORTED)
-@pytest.mark.parametrize("api", Api)
-def test_all_interleavings_of_what_shops_reported_give_the_same_insurance(name: str, api: Api) -> None:
-    ends = [ended(history, rules(api)) for history in permutations(REPORTED[name])]
-    assert len({tuple(insurance(state)) for state, _ in ends}) == 1
-    if api is Api.FEED:
-        assert len({snapshot for _, snapshot in ends}) == 1
 
 
 @given(any_history, any_rules, st.integers(0, 12))
