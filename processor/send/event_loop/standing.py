@@ -97,14 +97,15 @@ class Standing(Generic[EntryT]):
         gate = self._gate
         if state is LaneState.UNDER_WAY:
             return f"in flight or behind one that is, attempt {pending.attempts + 1}"
+        said = "" if gate.trouble is None else f": {gate.trouble}"
         if gate.key_refused:
-            return "the key is refused"
+            return f"the key is refused{said}"
         if gate.doubted:
-            return f"what answers is not the API: {gate.trouble}"
+            return f"what answers is not the API{said}"
         if gate.paused_until_s > self._clock.monotonic_s():
             return f"the destination asked for a pause, {self._in_s(gate.paused_until_s)} more{_last(pending)}"
         if gate.circuit.value != "closed":
-            return f"the destination is held, circuit {gate.circuit.value}"
+            return f"the destination is held, circuit {gate.circuit.value}{said}"
         if state is LaneState.WAITING:
             return f"retry after {pending.attempts} attempts{_last(pending)}"
         if state is LaneState.YIELDING:

@@ -471,6 +471,16 @@ def test_what_an_entry_waits_for_is_said_with_how_much_until_when_and_the_last_a
     assert why.startswith("the destination asked for a pause, 2")
     assert why.endswith(" s more; last HTTP 429")
 
+    for answer, what in (
+        ((503, {"Server": "nginx"}), "the destination is held, circuit open: HTTP 503, Server nginx"),
+        ((401, {}), "the key is refused: HTTP 401"),
+        ((302, {"Location": "https://login.test/"}), "what answers is not the API: HTTP 302, to https://login.test"),
+    ):
+        side = sides(answers(then=answer))
+        *_, last = side.give(*[f"o{number}" for number in range(200)])
+        side.run_for(20.0)
+        assert side.sender.standing.why(last) == what
+
 
 def test_the_tenth_retry_is_one_line_with_a_place_and_others_of_that_minute_are_counted(sides: Any) -> None:
     broken: dict[str, Answered] = {f"e{number}": (500, {}) for number in (1, 2, 3)}
