@@ -101,6 +101,10 @@ def _rights(role: str, output: str, cluster: str, file: Path | None) -> None:
             show(table(("user", "kind", "name", "operations"), rows))
 
 
+_SUBJECTS: Final = {"topics": "topics", "registry": "subjects", "rights": "topics", "groups": "groups"}
+"""What findings of an area that are alike are about."""
+
+
 def _gathered(found: Sequence[Finding]) -> list[Finding]:
     """What is the same of several, with the same remedy, as one: a dozen topics that are not there are one thing to
     do."""
@@ -114,7 +118,8 @@ def _as_one(alike: Sequence[Finding]) -> Finding:
     from dataclasses import replace
 
     subjects = ", ".join(one.subject for one in alike)
-    return replace(alike[0], subject=f"{len(alike)} {alike[0].area}", what=f"{alike[0].what}: {subjects}")
+    named = _SUBJECTS.get(alike[0].area.value, "of them")
+    return replace(alike[0], subject=f"{len(alike)} {named}", what=f"{alike[0].what}: {subjects}")
 
 
 def _show(found: Sequence[Finding], wrong: int) -> None:

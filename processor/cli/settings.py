@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
-from processor.cli.output import interruptible
+from processor.cli.output import interruptible, say
 
 if TYPE_CHECKING:
     from processor.config import Role, Settings
@@ -101,9 +101,9 @@ def _blank_before(text: str) -> int:
 
 def exit_unusable(unusable: Unusable) -> NoReturn:
     count = len(unusable.problems)
-    click.echo(f"{count} problem{'s' if count != 1 else ''} with the settings:", err=True)
+    say(f"{count} problem{'s' if count != 1 else ''} with the settings:", err=True)
     for problem in unusable.problems:
-        click.echo(f"  {problem}", err=True)
+        say(f"  {problem}", err=True)
     sys.exit(UNUSABLE)
 
 

@@ -237,6 +237,10 @@ def test_rights_that_are_missing_are_named_until_all_are_there(
 
     _, findings = checked(environment, "--role", "transform")
     assert set(problems(findings)) == names | {group, f"{group}.*"}
+    assert not [one for one in findings if one["verdict"] == "sound" and one["area"] == "rights"]
+    told = ask("check", "--role", "transform", environment=environment).out
+    assert told.count("not allowed to ask about it (Describe)") == 1, "what is the same of all topics is said once"
+    assert f"{len(names)} topics" in told
     said = ask("order", "ord-1", environment=environment)
     assert said.code == 78, "topics that may not be seen are not there"
 

@@ -20,6 +20,7 @@ from processor.config import Role, Settings
 from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.broker_clock import ahead_s, limit_ms
+from processor.edges.kafka.client import ALLOW
 from processor.edges.kafka.rights import Allowed, group_rights, may_write_transactions, topic_rights
 from processor.edges.kafka.versions import without_consumer_protocol
 from processor.errors import BrokerOutage, Fatal
@@ -128,8 +129,8 @@ def _describe(admin: KafkaAdmin, names: Sequence[str]) -> tuple[dict[str, TopicS
         try:
             described.update(admin.describe([name]))
         except Fatal as refused:
-            remedy = f"allow this user to Describe and DescribeConfigs the topic {name}"
-            found.append(problem(Area.RIGHTS, name, str(refused), remedy))
+            what = str(refused).removesuffix(f": {ALLOW}").replace(name, "it")
+            found.append(problem(Area.RIGHTS, name, what, "allow this user to Describe and DescribeConfigs the topic"))
         except BrokerOutage as outage:
             found.append(problem(Area.TOPICS, name, str(outage), "look at the brokers' logs, then check again"))
     return described, found
@@ -215,20 +216,19 @@ def _group(settings: Settings, admin: KafkaAdmin, role: Role) -> list[Finding]:
 def _topic_rights(
     settings: Settings, role: Role, described: Mapping[str, TopicState | None], allowed: Mapping[str, Allowed]
 ) -> list[Finding]:
-    found = []
+    found, unknown = [], False
     for topic, wanted in _rights(settings, role).items():
         name = settings.topic(topic)
         if described.get(name) is None:
+            unknown = True
             continue
-        lacking = rights.missing(wanted, allowed[name].operations)
+        lacking = " and ".join(rights.missing(wanted, allowed[name].operations))
         if lacking:
-            listed = " and ".join(lacking)
-            found.append(
-                problem(
-                    Area.RIGHTS, name, f"{role} may not {listed} it", f"allow this user to {listed} the topic {name}"
-                )
-            )
-    return found or [sound(Area.RIGHTS, f"{role}: topics", "every operation that is needed is allowed")]
+            remedy = f"allow this user to {lacking} the topic"
+            found.append(problem(Area.RIGHTS, name, f"{role} may not {lacking} it", remedy))
+    if found or unknown:  # of what is not there, or may not be looked at, nobody knows
+        return found
+    return [sound(Area.RIGHTS, f"{role}: topics", "every operation that is needed is allowed")]
 
 
 def _transactions(settings: Settings, kafka: Mapping[str, str], role: Role) -> list[Finding]:

@@ -23,7 +23,7 @@ from processor.edges.kafka.admin import KafkaAdmin
 from processor.edges.kafka.client import Log
 from processor.edges.kafka.groups import KafkaGroups
 from processor.edges.kafka.scan import KafkaScan, Window
-from processor.errors import BadRecord, BrokerOutage, Fatal, RegistryOutage, Unusable
+from processor.errors import BadRecord, BrokerOutage, Fatal, Problem, RegistryOutage, Unusable
 from processor.hako.changes import Table
 from processor.letters.families import letter_facts
 from processor.operate.order.story import Became, Fields, Happening, Kind
@@ -58,9 +58,8 @@ def gather_sku(settings: Settings, sku: bytes, log: Log) -> FoundSku:
         counts = scan.partitions()
         there = [topic for topic in SKU_TOPICS if settings.topic(topic) in counts]
         if not there:
-            raise Unusable(
-                ["KAFKA_BOOTSTRAP_SERVERS, PROCESSOR_TOPIC_PREFIX: these brokers have none of Hako's topics"]
-            )
+            what = "these brokers have none of Hako's topics (or this user may not see them)"
+            raise Unusable([Problem("KAFKA_BOOTSTRAP_SERVERS, PROCESSOR_TOPIC_PREFIX", what)])
         found = FoundSku()
         absent = [settings.topic(topic) for topic in SKU_TOPICS if topic not in there]
         if absent:
