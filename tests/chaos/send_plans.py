@@ -44,6 +44,11 @@ def plan_of(seed: int) -> Plan:
     for what in ("forget", "overtake", "outbox_again", "holds_again"):
         if random.random() < 0.15:
             plan.blows.append(Blow(random.uniform(1, 30), what))
+    if random.random() < 0.2:
+        grown_s = random.uniform(1, 25)
+        plan.blows += [Blow(grown_s, "grow"), Blow(grown_s + random.choice((0.0, 0.0, 12.0)), "grow_rest")]
+        if plan.quota is not None:
+            plan.quota = Quota(max(plan.quota.requests, plan.partitions + 2), plan.quota.window_s)
     return plan
 
 

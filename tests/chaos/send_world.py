@@ -18,8 +18,9 @@ from random import Random
 
 import msgspec
 
-from processor.config import Quota
+from processor.config import Quota, Role
 from processor.edges.http.request import RequestTemplate
+from processor.errors import Fatal
 from processor.hakuna.destination import HakunaEvents, HakunaFeed
 from processor.letters.holds import Holds
 from processor.records import EntryType, Headers, OutboxEntry, Record, TopicPartition
@@ -31,12 +32,14 @@ from processor.send.kafka_thread.role import SendEdges, SendRole
 from processor.send.kafka_thread.takeover import HoldsPast
 from processor.send.meter import Endings, Gauges, PartitionLag, Requests
 from processor.send.settings import SenderSettings, SendSettings, SendTopics
+from processor.topics import CONFIG, Topic, problems
 from tests.chaos.send_api import Script, ScriptedApi
 from tests.chaos.virtual_loop import VirtualLoop, VirtualSignal
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.kafka import FakeConsumer, FakeProducer, FakeReader, FakeTopics
 from tests.fakes.stores import DictStore
+from tests.fakes.topology import states
 
 RESOLUTIONS = "hakuna.dead-letter-resolutions"
 TOPICS = SendTopics(
@@ -134,7 +137,7 @@ class Worker:
 class Blow:
     """Something that befalls the workers: `what` is join, stop, kill, expel, freeze, broker_down, broker_up or key; or
     what an operator does to the cluster: forget (the group's offsets), overtake (the oldest records are deleted),
-    outbox_again and holds_again (the topic is made anew under its name)."""
+    outbox_again and holds_again (the topic is made anew), grow (the outbox alone), grow_rest (all others)."""
 
     at_s: float
     what: str
@@ -187,7 +190,7 @@ class World:
             RESOLUTIONS,
         ):
             assert topic is not None
-            self.broker.create(topic, partitions=plan.partitions)
+            self.broker.create(topic, partitions=plan.partitions, config=CONFIG[Topic(topic)])
         self.api = ScriptedApi(self.loop, plan.script, Random(plan.seed + 2))
         self.workers: list[Worker] = []
         self.entries_seen_max = 0
@@ -200,9 +203,12 @@ class World:
         """Entries that were deleted with their records before anybody had finished them."""
         self.overtaken = 0
         """How many of them a group with offsets must have counted."""
+        self.refused = 0
+        """Workers that would not start."""
         self._named = 0
         self._key = "key-1"
         self._testify_at_s = 0.0
+        self._quiet_from_s = 0.0
 
     def run(self) -> None:
         asyncio.set_event_loop(None)
@@ -231,7 +237,7 @@ class World:
             self.broker.overdue()
             self.loop.run_for(self.random.uniform(*self.plan.turn_s))
             if not entries and not blows:
-                if self.is_done():
+                if self.is_done() and self.now_s() >= self._quiet_from_s:
                     return
                 self.testify()
 
@@ -280,18 +286,18 @@ class World:
         alive = self.alive()
         match blow.what:
             case "join":
-                self.join()
+                self.start()
             case "stop" if len(alive) > 1:
                 self.stop(self.random.choice(alive))
-            case "kill":
+            case "kill" if alive:
                 self.kill(self.random.choice(alive))
-                self.join()
+                self.start()
             case "expel" if awake := [worker for worker in alive if worker.frozen_until_s is None]:
                 worker = self.random.choice(awake)  # one that stands still is thrown out by its session alone
                 self.broker.expel(worker.name)
                 self.expelled.append((worker.name, self.now_s()))
                 self.turn(worker)  # it hears of it before others are told: else two own a partition for a moment
-            case "freeze":
+            case "freeze" if alive:
                 self.freeze(self.random.choice(alive), self.random.uniform(7.0, 12.0))
             case "broker_down":
                 self.broker.down = True
@@ -301,12 +307,32 @@ class World:
                 self._key = "key-2"
                 for worker in alive:
                     worker.key.file = self._key
+            case "grow":
+                self._grow([TOPICS.sources[0]])
+            case "grow_rest":
+                self._grow(list(self.broker.config))
             case "holds_again" if not self.broker.down:
                 self.broker.make_again("hakuna.holds")
+                self._quiet_from_s = self.now_s() + 8.0  # the topics are looked at now and then
             case "forget" | "overtake" | "outbox_again" if not self.broker.down:
                 self._operate(blow.what)
             case _:
                 pass
+
+    def _grow(self, topics: list[str]) -> None:
+        """Whoever writes to the outbox, writes to its new partitions at once: of orders that were nowhere before."""
+        grown = self.plan.partitions + 2
+        for topic in topics:
+            self.broker.grow(topic, grown)
+        self.broker.rebalance(GROUP)  # its coordinator has seen it
+        refused, self.refused = self.refused, 0
+        for _ in range(refused):
+            self.start()
+        for turn in range(20):
+            partition, number = self.plan.partitions + turn % 2, len(self.plan.entries)
+            order_id = f"new-{partition}-{turn % 6}"
+            self.plan.entries.append((self.now_s(), partition, order_id))
+            self.append(number, partition, order_id)
 
     def _operate(self, what: str) -> None:
         """Done to the cluster while nobody works."""
@@ -331,7 +357,7 @@ class World:
             self._miss(self.broker.records(outbox))
             self.broker.make_again(outbox)
         for _ in workers:
-            self.join()
+            self.start()
 
     def _miss(self, records: Iterable[Record]) -> None:
         """Of these records, the entries that nobody has finished are gone for good."""
@@ -347,6 +373,13 @@ class World:
             if entry not in done:
                 self.missed.add(int(entry.rpartition("/")[2]))
 
+    def start(self) -> None:
+        """One more, unless it refuses the topics as they are: then once somebody has made them alike."""
+        if problems(Role.SEND, states(self.broker, list(self.broker.config)), ""):
+            self.refused += 1
+        else:
+            self.join()
+
     def join(self) -> Worker:
         plan = self.plan
         self._named += 1
@@ -356,7 +389,7 @@ class World:
         settings = SenderSettings(
             base_url=BASE_URL,
             quota=plan.quota,
-            partitions_total=plan.partitions,
+            partitions_total=len(self.broker.partitions(TOPICS.sources[0])),
             in_flight_max=plan.in_flight_max,
             request_s_max=2.0,
             backoff_s_max=2.0,
@@ -416,13 +449,31 @@ class World:
                 return
             worker.frozen_until_s = None
             self.broker.freeze(worker.name, frozen=False)
-        worker.role.turn()
+        try:
+            worker.role.turn()
+        except Fatal as fatal:
+            self._end(worker, fatal)
+            return
         if worker.task.done():
             worker.task.result()
         self.entries_seen_max = max(self.entries_seen_max, worker.role._assignments.entries)
 
+    def _end(self, worker: Worker, fatal: Fatal) -> None:
+        """As its process does, which is started again."""
+        if "to be started again" not in str(fatal):
+            raise fatal
+        before_s = self.now_s()
+        worker.role.fail()
+        self.loop.run_for(0.5)
+        assert worker.task.done(), "the loop outlives its role"
+        worker.task.result()
+        worker.ended_s, worker.how = self.now_s(), "grown"
+        self.stood.append((before_s, worker.ended_s))
+        self.start()
+
     def stop(self, worker: Worker) -> None:
         """SIGTERM."""
+        from_s = self.now_s()
         if worker.frozen_until_s is not None:  # heard of when it goes on
             self.loop.run_for(max(worker.frozen_until_s - self.now_s(), 0.0))
             self.turn(worker)
@@ -433,7 +484,7 @@ class World:
         worker.task.result()
         assert self.now_s() - before_s < (14.0 if self.broker.down else 8.0), "a drain took too long"
         worker.ended_s, worker.how = self.now_s(), "stop"
-        self.stood.append((before_s, worker.ended_s))  # a drain here is in one piece: nobody else has a turn meanwhile
+        self.stood.append((from_s, worker.ended_s))  # a drain here is in one piece: nobody else has a turn meanwhile
 
     def kill(self, worker: Worker) -> None:
         """kill -9: what it has sent may still arrive."""

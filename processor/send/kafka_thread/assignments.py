@@ -49,8 +49,9 @@ class Assignment(Generic[EntryT]):
     remembers, `knew` of that which it was known from: what is committed says `past` once `unwritten` records of it are
     there, and `knew` until then. `stood` has the places of the topics that it rests on, by name, `books` has that of
     the topic of books. `claim` is how many of its slots of the quota count as in use, until that is settled
-    (`commits.py`); `dirty` says that something has changed since the last commit; `booked` is the book under way;
-    `entries` and `bytes` are taken and unfinished, `done` counts the finished.
+    (`commits.py`), and `shared_s` from when on nobody else uses them; `dirty` says that something has changed since the
+    last commit; `booked` is the book under way; `entries` and `bytes` are taken and unfinished, `done` counts the
+    finished.
     """
 
     __slots__ = (
@@ -74,6 +75,7 @@ class Assignment(Generic[EntryT]):
         "past",
         "phase",
         "remembered",
+        "shared_s",
         "stood",
         "unwritten",
         "where",
@@ -82,7 +84,7 @@ class Assignment(Generic[EntryT]):
     def __init__(self, where: TopicPartition, epoch: int, assigned_s: float) -> None:
         self.where = where
         self.epoch = epoch
-        self.assigned_s = assigned_s
+        self.assigned_s = self.shared_s = assigned_s
         self.phase = Phase.ASSIGNED
         self.log: Log | None = None
         self.committed = Committed(None, "")

@@ -62,7 +62,8 @@ class Gap(msgspec.Struct, frozen=True):
 
 class Book(NamedTuple):
     """What a role keeps of a partition beside its group's offsets, on `hakuna.send-offsets`. `past` is the place of the
-    topic that remembers (the holds), as it was known then; `gap` is the newest. A map of an older version has no place
+    topic that remembers (the holds), as it was known then; `gap` is the newest; `shared_by` is by how many partitions
+    its writer shared the quota out. A map of an older version has no place
     and no offset."""
 
     place: str | None
@@ -70,6 +71,7 @@ class Book(NamedTuple):
     next_offset: int | None
     finished: list[Range]
     gap: Gap | None = None
+    shared_by: int | None = None
 
 
 class Beginning(NamedTuple):
@@ -141,6 +143,7 @@ class _Record(msgspec.Struct, omit_defaults=True):
     finished: str = ""
     past: str | None = None
     gap: Gap | None = None
+    shared_by: int | None = None
 
 
 _RECORD: Final = msgspec.json.Decoder(_Record)
@@ -148,11 +151,16 @@ _JSON: Final = msgspec.json.Encoder()
 
 
 def encode_book(
-    place: str, past: str | None, next_offset: int, finished: Iterable[Range], gap: Gap | None = None
+    place: str,
+    past: str | None,
+    next_offset: int,
+    finished: Iterable[Range],
+    gap: Gap | None = None,
+    shared_by: int | None = None,
 ) -> bytes:
     ranges = list(finished)
     coded = base64.b64encode(encode_ranges(ranges)).decode() if ranges else ""
-    return _JSON.encode(_Record(place, next_offset, coded, past, gap))
+    return _JSON.encode(_Record(place, next_offset, coded, past, gap, shared_by))
 
 
 def decode_book(value: bytes) -> Book | None:
@@ -165,4 +173,6 @@ def decode_book(value: bytes) -> Book | None:
         ranges = decode_ranges(base64.b64decode(record.finished, validate=True)) if record.finished else []
     except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, ValueError):
         return None
-    return None if ranges is None else Book(record.place, record.past, record.next_offset, ranges, record.gap)
+    if ranges is None:
+        return None
+    return Book(record.place, record.past, record.next_offset, ranges, record.gap, record.shared_by)

@@ -4,6 +4,8 @@
     leaving    the same, and how many of the slots are in use: the mark
     claim      the first commit of an assignment that finds a mark, or that finds nothing: without a mark
 
+    waiting    a partition that is new beside others (the topic has grown): its slots were theirs, and count as in use
+
 The mark must be true whenever somebody reads it. So the new owner overwrites it before its first request; had
 it crashed after that, all slots would count as in use. And since nobody sends before a first commit, a
 partition that has none was never sent from, and all its slots are free.
@@ -31,7 +33,7 @@ from processor.send.kafka_thread.assignments import Assignment, Booked, Phase
 from processor.send.kafka_thread.beginnings import encode_book
 from processor.send.kafka_thread.effects import Effects
 from processor.send.kafka_thread.offsets import Note, Range, read_note, write_note
-from processor.send.settings import SendTopics
+from processor.send.settings import SendSettings
 
 log = structlog.get_logger(__name__)
 
@@ -43,12 +45,13 @@ class Commits(Generic[EntryT]):
     """See the module."""
 
     def __init__(
-        self, consumer: Consumer, effects: Effects[EntryT], handover: Handover[EntryT], topics: SendTopics
+        self, consumer: Consumer, effects: Effects[EntryT], handover: Handover[EntryT], settings: SendSettings
     ) -> None:
         self._consumer = consumer
         self._effects = effects
         self._handover = handover
-        self._topics = topics
+        self._settings = settings
+        self._topics = settings.topics
 
     def opened(self, assignment: Assignment[EntryT]) -> None:
         """Its last owner's commit is known. Without a mark, all slots count as in use; else they are claimed
@@ -152,7 +155,9 @@ class Commits(Generic[EntryT]):
     def _book(self, assignment: Assignment[EntryT], committed: Committed) -> None:
         assert committed.next_offset is not None
         past, finished = _known_past(assignment), self._finished(assignment)
-        value = encode_book(assignment.place, past, committed.next_offset, finished, assignment.gap)
+        value = encode_book(
+            assignment.place, past, committed.next_offset, finished, assignment.gap, self._settings.partitions
+        )
         assignment.booked = Booked(committed, value)
         self._effects.book(assignment, value)
 
@@ -164,7 +169,7 @@ class Commits(Generic[EntryT]):
     def _pace(self, assignment: Assignment[EntryT], used: int | None) -> None:
         if assignment.where.topic != self._topics.sources[0]:
             return  # the first source shares the quota out
-        self._handover.give(Paced(assignment.epoch, assignment.where.partition, used, assignment.assigned_s))
+        self._handover.give(Paced(assignment.epoch, assignment.where.partition, used, assignment.shared_s))
 
 
 def _known_past(assignment: Assignment[Any]) -> str | None:

@@ -109,12 +109,11 @@ class SendRole(Generic[EntryT]):
         self._meter = edges.meter
         self._handover = handover
         self._loop = loop
-        topics = settings.topics
         self._assignments = held = Assignments[EntryT]()
         self._takeover = takeover = Takeover(edges.consumer, edges.reader, edges.topics, past, settings, handover)
         self._catch_up = catch_up = CatchUp[EntryT](settings.catch_up_s_max)
         self._effects = effects = Effects(settings, edges.producer, edges.clock, held, intake, edges.topics)
-        self._commits = Commits(edges.consumer, self._effects, handover, topics)
+        self._commits = Commits(edges.consumer, self._effects, handover, settings)
         self._brake = Brake(settings, held, edges.consumer)
         self.standing = Standing(
             edges.consumer, edges.reader, edges.clock, edges.meter, held, takeover, catch_up, effects, loop
@@ -343,6 +342,8 @@ class SendRole(Generic[EntryT]):
             grown = f"{first} has {now} partitions and had {then} when this worker started"
             counts = {topic: one.partitions for topic, one in seen.items()}
             if len(set(counts.values())) == 1:
+                self.turns.give_back()
+                self._withdraw(list(self._assignments), self._settings.revoke_s_max)  # nothing is wrong with them
                 raise Fatal(f"{grown}: it is to be started again")
             self.standing.grown = (
                 f"{grown}, and the others do not have as many: {counts}; `topics plan` says how each must be. This "

@@ -39,6 +39,10 @@ log = structlog.get_logger(__name__)
 READ_MAX: Final = 2_000
 """Records of one step: the group's poll must not wait for a million holds."""
 
+LOOKS_S: Final = 10.0
+"""Within this time every worker has seen that the topics have grown, and has ended: the looks at them are five seconds
+apart, their answers within one of them taken notice of."""
+
 
 class Past(Protocol):
     """The compacted topic that remembers what a destination's entries have come to, and how it is read."""
@@ -94,6 +98,7 @@ class Takeover(Generic[EntryT]):
         self._offsets = settings.topics.offsets
         self._witnesses = settings.topics.witnesses
         self._partitions = settings.partitions
+        self._first_source = settings.topics.sources[0]
         self._handover = handover
         self._underway: dict[int, Assignment[EntryT]] = {}
         self._ends: dict[TopicPartition, int] = {}
@@ -168,6 +173,7 @@ class Takeover(Generic[EntryT]):
         committed = self._consumer.committed([assignment.where for assignment in asked])
         beginnings = self._reader.beginnings([assignment.where for assignment in asked])
         ends = self._reader.ends([assignment.where for assignment in asked])
+        new = self._new_beside_others(committed)
         wanted: dict[TopicPartition, bool] = {}
         for assignment in asked:
             where = assignment.where
@@ -175,6 +181,9 @@ class Takeover(Generic[EntryT]):
             assignment.committed = committed[where]
             assignment.note = note = self._note(assignment, committed)
             assignment.claim = 0 if assignment.committed.next_offset is None else note.used
+            if where in new:
+                assignment.claim = None
+                assignment.shared_s += LOOKS_S
             assignment.stood = {name: seen[name].place for name in (where.topic, *others)}
             if self._past is not None:
                 assignment.past = seen[self._past.topic].place
@@ -188,6 +197,16 @@ class Takeover(Generic[EntryT]):
             if self._past is not None:
                 past = TopicPartition(self._past.topic, assignment.where.partition)
                 self._following.setdefault(past, []).append(assignment)
+
+    def _new_beside_others(self, committed: Mapping[TopicPartition, Committed]) -> frozenset[TopicPartition]:
+        """Those of them that have no commit though others of the topic have: it has grown. Their slots of the quota are
+        still others' at a worker that has not seen it yet."""
+        first = self._first_source
+        new = frozenset(where for where, one in committed.items() if where.topic == first and one.next_offset is None)
+        if not new:
+            return new
+        known = self._consumer.committed([TopicPartition(first, number) for number in range(self._partitions)])
+        return new if any(one.next_offset is not None for one in known.values()) else frozenset()
 
     def _read_from(self, wanted: Mapping[TopicPartition, bool]) -> None:
         """To their ends: all of what they hold, or (False) its last record, which is the newest of its one key."""
@@ -310,6 +329,8 @@ class Takeover(Generic[EntryT]):
             began = began._replace(causes=(Cause.OFFSETS_GONE,))  # what it has sent of each key is its book
         if assignment.committed.next_offset is None and (assignment.book is not None or assignment.remembered):
             assignment.claim = None  # how many slots of the quota were in use is gone with the offsets
+        if assignment.book is not None and assignment.book.shared_by not in (None, self._partitions):
+            assignment.claim = None  # it was said of other slots
         assignment.began = began
         assignment.gap = None if assignment.book is None else assignment.book.gap
         if began.causes:

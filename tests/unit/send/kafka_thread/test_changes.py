@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from processor.config import Quota
 from processor.errors import Fatal
 from processor.interfaces import Committed
 from processor.letters.letter import VALUE_LEFT_OUT, letter_head
 from processor.records import Reason
 from processor.send.kafka_thread.assignments import Phase
-from processor.send.kafka_thread.beginnings import decode_book
+from processor.send.kafka_thread.beginnings import decode_book, encode_book
 from processor.send.kafka_thread.offsets import Note, Range, read_note, write_note
 from tests.chaos.send_api import Script
+from tests.chaos.send_checks import quota
 from tests.chaos.send_world import GROUP, RESOLUTIONS, TOPICS, Plan, Worker, World, entry_id
 from tests.unit.send.kafka_thread.test_role import P0, accepted, committed, fill, letters
 
@@ -408,8 +410,6 @@ def test_an_outbox_that_grew_alone_is_named_and_its_other_partitions_go_on(world
 
 def test_a_quota_is_not_shared_out_to_partitions_that_were_not_there(worlds: Any) -> None:
     """Pace knows of as many as there were: the new ones wait, and there is no assertion."""
-    from processor.config import Quota
-
     world = worlds(partitions=2, quota=Quota(10, 1.0))
     fill(world, *"ab")
     world.join()
@@ -417,18 +417,73 @@ def test_a_quota_is_not_shared_out_to_partitions_that_were_not_there(worlds: Any
     for topic in world.broker.config:
         world.broker.grow(topic, 4)
     world.broker.rebalance(GROUP)
-    with pytest.raises(Fatal, match=r"hakuna\.outbox has 4 partitions and had 2 when this worker started"):
-        world.pass_time(8.0)
+    world.pass_time(8.0)
+    assert [worker.how for worker in world.workers] == ["grown", ""]
 
 
 def test_where_all_topics_have_grown_the_worker_is_started_again(worlds: Any) -> None:
     world = worlds()
+    worker = passed(world, world.join())
+    for topic in world.broker.config:
+        world.broker.grow(topic, 2)
+    with pytest.raises(Fatal, match=r"hakuna\.outbox has 2 partitions and had 1 .* to be started again"):
+        turned(world, worker, 40)
+
+
+def test_what_is_in_flight_when_the_topics_have_grown_ends_and_is_not_sent_again(worlds: Any) -> None:
+    world = worlds(script=Script(latency_s=(1.5, 1.5)))
     world.join()
     world.pass_time(3.0)
     for topic in world.broker.config:
         world.broker.grow(topic, 2)
-    with pytest.raises(Fatal, match="to be started again"):
-        world.pass_time(8.0)
+    for number in range(200):
+        fill(world, f"o{number}")
+        world.pass_time(0.05)
+    world.pass_time(20.0)
+    assert [worker.how for worker in world.workers] == ["grown", ""]
+    assert world.is_done()
+    assert sorted(sent(world)) == list(range(200))
+
+
+def test_new_partitions_wait_with_the_quota_until_those_who_had_it_are_through(worlds: Any) -> None:
+    """Their slots were the others' before, who may not have seen yet that the topics have grown."""
+    world = worlds(partitions=1, quota=Quota(10, 5.0), markers=0.0)
+    fill(world, *[f"o{number}" for number in range(60)])
+    world.join()
+    world.pass_time(1.0)
+    for topic in world.broker.config:
+        world.broker.grow(topic, 4)
+    for number in range(40):
+        world.plan.entries.append((world.now_s(), 1 + number % 3, f"n{number}"))
+        world.append(60 + number, 1 + number % 3, f"n{number}")
+    heir = world.join()
+    world.pass_time(120.0)
+    assert world.is_done()
+    assert quota(world) == []
+    assert heir.meter.ended["delivered"] > 0
+
+
+@pytest.mark.parametrize(("shared_by", "sent_soon"), [(1, 5), (None, 5), (4, 0)])
+def test_a_mark_of_slots_that_were_shared_out_otherwise_is_not_believed(
+    worlds: Any, shared_by: int | None, sent_soon: int
+) -> None:
+    """Of a fourth of the quota all may have been in use, and of the whole more."""
+    world = worlds(quota=Quota(10, 5.0))
+    place = world.broker.seen([OUTBOX])[OUTBOX].place
+    world.broker.append(TOPICS.offsets, 0, b"0", encode_book(place, None, 0, [], None, shared_by))
+    world.broker.group(GROUP).committed[P0] = Committed(0, write_note(Note(2, [], place)) or "")
+    fill(world, *"abcde")
+    world.join()
+    world.pass_time(2.0)
+    assert len(sent(world)) == sent_soon
+    world.pass_time(8.0)
+    assert len(sent(world)) == 5
+
+
+def turned(world: World, worker: Worker, times: int) -> None:
+    for _ in range(times):
+        worker.role.turn()
+        world.loop.run_for(0.2)
 
 
 def test_a_topic_that_is_gone_is_named_and_waited_for(worlds: Any) -> None:
