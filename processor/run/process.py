@@ -33,7 +33,7 @@ from processor.run.roles import RoleThread
 if TYPE_CHECKING:
     pass
 
-from processor.run.sending import hako, send
+from processor.run.sending import hako, send, way_problems
 from processor.run.start import AFTER_DRAIN_S, build
 from processor.run.transform import transform
 
@@ -47,6 +47,9 @@ def run(settings: Settings, roles: tuple[Role, ...]) -> int:
     clock = SystemClock()
     over = threading.Event()
     restores = Restores()
+    problems = way_problems(settings, roles)
+    if problems:
+        return _unusable(Unusable(problems))
     try:
         tracing = _tracing(settings, roles)
     except Unusable as unusable:

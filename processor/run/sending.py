@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -23,7 +24,7 @@ from processor.edges.http.connection import HttpLimits
 from processor.edges.http.exchange import Transport
 from processor.edges.http.proxies import proxy_for
 from processor.edges.http.request import RequestTemplate
-from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls
+from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls, tls_problems
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
 from processor.edges.kafka.producer import KafkaProducer
@@ -35,7 +36,7 @@ from processor.edges.metrics import USEFUL_REPLICAS, PrometheusSendMeter, Restor
 from processor.edges.registry import Registry
 from processor.edges.rocks import StateDirectory
 from processor.edges.traces import Tracing
-from processor.errors import Fatal, Unusable
+from processor.errors import Fatal, Problem, Unusable
 from processor.hako.changes import Table
 from processor.hako.destination import Hako
 from processor.hako.gathering import Gathering
@@ -343,6 +344,22 @@ def _resolutions(settings: Settings, admin: KafkaAdmin) -> int | None:
 
 def _fields(topic: Topic, registry: Schemas) -> Fields:
     return AvroDecoder(reader_schema(topic), registry).decode
+
+
+def way_problems(settings: Settings, roles: Collection[Role]) -> list[Problem]:
+    """What keeps roles from their APIs before anybody is asked: a proxy or a certificate that cannot be used."""
+    found: list[Problem] = []
+    for role, url, files in (
+        (Role.SEND, settings.hakuna_url, hakuna_tls(settings)),
+        (Role.HAKO, settings.hako_base_url, hako_tls(settings)),
+    ):
+        if role in roles:
+            try:
+                proxy_for(httpx.URL(url), settings.proxies)
+            except Unusable as unusable:
+                found += unusable.named
+            found += tls_problems(files, os.environ)
+    return list(dict.fromkeys(found))
 
 
 # ---- what sends, as its thread sees it -----------------------------------------------------------------------------

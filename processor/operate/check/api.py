@@ -116,6 +116,9 @@ def _check(
         ]
     if tries:
         return asyncio.run(_try(place, request(key), transport))
+    if proxy is not None and url.scheme == "http":
+        why = f"not tried: the proxy {proxy} passes requests on, and a request would not be counted in the quota"
+        return [note(Area.KEYS, place.url, why, "--try-key makes one")]
     why = "not tried: the request would not be counted in the quota; a wrong key shows with the first one"
     found = asyncio.run(_reach(place, transport))
     return [found, note(Area.KEYS, place.key_setting, why, "--try-key tries it")]

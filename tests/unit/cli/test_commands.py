@@ -23,7 +23,7 @@ from processor.cli.topics import _shown
 from processor.errors import BrokerOutage, Fatal, Unusable
 from processor.operate.check.findings import Area, problem
 from processor.sandbox.apis.gateway import Gateway
-from tests.support.commands import command
+from tests.support.commands import command, run
 
 HELP_S_MAX = 0.3
 HELP_TRIES_MAX = 5
@@ -239,6 +239,20 @@ def test_every_command_says_at_once_that_no_broker_answers(arguments: tuple[str,
     before_s = time.process_time()  # with its imports done, whatever else the machine has to do
     CliRunner().invoke(main, arguments, env=settings)
     assert time.process_time() - before_s < 0.2
+
+
+def test_a_proxy_and_a_certificate_that_cannot_be_used_end_a_worker_before_it_asks_anybody() -> None:
+    given = {
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "HAKUNA_API_KEY": "sk_test_x",
+        "HTTPS_PROXY": "socks5://127.0.0.1:1",
+        "HAKUNA_CA_FILE": "/nonexistent/ca.pem",
+        "PROCESSOR_METRICS_PORT": "0",
+    }
+    said = run("run", "--role", "send", environment=given)
+    assert said.code == 78
+    assert "HTTPS_PROXY: SOCKS (socks5://) is not spoken here" in said.out + said.err
+    assert "HAKUNA_CA_FILE: /nonexistent/ca.pem cannot be read" in said.out + said.err
 
 
 def test_an_order_id_that_is_empty_is_none() -> None:

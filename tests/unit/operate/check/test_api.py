@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 import pytest
 
 from processor.api.credentials import BEARER
@@ -20,6 +25,29 @@ from tests.support.children import free_ports
 PLACE = Place("HAKUNA_API_KEY", "HAKUNA_BASE_URL", "http://api.example", TlsFiles("HAKUNA"), BEARER, answers.verdict)
 OWN = b'{"error": {"error_code": "invalid_request_parameters", "validation_errors": []}}'
 TLS = b"<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>"
+
+
+@contextmanager
+def refusing_proxy() -> Iterator[tuple[str, list[bytes]]]:
+    """A proxy that lets nobody through: where it listens, and the first lines of what it was asked."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    with listening.accept()[0] as connection:
+                        if head := connection.recv(65_536):
+                            asked.append(head.split(b"\r\n")[0])
+                            connection.sendall(
+                                b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+                            )
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}", asked
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join()
 
 
 @pytest.mark.parametrize(
@@ -72,6 +100,26 @@ def test_ssl_cert_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatc
     settings = load({"HAKUNA_API_KEY": "sk", "HAKUNA_BASE_URL": "https://127.0.0.1:1"})
     (found,) = problems(check_hakuna(settings, try_key=False))
     assert found.subject == "SSL_CERT_FILE"
+
+
+@pytest.mark.parametrize("try_key", [True, False])
+def test_check_goes_through_the_proxy_as_the_worker_does_with_a_quota_too(try_key: bool) -> None:
+    with refusing_proxy() as (where, asked):
+        given = {"HAKUNA_API_KEY": "sk", "HAKUNA_BASE_URL": "https://api.test", "HTTPS_PROXY": where}
+        (found,) = problems(check_hakuna(load(given), try_key=try_key))
+        assert f"the proxy {where} answers 407" in found.what
+        assert asked == [b"CONNECT api.test:443 HTTP/1.1"]
+
+
+def test_of_a_proxy_that_passes_requests_on_a_request_alone_tells_anything() -> None:
+    with refusing_proxy() as (where, asked):
+        settings = load({"HAKUNA_API_KEY": "sk", "HAKUNA_BASE_URL": "http://api.test", "HTTP_PROXY": where})
+        (found,) = check_hakuna(settings, try_key=False)
+        assert (found.verdict, asked) == (Verdict.NOTE, [])
+        assert where in found.what
+        (found,) = problems(check_hakuna(settings, try_key=True))
+        assert "answers HTTP 407: that is not the API" in found.what
+        assert asked == [b"POST http://api.test/events HTTP/1.1"]
 
 
 @pytest.mark.parametrize("api", ["events", "feed"])

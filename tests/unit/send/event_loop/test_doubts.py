@@ -6,9 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from processor.api.verdicts import Delivered, Rejected
 from processor.config import Quota
+from processor.send.event_loop.gate import SAY_S
 from processor.send.pending import Held
 from tests.unit.send.loop_side import Answered, Seen, answers, by_entry
 
@@ -283,6 +285,28 @@ def test_a_quota_does_not_change_what_a_doubt_holds(sides: Any) -> None:
     side.run_for(60.0)
     assert side.ended == {}
     assert len(side.api.seen) < 30
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (httpx.ConnectError("api.test:443: [SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired"), "has expired"),
+        (httpx.ConnectError("api.test:443: [Errno -2] Name or service not known"), "Name or service not known"),
+        (httpx.ConnectError("api.test:443: the proxy p:3128 answers 407 Who are you?"), "the proxy p:3128 answers 407"),
+        (NO_API[3], "400 The plain HTTP request"),
+        (ENVELOPED, "HTTP 403"),
+    ],
+)
+def test_the_log_says_why_in_the_words_that_were_heard_and_seldom(sides: Any, answer: Answered, words: str) -> None:
+    with capture_logs() as logs:
+        side = sides(lambda seen: answer)
+        side.give(*[f"o{number}" for number in range(50)])
+        side.run_for(300.0)
+    said = [str(line.get("said")) for line in logs if line["log_level"] in ("warning", "error")]
+    assert said
+    assert all(words in line for line in said)
+    assert len(said) <= 300.0 / SAY_S + 1
+    assert len(side.api.seen) > len(said)
 
 
 def test_connections_that_fail_say_why_and_a_server_that_is_busy_is_no_standstill(sides: Any) -> None:
