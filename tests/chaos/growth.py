@@ -36,7 +36,6 @@ def grow(world: World) -> None:
     grown: tuple[str, ...] = chance.choice((*besides, (chance.choice(worlds.SOURCES),), everything))
     for topic in grown:
         broker.grow(topic, to)
-    broker.rebalance(worlds.GROUP)  # its coordinator has seen it
     if grown in besides:
         (world.complaint,) = grown
         _turn(world, lambda: all(_is_named(world, worker) for worker in world.workers))

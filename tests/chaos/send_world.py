@@ -324,7 +324,6 @@ class World:
         grown = self.plan.partitions + 2
         for topic in topics:
             self.broker.grow(topic, grown)
-        self.broker.rebalance(GROUP)  # its coordinator has seen it
         refused, self.refused = self.refused, 0
         for _ in range(refused):
             self.start()

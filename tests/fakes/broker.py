@@ -209,6 +209,9 @@ class FakeBroker:
         for partition in range(len(self.partitions(topic)), partitions):
             where = TopicPartition(topic, partition)
             self.logs[where] = Log(where)
+        for name, group in self.groups.items():  # the coordinators see it
+            if any(topic in member.topics for member in group.members.values()):
+                self.rebalance(name)
 
     def seen(self, topics: Iterable[str]) -> Mapping[str, Seen]:
         return {

@@ -1,6 +1,6 @@
 """Clients of the `FakeBroker`: they implement `processor/interfaces.py` as the real edges do, rule by rule.
 
-`tests/contracts/test_kafka_edges.py` runs the same suite over these and over the real ones. An empty `poll`
+`tests/contracts/test_kafka_*.py` run the same suites over these and over the real ones. An empty `poll`
 lets its timeout pass on the clock, so that a loop that waits makes time go by."""
 
 from __future__ import annotations
