@@ -299,6 +299,9 @@ class Stores(Protocol):
 
     def wipe(self, partition: int) -> None: ...
 
+    def numbers(self) -> Sequence[int]:
+        """The partitions of which a store lies here, open or not."""
+
 
 class Clock(Protocol):
     """`now_ms` is the wall clock (epoch ms, may jump); `monotonic_s` never goes back and means nothing elsewhere."""

@@ -195,6 +195,10 @@ class StateDirectory:
         except OSError as refused:
             raise Fatal(f"the store in {path} cannot be wiped: {refused.strerror}") from refused
 
+    def numbers(self) -> list[int]:
+        names = [path.name.removeprefix("partition-") for path in self._home.glob("partition-*")]
+        return sorted(int(name) for name in names if name.isdigit())
+
     def close(self) -> None:
         """Gives the place up; the process's end does the same."""
         os.close(self._claim)

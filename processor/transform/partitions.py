@@ -11,8 +11,8 @@ that a revoke has nothing left to finish.
 
 Invariants: a number is taken from only while RUNNING; it is RUNNING only after its store has reached the end that the
 changelog had when the restore began; a new assignment begins a new restore, whatever the store held before; a store
-that is older than the changelog remembers erasures is not trusted with a tail; no store is wiped for a changelog that
-has less than it (`Unusable`: it may be the last copy of the state).
+that is older than the changelog remembers erasures is not trusted with a tail, and wiped where it lies by for so long;
+no store is wiped for a changelog that has less than it (`Unusable`: it may be the last copy of the state).
 
 A store is kept open over a revoke until the next assignment says that it goes elsewhere: the eager protocol revokes
 and assigns everything at each rebalance, and what comes back needs only the tail of its changelog.
@@ -35,7 +35,7 @@ from processor.errors import Fatal, StateCorrupt, Unusable
 from processor.interfaces import Clock, Reader, Store, Stores
 from processor.records import Position, TopicPartition
 from processor.transform.book import REBUILD, Book, Here, layout_problem, may_go
-from processor.transform.keyed_state import ForeignStore, KeyedState
+from processor.transform.keyed_state import ForeignStore, KeyedState, read_meta
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +43,7 @@ RESTORE_RECORDS_MAX: Final = 10_000
 """Changelog records of one slice: some 60 ms, so that the group is polled often enough whatever is restored."""
 BULK_RECORDS_MIN: Final = 10_000
 """Fewer are written as always: what is loaded is to be on disk before the first commit, which waits for that."""
+_TIDY_S: Final = 3600.0
 _PURGE_S: Final = 1.0
 """The least between two erased orders that leave the disk."""
 WIPES_MAX: Final = 3
@@ -83,8 +84,8 @@ class Partitions:
 
     Mutable: `_assigned` the source partitions that the group gave us, `held` the numbers that are whole, `_kept` stores
     of numbers that were taken away and may come back, `_wipes` how often each number was wiped since it last committed
-    a batch, `_purge_at_s` when the next erased order may leave the disk, `epoch` counts
-    assignments, `restored` changelog offsets that were passed.
+    a batch, `_purge_at_s` when the next erased order may leave the disk, `_tidy_at_s` when stores that lie by are
+    looked at, `epoch` counts assignments, `restored` changelog offsets that were passed.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Partitions:
         self._kept: dict[int, KeyedState] = {}
         self.held: dict[int, Held] = {}
         self._purge_at_s = 0.0
+        self._tidy_at_s = clock.monotonic_s() + _TIDY_S
         self.epoch = 0
 
     # ---- facts, inside a poll ------------------------------------------------------------------------------------
@@ -302,7 +304,9 @@ class Partitions:
 
     def purge(self) -> None:
         """One erased order leaves the disk, if there is one. The role stands still meanwhile, so that it waits 99 times
-        as long before the next. Raises `StateCorrupt`."""
+        as long before the next. Raises `StateCorrupt`, and `BrokerOutage` once an hour, when stores that lie by are
+        looked at."""
+        self._tidy()
         began_s = self._clock.monotonic_s()
         if began_s < self._purge_at_s:
             return
@@ -316,6 +320,35 @@ class Partitions:
                 now_s = self._clock.monotonic_s()
                 self._purge_at_s = now_s + max(_PURGE_S, 99 * (now_s - began_s))
                 return
+
+    def _tidy(self) -> None:
+        """Once an hour: a store that has lain by for so long that it would be restored from the beginning anyway goes.
+        It holds what may have been erased since, where somebody else has the partition. One that has more than the
+        changelog stays. Raises `BrokerOutage`."""
+        if self._clock.monotonic_s() < self._tidy_at_s:
+            return
+        idle = [number for number in self._stores.numbers() if number < self._here.partitions]
+        idle = [number for number in idle if number not in self.held and number not in self._kept]
+        if idle:
+            of = [self._changelog_partition(number) for number in idle]
+            beginnings, ends = self._reader.beginnings(of), self._reader.ends(of)
+            for number, partition in zip(idle, of, strict=True):
+                if beginnings[partition] == 0 and self._is_of_no_use(number, ends[partition]):
+                    log.info("a store that lies by is wiped, nobody would trust it any more", partition=number)
+                    self._stores.wipe(number)
+        self._tidy_at_s = self._clock.monotonic_s() + _TIDY_S
+
+    def _is_of_no_use(self, number: int, end: int) -> bool:
+        """Whether a store that is not held is old, and the changelog has all of it."""
+        with suppress(StateCorrupt):
+            store = self._stores.open(number)
+            try:
+                meta = read_meta(store)
+            finally:
+                store.close()
+            if meta is not None and meta.identity == f"{self._identity}/{number}" and meta.next_offset <= end:
+                return abs(self._clock.now_ms() - meta.as_of_ms) > self._age_ms_max
+        return False
 
     def proven(self, number: int) -> None:
         """A batch of this number was committed: its state can be read and written."""

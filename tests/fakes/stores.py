@@ -71,3 +71,6 @@ class Disk:
         self.broken.discard(partition)
         self.partitions.pop(partition, None)
         self.wiped += 1
+
+    def numbers(self) -> list[int]:
+        return sorted(self.partitions)

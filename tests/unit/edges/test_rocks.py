@@ -179,6 +179,16 @@ def _cut(path: Path) -> None:
         table.write_bytes(table.read_bytes()[:10])
 
 
+def test_the_stores_of_a_place_are_known_by_their_numbers(home: StateDirectory, tmp_path: Path) -> None:
+    assert home.numbers() == []
+    a_store(home).close()
+    home.open(11).close()
+    (tmp_path / "worker-0/partition-x").mkdir()
+    assert home.numbers() == [7, 11]
+    home.wipe(7)
+    assert home.numbers() == [11]
+
+
 def test_what_is_purged_is_in_no_file_of_the_store(home: StateDirectory, tmp_path: Path) -> None:
     """Neither in its log of writes nor in a table, older values too, and not after a restart."""
     store, text = home.open(7), b"q8w5z.j2x7@example.org"

@@ -430,3 +430,44 @@ def test_a_store_that_breaks_while_an_order_leaves_it_is_named() -> None:
     with pytest.raises(StateCorrupt, match="damaged") as corrupt:
         world.held.purge()
     assert corrupt.value.partition == TopicPartition(CHANGELOG, 0)
+
+
+def lying_by() -> World:
+    """A worker that has lost the second of its partitions for good."""
+    world = World()
+    world.write(0, "a")
+    world.write(1, "b")
+    world.restored(0, 1)
+    world.held.unassigned(sources(1))
+    world.held.take_over([])
+    return world
+
+
+def test_a_store_that_lies_by_until_nobody_would_trust_it_is_wiped() -> None:
+    """Its orders may have been erased where the partition is now."""
+    world = lying_by()
+    world.broker.clock.advance(DAY_S / 2 - 60)
+    world.held.purge()
+    assert world.disk.numbers() == [0, 1]
+    world.broker.clock.advance(3_000)
+    world.held.purge()
+    assert world.disk.numbers() == [0, 1], "once an hour"
+    world.broker.clock.advance(700)
+    world.held.purge()
+    assert world.disk.numbers() == [0], "what is held is never of no use"
+    assert world.orders(0) == ["a"]
+
+
+@pytest.mark.parametrize("lost", ["made again", "cut off at its beginning", "its store is broken"])
+def test_a_store_that_lies_by_and_may_be_the_last_copy_stays(lost: str) -> None:
+    world = lying_by()
+    match lost:
+        case "made again":
+            world.broker.make_again(CHANGELOG)
+        case "cut off at its beginning":
+            world.broker.delete_before(CHANGELOG, 1, 1)
+        case _:
+            world.disk.broken.add(1)
+    world.broker.clock.advance(DAY_S)
+    world.held.purge()
+    assert world.disk.numbers() == [0, 1]
