@@ -37,7 +37,7 @@ COMMITTED_S_MAX: Final = 5.0
 _TRIES_S: Final = (0.5, 1.5, 3.0)
 """What that is made of: a refusal of the group itself is told between two tries, and answered by silence in one."""
 assert sum(_TRIES_S) == COMMITTED_S_MAX
-_NO_COORDINATOR_S_MAX: Final = 2.0
+_NO_COORDINATOR_S_MAX: Final = 5.0
 """How long a group may be without a coordinator, on top of that, before it is an outage."""
 _NO_COORDINATOR_S: Final = 0.1
 _TOLD_MAX: Final = 10
