@@ -247,6 +247,78 @@ def test_a_sender_sends_each_entry_once_whatever_an_operator_does_to_its_topics_
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_books_made_again_and_an_outbox_with_fewer_partitions_cost_no_entry(
+    topic_space: TopicSpace, start_worker: StartWorker, protocol: str
+) -> None:
+    space = topic_space
+    for topic in (*NEEDED[Role.SEND], Topic.RESOLUTIONS):
+        space.create(topic, partitions=PARTITIONS, config=CONFIG[topic])
+    shop = Shop(space)
+    with shop.api() as url:
+        settings = {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": SANDBOX_KEY, "KAFKA_GROUP_PROTOCOL": protocol}
+
+        def start(name: str) -> Worker:
+            return start_worker(
+                "run", "--role", "send", environment=space.environment | settings, name=name, await_ready=False
+            )
+
+        # The books, made again under a worker that is then killed; and the group is gone.
+        worker = start("first")
+        shop.sent(shop.write(40))
+        until_committed(space, Role.SEND, Topic.OUTBOX)
+        made_again(space, Topic.SEND_OFFSETS)
+        wait_until(
+            lambda: len({record.key() for record in space.records(Topic.SEND_OFFSETS)}) == PARTITIONS,
+            what="the books, written again",
+            timeout_s=30,
+        )
+        worker.kill()
+        group = space.name("hakuna-processor.send")
+        deadline_s = time.monotonic() + DONE_S_MAX
+        while True:
+            try:
+                space.admin.delete_consumer_groups([group])[group].result(timeout=30)
+            except Exception:  # the killed member is still in it
+                assert time.monotonic() < deadline_s
+                time.sleep(0.5)
+            else:
+                break
+        fresh = shop.write(6)
+        worker = start("second")
+        shop.sent(fresh)
+        assert began(worker) == {"offsets_gone"}
+        assert {key: count for key, count in shop.asked.items() if count > 1} == {}
+
+        # What was accepted, and what was refused: nothing needs them, and letters come again.
+        made_again(space, Topic.DELIVERIES)
+        made_again(space, Topic.HAKUNA_DEAD_LETTERS)
+        shop.refused.add("bad")
+        (refused,) = shop.write(1, order="bad", partition=1)
+        fresh = shop.write(6)
+        shop.sent([refused, *fresh])
+        until_committed(space, Role.SEND, Topic.OUTBOX)
+        assert len(space.records(Topic.HAKUNA_DEAD_LETTERS)) == 1
+        assert len(space.records(Topic.DELIVERIES)) == 6
+
+        # The outbox, made again with one partition less.
+        made_again(space, Topic.OUTBOX, partitions=1)
+        shop.look_again()
+        fresh = [key for _ in range(8) for key in shop.write(1, partition=0)]
+        shop.sent(fresh)
+        wait_until(
+            lambda: "has 1 partitions" in worker.get("/readyz").text, what="the topics, named", timeout_s=DONE_S_MAX
+        )
+        assert worker.terminate() == 0
+        worker = start("third")
+        fresh = shop.write(2, partition=0)
+        shop.sent(fresh)
+        assert worker.terminate() == 0
+        assert {key: count for key, count in shop.asked.items() if count > 1} == {}
+        assert set(shop.written) == set(shop.asked)
+
+
+@pytest.mark.timeout(300)
 def test_levels_made_again_and_a_group_that_is_gone_leave_hako_with_the_last_value_of_each(
     topic_space: TopicSpace, schema_registry: str, start_worker: StartWorker
 ) -> None:

@@ -265,7 +265,8 @@ class FakeConsumer:
         return member.generation == group.generation or not member.eager
 
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        return {where: self._broker.logs[where].last_stable_offset for where in partitions}
+        logs = self._broker.logs
+        return {where: logs[where].last_stable_offset for where in partitions if where in logs}
 
     def answered_s(self) -> float:
         return self._answered_s

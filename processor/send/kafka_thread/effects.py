@@ -23,6 +23,7 @@ on meanwhile.
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
+from collections.abc import Mapping
 from functools import partial
 from itertools import repeat
 from typing import Any, Final, Generic, assert_never
@@ -32,7 +33,7 @@ import structlog
 
 from processor.api.verdicts import Delivered, Rejected
 from processor.errors import BadRecord
-from processor.interfaces import Clock, Producer, Topics
+from processor.interfaces import Clock, Producer, Seen, Topics
 from processor.letters.flood import FloodGuard
 from processor.letters.holds import Hold, encode_hold
 from processor.letters.letter import without_value
@@ -101,8 +102,8 @@ class Effects(Generic[EntryT]):
     what a topic's settings said, and when. `_writes` is what is to be produced, in order, each with what it
     finishes (a book or a resolution: nothing); `_unheld` has by order ID what waits for that order's hold;
     `_letters` has by lane the letters that a newer accepted entry supersedes, as far as they were written since the
-    start (a replay finds out about older ones by itself); `_records`, `_delivered`, `_replayed` and `_dead_letters`
-    count since the last telling; `flooded` is for good."""
+    start (a replay finds out about older ones by itself), `_letters_in` the place of their topic; `_records`,
+    `_delivered`, `_replayed` and `_dead_letters` count since the last telling; `flooded` is for good."""
 
     def __init__(
         self,
@@ -128,6 +129,7 @@ class Effects(Generic[EntryT]):
         self._writes: deque[tuple[NewRecord, Finishing | Anew | None]] = deque()
         self._unheld: dict[str, list[Finishing]] = {}
         self._letters: dict[str, list[OpenLetter]] = {}
+        self._letters_in: str | None = None
         self._not_before_s = 0.0
         self._records: Counter[tuple[str, Outcome]] = Counter()
         self._delivered: defaultdict[str, int] = defaultdict(int)
@@ -216,6 +218,14 @@ class Effects(Generic[EntryT]):
 
     # ---- an open letter, and the newer entry that makes it needless -----------------------------------------
 
+    def look(self, seen: Mapping[str, Seen]) -> None:
+        """Letters that went with their topic are not marked any more: others stand at their places by now."""
+        there = seen.get(self._topics.dead_letters)
+        if there is not None:
+            if self._letters_in not in (None, there.place):
+                self._letters.clear()
+            self._letters_in = there.place
+
     def _open_letter(self, record: Record, entry: EntryT | None) -> OpenLetter | None:
         lane = None if self._topics.resolutions is None else self._intake.mark(record, entry)
         if lane is None:
@@ -283,8 +293,7 @@ class Effects(Generic[EntryT]):
             produce = self._producer.produce
             for _ in range(len(writes)):
                 write, finishing = writes[0]
-                acknowledged = partial(self._acknowledged, write, finishing)
-                if not produce(write, acknowledged):
+                if not produce(write, partial(self._acknowledged, write, finishing)):
                     break
                 writes.popleft()
                 if write.topic in self._alone:
@@ -408,8 +417,7 @@ class Effects(Generic[EntryT]):
         if assignment is None:
             return
         assignment.finish(finishing.record.offset, finishing.size)
-        topic = finishing.record.topic
-        outcome = finishing.outcome
+        topic, outcome = finishing.record.topic, finishing.outcome
         if outcome is _DELIVERED:
             self._delivered[topic] += 1
         else:
@@ -425,8 +433,8 @@ class Effects(Generic[EntryT]):
     def _say_letter(self, finishing: Finishing) -> None:
         now_s = self._clock.monotonic_s()
         if self._letters_said.happened(1, now_s):
-            place = str(finishing.record.position)
-            facts = {"record": place, "reason": finishing.reason, "to": self._topics.dead_letters}
+            record, to = str(finishing.record.position), self._topics.dead_letters
+            facts = {"record": record, "reason": finishing.reason, "to": to}
             self._letters_said.say(now_s, facts)
 
     def tell(self) -> Endings:
@@ -436,9 +444,7 @@ class Effects(Generic[EntryT]):
         self._delivered = defaultdict(int)
         told = Endings(self._records, self._dead_letters, self._ignored, self._replayed)
         self._records = Counter()
-        self._ignored = Counter()
-        self._replayed = Counter()
-        self._dead_letters = Counter()
+        self._ignored, self._replayed, self._dead_letters = Counter(), Counter(), Counter()
         return told
 
 

@@ -357,6 +357,7 @@ class SendRole(Generic[EntryT]):
             )
             self._take_over_anew(changed)
         self._commits.book_anew(self._assignments, seen)
+        self._effects.look(seen)
 
     def _take_over_anew(self, assignments: list[Assignment[EntryT]]) -> None:
         """As if they had been lost and assigned: what is in flight ends, and nothing of the old log is kept."""

@@ -234,6 +234,9 @@ class Takeover(Generic[EntryT]):
             if topic not in seen:
                 self.unequal = f"{topic} is not there"
                 continue
+            if partition >= seen[topic].partitions:  # nobody can say anything of it, and the others go on
+                self.unequal = f"{topic} has {seen[topic].partitions} partitions, and partition {partition} is gone"
+                continue
             fewer = next((name for name in others if seen[name].partitions <= partition), None)
             if fewer is not None:
                 self.unequal = (

@@ -237,6 +237,23 @@ def test_a_letter_that_kafka_acknowledges_after_the_newer_snapshot_went_is_super
     assert world.is_done()
 
 
+def test_a_letter_that_went_with_its_topic_is_not_marked_for_another_stands_at_its_place(worlds: Any) -> None:
+    refused = {entry_id(0): "product_unsupported", entry_id(1): "product_unsupported"}
+    world = worlds(feed=True, script=Script(refused=refused))
+    fill(world, "a")
+    world.join()
+    world.pass_time(3.0)
+    world.broker.make_again(TOPICS.dead_letters)
+    world.pass_time(3.0)
+    fill(world, "b")  # its letter has the offset that the other had
+    world.pass_time(3.0)
+    fill(world, "a")
+    world.pass_time(3.0)
+    assert accepted(world) == [entry_id(2)]
+    assert [record.key for record in world.broker.records(TOPICS.dead_letters)] == [b"b"]
+    assert superseded(world) == []
+
+
 def test_what_a_replay_delivers_marks_no_letter_which_the_replay_itself_has_done(worlds: Any) -> None:
     world = worlds(feed=True, script=Script(refused={entry_id(0): "product_unsupported"}))
     fill(world, "a")
