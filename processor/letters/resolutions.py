@@ -57,6 +57,16 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     edit: dict[str, Any] | None = None
 
 
+CLOCKS_MS: Final = 5 * 60 * 1000
+"""By how much the clocks of a worker and of the machine of a command may differ."""
+
+
+def may_be_of(resolved_ms: int, failed_ms: int) -> bool:
+    """Whether what was resolved then may be a letter that failed then. Where a topic of letters was made again, the
+    resolutions of the old one still stand, under the places that the new letters get."""
+    return resolved_ms >= failed_ms - CLOCKS_MS
+
+
 _RESOLUTION: Final = msgspec.json.Decoder(Resolution)
 
 

@@ -14,7 +14,7 @@ from processor.moments import iso
 from processor.operate.replay.listing import Count, Each, Kind, Tally
 from processor.operate.replay.noted import Resolved
 from processor.operate.replay.offset_set import OffsetSet
-from processor.operate.replay.reading import read
+from processor.operate.replay.reading import begun_ms, read
 from processor.operate.replay.survey import home
 from processor.records import Record, TopicPartition
 
@@ -27,8 +27,9 @@ def walk(desk: Desk, topics: Sequence[str]) -> Iterator[tuple[Sequence[Record], 
     wheres = [TopicPartition(topic, number) for topic, count in numbers.items() for number in range(count)]
     beginnings, ends = desk.offsets.beginnings(wheres), desk.offsets.ends(wheres)
     homes = desk.offsets.partitions(desk.resolutions) or 0
+    begun = begun_ms(reader, desk.clock, beginnings, ends)
     for number in range(max(homes, 1)):
-        resolved = Resolved()
+        resolved = Resolved(begun)
         if homes:
             where = TopicPartition(desk.resolutions, number)
             begin, end = desk.offsets.beginnings([where])[where], desk.offsets.ends([where])[where]

@@ -20,10 +20,10 @@ from processor.interfaces import Reader
 from processor.letters.families import Family, LetterFacts, letter_facts
 from processor.letters.masking import HIDDEN, masked, masked_message, masked_whole
 from processor.letters.patch import Unsendable
-from processor.letters.resolutions import Resolution, decode_resolution, resolution_key
+from processor.letters.resolutions import Resolution, decode_resolution, may_be_of, resolution_key
 from processor.moments import iso
 from processor.operate.replay.noted import Resolved
-from processor.operate.replay.reading import read
+from processor.operate.replay.reading import begun_ms, read
 from processor.operate.replay.selection import Selection, order_of, parse_letter
 from processor.operate.replay.sources import Sources, completed
 from processor.operate.replay.survey import home
@@ -50,7 +50,8 @@ def find_letter(desk: Desk, topics: list[str], selection: Selection) -> Record |
                 if not named:
                     continue
                 begin, end = max(begin, min(named)), min(end, max(named) + 1)
-            resolved = Resolved() if named else _resolved(desk, reader, number)
+            begun = {} if named else begun_ms(reader, desk.clock, {where: begin}, {where: end})
+            resolved = Resolved(begun) if named else _resolved(desk, reader, number, begun)
             for records in read(reader, desk.clock, where, begin, end, desk.step):
                 for record in records:
                     if selection.takes(record, letter_facts(record)) and resolved.how(record.position) is None:
@@ -93,7 +94,11 @@ def resolution_of(desk: Desk, reader: Reader, letter: Position) -> Resolution | 
         for record in records:
             if record.key == key:
                 found = None if record.value is None else decode_resolution(record.value)
-    return found
+    where = TopicPartition(letter.topic, letter.partition)
+    if found is None or letter.partition >= (desk.offsets.partitions(letter.topic) or 0):
+        return found
+    begun = begun_ms(reader, desk.clock, desk.offsets.beginnings([where]), desk.offsets.ends([where]))
+    return found if may_be_of(found.at_ms, begun.get(where, 0)) else None
 
 
 def letter_view(desk: Desk, letter: Record, *, plain: bool, timeline: bool) -> dict[str, Any]:
@@ -264,8 +269,8 @@ def _fields(desk: Desk) -> Mapping[Any, Any]:
     return {topic: AvroDecoder(reader_schema(topic), registry).decode for topic in ORDER_TOPICS}
 
 
-def _resolved(desk: Desk, reader: Reader, number: int) -> Resolved:
-    resolved = Resolved()
+def _resolved(desk: Desk, reader: Reader, number: int, begun: Mapping[TopicPartition, int]) -> Resolved:
+    resolved = Resolved(begun)
     for records in _resolutions(desk, reader, number):
         resolved.take(records)
     return resolved

@@ -26,7 +26,7 @@ from processor.letters.families import Family, LetterFacts, letter_facts
 from processor.letters.holds import decode_hold
 from processor.letters.letter import letter_head
 from processor.letters.masking import masked, masked_message
-from processor.letters.resolutions import Resolution, decode_resolution, letter_of
+from processor.letters.resolutions import Resolution, decode_resolution, letter_of, may_be_of
 from processor.moments import iso, meant_ms
 from processor.operate.order.gather import Found
 from processor.operate.replay.copies import replay_of
@@ -312,6 +312,8 @@ class _Telling:
 
     def _letter(self, record: Record, facts: LetterFacts) -> Happening:
         resolution = self._resolved.get(record.position)
+        if resolution is not None and not may_be_of(resolution.at_ms, facts.last_failed_ms):
+            resolution = None
         return Happening(
             facts.last_failed_ms or _time(record),
             Kind.DEAD_LETTER,

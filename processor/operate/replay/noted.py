@@ -6,13 +6,13 @@ Pure, except for the sets that `Resolved` announces. Used by the `dead-letters` 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 
-from processor.letters.resolutions import How, decode_resolution, letter_of
+from processor.letters.resolutions import How, decode_resolution, letter_of, may_be_of
 from processor.operate.replay.offset_set import OffsetSet
 from processor.operate.replay.selection import Selection
 from processor.records import Position, Record, TopicPartition
@@ -83,7 +83,9 @@ class Resolved:
     Mutable: `_sets` by the letters' partition, then how. A letter is in one set at most.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, begun_ms: Mapping[TopicPartition, int]) -> None:
+        """`begun_ms` is when the first letter that stands in a partition failed, where there is one."""
+        self._begun_ms = begun_ms
         self._sets: dict[TopicPartition, dict[How, OffsetSet]] = {}
 
     def take(self, records: Iterable[Record]) -> None:
@@ -97,7 +99,7 @@ class Resolved:
             for offsets in sets.values():
                 offsets.discard(letter.offset)
             resolution = None if record.value is None else decode_resolution(record.value)
-            if resolution is not None:
+            if resolution is not None and may_be_of(resolution.at_ms, self._begun_ms.get(where, 0)):
                 sets.setdefault(resolution.how, OffsetSet()).add(letter.offset)
 
     def of(self, where: TopicPartition) -> dict[How, OffsetSet]:

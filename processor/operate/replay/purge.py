@@ -23,7 +23,7 @@ from processor.letters.families import letter_facts
 from processor.letters.resolutions import letter_of
 from processor.operate.replay.noted import Resolved
 from processor.operate.replay.place import Ledger
-from processor.operate.replay.reading import Offsets, Step, read
+from processor.operate.replay.reading import Offsets, Step, begun_ms, read
 from processor.operate.replay.survey import home
 from processor.records import NewRecord, Position, Record, TopicPartition
 
@@ -73,9 +73,10 @@ class Purge:
             wheres = [where for where in wheres if where in until]
             ends = {where: min(ends[where], until[where]) for where in wheres}
         homes = self._offsets.partitions(self._resolutions) or 1
+        begun = begun_ms(self._reader, self._clock, {where: beginnings[where] for where in wheres}, ends)
         found: list[Cut] = []
         for number in range(min(homes, count)):
-            resolved = Resolved()
+            resolved = Resolved(begun)
             for records in self._whole(TopicPartition(self._resolutions, number)):
                 resolved.take(records)
             for where in wheres:

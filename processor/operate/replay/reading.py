@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from processor.errors import BrokerOutage
 from processor.interfaces import Clock, Committed, Reader
+from processor.letters.families import letter_facts
 from processor.records import Position, Record, TopicPartition
 
 POLL_RECORDS: Final = 2_000
@@ -79,6 +80,18 @@ def read(
                 )
     finally:
         reader.unassign([where])
+
+
+def begun_ms(
+    reader: Reader, clock: Clock, beginnings: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """When the first letter that stands in each partition failed, epoch ms; without those that hold none."""
+    found: dict[TopicPartition, int] = {}
+    for where, begin in beginnings.items():
+        for records in read(reader, clock, where, begin, ends[where], lambda _records: None):
+            found[where] = letter_facts(records[0]).last_failed_ms
+            break
+    return found
 
 
 def read_offsets(

@@ -26,7 +26,7 @@ from processor.operate.replay.copies import replays_of
 from processor.operate.replay.database import NewLetter, OrderKey, SentLetter
 from processor.operate.replay.noted import Resolved
 from processor.operate.replay.plan import Plan
-from processor.operate.replay.reading import Offsets, Step, read
+from processor.operate.replay.reading import Offsets, Step, begun_ms, read
 from processor.operate.replay.rekeying import Rekey
 from processor.operate.replay.selection import Selection
 from processor.operate.replay.sources import Sources, completed
@@ -123,8 +123,9 @@ class Survey:
         by_home: dict[int, list[TopicPartition]] = {}
         for where in partitions:
             by_home.setdefault(home(where.partition, self._resolution_partitions()), []).append(where)
+        begun = begun_ms(self._reader, self._clock, beginnings, ends)
         for number, wheres in by_home.items():
-            resolved = self._resolved(number, plan, replay_id)
+            resolved = self._resolved(number, plan, replay_id, begun)
             for where in wheres:
                 closed = [offsets for offsets in resolved.of(where).values() if len(offsets)]
                 for records in read(self._reader, self._clock, where, beginnings[where], ends[where], self._step):
@@ -220,8 +221,10 @@ class Survey:
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
-    def _resolved(self, number: int, plan: Plan, replay_id: str | None) -> Resolved:
-        resolved = Resolved()
+    def _resolved(
+        self, number: int, plan: Plan, replay_id: str | None, begun: Mapping[TopicPartition, int]
+    ) -> Resolved:
+        resolved = Resolved(begun)
         for _, _, records in self._whole(self._field.resolutions, [number]):
             resolved.take(records)
             if replay_id is not None:

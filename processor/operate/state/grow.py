@@ -22,7 +22,16 @@ from typing import Final, NamedTuple
 
 from processor.errors import Fatal, Unusable
 from processor.interfaces import Clock, Reader
-from processor.letters.resolutions import How, Resolution, encode_resolution, letter_of, resolution_key
+from processor.letters.families import letter_facts
+from processor.letters.resolutions import (
+    How,
+    Resolution,
+    decode_resolution,
+    encode_resolution,
+    letter_of,
+    may_be_of,
+    resolution_key,
+)
 from processor.operate.replay.reading import read
 from processor.operate.state.writing import Writing
 from processor.records import NewRecord, Record, TopicPartition
@@ -159,15 +168,18 @@ class Grower:
         moved = 0
         for number in range(growth.was):
             resolved = {
-                letter_of(record.key)
+                letter: resolution.at_ms
                 for records in self._all(TopicPartition(resolutions, number))
                 for record in records
-                if record.value is not None
+                if (letter := letter_of(record.key)) is not None
+                and (resolution := decode_resolution(record.value or b"")) is not None
             }
             for records in self._all(TopicPartition(topic, number)):
                 for record in records:
                     to = growth.home(record.key, number) if record.key else number
-                    if to == number or record.position in resolved:
+                    at_ms = resolved.get(record.position)
+                    closed = at_ms is not None and may_be_of(at_ms, letter_facts(record).last_failed_ms)
+                    if to == number or closed:
                         continue
                     end = Resolution(
                         how=How.SUPERSEDED,

@@ -6,8 +6,8 @@ A refusal that holds its order leaves two records: its letter and the hold. With
 has resolved say the same: which order waits, behind which entry. What `hakuna.holds` says by itself comes first, a
 tombstone included, for it is newer.
 
-Owned by the takeover. Mutable: `_open` the first letter of each order by the letter's offset, `_resolved` offsets of
-letters, `_known` the orders that the topic of holds speaks of. Memory: the open letters' orders, and the numbers of the
+Owned by the takeover. Mutable, by the letters' offsets: `_open` their holds and when they failed, `_resolved` when that
+was. `_known` are the orders that the topic of holds speaks of. Memory: the open letters' orders, and the numbers of the
 resolved ones.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from processor.letters.holds import Hold
 from processor.letters.letter import letter_head
-from processor.letters.resolutions import letter_of
+from processor.letters.resolutions import decode_resolution, letter_of, may_be_of
 from processor.records import EntryId, HeaderName, OrderId, Reason, Record, Stage, TopicPartition
 
 _HOLD_NOTHING = frozenset({Reason.CANCEL_DECLINE.value, Reason.UNDECODABLE.value})
@@ -28,8 +28,8 @@ class Witness:
     def __init__(self, letters: str, resolutions: str, partition: int) -> None:
         self._letters = TopicPartition(letters, partition)
         self._resolutions = TopicPartition(resolutions, partition)
-        self._open: dict[int, Hold] = {}
-        self._resolved: set[int] = set()
+        self._open: dict[int, tuple[Hold, int]] = {}
+        self._resolved: dict[int, int] = {}
         self._known: set[str] = set()
 
     @property
@@ -44,24 +44,26 @@ class Witness:
         """A record of one of the two."""
         where = TopicPartition(record.topic, record.partition)
         if where == self._letters:
-            hold = _hold(record)
-            if hold is not None:
-                self._open[record.offset] = hold
+            found = _hold(record)
+            if found is not None:
+                self._open[record.offset] = found
         elif where == self._resolutions and record.value is not None:
-            letter = letter_of(record.key)
-            if letter is not None and (letter.topic, letter.partition) == self._letters:
-                self._resolved.add(letter.offset)
+            letter, resolution = letter_of(record.key), decode_resolution(record.value)
+            if letter is not None and resolution is not None and (letter.topic, letter.partition) == self._letters:
+                self._resolved[letter.offset] = resolution.at_ms
 
     def holds(self) -> list[Hold]:
         found: dict[str, Hold] = {}
-        for offset, hold in self._open.items():
-            if offset not in self._resolved and hold.order_id not in self._known:
+        for offset, (hold, failed_ms) in self._open.items():
+            resolved_ms = self._resolved.get(offset)
+            is_open = resolved_ms is None or not may_be_of(resolved_ms, failed_ms)
+            if is_open and hold.order_id not in self._known:
                 found.setdefault(hold.order_id, hold)
         return list(found.values())
 
 
-def _hold(record: Record) -> Hold | None:
-    """None where the letter holds no order."""
+def _hold(record: Record) -> tuple[Hold, int] | None:
+    """And when it failed last; None where the letter holds no order."""
     head = letter_head(record)
     entry_id, replay_id = record.header(HeaderName.ENTRY_ID), record.header(HeaderName.REPLAY_ID)
     if head is None or head.stage != Stage.SEND or head.reason in _HOLD_NOTHING or record.key is None or not entry_id:
@@ -69,6 +71,7 @@ def _hold(record: Record) -> Hold | None:
     try:
         order_id = OrderId(record.key.decode())
         replay = None if replay_id is None else replay_id.decode()
-        return Hold(order_id, EntryId(entry_id.decode()), head.reason, head.first_failed_ms, replay)
+        hold = Hold(order_id, EntryId(entry_id.decode()), head.reason, head.first_failed_ms, replay)
+        return hold, head.last_failed_ms
     except UnicodeDecodeError:
         return None

@@ -19,7 +19,7 @@ from processor.operate.replay.listing import KINDS_MAX, Tally
 from processor.operate.replay.noted import Resolved, run_key
 from processor.operate.replay.offset_set import OffsetSet
 from processor.operate.replay.selection import EVERYTHING, Selection, parse_letter
-from processor.records import Position, Record, Stage
+from processor.records import Position, Record, Stage, TopicPartition
 
 AT_MS = 1_700_000_000_000
 
@@ -59,7 +59,7 @@ def test_ten_million_offsets_take_little_more_than_a_megabyte() -> None:
 def test_a_letter_is_open_until_a_record_names_it_and_again_when_that_is_taken_back() -> None:
     place = Position("dl", 3, 7)
     value = encode_resolution(Resolution(how=How.DISCARDED, at_ms=1, by="me", reason="done by hand"))
-    resolved = Resolved()
+    resolved = Resolved({})
     resolved.take([Record("r", 0, 0, 0, resolution_key(place), value, [])])
     assert resolved.how(place) is How.DISCARDED
     assert resolved.how(place._replace(offset=8)) is None
@@ -67,8 +67,19 @@ def test_a_letter_is_open_until_a_record_names_it_and_again_when_that_is_taken_b
     assert resolved.how(place) is None
 
 
+def test_what_was_resolved_before_a_topic_of_letters_was_made_again_is_no_end_of_its_letters() -> None:
+    """The first letter that stands there failed later; the clocks of two machines differ a little."""
+    begun_ms = 1_700_000_000_000
+    where = TopicPartition("dl", 3)
+    resolved = Resolved({where: begun_ms})
+    for offset, at_ms in ((0, begun_ms - 3_600_000), (1, begun_ms - 60_000), (2, begun_ms + 1)):
+        value = encode_resolution(Resolution(how=How.REPLAYED, at_ms=at_ms, by="me"))
+        resolved.take([Record("r", 0, 0, 0, resolution_key(Position(*where, offset)), value, [])])
+    assert [resolved.how(Position(*where, offset)) for offset in range(3)] == [None, How.REPLAYED, How.REPLAYED]
+
+
 def test_what_is_foreign_in_the_resolutions_is_passed_over() -> None:
-    resolved = Resolved()
+    resolved = Resolved({})
     for key, value in ((None, b"{}"), (b"dl/0/x", b"{}"), (b"dl/0/1", b"no JSON"), (run_key("dl"), b"{}")):
         resolved.take([Record("r", 0, 0, 0, key, value, [])])
     assert resolved.how(Position("dl", 0, 1)) is None

@@ -42,7 +42,7 @@ def assert_all_delivered_once_in_order(world: World) -> None:
 
 
 def open_letters(world: World) -> Iterator[str]:
-    resolved = Resolved()
+    resolved = Resolved({})
     resolved.take(world.broker.records(Topic.RESOLUTIONS))
     for letter in world.letters():
         if resolved.how(letter.position) is None:
@@ -59,6 +59,26 @@ def test_refused_orders_and_their_followers_are_delivered_once_in_order(seed: in
     assert report.sent == report.accepted + report.absorbed == len(world.letters())
     assert report.released_orders == 12
     assert_all_delivered_once_in_order(world)
+
+
+def test_letters_of_a_topic_made_again_are_open_whatever_was_resolved_at_their_places() -> None:
+    world = refused_world(0)
+    report = world.replay()
+    assert report is not None
+    before = report.sent
+    world.broker.clock.advance(3600.0)
+    world.broker.make_again(Topic.HAKUNA_DEAD_LETTERS)
+    world.refuse("p-1", "p-2")
+    world.order("p-1", 3)
+    world.order("p-2", 1)
+    world.drain()
+    world.accept_all()
+    report = world.replay()
+    assert report is not None
+    assert (report.ending, report.sent) == ("done", 4)
+    assert before >= 4
+    world.drain()
+    assert [len(world.api.accepted[order]) for order in ("p-1", "p-2")] == [3, 1]
 
 
 @pytest.mark.parametrize("seed", range(20))

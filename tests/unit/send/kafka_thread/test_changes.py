@@ -15,6 +15,7 @@ from processor.config import Quota
 from processor.errors import Fatal
 from processor.interfaces import Committed
 from processor.letters.letter import VALUE_LEFT_OUT, letter_head
+from processor.letters.resolutions import How, Resolution, encode_resolution
 from processor.records import Reason
 from processor.send.kafka_thread.assignments import Phase
 from processor.send.kafka_thread.beginnings import decode_book, encode_book
@@ -289,7 +290,8 @@ def test_holds_made_again_are_made_anew_from_the_open_letters_and_followers_stay
     assert len(letters(world)) == 3
     # The second letter is resolved: replayed, say, and its order released.
     letter = next(record for record in world.broker.records(TOPICS.dead_letters) if record.key == b"b")
-    world.broker.append(RESOLUTIONS, 0, str(letter.position).encode(), b'{"how":"replayed","at_ms":1,"by":"x"}')
+    resolution = encode_resolution(Resolution(how=How.REPLAYED, at_ms=world.clock.now_ms(), by="x"))
+    world.broker.append(RESOLUTIONS, 0, str(letter.position).encode(), resolution)
     if not working:
         world.stop(worker)
     world.broker.make_again(TOPICS.holds)
@@ -484,6 +486,21 @@ def turned(world: World, worker: Worker, times: int) -> None:
     for _ in range(times):
         worker.role.turn()
         world.loop.run_for(0.2)
+
+
+def test_an_outbox_made_again_with_fewer_partitions_is_named_and_what_there_is_of_it_is_sent(worlds: Any) -> None:
+    world = worlds(partitions=2)
+    for number, order in enumerate("abcd"):
+        world.plan.entries.append((0.0, number % 2, order))
+        world.append(number, number % 2, order)
+    worker = passed(world, world.join())
+    assert sorted(sent(world)) == [0, 1, 2, 3]
+    world.broker.make_again(OUTBOX, 1)
+    world.pass_time(6.0)
+    fill(world, "e", "f")
+    world.pass_time(3.0)
+    assert sorted(sent(world)) == [0, 1, 2, 3, 4, 5]
+    assert any("hakuna.outbox has 1 partitions and had 2" in reason for reason in worker.role.standing.unready())
 
 
 def test_a_topic_that_is_gone_is_named_and_waited_for(worlds: Any) -> None:
