@@ -7,6 +7,7 @@ One broker and one installation of send's through all of its rows, one of hako's
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 import time
 from collections import Counter
@@ -63,7 +64,9 @@ class Shop:
         if self._transactional:
             self._producer.init_transactions(30)
 
-    def write(self, count: int, *, order: str | None = None, partition: int | None = None) -> list[str]:
+    def write(
+        self, count: int, *, order: str | None = None, partition: int | None = None, padding: str = ""
+    ) -> list[str]:
         """That many entries, each of an order of its own. Returns their keys."""
         keys = []
         for _ in range(count):
@@ -75,7 +78,7 @@ class Shop:
                 self._producer.begin_transaction()
             self._producer.produce(
                 self.space.name(Topic.OUTBOX),
-                json.dumps({"type": "order_placed", "payload": {"order_id": order_id}}).encode(),
+                json.dumps({"type": "order_placed", "payload": {"order_id": order_id}, "padding": padding}).encode(),
                 order_id.encode(),
                 number % PARTITIONS if partition is None else partition,
                 headers=[
@@ -316,6 +319,44 @@ def test_books_made_again_and_an_outbox_with_fewer_partitions_cost_no_entry(
         assert worker.terminate() == 0
         assert {key: count for key, count in shop.asked.items() if count > 1} == {}
         assert set(shop.written) == set(shop.asked)
+
+
+@pytest.mark.timeout(200)
+def test_a_limit_of_the_letters_lowered_at_work_costs_one_its_value_and_one_of_the_users_own_is_refused_at_the_start(
+    topic_space: TopicSpace, start_worker: StartWorker
+) -> None:
+    space = topic_space
+    for topic in (*NEEDED[Role.SEND], Topic.RESOLUTIONS):
+        space.create(topic, partitions=PARTITIONS, config=CONFIG[topic])
+    shop = Shop(space)
+    with shop.api() as url:
+        environment = space.environment | {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": SANDBOX_KEY}
+        worker = start_worker("run", "--role", "send", environment=environment, name="first")
+        shop.sent(shop.write(4))
+        space.configure(Topic.HAKUNA_DEAD_LETTERS, config={"max.message.bytes": "20000"})
+        shop.refused |= {"large", "small"}
+        # No codec makes it small.
+        refused = shop.write(1, order="large", partition=0, padding=secrets.token_urlsafe(60_000))
+        refused += shop.write(1, order="small", partition=0)
+        unready = 0
+        for _ in range(10):
+            shop.sent(shop.write(20))
+            unready += not worker.ready()
+        shop.sent(refused)
+        until_committed(space, Role.SEND, Topic.OUTBOX)
+        assert unready == 0
+        letters = {record.key(): record for record in space.records(Topic.HAKUNA_DEAD_LETTERS)}
+        assert letters.keys() == {b"large", b"small"}
+        reasons = {key: dict(letter.headers() or [])["__dlq.errors.reason"] for key, letter in letters.items()}
+        assert reasons == {b"large": b"too_large", b"small": b"product_unsupported"}
+        assert letters[b"large"].value() is None
+        assert letters[b"small"].value() is not None
+        assert worker.terminate() == 0
+
+        own = environment | {"KAFKA_MESSAGE_MAX_BYTES": "30000"}
+        worker = start_worker("run", "--role", "send", environment=own, name="second", await_ready=False)
+        assert worker.wait(60) == 78
+        assert "KAFKA_MESSAGE_MAX_BYTES" in worker.log_tail()
 
 
 @pytest.mark.timeout(300)
