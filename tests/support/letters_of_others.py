@@ -25,10 +25,18 @@ from tests.support.kafka import KafkaBroker
 from tests.unit.letters.written_by_others import RECORDED, SOURCE
 
 POM: Final = Path(__file__).parent.parent / "letters-pom" / "pom.xml"
-TOPICS: Final = {"orders.placed": 2, "orders.dlq": 2, "orders.placed-dlt": 2, "warehouse.dlq": 1}
+BROKER: Final = "4.4.0"
+"""The first whose share groups write dead letters (KIP-1191)."""
+TOPICS: Final = {
+    "orders.placed": 2, "orders.dlq": 2, "orders.placed-dlt": 2, "warehouse.dlq": 1, "dlq.fraud-check": 2,
+    "dlq.fraud-check-bare": 2,
+}  # fmt: skip
+KEPT: Final = {"retention.ms": "-1"}
+"""The records are older than a topic's default keeps them, and half a minute after its start a broker looks."""
+OF_SHARE_GROUPS: Final = {"errors.deadletterqueue.group.enable": "true"}
 TAKEN: Final = b'{"a": 1}'
 """Eight bytes of JSON: what Streams takes for a long, and Connect for an object."""
-LETTER_S_MAX: Final = 90.0
+LETTER_S_MAX: Final = 180.0
 _LETTERS: Final = Path(__file__).with_name("Letters.java")
 _QUICK: Final = ("-Xmx300m", "-XX:TieredStopAtLevel=1")
 
@@ -49,6 +57,7 @@ def connect(servers: str, directory: Path) -> list[str]:
         "value.converter": "org.apache.kafka.connect.json.JsonConverter",
         "value.converter.schemas.enable": "false",
         "offset.storage.file.filename": str(directory / "offsets"),
+        "plugin.discovery": "service_load",  # half a minute quicker than a look at every class
     }
     sink = {
         "name": "warehouse",
@@ -67,10 +76,19 @@ def connect(servers: str, directory: Path) -> list[str]:
     return [*program, str(directory / "worker.properties"), str(directory / "sink.properties")]
 
 
+def share(group: str, copied: str) -> Callable[[str, Path], list[str]]:
+    def command(servers: str, _directory: Path) -> list[str]:
+        return [java(), *_QUICK, "-cp", class_path("letters", POM), str(_LETTERS), group, servers, copied]
+
+    return command
+
+
 TOOLS: Final[dict[str, tuple[str, str, Callable[[str, Path], list[str]]]]] = {
     "streams": ("Kafka Streams 4.3.1", "orders.dlq", streams),
     "connect": ("Kafka Connect 4.3.1", "warehouse.dlq", connect),
     "spring": ("Spring Kafka 4.1.2", "orders.placed-dlt", spring),
+    "share group": ("Apache Kafka 4.4.0", "dlq.fraud-check", share("fraud-check", "true")),
+    "bare": ("Apache Kafka 4.4.0", "dlq.fraud-check-bare", share("fraud-check-bare", "false")),
 }
 """Each with its version, its topic of dead letters, and how it is started."""
 
@@ -78,11 +96,14 @@ TOOLS: Final[dict[str, tuple[str, str, Callable[[str, Path], list[str]]]]] = {
 @contextmanager
 def refused() -> Iterator[str]:
     """A broker with the record that nobody can take; its address."""
-    with KafkaBroker() as broker:
+    with KafkaBroker(BROKER) as broker:
         servers = broker.bootstrap_servers
         admin = AdminClient({"bootstrap.servers": servers})
         made = admin.create_topics(
-            [NewTopic(name, num_partitions=count, replication_factor=1) for name, count in TOPICS.items()]
+            [
+                NewTopic(name, count, 1, config=KEPT | (OF_SHARE_GROUPS if name.startswith("dlq.") else {}))
+                for name, count in TOPICS.items()
+            ]
         )
         for future in made.values():
             future.result(30)

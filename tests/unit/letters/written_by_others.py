@@ -5,10 +5,9 @@
     connect      Kafka Connect 4.3.1, JsonConverter on Avro, context headers on
     spring       Spring Kafka 4.1.2, `DeadLetterPublishingRecoverer`: numbers big-endian, the letter's own timestamp is
                  that of the failure
-
-and in the form that share groups of Kafka 4.4.0 write (`share.version` 2, KIP-1191): text; the refused record's own
-headers and timestamp are not copied, without `errors.deadletterqueue.copy.record.enable` (SHARE_GROUP_BARE) no key and
-no value either.
+    share group  Kafka 4.4.0, `share.version` 2, with `errors.deadletterqueue.copy.record.enable` (KIP-1191): text; the
+                 refused record's own headers and timestamp are not copied
+    bare         the same without it, as by default: no key and no value
 
 Each is the letter for the record 7 of orders.placed/1, written at WRITTEN_MS with the key ORDER and the value VALUE.
 """
@@ -26,7 +25,6 @@ from processor.records import Headers, Record
 ORDER: Final = b"ord-7"
 VALUE: Final = b"\x00\x00\x00\x00\x05\x06e-7\x0aord-7"
 WRITTEN_MS: Final = 1_764_500_000_000
-REFUSED_MS: Final = WRITTEN_MS + 90_000
 ITS_OWN: Final[Headers] = [("traceparent", b"00-1-2-01"), ("__value_schema_id", b"\x01" + bytes(16))]
 SOURCE: Final = Record("orders.placed", 1, 7, WRITTEN_MS, ORDER, VALUE, ITS_OWN)
 
@@ -40,16 +38,10 @@ def record_of(told: Mapping[str, Any]) -> Record:
     return Record(told["topic"], told["partition"], 0, told["timestamp_ms"], key, value, headers)
 
 
-_SHARE: Final[Headers] = [
-    ("__dlq.errors.topic", b"orders.placed"),
-    ("__dlq.errors.partition", b"1"),
-    ("__dlq.errors.offset", b"7"),
-    ("__dlq.errors.group", b"fraud-check"),
-    ("__dlq.errors.delivery.count", b"1"),
-    ("__dlq.errors.message", b"Offset rejected by client."),
-]
-SHARE_GROUP_BARE: Final = Record("fraud-check.dlq", 1, 0, REFUSED_MS, None, None, _SHARE)
-SHARE_GROUP: Final = Record("fraud-check.dlq", 1, 1, REFUSED_MS, ORDER, VALUE, _SHARE)
 _LINES: Final = map(json.loads, RECORDED.read_text(encoding="utf-8").splitlines())
-_BY_TOOLS: Final = {line["tool"]: record_of(line) for line in _LINES}
-WHOLE: Final = {"share group": SHARE_GROUP, **_BY_TOOLS}
+LETTERS: Final = {line["tool"]: record_of(line) for line in _LINES}
+"""By their tools."""
+SHARE_GROUP: Final = LETTERS["share group"]
+SHARE_GROUP_BARE: Final = LETTERS["bare"]
+REFUSED_MS: Final = SHARE_GROUP_BARE.timestamp_ms
+WHOLE: Final = {tool: letter for tool, letter in LETTERS.items() if tool != "bare"}
