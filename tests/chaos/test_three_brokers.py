@@ -5,6 +5,7 @@ Nothing is lost, doubled or out of order, no worker needs help, and nothing stan
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from processor.edges.kafka.admin import KafkaAdmin
 from processor.sandbox.apis.hakuna_api import HakunaApi
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.registry import RegistryApi
@@ -27,6 +29,7 @@ from tests.conftest import StartWorker, not_to_be_had
 from tests.integration.test_whole_path import by_source, lag
 from tests.soak.cluster import NODES, Cluster
 from tests.support.children import Unavailable, wait_until
+from tests.support.commands import ask
 from tests.support.installation import Installation
 from tests.support.topics import TopicSpace
 
@@ -47,7 +50,7 @@ REPEATS_MAX = 200
 """Partitions that a sender loses when it cannot hear its group: what it had answered and not committed goes again."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     try:
         with Cluster() as running:
@@ -93,6 +96,26 @@ class Shop:
             self.orders += 1
             next_s += 2 / EVENTS_A_SECOND
             self._over.wait(max(0.0, next_s - time.monotonic()))
+
+
+def test_three_replicas_wait_for_two_and_check_names_a_topic_where_one_suffices(cluster: Cluster) -> None:
+    space = TopicSpace(cluster.bootstrap_servers, replication=3)
+    environment = space.environment | {"HAKUNA_BASE_URL": "http://127.0.0.1:9", "HAKUNA_API_KEY": SANDBOX_KEY}
+    admin = KafkaAdmin({"bootstrap.servers": cluster.bootstrap_servers}, client_id="test")
+    outbox = space.name(Topic.OUTBOX)
+
+    def wrong() -> dict[str, str]:
+        said = ask("check", "--role", "send", "--output", "json", environment=environment)
+        return {one["subject"]: one["what"] for one in json.loads(said.out)["findings"] if one["verdict"] == "problem"}
+
+    made = ask("topics", "create", "--partitions", "2", "--replication-factor", "3", environment=environment)
+    assert made.code == 0, made.err
+    state = admin.describe([outbox])[outbox]
+    assert state is not None
+    assert (state.replicas, state.config["min.insync.replicas"]) == (3, "2")
+    assert outbox not in wrong()
+    space.configure(Topic.OUTBOX, config={"min.insync.replicas": "1"})
+    assert "one of them is enough for a write" in wrong()[outbox]
 
 
 def test_a_rolling_restart_and_the_death_of_a_broker_lose_double_and_stall_nothing(

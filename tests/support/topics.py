@@ -18,6 +18,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin has it too, but not for type checkers
 
 READ_SECONDS_MAX = 30.0  # a reader that gets nothing fails the test, not the whole run
+_NO_COORDINATOR_YET = frozenset(
+    {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
+)
 GROUP_GONE_SECONDS_MAX = 2.0  # a killed member keeps its group alive for its session timeout: not worth waiting for
 
 
@@ -129,8 +132,16 @@ class TopicSpace:
                 "log_level": 3,
             }
         )
+        deadline_s = time.monotonic() + READ_SECONDS_MAX
+        positions: list[TopicPartition] | None = None
         try:
-            positions = consumer.committed(asked, timeout=30)
+            while positions is None:
+                try:
+                    positions = consumer.committed(asked, timeout=READ_SECONDS_MAX)
+                except KafkaException as raised:  # the first question of a new cluster makes the topic of groups
+                    if raised.args[0].code() not in _NO_COORDINATOR_YET or time.monotonic() > deadline_s:
+                        raise
+                    time.sleep(0.1)
         finally:
             consumer.close()
         return {(p.topic.removeprefix(self.prefix), p.partition): p for p in positions if p.offset >= 0}
