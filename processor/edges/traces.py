@@ -31,8 +31,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from processor.edges.http.exchange import Exchange, RawHeaders, Receiver, Transport
-from processor.edges.http.request import RequestTemplate
+from processor.edges.http.exchange import Exchange, Receiver, Transport
+from processor.edges.http.request import RawHeaders, RequestTemplate
 from processor.errors import Problem, Unusable
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.sources.starts import Start

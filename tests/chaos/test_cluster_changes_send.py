@@ -138,6 +138,13 @@ def began(worker: Worker) -> set[str]:
     return {cause for one in worker.get("/status").json()["partitions"] for cause in one["began"]}
 
 
+def shop_at(space: TopicSpace) -> Shop:
+    """A shop, and the topics that send needs."""
+    for topic in (*NEEDED[Role.SEND], Topic.RESOLUTIONS):
+        space.create(topic, partitions=PARTITIONS, config=CONFIG[topic])
+    return Shop(space)
+
+
 def until_committed(space: TopicSpace, role: Role, topic: Topic) -> None:
     ends = {partition: end for partition, end in space.end_offsets(topic).items() if end}
 
@@ -153,10 +160,7 @@ def until_committed(space: TopicSpace, role: Role, topic: Topic) -> None:
 def test_a_sender_sends_each_entry_once_whatever_an_operator_does_to_its_topics_and_its_group(
     topic_space: TopicSpace, start_worker: StartWorker, protocol: str
 ) -> None:
-    space = topic_space
-    for topic in (*NEEDED[Role.SEND], Topic.RESOLUTIONS):
-        space.create(topic, partitions=PARTITIONS, config=CONFIG[topic])
-    shop = Shop(space)
+    space, shop = topic_space, shop_at(topic_space)
     with shop.api() as url:
         settings = {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": SANDBOX_KEY, "KAFKA_GROUP_PROTOCOL": protocol}
 
@@ -254,10 +258,7 @@ def test_a_sender_sends_each_entry_once_whatever_an_operator_does_to_its_topics_
 def test_books_made_again_and_an_outbox_with_fewer_partitions_cost_no_entry(
     topic_space: TopicSpace, start_worker: StartWorker, protocol: str
 ) -> None:
-    space = topic_space
-    for topic in (*NEEDED[Role.SEND], Topic.RESOLUTIONS):
-        space.create(topic, partitions=PARTITIONS, config=CONFIG[topic])
-    shop = Shop(space)
+    space, shop = topic_space, shop_at(topic_space)
     with shop.api() as url:
         settings = {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": SANDBOX_KEY, "KAFKA_GROUP_PROTOCOL": protocol}
 
@@ -325,10 +326,7 @@ def test_books_made_again_and_an_outbox_with_fewer_partitions_cost_no_entry(
 def test_a_limit_of_the_letters_lowered_at_work_costs_one_its_value_and_one_of_the_users_own_is_refused_at_the_start(
     topic_space: TopicSpace, start_worker: StartWorker
 ) -> None:
-    space = topic_space
-    for topic in (*NEEDED[Role.SEND], Topic.RESOLUTIONS):
-        space.create(topic, partitions=PARTITIONS, config=CONFIG[topic])
-    shop = Shop(space)
+    space, shop = topic_space, shop_at(topic_space)
     with shop.api() as url:
         environment = space.environment | {"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": SANDBOX_KEY}
         worker = start_worker("run", "--role", "send", environment=environment, name="first")

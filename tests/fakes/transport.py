@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 
 import httpx
 
-from processor.edges.http.exchange import RawHeaders, Receiver
-from processor.edges.http.request import RequestTemplate
+from processor.edges.http.exchange import Receiver
+from processor.edges.http.httpx_client import Tasked
+from processor.edges.http.request import RawHeaders, RequestTemplate
 
 
 class FakeTransport(ABC):
@@ -21,9 +22,9 @@ class FakeTransport(ABC):
     async def answer(self, request: httpx.Request) -> httpx.Response:
         """The answer, or one of httpx's exceptions."""
 
-    def exchange(self, template: RequestTemplate, content: bytes, headers: RawHeaders, receiver: Receiver) -> Abandoned:
+    def exchange(self, template: RequestTemplate, content: bytes, headers: RawHeaders, receiver: Receiver) -> Tasked:
         request = template.build(content, headers)
-        return Abandoned(asyncio.get_running_loop().create_task(self._told(request, receiver)))
+        return Tasked(asyncio.get_running_loop().create_task(self._told(request, receiver)))
 
     @staticmethod
     def fields(head: RawHeaders) -> RawHeaders:
@@ -39,11 +40,3 @@ class FakeTransport(ABC):
             receiver.failed(error)
         else:
             receiver.answered(response.status_code, response.headers.raw, response.content, False)
-
-
-class Abandoned:
-    def __init__(self, task: asyncio.Task[None]) -> None:
-        self._task = task
-
-    def abandon(self, receiver: Receiver) -> None:
-        self._task.cancel()

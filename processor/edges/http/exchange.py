@@ -10,12 +10,10 @@ that they look the same. `ask` is the same as a coroutine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from processor.edges.http.request import RequestTemplate
-
-RawHeaders = Sequence[tuple[bytes, bytes]]
+from processor.edges.http.request import RawHeaders, RequestTemplate
 
 
 class Receiver(Protocol):

@@ -17,9 +17,9 @@ from typing import cast
 import httpx
 
 from processor.edges.http.connection import HttpLimits
-from processor.edges.http.exchange import RawHeaders, Receiver
+from processor.edges.http.exchange import Receiver
 from processor.edges.http.proxies import Proxy
-from processor.edges.http.request import RequestTemplate
+from processor.edges.http.request import RawHeaders, RequestTemplate
 
 
 def httpx_transport(tls: ssl.SSLContext, limits: HttpLimits, proxy: Proxy | None) -> HttpxTransport:

@@ -38,9 +38,9 @@ from typing import TypeVar
 import httpx
 
 from processor.edges.http.connection import Connection, HttpLimits, Phase, Timeouts, fields
-from processor.edges.http.exchange import Exchange, RawHeaders, Receiver
+from processor.edges.http.exchange import Exchange, Receiver
 from processor.edges.http.proxies import Proxy, Tunnel, absolute
-from processor.edges.http.request import RequestTemplate
+from processor.edges.http.request import RawHeaders, RequestTemplate
 
 _NO_TIMEOUTS: Timeouts = {}
 T = TypeVar("T")

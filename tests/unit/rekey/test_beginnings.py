@@ -86,11 +86,16 @@ def test_a_restart_is_nothing_out_of_the_ordinary(shop: Shop) -> None:
     assert shop.notices() == []
 
 
-def test_a_topic_made_again_under_offsets_of_the_old_one_is_read_from_its_beginning(shop: Shop) -> None:
+def made_again_under_offsets_of_the_old_one(shop: Shop) -> None:
+    """While no worker runs."""
     kept = shop.broker.group(GROUP).committed[ALL]
     shop.world.workers.pop().rekeyer.stop()
     shop.broker.make_again(PLACED)
     shop.broker.group(GROUP).committed[ALL] = kept
+
+
+def test_a_topic_made_again_under_offsets_of_the_old_one_is_read_from_its_beginning(shop: Shop) -> None:
+    made_again_under_offsets_of_the_old_one(shop)
     shop.place(6)
     shop.world.start()
     shop.world.settle()
@@ -101,10 +106,7 @@ def test_a_topic_made_again_under_offsets_of_the_old_one_is_read_from_its_beginn
 
 
 def test_a_topic_made_again_with_nothing_in_it_yet_is_noted_at_once(shop: Shop) -> None:
-    kept = shop.broker.group(GROUP).committed[ALL]
-    shop.world.workers.pop().rekeyer.stop()
-    shop.broker.make_again(PLACED)
-    shop.broker.group(GROUP).committed[ALL] = kept
+    made_again_under_offsets_of_the_old_one(shop)
     shop.world.start()
     shop.world.settle()
     committed = shop.broker.group(GROUP).committed[ALL]
@@ -113,10 +115,7 @@ def test_a_topic_made_again_with_nothing_in_it_yet_is_noted_at_once(shop: Shop) 
 
 
 def test_a_start_whose_commit_nobody_confirmed_is_not_committed_over_what_was_taken_with_it(shop: Shop) -> None:
-    kept = shop.broker.group(GROUP).committed[ALL]
-    shop.world.workers.pop().rekeyer.stop()
-    shop.broker.make_again(PLACED)
-    shop.broker.group(GROUP).committed[ALL] = kept
+    made_again_under_offsets_of_the_old_one(shop)
     shop.place(6)
     shop.world.start()
     shop.broker.points.spare()
