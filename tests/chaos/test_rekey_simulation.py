@@ -1,7 +1,7 @@
 """Seeded simulations of the rekey loop: whatever happens to its workers, each record is written once, where it belongs.
 
 python -m pytest tests/chaos/test_rekey_simulation.py                  60 seeds, with CI set 1,000
-REKEY_SEEDS=9000 python -m pytest tests/chaos/test_rekey_simulation.py     as many
+REKEY_SEEDS=9000 python -m pytest tests/chaos/test_rekey_simulation.py     as many, or from one on: 1000-3000
 REKEY_SEED=123 python -m pytest tests/chaos/test_rekey_simulation.py       that one again
 """
 

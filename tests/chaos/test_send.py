@@ -1,7 +1,7 @@
 """A seeded simulation of the whole send role on virtual time; every promise is checked for every seed.
 
 pytest tests/chaos/test_send.py                            100 seeds, with CI set 1,000
-SEND_SEEDS=9000 pytest tests/chaos/test_send.py            as many
+SEND_SEEDS=9000 pytest tests/chaos/test_send.py            as many, or from one on: 1000-3000
 SEND_SEED=417 pytest tests/chaos/test_send.py -k seed       one of them again
 """
 

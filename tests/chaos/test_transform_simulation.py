@@ -1,7 +1,7 @@
 """Seeded simulations of the transform loop: whatever happens to its workers, the outbox is what the rules say.
 
 python -m pytest tests/chaos/test_transform_simulation.py                          60 seeds, with CI set 1,000
-TRANSFORM_SEEDS=9000 python -m pytest tests/chaos/test_transform_simulation.py     as many
+TRANSFORM_SEEDS=9000 python -m pytest tests/chaos/test_transform_simulation.py     as many, or from one on: 1000-3000
 TRANSFORM_SEED=123 python -m pytest tests/chaos/test_transform_simulation.py       that one again
 """
 
