@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import Tls, TlsFiles
 from processor.errors import Unusable
 from tests.contracts.test_http_transport import certificates
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, demanding
 from tests.support.connect_proxy import passing_on, tunnelling
 from tests.support.http_servers import Peer, Script, Serving, answer, answering, serving
 
@@ -257,16 +256,6 @@ def test_a_proxy_that_is_not_there_is_named(loop: Any, secure: bool) -> None:
 # ---- certificates -------------------------------------------------------------------------------------------
 
 
-def demanding(authority: Authority, name: str) -> ssl.SSLContext:
-    """A server that wants a client's certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    issued = authority.issue(name)
-    context.load_cert_chain(issued.certificate, issued.key)
-    context.load_verify_locations(authority.ca)
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
 def test_a_private_authority_and_a_client_certificate_are_used_and_taken_anew_when_the_files_change(
     tmp_path: Path, loop: Any
 ) -> None:
@@ -288,8 +277,8 @@ def test_a_private_authority_and_a_client_certificate_are_used_and_taken_anew_wh
         tls = Tls(TlsFiles("HAKUNA", ca, certificate, key))
         transport = LeanTransport(tls, LIMITS)
         async with (
-            serving(answering(answer()), tls=demanding(first, "one")) as old,
-            serving(answering(answer()), tls=demanding(second, "two")) as new,
+            serving(answering(answer()), tls=demanding(first.issue("one"), first)) as old,
+            serving(answering(answer()), tls=demanding(second.issue("two"), second)) as new,
         ):
             assert await asked(transport, old) == 200
             with pytest.raises(httpx.ConnectError, match="certificate"):
@@ -308,7 +297,7 @@ def test_without_a_client_certificate_the_handshake_fails_in_words(tmp_path: Pat
 
     async def main() -> None:
         transport = LeanTransport(Tls(TlsFiles("HAKUNA", authority.ca)), LIMITS)
-        async with serving(answering(answer()), tls=demanding(authority, "one")) as server:
+        async with serving(answering(answer()), tls=demanding(authority.issue("one"), authority)) as server:
             url = f"https://127.0.0.1:{server.port}/events"
             with pytest.raises(httpx.TransportError, match=r"(?i)certificate|closed"):
                 await ask(transport, RequestTemplate("POST", httpx.URL(url), []), b"{}")

@@ -42,22 +42,31 @@ UNCOMMITTED_S: Final = 3.0
 @click.option("--only", default=",".join(KINDS), help="Kinds of disturbances, with commas; none for an empty text.")
 @click.option("--every", nargs=2, type=float, default=(2.0, 7.0), show_default=True, help="Seconds between two.")
 @click.option("--rekey/--no-rekey", default=None, help="Whether rekey stands before transform; else by the seed.")
+@click.option("--protocol", type=click.Choice(["classic", "consumer"]), help="Of the groups; else by the seed.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("soak"), show_default=True, help="For the report.")
 def main(
-    minutes: float, seed: int | None, rate: float, only: str, every: tuple[float, float], rekey: bool | None, out: Path
+    minutes: float,
+    seed: int | None,
+    rate: float,
+    only: str,
+    every: tuple[float, float],
+    rekey: bool | None,
+    protocol: str | None,
+    out: Path,
 ) -> None:
     """Disturb everything at once, and check afterwards what must be true of it all the same."""
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     rekey = seed % 2 == 1 if rekey is None else rekey
+    protocol = ("classic", "consumer")[seed // 2 % 2] if protocol is None else protocol
     kinds = tuple(kind for kind in only.split(",") if kind)
     unknown = set(kinds) - KINDS.keys()
     if unknown:
         raise click.UsageError(f"no such kinds: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
-    click.echo(f"seed {seed}, {'with' if rekey else 'without'} rekey, {minutes:g} minutes")
+    click.echo(f"seed {seed}, {'with' if rekey else 'without'} rekey, {protocol} groups, {minutes:g} minutes")
     with (
         own_directory("soak") as directory,
         schema_registry_url() as registry,
-        World(directory, registry, seed, rate, rekey=rekey) as world,
+        World(directory, registry, seed, rate, rekey=rekey, protocol=protocol) as world,
     ):
         blows = Blows(world, seed, kinds, every)
         disturb(world, blows, minutes * 60)

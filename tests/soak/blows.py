@@ -176,6 +176,25 @@ def _rotate_key(world: World, chance: random.Random) -> tuple[frozenset[str], Bl
     return frozenset({"hakuna"}), blow()
 
 
+def _rotate_certificates(world: World, chance: random.Random) -> tuple[frozenset[str], Blow]:
+    """Another authority for the API and for its clients; who is late finds the other's certificate wrong."""
+
+    def blow() -> Blow:
+        world.note("the API's authority is another, and soon its clients'")
+        old = world.authority
+        world.new_authority()
+        new = world.authority
+        both: list[Callable[[], None]] = [lambda: world.trust(old, new), lambda: world.serve(new, old)]
+        alone: list[Callable[[], None]] = [lambda: world.present(new), lambda: world.serve(new)]
+        for step in (*chance.sample(both, 2), *chance.sample(alone, 2)):
+            step()
+            yield chance.uniform(0.0, 8.0)
+        world.trust(new)
+        yield 5.0
+
+    return frozenset({"hakuna"}), blow()
+
+
 def _lower_limits(world: World, chance: random.Random) -> tuple[frozenset[str], Blow]:
     topic = chance.choice((Topic.OUTBOX, Topic.CHANGELOG))
 
@@ -253,6 +272,7 @@ KINDS: Final[dict[str, Kind]] = {
     "page": Kind(0.7, _api("200 with a page", (3, 15), shares=_shares(PAGE=0.5))),
     "down": Kind(1, _refuse_connections),
     "key": Kind(0.7, _rotate_key),
+    "certificates": Kind(0.7, _rotate_certificates),
     "limits": Kind(0.7, _lower_limits),
     "offsets": Kind(0.5, _forget_offsets),
     "grow": Kind(0.5, _grow),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
+import ssl
 import threading
 import time
 from collections import Counter, defaultdict
@@ -31,6 +33,7 @@ from tests.soak.checks import Entry, Sample
 from tests.soak.cluster import Cluster
 from tests.soak.journal import Journal
 from tests.soak.writing import Writing
+from tests.support.certificates import Authority, demanding
 from tests.support.processes import Worker
 from tests.support.transform_site import Site
 
@@ -68,9 +71,12 @@ class World:
     """Mutable: `workers` by name, `lives` (how often each was started), `happenings`, `samples`, `gauges`; the last two
     are a thread's of its own while it runs."""
 
-    def __init__(self, directory: Path, registry_url: str, seed: int, rate: float, *, rekey: bool) -> None:
+    def __init__(
+        self, directory: Path, registry_url: str, seed: int, rate: float, *, rekey: bool, protocol: str
+    ) -> None:
         self.directory = directory
         self.rekey = rekey
+        self.protocol = protocol
         self.roles = (Role.REKEY,) * rekey + (Role.TRANSFORM, Role.SEND, Role.HAKO)
         self._registry_url = registry_url
         self._seed, self._rate = seed, rate
@@ -81,6 +87,7 @@ class World:
         self.samples: list[Sample] = []
         self.gauges: list[Gauge] = []
         self._over = threading.Event()
+        self._numbers = itertools.count(1)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -88,7 +95,10 @@ class World:
             self.hakuna = StandIn(HakunaApi(), HEALTHY)
             self.journal = Journal(self.hakuna)
             self.hako = StandIn(HakoApi(), Script(quota=HAKO_QUOTA, latency=Latency(median_ms=30)))
-            self.hakuna_api = stack.enter_context(Loopback(self.journal))
+            self.new_authority()
+            self.trust(self.authority)
+            self.present(self.authority)
+            self.hakuna_api = stack.enter_context(Loopback(self.journal, tls=self.served_by(self.authority)))
             self.hako_api = stack.enter_context(Loopback(self.hako))
             self.site = stack.enter_context(
                 Site(
@@ -101,7 +111,6 @@ class World:
                 )
             )
             self.site.space.configure(Topic.CHANGELOG, config=_COMPACTED)
-            self.key_file = self.directory / "api-key"
             self.write_key(SANDBOX_KEY)
             counts = SOURCES if self.rekey else dict.fromkeys(ORDER_TOPICS, PARTITIONS)
             self.writing = Writing(self.site.installation, self._seed, self._rate, counts)
@@ -134,18 +143,21 @@ class World:
 
     def start(self, name: str) -> None:
         """The same name again is a restart on the same state."""
-        role, _, letter = name.partition("-")
+        role = name.partition("-")[0]
         self.lives[name] += 1
         settings = {
             "HAKUNA_BASE_URL": self.hakuna_api.url,
-            "HAKUNA_API_KEY_FILE": str(self.key_file),
+            "HAKUNA_API_KEY_FILE": str(self.directory / "api-key"),
+            "HAKUNA_CA_FILE": str(self.directory / "ca.pem"),
+            "HAKUNA_CLIENT_CERT_FILE": str(self.directory / "client.pem"),
+            "HAKUNA_CLIENT_KEY_FILE": str(self.directory / "client.key"),
             "HAKUNA_QUOTA": str(HAKUNA_QUOTA),
             "HAKO_BASE_URL": self.hako_api.url,
             "HAKO_API_KEY": SANDBOX_KEY,
             "HAKO_QUOTA": str(HAKO_QUOTA),
             "PROCESSOR_IN_FLIGHT_MAX": str(IN_FLIGHT_MAX),
             "PROCESSOR_REQUEST_TIMEOUT": "5s",
-            "KAFKA_GROUP_PROTOCOL": "consumer" if letter == "never" else "classic",
+            "KAFKA_GROUP_PROTOCOL": self.protocol,
         }
         self.workers[name] = self.site.worker(name, settings, role=role, await_ready=False)
 
@@ -156,10 +168,38 @@ class World:
         return self.workers[name].running
 
     def write_key(self, key: str) -> None:
+        self._put("api-key", key)
+
+    def _put(self, name: str, text: str) -> None:
         """As Kubernetes replaces a secret: at once."""
-        new = self.key_file.with_suffix(".new")
-        new.write_text(key)
-        new.rename(self.key_file)
+        new = self.directory / f"{name}.new"
+        new.write_text(text)
+        new.rename(self.directory / name)
+
+    def new_authority(self) -> None:
+        name = f"authority-{next(self._numbers)}"
+        made = self.directory / name
+        made.mkdir()
+        self.authority = Authority(made, name)
+
+    def trust(self, *authorities: Authority) -> None:
+        """What workers take for Hakuna."""
+        self._put("ca.pem", "".join(one.ca.read_text() for one in authorities))
+
+    def present(self, authority: Authority) -> None:
+        """What workers show to Hakuna: two files, one after the other."""
+        issued = authority.issue("worker")
+        self._put("client.pem", issued.certificate.read_text())
+        self._put("client.key", issued.key.read_text())
+
+    def served_by(self, authority: Authority, *clients: Authority) -> ssl.SSLContext:
+        """Hakuna with a certificate of this authority, for clients of this and those."""
+        return demanding(authority.issue("hakuna"), authority, *clients)
+
+    def serve(self, authority: Authority, *clients: Authority) -> None:
+        self.hakuna_api.stop()
+        self.hakuna_api.tls = self.served_by(authority, *clients)
+        self.hakuna_api.start()
 
     def revive(self, busy: Iterable[str]) -> None:
         """Starts workers again that have ended by themselves, as Kubernetes does. `busy` are those that a disturbance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,16 @@ class Authority:
             )
         )
         return issued
+
+
+def demanding(issued: Issued, *authorities: Authority) -> ssl.SSLContext:
+    """A server that wants a client's certificate, of one of these authorities."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.certificate, issued.key)
+    for authority in authorities:
+        context.load_verify_locations(authority.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

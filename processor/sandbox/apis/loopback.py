@@ -14,6 +14,7 @@ thread a connection).
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -127,39 +128,41 @@ async def respond_json(send: Send, status: int, value: object) -> None:
 
 class Loopback:
     """`with Loopback(app) as api: … api.url`. Mutable: `_server` and `_thread` are there while it runs;
-    `port` is given on the first start and kept."""
+    `port` is given on the first start and kept; the next start takes `tls` as it is then."""
 
-    def __init__(self, application: Application, port: int = 0) -> None:
+    def __init__(self, application: Application, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self._application = application
         self.port = port
+        self.tls = tls
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         assert self.port, "not started yet"
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def start(self) -> Self:
         """Raises OSError when the port is taken."""
         assert self._thread is None, "started twice"
         listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         self.port = listener.getsockname()[1]
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self._application,
-                loop="uvloop",
-                http=ResettableHttp,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=1,
-            )
+        config = uvicorn.Config(
+            self._application,
+            loop="uvloop",
+            http=ResettableHttp,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=1,
         )
+        config.load()
+        config.ssl = self.tls
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name=f"loopback-{self.port}", daemon=True
         )
