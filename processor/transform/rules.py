@@ -32,6 +32,8 @@ Decisions, where the rules leave room:
 - An order that is placed again at the Events API is `order_exists`, sound or not.
 - A line of no unit does not count: another line may have its ID, protection of it is `protection_dangling`, and a
   correction that leaves no unit of a line drops it.
+- An order of nothing but lines of no unit is not told of until it is placed again with more: Hakuna would refuse it, and
+  its events are no unknown order's. A correction to that is told of as any other.
 - An order without line items is taken, an event without items is `nothing_moved`: the one may be corrected, the other
   says nothing, and Hakuna's refusal of it would hold the order.
 - An event that only repeats what pairing has told is ignored. At the feed it is told all the same where it moves a
@@ -46,7 +48,7 @@ from processor.records import IgnoredReason, Order, OrderCancelled, OrderEvent, 
 from processor.transform.order_state import OrderState, ParkedEvent, Standing
 from processor.transform.placed import change
 from processor.transform.transitions import Applied, Effect, Ignored, Parked, Refused, Rules, Taken, Transition
-from processor.transform.unheard import is_ours, overhear, pass_over, place_again
+from processor.transform.unheard import not_ours, overhear, pass_over, place_again
 from processor.transform.units import NOTHING_MOVED, shown, unfit_order, without_empty_lines
 
 
@@ -116,8 +118,9 @@ def _take(state: OrderState | None, taken: Taken, rules: Rules, now_ms: int) -> 
 def _place(parked: tuple[ParkedEvent, ...], taken: Taken, event: OrderPlaced, rules: Rules, now_ms: int) -> Transition:
     """A new order, then what was parked for it. No state comes back when the order is refused."""
     placed = without_empty_lines(event)
-    if not is_ours(placed, rules):
-        return pass_over(parked, taken, placed, rules, now_ms)
+    why = not_ours(event, placed, rules)
+    if why is not None:
+        return pass_over(parked, taken, placed, why, rules, now_ms)
     unfit = unfit_order(placed)
     if unfit is not None:
         return Transition(None, (Refused(taken, unfit.reason, unfit.message),))

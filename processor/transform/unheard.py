@@ -1,4 +1,5 @@
-"""Orders that Hakuna is not told of (`HAKUNA_ORDERS=protected`, no protection), until they are. Pure.
+"""Orders that Hakuna is not told of, until they are: without protection with `HAKUNA_ORDERS=protected`, or with nothing
+but lines of no unit. Pure.
 
 Owned by `rules.py`. Of an unprotected order is kept what is needed to tell of it later, and nothing about a person:
 lines and units, and each event that could be told, with the place and time of its record. An event that does not fit is
@@ -46,17 +47,27 @@ from processor.transform.units import (
 )
 
 
-def is_ours(placed: OrderPlaced, rules: Rules) -> bool:
-    return rules.orders is Orders.ALL or any(line.protection is not None for line in placed.line_items)
+def not_ours(event: OrderPlaced, placed: OrderPlaced, rules: Rules) -> IgnoredReason | None:
+    """Why an order is not told of; None if it is. `placed` is the event without its lines of no unit."""
+    if event.line_items and not placed.line_items:
+        return IgnoredReason.NOTHING_MOVED
+    if rules.orders is Orders.ALL or any(line.protection is not None for line in placed.line_items):
+        return None
+    return IgnoredReason.UNPROTECTED
 
 
 def pass_over(
-    parked: tuple[ParkedEvent, ...], taken: Taken, placed: OrderPlaced, rules: Rules, now_ms: int
+    parked: tuple[ParkedEvent, ...],
+    taken: Taken,
+    placed: OrderPlaced,
+    why: IgnoredReason,
+    rules: Rules,
+    now_ms: int,
 ) -> Transition:
     """A new order that is not told of. What is kept of it is enough to tell of it later, and of no person."""
     unheard = _unheard_lines(placed)
     state = OrderState(Standing.UNPROTECTED, now_ms, None, (), (event_key(placed),), (), unheard)
-    effects: list[Effect] = [Ignored(taken, IgnoredReason.UNPROTECTED)]
+    effects: list[Effect] = [Ignored(taken, why)]
     for waiting in parked:
         assert state.unheard is not None, "an order that is not told of is"
         then = overhear(state, state.unheard, Taken(waiting.event, waiting.origin), rules, now_ms)
@@ -130,8 +141,9 @@ def place_again(
     placed = without_empty_lines(event)
     bare = tuple([_bare(line_id, quantity) for line_id, quantity in unheard.lines or ()])
     totals = carried_over(bare, unheard.totals, placed)
-    if not is_ours(placed, rules):
-        ignored = ignore(state, taken, IgnoredReason.UNPROTECTED, rules, now_ms)
+    why = not_ours(event, placed, rules)
+    if why is not None:
+        ignored = ignore(state, taken, why, rules, now_ms)
         assert ignored.state is not None
         if unfit_order(placed) is None and not isinstance(totals, Unfit):
             lines = _unheard_lines(placed).lines

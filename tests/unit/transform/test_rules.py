@@ -392,6 +392,29 @@ def test_protection_of_a_line_of_quantity_0_refers_to_none() -> None:
     assert_refused(None, placed(product("a", 0), protection("p", "a")), Reason.PROTECTION_DANGLING)
 
 
+@BOTH_APIS
+def test_an_order_of_nothing_but_lines_of_quantity_0_is_ignored_until_it_is_placed_again_with_more(by: Rules) -> None:
+    """Its events come to nothing meanwhile: they do not wait for an order that nobody knows."""
+    early, emptied = fulfilled(("a", 1)), placed(product("a", 0), protection("p", "a", 0))
+    transition = take(after(early), emptied, by)
+    assert transition.effects == (
+        Ignored(Taken(emptied, record(emptied)), IgnoredReason.NOTHING_MOVED),
+        Ignored(Taken(early, record(early)), IgnoredReason.UNPROTECTED),
+    )
+    state = assert_ignored(transition.state, cancelled(), IgnoredReason.UNPROTECTED, by)
+    assert_ignored(state, emptied, IgnoredReason.DUPLICATE, by)
+    state = assert_ignored(state, placed(product("a", 0), event_id="again"), IgnoredReason.NOTHING_MOVED, by)
+
+    restored = placed(product("a", 2), event_id="restored")
+    told, *moved = take(state, restored, by).effects
+    assert isinstance(told, Applied)
+    assert told.change == Placed(restored)
+    if by.api is Api.EVENTS:
+        assert [one.change for one in moved if isinstance(one, Retold)] == [Fulfilled(early.items), Cancelled(AT_MS)]
+    else:
+        assert (told.order_after.fulfilments, told.order_after.cancelled_at_ms) == (early.items, AT_MS)
+
+
 def test_protection_may_stand_before_its_product() -> None:
     order = placed(protection("p", "a"), product("a"))
     assert change_by(None, order) == Placed(order)

@@ -108,10 +108,11 @@ class Model:
                 self.so_far.append(event)
             return ignored
         ours = self.by.orders is Orders.ALL or any(line.protection and line.quantity for line in event.line_items)
-        if not ours:
+        of_nothing = bool(event.line_items) and not any(line.quantity for line in event.line_items)
+        if not ours or of_nothing:
             self.unheard = self.unheard or Model(FOR_ONE)
             self.unheard.place(event)  # of an unsound order no line is kept
-            return ignored
+            return [(event.event_id, "ignored", IgnoredReason.NOTHING_MOVED)] if of_nothing else ignored
         if self.unheard is not None and self.unheard.order is not None:
             verdict = copy.deepcopy(self.unheard).place(event)
         else:
