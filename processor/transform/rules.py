@@ -32,8 +32,8 @@ Decisions, where the rules leave room:
 - An order that is placed again at the Events API is `order_exists`, sound or not.
 - A line of no unit does not count: another line may have its ID, protection of it is `protection_dangling`, and a
   correction that leaves no unit of a line drops it.
-- An order of nothing but lines of no unit is not told of until it is placed again with more: Hakuna would refuse it, and
-  its events are no unknown order's. A correction to that is told of as any other.
+- An order of nothing but lines of no unit is not told of until it is placed again with more: Hakuna would refuse it,
+  and its events are no unknown order's. A correction to that is told of as any other.
 - An order without line items is taken, an event without items is `nothing_moved`: the one may be corrected, the other
   says nothing, and Hakuna's refusal of it would hold the order.
 - An event that only repeats what pairing has told is ignored. At the feed it is told all the same where it moves a
