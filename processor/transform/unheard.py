@@ -57,12 +57,7 @@ def not_ours(event: OrderPlaced, placed: OrderPlaced, rules: Rules) -> IgnoredRe
 
 
 def pass_over(
-    parked: tuple[ParkedEvent, ...],
-    taken: Taken,
-    placed: OrderPlaced,
-    why: IgnoredReason,
-    rules: Rules,
-    now_ms: int,
+    parked: tuple[ParkedEvent, ...], taken: Taken, placed: OrderPlaced, why: IgnoredReason, rules: Rules, now_ms: int
 ) -> Transition:
     """A new order that is not told of. What is kept of it is enough to tell of it later, and of no person."""
     unheard = _unheard_lines(placed)
