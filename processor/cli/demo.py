@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from processor.cli.settings import at_the_door, env_file, settings_or_exit
 from processor.cli.shop import shop_options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from processor.config import Settings
     from processor.sandbox.shop.orders import Shop
 
 _SHOWN: Final = (
@@ -28,10 +26,8 @@ _SHOWN: Final = (
     "HAKUNA_API_KEY",
     "HAKO_BASE_URL",
     "HAKO_API_KEY",
-    "PROCESSOR_TOPIC_PREFIX",
-    "PROCESSOR_GROUP_PREFIX",
 )
-"""What another terminal needs beside the user's own settings, which may hold passwords and are not repeated."""
+"""The settings that another terminal needs."""
 
 
 @click.command("demo", short_help="show the whole path at work")
@@ -43,15 +39,12 @@ _SHOWN: Final = (
     show_default=True,
     help="Have the services of the shop write alike, or each in its own way: then rekey runs as well.",
 )
-@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C, and keep the topics.")
-@env_file
-def command(
-    orders: int, rate: float, bad_share: float, seed: int, producers: str, keep: bool, env_file: Path | None
-) -> None:
+@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
+def command(orders: int, rate: float, bad_share: float, seed: int, producers: str, keep: bool) -> None:
     """Run the real roles between a shop and stand-ins for Hakuna and Hako that check every request.
 
-    Needs nothing: the broker is inside, and so is the schema registry. With KAFKA_BOOTSTRAP_SERVERS (and
-    SCHEMA_REGISTRY_URL) it is the same demo on that cluster, under a prefix of its own that is removed at the end.
+    Needs nothing: the broker and the schema registry are inside, and no setting is read. On your own cluster,
+    `simulate` writes such orders and answers such requests, and `run` runs the roles.
 
     The stand-in answers some requests with 429, 503 or not at all, and refuses some orders; the shop makes mistakes of
     every kind. Exit 0 when every record became what the rules say.
@@ -60,14 +53,10 @@ def command(
     hakuna-processor demo
     hakuna-processor demo --orders 2000 --rate 100 --bad-share 0.2 --seed 7
     hakuna-processor demo --producers mixed
-    KAFKA_BOOTSTRAP_SERVERS=localhost:9092 hakuna-processor demo --keep
+    hakuna-processor demo --keep
     """
-    settings = settings_or_exit(env_file, None)
-    if settings.bootstrap_servers:
-        at_the_door(settings)
     _stop_on_signals()
 
-    # After the settings, so that a misspelt one is named at once.
     from rich.console import Console
 
     from processor.sandbox.demo.demo import SCRIPT
@@ -84,18 +73,19 @@ def command(
             refused_products=SCRIPT.refused_products,
         )
 
-    sys.exit(_demo(settings, plan, Console(), mixed=producers == "mixed", keep=keep))
+    sys.exit(_demo(plan, Console(), mixed=producers == "mixed", keep=keep))
 
 
-def _demo(settings: Settings, plan: Callable[[int], Shop], console: Console, *, mixed: bool, keep: bool) -> int:
-    """The whole of it; the exit code."""
+def _demo(plan: Callable[[int], Shop], console: Console, *, mixed: bool, keep: bool) -> int:
+    """Runs the demo and returns the exit code."""
     from processor.sandbox.demo import live
     from processor.sandbox.demo.demo import demo
 
     began_s = time.monotonic()
-    with demo(settings, mixed=mixed, keep=keep) as running:
+    with demo(mixed=mixed) as running:
         console.print(
-            f"{', '.join(running.roles)}, on {running.where.where}, with stand-ins for Hakuna and Hako", highlight=False
+            f"{', '.join(running.roles)}, on a broker inside this process, with stand-ins for Hakuna and Hako",
+            highlight=False,
         )
         with live.Screen(console) as screen:
             report = running.run(plan, screen.show, began_s)
@@ -114,18 +104,13 @@ def _demo(settings: Settings, plan: Callable[[int], Shop], console: Console, *, 
 
 
 def _wait(environment: dict[str, str], ports: list[int], order_id: str, console: Console) -> None:
-    """Until Ctrl-C; says how to look around meanwhile."""
+    """Says how to look around, and waits for Ctrl-C."""
     console.print("Everything stays up until Ctrl-C. In another terminal:", highlight=False)
     for name in _SHOWN:
-        if environment.get(name):
-            console.print(f"  export {name}={environment[name]}", highlight=False, soft_wrap=True)
+        console.print(f"  export {name}={environment[name]}", highlight=False, soft_wrap=True)
     console.print("and then, for example:", highlight=False)
-    workers = ",".join(f"http://127.0.0.1:{port}" for port in ports)
-    if environment["PROCESSOR_TOPIC_PREFIX"]:
-        examples = [f"order {order_id}", "dead-letters list", f"status --all --workers {workers}"]
-    else:  # the broker inside finds no offset by its time, and cannot say who is in a group
-        examples = [f"order --full {order_id}", "dead-letters list"]
-    for example in examples:
+    # The broker inside finds no offset by its time, and cannot say who is in a group.
+    for example in (f"order --full {order_id}", "dead-letters list"):
         console.print(f"  {_program()} {example}", highlight=False, soft_wrap=True)
     console.print(f"  curl http://127.0.0.1:{ports[0]}/metrics", highlight=False, soft_wrap=True)
     try:
@@ -159,6 +144,6 @@ def _show_order(environment: dict[str, str], order_id: str, console: Console) ->
 
 
 def _stop_on_signals() -> None:
-    """SIGTERM, and a terminal that is closed, end the demo as Ctrl-C does: workers drained, topics removed."""
+    """SIGTERM, and a terminal that is closed, end the demo as Ctrl-C does: it drains its workers."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

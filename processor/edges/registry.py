@@ -105,10 +105,6 @@ class Registry:
             raise Unusable([f"{subject}: the schema registry refuses the schema: {_message(answer.json())}"])
         return int(_field(_judged(answer), "id"))
 
-    def delete(self, subject: str) -> None:
-        """Takes a subject back, softly: its schemas' IDs are answered on."""
-        _judged(self._http.ask("DELETE", f"/subjects/{quote(subject, safe='')}"), _NO_SUBJECT)
-
     def schema(self, schema_id: SchemaId) -> tuple[str, dict[str, str]] | None:
         """What the decoder asks: a schema's text and those that it refers to, by name; None where there is none."""
         match schema_id:

@@ -343,7 +343,7 @@ def test_a_broker_that_asks_for_tls_is_known(secured: SecuredKafka, command: tup
 
 def test_a_wrong_password_is_one_sentence_at_once_for_every_command(secured: SecuredKafka) -> None:
     environment = secured.credentials | {"KAFKA_SASL_PASSWORD": "wrong"}
-    for command in (("dead-letters", "list"), ("order", "x"), ("topics", "plan"), ("demo",)):
+    for command in (("dead-letters", "list"), ("order", "x"), ("topics", "plan")):
         before_s = time.monotonic()
         said = ask(*command, environment=environment)
         assert said.code == 1

@@ -1,4 +1,4 @@
-"""`hakuna-processor demo` as its user runs it: with nothing, on a cluster, and interrupted."""
+"""`hakuna-processor demo` as its user runs it: with nothing, left running, and interrupted."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
-from tests.support.children import REPOSITORY, ChildProcess, free_ports, wait_until
+from tests.support.children import REPOSITORY, ChildProcess, wait_until
 from tests.support.commands import ask
 from tests.support.processes import OWN_PREFIXES
 
@@ -29,12 +28,12 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     """Starts the demo; its temporary files go to `tmp_path`."""
     with ExitStack() as running:
 
-        def start(*arguments: str, environment: Mapping[str, str] | None = None) -> ChildProcess:
+        def start(*arguments: str) -> ChildProcess:
             outer = {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIXES)}
             child = ChildProcess(
                 [sys.executable, "-m", "processor", "demo", *arguments],
                 log=tmp_path / "demo.log",
-                env=outer | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)} | dict(environment or {}),
+                env=outer | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)},
                 cwd=tmp_path,
             )
             running.callback(child.kill)
@@ -92,18 +91,6 @@ def test_producers_that_agree_on_nothing_are_brought_together_by_rekey(demo: Dem
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("producers", ["alike", "mixed"])
-def test_it_runs_on_a_real_cluster_and_leaves_nothing_there(demo: Demo, kafka: str, producers: str) -> None:
-    child = demo(*SMALL, "--producers", producers, environment={"KAFKA_BOOTSTRAP_SERVERS": kafka})
-    code = child.wait(SECONDS_MAX)
-    assert code == 0, child.log_tail()
-    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 3})
-    assert [name for name in admin.list_topics(timeout=10).topics if name.startswith("demo-")] == []
-    groups = admin.list_consumer_groups().result(timeout=10).valid
-    assert [group.group_id for group in groups if group.group_id.startswith("demo-")] == []
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_it_takes_its_workers_with_it(demo: Demo, tmp_path: Path, number: signal.Signals) -> None:
     child = demo("--orders", "5000")
@@ -125,17 +112,3 @@ def test_killed_it_leaves_no_worker_behind(demo: Demo) -> None:
     child.signal(signal.SIGKILL)
     assert child.wait(10) == -signal.SIGKILL
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), what="the workers' end", timeout_s=30)
-
-
-def test_brokers_that_do_not_answer_are_named(demo: Demo, tmp_path: Path) -> None:
-    (port,) = free_ports(1)
-    child = demo(environment={"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}"})
-    assert child.wait(60) == 1
-    assert f"no broker answers:\n  127.0.0.1:{port} cannot be connected to" in child.log_tail()
-    assert left_behind(tmp_path) == []
-
-
-def test_a_misspelt_setting_is_named(demo: Demo) -> None:
-    child = demo(environment={"PROCESSOR_LOG_LEVLE": "DEBUG"})
-    assert child.wait(30) == 78
-    assert "PROCESSOR_LOG_LEVEL" in child.log_tail()

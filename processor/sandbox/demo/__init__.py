@@ -1,6 +1,6 @@
 """The demo: a broker, a shop, both stand-ins and the real roles, and a judge of what came of it.
 
-cluster.py     where its topics live
+broker.py      a Kafka inside this process
 workers.py     the real roles, in processes of their own
 watch.py       what they say of themselves in /metrics
 demo.py        the demo's run

@@ -27,7 +27,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from processor.config import Quota, Role, Settings
+from processor.config import Quota, Role
 from processor.edges.kafka.reader import KafkaReader
 from processor.records import Outcome, Position, Reason, Record, TopicPartition
 from processor.sandbox.apis.hako_api import HakoApi
@@ -38,14 +38,14 @@ from processor.sandbox.apis.registry import RegistryApi
 from processor.sandbox.apis.script import Fault, Latency, Script
 from processor.sandbox.apis.stand_in import StandIn
 from processor.sandbox.demo import workers
-from processor.sandbox.demo.cluster import PARTITIONS, Cluster, cluster
+from processor.sandbox.demo.broker import PARTITIONS, EmbeddedBroker
 from processor.sandbox.demo.judgement import dead_letters, differences, expected_letters
 from processor.sandbox.demo.watch import Scraper, Sight
 from processor.sandbox.shop.history import Step
 from processor.sandbox.shop.orders import REFUSED_COUNTRY, REFUSED_PRODUCT, Shop, shop
 from processor.sandbox.shop.stock import Stock, stock
 from processor.sandbox.shop.writer import OrderWriter, write_in_time
-from processor.topics import DEAD_LETTER_TOPICS, ORDER_TOPICS, STOCK_TOPICS
+from processor.topics import DEAD_LETTER_TOPICS, ORDER_TOPICS, STOCK_TOPICS, plans
 
 ROLES: Final = (Role.TRANSFORM, Role.SEND, Role.HAKO)
 LETTERS: Final = DEAD_LETTER_TOPICS
@@ -59,6 +59,8 @@ LOOK_EVERY_S: Final = 0.5
 RATE_SIGHTS: Final = 6
 """Rates are of the last 3 s: the workers count once a second, and the eye wants it calm."""
 
+_FETCH_WAIT_MS: Final = "50"
+"""The broker inside answers a fetch that finds nothing only after its whole wait, whatever is written meanwhile."""
 _PARK_FOR: Final = "5s"
 """Short, so that an event whose order is never placed becomes a dead letter while somebody looks."""
 
@@ -137,46 +139,44 @@ class Report:
 
 
 class Demo:
-    """Everything up: cluster, registry, stand-in and workers, for as long as the context of `demo` lasts.
+    """A broker, a registry, stand-ins and workers, for as long as the context of `demo` lasts.
 
     Mutable: `logs_wanted` once something went wrong that the workers' logs may explain.
     """
 
     def __init__(
         self,
-        where: Cluster,
-        registry: tuple[str, str],
+        broker: str,
+        registry: str,
         hakuna: tuple[StandIn, str],
         hako: tuple[StandIn, str],
         directory: Path,
         *,
-        mixed: bool = False,
+        mixed: bool,
     ) -> None:
-        """The stand-ins each with its URL. `mixed`: the shop's services write each in its own way, and rekey runs."""
+        """`broker` is its bootstrap servers, `registry` its URL; each stand-in comes with its URL. `mixed`: the shop's
+        services write each in its own way, and rekey runs."""
         self._mixed = mixed
         self.roles = (Role.REKEY, *ROLES) if mixed else ROLES
-        self.where = where
+        self._kafka = {"bootstrap.servers": broker, "fetch.wait.max.ms": _FETCH_WAIT_MS}
         self.hakuna, self.hakuna_url = hakuna
         self.hako, self.hako_url = hako
         self.directory = directory
         self.logs_wanted = False
-        self.registry_url, self._registry_auth = registry
+        self.registry_url = registry
         self.workers = tuple(workers.start(role, self.environment, directory) for role in self.roles)
         self._scraper = Scraper({worker.role: worker.port for worker in self.workers}, time.monotonic)
 
     @property
     def environment(self) -> dict[str, str]:
         """The workers' settings."""
-        kafka = {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in self.where.kafka.items()}
+        kafka = {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in self._kafka.items()}
         return kafka | {
             "SCHEMA_REGISTRY_URL": self.registry_url,
-            "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO": self._registry_auth,
             "HAKUNA_BASE_URL": self.hakuna_url,
             "HAKUNA_API_KEY": self.hakuna.script.key,
             "HAKO_BASE_URL": f"{self.hako_url}/v0",
             "HAKO_API_KEY": self.hako.script.key,
-            "PROCESSOR_TOPIC_PREFIX": self.where.prefix,
-            "PROCESSOR_GROUP_PREFIX": self.where.prefix,
             "PROCESSOR_PARK_FOR": _PARK_FOR,
             "PROCESSOR_REKEY": "on" if self._mixed else "off",
         }
@@ -259,23 +259,13 @@ class Demo:
 
     def _writer(self, written: Callable[[Step, Position], None]) -> OrderWriter:
         return OrderWriter(
-            self.where.kafka,
-            self.registry_url,
-            registry_auth=self._registry_auth,
-            topic_prefix=self.where.prefix,
-            topics=(*ORDER_TOPICS, *STOCK_TOPICS),
-            written=written,
-            mixed=self._mixed,
+            self._kafka, self.registry_url, topics=(*ORDER_TOPICS, *STOCK_TOPICS), written=written, mixed=self._mixed
         )
 
     def _letters(self) -> list[Record]:
         """The dead-letter topics, whole."""
-        reader = KafkaReader(
-            self.where.kafka, group=f"{self.where.prefix}hakuna-processor.demo", client_id="hakuna-processor-demo"
-        )
-        partitions = [
-            TopicPartition(self.where.prefix + topic, number) for topic in LETTERS for number in range(PARTITIONS)
-        ]
+        reader = KafkaReader(self._kafka, group="hakuna-processor.demo", client_id="hakuna-processor-demo")
+        partitions = [TopicPartition(topic, number) for topic in LETTERS for number in range(PARTITIONS)]
         try:
             ends = reader.ends(partitions)
             reader.assign([Position(*partition, 0) for partition in partitions])
@@ -290,22 +280,18 @@ class Demo:
 
 
 @contextmanager
-def demo(settings: Settings, *, keep: bool, mixed: bool = False) -> Iterator[Demo]:
-    """Brings everything up, and down again whatever happens. `keep` leaves what was made on a real cluster;
-    the workers' logs stay when they are wanted. Raises `BrokerOutage`."""
+def demo(*, mixed: bool) -> Iterator[Demo]:
+    """Brings everything up, and down again whatever happens; the workers' logs stay when they are wanted."""
     directory = Path(tempfile.mkdtemp(prefix="hakuna-processor-demo-"))
     with ExitStack() as up:
         tidy = up.enter_context(ExitStack())
         tidy.callback(shutil.rmtree, directory, ignore_errors=True)
-        where = up.enter_context(cluster(settings, keep=keep, rekey=mixed))
-        hakuna = StandIn(HakunaApi(), SCRIPT)
-        hakuna_url = up.enter_context(Loopback(hakuna)).url
-        hako = StandIn(HakoApi(), HAKO_SCRIPT)
-        hako_url = up.enter_context(Loopback(hako)).url
-        registry = (settings.registry_url, settings.registry_auth)
-        if not settings.registry_url:
-            registry = (up.enter_context(Loopback(StandIn(RegistryApi()))).url, "")
-        running = Demo(where, registry, (hakuna, hakuna_url), (hako, hako_url), directory, mixed=mixed)
+        broker = up.enter_context(EmbeddedBroker())
+        broker.create([plan.topic.value for plan in plans(rekey=mixed)])
+        hakuna, hako = StandIn(HakunaApi(), SCRIPT), StandIn(HakoApi(), HAKO_SCRIPT)
+        urls = [up.enter_context(Loopback(api)).url for api in (hakuna, hako)]
+        registry = up.enter_context(Loopback(StandIn(RegistryApi()))).url
+        running = Demo(broker.bootstrap_servers, registry, (hakuna, urls[0]), (hako, urls[1]), directory, mixed=mixed)
         up.callback(workers.drain, running.workers)
         yield running
         if running.logs_wanted:

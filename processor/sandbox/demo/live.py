@@ -122,9 +122,11 @@ def ending(report: Report, program: str) -> str:
         f"{report.seen.requests:,} requests were as the reference wants them, never two in flight for one\n"
         "order; Hako holds what was said of the stock last; all workers drained with\n"
         "exit 0, without a restart.\n\n"
-        "Next: the same, left running to look around; then on your own cluster\n"
+        "Next: the same, left running to look around; then, on your own cluster, a shop and a\n"
+        "worker in two terminals\n"
         f"  {program} demo --keep\n"
-        f"  KAFKA_BOOTSTRAP_SERVERS=localhost:9092 {program} demo --keep"
+        f"  {program} simulate --help\n"
+        f"  {program} run --help"
     )
 
 

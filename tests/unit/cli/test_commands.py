@@ -224,7 +224,7 @@ ASKS_BROKERS = (
     ("rewind", "--role", "send", "--to", "earliest"),
     ("dead-letters", "list"), ("dead-letters", "show"), ("dead-letters", "replay", "--everything"),
     ("dead-letters", "discard", "--everything", "--reason", "x"), ("dead-letters", "abandon", "--topic", "x"),
-    ("dead-letters", "purge", "--older-than", "1d"), ("demo",),
+    ("dead-letters", "purge", "--older-than", "1d"),
 )  # fmt: skip
 
 
