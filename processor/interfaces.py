@@ -287,8 +287,6 @@ class Store(Protocol):
     def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
         """The first pairs from `start` on, in the order of their keys."""
 
-    def estimated_keys(self) -> int: ...
-
     def close(self) -> None: ...
 
 

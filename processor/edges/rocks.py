@@ -138,9 +138,6 @@ class RocksStore:
             raise self._trouble("read", broken) from broken
         return found
 
-    def estimated_keys(self) -> int:
-        return self._db.property_int_value("rocksdb.estimate-num-keys") or 0
-
     def close(self) -> None:
         self._end_load()
         self._db.close()

@@ -86,8 +86,8 @@ class Here(NamedTuple):
     partitions: int
 
 
-def new_book(here: Here, *, whole_from: int = 0, decided_ms: int = 0) -> Book:
-    return Book(_FORMAT, here.cluster, here.changelog, here.partitions, whole_from, decided_ms, {})
+def new_book(here: Here) -> Book:
+    return Book(_FORMAT, here.cluster, here.changelog, here.partitions, whole_from=0, decided_ms=0, marks={})
 
 
 # ---- what must be refused --------------------------------------------------------------------------------------------

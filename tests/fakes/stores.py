@@ -41,9 +41,6 @@ class DictStore:
         first = bisect_left(keys, start)
         return [(key, self.contents[key]) for key in keys[first : first + records_max]]
 
-    def estimated_keys(self) -> int:
-        return len(self.contents)
-
     def close(self) -> None:
         self._closed = True
 

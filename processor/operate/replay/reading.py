@@ -20,6 +20,8 @@ POLL_S: Final = 0.2
 SILENCE_S_MAX: Final = 30.0
 """Nothing read for this long, while there is more, is no reading any more. Above the 14 s for which a transaction that
 somebody left open keeps readers from what is behind it."""
+GAP_MAX: Final = 5_000
+"""Records between two wanted ones that are read along rather than jumped over."""
 REFUSED_S_MAX: Final = 3.0
 """The same where the client complains: a right that is missing is told once, and then nothing comes."""
 
@@ -95,15 +97,15 @@ def begun_ms(
 
 
 def read_offsets(
-    reader: Reader, clock: Clock, where: TopicPartition, offsets: Sequence[int], step: Step, gap_max: int = 5_000
+    reader: Reader, clock: Clock, where: TopicPartition, offsets: Sequence[int], step: Step
 ) -> Iterator[Record]:
     """The records at these offsets, in rising order; those that are not there are left out. What stands between two of
-    them is read along where it is little, and jumped over where it is more than `gap_max`."""
+    them is read along where it is little, and jumped over where it is more than GAP_MAX."""
     wanted = sorted(set(offsets))
     first = 0
     while first < len(wanted):
         last = first
-        while last + 1 < len(wanted) and wanted[last + 1] - wanted[last] <= gap_max:
+        while last + 1 < len(wanted) and wanted[last + 1] - wanted[last] <= GAP_MAX:
             last += 1
         run = frozenset(wanted[first : last + 1])
         for records in read(reader, clock, where, wanted[first], wanted[last] + 1, step):

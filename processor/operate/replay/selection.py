@@ -11,7 +11,6 @@ from typing import Final
 import msgspec
 
 from processor.letters.families import LetterFacts
-from processor.moments import iso
 from processor.records import Position, Record
 from processor.sources.keys import names_order
 
@@ -38,20 +37,6 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             and (self.since_ms is None or facts.last_failed_ms >= self.since_ms)
             and (self.until_ms is None or facts.last_failed_ms < self.until_ms)
         )
-
-    @property
-    def takes_all(self) -> bool:
-        return self == EVERYTHING
-
-    def words(self) -> str:
-        """As a person would give it on the command line."""
-        words = [f"--reason {reason}" for reason in self.reasons]
-        words += [f"--error-code {code}" for code in self.error_codes]
-        words += [f"--order-id {order_id}" for order_id in self.order_ids]
-        words += [f"--topic {origin}" for origin in self.origins]
-        words += [] if self.since_ms is None else [f"--since {iso(self.since_ms)}"]
-        words += [] if self.until_ms is None else [f"--until {iso(self.until_ms)}"]
-        return " ".join([*words, *self.letters])
 
 
 EVERYTHING: Final = Selection()

@@ -137,9 +137,6 @@ class Feed:
             "stale": dict(self.stale),
         }
 
-    def order(self, order_id: str) -> Order | None:
-        return self._orders.get(order_id)
-
     def _take(self, orders: list[Order], script: Script) -> Refusal | None:
         for at, order in enumerate(orders):
             refusal = unsupported(

@@ -80,20 +80,25 @@ class Presence:
 
 
 class Record:
-    """Mutable throughout, every access under `_lock`. `_present` holds, per subject, the request being
-    served."""
+    """What a stand-in has seen.
+
+    Mutable throughout, and written under `_lock`. The counts are public: `requests` all that arrived, `repeats` those
+    with the key and body of an accepted one, `key_conflicts` those with the key of an accepted one and another body,
+    `overlap_count` those that arrived while another one about the same subject was being served, `mistake_count` those
+    that the API would not understand. `_present` has the request that is being served of each subject.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._requests = 0
+        self.requests = 0
         self._statuses: Counter[str] = Counter()
         self._error_codes: Counter[str] = Counter()
         self._mistakes: deque[str] = deque(maxlen=MISTAKES_MAX)
-        self._mistake_count = 0
-        self._repeats = 0
-        self._key_conflicts = 0
+        self.mistake_count = 0
+        self.repeats = 0
+        self.key_conflicts = 0
         self._overlaps: deque[str] = deque(maxlen=MISTAKES_MAX)
-        self._overlap_count = 0
+        self.overlap_count = 0
         self._accepted: Recent[list[Accepted]] = Recent()
         self._accepted_count = 0
         self._arrivals = array("d")
@@ -103,7 +108,7 @@ class Record:
 
     def arrived(self, at_s: float) -> None:
         with self._lock:
-            self._requests += 1
+            self.requests += 1
             if len(self._arrivals) >= ARRIVALS_MAX:
                 del self._arrivals[: ARRIVALS_MAX // 2]
             self._arrivals.append(at_s)
@@ -124,7 +129,7 @@ class Record:
 
     def overlapped(self, subject: str) -> None:
         with self._lock:
-            self._overlap_count += 1
+            self.overlap_count += 1
             self._overlaps.append(subject)
 
     def answered(self, status: str, error_code: str | None = None) -> None:
@@ -136,16 +141,16 @@ class Record:
 
     def mistaken(self, problem: str) -> None:
         with self._lock:
-            self._mistake_count += 1
+            self.mistake_count += 1
             self._mistakes.append(problem)
 
     def repeated(self) -> None:
         with self._lock:
-            self._repeats += 1
+            self.repeats += 1
 
     def key_reused(self) -> None:
         with self._lock:
-            self._key_conflicts += 1
+            self.key_conflicts += 1
 
     def accepted(self, subject: str, accepted: Accepted) -> None:
         with self._lock:
@@ -157,30 +162,6 @@ class Record:
                 known.append(accepted)
 
     # ---- read by whoever wants to know --------------------------------------------------------------------
-
-    @property
-    def requests(self) -> int:
-        """All that arrived, whatever became of them."""
-        return self._requests
-
-    @property
-    def repeats(self) -> int:
-        """Requests with a key and body that had been accepted before."""
-        return self._repeats
-
-    @property
-    def key_conflicts(self) -> int:
-        """Requests with the key of an accepted request but another body."""
-        return self._key_conflicts
-
-    @property
-    def overlap_count(self) -> int:
-        """Times that a request about a subject arrived while another one about it was being served."""
-        return self._overlap_count
-
-    @property
-    def mistake_count(self) -> int:
-        return self._mistake_count
 
     def statuses(self) -> dict[str, int]:
         """Requests by HTTP status, or by fault (`reset`, `lost_answer`, `hang`) where there was no answer."""
@@ -228,17 +209,17 @@ class Record:
         most = self.most_in(window_s)
         with self._lock:
             return {
-                "requests": self._requests,
+                "requests": self.requests,
                 "statuses": dict(self._statuses),
                 "error_codes": dict(self._error_codes),
                 "accepted": self._accepted_count,
                 "subjects": len(self._accepted),
                 "subjects_forgotten": self._accepted.forgotten,
-                "repeats": self._repeats,
-                "key_conflicts": self._key_conflicts,
-                "overlap_count": self._overlap_count,
+                "repeats": self.repeats,
+                "key_conflicts": self.key_conflicts,
+                "overlap_count": self.overlap_count,
                 "overlaps": list(self._overlaps)[-SUMMARY_LINES_MAX:],
-                "mistake_count": self._mistake_count,
+                "mistake_count": self.mistake_count,
                 "mistakes": list(self._mistakes)[-SUMMARY_LINES_MAX:],
                 "most_in_window": {"window_s": window_s, "requests": most},
             }
