@@ -84,6 +84,8 @@ class Log:
 
     @property
     def last_stable_offset(self) -> int:
+        if self.settled == self.high_watermark:
+            return self.settled
         entries = self.entries
         for index in range(self._index(self.settled), len(entries)):
             if entries[index].fate is Fate.OPEN:
@@ -96,6 +98,8 @@ class Log:
         """Committed records from `position` on, and the position after them, past everything that holds
         none."""
         stable = self.last_stable_offset
+        if position >= stable:
+            return [], position
         records: list[Record] = []
         for index in range(self._index(position), len(self.entries)):
             entry = self.entries[index]
@@ -105,7 +109,7 @@ class Log:
                 if len(records) == records_max:
                     return records, entry.record.offset
                 records.append(entry.record)
-        return records, max(stable, position)
+        return records, stable
 
     def _index(self, offset: int) -> int:
         """Of the first entry at this offset or after it."""

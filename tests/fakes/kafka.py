@@ -56,15 +56,13 @@ class _Fetcher:
         for where in order:
             if where in self.paused or where.topic in self._broker.denied or where not in self._broker.logs:
                 continue
-            if not self._broker.logs[where].start <= self.positions[where] <= self._broker.logs[where].high_watermark:
-                continue
-            room = records_max - len(records)
-            if chance is not None:
-                room = chance.randint(0, room)
             log = self._broker.logs[where]
             at = self.positions[where]
             if not log.start <= at <= log.high_watermark:
                 continue  # whoever reads finds its way first
+            room = records_max - len(records)
+            if chance is not None:
+                room = chance.randint(0, room)
             found, position = log.read(at, room)
             self.positions[where] = position
             records += found
