@@ -44,6 +44,7 @@ _AT_ONCE_MAX: Final = 64
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 128  # of five, a probe that comes beside others waits a second for its connection, or three
 
     def server_activate(self) -> None:
         self._free = threading.BoundedSemaphore(_AT_ONCE_MAX)
