@@ -24,7 +24,7 @@ import pytest
 import structlog
 
 from tests.support.children import Unavailable
-from tests.support.kafka import KafkaBroker, existing_cluster
+from tests.support.kafka import KafkaBroker, existing_cluster, short_lived_jvm
 from tests.support.processes import Worker
 from tests.support.registry import schema_registry_url
 from tests.support.secured_kafka import SecuredKafka, secured_kafka
@@ -43,8 +43,9 @@ def pytest_configure() -> None:
     # A shell starts what it runs in the background with Ctrl-C ignored, and whatever we start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Hypothesis fails an example that takes longer than 200 ms, which says nothing on a machine with more to do.
-    hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
+    # Hypothesis fails an example that takes longer than 200 ms, or long to be made: that says nothing on a busy machine.
+    unhurried = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.register_profile("unhurried", unhurried)
     hypothesis.settings.load_profile("unhurried")
     _let_loggers_be_captured()
 
@@ -98,7 +99,7 @@ def kafka_bootstrap_servers() -> Iterator[str]:
     if existing is not None:
         yield existing
         return
-    with KafkaBroker() as broker:
+    with KafkaBroker(jvm=short_lived_jvm) as broker:
         yield broker.bootstrap_servers
 
 
@@ -159,7 +160,7 @@ def topic_space(kafka: str) -> Iterator[TopicSpace]:
 def kafka_broker(request: pytest.FixtureRequest) -> Iterator[KafkaBroker]:
     with ExitStack() as running:
         try:
-            broker = running.enter_context(KafkaBroker())
+            broker = running.enter_context(KafkaBroker(jvm=short_lived_jvm))
         except Unavailable as reason:
             not_to_be_had(reason)
         else:

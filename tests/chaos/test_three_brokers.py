@@ -31,6 +31,7 @@ from tests.soak.cluster import NODES, Cluster
 from tests.support.children import Unavailable, wait_until
 from tests.support.commands import ask
 from tests.support.installation import Installation
+from tests.support.kafka import short_lived_jvm
 from tests.support.topics import TopicSpace
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ REPEATS_MAX = 200
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     try:
-        with Cluster() as running:
+        with Cluster(short_lived_jvm) as running:
             yield running
     except Unavailable as reason:
         not_to_be_had(reason)

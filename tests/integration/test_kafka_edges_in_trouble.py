@@ -24,7 +24,7 @@ from processor.errors import BrokerOutage, Fatal, Fenced, TransactionAborted
 from processor.interfaces import Committed
 from processor.records import NewRecord, Position, Record, TopicPartition
 from tests.support.children import Unavailable
-from tests.support.kafka import ONE_NODE_SETTINGS, KafkaBroker
+from tests.support.kafka import ONE_NODE_SETTINGS, KafkaBroker, short_lived_jvm
 from tests.support.secured_kafka import SecuredKafka, secured_kafka
 
 T = TypeVar("T")
@@ -236,7 +236,7 @@ def test_a_commit_ends_in_time_where_no_broker_coordinates_the_group(monkeypatch
         def group_metadata(self) -> Any:
             return self._consumer.consumer_group_metadata()
 
-    with KafkaBroker() as broker:
+    with KafkaBroker(jvm=short_lived_jvm) as broker:
         settings = made(broker.bootstrap_servers)
         transaction = KafkaTransaction(settings, transactional_id="t", consumer=Unaware(settings), client_id="copy-1")
         for _ in range(2):
@@ -254,7 +254,7 @@ def test_a_commit_ends_in_time_where_no_broker_coordinates_the_group(monkeypatch
 
 
 def test_a_new_cluster_answers_the_first_question_about_a_group() -> None:
-    with KafkaBroker() as broker:
+    with KafkaBroker(jvm=short_lived_jvm) as broker:
         groups = KafkaGroups(made(broker.bootstrap_servers), client_id="test")
         where = TopicPartition(SOURCE, 0)
         assert groups.committed("nobody", [where]) == {where: Committed(None, "")}
@@ -262,7 +262,7 @@ def test_a_new_cluster_answers_the_first_question_about_a_group() -> None:
 
 
 def test_a_new_cluster_says_of_its_first_group_that_nobody_is_in_it() -> None:
-    with KafkaBroker() as broker:
+    with KafkaBroker(jvm=short_lived_jvm) as broker:
         groups = KafkaGroups({"bootstrap.servers": broker.bootstrap_servers}, client_id="test")
         assert list(groups.members("nobody")) == []
 

@@ -11,7 +11,7 @@ from processor.topics import Topic
 from tests.conftest import not_to_be_had
 from tests.support.children import Unavailable
 from tests.support.commands import ask
-from tests.support.kafka import KafkaBroker
+from tests.support.kafka import SHORT_LIVED_JVM, KafkaBroker
 from tests.support.transform_site import Site
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -23,7 +23,7 @@ VERSION = "3.9.2"
 def site(schema_registry: str, tmp_path: Path) -> Iterator[Site]:
     try:
         with (
-            KafkaBroker(VERSION) as broker,
+            KafkaBroker(VERSION, jvm=lambda: SHORT_LIVED_JVM) as broker,
             Site(broker.bootstrap_servers, schema_registry, tmp_path, partitions=2) as made,
         ):
             yield made

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.support.children import ChildProcess, StartFailed, free_ports, own_directory, wait_until
 from tests.support.jars import java, kafka_class_path
-from tests.support.kafka import ONE_NODE_SETTINGS, SHORT_LIVED_JVM, START_SECONDS_MAX, answers
+from tests.support.kafka import ONE_NODE_SETTINGS, SHORT_LIVED_JVM, START_SECONDS_MAX, Jvm, answers
 
 NODES: Final = 3
 _REPLICATED: Final = {
@@ -35,7 +35,8 @@ _REPLICATED: Final = {
 class Cluster:
     """Mutable: `children`, the latest process of each node, by its number from 0."""
 
-    def __init__(self) -> None:
+    def __init__(self, jvm: Jvm = lambda: ("-Xmx400m", "-XX:+UseSerialGC")) -> None:
+        self._jvm = jvm
         self._cleanup = ExitStack()
         ports = free_ports(2 * NODES)
         self._brokers = [f"127.0.0.1:{port}" for port in ports[:NODES]]
@@ -69,9 +70,7 @@ class Cluster:
         child = self.children[node]
         assert child is None or not child.running
         self.children[node] = ChildProcess(
-            self._command(
-                "kafka.Kafka", str(self._directory / f"{node}.properties"), jvm=("-Xmx400m", "-XX:+UseSerialGC")
-            ),
+            self._command("kafka.Kafka", str(self._directory / f"{node}.properties"), jvm=self._jvm()),
             log=self._directory / f"broker-{node}.log",
             cwd=self._directory,
         )

@@ -5,6 +5,7 @@ and only one process fetches at a time (a file lock), so that runs side by side 
 """
 
 import fcntl
+import functools
 import hashlib
 import os
 import re
@@ -26,6 +27,16 @@ KAFKA_POM = Path(__file__).parent.parent / "kafka-pom" / "pom.xml"
 
 def java() -> str:
     """The path of a Java that is new enough. Raises Unavailable."""
+    return _java()[0]
+
+
+def java_version() -> str:
+    """What that Java says of itself. Raises Unavailable."""
+    return _java()[1]
+
+
+@functools.cache
+def _java() -> tuple[str, str]:
     path = shutil.which("java")
     if path is None:
         raise Unavailable(f"no Java: install a JRE, version {JAVA_VERSION_MIN} or later")
@@ -33,7 +44,7 @@ def java() -> str:
     version = re.search(r'version "(\d+)', answer)
     if version is None or int(version[1]) < JAVA_VERSION_MIN:
         raise Unavailable(f"Java {JAVA_VERSION_MIN} or later is needed, {path} says: {answer.strip()}")
-    return path
+    return path, answer
 
 
 def kafka_class_path(version: str = KAFKA_VERSION) -> str:

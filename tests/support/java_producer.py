@@ -7,6 +7,7 @@ from base64 import b64encode
 from pathlib import Path
 
 from tests.support.jars import java, kafka_class_path
+from tests.support.kafka import SHORT_LIVED_JVM
 
 SECONDS_MAX = 60.0
 _SOURCE = Path(__file__).with_name("Producer.java")
@@ -27,7 +28,7 @@ class JavaProducer:
         if not self._lines:
             return
         done = subprocess.run(
-            [java(), "-cp", kafka_class_path(), str(_SOURCE), self._bootstrap_servers],
+            [java(), *SHORT_LIVED_JVM, "-cp", kafka_class_path(), str(_SOURCE), self._bootstrap_servers],
             input="".join(self._lines),
             capture_output=True,
             text=True,

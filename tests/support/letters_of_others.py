@@ -21,7 +21,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from tests.support.children import ChildProcess, free_ports, wait_until
 from tests.support.jars import class_path, java
-from tests.support.kafka import KafkaBroker
+from tests.support.kafka import SHORT_LIVED_JVM, KafkaBroker
 from tests.unit.letters.written_by_others import RECORDED, SOURCE
 
 POM: Final = Path(__file__).parent.parent / "letters-pom" / "pom.xml"
@@ -96,7 +96,7 @@ TOOLS: Final[dict[str, tuple[str, str, Callable[[str, Path], list[str]]]]] = {
 @contextmanager
 def refused() -> Iterator[str]:
     """A broker with the record that nobody can take; its address."""
-    with KafkaBroker(BROKER) as broker:
+    with KafkaBroker(BROKER, jvm=lambda: SHORT_LIVED_JVM) as broker:
         servers = broker.bootstrap_servers
         admin = AdminClient({"bootstrap.servers": servers})
         made = admin.create_topics(

@@ -34,7 +34,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 from tests.support.certificates import Authority, Issued
 from tests.support.children import ChildProcess, free_ports, own_directory, wait_until
 from tests.support.jars import java, kafka_class_path
-from tests.support.kafka import ONE_NODE_SETTINGS, SHORT_LIVED_JVM, START_SECONDS_MAX, answers
+from tests.support.kafka import ONE_NODE_SETTINGS, START_SECONDS_MAX, answers, short_lived_jvm
 
 USER = "worker"
 PASSWORD = "not-a-secret"
@@ -94,7 +94,7 @@ def secured_kafka() -> Iterator[SecuredKafka]:
         properties = directory / "server.properties"
         properties.write_text(_properties(kafka, ports[4], directory))
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        command = [jvm, *SHORT_LIVED_JVM, "-cp", class_path]
+        command = [jvm, *short_lived_jvm(), "-cp", class_path]
         scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
         subprocess.run(
             [*command, "kafka.tools.StorageTool", "format", f"-t={cluster_id}", "-c", str(properties), "-S", scram],

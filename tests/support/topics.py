@@ -3,8 +3,9 @@ has."""
 
 import time
 import uuid
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Self, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
@@ -18,10 +19,19 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin has it too, but not for type checkers
 
 READ_SECONDS_MAX = 30.0  # a reader that gets nothing fails the test, not the whole run
-_NO_COORDINATOR_YET = frozenset(
-    {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
+_NOT_YET = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    }
 )
+"""What a broker says that has just started, and a new cluster whose first question about a group makes their topic."""
 GROUP_GONE_SECONDS_MAX = 2.0  # a killed member keeps its group alive for its session timeout: not worth waiting for
+
+T = TypeVar("T")
 
 
 class TopicSpace:
@@ -132,16 +142,8 @@ class TopicSpace:
                 "log_level": 3,
             }
         )
-        deadline_s = time.monotonic() + READ_SECONDS_MAX
-        positions: list[TopicPartition] | None = None
         try:
-            while positions is None:
-                try:
-                    positions = consumer.committed(asked, timeout=READ_SECONDS_MAX)
-                except KafkaException as raised:  # the first question of a new cluster makes the topic of groups
-                    if raised.args[0].code() not in _NO_COORDINATOR_YET or time.monotonic() > deadline_s:
-                        raise
-                    time.sleep(0.1)
+            positions = _answered(lambda: consumer.committed(asked, timeout=READ_SECONDS_MAX))
         finally:
             consumer.close()
         return {(p.topic.removeprefix(self.prefix), p.partition): p for p in positions if p.offset >= 0}
@@ -208,7 +210,9 @@ class _Reader:
         """The watermark as this reader's isolation has it: the last stable offset under `read_committed`."""
         found: dict[int, int] = {}
         for partition in self._consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-            marks = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            marks = _answered(
+                partial(self._consumer.get_watermark_offsets, TopicPartition(topic, partition), timeout=10)
+            )
             assert marks is not None, f"no watermarks of {topic}/{partition} within 10 s"
             found[partition] = marks[1]
         return found
@@ -233,3 +237,15 @@ class _Reader:
                 else:
                     raise KafkaException(error)
         return [message for messages in by_partition.values() for message in messages]
+
+
+def _answered(ask: Callable[[], T]) -> T:
+    """Its answer, once the broker can give one."""
+    deadline_s = time.monotonic() + READ_SECONDS_MAX
+    while True:
+        try:
+            return ask()
+        except KafkaException as raised:
+            if raised.args[0].code() not in _NOT_YET or time.monotonic() > deadline_s:
+                raise
+        time.sleep(0.1)
