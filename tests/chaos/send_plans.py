@@ -38,7 +38,6 @@ def plan_of(seed: int) -> Plan:
     if random.random() < 0.4:
         window_s = random.choice((1.0, 5.0, 20.0))
         plan.quota = Quota(random.randint(plan.partitions, 40), window_s)
-        plan.done_within_s = 3600.0
     _fill(plan, random)
     plan.script = _script(plan, random)
     for what in ("forget", "overtake", "outbox_again", "holds_again"):
@@ -49,6 +48,9 @@ def plan_of(seed: int) -> Plan:
         plan.blows += [Blow(grown_s, "grow"), Blow(grown_s + random.choice((0.0, 0.0, 12.0)), "grow_rest")]
         if plan.quota is not None:
             plan.quota = Quota(max(plan.quota.requests, plan.partitions + 2), plan.quota.window_s)
+    if plan.quota is not None:  # all of it may be in one partition, and half of the answers a fault
+        slots = plan.quota.requests // plan.partitions
+        plan.done_within_s = 3600.0 + 2 * len(plan.entries) * plan.quota.window_s / slots
     return plan
 
 

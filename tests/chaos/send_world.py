@@ -27,6 +27,7 @@ from processor.records import EntryType, Headers, OutboxEntry, Record, TopicPart
 from processor.send.event_loop.endpoint import Endpoint
 from processor.send.event_loop.sender import Sender
 from processor.send.handover import Handover
+from processor.send.kafka_thread.assignments import Phase
 from processor.send.kafka_thread.intake import OutboxIntake
 from processor.send.kafka_thread.role import SendEdges, SendRole
 from processor.send.kafka_thread.takeover import HoldsPast
@@ -203,6 +204,9 @@ class World:
         """Entries that were deleted with their records before anybody had finished them."""
         self.overtaken = 0
         """How many of them a group with offsets must have counted."""
+        self._cut: TopicPartition | None = None
+        """Where retention has deleted, until somebody has begun there since: a topic that is made again before that
+        takes along what could have been counted."""
         self.refused = 0
         """Workers that would not start."""
         self._named = 0
@@ -351,10 +355,13 @@ class World:
                 where in self.broker.group(GROUP).committed and not self.plan.feed
             ):  # there a newer one may have replaced it
                 self.overtaken += len(self.missed) - before
+                self._cut = where
             self.broker.delete_before(outbox, where.partition, cut)
         else:
             self._miss(self.broker.records(outbox))
             self.broker.make_again(outbox)
+            if self._cut is not None:
+                self.overtaken, self._cut = 0, None
         for _ in workers:
             self.start()
 
@@ -455,6 +462,9 @@ class World:
             return
         if worker.task.done():
             worker.task.result()
+        if self._cut is not None:
+            begun = worker.role._assignments.at(self._cut)
+            self._cut = None if begun is not None and begun.phase is Phase.OPEN else self._cut
         self.entries_seen_max = max(self.entries_seen_max, worker.role._assignments.entries)
 
     def _end(self, worker: Worker, fatal: Fatal) -> None:

@@ -104,14 +104,15 @@ class Queue(Generic[EntryT]):
 
     `ready` are the lanes in READY or YIELDING, in the order in which they became so, and some that have been emptied
     since; `waiting` a heap of (due, number, parcel), whose lanes are WAITING, as are those of the second halves behind
-    them.
+    them; `turned` says that the last parcel was one that had waited.
     """
 
-    __slots__ = ("ready", "waiting")
+    __slots__ = ("ready", "turned", "waiting")
 
     def __init__(self) -> None:
         self.ready: deque[Lane[EntryT]] = deque()
         self.waiting: list[tuple[float, int, Parcel[EntryT]]] = []
+        self.turned = False
 
 
 class Lanes(Generic[EntryT]):
@@ -175,10 +176,11 @@ class Lanes(Generic[EntryT]):
     # ---- out ----------------------------------------------------------------------------------------------
 
     def take(self, now_s: float, fresh_first: bool = False) -> Parcel[EntryT] | None:
-        """The next parcel: a live one if there is any, else a replay's within its share. Those that have waited go
-        first, unless `fresh_first`: a probe is better made with an entry that has not failed before, and with the one
-        that became ready last, since it is least like those that were refused (a hundred orders that crash the server
-        would be a hundred probes)."""
+        """The next parcel: a live one if there is any, else a replay's within its share. One that has waited and one
+        that is ready take turns: an order that fails again and again must not take each slot of a small quota. Unless
+        `fresh_first`: a probe is better made with an entry that has not failed before, and with the one that became
+        ready last, since it is least like those that were refused (a hundred orders that crash the server would be a
+        hundred probes)."""
         parcel = self._take(self._live, now_s, fresh_first)
         if parcel is None and self._may_replay(now_s):
             return self._take(self._replays, now_s, fresh_first)
@@ -202,9 +204,13 @@ class Lanes(Generic[EntryT]):
     def _take(self, queue: Queue[EntryT], now_s: float, fresh_first: bool) -> Parcel[EntryT] | None:
         if fresh_first:
             return self._take_ready(queue, now_s, last=True) or self._take_due(queue, now_s)
-        if queue.waiting and queue.waiting[0][0] <= now_s:
+        if not queue.waiting or queue.waiting[0][0] > now_s:
+            queue.turned = False
+            return self._take_ready(queue, now_s)
+        queue.turned = not queue.turned
+        if queue.turned:
             return self._take_due(queue, now_s) or self._take_ready(queue, now_s)
-        return self._take_ready(queue, now_s)
+        return self._take_ready(queue, now_s) or self._take_due(queue, now_s)
 
     def _next_s(self, queue: Queue[EntryT]) -> float | None:
         ready = queue.ready

@@ -173,7 +173,7 @@ class Takeover(Generic[EntryT]):
         committed = self._consumer.committed([assignment.where for assignment in asked])
         beginnings = self._reader.beginnings([assignment.where for assignment in asked])
         ends = self._reader.ends([assignment.where for assignment in asked])
-        new = self._new_beside_others(committed)
+        new = self._new_beside_others(committed, seen)
         wanted: dict[TopicPartition, bool] = {}
         for assignment in asked:
             where = assignment.where
@@ -198,15 +198,29 @@ class Takeover(Generic[EntryT]):
                 past = TopicPartition(self._past.topic, assignment.where.partition)
                 self._following.setdefault(past, []).append(assignment)
 
-    def _new_beside_others(self, committed: Mapping[TopicPartition, Committed]) -> frozenset[TopicPartition]:
+    def _new_beside_others(
+        self, committed: Mapping[TopicPartition, Committed], seen: Mapping[str, Seen]
+    ) -> frozenset[TopicPartition]:
         """Those of them that have no commit though others of the topic have: it has grown. Their slots of the quota are
-        still others' at a worker that has not seen it yet."""
+        still others' at a worker that has not seen it yet, or were in use a moment ago."""
         first = self._first_source
         new = frozenset(where for where, one in committed.items() if where.topic == first and one.next_offset is None)
         if not new:
             return new
         known = self._consumer.committed([TopicPartition(first, number) for number in range(self._partitions)])
-        return new if any(one.next_offset is not None for one in known.values()) else frozenset()
+        if any(one.next_offset is not None for one in known.values()):
+            return new
+        booked = self._booked(seen)  # the group's offsets are gone, if it ever had any
+        return frozenset(where for where in new if where.partition not in booked) if booked else frozenset()
+
+    def _booked(self, seen: Mapping[str, Seen]) -> set[int]:
+        """The partitions of which a worker has written down what it had done, in what outlives the group's offsets."""
+        kept = self._offsets or (None if self._past is None else self._past.topic)
+        if kept is None:
+            return set()
+        books = [TopicPartition(kept, number) for number in range(min(self._partitions, seen[kept].partitions))]
+        beginnings, ends = self._reader.beginnings(books), self._reader.ends(books)
+        return {where.partition for where in books if ends[where] > beginnings[where]}
 
     def _read_from(self, wanted: Mapping[TopicPartition, bool]) -> None:
         """To their ends: all of what they hold, or (False) its last record, which is the newest of its one key."""

@@ -48,6 +48,23 @@ def taken(parcel: Parcel[int] | None) -> list[int]:
     return [] if parcel is None else [entry.entry for entry in parcel.entries]
 
 
+def test_an_order_that_fails_again_and_again_leaves_every_second_turn_to_the_others() -> None:
+    """With a quota of one request a window it would else be the only one that is ever sent."""
+    made = lanes()
+    for number in range(4):
+        made.push(pending(f"o{number}", number), 0.0)
+    sent = []
+    for now_s in range(0, 60, 10):
+        parcel = made.take(float(now_s))
+        assert parcel is not None
+        sent += taken(parcel)
+        if taken(parcel) == [0]:
+            made.retry(parcel, now_s + 2.0)
+        else:
+            made.finish(parcel, now_s + 1.0, delivered=True)
+    assert sent == [0, 0, 1, 0, 2, 0]
+
+
 def test_orders_that_are_ready_are_enough_for_some_rounds_of_requests_and_those_that_wait_are_none() -> None:
     made = lanes()
     for number in range(READY_MIN + READY_ROUNDS * 10):

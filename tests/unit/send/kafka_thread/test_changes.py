@@ -465,6 +465,33 @@ def test_new_partitions_wait_with_the_quota_until_those_who_had_it_are_through(w
     assert heir.meter.ended["delivered"] > 0
 
 
+def test_new_partitions_wait_with_the_quota_though_the_groups_offsets_are_gone_too(worlds: Any) -> None:
+    """That somebody has just used their slots is known from the books of the others alone."""
+    world = worlds(partitions=1, quota=Quota(10, 5.0), markers=0.0)
+    fill(world, *[f"o{number}" for number in range(30)])
+    owner = world.join()
+    world.pass_time(1.0)
+    world.stop(owner)
+    for topic in world.broker.config:
+        world.broker.grow(topic, 4)
+    world.broker.forget(GROUP)
+    for number in range(40):
+        world.plan.entries.append((world.now_s(), 1 + number % 3, f"n{number}"))
+        world.append(30 + number, 1 + number % 3, f"n{number}")
+    world.join()
+    world.pass_time(120.0)
+    assert world.is_done()
+    assert quota(world) == []
+
+
+def test_partitions_that_nobody_has_ever_sent_from_send_at_once(worlds: Any) -> None:
+    world = worlds(partitions=2, quota=Quota(10, 5.0), markers=0.0)
+    fill(world, *"abc")
+    world.join()
+    world.pass_time(2.0)
+    assert sorted(sent(world)) == [0, 1, 2]
+
+
 @pytest.mark.parametrize(("shared_by", "sent_soon"), [(1, 5), (None, 5), (4, 0)])
 def test_a_mark_of_slots_that_were_shared_out_otherwise_is_not_believed(
     worlds: Any, shared_by: int | None, sent_soon: int
