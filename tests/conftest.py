@@ -43,7 +43,7 @@ def pytest_configure() -> None:
     # A shell starts what it runs in the background with Ctrl-C ignored, and whatever we start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Hypothesis fails an example that takes longer than 200 ms, or long to be made: that says nothing on a busy machine.
+    # Hypothesis fails an example that takes longer than 200 ms, or long to be made: nothing new of a busy machine.
     unhurried = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
     hypothesis.settings.register_profile("unhurried", unhurried)
     hypothesis.settings.load_profile("unhurried")
