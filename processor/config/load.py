@@ -49,6 +49,7 @@ def load(
     problems.extend(refused(values["kafka"]))
     values["proxies"] = _proxies(environment)
     problems.extend(_unknown(name) for name in sorted(given))
+    problems.extend(_nearly_ours(environment))
     settings = Settings(**values)
     problems.extend(_relations(settings, roles, {problem.subject for problem in problems}))
     if problems:
@@ -93,7 +94,30 @@ def _unknown(name: str) -> Problem:
     )
 
 
+def _nearly_ours(environment: Mapping[str, str]) -> Iterator[Problem]:
+    """Names that were meant for ours and begin otherwise: in lower case, with hyphens, or with a slip in the prefix."""
+    ours = [(one.name, *_parted(one.name)) for one in declarations()]
+    for name in sorted(environment):
+        if name.startswith(PREFIXES) or environment[name] == "":
+            continue
+        spelt = name.upper().replace("-", "_").replace(".", "_")
+        if spelt.startswith(PREFIXES):
+            yield Problem(name, "no such setting", f"settings are in upper case with underscores, such as {spelt}")
+            continue
+        alike = {
+            known: difflib.SequenceMatcher(None, name.removesuffix(tail), prefix).ratio()
+            for known, prefix, tail in ours
+            # One that holds a name of ours whole is somebody's own, such as MY_HAKUNA_API_KEY.
+            if name.endswith(tail) and known not in name
+        }
+        nearest = max(alike, key=alike.__getitem__, default="")
+        if nearest and alike[nearest] > _SLIP:
+            yield Problem(name, "no such setting", f"the nearest is {nearest}")
+
+
 _SAME_PREFIX: Final = 0.2
+_SLIP: Final = 0.8
+"""How alike two prefixes are of which one has a letter too many, too few, or two that changed places."""
 
 
 def _parted(name: str) -> tuple[str, str]:

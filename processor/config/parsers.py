@@ -56,6 +56,14 @@ def duration_s(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def some_duration_s(text: str) -> float:
+    """A duration of a millisecond or more, in seconds."""
+    value_s = duration_s(text)
+    if value_s < 0.001:
+        raise ValueError("a duration of 1ms or more")
+    return value_s
+
+
 def quota(text: str) -> Quota:
     count, _, window = text.partition("/")
     try:
@@ -100,6 +108,15 @@ def seconds(low: float, high: float) -> Kind:
 def url(text: str) -> str:
     if not re.match(r"https?://[^/\s?#@]+(/[^\s?#]*)?\Z", text):
         raise ValueError("a URL that starts with http:// or https:// and has neither a query nor a user and password")
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname or ""
+        if "[" in parts.netloc or re.fullmatch(r"\d+(\.\d+){3}", host):
+            ip_address(host)
+        if parts.port == 0:
+            raise ValueError
+    except ValueError:
+        raise ValueError("a URL whose host and port are ones: a port is a number from 1 to 65535") from None
     if _is_link_local(text):
         raise ValueError("a URL of an API: a link-local address is a cloud's metadata, which would be told the key")
     return text.rstrip("/")
@@ -160,6 +177,7 @@ URL: Final = Kind(url, "URL")
 KEY: Final = Kind(api_key, "text")
 PREFIX: Final = Kind(prefix, "text")
 DURATION: Final = Kind(duration_s, "duration")
+SOME_DURATION: Final = Kind(some_duration_s, "duration")
 QUOTA: Final = Kind(quota, "requests/window")
 BOOLEAN: Final = Kind(boolean, "true | false")
 SHARE: Final = Kind(_within(float, "a share from 0 to 1", lambda value: 0 <= value <= 1), "share")

@@ -22,6 +22,7 @@ from processor.config.parsers import (
     PREFIX,
     QUOTA,
     SHARE,
+    SOME_DURATION,
     SOME_SHARE,
     URL,
     KeySource,
@@ -232,7 +233,7 @@ class Settings:
     )
     park_for_s: float = setting(
         "PROCESSOR_PARK_FOR",
-        DURATION,
+        SOME_DURATION,
         "24h",
         "How long an event waits for its order to be placed, and a level for its item and warehouse",
     )
@@ -243,7 +244,7 @@ class Settings:
         "PROCESSOR_IN_FLIGHT_MAX", whole(1, 16_384, "requests"), "1024", "The most requests in flight per destination"
     )
     request_timeout_s: float = setting(
-        "PROCESSOR_REQUEST_TIMEOUT", DURATION, "30s", "The longest that one request may take"
+        "PROCESSOR_REQUEST_TIMEOUT", SOME_DURATION, "30s", "The longest that one request may take"
     )
     feed_batch_max: int = setting(
         "PROCESSOR_FEED_BATCH_MAX", whole(1, 1000, "orders"), "100", "The most orders in one request of the feed"

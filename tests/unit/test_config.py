@@ -78,6 +78,40 @@ def test_a_prefix_that_was_taken_for_another_is_told_by_what_follows_it(name: st
     assert problems(SEND | {name: "1"}, Role.SEND) == (f"{name}: no such setting; the nearest is {nearest}",)
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("hakuna_quota", "settings are in upper case with underscores, such as HAKUNA_QUOTA"),
+        ("HAKUNA-QUOTA", "settings are in upper case with underscores, such as HAKUNA_QUOTA"),
+        ("PROCESOR_PARK_FOR", "the nearest is PROCESSOR_PARK_FOR"),
+        ("KAKFA_BOOTSTRAP_SERVERS", "the nearest is KAFKA_BOOTSTRAP_SERVERS"),
+        ("SCHEMAREGISTRY_URL", "the nearest is SCHEMA_REGISTRY_URL"),
+        ("HAKUAN_QUOTA", "the nearest is HAKUNA_QUOTA"),
+    ],
+)
+def test_a_name_that_was_meant_for_a_setting_and_begins_otherwise_is_named(name: str, remedy: str) -> None:
+    assert problems(SEND | {name: "1h"}, Role.SEND) == (f"{name}: no such setting; {remedy}",)
+
+
+def test_names_of_others_are_nobodys_business() -> None:
+    others = ("MY_HAKUNA_API_KEY", "TEST_KAFKA_BOOTSTRAP_SERVERS", "JAKO_API_KEY", "OTEL_EXPORTER_URL", "LOG_LEVEL")
+    load(SEND | dict.fromkeys((*others, "SSL_CERT_FILE", "http_proxy", "API_KEY_FILE"), "1"), (Role.SEND,))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://x:abc", "http://x:99999", "http://x:0", "http://[::1", "https://[::1]:x/v1", "http://1.2.3.999"]
+)
+@pytest.mark.parametrize("name", ["HAKUNA_BASE_URL", "SCHEMA_REGISTRY_URL"])
+def test_a_url_without_a_host_or_port_that_can_be_one_is_refused(name: str, url: str) -> None:
+    (said,) = problems(SEND | {name: url}, Role.SEND)
+    assert said.startswith(f"{name}: '{url}' is not a URL whose host and port")
+
+
+@pytest.mark.parametrize("name", ["PROCESSOR_PARK_FOR", "PROCESSOR_REQUEST_TIMEOUT"])
+def test_a_duration_of_nothing_is_refused_where_nothing_could_come_of_it(name: str) -> None:
+    assert problems(SEND | {name: "0s"}, Role.SEND) == (f"{name}: '0s' is not a duration of 1ms or more",)
+
+
 def refused(environment: Mapping[str, str]) -> tuple[str, ...]:
     with pytest.raises(Unusable) as raised:
         load(environment, (Role.SEND,), properties.refused)
