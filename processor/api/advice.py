@@ -111,12 +111,13 @@ def _by_names(headers: Mapping[str, str], at_ms: int, refused: bool) -> float | 
         named = _QUOTA.fullmatch(name) if len(name) <= _NAME_CHARS_MAX else None
         if named is None:
             continue
-        quota = named[1] or "", named[3] or ""
+        in_ms = named[3] in _MS
+        quota = named[1] or "", "" if in_ms else named[3] or ""
         if named[2] == "remaining":
             left = [float(value) for value in _values(_read(headers, name)) if _SIGNED.fullmatch(value)]
             used_up[quota] = used_up.get(quota, False) or any(value < 1 for value in left)
         else:
-            resets.setdefault(quota, []).extend(_waits(_read(headers, name), at_ms))
+            resets.setdefault(quota, []).extend(_waits(_read(headers, name), at_ms, in_ms))
     waits = [max(waits) for quota, waits in resets.items() if waits and used_up.get(quota, refused)]
     return max(waits, default=None)
 

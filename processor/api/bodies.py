@@ -55,8 +55,8 @@ _UNREAD: Final = re.compile(r"\b(?:br|zstd|dcb|dcz|compress|x-compress)\b")
 
 _MARKUP: Final = re.compile(
     r"<(?:\?xml[^<>]{0,200}>\s*<)?"
-    r"(?:!doctype html|!--|/?(?:html|head|title|body|script|style|iframe|meta|h[1-6]|div|p|center|form|table|a|b|br)"
-    r"[\s/>])",
+    r"(?:!doctype html|!--|/?(?:html|head|title|body|script|noscript|style|link|base|iframe|frameset|meta|h[1-6]|div|p"
+    r"|main|header|nav|section|span|center|font|form|input|table|ul|pre|img|hr|a|b|strong|br)[\s/>])",
     re.IGNORECASE,
 )
 _UNSEEN: Final = re.compile(r"<(script|style|head)\b.*?</\1\s*>|<[^>]{0,2000}>", re.IGNORECASE | re.DOTALL)
@@ -86,6 +86,13 @@ _EXPLAINING: Final = frozenset(
 `value` and their like, which hold what was sent."""
 _DEPTH_MAX: Final = 6
 _ITEMS_MAX: Final = 20
+
+NO_ROUTE: Final = re.compile(
+    r'"(?:no route\b|cannot (?:post|put|delete) /|unable to identify proxy\b|(?:the )?(?:requested )?'
+    r"(?:url|path|page|route|endpoint)(?: \S{1,200})? (?:was |could )?not (?:be )?found\b)",
+    re.IGNORECASE,
+)
+"""What gateways and frameworks answer, in JSON of their own, where an address is wrong: Kong, Apigee, Nest, Fastify."""
 
 _NO_JSON: Final = object()
 

@@ -8,10 +8,11 @@
 Where both verbs are refused, an array is split; a single object becomes a dead letter, with the answer that says more.
 
 Hako's reference names no status and no form of an error, so the verb is tried whichever of the likely ones came, and
-nothing is read out of its text but what the dead letter keeps. HTML and redirects are not Hako's at all and are
-doubted whole; a refusal without JSON is doubted when no other verb is left. An array is all accepted or all refused:
-it changes its verb as a whole once, for most often all of it was told before (a restart that forgot), and is split
-after that. It waits as a whole a few times before it is split to find the one object that has nothing to stand on.
+nothing is read out of its text but what the dead letter keeps. HTML, redirects and a gateway's word that it has no such
+route are not Hako's at all and are doubted whole; a refusal without JSON is doubted when no other verb is left. An
+array is all accepted or all refused: it changes its verb as a whole once, for most often all of it was told before (a
+restart that forgot), and is split after that. It waits as a whole a few times before it is split to find the one object
+that has nothing to stand on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from processor.api.bodies import ERROR_CODE_CHARS_MAX, Body, is_a_firewalls, read
+from processor.api.bodies import ERROR_CODE_CHARS_MAX, NO_ROUTE, Body, is_a_firewalls, read
 from processor.api.verdicts import (
     NEVER_THE_APIS,
     OTHERWISE,
@@ -83,6 +84,8 @@ def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
             return KeyRefused(403, words) if body.json else Denied(rejected, words)
         case status if status in NEVER_THE_APIS or body.html:
             return Doubted(status, rejected, words)
+        case 404 | 405 if not body.envelope and NO_ROUTE.search(body.words):
+            return Doubted(answer.status, rejected, words)
         case status if not body.json:
             return Doubted(status, rejected, words, whole=False)
         case _:
@@ -90,9 +93,10 @@ def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
 
 
 def _page_or_error(answer: Answer) -> Doubted | None:
-    """What a gateway says instead of an accepted array. Hako echoes the array: nothing that begins so is read."""
+    """What a gateway says instead of an accepted array. Hako echoes the array: what begins so is read only where it
+    names an error."""
     firewall = is_a_firewalls(answer.headers)
-    if not firewall and answer.body[:1] in (b"[", b""):
+    if not firewall and (not answer.body or (answer.body[:1] == b"[" and b'"error_code"' not in answer.body)):
         return None
     body = read(answer.body, answer.headers)
     if not (firewall or body.html or body.envelope):

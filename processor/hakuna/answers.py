@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from processor.api.bodies import Body, is_a_firewalls, read
+from processor.api.bodies import NO_ROUTE, Body, is_a_firewalls, read
 from processor.api.verdicts import (
     NEVER_THE_APIS,
     Answer,
@@ -48,19 +48,21 @@ ERROR_CODES: Final = frozenset(
 )
 """The reference's; each is a reason of its own."""
 
-_NO_ROUTE: Final = re.compile(
-    r'"(?:no route\b|cannot (?:post|put|delete) /|unable to identify proxy\b|(?:the )?(?:requested )?'
-    r'(?:resource |url |path |page |route |endpoint )?(?:was )?not found\.?"|(?:http )?method not allowed\.?")',
-    re.IGNORECASE,
+_NOT_THERE: Final = re.compile(
+    r'"(?:(?:the )?(?:requested )?(?:resource )?(?:was )?not found\.?"|(?:http )?method not allowed\.?")', re.IGNORECASE
 )
-"""What gateways and frameworks answer, in JSON of their own, where an address is wrong: Kong, Apigee, Azure, Spring,
-FastAPI, Nest."""
+"""The same of Azure, Spring and FastAPI, who say no more; of an API that has objects to be found it may be its own."""
 
 
 class _Accepted(msgspec.Struct, gc=False):
     event_id: object = None
     error: object = None
     error_code: object = None
+    validation_errors: object = None
+
+    @property
+    def may_be_an_error(self) -> bool:
+        return self.error is not None or self.error_code is not None or self.validation_errors is not None
 
 
 _ACCEPTED: Final = msgspec.json.Decoder(_Accepted)
@@ -93,9 +95,7 @@ def _accepted(answer: Answer, now_ms: int) -> Delivered | Doubted:
             if (doubted := _doubted(answer, read(body, answer.headers))) is not None:
                 return doubted
         else:
-            if (accepted.error is not None or accepted.error_code is not None) and (
-                doubted := _doubted(answer, read(body, answer.headers))
-            ) is not None:
+            if accepted.may_be_an_error and (doubted := _doubted(answer, read(body, answer.headers))) is not None:
                 return doubted
             event_id = accepted.event_id if isinstance(accepted.event_id, str) else None
     return Delivered(answer.status, event_id, pause_after_success(answer.headers, now_ms) if answer.headers else None)
@@ -118,7 +118,7 @@ def _refused(answer: Answer, body: Body) -> Rejected | KeyRefused | Denied | Dou
             return KeyRefused(403, words) if body.envelope else Denied(rejected, words)
         case status if status in NEVER_THE_APIS or not body.json:
             return Doubted(status, rejected, words)
-        case 404 | 405 if not body.envelope and _NO_ROUTE.search(body.words):
+        case 404 | 405 if not body.envelope and (NO_ROUTE.search(body.words) or _NOT_THERE.search(body.words)):
             return Doubted(answer.status, rejected, words)
         case _:
             return rejected

@@ -126,6 +126,8 @@ def test_a_date_is_measured_from_the_answers_own_date() -> None:
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "2023-11-14T22:13:32Z"}, 12.0),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "Tue, 14 Nov 2023 22:13:32 UTC"}, 12.0),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset-after": "1.47"}, 1.47),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset-ms": "12000"}, 12.0),
+        ({"x-rate-limit-remaining": "0", "x-rate-limit-reset-milliseconds": str(NOW_MS + 12_000)}, 12.0),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}, 360.0),
         ({"ratelimit-remaining": "0", "ratelimit-reset": "12", "x-ratelimit-remaining": "5"}, 12.0),
     ],

@@ -127,6 +127,11 @@ def test_text_before_the_markup_is_a_page_where_the_header_says_so() -> None:
     assert not read(body, {}).html
 
 
+@pytest.mark.parametrize("tag", ["noscript", "section", "main", "header", "link rel=x", "frameset", "ul", "/pre"])
+def test_a_page_is_known_by_whatever_tag_it_begins_with(tag: str) -> None:
+    assert read(f"<{tag}>".encode(), {}).html
+
+
 @pytest.mark.parametrize(("body", "looked_at"), [(b"", True), (b"{}", False), (b"[]", False), (b"OK", True)])
 def test_of_an_accepted_answer_only_what_is_no_json_is_looked_at(body: bytes, looked_at: bool) -> None:
     assert strange(body) == looked_at

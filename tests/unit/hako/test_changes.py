@@ -171,6 +171,9 @@ def test_what_is_not_hakos_is_doubted_whole_and_a_refusal_without_json_only_wher
         Answer(404, {}, b"<html><title>404 Not Found</title></html>"),
         Answer(200, {}, b"<!doctype html><title>Sign in</title>"),
         Answer(200, {}, b'{"error": {"error_code": "unauthorized"}}'),
+        Answer(200, {}, b'[{"error": {"error_code": "unauthorized"}}]'),
+        Answer(404, {}, b'{"message":"no Route matched with those values"}'),
+        Answer(404, {}, b'{"message":"Route POST:/v0/items not found","error":"Not Found","statusCode":404}'),
     ):
         judged = verdict(answer, 0)
         assert isinstance(judged, Doubted)
