@@ -30,7 +30,7 @@ class ProcessorError(Exception):
 
 
 class BadRecord(ProcessorError):
-    """A record that can never be taken. Becomes a dead letter with this stage and reason."""
+    """A record that can never be processed. It becomes a dead letter with this stage and reason."""
 
     def __init__(self, stage: Stage, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ class BadRecord(ProcessorError):
 
 
 class Outage(ProcessorError):
-    """Something outside does not answer. The caller waits and tries again; no record pays for it."""
+    """A system outside does not answer. The caller waits and tries again; no record becomes a dead letter."""
 
 
 class RegistryOutage(Outage):
@@ -52,11 +52,12 @@ class RegistryOutage(Outage):
 
 
 class BrokerOutage(Outage):
-    """No broker answers, or the answer may be asked for again."""
+    """No broker answers, or a broker answers with an error that a later attempt may not meet."""
 
 
 class KeyMissing(Outage):
-    """A key file is not there, or may not be read: a secret may be made after the pods that mount it."""
+    """A key file does not exist or cannot be read. It may appear later: a secret may be made after the pods that mount
+    it."""
 
     REMEDY = "put the key, and nothing else, into that file, readable for this user"
 
@@ -67,7 +68,7 @@ class KeyMissing(Outage):
 
 
 class TransactionAborted(ProcessorError):
-    """The open transaction came to nothing, and the broker has said so: none of it is readable."""
+    """The broker has confirmed that the open transaction was aborted: none of its records can be read."""
 
 
 class Fenced(ProcessorError):
@@ -75,7 +76,7 @@ class Fenced(ProcessorError):
 
 
 class OutcomeUnknown(Fenced):
-    """A transaction may or may not have been committed. The group's committed offsets tell: never guess."""
+    """A transaction may or may not have been committed. Only the group's committed offsets show which."""
 
 
 class StateCorrupt(ProcessorError):
@@ -90,9 +91,9 @@ class StateCorrupt(ProcessorError):
 
 
 class Problem(NamedTuple):
-    """One thing that keeps us from our work. `subject` is what it is about (settings, separated by `, `; a topic;
-    an address), `what` how that is, `remedy` what to do about it; empty if nothing can be said. `settings` names those
-    that the subject does not go together with, where the subject alone does not tell."""
+    """One thing that keeps the processor from its work. `subject` is a setting (or several, separated by `, `), a topic
+    or an address; `what` is what is wrong with it; `remedy` is what to do, empty if that is not known. `settings` names
+    the settings that conflict with the subject, if the subject does not name them itself."""
 
     subject: str
     what: str
@@ -106,8 +107,8 @@ class Problem(NamedTuple):
 
 
 class Unusable(ProcessorError):
-    """What we are to do cannot be done; `problems` holds every reason found, each with its remedy. One that nobody
-    looks into may be a sentence."""
+    """The processor cannot work as it is configured. `problems` holds every reason found, each with its remedy. A
+    problem whose parts no code reads may be a sentence."""
 
     def __init__(self, problems: Sequence[Problem | str]) -> None:
         assert problems, "unusable without a reason"
@@ -116,7 +117,7 @@ class Unusable(ProcessorError):
 
     @property
     def named(self) -> tuple[Problem, ...]:
-        """Those that are more than a sentence."""
+        """The problems that have a subject and a remedy of their own."""
         return tuple(problem for problem in self.problems if isinstance(problem, Problem))
 
 
@@ -125,5 +126,5 @@ class Fatal(ProcessorError):
 
 
 class StateTooNew(Fatal):
-    """A state that a later version of this program has written: neither the store nor the changelog is at fault, and
-    the workers of that version can go on with it."""
+    """A later version of this program wrote the state. The store and the changelog are sound, and workers of that
+    version can go on with them."""

@@ -17,21 +17,22 @@ COMMIT_METADATA_BYTES_MAX: Final = 4095
 
 
 class Committed(NamedTuple):
-    """What the group last committed for a partition: the next offset (None: nothing yet) and the metadata string, which
-    may measure `COMMIT_METADATA_BYTES_MAX`."""
+    """What the group last committed for a partition: the next offset (None: nothing yet) and the metadata string of at
+    most `COMMIT_METADATA_BYTES_MAX` bytes."""
 
     next_offset: int | None
     metadata: str
 
 
 class Polled(NamedTuple):
-    """`records` in offset order per partition; `at_end` the partitions that have no more for now, with their end;
-    `astray` those whose position is not in the log (any more): they bring nothing until `seek`.
+    """The result of one poll: `records` in offset order per partition; `at_end` the partitions that have no more
+    records for now, with their end; `astray` the partitions whose position is not in the log, or not any more. A
+    partition that is astray yields no records until `seek`.
 
     A partition is in `at_end` when the broker said so after the last of its records here; the offset beside it is
     where its next record will stand (read_committed: the last stable offset), past control records and gaps, so that
-    nothing unfinished below it means a lag of 0. A later poll that brings records of it takes the word back, and so
-    do `seek` and `resume`.
+    nothing unfinished below it means a lag of 0. A later poll with records of the partition takes it out again, and
+    so do `seek` and `resume`.
     """
 
     records: Sequence[Record]
@@ -43,18 +44,19 @@ class Polled(NamedTuple):
 
 
 class Rebalance(Protocol):
-    """Told what moves. `assigned` and `lost` record facts; `revoked` finishes its work before it returns."""
+    """Hears of a rebalance. `assigned` and `lost` only record facts; `revoked` finishes its work before it returns."""
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """New partitions. Returns where to start reading those that shall not start at the committed offset."""
+        """Called with newly assigned partitions. Returns the start offset of each partition that must not start at its
+        committed offset."""
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Going to another worker: finish and commit within a fifth of `max.poll.interval.ms`.
+        """Called before partitions go to another worker: finish and commit within a fifth of `max.poll.interval.ms`.
 
-        One who polls too late may be told this where `lost` would be true: then no commit is taken any more."""
+        A member that polled too late may get this call instead of `lost`; the broker then refuses its commits."""
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
-        """Gone already: another worker may have them. Commit nothing of them."""
+        """Called when partitions are gone already: another worker may have them. Commit nothing of them."""
 
 
 class Consumer(Protocol):
@@ -63,17 +65,18 @@ class Consumer(Protocol):
     def subscribe(self, topics: Sequence[str], rebalance: Rebalance) -> None: ...
 
     def poll(self, records_max: int, timeout_s: float) -> Polled:
-        """Records that are there, waiting at most `timeout_s` for the first. Raises `Fatal`; a passing error of the
-        broker is a fact in `trouble`."""
+        """Returns the records that are there, and waits at most `timeout_s` for the first. Raises `Fatal`; a passing
+        error of the broker only shows in `trouble`."""
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        """Brings no more of them until `resume`; also from inside `assigned`. Forgotten when they are revoked or lost.
-        Dear: what was fetched ahead is thrown away and fetched again after `resume`."""
+        """Stops reading them until `resume`. May be called inside `assigned`. A revoked or lost partition is paused no
+        longer. Expensive: records that were fetched ahead are thrown away, and fetched again after `resume`."""
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None: ...
 
     def seek(self, positions: Iterable[Position]) -> None:
-        """The next records come from here. Not from inside a callback: `assigned` returns its starts instead."""
+        """Reads on from these positions. Not allowed inside a callback: `assigned` returns its start offsets
+        instead."""
 
     def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
         """Raises `BrokerOutage` when no broker answers within some seconds."""
@@ -82,51 +85,52 @@ class Consumer(Protocol):
         """Commits and waits for the answer. Raises `Fenced` or `BrokerOutage`; after the latter it may be repeated."""
 
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The last stable offset of each, as far as known; never waits. What is asked for is fetched in the background
-        and at most some seconds old from the next calls on, paused partitions too."""
+        """Returns the last stable offset of each partition that is known; never waits. A call starts a fetch in the
+        background, so that later calls return values that are at most some seconds old, of paused partitions too."""
 
     def answered_s(self) -> float:
-        """A moment of the monotonic clock: what was asked of the group after it has been answered, to a member. Minus
-        infinity before that. Another worker may have our partitions from `session_s` after it on."""
+        """Returns a time of the monotonic clock: the group has answered this member something that it asked later than
+        that. Minus infinity before the first answer. Another worker may have our partitions `session_s` after it."""
 
     @property
     def session_s(self) -> float:
-        """For how long the group keeps a member that it does not hear from."""
+        """Seconds after which the group drops a member that it does not hear from."""
 
     def trouble(self) -> str | None:
-        """What the client last complained of and has not recovered from (no broker, no right, wrong password)."""
+        """Returns the last error that the client has not recovered from (no broker, no right, wrong password), or
+        None."""
 
     def close(self) -> None: ...
 
 
 class Reader(Protocol):
-    """Reads partitions that it is told to, outside of any group: to restore state from a topic.
+    """Reads the partitions that `assign` names, outside of any group: to restore state from a topic.
 
     A restore ends when `position` has reached `ends`: never by counting records (control records and compaction leave
     gaps), nor by the end that read_committed shows (a dead worker's open transaction hides later commits for a while).
     """
 
     def assign(self, positions: Iterable[Position]) -> None:
-        """Adds these partitions, or moves those that are read already."""
+        """Adds these partitions; moves those that it reads already."""
 
     def unassign(self, partitions: Iterable[TopicPartition]) -> None: ...
 
     def poll(self, records_max: int, timeout_s: float) -> Polled:
-        """Committed records. Raises `StateCorrupt` naming the partition whose position is not in the log (any more),
-        and `Fatal`."""
+        """Returns committed records. Raises `StateCorrupt` with the partition if its position is not in the log, or not
+        any more; raises `Fatal`."""
 
     def newest(self, records_max: int, timeout_s: float) -> Mapping[TopicPartition, dict[bytes, bytes | None]]:
-        """Of the records that `poll` would bring, by partition: the last value of each key, None for a tombstone.
-        What has no key is left out."""
+        """Reads what `poll` would return. Returns the last value of each key by partition, None for a tombstone; leaves
+        out records without a key."""
 
     def position(self, partition: TopicPartition) -> int:
-        """The next offset that it will read, past all that holds no record."""
+        """Returns the next offset that it will read, past control records and gaps."""
 
     def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The first offset still in the log. Raises `BrokerOutage`."""
+        """Returns the first offset that is still in each log. Raises `BrokerOutage`."""
 
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The high watermarks, open transactions included. Raises `BrokerOutage`."""
+        """Returns the high watermarks, open transactions included. Raises `BrokerOutage`."""
 
     def trouble(self) -> str | None: ...
 
@@ -134,20 +138,20 @@ class Reader(Protocol):
 
 
 Acknowledged = Callable[[str | None, int], None]
-"""Called once per produced record: the error's text or None, and the offset it was given (-1 with an error)."""
+"""Called once per produced record with the error's text or None, and with the record's offset (-1 with an error)."""
 
 
 class Producer(Protocol):
-    """Idempotent, at least once. `produce` never blocks; a full queue is the caller's to poll away."""
+    """Produces idempotently, at least once. `produce` never blocks; if the queue is full, the caller polls."""
 
     def produce(self, record: NewRecord, acknowledged: Acknowledged) -> bool:
-        """False when the local queue is full: nothing was taken, poll and try again."""
+        """Returns False if the local queue is full: nothing was taken, poll and try again."""
 
     def poll(self) -> None:
-        """Runs `Acknowledged` of what was answered since."""
+        """Calls `Acknowledged` for each answer that has arrived since the last call."""
 
     def flush(self, timeout_s: float) -> int:
-        """Waits for all answers; returns how many records are still unanswered."""
+        """Waits for all answers. Returns how many records are still unanswered."""
 
     def close(self) -> None: ...
 
@@ -166,7 +170,8 @@ class Transaction(Protocol):
     """
 
     def open(self) -> None:
-        """Takes the transactional ID over: an open transaction of its last owner is aborted, and the owner fenced."""
+        """Takes the transactional ID over. Kafka aborts an open transaction of its last owner, and fences that
+        owner."""
 
     def begin(self) -> None: ...
 
@@ -174,39 +179,40 @@ class Transaction(Protocol):
         """Key, value and headers together must stay below `record_bytes_max`."""
 
     def produce_keyed(self, topic: str, partition: int, pairs: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Many records without headers into one partition in one call (the changelog). The offset of the last one is
-        known after `commit`."""
+        """Produces many records without headers to one partition in one call (the changelog). `commit` returns the
+        offset of the last one."""
 
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> Mapping[TopicPartition, int]:
-        """Adds the consumed offsets, commits, waits. Returns the last offset that `produce_keyed` was given per
+        """Adds the consumed offsets, commits, waits. Returns the offset of the last record of `produce_keyed` by
         partition."""
 
     def abort(self) -> None:
-        """Gives the open transaction up, if there is one. Raises nothing but `Fenced` and `Fatal`."""
+        """Aborts the open transaction, if there is one. Raises nothing but `Fenced` and `Fatal`."""
 
     def fit(self, batch_bytes_max: int) -> None:
-        """From the next transaction on, records are sent in batches of no more than this, or alone: a topic refuses a
-        larger batch."""
+        """Limits the batches of later transactions to this size, because a topic refuses a larger batch. A larger
+        record goes in a batch by itself."""
 
     def throttled(self) -> float:
-        """For how many seconds brokers have made it wait, by their quota, since this was last asked."""
+        """Returns the seconds for which brokers have throttled it by their quota since the last call."""
 
     @property
     def record_bytes_max(self) -> int:
-        """What a single record may measure, as `record_bytes` counts it; a larger one would abort its batch forever."""
+        """The largest size of a record, as `record_bytes` counts it. A larger one would abort its batch every time."""
 
     def close(self) -> None: ...
 
 
 class Predecessors(Protocol):
-    """Those who had our partitions before us."""
+    """The workers that had our partitions before us."""
 
     def end_transactions(self, partitions: Sequence[TopicPartition]) -> None:
-        """Aborts what the dead among them left open, so that nobody waits for it to time out. Raises `BrokerOutage`."""
+        """Aborts the transactions that dead workers left open, so that no reader waits for their timeout. Raises
+        `BrokerOutage`."""
 
 
 class Seen(NamedTuple):
-    """A topic as the cluster has it. The IDs of both are their own: another topic of the same name has another."""
+    """A topic in its cluster, by Kafka's own IDs: a topic that is made again under its name has another `topic_id`."""
 
     cluster_id: str
     topic_id: str
@@ -218,21 +224,22 @@ class Seen(NamedTuple):
 
 
 class Topics(Protocol):
-    """What stands under the names of topics."""
+    """Which topics exist under given names."""
 
     def seen(self, topics: Sequence[str]) -> Mapping[str, Seen]:
-        """Asks; without those that are not there. Raises `BrokerOutage`."""
+        """Asks the cluster. Returns the topics that exist. Raises `BrokerOutage`."""
 
     def latest(self) -> Mapping[str, Seen]:
-        """The topics that it was made for, as they were some seconds ago; never waits. Empty until that is known."""
+        """Returns the topics that it was made for, as they were some seconds ago; never waits. Empty until the first
+        answer."""
 
     def bytes_max(self, topic: str) -> int | None:
-        """What one record of a topic may measure, as its settings say now; None where that cannot be learned."""
+        """Returns the topic's `max.message.bytes` as it is now; None if the cluster does not say."""
 
 
 class Limits(NamedTuple):
-    """What a topic takes and keeps: the largest batch of records (`max.message.bytes`), and for how long (None: not
-    deleted by age)."""
+    """Limits of a topic: the largest batch of records (`max.message.bytes`), and for how long it keeps a record (None:
+    not deleted by age)."""
 
     message_bytes_max: int
     retention_s: float | None
@@ -242,34 +249,34 @@ class Topology(Protocol):
     """The topics of a role, as they were when it started."""
 
     def check(self) -> None:
-        """Raises `Unusable` or `Fatal` where they have changed in a way that a running worker cannot follow. Never
-        waits: what it asks is answered some time before a later call."""
+        """Raises `Unusable` or `Fatal` if a topic has changed in a way that a running worker cannot follow. Never
+        waits: the answer to its question counts in a later call."""
 
 
 class SourceTopics(Topology, Protocol):
-    """The topics of a role that follows what they become."""
+    """The topics of a role that goes on when they change."""
 
     @property
     def complaints(self) -> Sequence[str]:
-        """What somebody must mend while the role goes on, each with what to do."""
+        """What a person must mend while the role goes on, each with what to do."""
 
     @property
     def identities(self) -> Mapping[str, str]:
-        """The cluster's own name for each source, by whole name: another topic of the name has another."""
+        """Kafka's topic ID of each source, by whole name. A topic that is made again has another ID."""
 
     @property
     def limits(self) -> Mapping[str, Limits]: ...
 
     def ask_soon(self) -> None:
-        """What they are like is asked with the next `check`."""
+        """Makes the next `check` ask the cluster at once."""
 
     def refresh(self) -> None:
-        """Asks for `identities` and waits for the answer. Raises `BrokerOutage`, and as `check` does."""
+        """Asks for `identities` and waits for the answer. Raises `BrokerOutage`, and what `check` raises."""
 
 
 class Store(Protocol):
-    """An ordered map of bytes on the local disk. Raises `StateCorrupt` when it cannot be read as it was written, and
-    `Fatal` when the disk is full or gone."""
+    """An ordered map of bytes on the local disk. Raises `StateCorrupt` if it cannot be read as it was written, and
+    `Fatal` if the disk is full or gone."""
 
     def get(self, key: bytes) -> bytes | None: ...
 
@@ -277,15 +284,15 @@ class Store(Protocol):
         """Writes all pairs or none of them; None deletes."""
 
     def load(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """As `write`, at a third of its cost, for what can be read again from where it came. A crash may lose the
-        last of these calls, each of them whole, but none that a `write` or `close` has followed."""
+        """Writes as `write` does at a third of its cost, for pairs that can be read again from Kafka. A crash may undo
+        the last calls, each as a whole, but no call that a `write` or `close` has followed."""
 
     def purge(self, key: bytes) -> None:
-        """What was written under this key before, and deleted, leaves the disk. Costs as much as writing the tables
-        in which it may be, of up to 64 MB each."""
+        """Removes deleted values of this key from the disk. Costs as much as writing the tables that may contain them,
+        of up to 64 MB each."""
 
     def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
-        """The first pairs from `start` on, in the order of their keys."""
+        """Returns the first pairs from `start` on, in the order of their keys."""
 
     def close(self) -> None: ...
 
@@ -298,7 +305,7 @@ class Stores(Protocol):
     def wipe(self, partition: int) -> None: ...
 
     def numbers(self) -> Sequence[int]:
-        """The partitions of which a store lies here, open or not."""
+        """The partitions that have a store in this directory, open or not."""
 
 
 class Clock(Protocol):

@@ -10,21 +10,21 @@ from processor.config import duration_s
 _YEAR_MS: Final = 365 * 86_400_000
 PLAUSIBLE_MS_MIN: Final = 946_684_800_000  # 2000-01-01T00:00:00.000Z
 PLAUSIBLE_AHEAD_MS_MAX: Final = 2 * _YEAR_MS + 86_400_000
-"""Two years, one of them a leap year: what is further ahead of the clock is a time in another unit."""
+"""Two years, one of them a leap year. A time that is further ahead of the clock is in another unit."""
 CLOCK_S_MAX: Final = 60.0
-"""How far two clocks may be apart before somebody should look: above what a network and a batch explain."""
+"""The difference of two clocks above which a person should look: more than a network and a batch explain."""
 _UNITS: Final = (
     ("seconds", 1000, 1),
     ("microseconds", 1, 1000),
     ("nanoseconds", 1, 1_000_000),
     ("days", 86_400_000, 1),
 )
-"""What a number that is no plausible time in milliseconds may be instead, and how that becomes milliseconds."""
+"""Other units that a number may be in, each with the factor and divisor that make milliseconds of it."""
 
 
 def implausible(epoch_ms: int, now_ms: int) -> str | None:
-    """Why a time of a shop's cannot be meant, and the unit in which it could be; None where it is plausible: from 2000
-    on, and at most two years ahead of `now_ms`."""
+    """Returns why a shop's time is not plausible, with the unit that it may be in. Returns None if it is plausible:
+    from 2000 on, and at most two years ahead of `now_ms`."""
     if PLAUSIBLE_MS_MIN <= epoch_ms <= now_ms + PLAUSIBLE_AHEAD_MS_MAX:
         return None
     side = "before 2000" if epoch_ms < PLAUSIBLE_MS_MIN else "more than two years ahead"
@@ -41,10 +41,10 @@ SANE_STAMP_MAX: Final = _UNIX_S_MAX * 1000
 
 
 def meant_ms(stamp: int) -> int:
-    """A record's timestamp in milliseconds, as its producer meant it. Kafka takes any number for one, and producers
-    write seconds (or micro- and nanoseconds, where a topic lets them): from 2000 to 2106 no two units can be taken for
-    each other. What is none of them stays. A caller in a hurry asks only about what is outside of SANE_STAMP_MIN to
-    SANE_STAMP_MAX."""
+    """Returns a record's timestamp in milliseconds, as its producer meant it. Kafka takes any number, and some
+    producers write seconds (or micro- or nanoseconds, if the topic allows it): from 2000 to 2106 no two units can be
+    confused. A number that fits no unit is returned as it is. A caller in a hurry asks only about numbers outside of
+    SANE_STAMP_MIN to SANE_STAMP_MAX."""
     if SANE_STAMP_MIN <= stamp < SANE_STAMP_MAX:
         return stamp
     for times, over in _STAMP_UNITS:
@@ -54,7 +54,8 @@ def meant_ms(stamp: int) -> int:
 
 
 def parse_moment(text: str, now_ms: int) -> int:
-    """Epoch ms of `2026-05-09T03:00:00Z` (no zone: UTC), `2026-05-09`, or a duration ago (`90m`). Raises ValueError."""
+    """Returns the epoch ms of `2026-05-09T03:00:00Z` (no zone: UTC), `2026-05-09`, or a duration ago (`90m`). Raises
+    ValueError."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -66,7 +67,7 @@ def parse_moment(text: str, now_ms: int) -> int:
 
 
 def iso(epoch_ms: int) -> str:
-    """`2026-05-09T03:00:00.000Z`; what no calendar holds is shown as the number that it is."""
+    """Returns `2026-05-09T03:00:00.000Z`, or the number itself if no calendar holds that time."""
     try:
         moment = datetime.fromtimestamp(epoch_ms / 1000, UTC)
     except (OverflowError, ValueError, OSError):
@@ -75,7 +76,7 @@ def iso(epoch_ms: int) -> str:
 
 
 def apart(ahead_s: float) -> str:
-    """How far a clock is from another, for people: `at least 48 s ahead of`, `at least 1.9 h behind`."""
+    """Returns how far a clock is from another, for people: `at least 48 s ahead of`, `at least 1.9 h behind`."""
     size_s = abs(ahead_s)
     value = (
         f"{size_s:.0f} s" if size_s < 600 else f"{size_s / 60:.0f} min" if size_s < 7200 else f"{size_s / 3600:.1f} h"

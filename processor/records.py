@@ -83,11 +83,11 @@ class NewRecord(NamedTuple):
 
 
 RECORD_OVERHEAD_BYTES: Final = 128
-"""What the batch around a lone record adds to it (61 bytes) and its own varints, with room."""
+"""The batch around a single record (61 bytes) and the record's own varints, rounded up."""
 
 
 def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """What a record measures against a topic's `max.message.bytes`, an upper bound."""
+    """Returns an upper bound of the size that a topic's `max.message.bytes` is compared with."""
     of_headers = sum(len(name.encode()) + len(content or b"") + 10 for name, content in headers)
     return len(key or b"") + len(value or b"") + of_headers + RECORD_OVERHEAD_BYTES
 
@@ -96,7 +96,7 @@ def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> in
 
 
 class Customer(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Who ordered; `None` where the shop does not know."""
+    """Who ordered; a field is None if the shop does not know it."""
 
     first_name: str | None
     last_name: str | None
@@ -105,7 +105,7 @@ class Customer(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where the invoice goes; only the country is always there (ISO 3166 alpha-2, any case)."""
+    """Where the invoice goes. Only `country` is always known (ISO 3166 alpha-2, any case)."""
 
     address_line_1: str | None
     address_line_2: str | None
@@ -143,7 +143,7 @@ class Movement(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class OrderPlaced(msgspec.Struct, frozen=True, array_like=True, tag="p", gc=False):
-    """An order came to be (`orders.placed`)."""
+    """An order was placed (`orders.placed`)."""
 
     event_id: str
     order_id: OrderId
@@ -179,7 +179,7 @@ class LineItemsCancelled(msgspec.Struct, frozen=True, array_like=True, tag="l", 
 
 
 class OrderCancelled(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=False):
-    """The whole order is off (`orders.cancelled`)."""
+    """The whole order was cancelled (`orders.cancelled`)."""
 
     event_id: str
     order_id: OrderId
@@ -190,8 +190,9 @@ OrderEvent = OrderPlaced | LineItemsFulfilled | LineItemsRefunded | LineItemsCan
 
 
 class Pairing(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What pairing made of one event: `absorbed` of what the shop said was told already, `added` is told beside it.
-    `event` is the event's kind and ID (`event_key`)."""
+    """What pairing changed about one event. `absorbed` are movements that Hakuna knew already, and that are not sent
+    again; `added` are movements that the shop did not name, and that are sent too. `event` is the event's kind and ID
+    (`event_key`)."""
 
     event: str
     absorbed: tuple[Movement, ...]
@@ -199,8 +200,8 @@ class Pairing(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An order as it stands: what was placed, and every unit that its shop says has moved since, in the order in which
-    it was taken. `pairings` are the events of which Hakuna was told otherwise than the shop said."""
+    """The state of an order: what was placed, and every movement that its shop has reported since, in the order in
+    which transform took them. `pairings` are the events that Hakuna got in another form than the shop sent them."""
 
     placed: OrderPlaced
     fulfilments: tuple[Movement, ...] = ()
@@ -217,11 +218,12 @@ KINDS: Final[dict[type[OrderEvent], str]] = {
     LineItemsCancelled: "l",
     OrderCancelled: "c",
 }
-"""How kinds of events are written in an event's key."""
+"""The first character of an event's key, by kind of event."""
 
 
 def event_key(event: OrderEvent) -> str:
-    """What an event is known by: its kind and its ID. A shop may give one ID to a refund and a cancellation."""
+    """Returns the key that identifies an event: its kind and its ID. A shop may use one ID for a refund and a
+    cancellation."""
     return KINDS[type(event)] + event.event_id
 
 
@@ -229,33 +231,34 @@ def event_key(event: OrderEvent) -> str:
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
-    """The order is new, or (order feed) stands corrected."""
+    """The order is new, or (order feed) the shop has corrected it."""
 
     placed: OrderPlaced
 
 
 class Fulfilled(msgspec.Struct, frozen=True, gc=False):
-    """Units went out: of the event's own items what was not told before, then the protection that goes with them."""
+    """Units were shipped: the event's own items that Hakuna does not know yet, then the protection that goes with
+    them."""
 
     items: tuple[Movement, ...]
 
 
 class Refunded(msgspec.Struct, frozen=True, gc=False):
-    """Units were paid back: of the event's own items what was not told before, then the protection that goes with
+    """Units were paid back: the event's own items that Hakuna does not know yet, then the protection that goes with
     them."""
 
     items: tuple[Movement, ...]
 
 
 class LinesCancelled(msgspec.Struct, frozen=True, gc=False):
-    """Units will never go out: of the event's own items what was not told before, then the protection that goes with
-    them."""
+    """Units will not be shipped: the event's own items that Hakuna does not know yet, then the protection that goes
+    with them."""
 
     items: tuple[Movement, ...]
 
 
 class Cancelled(msgspec.Struct, frozen=True, gc=False):
-    """The whole order is off."""
+    """The whole order was cancelled."""
 
     at_ms: int
 
@@ -329,7 +332,7 @@ class Outcome(StrEnum):
 
 
 class IgnoredReason(StrEnum):
-    """Why a record needed nothing to be done (`processor_ignored_total`)."""
+    """Why a record changed nothing (`processor_ignored_total`)."""
 
     DUPLICATE = "duplicate"
     ORDER_CANCELLED = "order_cancelled"
@@ -342,7 +345,7 @@ class IgnoredReason(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a record is a dead letter. Closed but for `http_<status>`, which `http_reason` makes."""
+    """Why a record is a dead letter. The set is closed, except for `http_<status>` (`http_reason`)."""
 
     UNDECODABLE = "undecodable"
     KEY_MISMATCH = "key_mismatch"

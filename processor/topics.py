@@ -61,7 +61,7 @@ class Topic(StrEnum):
 
 
 ORDER_TOPICS: Final = (Topic.PLACED, Topic.FULFILLED, Topic.REFUNDED, Topic.LINE_ITEMS_CANCELLED, Topic.CANCELLED)
-"""What the shops write. Their order here is the order in which equal timestamps are taken."""
+"""The topics that the shops write. Transform takes records with equal timestamps in this order."""
 
 REKEYED: Final[Mapping[Topic, Topic]] = {
     Topic.PLACED: Topic.REKEYED_PLACED,
@@ -74,12 +74,13 @@ REKEYED: Final[Mapping[Topic, Topic]] = {
 
 
 def transform_sources(*, rekey: bool) -> Mapping[Topic, Topic]:
-    """What transform reads, in order, each with the shop's own topic: the one that says how its values are written."""
+    """Returns the topics that transform reads, in order, each with the shop's own topic, which has the schema of its
+    values."""
     return {REKEYED[topic] if rekey else topic: topic for topic in ORDER_TOPICS}
 
 
 def sources_of(role: Role, *, rekey: bool) -> tuple[Topic, ...]:
-    """What a role consumes."""
+    """Returns the topics that a role consumes."""
     match role:
         case Role.TRANSFORM:
             return tuple(transform_sources(rekey=rekey))
@@ -93,13 +94,14 @@ def sources_of(role: Role, *, rekey: bool) -> tuple[Topic, ...]:
 
 
 STOCK_TOPICS: Final = (Topic.LEVELS, Topic.ITEMS, Topic.WAREHOUSES)
-"""The sources of hako. The first shares the quota out."""
+"""The topics that hako consumes. The partitions of the first share the quota out."""
 
 DEAD_LETTER_TOPICS: Final = (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS, Topic.HAKO_DEAD_LETTERS)
 
 
 class TopicPlan(NamedTuple):
-    """What a topic must be like: `config` are the broker's settings that differ from its defaults, and `why`."""
+    """The settings that a topic must have: `config` holds those that differ from the broker's defaults, `why` the
+    purpose."""
 
     topic: Topic
     config: Mapping[str, str]
@@ -108,22 +110,22 @@ class TopicPlan(NamedTuple):
 
 _COMPACTED: Final = {"cleanup.policy": "compact", "max.message.bytes": str(RECORD_BYTES_MAX)}
 _STATE: Final = _COMPACTED | {
-    # What an erasure leaves behind in the log is gone after that: brokers compact by the share of what is new alone,
-    # and where little is written never.
+    # The latest time at which erased bytes leave the log. Without it brokers compact by the share of new records alone,
+    # and a topic with few new records never.
     "max.compaction.lag.ms": str(7 * DAY_MS)
 }
 _DEAD_LETTERS: Final = {
     "cleanup.policy": "delete",
     "retention.ms": KEEP,
     "max.message.bytes": str(RECORD_BYTES_MAX),
-    # The original timestamp, also one from the future that a shop's own topic has let pass: refused here, it would stop
-    # its partition for ever.
+    # A letter has its record's timestamp, which may lie in the future if the shop's topic allowed it. If this topic
+    # refused it, its partition would stop for ever.
     "message.timestamp.after.max.ms": str(2**63 - 1),
     "message.timestamp.type": "CreateTime",
 }
 
 _SNAPSHOTS: Final = {"cleanup.policy": "compact"}
-"""Made so; a shop's own that deletes by age is as good while every object is told of again before that."""
+"""How these topics are made. A shop's own topic may delete by age if it repeats every object before that."""
 
 TOPICS: Final = (
     TopicPlan(Topic.PLACED, {"retention.ms": str(7 * DAY_MS)}, "source: an order as it was placed"),
@@ -182,11 +184,11 @@ REKEY_TOPICS: Final = (
         "which events rekey has written, as digests: a repeat is refused",
     ),
 )
-"""What there is besides, with `PROCESSOR_REKEY=on`."""
+"""The topics that `PROCESSOR_REKEY=on` adds."""
 
 
 def plans(*, rekey: bool) -> tuple[TopicPlan, ...]:
-    """Every topic of an installation."""
+    """Returns every topic of an installation."""
     return (*TOPICS, *REKEY_TOPICS) if rekey else TOPICS
 
 
@@ -196,7 +198,7 @@ CLOCK_TOPICS: Final[Mapping[Role, Topic]] = {
     Role.HAKO: Topic.HAKO_SENT,
     Role.REKEY: Topic.REKEYED_EVENTS,
 }
-"""What a role writes at its own time, by which it learns the brokers'."""
+"""A topic that each role writes with its own timestamps, by which it compares its clock with the brokers'."""
 
 NEEDED: Final[Mapping[Role, tuple[Topic, ...]]] = {
     Role.TRANSFORM: (*ORDER_TOPICS, Topic.CHANGELOG, Topic.OUTBOX, Topic.ORDER_DEAD_LETTERS),
@@ -204,42 +206,42 @@ NEEDED: Final[Mapping[Role, tuple[Topic, ...]]] = {
     Role.HAKO: (*STOCK_TOPICS, Topic.HAKO_SENT, Topic.HAKO_DEAD_LETTERS),
     Role.REKEY: (*REKEYED.values(), Topic.ORDER_DEAD_LETTERS, Topic.REKEYED_EVENTS),
 }
-"""The topics that a role cannot work without; all of them have the partition count of the first. rekey's sources are
-not among them: each may have as many as it likes."""
+"""The topics that a role needs and that must have the partition count of the first. The sources of rekey are not among
+them: they may have any counts."""
 
 
 def alike(role: Role, *, rekey: bool) -> tuple[Topic, ...]:
-    """As `NEEDED`, by what transform reads."""
+    """Returns `NEEDED` of a role, with the rekeyed topics if transform reads those."""
     if role is Role.TRANSFORM and rekey:
         return tuple(REKEYED.get(topic, topic) for topic in NEEDED[role])
     return NEEDED[role]
 
 
 def needed(role: Role, *, rekey: bool) -> tuple[Topic, ...]:
-    """All topics that a role cannot work without."""
+    """Returns all topics that a role needs."""
     return tuple(dict.fromkeys((*alike(role, rekey=rekey), *sources_of(role, rekey=rekey))))
 
 
 BOOKS: Final = frozenset({Topic.SEND_OFFSETS, Topic.RESOLUTIONS, Topic.HAKO_SENT, Topic.REKEYED_EVENTS})
-"""What we note down for ourselves: nobody else reads or writes them, so a worker that misses one makes it."""
+"""Topics that only workers read and write. So a worker that finds one missing makes it."""
 
 CONFIG: Final[Mapping[Topic, Mapping[str, str]]] = {plan.topic: plan.config for plan in (*TOPICS, *REKEY_TOPICS)}
 
 _KEYED: Final = frozenset({*ORDER_TOPICS, *REKEYED.values(), *STOCK_TOPICS, Topic.CHANGELOG, Topic.HAKO_SENT})
-"""Topics in which a key has its place: with another count it is somewhere else."""
+"""Topics whose partition count decides where a key is."""
 _SOURCES: Final = frozenset({*ORDER_TOPICS, *STOCK_TOPICS})
-"""The shops' own."""
+"""The topics that belong to the shops."""
 _SOURCES_AND_OUTBOX: Final = frozenset({*ORDER_TOPICS, *STOCK_TOPICS, Topic.OUTBOX})
-"""What dead letters are made of."""
+"""Topics whose records can become dead letters."""
 _DEFAULT_BYTES: Final = 1_048_588
 """A broker's own `message.max.bytes`."""
 _LETTER_BYTES: Final = 16 * 1024
-"""What a dead letter's headers may add to its record."""
+"""The most that a dead letter's headers add to its record."""
 _COMPACTED_TOPICS: Final = frozenset(plan.topic for plan in TOPICS if plan.config in (_COMPACTED, _STATE))
 
 
 class TopicAsItIs(Protocol):
-    """What a cluster says of a topic."""
+    """A topic as the cluster describes it."""
 
     @property
     def partitions(self) -> int: ...
@@ -252,7 +254,7 @@ class TopicAsItIs(Protocol):
 
 
 class TopicBeside(Protocol):
-    """A topic that another is made like."""
+    """The topic whose counts a book gets."""
 
     @property
     def partitions(self) -> int: ...
@@ -262,25 +264,25 @@ class TopicBeside(Protocol):
 
 
 class MakesTopics(Protocol):
-    """What may make topics; `KafkaAdmin` does."""
+    """Makes topics (`KafkaAdmin`)."""
 
     def create(self, topic: str, *, partitions: int, replicas: int, config: Mapping[str, str]) -> bool: ...
 
 
 def make_book(cluster: MakesTopics, book: Topic, name: str, beside: TopicBeside) -> None:
-    """Makes one of our own books, by its whole name, with as many partitions and replicas as the topic that it is read
-    beside. Raises as `create` does: `Fatal` where a right is missing."""
+    """Makes the topic of a book by its whole name, with as many partitions and replicas as `beside`. Raises what
+    `create` raises: `Fatal` if a right is missing."""
     assert book in BOOKS, f"{book} is read or written by others"
     cluster.create(name, partitions=beside.partitions, replicas=beside.replicas, config=CONFIG[book])
 
 
 def missing(role: Role, described: Mapping[str, TopicAsItIs | None], prefix: str, *, rekey: bool = False) -> list[str]:
-    """The role's topics that the cluster does not have, whole names."""
+    """Returns the whole names of the role's topics that the cluster does not have."""
     return [prefix + topic for topic in needed(role, rekey=rekey) if described[prefix + topic] is None]
 
 
 def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, rekey: bool = False) -> list[Problem]:
-    """What is wrong with the topics that are there, in a way that no waiting mends: each with what to do."""
+    """Returns the faults of existing topics that only a person can mend, each with what to do."""
     found: list[Problem] = []
     first, *others = alike(role, rekey=rekey)
     partitions = described[prefix + first].partitions
@@ -301,8 +303,8 @@ def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, r
 
 
 def compacted(described: Mapping[str, TopicAsItIs | None], prefix: str) -> dict[str, str]:
-    """The topics of events, entries, receipts and letters that are compacted, by whole name, and why they must not be:
-    the shops' and ours."""
+    """Returns the topics that are compacted and must not be (events, entries, receipts, letters), by whole name, each
+    with the reason."""
     return {
         name: f"has cleanup.policy={policy}: its key is the order or the object, so of two records of one of them the "
         "brokers keep the newer alone"
@@ -314,8 +316,7 @@ def compacted(described: Mapping[str, TopicAsItIs | None], prefix: str) -> dict[
 
 
 def oddities(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, rekey: bool = False) -> list[Problem]:
-    """What somebody should mend, and a worker goes on with: topics that are written to with more partitions than are
-    used."""
+    """Returns what a person should mend although workers go on: topics with more partitions than are used."""
     first, *others = alike(role, rekey=rekey)
     partitions = described[prefix + first].partitions
     return [
@@ -336,8 +337,8 @@ def _grow(partitions: int) -> str:
 def producer_problems(
     role: Role, described: Mapping[str, TopicAsItIs], kafka: Mapping[str, str], prefix: str
 ) -> list[Problem]:
-    """Why our producer could not write what it has to, by a setting of the user's (`kafka`: librdkafka's names): a dead
-    letter is as large as its record, and more."""
+    """Returns the user's settings (`kafka`: librdkafka's names) with which our producer could not write a dead letter:
+    a letter is larger than its record."""
     given = kafka.get("message.max.bytes", "")
     if not given.isdigit():
         return []
@@ -346,7 +347,7 @@ def producer_problems(
         for topic in NEEDED.get(role, ())
         if (state := described.get(prefix + topic)) is not None and topic in _SOURCES_AND_OUTBOX
     )
-    # The outbox takes more than any usual entry needs: what a default broker takes of an event is enough for it.
+    # An entry is seldom larger than an event, and a default broker takes an event of 1 MB at most.
     largest = max(((min(size, _DEFAULT_BYTES) if Topic.OUTBOX in name else size, name) for size, name in sizes))
     needed = min(largest[0] + _LETTER_BYTES, RECORD_BYTES_MAX)
     if int(given) >= needed:
@@ -356,7 +357,7 @@ def producer_problems(
 
 
 def none_there(prefix: str) -> str:
-    """What is said where a cluster shows not one topic of ours."""
+    """Returns the message for a cluster without a single topic of ours."""
     if prefix:
         return (
             f"PROCESSOR_TOPIC_PREFIX: no topic of ours begins with {prefix!r} on these brokers (or this user may not "
@@ -369,11 +370,11 @@ def none_there(prefix: str) -> str:
 
 
 _REPLICAS_SAFE: Final = 3
-"""From so many on, a write waits for two of them: with one, what it was told is written may be gone with a broker."""
+"""From this count on, a write waits for two replicas: with one, an acknowledged record may be lost with its broker."""
 _AT_LEAST: Final = frozenset({"retention.ms", "max.message.bytes", "min.insync.replicas"})
-"""Settings of which more is good enough."""
+"""Settings that may be larger than asked for."""
 _AT_MOST: Final = frozenset({"max.compaction.lag.ms"})
-"""Settings of which less is good enough."""
+"""Settings that may be smaller than asked for."""
 _UNLIMITED: Final = "-1"
 
 
@@ -388,7 +389,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One topic's part of a plan. `config` is what is set, empty where nothing is."""
+    """One topic's part of a plan. `config` holds the settings to be set."""
 
     topic: str
     action: Action
@@ -408,10 +409,12 @@ def plan(
     only: Iterable[TopicPlan] = TOPICS,
     rekey: bool = False,
 ) -> list[Step]:
-    """`partitions` counts where no source topic is there yet; others follow the sources that are: orders and stock each
-    by themselves. With `rekey` the sources of orders may have any counts, and the others follow the changelog.
-    `retention_ms` overrides that of the topics that are deleted by age, dead letters excepted.
-    `replicas` is what new topics get (-1: as the cluster has it), `message_bytes_max` the largest that is asked for."""
+    """Returns one step for each topic of `only`.
+
+    `partitions` is used if no source topic exists yet; otherwise topics of orders follow the sources of orders, and
+    topics of stock those of stock. With `rekey` the sources of orders may have any counts, and the others follow the
+    changelog. `retention_ms` replaces the retention of topics that are deleted by age, except of dead letters.
+    `replicas` is for new topics (-1: the cluster's default); `message_bytes_max` limits every `max.message.bytes`."""
 
     def count(sources: Iterable[Topic]) -> int:
         there = (described.get(prefix + topic) for topic in sources)
@@ -480,7 +483,7 @@ def _good_enough(key: str, wanted: str, there: str | None) -> bool:
     if there is None:
         return False
     if key == "cleanup.policy":
-        # `compact,delete` would let go of what is held; where `delete` is wanted, `compacted` has its say before.
+        # `compact,delete` would delete state by age. Where `delete` is wanted, `compacted` has refused before.
         return wanted == "delete"
     if key in _AT_LEAST:
         return there == _UNLIMITED or (wanted != _UNLIMITED and int(there) >= int(wanted))

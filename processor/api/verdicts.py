@@ -41,8 +41,8 @@ NEVER_THE_APIS: Final = frozenset({*range(300, 400), 407, 421})
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What came back. `headers` are those that `is_kept` names, as far as they were there, by their names in lower
-    case, a repeated one on lines of its own; `body` is at most BODY_BYTES_MAX, as it came."""
+    """An HTTP answer. `headers` has the headers that `is_kept` names, by lower-case name; the values of a repeated
+    header are separated by line breaks. `body` is the raw body, cut to BODY_BYTES_MAX."""
 
     status: int
     headers: Mapping[str, str]
@@ -70,8 +70,8 @@ class RetryReason(StrEnum):
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
-    """Accepted. `event_id` is the API's own name for what it made of it; `pause_s`: its quota is now used
-    up."""
+    """Accepted. `event_id` is the API's own ID of the result; `pause_s` is how long to wait because the quota is now
+    used up (None: it is not)."""
 
     status: int
     event_id: str | None = None
@@ -79,8 +79,8 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 
 
 class RetryLater(msgspec.Struct, frozen=True, gc=False):
-    """Not now. `after_s` is the server's word (None: our own backoff); `pauses_destination`: it speaks of
-    everyone; `at_last` is what its body says, should there be no later answer."""
+    """Not now. `after_s` is the wait that the server asks for (None: our own backoff). `pauses_destination` is true if
+    all requests must wait, not only this one. `at_last` is what the body means if no later answer comes."""
 
     reason: RetryReason
     status: int | None = None
@@ -90,7 +90,7 @@ class RetryLater(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """Never. `message` is ours, constant but for status and code, and holds nothing of the customer's."""
+    """Never. `message` is our own text, constant except for status and code, without personal data."""
 
     reason: str
     message: str
@@ -100,32 +100,33 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Otherwise(msgspec.Struct, frozen=True, gc=False):
-    """Refused as it was sent, and to be sent in another way: what a destination makes of a refusal, never of an
-    answer by itself. How is the destination's own business, and its entries say it."""
+    """Refused in this form, and to be sent in another form. Only a destination decides this, from a refusal; its
+    entries hold the new form."""
 
 
 OTHERWISE: Final = Otherwise()
 
 
 class KeyRefused(msgspec.Struct, frozen=True, gc=False):
-    """The key is refused, and with it everything that is sent with it. `words` are the answer's first ones, masked."""
+    """The API refuses the key, and so every request with it. `words` are the first words of the answer, masked."""
 
     status: int
     words: str = ""
 
 
 class Denied(msgspec.Struct, frozen=True, gc=False):
-    """403 of no form that the API is known by. While others are accepted it is too many or this order's own; when
-    nothing is, it is the key. The sender knows. `rejected` is what becomes of an entry that is denied for good."""
+    """A 403 that is not in the API's form. While other orders are accepted, there were too many requests, or this order
+    alone is refused; when no order is accepted, the key is refused. The sender decides which. `rejected` is the ending
+    of an entry that is denied for good."""
 
     rejected: Rejected
     words: str
 
 
 class Doubted(msgspec.Struct, frozen=True, gc=False):
-    """An answer that may not be the API's: a gateway, a proxy, a login page, a wrong address. The sender knows whether
-    others get the same. `rejected` is what becomes of an entry that alone is answered so; `words` say who answered
-    and what, masked. `whole`: nothing of it may be believed; else its status may be the API's own."""
+    """An answer that may not come from the API but from a gateway, a proxy, a login page or a wrong address. The sender
+    knows whether other orders get the same answer. `rejected` is the ending of an entry that alone gets it; `words` say
+    who answered and what, masked. `whole` is true if not even the status may be believed."""
 
     status: int
     rejected: Rejected
@@ -142,7 +143,7 @@ def is_kept(name: str) -> bool:
 
 
 def kept(fields: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
-    """Of an answer's header fields those that an `Answer` has."""
+    """Returns the header fields that an `Answer` keeps."""
     found: dict[str, str] = {}
     for raw, value in fields:
         name = raw.decode("latin-1").lower()
@@ -153,8 +154,8 @@ def kept(fields: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
 
 
 def unless_final(answer: Answer | NoAnswer, now_ms: int) -> RetryLater | None:
-    """The verdict where any HTTP API would mean the same; None where the answer is final and the API's own to
-    read."""
+    """Returns the verdict of an answer that means the same from any HTTP API. Returns None if the answer is final and
+    the API's own module must read it."""
     if isinstance(answer, NoAnswer):
         return RetryLater(RetryReason.TIMEOUT if answer is NoAnswer.TIMEOUT else RetryReason.CONNECTION)
     status = answer.status
@@ -184,13 +185,13 @@ def unless_final(answer: Answer | NoAnswer, now_ms: int) -> RetryLater | None:
 
 
 def words_of(answer: Answer) -> str:
-    """Who answered and with what, in one line without anything of a customer's: `HTTP 404, Server nginx/1.22.1: 404
-    Not Found`."""
+    """Returns who answered and what, in one line without personal data: `HTTP 404, Server nginx/1.22.1: 404 Not
+    Found`."""
     return described(answer, bodies.read(answer.body, answer.headers))
 
 
 def described(answer: Answer, body: bodies.Body) -> str:
-    """The same of a body that has been read."""
+    """Returns the same line for a body that has been read already."""
     by = bodies.sent_by(answer.headers)
     head = f"HTTP {answer.status}" + (f", {by}" if by else "")
     return f"{head}: {body.words[: bodies.FIRST_WORDS_CHARS_MAX]}" if body.words else head

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PIPE_COLUMNS: Final = 10_000
-"""The width of a table that goes into a pipe or a file: a line a row, so that grep finds whole rows."""
+"""The width of a table in a pipe or a file: one line a row, so that grep finds whole rows."""
 TEXT_CHARS_MAX: Final = 500
-"""The most of one foreign text in a table: an order ID may have a megabyte."""
+"""The longest foreign text in a table: an order ID may have a megabyte."""
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ output_option: Callable[[Any], Any] = click.option(
 
 
 def print_json(value: object) -> None:
-    """One line on standard output. What is no UTF-8 (an argument may be any bytes) is written as its escapes."""
+    """Writes one line to standard output. Bytes that are not UTF-8 (an argument may hold any) are escaped."""
     import msgspec
 
     try:
@@ -50,7 +50,7 @@ def print_json(value: object) -> None:
 
 
 def console() -> Console:
-    """Standard output, for tables."""
+    """Returns a console on standard output, for tables."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else PIPE_COLUMNS
@@ -58,7 +58,7 @@ def console() -> Console:
 
 
 def show(what: RenderableType) -> None:
-    """On standard output; into a pipe without the blanks that fill a table's lines."""
+    """Prints to standard output; into a pipe without the blanks at the ends of a table's lines."""
     screen = console()
     if screen.is_terminal:
         screen.print(what)
@@ -70,8 +70,8 @@ def show(what: RenderableType) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], whole: int = 0) -> Table:
-    """A table without lines; a cell is a text or anything that rich can show. So many of the first columns are never
-    broken; the last takes what is left."""
+    """Returns a table without lines; a cell is a text or anything that rich can show. The first `whole` columns are
+    never broken over lines; the last column takes the rest of the width."""
     from rich.table import Table
     from rich.text import Text
 
@@ -84,13 +84,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], whole: int =
 
 
 def say(text: str, err: bool = False) -> None:
-    """A sentence on standard output or on standard error; on a terminal no word of it is broken."""
+    """Prints a sentence to standard output or standard error; on a terminal it breaks lines between words."""
     stream = sys.stderr if err else sys.stdout
     click.echo(folded(text) if stream.isatty() else text, err=err)
 
 
 def folded(text: str) -> str:
-    """In lines that a terminal has room for, those that follow a little further in."""
+    """Returns the text in lines of the terminal's width; the lines after the first are indented."""
     import shutil
     import textwrap
 
@@ -104,7 +104,7 @@ def folded(text: str) -> str:
 
 
 def noted(line: Text, note: str, remedy: str = "") -> RenderableType:
-    """A line and what is to be said of it: beside it where there is room, else below; a remedy always below."""
+    """Returns a line with a note: beside it if there is room, else below; a remedy is always below."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text
@@ -118,7 +118,7 @@ def noted(line: Text, note: str, remedy: str = "") -> RenderableType:
 
 
 def printable(text: str, chars_max: int = TEXT_CHARS_MAX) -> str:
-    """On one line, without anything that a terminal would obey, cut to a length."""
+    """Returns the text on one line, with control characters escaped, cut to `chars_max`."""
     cut = text if len(text) <= chars_max else f"{text[:chars_max]}… ({len(text)} characters)"
     if cut.isprintable():
         return cut
@@ -131,8 +131,8 @@ def many(count: int, what: str) -> str:
 
 
 def interruptible(work: Callable[[], T]) -> T:
-    """Does `work` in a thread of its own, so that Ctrl-C is heard at once: librdkafka waits for answers in C, where
-    Python hears nothing, for ten seconds and more."""
+    """Runs `work` in another thread, so that Ctrl-C works at once: librdkafka waits for answers in C, for ten seconds
+    and more, and Python handles no signal meanwhile. Returns or raises what `work` does."""
     done: Future[T] = Future()
 
     def run() -> None:

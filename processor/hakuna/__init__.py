@@ -25,7 +25,7 @@ class Api(StrEnum):
 
 
 class Orders(StrEnum):
-    """Which orders Hakuna is told of (`HAKUNA_ORDERS`): all, or those that hold a protection line item."""
+    """Which orders Hakuna gets (`HAKUNA_ORDERS`): all, or those with a protection line item."""
 
     ALL = "all"
     PROTECTED = "protected"

@@ -36,8 +36,8 @@ class Family(StrEnum):
 
 
 class LetterFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a dead letter says of itself. `origin` None: it does not say where it came from. `original_ms` is the
-    refused record's own timestamp, where the letter has another and tells it."""
+    """The facts that a dead letter's headers give. `origin` is None if they do not say where it came from.
+    `original_ms` is the refused record's timestamp if the letter has another one and names it (epoch ms)."""
 
     family: Family
     origin: Position | None
@@ -74,7 +74,7 @@ _FOREIGN_PREFIXES: Final[Mapping[Family, tuple[str, ...]]] = {
 
 
 def letter_facts(record: Record) -> LetterFacts:
-    """Total: any record of any topic, whatever its headers are."""
+    """Returns the facts of any record of any topic, whatever its headers are; raises nothing."""
     head = letter.letter_head(record)
     if head is not None:
         return LetterFacts(
@@ -105,7 +105,7 @@ def letter_facts(record: Record) -> LetterFacts:
 
 
 def headers_to_send(family: Family, headers: Headers) -> Headers:
-    """The headers of a copy that goes back to where the letter came from."""
+    """Returns the headers of a copy that goes back to the letter's origin."""
     foreign = _FOREIGN_PREFIXES[family]
     return [header for header in headers if not header[0].startswith(foreign)] if foreign else list(headers)
 

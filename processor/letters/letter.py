@@ -45,8 +45,8 @@ HTTP_ERROR_CODE: Final = PREFIX + "http.error.code"
 HTTP_VALIDATION_ERRORS: Final = PREFIX + "http.validation.errors"
 
 VALUE_LEFT_OUT: Final = "ValueLeftOut"
-"""`.exception` of a letter whose topic does not take its record's value: that stands where the record came from, for as
-long as it is kept there. A null value of any other letter is its record's own."""
+"""`.exception` of a letter without its record's value, because the topic does not take it. The value stands at the
+letter's origin, for as long as that topic keeps it. A null value of any other letter is its record's own."""
 
 OURS: Final = frozenset(
     {
@@ -66,14 +66,14 @@ OURS: Final = frozenset(
         HTTP_VALIDATION_ERRORS,
     }
 )
-"""A header of another tool's with the same prefix is that tool's, and stays."""
+"""A header with this prefix and another name belongs to another tool, and stays."""
 
 _VALIDATION_ERRORS: Final = msgspec.json.Decoder(tuple[str, ...])
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a record is refused. `delivery_count` counts the requests made since it was last read;
-    `first_failed_ms` is the first failure of those, where it was before `failed_ms`."""
+    """Why a record is refused. `delivery_count` counts the requests since the record was last read; `first_failed_ms`
+    is the first failure among them if it was before `failed_ms`. Times are epoch ms."""
 
     stage: Stage
     reason: str
@@ -89,7 +89,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LetterHead(msgspec.Struct, frozen=True, kw_only=True):
-    """What a letter says of itself: of its first refusal the origin and time, of its last all else."""
+    """What a letter's headers say: the origin and time of its first refusal, and all facts of its last one."""
 
     origin: Position
     group: str
@@ -106,16 +106,16 @@ class LetterHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MESSAGE_CHARS_MAX: Final = 500
-"""A message is a header, and stands in lists: what differs is said first in it."""
+"""The longest message: it is a header, and lists show it. A message begins with what is special about its record."""
 
 
 def shortened(message: str) -> str:
-    """A message as far as a letter holds it."""
+    """Returns the message cut to MESSAGE_CHARS_MAX."""
     return message if len(message) <= MESSAGE_CHARS_MAX else message[: MESSAGE_CHARS_MAX - 1] + "…"
 
 
 def letter_headers(record: Record, refusal: Refusal) -> Headers:
-    """The headers of the letter for `record`; its key, value and timestamp go out as they are."""
+    """Returns the headers of the letter for `record`. The letter has the record's own key, value and timestamp."""
     before = _ours(record.headers)
     first_failed_ms = refusal.failed_ms if refusal.first_failed_ms is None else refusal.first_failed_ms
     count = 0
@@ -151,7 +151,7 @@ def letter_headers(record: Record, refusal: Refusal) -> Headers:
 
 
 def letter_of(record: Record, refusal: Refusal, topic: str, partition: int | None = None) -> NewRecord:
-    """The dead letter of a record, for a topic; in the record's partition, if no other is given."""
+    """Returns the dead letter of a record for a topic, in the record's partition if no other is given."""
     headers = letter_headers(record, refusal)
     number = record.partition if partition is None else partition
     return NewRecord(topic, number, record.key, record.value, headers, max(0, record.timestamp_ms))
@@ -160,9 +160,9 @@ def letter_of(record: Record, refusal: Refusal, topic: str, partition: int | Non
 def fitting_letter(
     record: Record, refusal: Refusal, topic: str, partition: int, bytes_max: int
 ) -> tuple[NewRecord, int]:
-    """The dead letter of a record that is written in a transaction, and its size in bytes. One that is larger than the
-    `bytes_max` that its topic takes goes without its value: written whole, it would abort every transaction. Raises
-    `Fatal` where that does not help: dropping it would lose a record, so a person has to act."""
+    """Returns the dead letter of a record for a transaction, and its size in bytes. A letter of more than `bytes_max`,
+    the limit of its topic, goes without its value, because it would abort every transaction. Raises `Fatal` if it is
+    too large even so: dropping it would lose a record, so a person has to act."""
     made = letter_of(record, refusal, topic, partition)
     size = record_bytes(made.key, made.value, made.headers)
     if size > bytes_max:
@@ -178,8 +178,8 @@ def fitting_letter(
 
 
 def without_value(headers: Headers, value: bytes | None, topic: str, bytes_max: int | None) -> Headers:
-    """The headers of the same letter when its topic does not take the value: the reason is `too_large`, the message
-    begins with the one that it had. Called for a letter that is without already, it gives up what the API said."""
+    """Returns the headers of the same letter without its value: the reason is `too_large`, and the message begins with
+    the old reason and message. For a letter that is without its value already, leaves out the validation errors too."""
     written = dict(headers)
     if written.get(EXCEPTION) == VALUE_LEFT_OUT.encode():
         return [header for header in headers if header[0] != HTTP_VALIDATION_ERRORS]
@@ -194,8 +194,7 @@ def without_value(headers: Headers, value: bytes | None, topic: str, bytes_max: 
 
 
 def letter_head(record: Record) -> LetterHead | None:
-    """What the headers of a letter say; None if `record` is foreign (origin and reason are what makes
-    one)."""
+    """Returns what the headers of a letter say; None if `record` has no origin or no reason and so is not ours."""
     ours = _ours(record.headers)
     origin = _origin(ours)
     reason = ours.get(REASON)
@@ -220,7 +219,7 @@ def letter_head(record: Record) -> LetterHead | None:
 
 
 def _ours(headers: Headers) -> dict[str, bytes | None]:
-    """Our headers among these. Should one stand twice, the first counts: it was there first."""
+    """Returns our headers among these. If one stands twice, the first counts."""
     found: dict[str, bytes | None] = {}
     for name, value in headers:
         if name in OURS:
@@ -248,7 +247,7 @@ def _text(value: bytes | None) -> str:
 
 
 def _utf8(text: str) -> bytes:
-    """UTF-8, a lone surrogate as `?`: an API may answer with one, and no header could hold it."""
+    """Returns UTF-8, with `?` for a lone surrogate: an API may answer with one, and no header could hold it."""
     return text.encode("utf-8", "replace")
 
 

@@ -3,7 +3,7 @@
     letter ──open──► replayed    sent again; if it comes back, that is a new letter with an offset of its own
              │
              ├─────► discarded   put aside by a person, who said why
-             └─────► superseded  another letter, a newer snapshot or a newer value says what it said
+             └─────► superseded  another letter, a newer snapshot or a newer value replaces it
 
 A letter is known by its place: dead-letter topic, partition, offset. It is open until a record with that key stands on
 the compacted topic `hakuna.dead-letter-resolutions`, in the partition of the same number. There is no way back. A
@@ -25,9 +25,9 @@ import msgspec
 from processor.records import Position
 
 NEWER_DELIVERED: Final = "a newer snapshot of its order was delivered"
-"""Why a snapshot's letter is superseded."""
+"""The reason of a superseded letter of a snapshot."""
 NEWER_ACCEPTED: Final = "a newer value of its object was accepted"
-"""Why a letter of Hako's is."""
+"""The reason of a superseded letter of Hako's."""
 
 
 class How(StrEnum):
@@ -39,9 +39,9 @@ class How(StrEnum):
 
 
 class Resolution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One letter's end. `reason` is a person's words, or what supersedes it; `entry_id` and `sent_to` are the copy's
-    entry ID and topic, `sent_partition` its partition where that is not the letter's; `edit` is the merge patch that
-    was applied to it."""
+    """The end of one letter. `reason` is a person's text, or what supersedes the letter. `entry_id` and `sent_to` are
+    the entry ID and topic of the copy that was sent, `sent_partition` its partition if that is not the letter's; `edit`
+    is the merge patch that was applied to it."""
 
     how: How
     at_ms: int
@@ -58,12 +58,12 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 CLOCKS_MS: Final = 5 * 60 * 1000
-"""By how much the clocks of a worker and of the machine of a command may differ."""
+"""The most that a worker's clock and the clock of a command's machine may differ."""
 
 
 def may_be_of(resolved_ms: int, failed_ms: int) -> bool:
-    """Whether what was resolved then may be a letter that failed then. Where a topic of letters was made again, the
-    resolutions of the old one still stand, under the places that the new letters get."""
+    """True if a resolution of `resolved_ms` can belong to a letter of `failed_ms`. After a topic of letters was made
+    again, resolutions of the old topic have the positions of new letters."""
     return resolved_ms >= failed_ms - CLOCKS_MS
 
 
@@ -75,7 +75,7 @@ def resolution_key(letter: Position) -> bytes:
 
 
 def letter_of(key: bytes | None) -> Position | None:
-    """The letter that a resolution's key names; None where it is no such key."""
+    """Returns the letter that a resolution's key names; None if the key names no letter."""
     if key is None:
         return None
     topic, _, rest = key.decode("utf-8", "replace").partition("/")
@@ -90,7 +90,7 @@ def encode_resolution(resolution: Resolution) -> bytes:
 
 
 def decode_resolution(value: bytes) -> Resolution | None:
-    """None if the bytes are not a resolution: something foreign is in the topic."""
+    """Returns None if the bytes are not a resolution but a foreign record."""
     try:
         return _RESOLUTION.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""Destination: what an API must say of itself to be sent to.
+"""Destination: what the sender must know about an API.
 
 The sender knows requests, answers and verdicts; a destination knows paths, bodies and error codes. `hakuna/`
 and `hako/` hold the real ones, which satisfy this by their shape and import nothing from here.
@@ -29,49 +29,49 @@ class Destination(Protocol[EntryContra]):
 
     @property
     def error_codes(self) -> frozenset[str]:
-        """Those that the API's reference knows; any other is `other` in metrics."""
+        """The error codes of the API's reference; metrics show any other as `other`."""
 
     @property
     def parcel_entries_max(self) -> int: ...
 
     @property
     def parcel_bytes_max(self) -> int:
-        """Of the entries' bodies together; a single entry may be larger."""
+        """The most bytes of a request's entries together; a single entry may be larger."""
 
     @property
     def linger_s(self) -> float:
-        """How long an entry may wait for others to fill its request, when nothing else holds it."""
+        """Seconds that an entry may wait for others to fill its request, when nothing else holds it."""
 
     @property
     def supersedes(self) -> bool:
-        """Whether an entry replaces an earlier one of its order that is not under way."""
+        """True if an entry replaces an earlier one of its order that is not in flight."""
 
     def headers(self, key: str) -> RawHeaders:
-        """What all requests have in common, the authorization among it."""
+        """Returns the headers of all requests, including the authorization."""
 
     @property
     def sent_as(self) -> str:
         """The header and scheme of the authorization, without the key."""
 
     def request(self, entries: Sequence[EntryContra]) -> Request:
-        """The same entries make the same request, however often, unless they were reconsidered in between."""
+        """Returns the request of these entries: always the same one, unless `reconsidered` has changed them."""
 
     def verdict(self, answer: Answer | NoAnswer, now_ms: int) -> Verdict: ...
 
     def reconsidered(
         self, entries: Sequence[EntryContra], rejected: Rejected, now_ms: int
     ) -> Rejected | Delivered | Otherwise:
-        """What a refusal means for these entries. `Otherwise`: they say themselves how they are to be sent next."""
+        """Returns what a refusal means for these entries. After `Otherwise` the entries themselves hold their next
+        form."""
 
     def holds(self, reason: str) -> bool:
-        """Whether a refusal for this reason makes the order's later entries wait."""
+        """True if a refusal for this reason makes the order's later entries wait."""
 
 
 class Key(Protocol):
-    """The API key, from wherever it comes. Both are called on the event loop and must not wait for a
-    network."""
+    """The API key. Both methods are called on the event loop and must not wait for a network."""
 
     def current(self) -> str: ...
 
     def reread(self) -> bool:
-        """Looks again; whether `current` has changed."""
+        """Reads the key again. Returns true if `current` has changed."""

@@ -3,9 +3,8 @@
     Kafka thread ──give──► messages ──(one `call_soon_threadsafe` a batch)──► the loop's `receive`
     Kafka thread ◄─collect── reports ◄──report── the loop
 
-Both queues are bounded by the same count: the Kafka thread gives at most `entries_max` entries that it has
-not collected the ending of (`role.py` pauses its partitions before that), and the loop makes one report of
-each. So neither can grow while the other side stands still.
+One count bounds both queues: at most `entries_max` entries are given and not yet collected (`role.py` pauses its
+partitions before that), and the loop makes one report of each. So neither can grow while the other side stands still.
 
 Mutable: `_messages` and `_reports` are appended by one side and popped by the other (a deque's ends are safe
 for that); `_called` is set by the Kafka thread before it calls the loop and reset by the loop before it pops,
@@ -51,7 +50,7 @@ from processor.send.pending import Ended, Pending
 
 
 class Signal(Protocol):
-    """What the Kafka thread sleeps on: a `threading.Event`, or a simulation's."""
+    """The event that the Kafka thread waits for: a `threading.Event`, or a simulation's."""
 
     def is_set(self) -> bool: ...
 
@@ -63,21 +62,21 @@ class Signal(Protocol):
 
 
 class Assigned(NamedTuple):
-    """A partition has become ours. Its entries follow when its holds have been read."""
+    """A partition was assigned. Its entries follow when its holds have been read."""
 
     epoch: int
     partition: int
 
 
 class PastRead(NamedTuple):
-    """Records of the topic that remembers (the holds) in their order; None is a tombstone."""
+    """Records of the topic of holds (for hako: of what was sent), in order; None is a tombstone."""
 
     epoch: int
     past: list[tuple[OrderId, Any]]
 
 
 class Paced(NamedTuple):
-    """Its slots may be used; the last owner left `used` of them in use (None: all, as far as we know)."""
+    """The slots of a partition may be used; its last owner left `used` of them in use (None: perhaps all)."""
 
     epoch: int
     partition: int
@@ -86,26 +85,26 @@ class Paced(NamedTuple):
 
 
 class CaughtUp(NamedTuple):
-    """What stood in these partitions when they were assigned has been read."""
+    """These partitions have been read to the ends that they had when they were assigned."""
 
     epochs: frozenset[int]
 
 
 class Withdrawn(NamedTuple):
-    """These go to another worker: let what is in flight end, until `deadline_s`; then report `Released`."""
+    """These partitions go to another worker: let requests in flight end until `deadline_s`, then report `Released`."""
 
     epochs: frozenset[int]
     deadline_s: float
 
 
 class Lost(NamedTuple):
-    """These have gone: give up what is in flight."""
+    """These partitions are lost: give up their requests in flight."""
 
     epochs: frozenset[int]
 
 
 class Halt(NamedTuple):
-    """Send nothing any more, but stay."""
+    """Send no more requests, but keep running."""
 
 
 class Stop(NamedTuple):
@@ -113,16 +112,16 @@ class Stop(NamedTuple):
 
 
 class Released(NamedTuple):
-    """Nothing of these is in flight. `used`: slots in use, by epoch (None: never opened)."""
+    """These partitions have no request in flight. `used` has their slots in use by epoch (None: never opened)."""
 
     epochs: frozenset[int]
     used: dict[int, int | None]
 
 
 class Lease(NamedTuple):
-    """Until when nobody else has our partitions, by both clocks: the monotonic one stands still while the machine does
-    (a suspended laptop, a virtual machine that was moved), the wall clock may be set at any moment. Whichever is over
-    first ends it; a wall clock that jumps ahead costs a second without sending."""
+    """Until when no other worker can have our partitions, by both clocks. The monotonic clock stops while the machine
+    is suspended; the wall clock may be set at any moment. The lease ends as soon as one of them is over; a wall clock
+    that jumps ahead costs a second without sending."""
 
     until_s: float
     until_ms: float
@@ -135,8 +134,7 @@ NO_LEASE: Final = Lease(-inf, -inf)
 
 
 class Handover(Generic[EntryT]):
-    """See the module. `give`, `collect`, `wait` and `renew` are the Kafka thread's, the others the event
-    loop's."""
+    """See the module. The Kafka thread calls `give`, `collect`, `wait` and `renew`; the event loop calls the others."""
 
     def __init__(self, reported: Signal | None = None) -> None:
         self._messages: deque[Message[EntryT]] = deque()
@@ -168,11 +166,11 @@ class Handover(Generic[EntryT]):
 
     @property
     def undelivered(self) -> int:
-        """Entries that the loop has not come to yet."""
+        """Entries that the loop has not received yet."""
         return self._given - self._received
 
     def wait(self, timeout_s: float) -> None:
-        """Until there is a report, at most so long."""
+        """Waits until there is a report, at most `timeout_s`."""
         self._reported.clear()
         if not self._reports:
             self._reported.wait(timeout_s)

@@ -1,9 +1,9 @@
 """What send measures: facts in bulk, about once a second, never per entry.
 
-Two protocols because two threads: `RequestMeter` is told by the event loop, `RecordMeter` by the Kafka
-thread. `processor/edges/metrics.py` turns them into Prometheus metrics; a test may keep them in a list.
+Two protocols because two threads: the event loop calls `RequestMeter`, the Kafka thread calls `RecordMeter`.
+`processor/edges/metrics.py` turns them into Prometheus metrics; a test may keep them in a list.
 
-`Tally` is what the event loop counts between two tellings: one number a request, handed on in bulk. It is mutable and
+`Tally` is what the event loop counts between two calls: one number a request, handed on in bulk. It is mutable and
 owned by the sender.
 """
 
@@ -27,8 +27,7 @@ class BreakerState(StrEnum):
 
 
 class Requests(NamedTuple):
-    """What happened on the wire since the last telling. Durations and latencies are one number a request or
-    entry."""
+    """The requests since the last call: one duration a request, one latency an entry."""
 
     durations_s: Mapping[str, Sequence[float]]
     """By `status`: the code, `timeout` or `connection`."""
@@ -37,7 +36,7 @@ class Requests(NamedTuple):
     latencies_s: Sequence[float]
     """From the source record's timestamp to the 2xx."""
     quota_wait_s: float
-    """How long something was ready and only the quota held it."""
+    """How long an entry was ready and only the quota held it."""
 
 
 class WaitsFor(StrEnum):
@@ -46,16 +45,16 @@ class WaitsFor(StrEnum):
     TURN = "turn"
     """Its turn: the quota, another attempt, or the answer to the request that it is in."""
     PARENT = "parent"
-    """An object that it names and that is being created or deleted."""
+    """An object that it names, and that is being created or deleted."""
     UNKNOWN = "unknown"
-    """An object that it names and that the API does not know."""
+    """An object that it names, and that the API does not know."""
 
 
 NONE_WAITS: Final[Mapping[WaitsFor, int]] = {}
 
 
 class Gauges(NamedTuple):
-    """How a destination stands now. `quota_share` is None without a quota."""
+    """The state of a destination now. `quota_share` is None without a quota."""
 
     in_flight: int
     limit: int
@@ -63,13 +62,13 @@ class Gauges(NamedTuple):
     circuit: BreakerState
     key_refused: bool
     oldest_unsent_s: float | None = None
-    """How long the oldest entry that is unsent could have been sent; None where the gatherer does not keep it."""
+    """How long the oldest unsent entry could have been sent; None if the gatherer does not keep it."""
     waits: Mapping[WaitsFor, int] = NONE_WAITS
-    """Empty where the gatherer does not keep it."""
+    """Empty if the gatherer does not keep it."""
 
 
 class RequestMeter(Protocol):
-    """Told by the event loop."""
+    """Called by the event loop."""
 
     def requests(self, destination: str, requests: Requests) -> None: ...
 
@@ -81,8 +80,8 @@ class RequestMeter(Protocol):
 
 
 class PartitionLag(NamedTuple):
-    """One outbox partition: unfinished records, and the age of the oldest of them (0 when none). `known`: whether the
-    broker has said yet how many there are."""
+    """One outbox partition: its unfinished records, and the age of the oldest (0 without any). `known` is false until a
+    broker has said how many there are."""
 
     topic: str
     partition: int
@@ -98,33 +97,34 @@ NONE_REPLAYED: Final[Mapping[tuple[str, Outcome], int]] = {}
 
 
 class Endings(NamedTuple):
-    """Records that ended since the last telling, each once, after the broker's acknowledgement."""
+    """Records that ended since the last call, each once, after the broker's acknowledgement."""
 
     records: Mapping[tuple[str, Outcome], int]
     dead_letters: Mapping[tuple[str, Stage, str], int]
     ignored: Mapping[tuple[str, IgnoredReason], int] = NONE_IGNORED
     replayed: Mapping[tuple[str, Outcome], int] = NONE_REPLAYED
-    """Of `records` those that a replay brought."""
+    """The part of `records` that a replay brought."""
 
 
 class RecordMeter(Protocol):
-    """Told by the Kafka thread."""
+    """Called by the Kafka thread."""
 
     def endings(self, endings: Endings) -> None: ...
 
     def lag(self, lags: Sequence[PartitionLag]) -> None:
-        """All partitions of this worker; others are no longer its own."""
+        """Called with all partitions of this worker; it has lost all others."""
 
     def began(self, causes: Mapping[tuple[TopicPartition, str], int], missed: Mapping[TopicPartition, int]) -> None:
-        """Partitions that were just opened and are not read on from where their group stood, and what retention took of
-        them."""
+        """Called with partitions that do not begin at the group's offset, each with the cause, and with the number of
+        records of each that retention had deleted."""
 
     def flooded(self) -> None:
         """The flood guard has stopped the role, for good."""
 
 
 class Tally:
-    """Reset by `tell`. `_waits_since_s` is since when something is ready that only the quota holds."""
+    """Counts between two calls of the meter; `tell` resets it. `_waits_since_s` is since when an entry is ready that
+    only the quota holds."""
 
     def __init__(self) -> None:
         self._durations_s: defaultdict[int | str, list[float]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""pending: an entry on its way, the parcel it travels in, and the ways in which it can end.
+"""pending: an entry that is being sent, and the ways in which it can end.
 
 A `Pending` belongs to the event loop from hand-over to its ending, then to the Kafka thread again; the Kafka
 thread reads a few fields of it in between, for `/status` alone.
@@ -19,10 +19,10 @@ from processor.send.destination import EntryT
 class Pending(msgspec.Struct, Generic[EntryT], gc=False):
     """An entry, and what has happened to it. Mutable: the fields below the line.
 
-    `order_id` names its lane; `epoch` the assignment of its partition; `size` its bytes in memory, about. `attempts`
-    are requests that were answered or given up, `last` what came of the last that was no success; a pause or a
-    refused key is no answer to it and uses up none. `replay_id` is the replay's that it may pass its order's hold
-    with; `replayed`: an operator's replay brought it, straight or through transform.
+    `order_id` names its lane, `epoch` the assignment of its partition; `size` is about its bytes in memory. `attempts`
+    counts the requests that were answered or given up, `last` describes the last failure; a pause or a refused key
+    uses up no attempt. With `replay_id`, the ID of a replay, it may pass its order's hold. `replayed` is true if a
+    replay brought it, directly or through transform.
     """
 
     order_id: str
@@ -43,31 +43,31 @@ class Pending(msgspec.Struct, Generic[EntryT], gc=False):
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
-    """Behind a refused entry of its order. `entry_id` is that entry."""
+    """It waits behind a refused entry of its order; `entry_id` is that entry."""
 
     entry_id: str
 
 
 class Superseded(msgspec.Struct, frozen=True, gc=False):
-    """A newer entry of its order has taken its place."""
+    """A newer entry of its order has replaced it."""
 
 
 class Ignored(msgspec.Struct, frozen=True, gc=False):
-    """Nothing needs to be done about it."""
+    """It needs no request."""
 
     reason: IgnoredReason
 
 
 SUPERSEDED = Superseded()
 STALE = Ignored(IgnoredReason.STALE)
-"""Older than what was sent of its order, or the same."""
+"""Not newer than what was sent of its order."""
 
 Ending = Delivered | Rejected | Held | Superseded | Ignored
 
 
 class Ended(msgspec.Struct, Generic[EntryT], frozen=True, gc=False):
-    """What the event loop tells the Kafka thread of an entry. `at_ms` is the wall clock; `hold` is what the
-    ending puts on the entry's order."""
+    """The event loop's report of an entry to the Kafka thread. `at_ms` is the wall clock (epoch ms); `hold` is the hold
+    that this ending puts on the entry's order, or None."""
 
     pending: Pending[EntryT]
     ending: Ending

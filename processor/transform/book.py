@@ -1,15 +1,15 @@
-"""The book: what transform has finished of each source, and what its state was made with, beside the group's offsets.
+"""The book: how far transform has finished each source, and the layout that its state was made with.
 
     changelog/3:  … state, state, book │ state, book │ …     one book a transaction and partition, under a key that no
                                                              order ID can have; compaction keeps the newest
 
-It is written in the transaction that it tells of, so it is never ahead of the state or behind it, and comes back with
-the state. It answers what the group's offsets cannot: whether they are gone or the installation is new, whether a topic
-is still the one that was read, whether the partitions are as many as when the state was made, and whether the changelog
-holds all that a store does.
+It is written in the same transaction as the state, so it is never ahead of the state or behind it, and a restore brings
+both back. It answers four questions that the group's offsets cannot answer. Are the offsets gone, or is the
+installation new? Is a topic still the one that was read? Is the number of partitions the one that the state was made
+with? Does the changelog hold all that a store holds?
 
-Its bytes begin as those of an order's state do (`order_state.py`), so that a worker of an older version, which may
-have the partition in the midst of an upgrade, keeps it as the state of an order that nobody names.
+Its bytes begin as an order's state does (`order_state.py`). A worker of an older version, which may have the partition
+during an upgrade, so keeps it as the state of an order that no event names.
 
 Pure. Not chosen: the commit metadata (it goes with the group's offsets), a file beside the store (it goes with the
 volume), a topic of its own (one more to make, allow and keep).
@@ -30,11 +30,12 @@ BOOK_KEY: Final = b"\xffbook"
 """No UTF-8 text begins with this byte, so no order ID does."""
 _FORMAT: Final = 1
 _PREFIX: Final = struct.Struct(">Bqq").pack(1, 2**63 - 1, 0)
-"""An order's state, touched at the end of time, with nothing parked."""
+"""The head of an order's state that was last touched at the end of time and has nothing parked."""
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Records of a source that were gone before they were taken: how many, those before `next_offset`, seen when."""
+    """Records of a source that were deleted before transform took them: `missed` records before `next_offset`, found at
+    `at_ms` (epoch ms)."""
 
     at_ms: int
     missed: int
@@ -42,12 +43,11 @@ class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Book(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`cluster` and `changelog` are the IDs of both when it was written, `partitions` how many each topic had when the
-    state was made. `whole_from` is the offset that the changelog's log may begin at: all states stand behind it.
-    `decided_ms` is when a person last said what the state is to be (`rewind`, `rebuild-changelog`, `topics grow`):
-    stores of another changelog that are older than that may go. `marks` by whole topic name; `orders` is how many
-    orders the state has (-1: written by a version or a command that did not count); `gaps` are the newest, by whole
-    topic name."""
+    """One partition's book. `cluster` and `changelog` are the IDs of both when it was written; `partitions` is the
+    number of each topic's partitions when the state was made. The changelog's log may begin at `whole_from` at the
+    latest: every state stands at that offset or after it. `decided_ms` is when a person last decided what the state is
+    (`rewind`, `rebuild-changelog`, `topics grow`): older stores of another changelog may be wiped. `marks` and `gaps`
+    (the newest) are by whole topic name. `orders` is the number of orders in the state (-1: not counted)."""
 
     format: int
     cluster: str
@@ -79,7 +79,8 @@ def decode_book(value: bytes) -> Book:
 
 
 class Here(NamedTuple):
-    """What the installation is now: the IDs of its cluster and its changelog, how many partitions its topics have."""
+    """The installation as it is now: the IDs of its cluster and its changelog, and the number of its topics'
+    partitions."""
 
     cluster: str
     changelog: str
@@ -107,8 +108,8 @@ def problems_at_start(
     *,
     taken: Set[int],
 ) -> list[Problem]:
-    """What keeps transform from taking a record: each with what to do. By partition number; `taken` are those of which
-    the group has ever finished a record."""
+    """Returns what keeps transform from starting, each problem with its remedy. The mappings are by partition number;
+    `taken` are the numbers of which the group has ever finished a record."""
     others = sorted({book.partitions for book in books.values()} - {here.partitions})
     if others:
         return [layout_problem(changelog, others[0], here.partitions)]
@@ -148,9 +149,8 @@ def layout_problem(changelog: str, made_with: int, now: int) -> Problem:
 
 
 def may_go(of_store: Book | None, of_changelog: Book | None) -> bool:
-    """Whether a store of another changelog may be wiped: somebody has decided since it was written what the state is.
-    How far both are in the sources proves nothing: a changelog that was made again goes on from there without orders.
-    """
+    """True if a store of another changelog may be wiped: a person has decided what the state is since it was written.
+    The marks of both prove nothing: a changelog that was made again goes on from the same marks without orders."""
     if of_changelog is None:
         return False
     return of_changelog.decided_ms > (0 if of_store is None else of_store.decided_ms)

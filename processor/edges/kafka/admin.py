@@ -53,13 +53,13 @@ T = TypeVar("T")
 
 
 class TopicState(NamedTuple):
-    """A topic as the cluster has it: its partitions, its replicas, its whole configuration, its ID."""
+    """A topic in its cluster: the number of partitions and replicas, the whole configuration, the topic ID."""
 
     partitions: int
     replicas: int
     config: Mapping[str, str]
     topic_id: str
-    """The cluster's own name for it: another one of the same name has another."""
+    """Kafka's topic ID: a topic that is made again under its name has another."""
 
 
 class Member(NamedTuple):
@@ -88,22 +88,22 @@ class KafkaAdmin:
         return new_admin(config, self._complaints.on_error, self._log)
 
     def went_wrong(self, raised: BaseException) -> None:
-        """To be told what a `…_soon` ended with. Goes on with a new client, unless a right is missing."""
+        """Called with what the future of a `…_soon` raised. Makes a new client, unless a right is missing."""
         if not (isinstance(raised, KafkaException) and error_of(raised).code() in NOT_ALLOWED):
             self._admin = self._new()
 
     # ---- topics ------------------------------------------------------------------------------------------
 
     def brokers(self, answer_s_max: float = ANSWER_S_MAX) -> int:
-        """How many brokers there are. Raises `BrokerOutage` when none answers."""
+        """Returns the number of brokers. Raises `BrokerOutage` if none answers."""
         try:
             return len(self._admin.list_topics(timeout=answer_s_max).brokers)
         except KafkaException as refused:
             raise self._outage(refused) from refused
 
     def refusal(self) -> str | None:
-        """Why the brokers that are there do not let this client in; None where they do, or nothing says so within some
-        seconds. librdkafka tries a wrong password again and again, and tells its error callback alone."""
+        """Returns why the brokers do not let this client in. Returns None if they do, or if no reason is known after
+        ANSWER_S_MAX. librdkafka retries a wrong password without end, and reports it to its error callback alone."""
         deadline_s = time.monotonic() + ANSWER_S_MAX
         while time.monotonic() < deadline_s:
             try:
@@ -116,8 +116,7 @@ class KafkaAdmin:
         return None
 
     def describe(self, topics: Sequence[str]) -> Mapping[str, TopicState | None]:
-        """Each topic's state, None for those that do not exist. Raises `Fatal` where the right to ask is
-        missing."""
+        """Returns each topic's state, None if it does not exist. Raises `Fatal` if the right to ask is missing."""
         if self._is_mock(topics):
             return self._as_mocked(topics)
         described = self.topics_soon(topics)
@@ -142,8 +141,8 @@ class KafkaAdmin:
         }
 
     def _is_mock(self, topics: Sequence[str]) -> bool:
-        """Whether the cluster is the one of the demo: librdkafka's mock, which has no controller to be
-        asked."""
+        """True if the cluster is the demo's: librdkafka's mock, which has no controller and answers no such
+        question."""
         try:
             cluster = self._admin.list_topics(topics[0], timeout=ANSWER_S_MAX)
         except KafkaException as refused:
@@ -151,15 +150,15 @@ class KafkaAdmin:
         return str(cluster.cluster_id).startswith(MOCK_CLUSTER)
 
     def _as_mocked(self, topics: Sequence[str]) -> Mapping[str, TopicState | None]:
-        """A mock cluster makes topics when they are asked for, and takes any configuration to be
-        fulfilled."""
+        """Returns states of a mock cluster, which creates a topic when a client asks for it and has no
+        configuration."""
         found = {name: self._admin.list_topics(name, timeout=ANSWER_S_MAX).topics[name] for name in topics}
         return {
             name: TopicState(len(topic.partitions), 1, _MOCK_CONFIG, topic_id=name) for name, topic in found.items()
         }
 
     def create(self, topic: str, *, partitions: int, replicas: int, config: Mapping[str, str]) -> bool:
-        """Makes a topic; False when it was there already. `replicas` -1 is the cluster's default."""
+        """Makes a topic. Returns False if it exists already. `replicas` -1 is the cluster's default."""
         assert partitions > 0, "a topic without partitions"
         wanted = NewTopic(topic, num_partitions=partitions, replication_factor=replicas, config=dict(config))
         made: Future[None] = self._admin.create_topics([wanted], request_timeout=ANSWER_S_MAX)[topic]
@@ -194,14 +193,15 @@ class KafkaAdmin:
         self._answer(answer, f"change the settings of {topic} (AlterConfigs)")
 
     def cluster_id(self) -> str:
-        """The cluster's own ID, which none that its records were copied to has. Raises `BrokerOutage`."""
+        """Returns the cluster's ID; a cluster that its records were copied to has another. Raises `BrokerOutage`."""
         try:
             return str(self._admin.list_topics(timeout=ANSWER_S_MAX).cluster_id)
         except KafkaException as refused:
             raise self._outage(refused) from refused
 
     def broker_setting(self, name: str) -> str | None:
-        """What the brokers run with; None where they do not say, or not to us."""
+        """Returns the value of a broker's setting; None if the brokers do not say, or this user lacks the right to
+        ask."""
         try:
             broker = next(iter(self._admin.list_topics(timeout=ANSWER_S_MAX).brokers), None)
             if broker is None:
@@ -216,13 +216,13 @@ class KafkaAdmin:
     def topics_soon(
         self, topics: Sequence[str], timeout_s: float = ANSWER_S_MAX
     ) -> Mapping[str, Future[TopicDescription]]:
-        """Descriptions with our rights among them."""
+        """Returns descriptions of topics, with this user's rights to them."""
         return self._admin.describe_topics(
             TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=timeout_s
         )
 
     def settings_soon(self, topics: Sequence[str]) -> Mapping[str, Future[Mapping[str, ConfigEntry]]]:
-        """The settings of topics."""
+        """Returns the settings of topics."""
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
         answers = self._admin.describe_configs(resources, request_timeout=ANSWER_S_MAX)
         return {resource.name: answer for resource, answer in answers.items()}
@@ -241,21 +241,21 @@ class KafkaAdmin:
     # ---- offsets -----------------------------------------------------------------------------------------
 
     def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The first offset still in each log."""
+        """Returns the first offset that is still in each log."""
         return self._offsets(self._offsets_soon(partitions, _EARLIEST, ck.IsolationLevel.READ_UNCOMMITTED))
 
     def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The high watermark of each log, open transactions included."""
+        """Returns the high watermark of each log, open transactions included."""
         return self._offsets(self._offsets_soon(partitions, _LATEST, ck.IsolationLevel.READ_UNCOMMITTED))
 
     def at(self, partitions: Sequence[TopicPartition], timestamp_ms: int) -> Mapping[TopicPartition, int | None]:
-        """The first offset whose record is not older than `timestamp_ms`; None where all of them are."""
+        """Returns the first offset whose record is not older than `timestamp_ms`; None if all records are older."""
         spec = OffsetSpec.for_timestamp(timestamp_ms)
         found = self._offsets(self._offsets_soon(partitions, spec, ck.IsolationLevel.READ_UNCOMMITTED))
         return {partition: offset if offset >= 0 else None for partition, offset in found.items()}
 
     def newest_ms(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
-        """The latest timestamp in each log, epoch ms; None where there is none."""
+        """Returns the latest timestamp in each log, epoch ms; None if the log is empty."""
         futures = self._offsets_soon(partitions, _MAX_TIMESTAMP, ck.IsolationLevel.READ_UNCOMMITTED)
         found = {partition: self._told(partition, future).timestamp for partition, future in futures.items()}
         return {partition: timestamp if timestamp >= 0 else None for partition, timestamp in found.items()}
@@ -314,7 +314,7 @@ class KafkaAdmin:
         ]
 
     def group_soon(self, group: str) -> Future[ConsumerGroupDescription]:
-        """A group's description with our rights among it."""
+        """Returns a group's description, with this user's rights to it."""
         future: Future[ConsumerGroupDescription] = self._admin.describe_consumer_groups(
             [group], include_authorized_operations=True, request_timeout=ANSWER_S_MAX
         )[group]
@@ -332,7 +332,7 @@ class KafkaAdmin:
             raise BrokerOutage("no broker answers") from silence
 
     def _outage(self, refused: KafkaException, doing: str = "ask") -> BrokerOutage | Fatal:
-        """`doing` is what was asked for, and the name of the right to it, for the one who has to grant it."""
+        """Returns the error to raise. `doing` is what was asked, with the name of the right that it needs."""
         error = error_of(refused)
         if error.code() in NOT_ALLOWED:
             return Fatal(f"not allowed to {doing}: {said(error)}")
@@ -347,22 +347,23 @@ class KafkaAdmin:
 
 
 def is_no_answer(told: ListOffsetsResultInfo) -> bool:
-    """Where a partition's leader is away, librdkafka (2.16) may report neither an error nor an offset."""
+    """True if the answer has no offset: while a partition has no leader, librdkafka (2.16) may report neither an error
+    nor an offset."""
     return told.offset == ck.OFFSET_INVALID
 
 
 class NoCoordinatorYet(BrokerOutage):
-    """One that is over in a moment, most often: see `NO_COORDINATOR_YET`."""
+    """A group without a coordinator, mostly for a moment only: see `NO_COORDINATOR_YET`."""
 
 
 NO_COORDINATOR_YET: Final = frozenset(
     {KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR}
 )
-"""A cluster whose first group this is makes its topic for offsets when it is asked: seconds, not a fault."""
+"""No fault: a cluster that has had no group yet first creates its topic of offsets, which takes seconds."""
 _REFUSED: Final = frozenset(
     {KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR}
 )
-"""What asking again does not change."""
+"""Errors that a second attempt does not change."""
 NOT_ALLOWED: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -373,6 +374,5 @@ NOT_ALLOWED: Final = frozenset(
 
 
 def may_read(operations: Sequence[Enum] | None) -> bool:
-    """Whether the rights that a description came with hold READ. Old brokers and mocks send none: no
-    verdict."""
+    """True if the rights of a description include READ, or if it has none: old brokers and mocks send no rights."""
     return not operations or AclOperation.READ in operations

@@ -53,7 +53,7 @@ class Log(Protocol):
 
 
 class Silence:
-    """For a client that is refused on purpose: nobody wants to read of it."""
+    """A log that drops every line, for a client whose refusal is expected."""
 
     def debug(self, event: str, **facts: Any) -> None: ...
 
@@ -65,19 +65,19 @@ class Silence:
 
 
 def merged(defaults: KafkaSettings, settings: KafkaSettings, owned: KafkaSettings) -> dict[str, Any]:
-    """`defaults` under the user's `settings` under what we own."""
+    """Returns `defaults`, overridden by the user's `settings`, overridden by the settings that we own."""
     return {**SHARED_DEFAULTS, **defaults, **settings, **owned}
 
 
 def error_of(raised: KafkaException) -> KafkaError:
-    """The `KafkaError` that confluent-kafka puts into its exceptions."""
+    """Returns the `KafkaError` inside a confluent-kafka exception."""
     error = raised.args[0]
     assert isinstance(error, KafkaError), f"a KafkaException without an error: {raised!r}"
     return error
 
 
 def unusable(raised: KafkaException) -> Unusable:
-    """A client that cannot even be made: librdkafka refused a setting, or two that do not go together."""
+    """Returns the error of a client that cannot be made: librdkafka refused a setting, or settings that conflict."""
     return Unusable([f"Kafka settings: {error_of(raised).str()}"])
 
 
@@ -87,8 +87,8 @@ KIND_CHARACTERS: Final = 60  # the thread and the broker, not the milliseconds t
 
 
 class Repeats:
-    """Which sayings have been heard of late. While a broker is down each client says so with every attempt to connect;
-    one of a kind in ten seconds tells as much. Mutable: `_last_s`, when something of a kind was said last."""
+    """Suppresses repeated log lines. While a broker is down, each client logs every attempt to connect; one line of a
+    kind in ten seconds is enough. Mutable: `_last_s` has the time of the last line by kind."""
 
     def __init__(self) -> None:
         self._last_s: dict[str, float] = {}
@@ -104,8 +104,9 @@ class Repeats:
 
 
 class LibraryLog:
-    """What librdkafka logs, as facts. It has the one method that confluent-kafka calls on a `logger`. `heard` is told
-    the facility and the text of every line, for what is said nowhere else."""
+    """Turns librdkafka's log lines into structured ones: it has the one method that confluent-kafka calls on a
+    `logger`. `heard` is called with the facility and text of every line, for facts that librdkafka reports only
+    there."""
 
     def __init__(self, log: Log, heard: Callable[[str, str], None] | None = None) -> None:
         self._log = log
@@ -162,18 +163,17 @@ _REMEDIES: Final[Mapping[int, str]] = {
 
 
 def said(error: KafkaError) -> str:
-    """What librdkafka says of an error, and what is to be done where that is known."""
+    """Returns librdkafka's text of an error, and the remedy if one is known."""
     remedy = _REMEDIES.get(error.code())
     return error.str() if remedy is None else f"{error.str().removesuffix('.')}: {remedy}"
 
 
 class Complaints:
-    """What a client complained of and has not recovered from, by subject: `connection`, `group`, a topic's
-    name.
+    """The errors that a client has not recovered from, by subject: `connection`, `group`, a topic's name.
 
-    Mutable, owned by the client's thread; `text` may be read from any. A subject stands here from the first
-    complaint until something proves it wrong, since librdkafka says most of these things once and then goes
-    quiet. `fatal` is set once and never cleared."""
+    Mutable, owned by the client's thread; `text` may be read from any. A subject stays from its first error until
+    something proves that it is over, because librdkafka reports most errors once only. `fatal` is set once and never
+    cleared."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -183,7 +183,7 @@ class Complaints:
         self._repeats = Repeats()
 
     def on_error(self, error: KafkaError) -> None:
-        """librdkafka's error callback: the only place where a wrong password or CA is told of."""
+        """librdkafka's error callback: the only place that reports a wrong password or CA."""
         if error.fatal():
             self.fatal = self.fatal or error.str()
             self._log.error("kafka.fatal", code=error.name(), detail=error.str())
@@ -206,7 +206,7 @@ class Complaints:
             self._log.info("kafka.recovered", subject=subject)
 
     def forgive(self) -> None:
-        """What was complained of so far is over: the client has just been answered."""
+        """Clears all errors so far: a broker has just answered the client."""
         self.suspicious = False
         for subject in self.subjects:
             self.clear(subject)
@@ -220,7 +220,7 @@ class Complaints:
 
 
 class Message(Protocol):
-    """confluent-kafka's message as it is after `consume`: its own stub makes all of this optional."""
+    """confluent-kafka's message as `consume` returns it; in the library's own stub all of these may be None."""
 
     def topic(self) -> str: ...
 
@@ -240,8 +240,8 @@ class Message(Protocol):
 
 
 def taken(messages: list[Message], at_end: dict[TopicPartition, int]) -> tuple[list[Record], list[Message]]:
-    """The records among `messages`, and the messages that are errors. Keeps `at_end` true in the order of
-    arrival: an end that is reached puts its partition in, a record takes it out."""
+    """Returns the records among `messages`, and the messages that are errors. Updates `at_end` in the order of arrival:
+    the end of a partition adds it, a record removes it."""
     records: list[Record] = []
     refused: list[Message] = []
     append = records.append
@@ -282,13 +282,13 @@ Heard = Callable[[str, str], None]
 
 
 def new_admin(config: Mapping[str, Any], called: Called, log: Log) -> AdminClient:
-    """`config` are librdkafka's settings, `called` hears of errors (`error_cb`). Raises `Unusable` where librdkafka
-    refuses a setting, as the others here do."""
+    """Returns a client. `config` are librdkafka's settings, `called` is its `error_cb`. Raises `Unusable` if librdkafka
+    refuses a setting, as the other functions here do."""
     return _made(AdminClient, config, called, LibraryLog(log))
 
 
 def new_consumer(config: Mapping[str, Any], called: Called, log: Log, heard: Heard | None = None) -> ck.Consumer:
-    """`heard` is told what `LibraryLog` says of it."""
+    """`heard` is as `LibraryLog` describes it."""
     return _made(ck.Consumer, config, called, LibraryLog(log, heard))
 
 

@@ -24,7 +24,7 @@ class Verdict(StrEnum):
 
 
 class Area(StrEnum):
-    """What a finding is about, in the order in which they are told."""
+    """What a finding is about, in the order of the report."""
 
     SETTINGS = "settings"
     BROKERS = "brokers"
@@ -39,8 +39,8 @@ class Area(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`subject` is what it is about (a setting, a topic, an address), `what` how that is, `remedy` what to do about it
-    (empty where nothing needs to be done)."""
+    """One line of the report. `subject` is a setting, a topic or an address, `what` what was found of it, `remedy` what
+    to do (empty if nothing needs to be done)."""
 
     area: Area
     subject: str
@@ -63,7 +63,7 @@ def problem(area: Area, subject: str, what: str, remedy: str) -> Finding:
 
 
 def found_of(area: Area, given: Problem) -> Finding:
-    """The finding of a problem that another room has put together."""
+    """Returns the finding for a problem that another package has found."""
     remedy = given.remedy or ("write it in that form" if " is not " in given.what else "change one of them")
     return problem(area, given.subject, given.what, remedy)
 
@@ -96,7 +96,7 @@ class Heard:
         self._note(event, facts)
 
     def about(self, *words: str) -> str | None:
-        """The last line with one of these words in it."""
+        """Returns the last line with one of these words in it, or None."""
         return next((line for line in reversed(self._lines) if any(word in line.lower() for word in words)), None)
 
     def _note(self, event: str, facts: dict[str, Any]) -> None:
