@@ -59,6 +59,8 @@ def command(
     from processor.operate.order.gather import Asked
 
     asked = Asked(_moment(since, "--since"), _moment(until, "--until"), full)
+    if asked.since_ms is not None and asked.until_ms is not None and asked.since_ms >= asked.until_ms:
+        raise click.UsageError("--since has to be before --until: nothing would be shown")
     settings = cluster_settings_or_exit(env_file)
     key = _key(order_id)
     urls = [url.strip() for url in workers.split(",") if url.strip()]

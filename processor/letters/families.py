@@ -61,6 +61,17 @@ UNKNOWN_REASON: Final = "unknown"
 _CONNECT: Final = "__connect.errors."
 _STREAMS: Final = "__streams.errors."
 _SPRING_PREFIXES: Final = ("kafka_dlt-", "kafka_original-", "kafka_exception-")
+_ORIGINS: Final = frozenset(
+    {letter.TOPIC, letter.PARTITION, letter.OFFSET}
+    | {f"{prefix}{name}" for prefix in (_CONNECT, _STREAMS) for name in ("topic", "partition", "offset")}
+    | {
+        f"kafka_{prefix}original-{name}"
+        for prefix in ("dlt-", "")
+        for name in ("topic", "partition", "offset", "timestamp")
+    }
+)
+"""Where a record stood. A tool that refuses it again on its way (a retry topic, a letter that is read) writes these
+once more: the first are of the record, the last of its copy. Of what went wrong the last counts."""
 _WHOLE_CHARS_MAX: Final = 19
 
 _FOREIGN_PREFIXES: Final[Mapping[Family, tuple[str, ...]]] = {
@@ -93,6 +104,9 @@ def letter_facts(record: Record) -> LetterFacts:
             validation_errors=head.validation_errors,
         )
     headers = {name: value for name, value in record.headers if value is not None}
+    for name, value in reversed(record.headers):
+        if value is not None and name in _ORIGINS:
+            headers[name] = value
     if letter.TOPIC in headers:
         return _share_group(record, headers)
     if _CONNECT + "topic" in headers or _CONNECT + "exception.class.name" in headers:

@@ -203,6 +203,8 @@ def replay(
             f"at {rate:g} letters a second nothing would be sent: say how many, or leave it out (a fifth of the quota)",
             param_hint="--rate",
         )
+    if not 0 <= wanted.stop_on_error_share <= 1:
+        raise click.BadParameter("no number: a share from 0 to 1", param_hint="--stop-on-error-share")
     silence_s = _duration(wanted.wait_max, "--wait-max")
     with closing(_desk(env_file, by)) as desk:
         from processor.cli.dead_letters.runs import finish, refuse_resolved, run, stopped_early

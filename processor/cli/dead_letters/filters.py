@@ -79,14 +79,18 @@ class Filters:
             places = [place._replace(topic=desk.topics([place.topic])[0][0]) for place in places]
         else:
             topics, origins = desk.topics(self.topics)
+        since_ms = self._moment(desk, "--since", self.since)
+        until_ms = self._moment(desk, "--until", self.until)
+        if since_ms is not None and until_ms is not None and since_ms >= until_ms:
+            raise click.UsageError("--since has to be before --until: no letter would be selected")
         selection = Selection(
             reasons=self.reasons,
             error_codes=self.error_codes,
             order_ids=self.order_ids,
             origins=origins,
             letters=tuple(str(place) for place in places),
-            since_ms=self._moment(desk, "--since", self.since),
-            until_ms=self._moment(desk, "--until", self.until),
+            since_ms=since_ms,
+            until_ms=until_ms,
         )
         return topics, selection
 

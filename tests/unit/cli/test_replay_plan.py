@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, cast
+
+import click
 import msgspec
 import pytest
 from click.testing import CliRunner
 
 from processor.cli import main
+from processor.cli.dead_letters.filters import Filters, filters
 from processor.cli.dead_letters.runs import say, say_unread
 from processor.operate.replay.campaign import Summary
+from tests.fakes.clock import FakeClock
 
 SUMMARY = Summary(
     topic="hakuna.dead-letters",
@@ -71,3 +77,29 @@ def test_a_rate_at_which_nothing_would_be_sent_is_refused_with_what_to_say_inste
     said = CliRunner().invoke(main, ["dead-letters", "replay", "--everything", "--rate", rate])
     assert said.exit_code == 1
     assert "say how many, or leave it out (a fifth of the quota)" in said.output
+
+
+def test_a_share_that_is_no_number_is_refused_since_a_replay_would_never_stop_at_it() -> None:
+    said = CliRunner().invoke(main, ["dead-letters", "replay", "--everything", "--stop-on-error-share", "nan"])
+    assert said.exit_code == 1
+    assert "Invalid value for --stop-on-error-share: no number: a share from 0 to 1" in said.output
+
+
+def test_a_time_that_ends_before_it_begins_is_refused() -> None:
+    told = CliRunner().invoke(main, ["order", "ord-1", "--since", "1h", "--until", "2h"])
+    assert (told.exit_code, "--since has to be before --until" in told.output) == (1, True)
+
+    class Desk:
+        clock = FakeClock()
+
+        def topics(self, _named: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+            return ["hakuna.dead-letters"], ()
+
+    @click.command()
+    @filters()
+    def list_letters(filters: Filters) -> None:
+        filters.resolved(cast("Any", Desk()))
+
+    assert CliRunner().invoke(list_letters, ["--since", "2h", "--until", "1h"]).exit_code == 0
+    listed = CliRunner().invoke(list_letters, ["--since", "2026-05-09", "--until", "2026-05-09"])
+    assert (listed.exit_code, "--since has to be before --until" in listed.output) == (2, True)

@@ -85,6 +85,22 @@ def test_spring_before_and_after_its_headers_were_renamed() -> None:
         assert (facts.reason, facts.group) == ("IllegalStateException", "billing")
 
 
+def test_of_headers_that_stand_twice_the_first_say_where_it_stood_and_the_last_what_went_wrong() -> None:
+    """Spring appends them where a letter is refused again (`appendOriginalHeaders`), Connect where its own is read."""
+    for prefix in ("dlt-", ""):
+        again: Headers = [
+            (f"kafka_{prefix}original-topic", b"payments-dlt"),
+            (f"kafka_{prefix}original-partition", (0).to_bytes(4, "big")),
+            (f"kafka_{prefix}original-offset", (7).to_bytes(8, "big")),
+            (f"kafka_{prefix}exception-cause-fqcn", b"java.io.IOException"),
+        ]
+        facts = letter_facts(record(spring(prefix) + again))
+        assert facts.origin == Position("payments", 2, 40)
+        assert facts.reason == "IOException"
+    facts = letter_facts(record([*connect(), ("__connect.errors.topic", b"letters")]))
+    assert facts.origin == Position("payments", 2, 40)
+
+
 def test_kafka_streams() -> None:
     prefix = "__streams.errors."
     headers: Headers = [
