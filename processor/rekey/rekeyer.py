@@ -279,8 +279,9 @@ class Rekeyer:
 
     def _decide(self, batch: Batch) -> None:
         """Fills the batch with what the next transaction writes. Leaves it empty where there is nothing to do."""
-        if not self._assigned:
+        if not self._assigned:  # what was waited for went with its partition
             self._standstills.go_on(Standstill.OTHERS)
+            self._standstills.go_on(Standstill.REGISTRY)
             return
         is_waiting = False
         now_ms = self._edges.clock.now_ms()
