@@ -52,6 +52,8 @@ def settings(target: Target) -> str:
     """mutmut's `setup.cfg`."""
     lines = ["[mutmut]", "source_paths=processor", f"only_mutate={target.module}"]
     lines += ["pytest_add_cli_args_test_selection=", *(f"    {test}" for test in target.tests)]
+    lines += ["pytest_add_cli_args=", "    -p", "    tests.mutation.quick"]
+    lines += ["timeout_multiplier=3", "timeout_constant=10"]  # not 15: a loop without end is one after some seconds too
     lines += ["also_copy=", *(f"    {name}" for name in _COPIED if name != "processor")]
     return "\n".join(lines) + "\n"
 
