@@ -1,4 +1,4 @@
-"""The watch: tells a loop that works from one that is alive and does nothing.
+"""The watch: recognises a loop that is alive but makes no progress.
 
 The commonest report about stream processors is a silent stall: after a rebalance or in a restore the process lives,
 polls, answers its probes and processes nothing. So a role that has lag, makes no progress and knows no reason becomes
@@ -6,8 +6,8 @@ unready first, and then ends. The stacks of all threads go to the log: a restart
 the stacks let us understand it.
 
 Each part of a role's work is watched by itself, because eleven partitions that make progress must not hide the twelfth.
-The role says what a part is. In transform it is a partition number with all of its topics, since one topic alone may
-wait for the timestamps of the others as long as these have a backlog.
+The role chooses the parts. In transform a part is a partition number with all of its topics, because one topic alone
+may wait for the others for as long as they have a backlog.
 
 Pure, except for what it remembers, which is announced below. Owned by the role's thread.
 """
@@ -24,7 +24,7 @@ FATAL_AFTER_S: Final = 300.0
 
 
 class Progress(StrEnum):
-    """What the watch thinks of a role."""
+    """The watch's judgement of a role."""
 
     FINE = "fine"
     STALLED = "stalled"

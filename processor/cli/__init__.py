@@ -64,7 +64,7 @@ class _Lazy(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's own, but a misspelt command is told the nearest."""
+        """Returns the command as click does; for a misspelt name, the error names the nearest one."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as unknown:

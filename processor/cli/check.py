@@ -29,8 +29,8 @@ _STYLES: Final = {"sound": "green", "note": "yellow", "problem": "bold red"}
 @click.option(
     "--try-key/--no-try-key",
     default=None,
-    help="Send the API a request that changes nothing, to see whether it takes the key. Without either: where no quota "
-    "is set, since the request would not be counted in it.",
+    help="Send the API a request that changes nothing, to see whether it accepts the key. Default: only without a "
+    "quota, because this request would not be counted in it.",
 )
 @click.option("--rights", is_flag=True, help="Print the rights that each role needs, without asking a broker.")
 @click.option(
@@ -43,10 +43,10 @@ _STYLES: Final = {"sound": "green", "note": "yellow", "problem": "bold red"}
 @cluster_option
 @env_file
 def command(role: str, try_key: bool | None, rights: bool, output: str, cluster: str, env_file: Path | None) -> None:
-    """Find everything that would keep a worker from working, at once, each with what to do about it.
+    """Find everything that would keep a worker from working, and print each problem with its remedy.
 
     Look at the settings, brokers, topics, groups, rights, registry, state directory, API key and clocks; write nothing.
-    Exit 0 when all is sound, 78 when something is not: fit for an init container.
+    Exit 0 when all is sound, 78 when there is a problem: fit for an init container.
 
     \b
     hakuna-processor check
@@ -102,12 +102,12 @@ def _rights(role: str, output: str, cluster: str, file: Path | None) -> None:
 
 
 _SUBJECTS: Final = {"topics": "topics", "registry": "subjects", "rights": "topics", "groups": "groups"}
-"""What findings of an area that are alike are about."""
+"""How findings of an area are counted together, as in `3 topics`."""
 
 
 def _gathered(found: Sequence[Finding]) -> list[Finding]:
-    """What is the same of several, with the same remedy, as one: a dozen topics that are not there are one thing to
-    do."""
+    """Returns the findings with those that say the same, with the same remedy, put together: a dozen missing topics are
+    one thing to do."""
     alike: dict[tuple[str, ...], list[Finding]] = {}
     for one in found:
         alike.setdefault((one.verdict, one.area, one.what, one.remedy), []).append(one)

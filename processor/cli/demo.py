@@ -47,7 +47,7 @@ def command(orders: int, rate: float, bad_share: float, seed: int, producers: st
     `simulate` writes such orders and answers such requests, and `run` runs the roles.
 
     The stand-in answers some requests with 429, 503 or not at all, and refuses some orders; the shop makes mistakes of
-    every kind. Exit 0 when every record became what the rules say.
+    every kind. Exit 0 when every record ended as the rules say.
 
     \b
     hakuna-processor demo

@@ -31,11 +31,11 @@ REASON: Final = "its order was erased"
 @output_option
 @env_file
 def command(order_id: str, letters: bool, dry_run: bool, by: str | None, output: str, env_file: Path | None) -> None:
-    """Write a null value under the order's key to orders.placed, by which transform forgets the order: its state and
-    its place in the changelog. Nothing is sent. Then list what of the order still stands in topics that are not
-    compacted, and how long it will be kept.
+    """Write a null value under the order's key to orders.placed. Transform then deletes the order from its state and
+    its changelog, and sends nothing. Then list the order's records in topics that are not compacted, and how long
+    each is kept.
 
-    Exit 1 where letters were to go and some had to stay. Say --dry-run first.
+    Exit 1 when --letters had to leave some letters. Try --dry-run first.
 
     \b
     hakuna-processor erase ord-123 --dry-run

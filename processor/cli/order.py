@@ -46,8 +46,8 @@ def command(
     output: str,
     env_file: Path | None,
 ) -> None:
-    """Show everything known of one order, in time: its events and what each became and why, its entries, what was
-    answered, holds, dead letters and what was done about them, and its state now.
+    """Show everything known of one order in the order of time: its events with their outcomes and reasons, its entries,
+    the answers to them, holds, dead letters with their resolutions, and the state now.
 
     ORDER_ID is the records' key, byte for byte; `-` reads it from standard input. Exit 1 when nothing is known.
 
@@ -79,7 +79,7 @@ def command(
 
 
 def _import_beside(settings: Settings, output: str) -> None:
-    """What is needed once everything is read, imported while the brokers are waited for: a tenth of a second or two."""
+    """Imports what the end of the command needs while the command waits for the brokers: saves 0.1 to 0.2 s."""
 
     def load() -> None:
         import processor.operate.order.story
@@ -129,7 +129,7 @@ def _show(settings: Settings, happenings: Sequence[Happening]) -> None:
 
 
 def _note(settings: Settings, shown: str, found: Found) -> None:
-    """What a reader should know of how the timeline came about, on standard error."""
+    """Prints to standard error how complete the timeline is."""
     from processor.moments import iso
 
     if not found.anything:

@@ -15,9 +15,9 @@ from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, e
 @output_option
 @env_file
 def command(output: str, env_file: Path | None) -> None:
-    """Write to the changelog what the stores under PROCESSOR_STATE_DIR have and it has not: after it was deleted and
-    made again, or cut. Stop transform first; give the command once on each worker's volume. It deletes and overwrites
-    nothing, so it may be given again.
+    """Write the states that the stores under PROCESSOR_STATE_DIR have and the changelog lacks to the changelog, after
+    it was deleted and made again, or cut. Stop transform first. Run the command once on each worker's volume. It
+    deletes and overwrites nothing, so you may run it again.
 
     \b
     PROCESSOR_STATE_DIR=/var/lib/hakuna-processor hakuna-processor rebuild-changelog

@@ -1,4 +1,4 @@
-"""`hakuna-processor resend`: today's snapshots of orders, told to the order feed once more."""
+"""`hakuna-processor resend`: sends today's snapshots of orders to the order feed once more."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 @output_option
 @env_file
 def command(since: str, dry_run: bool, output: str, env_file: Path | None) -> None:
-    """Write the snapshot of every order that was touched since to the outbox, from today's state and by today's code,
-    while no worker of transform runs. They replace older snapshots that wait there. The order feed only: an entry
-    of the Events API is accepted once and for all.
+    """Write a snapshot of every order that has changed since a time to the outbox, made by today's code from today's
+    state. Stop all workers of transform first. A snapshot replaces older ones that wait in the outbox. Works for the
+    order feed only: the Events API accepts an entry once.
 
     \b
     hakuna-processor resend --since 2026-11-28T02:00:00Z --dry-run

@@ -38,8 +38,8 @@ EARLIEST: Final = "earliest"
 @output_option
 @env_file
 def command(role: str, to: str, dry_run: bool, output: str, env_file: Path | None) -> None:
-    """Set a role's group back, never forward, while no worker of the role runs. What is read again is decided again:
-    transform ignores events that its state has seen, send repeats requests under the keys that they had.
+    """Set a role's group back, never forward. Stop all workers of the role first. The role reads the records again:
+    transform ignores events that its state has, send repeats requests with the same Idempotency-Keys.
 
     \b
     hakuna-processor rewind --role transform --to earliest --dry-run
@@ -95,7 +95,7 @@ def _rewound(settings: Settings, role: Role, since_ms: int | None, *, dry_run: b
 
 
 def _move_the_book(settings: Settings, described: Mapping[str, TopicState], found: Sequence[Move]) -> None:
-    """What send keeps beside its group's offsets says the same: should these be lost, it goes on from there."""
+    """Sets send's book to the same offsets: send goes on from its book if the group's offsets are lost."""
     from processor.edges.kafka.admin import KafkaAdmin
     from processor.edges.kafka.producer import KafkaProducer
     from processor.interfaces import Seen
@@ -121,8 +121,8 @@ def _move_the_book(settings: Settings, described: Mapping[str, TopicState], foun
 
 
 def _move_the_books(settings: Settings, moves: Sequence[Move], *, anew: bool) -> None:
-    """What transform keeps of itself says the same as its group. `anew`: the state is from now on what the sources make
-    of the changelog as it is, whatever was lost of it."""
+    """Sets transform's book to the same offsets as its group. `anew`: accept the changelog as it is, whatever it has
+    lost, and take the state on from there."""
     from processor.operate.check.findings import Heard
     from processor.operate.state.steps import Installation, write_books
     from processor.records import TopicPartition
@@ -142,7 +142,7 @@ def _move_the_books(settings: Settings, moves: Sequence[Move], *, anew: bool) ->
 
 
 def nobody(groups: KafkaGroups, group: str) -> None:
-    """Raises where the group has members: what is to be done needs them stopped."""
+    """Raises if the group has members: the command needs them stopped."""
     members = groups.members(group)
     if members:
         raise click.ClickException(
@@ -152,7 +152,7 @@ def nobody(groups: KafkaGroups, group: str) -> None:
 
 
 def moment_ms(text: str, option: str) -> int:
-    """A time as an option gives it."""
+    """Returns the epoch ms of an option's time. Raises `click.BadParameter`."""
     from processor.moments import parse_moment
 
     try:

@@ -29,8 +29,8 @@ def command() -> None:
 @output_option
 @env_file
 def check(output: str, env_file: Path | None) -> None:
-    """Say whether what is registered can be read, and what `schemas register` would do. Exit 1 where it would refuse.
-    Of each version it shows what is done to its fields: converted, defaulted, dropped, refused.
+    """Show whether the registered schemas can be read, and what `schemas register` would do. For each version, show
+    which fields are converted, defaulted, dropped or refused. Exit 1 when `schemas register` would refuse.
 
     \b
     hakuna-processor schemas check
@@ -43,8 +43,8 @@ def check(output: str, env_file: Path | None) -> None:
 @output_option
 @env_file
 def register(output: str, env_file: Path | None) -> None:
-    """Register the schemas that are not there yet. Exit 1 where one does not go together with what is there: then
-    nothing is registered.
+    """Register the schemas that are missing. When one is not compatible with a registered schema, register none and
+    exit 1.
 
     \b
     hakuna-processor schemas register

@@ -50,7 +50,7 @@ def settings_or_exit(file: Path | None, roles: tuple[Role, ...] | None) -> Setti
 
 
 def _refused(kafka: Mapping[str, str]) -> list[Problem]:
-    """What librdkafka has against its settings; without any it need not be asked."""
+    """Returns the Kafka settings that librdkafka refuses; asks it only if there are any settings."""
     if not kafka:
         return []
     from processor.edges.kafka.properties import refused
@@ -108,7 +108,7 @@ def exit_unusable(unusable: Unusable) -> NoReturn:
 
 
 def asked_of_brokers(settings: Settings, ask: Callable[[], T]) -> T:
-    """What `ask` returns; where no broker answers, why not, and exit 1. Ctrl-C is heard while it waits."""
+    """Returns what `ask` returns. If no broker answers, prints why and exits with 1. Ctrl-C works while it waits."""
     from processor.errors import BrokerOutage
 
     def asked() -> T:

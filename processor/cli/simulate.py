@@ -187,14 +187,14 @@ class _Wanted:
 @output_option
 @env_file
 def command(output: str, env_file: Path | None, **given: Any) -> None:
-    """Run stand-ins for Hakuna and Hako until Ctrl-C or SIGTERM, then say what they have seen.
+    """Run stand-ins for Hakuna and Hako until Ctrl-C or SIGTERM, then print a summary of their requests.
 
-    They check every request against the APIs' reference and say what was wrong with it. While they run, they tell what
-    they have seen at /_sandbox/record, and take another behaviour at /_sandbox/script.
+    They check every request against the APIs' reference and report each mistake. While they run, GET /_sandbox/record
+    returns the summary, and POST /_sandbox/script changes their behaviour.
 
-    With --orders, a shop writes the histories of orders to the source topics (KAFKA_* and SCHEMA_REGISTRY_URL), good
-    ones and bad ones; with --changes, a catalogue and what is in its warehouses. The same seed writes the same orders,
-    so a second run needs another one.
+    With --orders, a shop writes events of good and bad orders to the source topics (KAFKA_* and SCHEMA_REGISTRY_URL);
+    with --changes, it writes a catalogue and the stock of its warehouses. The same seed writes the same orders, so use
+    another seed for a second run.
 
     \b
     hakuna-processor simulate --latency 50ms --fault 503=0.02 --refuse-country li
@@ -238,7 +238,7 @@ def _run(simulation: Simulation, settings: Settings | None, plan: Shop, stock: C
 
 
 def _wrote(simulation: Simulation, settings: Settings, plan: Shop, stock: Changing | None) -> bool:
-    """Whether the shop could write its records; says so either way."""
+    """Prints how many records the shop wrote, or why it could not. Returns true if it could."""
     from processor.cli.settings import at_the_door
     from processor.errors import Fatal
     from processor.errors import Outage as Unreachable

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @output_option
 @env_file
 def command(sku: str, output: str, env_file: Path | None) -> None:
-    """Show everything known of one SKU, in time: what was said of the item and of its levels and what that became,
+    """Show everything known of one SKU in the order of time: changes of the item and of its levels with their outcomes,
     what Hako has accepted, and dead letters. Exit 1 when nothing is known.
 
     \b

@@ -40,10 +40,10 @@ _QUIET_SHOWN = "every partition has a worker, and nothing waits"
 @output_option
 @env_file
 def command(workers: str, everything: bool, watch: bool, interval: str, output: str, env_file: Path | None) -> None:
-    """Show who has which partitions, how far behind each is, what blocks it and since when, quota shares, circuits,
-    holds and restores. Ask the workers and the brokers, and show who does not answer.
+    """Show which worker has which partitions, how far behind each is, what blocks it and since when; also quota shares,
+    circuits, holds and restores. Ask the workers and the brokers, and show which of them do not answer.
 
-    Exit 0 when all that was asked answers and is ready, 1 otherwise.
+    Exit 0 when every worker and broker answers and is ready, 1 otherwise.
 
     \b
     hakuna-processor status
@@ -75,7 +75,7 @@ def command(workers: str, everything: bool, watch: bool, interval: str, output: 
 
 
 class _Looking:
-    """Asks everybody at once. Mutable: `_brokers` are there once they have answered."""
+    """Asks all workers and brokers at once. Mutable: `_brokers` is None until they have answered."""
 
     def __init__(self, settings: Settings, urls: list[str]) -> None:
         self._settings = settings

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _VISIBLE_S_MAX: Final = 10.0
 _NO_LIMIT: Final = 1 << 62
-"""Kafka's own way to say so of a time is the largest number that there is."""
+"""Above this a time has no limit: Kafka uses the largest number for it."""
 _SIGNS: Final = {"create": "+", "change": "~", "leave": " ", "refuse": "!"}
 _DONE: Final = {"create": "created", "change": "changed", "leave": "left as it was", "refuse": "refused"}
 _STYLES: Final = {"create": "green", "change": "yellow", "leave": "dim", "refuse": "bold red"}
@@ -89,7 +89,7 @@ def plan(
     output: str,
     cluster: str,
 ) -> None:
-    """Say what `topics create` would do. Exit 1 where something stands in the way.
+    """Show what `topics create` would do. Exit 1 when it would refuse a topic.
 
     \b
     hakuna-processor topics plan --partitions 12
@@ -116,7 +116,7 @@ def create(
     max_message_bytes: int,
     output: str,
 ) -> None:
-    """Create and mend topics; what is as it should be is left alone. Exit 1 where something stands in the way.
+    """Create missing topics and correct settings; leave sound topics alone. Exit 1 when a topic is refused.
 
     \b
     hakuna-processor topics create --partitions 12 --replication-factor 3
@@ -144,8 +144,8 @@ def create(
 @click.option("--dry-run", is_flag=True, help="Print the plan, and do nothing.")
 @output_option
 def grow(env_file: Path | None, partitions: int, dry_run: bool, output: str) -> None:
-    """Give all topics of orders more partitions, and move state, holds and open letters to where their keys are then.
-    Stop transform and send first, with nothing left to read. A command that was killed is given again.
+    """Give all topics of orders more partitions, and move state, holds and open letters to the new partitions of their
+    keys. First let transform and send read everything, then stop them. If the command was killed, run it again.
 
     \b
     hakuna-processor topics grow --partitions 24 --dry-run

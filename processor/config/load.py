@@ -26,8 +26,8 @@ def load(
     roles: tuple[Role, ...] | None = None,
     refused: Callable[[Mapping[str, str]], list[Problem]] = lambda _kafka: [],
 ) -> Settings:
-    """Reads settings; `roles` are those that shall run (None: nobody runs, only the syntax is checked), `refused` says
-    what librdkafka has against its own.
+    """Reads settings. `roles` are the roles to run (None: no role, check the syntax only); `refused` returns the Kafka
+    settings that librdkafka refuses.
 
     Raises `Unusable` with every problem at once. An empty value counts as not set, as in most orchestrators.
     """
@@ -153,7 +153,7 @@ def _service_links(given: dict[str, str]) -> list[Problem]:
 
 
 def _relations(settings: Settings, roles: tuple[Role, ...] | None, broken: set[str]) -> list[Problem]:
-    """What must hold between settings. `broken` names those already complained of, which are not judged again."""
+    """Returns the settings that conflict. `broken` names settings that have a problem already and are left out."""
     found = [
         Problem(name, f"set either {name} or {name}_FILE, not both")
         for name, value, file in (
@@ -172,7 +172,7 @@ def _relations(settings: Settings, roles: tuple[Role, ...] | None, broken: set[s
 
 
 def _lacking(settings: Settings, roles: tuple[Role, ...]) -> Iterator[Problem]:
-    """What these roles need and are not given."""
+    """Returns the settings that these roles need and that are missing."""
     if not settings.bootstrap_servers:
         yield Problem("KAFKA_BOOTSTRAP_SERVERS", "not set", "such as kafka-1:9092,kafka-2:9092")
     if not roles:

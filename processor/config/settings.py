@@ -72,11 +72,11 @@ KAFKA_OWNED: Final = frozenset(
         "transaction.timeout.ms",
     }
 )
-"""librdkafka settings that carry a guarantee of ours; a user's value would break it without a word."""
+"""librdkafka settings that a guarantee rests on; a user's value would break it without an error."""
 
 
 class Role(StrEnum):
-    """The kinds of worker, each a consumer group of its own."""
+    """The kinds of worker; each is one consumer group."""
 
     TRANSFORM = "transform"
     SEND = "send"
@@ -133,7 +133,8 @@ def setting(name: str, kind: Kind, default: str, meaning: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a process is told. Fields are declared by `setting`; the table in deploy/SETTINGS.md says the same."""
+    """All settings of a process. `setting` declares each field; a test compares them with the table in
+    deploy/SETTINGS.md."""
 
     bootstrap_servers: str = setting(
         "KAFKA_BOOTSTRAP_SERVERS", Kind(host_port, "host:port,…"), "", "The Kafka brokers to ask first"
@@ -341,7 +342,7 @@ class Settings:
 
     @property
     def librdkafka(self) -> dict[str, str]:
-        """What every Kafka client is given, under librdkafka's names."""
+        """The settings of every Kafka client, under librdkafka's names."""
         return {"bootstrap.servers": self.bootstrap_servers, **self.kafka}
 
     def topic(self, name: str) -> str:
@@ -351,7 +352,7 @@ class Settings:
         return f"{self.group_prefix}hakuna-processor.{role}"
 
     def configured_roles(self) -> tuple[Role, ...]:
-        """The roles that `run` without `--role` starts: those whose own settings are there."""
+        """The roles that `run` without `--role` starts: those whose settings are set."""
         roles = []
         if self.registry_url:
             roles.append(Role.TRANSFORM)

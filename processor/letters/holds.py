@@ -41,8 +41,8 @@ class Hold(msgspec.Struct, frozen=True):
     replay_id: str | None = None
 
     def stops(self, entry_id: str, replay_id: str | None) -> bool:
-        """Whether this entry waits. The refused entry itself does not (it is read again after a crash), nor
-        does one that is replayed, unless this very replay was refused."""
+        """Returns true if this entry waits. The refused entry itself does not wait (it is read again after a crash),
+        nor does one of a replay, unless that replay's entry was refused too."""
         if entry_id == self.entry_id:
             return False
         return replay_id is None or replay_id == self.replay_id
@@ -76,7 +76,7 @@ class Holds:
         self._counts: dict[int, int] = {}
         self._unread: dict[tuple[int, OrderId], EntryId] = {}
         self.total = 0
-        """Orders held, in all partitions; where it is 0 nobody needs to ask."""
+        """The number of held orders in all partitions; at 0 no caller needs to ask for one."""
 
     def open(self, epoch: int) -> None:
         assert epoch not in self._counts, f"epoch {epoch} is open already"

@@ -80,7 +80,7 @@ _USUAL: Final = (Standstill.ASSIGNMENT, Standstill.EVENTS, Standstill.OTHERS)
 
 @dataclass(frozen=True, slots=True)
 class RekeyPlan:
-    """What the loop is told. Topic names are whole, `topics` in the order in which equal timestamps are taken."""
+    """The settings of the loop. Topic names are whole, `topics` in the order in which equal timestamps are taken."""
 
     topics: tuple[str, ...]
     events: str
@@ -171,8 +171,8 @@ class Rekeyer:
         self._observe()
 
     def stop(self) -> None:
-        """Ends between two turns: nothing is in flight, so there is nothing to wait for. The group is left first, so
-        that others take over while the rest is closed, and the rest is closed whatever that raises."""
+        """Ends between two turns, when no transaction is open. Leaves the group first, so that other workers take over
+        while the rest is closed; closes the rest whatever that raises."""
         with ExitStack() as closing:
             closing.callback(self._edges.reader.close)
             closing.callback(self._edges.transaction.close)
@@ -211,7 +211,8 @@ class Rekeyer:
     # ---- between polls: open, take over --------------------------------------------------------------------------
 
     def _open(self) -> bool:
-        """Whether the transactional ID is ours and nothing is in doubt; sees to both where it is not so."""
+        """Opens the transactional ID and resolves a doubt, if needed. Returns true if the ID is ours and nothing is in
+        doubt."""
         if self._opened and not self._in_doubt:
             return True
         if not self._standstills.is_time:

@@ -1,5 +1,5 @@
-"""Whether the state in the changelog is whole, and was made for the topics as they are: asked at every start, by
-`check`, and by the commands that mend it."""
+"""Checks that the state in the changelog is whole and was made for the topics as they are. Called at every start of
+transform, by `check`, and by the commands that mend the state."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from processor.transform.book import Book, Here, problems_at_start
 
 
 def here_of(settings: Settings, admin: KafkaAdmin, described: Mapping[str, TopicState]) -> Here:
-    """What this installation is now. Raises `BrokerOutage`."""
+    """Returns the installation as it is now. Raises `BrokerOutage`."""
     changelog = described[settings.topic(Topic.CHANGELOG)]
     return Here(admin.cluster_id(), changelog.topic_id, described[sources(settings)[0]].partitions)
 
 
 def sources(settings: Settings) -> list[str]:
-    """What transform reads, whole names, in the order in which equal timestamps are taken."""
+    """Returns the whole names of the topics that transform reads, in the order in which it takes equal timestamps."""
     return [settings.topic(topic) for topic in sources_of(Role.TRANSFORM, rekey=settings.rekey)]
 
 
 def state_problems(settings: Settings, admin: KafkaAdmin, books: KafkaBooks, here: Here) -> list[Problem]:
-    """What keeps transform from taking a record, each with what to do. Raises `BrokerOutage`, `Fatal`."""
+    """Returns what keeps transform from starting, each problem with its remedy. Raises `BrokerOutage`, `Fatal`."""
     changelog = settings.topic(Topic.CHANGELOG)
     described = admin.describe([changelog])[changelog]
     assert described is not None, "asked for before it was known to be there"

@@ -1,4 +1,4 @@
-"""What the rekey role is made of."""
+"""Builds the rekey role."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class _RekeyLoop:
         self._surveying.join()
 
     def fail(self) -> None:
-        """What is in a transaction is the broker's to abort; the rest is as at a drain."""
+        """The broker aborts an open transaction; everything else ends as in a drain."""
         self.stop()
 
     def unready(self) -> list[str]:

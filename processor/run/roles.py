@@ -7,8 +7,7 @@
                              FAILED
 
 Owned by the composition root (`process.py`), which starts the threads and waits for them. A role is a loop that makes
-rounds (`turn`). The thread notes each round, which `/livez` reads, and asks the watch whether the loop gets anything
-done.
+rounds (`turn`). The thread notes each round, which `/livez` reads, and asks the watch whether the loop makes progress.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ class RoleThread:
         self._stop.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Whether the role has ended within the time."""
+        """Returns true if the role has ended within the time."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -131,7 +130,7 @@ class RoleThread:
             log.warning("a role that failed could not leave in order", role=self.role.value, why=repr(also))
 
     def _built(self) -> Loop | None:
-        """The role, as soon as what it needs is there; None when it shall stop before that."""
+        """Returns the role as soon as brokers, topics and stores are there; None if it must stop before that."""
         while not self._stop.is_set():
             self._beat_s = self._clock.monotonic_s()
             try:

@@ -1,4 +1,4 @@
-"""What the sending roles, send and hako, are made of."""
+"""Builds the sending roles, send and hako."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ log = structlog.get_logger(__name__)
 HOLDS_STORE: Final = 0
 """The one store of a send worker; it holds the holds of all its partitions."""
 HAKO_IN_FLIGHT_MAX: Final = 8
-"""Requests to Hako at once: two a second are allowed, and none of them takes long."""
+"""The most requests to Hako at once: it allows two a second, and none of them takes long."""
 HAKO_LINGER_S_MAX: Final = 5.0
-"""How long a change waits for others to fill its array where the quota is small."""
+"""Seconds that a change waits for others to fill its array if the quota is small."""
 HAKO_BYTES_MAX: Final = 512 * 1024 * 1024
-"""What will be sent of the changes that wait: a million names of a kilobyte each would be a gigabyte."""
+"""The most bytes of changes that wait: a million names of a kilobyte each would be a gigabyte."""
 TABLES: Final = {Topic.LEVELS: Table.INVENTORY, Topic.ITEMS: Table.ITEMS, Topic.WAREHOUSES: Table.WAREHOUSES}
 
 
 @dataclass(frozen=True, slots=True)
 class _Api:
-    """What the settings say of the API that a role sends to; both names are those of settings."""
+    """The API that a role sends to, as the settings describe it; both names are names of settings."""
 
     base_url: str
     key: KeySource | None
@@ -91,7 +91,7 @@ class _Api:
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """What both sending roles stand on."""
+    """The parts that both sending roles share."""
 
     settings: Settings
     role: Role
@@ -347,7 +347,7 @@ def _fields(topic: Topic, registry: Schemas) -> Fields:
 
 
 def way_problems(settings: Settings, roles: Collection[Role]) -> list[Problem]:
-    """What keeps roles from their APIs before anybody is asked: a proxy or a certificate that cannot be used."""
+    """Returns proxies and certificates that cannot be used, before any request is made."""
     found: list[Problem] = []
     for role, url, files in (
         (Role.SEND, settings.hakuna_url, hakuna_tls(settings)),
@@ -383,7 +383,7 @@ def _transport(settings: Settings, api: _Api, tracing: Tracing | None) -> Transp
 class SendLoop(Generic[EntryT]):
     """A sending role's two threads as one: its own thread turns the Kafka side, another runs the event loop.
 
-    Mutable: `_failure` is what ended the event loop before it was told to.
+    Mutable: `_failure` is the error that ended the event loop, None while it runs.
     """
 
     def __init__(

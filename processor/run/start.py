@@ -1,4 +1,4 @@
-"""What a role asks of the cluster and the registry before it begins, and what several roles make alike."""
+"""The start of a role: its questions to the cluster and the registry, and parts that several roles build alike."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ log = structlog.get_logger(__name__)
 
 _HOST_CHARS_MAX: Final = 63
 AFTER_DRAIN_S: Final = 2.0
-"""What a role may take beyond its drain to close its clients."""
+"""Seconds that a role may take after its drain to close its clients."""
 VERSIONS_MAX: Final = 100
 """Older schemas of a topic that are asked for at a start, the newest first: a producer may register one a record."""
 
 
 def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mapping[str, TopicState]:
-    """What the cluster says of a role's topics, by whole name. Raises `BrokerOutage` while one is missing (somebody
-    may be about to make it: we ourselves where only our own books are) or may not be looked at, `Unusable` where one is
-    such that no waiting helps."""
+    """Returns a role's topics as the cluster describes them, by whole name. Raises `BrokerOutage` while a topic is
+    missing (it may be made soon; if only books are missing, this makes them) or while the right to describe it is
+    missing. Raises `Unusable` if a topic has a fault that waiting does not mend."""
     if (unknown := without_consumer_protocol(settings.librdkafka)) is not None:
         raise Unusable([unknown])
     topics = needed(role, rekey=settings.rekey)
@@ -142,8 +142,8 @@ def _readable(registry: Registry, subject: str, ours: str, before: int) -> int |
 
 
 def client_id(role: Role, worker: str, host: str | None = None) -> str:
-    """What Kafka knows this process by: in Kubernetes the host is the pod, which is what its readers look for.
-    `worker` stands at the end, where a successor finds it."""
+    """Returns the client ID of this process. It begins with the host, which in Kubernetes is the name of the pod, and
+    ends with `worker`, where a successor looks for it."""
     named = re.sub(r"[^A-Za-z0-9._-]", "-", host or socket.gethostname())[:_HOST_CHARS_MAX]
     return f"hakuna-processor-{role}-{named}-{worker}"
 

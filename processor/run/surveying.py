@@ -3,8 +3,8 @@
     at the start, then every 5 min:  survey ─► judged ─► log (once each), /status
                                         └─► whereabouts (`processor/transform/whereabouts.py`)
 
-A worker sees its own partitions only; keys that stand in two topics, in partitions of two workers, are seen by this
-alone. 0.3 s of CPU every 5 minutes, 0.1 %. What goes wrong here stops nobody: it is tried again.
+A worker reads its own partitions only. This thread alone can find a key that stands in partitions of two workers. It
+takes 0.3 s of CPU every 5 minutes, 0.1 %. A failure stops no role: the survey is tried again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 EVERY_S: Final = 300.0
 _LEAVE_S: Final = 2.0
-"""What a stop waits for a survey that is under way; it holds nothing that needs an end."""
+"""Seconds that a stop waits for a survey that is under way; a survey may be cut off."""
 
 
 class Surveying:
@@ -35,7 +35,8 @@ class Surveying:
         judge: Callable[[Mapping[str, Surveyed]], Sequence[Said]],
         learn: Callable[[Mapping[str, Sample]], None] = lambda samples: None,
     ) -> None:
-        """`ask` surveys the topics, `judge` says what of it somebody should know, `learn` is told of the samples."""
+        """`ask` surveys the topics, `judge` returns what a person should know of the result, `learn` is called with the
+        samples."""
         self._ask = ask
         self._judge = judge
         self._learn = learn

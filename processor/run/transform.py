@@ -1,4 +1,4 @@
-"""What the transform role is made of."""
+"""Builds the transform role."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class _TransformLoop:
         self._surveying.join()
 
     def fail(self) -> None:
-        """What is in a transaction is the broker's to abort; the rest is as at a drain."""
+        """The broker aborts an open transaction; everything else ends as in a drain."""
         self.stop()
 
     def unready(self) -> list[str]:

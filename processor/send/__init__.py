@@ -9,9 +9,9 @@ imports the other.
 
 What both share:
 
-    settings.py      what the role is told
-    destination.py   what an API must say of itself to be sent to (Hakuna's two, Hako's)
-    pending.py       an entry on its way, the parcels it travels in, and how it can end
+    settings.py      the settings of both threads
+    destination.py   what the sender must know about an API (Hakuna's two, Hako's)
+    pending.py       an entry that is being sent, and how it can end
     handover.py      where the two threads meet, and how they take turns
     meter.py         what both measure
 """

@@ -22,8 +22,8 @@ wake each other ten thousand times a second, mostly for nothing: the other has g
 So the one with the larger steps asks, and the loop stands still while it works: 1.4 voluntary context switches an entry
 become 0.15, and 200 µs CPU 160, side by side in one hour.
 
-Only a convenience: nothing rests on who runs. An ask that the loop does not come to in time is worked without; a loop
-that has stood still for long enough goes on.
+Turns only save time; no correctness rests on them. If the loop does not answer in time, the Kafka thread works without
+a turn; a loop that has stood still for long enough goes on.
 
 Not chosen: a longer switch interval (the loop lets go of the interpreter long before it is over); acknowledgements
 taken in the loop's thread (half of the waking remains, and a producer has two owners); one thread for both (a
@@ -176,14 +176,14 @@ class Handover(Generic[EntryT]):
             self._reported.wait(timeout_s)
 
     def renew(self, until_s: float, clock: Clock) -> None:
-        """The group keeps us until then, whatever befalls us."""
+        """Sets until when the group keeps this member."""
         if until_s != self.lease.until_s:
             self.lease = Lease(until_s, clock.now_ms() + (until_s - clock.monotonic_s()) * 1000)
 
     # ---- the event loop's side ----------------------------------------------------------------------------
 
     def attach(self, loop: asyncio.AbstractEventLoop, receive: Callable[[Message[EntryT]], None]) -> None:
-        """From now on messages go to `receive`, on this loop; those that are there already, at once."""
+        """Makes `receive` get all messages on this loop, first those that wait already."""
         assert self._loop is None, "attached twice"
         self._receive = receive
         self._loop = loop
@@ -205,7 +205,7 @@ class Handover(Generic[EntryT]):
 
 
 Message = list[Pending[EntryT]] | Assigned | PastRead | Paced | CaughtUp | Withdrawn | Lost | Halt | Stop
-"""What the Kafka thread tells the loop; a list is entries, in offset order per partition."""
+"""A message of the Kafka thread to the event loop; a list is entries, in offset order per partition."""
 
 
 APART_S: Final = 0.02
@@ -214,7 +214,7 @@ APART_S: Final = 0.02
 ASK_S_MAX: Final = 0.5
 """A loop with a thousand answers to read comes round after so long."""
 STILL_S_MAX: Final = 0.05
-"""What stands still for longer answers its peers too late."""
+"""The longest standstill of the loop: after a longer one it would answer its peers too late."""
 
 
 class Turns:
@@ -226,7 +226,7 @@ class Turns:
         self._over: threading.Lock | None = None
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """From now on there is somebody to take turns with, in another thread."""
+        """Begins to take turns with this loop, which runs in another thread."""
         self._loop = loop
 
     def take(self) -> None:

@@ -1,4 +1,4 @@
-"""What the send role is told: names, limits and times, each with the accident that its bound prevents."""
+"""The settings of a sending role: names, limits and times, each with the accident that its bound prevents."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SendTopics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderSettings:
-    """What the event loop is told about one destination. Hako's sender takes the same."""
+    """The settings of the event loop for one destination, Hakuna or Hako."""
 
     base_url: str
     """Without a slash at its end; a destination's paths begin with one."""
@@ -52,7 +52,7 @@ class SenderSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendSettings:
-    """What the Kafka thread is told."""
+    """The settings of the Kafka thread."""
 
     topics: SendTopics
     group: str
@@ -73,7 +73,7 @@ class SendSettings:
     """How long what stands in the sources at an assignment may be read before anything of it is sent; None: not at all.
     Without a bound, a partition that cannot be read to its end would hold all keys for ever."""
     commit_s: float = 1.0
-    """What was answered since the last commit is sent again after a crash."""
+    """After a crash, requests that were answered since the last commit are sent again."""
     revoke_s_max: float = 3.5
     """What is in flight at a planned move may end; its answer is worth waiting for, but a move takes under 5
     s."""

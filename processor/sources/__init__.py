@@ -1,12 +1,12 @@
 """What the shops write: their keys, partitioners and times, and how several topics become one sequence.
 
-keys.py         what a record's key is, and the order ID in it
-placements.py   where each family of clients puts a key
-survey.py       whether the producers of an installation agree, from a sample
+keys.py         the kind of a record's key, and the order ID in it
+placements.py   the partitioners of client families
+survey.py       judges from a sample whether the producers of an installation agree
 merge.py        the records of several topics in the order of their times
-starts.py       where a source is read from, by what is on record of it
-notices.py      sources that are not simply read on, said, counted and shown
+starts.py       the offset at which a source begins, and why
+notices.py      sources that begin elsewhere than at the group's offset: logged, counted and shown
 offsets.py      what the group has committed, and the way back to it
-standing.py     how far a role that merges is, and how its transactions end
+standing.py     lag and status of a role that merges, and how its transactions end
 standstill.py   why a role takes nothing at the moment
 """

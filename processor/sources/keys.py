@@ -1,4 +1,4 @@
-"""What the key of a record is, and the order ID in it.
+"""The kind of a record's key, and the order ID in it.
 
 The key has to be the order ID as plain UTF-8. Serialisers that were set for the value and not for the key write other
 bytes; each of them is recognised here, so that a dead letter can say what the key is and what to set at the producer.
@@ -37,7 +37,7 @@ _KEY_BYTES_MAX: Final = 4096
 
 
 class KeyKind(StrEnum):
-    """What a key is, as far as its bytes tell. Upper case is not seen: it may be the shop's own."""
+    """The kind of a key, as far as its bytes show. Upper case is not judged: it may be the shop's own."""
 
     PLAIN = "plain"
     NONE = "none"
@@ -86,17 +86,17 @@ class Key:
 
     @property
     def what(self) -> str:
-        """What the key is, for people: `a Confluent Avro string of schema 7, order avk-1`."""
+        """The key in words: `a Confluent Avro string of schema 7, order avk-1`."""
         return self.detail if self.order_id is None else f"{self.detail}, order {_shown(self.order_id)}"
 
     @property
     def remedy(self) -> str:
-        """What to set at the producer."""
+        """The setting to change at the producer."""
         return _REMEDY.get(self.kind, _TEXT)
 
 
 def read_key(key: bytes | None, headers: Sequence[Header] = ()) -> Key:
-    """What the key of a record with these headers is. Total: every key is of some kind."""
+    """Returns the kind of a record's key. Raises nothing: every key is of some kind."""
     if key is None:
         return Key(KeyKind.NONE, detail="no key at all")
     if not key:
@@ -129,8 +129,8 @@ def unreadable(read: Key) -> str:
 
 
 def names_order(key: bytes | None, value: bytes | None, order_id: str, headers: Sequence[Header] = ()) -> bool:
-    """Whether a record is about this order: by its key, however that is framed, or by the order ID in its value. No
-    registry is asked, so of a value only Confluent's framing is read: the order ID stands behind the event ID in it."""
+    """Returns true if a record is about this order: by its key in any framing, or by the order ID in its value. Asks no
+    registry, so it reads only values in Confluent's framing, where the order ID follows the event ID."""
     wanted = order_id.encode()
     if key == wanted or (key and read_key(key, headers).order_id == order_id):
         return True

@@ -86,9 +86,9 @@ class Merge:
         self.went_back: set[TopicPartition] = set()
 
     def assign(self, partitions: Iterable[TopicPartition], starts: Mapping[TopicPartition, int] | None = None) -> None:
-        """Starts these anew: what was buffered of them before is forgotten. Whole partition numbers, unless all are
-        merged `together`. `starts` says where they are read from, as far as that was told to the consumer: what comes
-        from before it is not one of them (librdkafka may move a partition after a `seek`)."""
+        """Starts these partitions anew and drops their buffered records. Takes whole partition numbers, unless all are
+        merged `together`. `starts` has the offsets that the consumer was moved to: records from before them are dropped
+        (librdkafka may move a partition after a `seek`)."""
         gained: dict[int, list[Input]] = {}
         for partition in partitions:
             number = 0 if self._together else partition.partition
@@ -186,7 +186,7 @@ class Merge:
         return taken
 
     def _complete(self, number: int, inputs: Sequence[Input], now_s: float) -> bool:
-        """Whether every topic has a record here or is at its end, or has been waited for long enough."""
+        """Returns true if every topic has a record here, is at its end, or has been waited for long enough."""
         for one in inputs:
             if not one.records and not one.at_end:
                 since = self._waiting_since.setdefault(number, now_s)
@@ -248,7 +248,7 @@ class Merge:
         return records_max, bytes_max
 
     def paused(self, number: int) -> list[TopicPartition]:
-        """What `to_pause` has named of this number and `to_resume` has not."""
+        """Returns the partitions of this number that `to_pause` has named and `to_resume` has not."""
         return [one.partition for one in self._inputs[number] if one.paused]
 
     def lagging(self, number: int) -> tuple[list[TopicPartition], float]:

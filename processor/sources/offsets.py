@@ -23,7 +23,7 @@ class GroupOffsets:
         self.metadata: dict[TopicPartition, str] = {}
 
     def ask(self, sources: Sequence[TopicPartition]) -> None:
-        """What the group has committed, once no transaction is open on top of it. Raises `BrokerOutage`."""
+        """Reads what the group has committed, after open transactions have ended. Raises `BrokerOutage`."""
         for source, committed in self._consumer.committed(sources).items():
             self.metadata[source] = committed.metadata
             if committed.next_offset is None:
@@ -32,7 +32,7 @@ class GroupOffsets:
                 self.known[source] = committed.next_offset
 
     def forget(self, sources: Iterable[TopicPartition]) -> None:
-        """They are another worker's."""
+        """Forgets the offsets of sources that another worker has now."""
         for source in sources:
             self.known.pop(source, None)
             self.metadata.pop(source, None)

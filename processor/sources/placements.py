@@ -1,4 +1,4 @@
-"""Where producers put keys: the partitioners of real clients, and what a sample of keys says of who wrote a topic.
+"""The partitioners of real clients: which of them placed the keys of a topic, judged from a sample.
 
 A record's partition is chosen by its producer, and the clients of different languages choose differently. The five
 topics of one order meet in one partition number only if all who write them choose alike.
@@ -128,7 +128,7 @@ MEND_UNKNOWN: Final = (
     "place keys by murmur2, as Java's clients do (kafka-go: Balancer: kafka.Murmur2Balancer{}; kafkajs: its default "
     "partitioner)"
 )
-"""What is said to producers whose partitioner nobody knows."""
+"""The remedy for producers with an unknown partitioner."""
 MEND_KEYLESS: Final = "give each record its order ID as the key (Watermill: NewWithPartitioningMarshaler and murmur2)"
 
 NAMED_SHARE: Final = 0.9
@@ -282,7 +282,8 @@ def _apart(one: Sequence[Placed], other: Sequence[Placed], of_other: Placement) 
 
 
 def _mend(placement: Placement, reference: Placement) -> str:
-    """What to set, at the producers of a topic that does not agree with the reference, or at the reference's."""
+    """Returns the setting to change, at the producers of a topic that disagrees with the reference, or at the
+    reference's."""
     if not placement.keys:
         return MEND_KEYLESS
     if placement.family is not None:

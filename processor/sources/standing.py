@@ -25,7 +25,7 @@ class TransactionOutcome(StrEnum):
 
 
 class Written(NamedTuple):
-    """What one committed transaction did, by source topic: each record once, by how it ended."""
+    """The effects of one committed transaction, by source topic: each record once, by how it ended."""
 
     records: Mapping[tuple[str, Outcome], int]
     ignored: Mapping[tuple[str, IgnoredReason], int]
@@ -39,8 +39,8 @@ class Written(NamedTuple):
 
 
 class SourceLag(NamedTuple):
-    """One source partition: how many records are unfinished, and how old the oldest of them is (0 when none).
-    `known`: whether the broker has said yet how many there are."""
+    """One source partition: its unfinished records, and the age of the oldest (0 without any). `known` is false until a
+    broker has said how many there are."""
 
     topic: str
     partition: int
@@ -48,7 +48,8 @@ class SourceLag(NamedTuple):
     seconds: float
     known: bool = True
     retention_left_s: float | None = None
-    """How long the oldest unfinished record will still be there, at least; None where there is none, or it is kept."""
+    """Seconds for which retention keeps the oldest unfinished record at least; None if there is none, or no
+    retention."""
 
 
 @dataclass(frozen=True, slots=True)

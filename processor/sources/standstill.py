@@ -1,4 +1,4 @@
-"""Why a role takes nothing at the moment: what it says once, shows at `/readyz`, and waits for.
+"""Why a role takes nothing at the moment: the reason is logged once, shown at `/readyz`, and waited for.
 
 Shared by transform and rekey, each with reasons of its own. Owned by the role's thread; `shown` may be read by others.
 """

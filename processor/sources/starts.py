@@ -13,7 +13,7 @@ import msgspec
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How far one source was finished: `topic_id` tells the topic from another of its name."""
+    """How far one source was finished. `topic_id` differs if the topic was made again under its name."""
 
     topic_id: str
     next_offset: int
@@ -42,8 +42,9 @@ class Start(NamedTuple):
 def start_of(
     mark: Mark | None, committed: int | None, topic_id: str, beginning: int, end: int, *, same_cluster: bool
 ) -> Start:
-    """`mark` None: no book yet, so an installation that is new, or older than its first book. What is read again is
-    known by its event IDs; what was deleted before it was read is counted."""
+    """Returns the offset at which a source begins. `mark` is None without a book: the installation is new, or older
+    than its first book. Events that are read again are known by their IDs; records that were deleted unread are
+    counted."""
     corrections: list[Correction] = []
     missed = 0
     if mark is None and committed is None:

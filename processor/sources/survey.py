@@ -1,8 +1,8 @@
-"""producers: what the newest records of the source topics say of who writes them. Pure.
+"""survey: judges the producers of the source topics by the newest records. Pure.
 
-How they place keys, what their keys are, in which unit they stamp, whether they erase more than they tell. `check`
-shows it, a running transform keeps it in `/status`; `edges/kafka/survey.py` reads the records.
-"""
+It finds how they place keys, the kind of their keys, the unit of their timestamps, and whether they erase more than
+they write. `check` shows the result, and a running transform has it in `/status`; `edges/kafka/survey.py` reads the
+records."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Surveyed:
 
 
 def surveyed(records: Sequence[Record], partitions: int) -> Surveyed:
-    """What these records of one topic say."""
+    """Returns what these records show of the producers of one topic."""
     odd = [key for record in records if (key := read_key(record.key, record.headers)).kind is not KeyKind.PLAIN]
     stamps = [record.timestamp_ms for record in records if 0 <= record.timestamp_ms < PLAUSIBLE_MS_MIN]
     return Surveyed(
@@ -87,8 +87,8 @@ def surveyed(records: Sequence[Record], partitions: int) -> Surveyed:
 def judged(
     found: Mapping[str, Surveyed], configs: Mapping[str, Mapping[str, str]], *, rekey: bool = False
 ) -> list[Said]:
-    """What the newest records of these topics, by whole name in the order of TOPICS, say of who writes them. With
-    `rekey` producers need not agree on where they place keys, and events need none."""
+    """Returns what a person should know of the producers, from the newest records of these topics (by whole name, in
+    the order of TOPICS). With `rekey` producers need not agree on placing keys, and events need no key."""
     compared = compare({topic: one.sample for topic, one in found.items()})
     findings: list[Said] = []
     for topic, one in found.items():

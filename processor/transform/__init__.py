@@ -1,4 +1,4 @@
-"""transform: what the shops say of their orders → what the APIs are told of them.
+"""transform: from the events of the shops to the requests to the APIs.
 
     orders.*  ──►  the state of each order  ──►  outbox
                         │                          └ orders.dead-letters, for what is refused
@@ -7,23 +7,23 @@
 One thread, one transaction a batch. In the order in which an event travels:
 
 transformer.py     the loop: poll, take, write and commit in one transaction
-plan.py            what the loop is told, what it has of the outside, why it may stand still
-partitions.py      which partition numbers are here, and how each gets its state back
-beginnings.py      where each source is read from
-book.py            what is finished of each source, kept beside the state
+plan.py            the loop's settings, its edges, and why it may stand still
+partitions.py      the partition numbers of this worker, and how each restores its state
+beginnings.py      the offset at which each source begins
+book.py            how far each source is finished, kept beside the state
 taking.py          which records the next transaction takes
-batch.py           what becomes of each record
+batch.py           decides how each record ends
 decode.py          the structs that an event is read into
 keyed_state.py     the orders of one partition: staged, committed, restored
-order_state.py     what is kept of an order, and its bytes
+order_state.py     the state of an order, and its bytes
 order_state_1.py   the bytes of the version before
 rules.py           what an event does to its order
-placed.py          the same of an order that is placed
-unheard.py         the same of an order that is not told of
-units.py           what may still move, and what moves with it
-transitions.py     what the rules are asked with, and what they answer
+placed.py          the same for an order that is placed
+unheard.py         the same for an order that Hakuna does not get
+units.py           the units that may still move, and those that move with them
+transitions.py     the arguments and results of the rules
 outbox.py          the record that send will read
-whereabouts.py     whether orders' events are where their orders are
-observing.py       what others see of the loop
-meter.py           what the role measures
+whereabouts.py     whether an order's events are in its partition
+observing.py       lag, status and progress of the loop
+meter.py           the metrics of the role
 """

@@ -57,15 +57,15 @@ Decode = Callable[[Record], OrderEvent]
 """Raises `BadRecord`, or `RegistryOutage`: then nothing was decided, and the record is taken again later."""
 
 Elsewhere = Callable[[bytes | None, int], bool]
-"""Whether the order of this key lives in another partition than this number, as far as anybody knows."""
+"""Returns true if the order of this key is known to be in another partition than this number."""
 
 _NEVER_MET: Final = frozenset({Reason.ORDER_UNKNOWN, Reason.PARKED_TOO_MANY})
-"""What becomes of events in another partition than their order."""
+"""Handles events in another partition than their order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What deciding depends on and never changes while a worker runs. Topic names are whole, with their prefix."""
+    """The settings of deciding, which never change while a worker runs. Topic names are whole, with their prefix."""
 
     group: str
     outbox: str
@@ -110,7 +110,7 @@ class Batch:
 
     @property
     def next_offsets(self) -> dict[TopicPartition, int]:
-        """What is consumed with these records. (Named tuples are dear to make, so not one a record.)"""
+        """The offsets that are consumed with these records. (Not one named tuple a record: making one is expensive.)"""
         return {TopicPartition(*source): next_offset for source, next_offset in self.consumed.items()}
 
     def written(self) -> Written:
@@ -299,7 +299,7 @@ class Decider:
 
 
 def _bytes_in(record: Record) -> int:
-    """What a record brings along: its headers go out again as they are, and may outweigh its value."""
+    """Returns the size of a record: its headers are written again as they are, and may be larger than its value."""
     size = len(record.value or b"")
     if record.headers:
         size += sum(len(name) + len(content or b"") for name, content in record.headers)

@@ -54,9 +54,8 @@ _SCAN_RECORDS: Final = 1000
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True):
-    """What a store says of itself. `identity` names the changelog partition that it was made from, `as_of_ms` is the
-    wall clock when it was last written, `orders` how many it holds (-1: a restore, or an earlier version, did not
-    count)."""
+    """The header of a store. `identity` names the changelog partition that it was made from, `as_of_ms` is the wall
+    clock of its last write, `orders` the number of orders in it (-1: not counted)."""
 
     format: int
     identity: str
@@ -137,8 +136,8 @@ class KeyedState:
         return weight
 
     def changes(self, book: Book) -> Sequence[tuple[bytes, bytes | None]]:
-        """What this transaction writes to the changelog: one record per touched order, None where it is erased, and
-        the book last, with the number of orders that there are then."""
+        """Returns what this transaction writes to the changelog: one record per touched order (None if it is erased),
+        and last the book, with the number of orders after it."""
         existing = self._existing
         grown = sum((state is not None) - (order_id in existing) for order_id, state in self._staged.items())
         self._grown = self.orders + grown
@@ -285,7 +284,7 @@ class KeyedState:
         self.as_of_ms = now_ms
 
     def _read_meta(self) -> Meta:
-        """What the store says of itself; offset 0 for an empty store. Raises `StateCorrupt`."""
+        """Returns the header of the store; offset 0 for an empty store. Raises `StateCorrupt`."""
         meta = read_meta(self._store)
         if meta is None:
             return Meta(_FORMAT, self._identity, 0, orders=0)
@@ -311,7 +310,7 @@ class KeyedState:
 
 
 def read_meta(store: Store) -> Meta | None:
-    """What a store says of itself; None where it is empty. Raises `StateCorrupt`."""
+    """Returns the header of a store; None if the store is empty. Raises `StateCorrupt`."""
     stored = store.get(_META)
     if stored is None:
         if store.scan(b"", 1):

@@ -1,4 +1,4 @@
-"""What is kept of one order between its events, and the bytes in which it is kept.
+"""The state of one order between its events, and the bytes that store it.
 
 Owned by transform: `rules.py` makes new states from old ones, the keyed state stores their bytes in RocksDB
 and in the changelog without looking into them. Pure.
@@ -29,9 +29,9 @@ is noticed.
 Versions: a field that is appended with a default needs no new version, because msgspec fills it in. Any
 other change does: raise `_VERSION`, keep the old version's structs in their old shape beside a function that
 turns them into today's, and name it in `_READERS`; a state is written in today's version when its order is
-next touched. The version therefore lives in the bytes only, a decoded state is always today's. A state of a version
-that is not known yet is no damage (`StateTooNew`): a worker of before stops, leaves its partitions to those of after
-and changes nothing, so that during a rollout every state is written by who understands it whole.
+next touched. The version therefore lives in the bytes only, a decoded state is always today's. A state of a later
+version is not damaged (`StateTooNew`): the older worker stops, changes nothing and leaves its partitions to newer
+workers. So during a rollout, only workers that understand a whole state write it.
 
     1    movements of protection that pairing added stood among the shop's; event IDs without their kind; of an
          unprotected order event IDs alone (`order_state_1.py`)
@@ -66,7 +66,7 @@ _NOTHING_PARKED: Final = bytes(8)
 
 
 class Standing(StrEnum):
-    """What is known of an order; the transitions are drawn above."""
+    """The phase of an order; the transitions are drawn above."""
 
     WAITING = "w"
     PLACED = "p"
@@ -74,7 +74,7 @@ class Standing(StrEnum):
 
 
 class LineTotals(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How many units of one line item have moved which way: as the shop says, and as is told."""
+    """How many units of one line item have moved in each direction: as the shop said, and as Hakuna knows."""
 
     fulfilled: int = 0
     refunded: int = 0
@@ -93,8 +93,8 @@ class ParkedEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Unheard(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is kept of an order that is not told of: its lines (ID and units; None: a version before kept none), what
-    moved of them, and the events that did it, with the place and time of the record that each came in."""
+    """The state of an order that Hakuna does not get: its lines (ID and units; None: an earlier version kept none),
+    their movements, and the events of these, each with the position and time of its record."""
 
     lines: tuple[tuple[str, int], ...] | None
     totals: tuple[LineTotals, ...]

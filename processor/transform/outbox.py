@@ -26,9 +26,8 @@ _SOURCE: Final = HeaderName.SOURCE.value
 _OCCURRED_AT: Final = HeaderName.OCCURRED_AT.value
 _OURS: Final = frozenset({_ENTRY_ID, _ENTRY_TYPE, _SOURCE, _OCCURRED_AT})
 _STAYS_BEHIND: Final = letter.OURS | {HeaderName.REPLAY_ID.value, HeaderName.REPLAY_COUNT.value} | _OURS
-"""What of a source record's headers an entry must not have: the dead letter that the record was is over with; and an
-entry that no replay made must not pass its order's hold as one. `replay-of` goes along, and tells of what became
-of the letter."""
+"""The headers of a source record that an entry must not have. Those of a dead letter describe a refusal that is over;
+with a replay's, the entry would pass its order's hold. `replay-of` stays, and shows what became of the letter."""
 _ORDER: Final = EntryType.ORDER
 _TYPES: Final = {entry_type: entry_type.value.encode() for entry_type in EntryType}
 _EVENTS: Final = Api.EVENTS.value
@@ -36,7 +35,7 @@ _FEED: Final = Api.FEED.value
 
 
 def entries(api: Api, topic: str) -> Callable[[Applied | Retold], NewRecord]:
-    """What makes the outbox record of an event that is told, for this API and this outbox."""
+    """Returns the function that makes the outbox record of an event, for this API and this outbox."""
     match api:
         case Api.EVENTS:
             body = _of_events

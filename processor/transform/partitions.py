@@ -1,4 +1,4 @@
-"""partitions: which partition numbers this worker holds, and how each gets its state before it is taken from.
+"""partitions: the partition numbers of this worker, and how each restores its state before records are taken.
 
     (gathering) ──all five topics are here──► RESTORING ──position ≥ end of the changelog──► RUNNING
          ▲                                        ▲                                             │
@@ -60,8 +60,8 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Held:
-    """A partition number of this worker. Mutable: its phase, and where its restore began and ends. `bulk`: there is so
-    much to restore that a crash may cost the end of it."""
+    """A partition number of this worker. Mutable: its phase, and where its restore began and ends. `bulk` is true for a
+    large restore, of which a crash may undo the last part."""
 
     state: KeyedState
     phase: Phase
@@ -99,9 +99,9 @@ class Partitions:
         clock: Clock,
         newest_book: Callable[[int], Book | None],
     ) -> None:
-        """`here` tells this changelog from another one of its name; `tombstones_ms` is for how long it keeps a
-        tombstone (`delete.retention.ms`); `newest_book` finds a partition's in the changelog, for a store of another
-        one, and raises `BrokerOutage`."""
+        """`here` identifies this changelog; `tombstones_ms` is for how long it keeps a tombstone
+        (`delete.retention.ms`). `newest_book` returns a partition's book in the changelog, for a store of another
+        changelog, and raises `BrokerOutage`."""
         self._topics = tuple(topics)
         self._changelog = changelog
         self._here = here
@@ -303,9 +303,9 @@ class Partitions:
         self.begin_restore([number])
 
     def purge(self) -> None:
-        """One erased order leaves the disk, if there is one. The role stands still meanwhile, so that it waits 99 times
-        as long before the next. Raises `StateCorrupt`, and `BrokerOutage` once an hour, when stores that lie by are
-        looked at."""
+        """Removes one erased order from the disk, if there is one. The role stands still meanwhile, so it waits 99
+        times as long before the next. Raises `StateCorrupt`; raises `BrokerOutage` once an hour at most, when it checks
+        stores of partitions that this worker does not have."""
         self._tidy()
         began_s = self._clock.monotonic_s()
         if began_s < self._purge_at_s:
@@ -339,7 +339,8 @@ class Partitions:
         self._tidy_at_s = self._clock.monotonic_s() + _TIDY_S
 
     def _is_of_no_use(self, number: int, end: int) -> bool:
-        """Whether a store that is not held is old, and the changelog has all of it."""
+        """Returns true if a store of a partition that this worker does not have is old, and the changelog has all of
+        it."""
         with suppress(StateCorrupt):
             store = self._stores.open(number)
             try:

@@ -1,7 +1,7 @@
-"""What an event does to an order that is placed and told of. Pure.
+"""What an event does to an order that is placed and that Hakuna gets. Pure.
 
-Owned by `rules.py`. Each branch asks `units.py` whether the event is sound, and makes the order as it is afterwards and
-what is told of it; which of them is asked is decided there.
+Owned by `rules.py`, which chooses the branch. Each branch asks `units.py` whether the event is sound, and returns the
+order after it and the effect.
 """
 
 from __future__ import annotations
@@ -91,15 +91,15 @@ def change(state: OrderState, order: Order, taken: Taken, rules: Rules, now_ms: 
 
 
 def refunded_in_time(items: tuple[Movement, ...], until_ms: int | None) -> tuple[Movement, ...]:
-    """Those of a refund's items that say something: what was paid back after the order was cancelled does not."""
+    """Returns the items of a refund that count: a refund after the order's cancellation does not."""
     if until_ms is None:
         return items
     return tuple([item for item in items if item.quantity and item.at_ms <= until_ms])
 
 
 def _pairings(order: Order, taken: Taken, moved: Moved, rules: Rules) -> tuple[Pairing, ...]:
-    """What pairing made of an event is kept for a rebuild, and for `order`, which says why nothing was sent. The feed
-    is rebuilt from what was said, and needs the latter alone."""
+    """Returns the order's pairings, with that of this event. A rebuild needs them, and `order` shows by them why nothing
+    was sent. The feed is rebuilt from the shop's own movements, and needs them for `order` alone."""
     if (moved.absorbed or moved.added) and (not moved.told or rules.api is Api.EVENTS):
         return (*order.pairings, Pairing(event_key(taken.event), moved.absorbed, moved.added))
     return order.pairings
@@ -108,7 +108,7 @@ def _pairings(order: Order, taken: Taken, moved: Moved, rules: Rules) -> tuple[P
 def _moved(
     state: OrderState, taken: Taken, moved: Moved, change: Change, after: Order, rules: Rules, now_ms: int
 ) -> Transition:
-    """Units moved; of which something is told, or nothing is."""
+    """Returns the effect of moved units: applied if Hakuna must learn something new, ignored otherwise."""
     if not moved.said:
         return ignore(state, taken, IgnoredReason.NOTHING_MOVED, rules, now_ms)
     told = _applied(state, taken, change, after, moved.totals, rules, now_ms)
@@ -118,7 +118,7 @@ def _moved(
 
 
 def _shows(before: Order | None, after: Order, rules: Rules) -> bool:
-    """Whether the feed shows what the Events API would not be told of."""
+    """Returns true if the feed's snapshot changes although the Events API would get nothing."""
     assert before is not None, "an order that was not there moved"
     return rules.api is Api.FEED and feed.snapshot(before) != feed.snapshot(after)
 

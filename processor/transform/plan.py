@@ -1,4 +1,4 @@
-"""What the loop of transform is told, what it has of the outside, and why it may stand still."""
+"""The settings of transform's loop, its edges, and the reasons why it may stand still."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Standstill(StrEnum):
 
 
 USUAL: Final = (Standstill.ASSIGNMENT,)
-"""Those that every start meets."""
+"""The standstills of every start."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransformPlan:
-    """What the loop is told. Topic names are whole, in the order in which equal timestamps are taken; each topic has
+    """The settings of the loop. Topic names are whole, in the order in which equal timestamps are taken; each topic has
     `partitions`."""
 
     topics: tuple[str, ...]

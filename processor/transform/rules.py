@@ -1,8 +1,8 @@
 """What becomes of an order when something happens to it: the business rules, as one pure function.
 
 Owned by transform, which calls `apply` for every decoded event, `expire_parked` for orders whose parked
-events may have waited too long, and `erase` for a record without a value. No Kafka word, no clock, no I/O:
-the present is handed in, and what comes back says everything that has to be done.
+events may have waited too long, and `erase` for a record without a value. No Kafka, no clock, no I/O: the caller
+passes the time, and the result has every effect to be performed.
 
     apply ─┬─ seen before ─────────────────────────► Ignored(duplicate)
            ├─ at no plausible time ────────────────► Refused(time_implausible)
@@ -20,8 +20,7 @@ nothing changed, so that nothing needs to be written: for a duplicate and for a 
 Invariants:
 - An event is taken whole or not at all, and once per event ID and kind. Taken means applied, parked or ignored for
   what it says; a refused event is not remembered, so its dead letter can be replayed once the fault is gone.
-- What `apply` decides never depends on when a sweep last ran: parked events whose time is up go first,
-  always.
+- The result of `apply` never depends on when a sweep last ran: parked events whose time is up always leave first.
 - Every parked event leaves with an effect of its own and the record it came in.
 
 Decisions, where the rules leave room:
@@ -53,7 +52,7 @@ from processor.transform.units import NOTHING_MOVED, shown, unfit_order, without
 
 
 def apply(state: OrderState | None, taken: Taken, rules: Rules, now_ms: int) -> Transition:
-    """What one event does to its order. `now_ms` is the wall clock."""
+    """Returns what one event does to its order. `now_ms` is the wall clock (epoch ms)."""
     assert now_ms > 0, "a wall clock before 1970"
     if state is not None and state.parked:
         expired = expire_parked(state, rules, now_ms)

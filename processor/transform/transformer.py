@@ -5,18 +5,19 @@
                                       StateCorrupt: wipe, restore     ├─ TransactionAborted: roll back, put back, again
                                       RegistryOutage: put back, wait  └─ Fenced, OutcomeUnknown: open again, resync
 
-Owned by the role's one thread. `turn` is the loop on one screen; `run` repeats it. What is in the same transaction as
-the consumed offsets: outbox records, dead letters and one changelog record per order (`_write`).
+Owned by the role's one thread. `turn` is one round of the loop; `run` repeats it. One transaction (`_write`) has the
+consumed offsets, the outbox records, the dead letters and one changelog record per order.
 
 Invariants:
 - no transaction is open while the consumer is polled, so a rebalance never meets one;
-- every transaction carries an offset, also one that only sweeps: that is how the broker knows a worker that the group
-  has gone on without, and refuses it;
+- every transaction carries an offset, also one that only sweeps: by the offset the broker recognises a worker that is
+no
+  longer in the group, and refuses it;
 - nothing is written before the whole batch is decided and the flood guard has agreed;
-- each transaction holds the book (`book.py`) of every partition number that it takes from; where a number is read from
-  is decided by that and by the group's offsets, once its state is restored (`beginnings.py`);
-- a batch of which the outcome is unknown is never taken for either: everything in memory is dropped, the group is asked
-  what it has committed, and the state is restored from the changelog (`_resync`).
+- each transaction has the book (`book.py`) of every partition number that it takes from; the book and the group's
+  offsets decide where a number begins, once its state is restored (`beginnings.py`);
+- a batch with an unknown outcome counts neither as committed nor as aborted: the loop drops all memory, asks for the
+  group's offsets, and restores the state from the changelog (`_resync`).
 
 Not chosen: overlapping a commit with the next batch (the commit is 3 % of a batch of 5,000; the state would need two
 stages and the recovery two cases).
@@ -128,8 +129,8 @@ class Transformer:
             self._observer.observe()
 
     def stop(self) -> None:
-        """Ends between two turns: nothing is in flight, so there is nothing to wait for. The group is left first, so
-        that others take over while the rest is closed, and the rest is closed whatever that raises."""
+        """Ends between two turns, when no transaction is open. Leaves the group first, so that other workers take over
+        while the rest is closed; closes the rest whatever that raises."""
         with ExitStack() as closing:
             closing.callback(self._partitions.close)
             closing.callback(self._edges.reader.close)
@@ -180,7 +181,8 @@ class Transformer:
     # ---- between polls: open, take over, restore --------------------------------------------------------------------
 
     def _open(self) -> bool:
-        """Whether the transactional ID is ours and nothing is in doubt; sees to both where it is not so."""
+        """Opens the transactional ID and resolves a doubt, if needed. Returns true if the ID is ours and nothing is in
+        doubt."""
         if self._opened and not self._in_doubt:
             return True
         if not self._standstills.is_time:
@@ -317,9 +319,9 @@ class Transformer:
             self._observed(TransactionOutcome.COMMITTED, started_s)
 
     def _consumed(self, batch: Batch) -> dict[TopicPartition, int]:
-        """What is consumed with this batch, of numbers that are only swept an offset that they have already, and of
-        those whose book is new where they begin. It goes with the worker's name: a successor knows whose transaction a
-        dead worker may have left open."""
+        """Returns the offsets to commit with this batch. A number that is only swept gets an offset that it has
+        already; one whose book is new gets its beginning. The commit names this worker, so that a successor knows whose
+        transaction a dead worker may have left open."""
         offsets = self._beginnings.not_booked(batch.touched) | batch.next_offsets
         for number in batch.touched.keys() - {source.partition for source in offsets}:
             known = self._an_offset_of(number)

@@ -1,4 +1,4 @@
-"""What the rules are asked with, and what they answer: settings, an event, and each effect that there is. Pure.
+"""The arguments and results of the rules: settings, an event, and every possible effect. Pure.
 
 Owned by `rules.py`; the code that performs the effects matches on them.
 """
@@ -18,7 +18,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     api: Api
     orders: Orders
     fulfil_protection: bool
-    """Whether the Events API is told that protection is fulfilled with its product; the feed always is."""
+    """True if the Events API gets the fulfilment of a protection with its product; the feed always does."""
     park_for_ms: int
     parked_max: int = 100
     """A producer that never places its orders would otherwise fill the state, a whole record an event."""
@@ -39,7 +39,7 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
 
 class Applied(msgspec.Struct, frozen=True, gc=False):
-    """The order changed: Hakuna is told of `change`, or given `order_after`."""
+    """The order changed: the Events API gets `change`, the feed gets `order_after`."""
 
     taken: Taken
     change: Change
@@ -47,8 +47,8 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
 
 
 class Retold(msgspec.Struct, frozen=True, gc=False):
-    """Hakuna is told of what moved before the order was one of ours. The event was counted when it came, and its
-    origin says where that was and no more."""
+    """Hakuna gets a movement from before the order had protection. The event was counted when it came; its origin only
+    names its record."""
 
     taken: Taken
     change: Change

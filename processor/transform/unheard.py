@@ -1,5 +1,5 @@
-"""Orders that Hakuna is not told of, until they are: without protection with `HAKUNA_ORDERS=protected`, or with nothing
-but lines of no unit. Pure.
+"""Orders that Hakuna does not get yet: those without protection with `HAKUNA_ORDERS=protected`, and those whose lines
+all have quantity 0. Pure.
 
 Owned by `rules.py`. Of an unprotected order is kept what is needed to tell of it later, and nothing about a person:
 lines and units, and each event that could be told, with the place and time of its record. An event that does not fit is
@@ -48,7 +48,7 @@ from processor.transform.units import (
 
 
 def not_ours(event: OrderPlaced, placed: OrderPlaced, rules: Rules) -> IgnoredReason | None:
-    """Why an order is not told of; None if it is. `placed` is the event without its lines of no unit."""
+    """Returns why Hakuna does not get an order; None if it does. `placed` is the event without lines of quantity 0."""
     if event.line_items and not placed.line_items:
         return IgnoredReason.NOTHING_MOVED
     if rules.orders is Orders.ALL or any(line.protection is not None for line in placed.line_items):
@@ -59,7 +59,8 @@ def not_ours(event: OrderPlaced, placed: OrderPlaced, rules: Rules) -> IgnoredRe
 def pass_over(
     parked: tuple[ParkedEvent, ...], taken: Taken, placed: OrderPlaced, why: IgnoredReason, rules: Rules, now_ms: int
 ) -> Transition:
-    """A new order that is not told of. What is kept of it is enough to tell of it later, and of no person."""
+    """Returns the state of a new order that Hakuna does not get: enough to send it later, and nothing about a
+    person."""
     unheard = _unheard_lines(placed)
     state = OrderState(Standing.UNPROTECTED, now_ms, None, (), (event_key(placed),), (), unheard)
     effects: list[Effect] = [Ignored(taken, why)]
@@ -78,7 +79,7 @@ def _unheard_lines(placed: OrderPlaced) -> Unheard:
 
 
 def overhear(state: OrderState, unheard: Unheard, taken: Taken, rules: Rules, now_ms: int) -> Transition:
-    """An event of an order that is not told of: kept, where it could be told."""
+    """Takes an event of an order that Hakuna does not get, and keeps it if it could be sent later."""
     after = _heard(unheard, taken, rules)
     ignored = ignore(state, taken, IgnoredReason.UNPROTECTED, rules, now_ms)
     assert ignored.state is not None
@@ -132,7 +133,7 @@ def _bare(line_id: str, quantity: int) -> LineItem:
 def place_again(
     state: OrderState, unheard: Unheard, taken: Taken, event: OrderPlaced, rules: Rules, now_ms: int
 ) -> Transition:
-    """An order that was not told of is placed anew: with protection it is one of ours from now on."""
+    """Takes the new placement of an order that Hakuna does not get. With protection, Hakuna gets it from now on."""
     placed = without_empty_lines(event)
     bare = tuple([_bare(line_id, quantity) for line_id, quantity in unheard.lines or ()])
     totals = carried_over(bare, unheard.totals, placed)

@@ -1,7 +1,7 @@
-"""What may still move of an order's units, and what has to move with them.
+"""The units of an order that may still move, and the units that must move with them. Pure.
 
-Owned by `rules.py`, which asks here whether the content of an event is sound; which events are looked at at
-all, and when, is decided there. Pure.
+Owned by `rules.py`, which decides which events are judged, and when. This module decides whether the content of an
+event is sound.
 
 A unit of a line item is ordered, and then moves along two roads that know nothing of each other, out to the
 customer and back as money; cancellation closes both:
@@ -23,8 +23,8 @@ at the item's time. So whatever the shop says and whenever it says it, of a prot
 
     max(what the shop took of it, its quantity − what its product has left)
 
-units, which is why two sources may tell of one refund in any order. What pairing has told is absorbed from what the
-shop says of the protection later, by refund or cancellation, whichever comes first: a unit is gone once. A protection
+units, which is why two sources may report one refund in any order. A movement that pairing has added is absorbed from
+the shop's own later refund or cancellation of the protection, whichever comes first: a unit is gone once. A protection
 that is itself protected takes its own protection along.
 
 A protection is no parcel: it can be withdrawn whatever was fulfilled of it by pairing, or by a shop that fulfils its
@@ -50,17 +50,17 @@ class Road(msgspec.Struct, frozen=True, gc=False):
 
     name: str
     remains: Callable[[int, LineTotals], int]
-    """How many may still go it, by what the shop has said."""
+    """Returns how many units may still move in this direction, by the shop's own movements."""
     plus: Callable[[LineTotals, int, int], LineTotals]
-    """The totals when so many were said and so many told."""
+    """Returns the totals after the shop has reported `said` units and Hakuna knows `told` of them."""
     untold: Callable[[int, LineTotals, int], int]
-    """How many of so many units that the shop says moved of a protection are not told yet."""
+    """Returns how many of a protection's units that the shop has just moved Hakuna does not know yet."""
     reached: Callable[[int, LineTotals], int]
-    """Of a product, what its protections have to follow."""
+    """Returns how far a product has moved, which its protections must follow."""
     onward: int
-    """What a unit that moves does to that."""
+    """How much one more unit that moves adds to `reached`."""
     due: Callable[[int, LineTotals, int], int]
-    """How many units of a protection have to follow a product that has reached so much; less than 1: none."""
+    """Returns how many units of a protection must follow a product that has reached this much; none if less than 1."""
 
 
 def _due_out(ordered: int, totals: LineTotals, reached: int) -> int:
@@ -125,9 +125,9 @@ CANCELLATION: Final = Road(
 
 
 class Moved(msgspec.Struct, frozen=True, gc=False):
-    """What an event moves. `said` are its items, without those of no unit; `told` what of them was not told before,
-    then `added`, what pairing adds; `absorbed` what of them was told before; `totals` those of the line items
-    afterwards."""
+    """The movements of an event. `said` are its items without those of quantity 0. `told` are the ones that Hakuna does
+    not know yet, followed by `added`, which pairing adds. `absorbed` are the ones that Hakuna knows. `totals` are the
+    line items' totals afterwards."""
 
     said: tuple[Movement, ...]
     told: tuple[Movement, ...]
@@ -231,7 +231,7 @@ def _follow(
     places: Mapping[str, int],
     protections: Mapping[str, list[int]],
 ) -> None:
-    """Adds to `told` and `after` the units of protections that have to follow what is told already."""
+    """Adds the units of protections that must follow the movements in `told` to `told` and `after`."""
     reached: dict[int, int] = {}
     for item in told:  # grows as it is walked: what was added may be protected too
         followers = protections.get(item.line_item_id)
@@ -267,7 +267,7 @@ def without_empty_lines(placed: OrderPlaced) -> OrderPlaced:
 
 
 def unfit_order(placed: OrderPlaced) -> Unfit | None:
-    """What is wrong with an order by itself."""
+    """Returns what is wrong with an order by itself, or None."""
     ids = {line.id for line in placed.line_items}
     if len(ids) < len(placed.line_items):
         counts = Counter(line.id for line in placed.line_items)
@@ -321,7 +321,8 @@ def _moved_most(line: LineItem, moved: LineTotals) -> int:
 
 
 def _corrected(moved: LineTotals, line: LineItem) -> LineTotals:
-    """What pairing has told of a protection is its product's matter, and found anew from what was said."""
+    """Returns a line's totals for a corrected order. For most protections it drops what pairing added, which is worked out
+    anew from the product."""
     said = (moved.fulfilled, moved.refunded, moved.cancelled)
     return moved if line.protection is not None and _fits(moved, line.quantity) else LineTotals(*said, *said)
 

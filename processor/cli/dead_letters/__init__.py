@@ -49,7 +49,7 @@ class _Wanted:
     wait_max: str
 
     def words(self) -> list[str]:
-        """Those options that change what is sent, to be said again on a command line."""
+        """Returns the options that change what is sent, as they stand on a command line."""
         words = [f"--{self.mode}"] if self.mode else []
         words += ["--edit", str(self.edit)] if self.edit else []
         return [*words, *(["--erased"] if self.erased else []), *(["--rekey"] if self.rekey else [])]
@@ -57,7 +57,7 @@ class _Wanted:
 
 @click.group("dead-letters", short_help="list, show, replay and discard what was refused")
 def command() -> None:
-    """What was refused: find out why, send it again, put it aside.
+    """List refused records, show why they were refused, send them again, or discard them.
 
     \b
     hakuna-processor dead-letters list
@@ -82,7 +82,7 @@ def command() -> None:
 def list_letters(
     filters: Filters, all_letters: bool, each: bool, wide: bool, output: str, env_file: Path | None
 ) -> None:
-    """Count what is open, by topic, reason and error code, with its age; or name each letter.
+    """Count open letters by topic, reason and error code, with their age; or list each letter.
 
     \b
     hakuna-processor dead-letters list
@@ -113,8 +113,8 @@ def list_letters(
 @output_option
 @env_file
 def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str, env_file: Path | None) -> None:
-    """Show one letter, decoded: the one at this place, or the first open one that the filters take. With --order-id,
-    all letters of that order, resolved ones too."""
+    """Show one letter, decoded: the letter at this place, or the first open one that the filters select. With
+    --order-id, show all letters of that order, resolved ones too."""
     with closing(_desk(env_file)) as desk:
         from processor.cli.dead_letters import view as views
         from processor.cli.dead_letters.progress import counting
@@ -184,9 +184,9 @@ def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str
 def replay(
     filters: Filters, everything: bool, dry_run: bool, by: str | None, output: str, env_file: Path | None, **how: Any
 ) -> None:
-    """Send letters again: say what will be done, send a few, and go on when enough of them were taken.
+    """Send letters again: print the plan, send a few letters, and go on when enough of them are accepted.
 
-    What waits behind a letter goes along with it. Stopped or killed, the same command goes on where it was.
+    Entries that wait behind a letter are sent with it. After a stop or a kill, the same command goes on where it was.
 
     \b
     hakuna-processor dead-letters replay --reason location_unsupported --since 24h --canary 20 --rate 5
@@ -236,7 +236,7 @@ def _task(
     patch: dict[str, Any] | None,
     silence_s: float,
 ) -> tuple[Task, Content]:
-    """What is done with the letters of one topic, and what of each letter is sent."""
+    """Returns the task for one topic: what is done with its letters, and what of each letter is sent."""
     from processor.cli.dead_letters.desk import letters_s
     from processor.operate.replay.campaign import Task
     from processor.operate.replay.contents import as_sent
@@ -277,7 +277,8 @@ def _task(
 def discard(
     filters: Filters, text: str, everything: bool, dry_run: bool, by: str | None, output: str, env_file: Path | None
 ) -> None:
-    """Put letters aside without sending them, on record. What waits behind them stays, unless it is selected too.
+    """Discard letters: record them as resolved, and do not send them. Entries that wait behind them stay, unless they
+    are selected too.
 
     \b
     hakuna-processor dead-letters discard hakuna.dead-letters/3/17 --reason "cancelled by hand in the console"
@@ -313,7 +314,8 @@ def discard(
 @click.option("--topic", required=True, metavar="TOPIC", help="Name the dead-letter topic.")
 @env_file
 def abandon(topic: str, env_file: Path | None) -> None:
-    """Give an unfinished replay or discard up. What it sent stays sent; orders that it did not release stay held."""
+    """Abandon an unfinished replay or discard. Letters that it sent stay sent; orders that it did not release stay
+    held."""
     with closing(_desk(env_file)) as desk:
         import msgspec
 
@@ -344,7 +346,7 @@ def abandon(topic: str, env_file: Path | None) -> None:
 @output_option
 @env_file
 def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, env_file: Path | None) -> None:
-    """Delete what is resolved, up to the oldest letter that is open, and say what stays and why.
+    """Delete resolved letters, up to the oldest open one, and print which stay and why.
 
     \b
     hakuna-processor dead-letters purge --older-than 90d

@@ -110,7 +110,7 @@ def _say_none(tally: Tally, topics: Sequence[str], *, all_letters: bool) -> None
 
 
 def unheard_of(asked: Collection[str], there: Mapping[str, int]) -> str | None:
-    """What to say of reasons that no letter has: the nearest, and those that there are."""
+    """Returns the message for reasons that no letter has: the nearest reason, and all that letters have."""
     unknown = [reason for reason in asked if reason not in there]
     if not unknown or not there:
         return None

@@ -1,4 +1,4 @@
-"""What the `dead-letters` commands work with: the edges, which are opened when they are needed, and the topics.
+"""The clients and topics of the `dead-letters` commands. A client is opened when it is first needed.
 
 Each command makes one desk. `topics` turns `--topic` into the dead-letter topics to read and the origins to select.
 `field` says where a topic's letters go, and which topic shows what became of them.
@@ -45,9 +45,9 @@ LETTER_TOPICS: Final = tuple(topic for topic in Topic if topic.endswith(".dead-l
 GROUP: Final = "hakuna-processor.dead-letters"
 """The group that is the place of one command at a time, and the transactional ID that goes with it."""
 QUOTA_SHARE: Final = 0.2
-"""What a replay takes of the quota where no rate is given; what it may take is a setting, which the senders keep."""
+"""The share of the quota that a replay uses without --rate. A setting limits it, and the senders enforce that."""
 RATE_S: Final = 50.0
-"""Letters a second, where there is no quota to go by."""
+"""Letters a second of a replay without --rate and without a quota."""
 
 
 _READ_AHEAD: Final = {"queued.max.messages.kbytes": 4_096, "fetch.message.max.bytes": 512 * 1024}
@@ -100,7 +100,8 @@ class ClusterOffsets:
 
 
 class Desk:
-    """Mutable: `_open` closes the clients that were opened; `step` is told of every reading (a count on a terminal)."""
+    """Mutable: `_open` closes the clients that were opened; `step` is called after every reading (a count on a
+    terminal)."""
 
     def __init__(self, settings: Settings, by: str | None = None) -> None:
         self.settings = settings
@@ -156,8 +157,8 @@ class Desk:
         return list(letters), tuple(origins)
 
     def needs_resolutions(self) -> None:
-        """Makes the topic of resolutions where it is missing, beside letters that are there. Raises `Refused` where
-        nothing can be resolved."""
+        """Makes the topic of resolutions if it is missing beside a topic of letters. Raises `Refused` if nothing can be
+        resolved."""
         if self.offsets.partitions(self.resolutions) is not None:
             return
         letters = self.admin.describe([self.settings.topic(topic) for topic in LETTER_TOPICS])
@@ -195,11 +196,11 @@ class Desk:
         )
 
     def is_read(self, group: str) -> bool:
-        """Whether anybody is in this group. Raises `BrokerOutage`, `Fatal`."""
+        """True if the group has members. Raises `BrokerOutage`, `Fatal`."""
         return bool(self._members.members(group))
 
     def tells(self, field: Field) -> str | None:
-        """The topic that tells of what was taken."""
+        """Returns the topic that shows which copies were accepted."""
         match field.route:
             case Route.OUTBOX:
                 return field.deliveries
@@ -355,7 +356,7 @@ class _Nobody:
 
 
 def entry_fault(entry_type: EntryType, body: bytes) -> str | None:
-    """What Hakuna's reference has against a payload."""
+    """Returns how a payload breaks the rules of Hakuna's reference."""
     from processor.sandbox.apis.hakuna_events import Events
     from processor.sandbox.apis.hakuna_feed import Feed
     from processor.sandbox.apis.hakuna_told import Refusal

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 EVERYTHING: Final = "--everything"
-"""What is said in place of a filter."""
+"""The option that stands in place of filters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

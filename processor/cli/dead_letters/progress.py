@@ -1,4 +1,4 @@
-"""What a person sees while letters are read and sent: a count or a bar on a terminal, elsewhere now and then a line."""
+"""The progress of reading and sending letters: a count or a bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 

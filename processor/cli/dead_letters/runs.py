@@ -1,7 +1,7 @@
-"""`dead-letters replay` and `discard`: says what will be done, does it under a bar, and reports.
+"""`dead-letters replay` and `discard`: prints the plan, carries it out under a bar, and reports.
 
-Whether this user may do what a command is about to, asked before the first record is written: a right that is found
-missing half way leaves letters sent and their orders held.
+The rights of this user are checked before the first record is written: a right that is found missing half way leaves
+letters sent and their orders held.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from processor.operate.replay.selection import Selection, parse_letter
 
 
 def lacking(desk: Desk, wanted: Mapping[str, Collection[str]], groups: Collection[str] = ()) -> list[str]:
-    """What of `wanted`, by topic, is not allowed, and which of `groups` may not be described: in words."""
+    """Returns the rights that are missing, in words: of `wanted`, by topic, and to describe `groups`."""
     allowed = topic_rights(desk.admin, list(wanted))
     found = [
         f"{' and '.join(named)} the topic {topic}"
@@ -49,21 +49,21 @@ def refused(lacks: Collection[str]) -> Refused:
 
 
 def say_refused(lacks: Collection[str]) -> None:
-    """A dry run's word on it."""
+    """Prints the missing rights in a dry run."""
     for one in lacks:
         write(f"  it would be refused: this user may not {one}", err=True)
 
 
 Tell = Callable[[str], object]
-"""Where a plan goes."""
+"""Prints one line of a plan."""
 
 ORDERS_NAMED: Final = 5
 LETTERS_NAMED: Final = 5
-"""Letters that stay, named one by one; JSON has more of them."""
+"""The most letters that stay and are named; JSON has more of them."""
 
 
 def refuse_resolved(desk: Desk, clients: Clients, selection: Selection) -> None:
-    """Letters that were named one by one and need nobody any more."""
+    """Raises if a letter that was named by its place is resolved already."""
     found = []
     for letter in selection.letters:
         resolution = resolution_of(desk, clients.reader, parse_letter(letter))
@@ -76,7 +76,7 @@ def refuse_resolved(desk: Desk, clients: Clients, selection: Selection) -> None:
 def run(
     desk: Desk, clients: Clients, task: Task, content: Content = as_sent, *, dry_run: bool, output: str
 ) -> Report | Summary | None:
-    """One topic's letters. A summary where nothing was to be done but say so; None where nothing fits."""
+    """Replays or discards the letters of one topic. Returns the summary of a dry run; None if no letter fits."""
     done = "sent again" if task.discard is None else "put aside"
     # A dry run's plan is what was asked for; before a run it is a word on the way.
     tell = partial(write, err=not dry_run or output == "json")

@@ -1,7 +1,7 @@
 """`dead-letters show`: one letter, decoded, with what was done about it and everything known of its order.
 
-What a letter says of a person is hidden unless it is asked for; a stranger's payload is hidden whole, since nobody here
-knows which of its texts are personal.
+Personal data is hidden unless an option asks for it. A foreign payload is hidden as a whole, because it is not known
+which of its texts are personal.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SCHEMA_HEADER: Final = "__value_schema_id"
 _PLAIN_HEADERS: Final = frozenset({*(name.value for name in HeaderName), _SCHEMA_HEADER})
 _RAW_BYTES_MAX: Final = 2_000
 LETTERS_MAX: Final = 1_000
-"""Of one order: nobody reads more of them."""
+"""The most letters of one order that are shown."""
 
 
 def find_letter(desk: Desk, topics: list[str], selection: Selection) -> Record | None:
@@ -87,7 +87,7 @@ def print_order(view: Mapping[str, Any], prefix: str) -> None:
 
 
 def resolution_of(desk: Desk, reader: Reader, letter: Position) -> Resolution | None:
-    """What was done about a letter; None: it is open."""
+    """Returns what was done about a letter; None if it is open."""
     found: Resolution | None = None
     key = resolution_key(letter)
     for records in _resolutions(desk, reader, letter.partition):
@@ -228,7 +228,7 @@ def _value(desk: Desk, letter: Record, facts: LetterFacts, plain: bool) -> dict[
 
 
 def _is_of_ours(desk: Desk, facts: LetterFacts) -> bool:
-    """Whether another tool's letter holds a record of a topic whose fields we know."""
+    """True if another tool's letter holds a record of a topic whose fields are known."""
     known = {desk.settings.topic(topic) for topic in (*ORDER_TOPICS, *STOCK_TOPICS, Topic.OUTBOX)}
     return facts.origin is not None and facts.origin.topic in known
 
@@ -246,7 +246,7 @@ def _avro(desk: Desk, letter: Record) -> tuple[dict[str, Any] | None, str]:
 
 
 def _timeline(desk: Desk, letter: Record, plain: bool) -> tuple[list[Any], list[str]]:
-    """Everything known of the letter's order; what cannot be had is a note, since the letter itself is there."""
+    """Returns the timeline of the letter's order, and notes about what could not be read."""
     from processor.operate.order.gather import Asked, gather
     from processor.operate.order.story import tell
 

@@ -1,8 +1,8 @@
-"""endpoint: the seam to HTTP. A destination's request out, an `Answer` or the reason why there is none back.
+"""endpoint: the seam to HTTP. It sends a destination's request, and reports an `Answer` or why there is none.
 
-    post ─► Transport.exchange ─► a receiver is told ─► `ended`, once, never from inside `post`
+    post ─► Transport.exchange ─► the receiver ─► `ended`, once, never from inside `post`
 
-What stands behind the transport is chosen by the composition root (`processor/edges/http/exchange.py`). Of an answer
+The composition root chooses the transport (`processor/edges/http/exchange.py`). Of an answer
 the sender reads the status, the beginning of the body, and the few headers that the verdicts read. Advice on an
 accepted request is read now and then only: a server whose quota is used up says so on every answer.
 
@@ -37,7 +37,7 @@ class Exchange(Protocol):
 
 
 class Transport(Protocol):
-    """What of a transport is used here (`processor/edges/http/exchange.py`)."""
+    """The part of a transport that this module uses (`processor/edges/http/exchange.py`)."""
 
     def exchange(self, template: Any, content: bytes, headers: RawHeaders, receiver: Any) -> Exchange: ...
 
@@ -50,7 +50,7 @@ Templates = Callable[[str, httpx.URL, RawHeaders, Mapping[str, float | None]], A
 
 
 Heard = Answer | NoAnswer | Exception
-"""How a request ended; an exception is no transport's, but a mistake of ours."""
+"""How a request ended. An exception here is a mistake of ours, not of the transport."""
 
 WhatT = TypeVar("WhatT")
 
@@ -99,7 +99,7 @@ class Endpoint:
         self.trouble: str | None = None
 
     def use(self, headers: RawHeaders) -> None:
-        """What all requests have in common, from now on."""
+        """Sets the headers of all later requests."""
         self._common = headers
         self._templates.clear()
 
@@ -116,7 +116,7 @@ class Endpoint:
         return posted
 
     def answer(self, status: int, head: Any, body: bytes) -> Answer:
-        """What of an answer is read."""
+        """The part of an answer that is read."""
         if strange(body) or self._is_advice_due(status):
             return Answer(status, kept(self._transport.fields(head)), body)
         return Answer(status, NO_HEADERS, body)
@@ -145,7 +145,7 @@ class Endpoint:
 
 
 def no_answer(error: Exception) -> NoAnswer | None:
-    """What an exception of a transport means; None where it is no transport's, but a mistake of ours."""
+    """Returns what an exception of a transport means; None if it is a mistake of ours."""
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
         return NoAnswer.TIMEOUT
     if isinstance(error, (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError, OSError)):

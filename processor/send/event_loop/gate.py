@@ -7,12 +7,12 @@
     the doubt     answers that are not the API's (`doubt.py`): one probe at a time, with backoff
     the limit     how many requests at once (`limit.py`)
 
-Each answer is heard once, by `heard`, before anybody looks at its entries. Nothing here touches an entry. What the
-answers that hold it said is kept, for the log (at once and once a minute), `/readyz` and `/status`.
+`heard` gets each answer once, before its entries are judged. Nothing here touches an entry. The text of the last answer
+that holds the destination is kept for the log (at once and once a minute), `/readyz` and `/status`.
 
 Owned by the sender's event loop.
 
-How long to wait by our own judgement: exponential, full jitter (`backoff_s`). Pure.
+Our own backoff is exponential with full jitter (`backoff_s`). Pure.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ log = structlog.get_logger(__name__)
 
 PAUSE_JITTER: Final = 0.1
 PAUSE_JITTER_S_MAX: Final = 1.0
-"""Workers that were told the same time to come back do not come back at once."""
+"""Spreads workers that got the same `Retry-After`, so that they do not all come back at once."""
 CIRCUIT_FIRST_S: Final = 0.5
 KEY_PROBE_FIRST_S: Final = 1.0
 KEY_PROBE_S_MAX: Final = 60.0
 SAY_S: Final = 60.0
 """How often the log says again what holds the destination."""
 UNAVAILABLE: Final = 503
-"""What nginx says to more requests than it lets through; a share of it cuts the limit as 429 does."""
+"""The status of nginx for too many requests; a share of such answers cuts the limit as 429 does."""
 
 
 _ALL: Final = Admission.ALL
@@ -129,7 +129,7 @@ class Gate:
 
     @property
     def trouble(self) -> str | None:
-        """What was answered last, or why nothing was, in masked words; None while nothing holds the destination."""
+        """The last answer, or why there was none, in masked words; None while nothing holds the destination."""
         if not (self.key_refused or self.doubted or self._circuit.state is not BreakerState.CLOSED):
             return None
         said = self._said
@@ -137,8 +137,8 @@ class Gate:
 
     @property
     def standstill(self) -> str | None:
-        """Why nothing but probes goes out, in words for `/readyz`; None while the API itself answers: that it is busy
-        or has a fault is nobody's to mend here."""
+        """Returns why only probes are sent, in words for `/readyz`. Returns None while the API itself answers, because
+        a busy or faulty API is not for this installation to mend."""
         trouble = self.trouble
         words = "" if trouble is None else f": {trouble}"
         if self.key_refused:
@@ -154,7 +154,7 @@ class Gate:
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing holds the destination, as far as was seen last."""
+        """True if nothing held the destination when it was last looked at."""
         return not self._hindered
 
     def admits(self, now_s: float) -> Admission:
@@ -187,7 +187,7 @@ class Gate:
         self.halted = self._hindered = True
 
     def reread_key(self) -> bool:
-        """Whether there is another key now; it is probed at once."""
+        """Returns true if the key has changed; the new one is probed at once."""
         if not self._source.reread():
             return False
         self.key += 1
@@ -211,8 +211,8 @@ class Gate:
         now_s: float,
         said: Answer | str | None = None,
     ) -> None:
-        """An answer to a request that was sent with `key`, about `order_id` (of an array the first). `said` is the
-        answer, or why there is none."""
+        """Takes the verdict of a request that was sent with `key`, about `order_id` (the first of an array). `said` is
+        the answer, or why there is none."""
         if probe and key != self.key:  # sent with the key before this one: it proves nothing of today's
             self._credentials.unclear(now_s)
             self._credentials.hurry()

@@ -38,12 +38,12 @@ class Gatherer(Protocol[EntryT]):
     def drop(self, epochs: Collection[int]) -> None: ...
 
     def caught_up(self, epochs: Collection[int]) -> None:
-        """What stood in the sources when these were assigned has been pushed."""
+        """Called when these partitions have been read to the ends that they had when they were assigned."""
 
     def state(self, order_id: str) -> LaneState | None: ...
 
     def has_enough(self, at_once: int) -> bool:
-        """Whether reading more now is of no use to so many requests at once."""
+        """Returns true if that many requests at once need no more entries now."""
 
     def oldest_s(self) -> float | None: ...
 

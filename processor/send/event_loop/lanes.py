@@ -49,7 +49,8 @@ READY_MIN: Final = 500
 """Orders that are ready, beside those rounds of requests: what a loop at full speed sends until the outbox is read
 again, three times over. A backlog's worth of them would be 60 MB that are cold when their turn comes."""
 TOLD_MAX: Final = 20_000
-"""Deliveries remembered. A replay hears of one within a second or two, and sends no older copy from then on."""
+"""The most deliveries that are remembered. A replay reads of a delivery within a second or two, and then sends no older
+copy."""
 
 
 class LaneState(Enum):
@@ -82,10 +83,9 @@ class Lane(Generic[EntryT]):
 
 
 class Parcel(Generic[EntryT]):
-    """What one request carries: an entry from each of `lanes`. Mutable: the sender counts on it what it was
-    answered.
+    """The entries of one request, one from each of `lanes`. Mutable: the sender counts its answers on it.
 
-    `second` is the half that waits for this one to end; `replayed`: it is a replay's.
+    `second` is the half that waits for this one to end; `replayed` is true for a replay's entries.
     """
 
     __slots__ = ("entries", "failures", "lanes", "replayed", "second", "suspicion")
@@ -100,7 +100,7 @@ class Parcel(Generic[EntryT]):
 
 
 class Queue(Generic[EntryT]):
-    """What waits to be taken: live traffic, or replays. Mutable, by `Lanes` alone.
+    """The lanes that wait to be taken: of live traffic, or of replays. Only `Lanes` changes it.
 
     `ready` are the lanes in READY or YIELDING, in the order in which they became so, and some that have been emptied
     since; `waiting` a heap of (due, number, parcel), whose lanes are WAITING, as are those of the second halves behind
@@ -131,8 +131,8 @@ class Lanes(Generic[EntryT]):
         supersedes: bool,
         share: ReplayShare | None = None,
     ) -> None:
-        """`share` is what replays may take; None: they are not told from live traffic here, and the caller knows which
-        is the newer."""
+        """`share` is what replays may use. None: replays are not told apart from live traffic, and the caller knows
+        which entry is newer."""
         assert parcel_entries_max >= 1
         self._entries_max = parcel_entries_max
         self._bytes_max = parcel_bytes_max
@@ -197,7 +197,7 @@ class Lanes(Generic[EntryT]):
         return max(replays_s, free_s) if live_s is None else min(live_s, max(replays_s, free_s))
 
     def _may_replay(self, now_s: float) -> bool:
-        """Whether there are replays, and their share is not used up."""
+        """True if a replay's entry waits and the replays' share is not used up."""
         replays = self._replays
         return bool(replays.ready or replays.waiting) and self._share is not None and self._share.is_free(now_s)
 
@@ -309,19 +309,19 @@ class Lanes(Generic[EntryT]):
         return replaced
 
     def withdraw(self, order_id: str) -> Pending[EntryT] | None:
-        """Takes the entry of a superseding lane that waits out of it. What is left of the lane goes by and by."""
+        """Removes the waiting entry of a superseding lane. The empty lane is cleaned up later."""
         lane = self._lanes.get(order_id)
         return lane.queue.pop() if lane is not None and lane.queue else None
 
     def drop(self, epochs: Collection[int]) -> None:
-        """These assignments have ended: their entries leave, those under way as soon as they come back."""
+        """Drops the entries of assignments that have ended; those in flight as soon as they come back."""
         self._epochs.difference_update(epochs)
         for lane in self._lanes.values():
             if any(pending.epoch in epochs for pending in lane.queue):
                 lane.queue = deque(pending for pending in lane.queue if pending.epoch not in epochs)
 
     def caught_up(self, epochs: Collection[int]) -> None:
-        """Nothing waits for it: entries leave while others are still being read."""
+        """Does nothing: entries leave while others are still being read."""
 
     # ---- what is there ------------------------------------------------------------------------------------
 
@@ -335,11 +335,12 @@ class Lanes(Generic[EntryT]):
         return lane.queue[0] if lane is not None and lane.queue else None
 
     def has_enough(self, at_once: int) -> bool:
-        """Never with `supersedes`: what is read now may replace what waits."""
+        """Returns true if that many requests at once need no more entries now. Never true with `supersedes`, because an
+        entry that is read now may replace one that waits."""
         return not self._supersedes and len(self._live.ready) >= READY_ROUNDS * at_once + READY_MIN
 
     def oldest_s(self) -> float | None:
-        """Since when the oldest entry is unsent; None where that is not kept (the lag tells it, record by record)."""
+        """Returns None: since when the oldest entry is unsent is not kept here, because the lag shows it."""
         return None
 
     def waits(self) -> Mapping[WaitsFor, int]:
@@ -371,15 +372,14 @@ class Lanes(Generic[EntryT]):
             del told[next(iter(told))]
 
     def _is_told(self, pending: Pending[EntryT]) -> bool:
-        """Whether a snapshot after the one that this is a copy of was delivered just now: the sender of the copy has
-        not heard of it yet."""
+        """True if a newer snapshot of the order was delivered while this copy of a replay was on its way."""
         offset = _first_offset(pending)
         return offset is not None and self._told.get(pending.order_id, -1) > offset
 
     def _supersede(self, lane: Lane[EntryT], pending: Pending[EntryT]) -> Pending[EntryT] | None:
-        """A snapshot for a lane that may have one. The newer stays. The copy of a dead letter is older than all that
-        came of its order after that, where replays are told from live traffic; what a replay sent through transform is
-        as new as any. Returns the other."""
+        """Pushes a snapshot to a lane that may hold one. Keeps the newer one and returns the other. If replays are told
+        apart from live traffic, a copy of a dead letter is older than every live entry of its order; an entry that a
+        replay sent through transform counts as new."""
         queue = lane.queue
         assert len(queue) < 2, "a superseding lane holds one entry"
         before = queue[0] if queue else None

@@ -72,7 +72,7 @@ class Outcomes(Generic[EntryT]):
     def weigh(
         self, parcel: Parcel[EntryT], verdict: Verdict, now_s: float, now_ms: int
     ) -> tuple[Verdict | None, Verdict | Otherwise]:
-        """What an answer that is no acceptance means for the destination (None: nothing yet), and for the entries."""
+        """Returns what an answer other than 2xx means for the destination (None: nothing yet) and for the entries."""
         verdict = weighed(verdict, parcel, self._gate.accepted_s, now_s)
         if isinstance(verdict, Rejected):
             entries = [pending.entry for pending in parcel.entries]
@@ -93,7 +93,7 @@ class Outcomes(Generic[EntryT]):
                 return verdict, verdict
 
     def is_held(self, pending: Pending[EntryT]) -> bool:
-        """Whether it waits behind a refused entry of its order; then it has ended."""
+        """Ends an entry as held if a refused entry of its order holds it. Returns true then."""
         hold = self._holds.of(pending.epoch, OrderId(pending.order_id))
         if hold is None or not hold.stops(pending.entry_id, pending.replay_id):
             return False
@@ -101,7 +101,7 @@ class Outcomes(Generic[EntryT]):
         return True
 
     def judge(self, parcel: Parcel[EntryT], verdict: Verdict | Otherwise, now_s: float, now_ms: int) -> None:
-        """What becomes of the entries."""
+        """Ends the entries, or puts them back for another attempt."""
         match verdict:
             case Delivered():
                 for pending in parcel.entries:

@@ -55,7 +55,7 @@ CLOCK_DRIFT: Final = 0.001
 GRANULARITY_S: Final = 0.002
 """An event loop's timers and a server's clock count in milliseconds."""
 ON_THE_WAY_S_MAX: Final = 2.0
-"""What an owner sent that is gone without a word may reach the server after its partition has moved."""
+"""Requests of an owner that died may reach the server this long after its partition has moved."""
 
 
 def slots_of(partition: int, quota: Quota, partitions_total: int) -> int:
@@ -145,17 +145,17 @@ class Pace:
 
     @property
     def has_free(self) -> bool:
-        """Whether there was a free slot when last looked at."""
+        """True if there was a free slot when it was last looked at."""
         return bool(self._free)
 
     def is_free(self, now_s: float) -> bool:
-        """Whether a request may go now."""
+        """Returns true if a request may go now."""
         if self._resting and self._resting[0][0] <= now_s:
             self._release(now_s)
         return bool(self._free)
 
     def take(self) -> Bucket:
-        """A slot for the request that goes now. `is_free` said that there is one."""
+        """Takes a slot for the request that goes now. `is_free` has returned true before."""
         bucket = self._free.pop()
         bucket.in_use += 1
         assert bucket.in_use <= bucket.slots, "more slots than the partition has"
@@ -197,7 +197,7 @@ class ReplayShare:
         self.has_free = True
 
     def is_free(self, now_s: float) -> bool:
-        """Whether a request of a replay may go now."""
+        """Returns true if a request of a replay may go now."""
         next_s = self.next_s()
         self.has_free = next_s is not None and next_s <= now_s
         return self.has_free

@@ -1,10 +1,10 @@
-"""Poison: one entry that is refused for itself, told from a destination that is down.
+"""Poison: recognises an entry that alone is refused, as opposed to a destination that is down.
 
-A 5xx counts against an entry only when others have been accepted since its last one: so an outage convicts
-nobody. The entry is poison when at least ten count, over at least `poison_after`, and that many in a row
-cannot be bad luck: with the share of fresh requests of others that failed in the meantime as the odds, it
-must be less likely than one in a million. A server that fails every second request is thus given twenty, one
-that fails nine in ten 130. The same for a 403 that is nobody else's, from three on.
+A 5xx counts against an entry only if others have been accepted since its last one, so an outage convicts no entry. The
+entry is poison when at least ten count, over at least `poison_after`, and that many in a row cannot be bad luck: with
+the share of fresh requests of others that failed in the meantime as the odds, it must be less likely than one in a
+million. A server that fails every second request is thus given twenty, one that fails nine in ten 130. The same for a
+403 that is nobody else's, from three on.
 
 A doubted answer (of a gateway, a login page) is the entry's own as soon as no other entry is answered so: at its
 second time when others were accepted in between, or when it alone has been sent for a while.
@@ -36,7 +36,7 @@ ALONE_S: Final = 10.0
 
 
 class Witness:
-    """What the destination answered to fresh requests since the start. Mutable, both only grow."""
+    """The destination's answers to fresh requests since the start. Mutable; both counts only grow."""
 
     __slots__ = ("accepted", "failed")
 

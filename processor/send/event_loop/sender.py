@@ -5,19 +5,19 @@
 What may go out is decided in one place, `_take`, without waiting: is there room under the limit, does
 anything hold the destination (`gate.py`), is a slot of the quota free (`pace.py`), is there a parcel
 (`lanes.py`). Each change pumps: an answer, a message of the Kafka thread, an alarm for what
-time alone will change. So nobody polls, and a request costs no task and no wake-up. What the loop finds answered when
-it looks is dealt with in one go, when all of it has been read.
+time alone will change. So nothing polls, and a request costs no task and no wake-up. All answers that the loop finds
+at once are read first and then dealt with together.
 
     verdict         its entries                                     the destination (`gate.py`)
     Delivered       end; a receipt is written                       its breaker closes
     Rejected        end, and hold their order; an array is split
     RetryLater      wait: what the server says, else our backoff    pauses if it says so; its breaker counts
     KeyRefused      go back                                         the key is read again, and probed with backoff
-    Denied          the key's, the rate's or their own, as what else was accepted tells (`retries.py`)
-    Doubted         wait; end where no other gets the same          held where others get it, and probed with backoff
+    Denied          the key's, the rate's or their own: `retries.py` decides by what else was accepted
+    Doubted         wait; end if no other gets the same             held if others get it, and probed with backoff
 
-Owned by the event loop. The Kafka thread speaks to it through the hand-over, and asks `standing`, which may be asked
-from any thread. What an answer means is `outcomes.py`'s to say.
+Owned by the event loop. The Kafka thread reaches it through the hand-over, and reads `standing`, which any thread may
+read. `outcomes.py` decides what an answer means.
 
 Invariants
 - a parcel that was taken is given back to its lanes exactly once, whatever happens to its request;
@@ -176,7 +176,7 @@ class Sender(Generic[EntryT]):
                     flight.posted.give_up()
 
     def _ended(self, flight: Flight[EntryT], answer: Heard) -> None:
-        """What the endpoint calls for each request that was not given up."""
+        """Called by the endpoint for each request that was not given up."""
         flight.posted = None  # they refer to each other: the collector would have to find each such pair
         self._answered.append((flight, answer))
         self._round_soon()
@@ -215,7 +215,7 @@ class Sender(Generic[EntryT]):
         self._round_soon()
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """What the loop calls: an exception there would be logged and forgotten, and an entry with it."""
+        """Called by the loop. An exception must not leave it: the loop would log and forget it, and lose an entry."""
         try:
             work()
         except Exception as mistake:
@@ -330,7 +330,7 @@ class Sender(Generic[EntryT]):
             pending.attempts += 1
 
     def _unheard(self, flight: Flight[EntryT]) -> None:
-        """Its answer is somebody else's to hear: its partition goes."""
+        """Gives a request up because its partition goes to another worker."""
         now_s = self._clock.monotonic_s()
         self._attempted(flight, now_s)
         self._gate.unheard(flight.probe, now_s)
@@ -391,7 +391,7 @@ class Sender(Generic[EntryT]):
         self._pump()
 
     def _give_up(self, epochs: frozenset[int]) -> None:
-        """Those of these partitions that are still in flight are not waited for."""
+        """Gives up the requests of these partitions that are still in flight."""
         self._finish_answered()
         for flight in list(self._flights):
             if any(pending.epoch in epochs for pending in flight.parcel.entries):

@@ -37,7 +37,7 @@ class DestinationStatus:
     doubted: bool
     """True while what answers is not the API."""
     trouble: str | None
-    """What was answered last, or why nothing was, while something holds the destination."""
+    """The last answer, or why there was none, while something holds the destination."""
 
 
 class Standing(Generic[EntryT]):
@@ -90,7 +90,7 @@ class Standing(Generic[EntryT]):
         return [] if standstill is None else [f"{self._name}: {standstill}"]
 
     def why(self, pending: Pending[EntryT]) -> str:
-        """What an unfinished entry waits for, in words."""
+        """Returns what an unfinished entry waits for, in words."""
         state = self._lanes.state(pending.order_id)
         if state is None:
             return "for Kafka's acknowledgement"
@@ -121,8 +121,7 @@ class Standing(Generic[EntryT]):
         return f"{max(at_s - self._clock.monotonic_s(), 0.0):.1f} s"
 
     def waits(self, pending: Pending[EntryT]) -> bool:
-        """Whether it is known what an unfinished entry waits for: a request, a time, the destination, the
-        quota."""
+        """True if it is known what unfinished entries wait for: a request, a time, the destination or the quota."""
         state = self._lanes.state(pending.order_id)
         if state is None or self._clock.monotonic_s() - self.ticked_s > STALLED_S:
             return False
@@ -134,7 +133,7 @@ class Standing(Generic[EntryT]):
         return self._pace is not None and not self._pace.has_free
 
     def has_enough(self) -> bool:
-        """Whether there are entries for all the requests that may go until more have been read."""
+        """True if there are entries for all requests that may go before more are read."""
         return self._lanes.has_enough(self._gate.limit)
 
     def held_orders(self, epoch: int) -> int:

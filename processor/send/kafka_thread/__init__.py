@@ -3,14 +3,14 @@
 role.py          the loop
 assignments.py   the partitions that are ours
 takeover.py      from assigned to open: the committed map, the holds
-catch_up.py      Hako's: what is there is read before anything is sent
-brake.py         what is full is not read until it is half empty
+catch_up.py      Hako's: the topics are read to their ends before the first request
+brake.py         a full partition is paused until it is half empty
 standing.py      how the partitions stand, for other threads
-intake.py        from an outbox record to an entry, or why not
-beginnings.py    from where a partition is read on, by what is on record and what stands in the cluster
-witness.py       holds made anew from the open letters, where their topic was lost
+intake.py        from an outbox record to an entry, or to the reason of a refusal
+beginnings.py    the offset at which a partition begins, from its commit, its book and the cluster
+witness.py       makes holds anew from the open letters after their topic was lost
 offsets.py       which offsets are finished, and the note in the commit that survives a restart
-effects.py       what an ending leaves on Kafka before its offset is finished
+effects.py       the records that an ending writes before its offset is finished
 written.py       the form of those records
-commits.py       what the group is told, and the claim to the slots of the quota
+commits.py       the commits, and the claim to the slots of the quota
 """

@@ -1,7 +1,7 @@
-"""assignments: the outbox partitions that are ours, and how much of each is taken and unfinished.
+"""assignments: the partitions of this worker, and how much of each is taken and unfinished.
 
-An assignment is one partition for as long as it is ours, with an epoch of its own: what belongs to an earlier
-one (a late answer, a late acknowledgement) finds no assignment under its epoch, and is dropped.
+An assignment is one partition from assign to revoke, with its own epoch. A late answer or acknowledgement of an earlier
+assignment finds no assignment under its epoch, and is dropped.
 
 Owned by the Kafka thread; mutable, as announced.
 """
@@ -126,7 +126,7 @@ class Assignment(Generic[EntryT]):
 
 
 class Assignments(Generic[EntryT]):
-    """Those that are ours now, by partition and by epoch."""
+    """The assignments of this worker now, by partition and by epoch."""
 
     def __init__(self) -> None:
         self._by_partition: dict[TopicPartition, Assignment[EntryT]] = {}

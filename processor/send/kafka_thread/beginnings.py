@@ -1,4 +1,4 @@
-"""beginnings: from where a partition is read on, by what is on record of it and what stands in the cluster today.
+"""beginnings: the offset at which a partition begins, from its commit, its book and the cluster as it is now.
 
     committed, in this very log          from there, without what its note says is finished
     nothing committed, and a book        from the book: the group's offsets are gone (expired, deleted, another group)
@@ -9,7 +9,7 @@
     before the beginning of the log      from the beginning: retention was faster, and what it took is counted
     beyond the end of the log            from the end: the log has lost its end, all of it was finished
 
-A place is a log's own name: the cluster's ID and the topic's ID, which no other topic ever has, whatever it is called.
+A place identifies a log: the cluster's ID and the topic's ID, which no other topic ever has, whatever its name is.
 
 Offsets that say nothing of their place: an operator's (no note at all: `rewind`, Kafka's tools) are obeyed. Those of an
 older version (`v1`) are believed while they fit into the log, so that an upgrade sends nothing twice; a map that

@@ -1,4 +1,4 @@
-"""commits: what the group is told of each partition, and when its slots of the quota may be used.
+"""commits: what is committed of each partition, and when its slots of the quota may be used.
 
     regular    the oldest unfinished offset, and what is finished beyond it
     leaving    the same, and how many of the slots are in use: the mark
@@ -6,9 +6,9 @@
 
     waiting    a partition that is new beside others (the topic has grown): its slots were theirs, and count as in use
 
-The mark must be true whenever somebody reads it. So the new owner overwrites it before its first request; had
-it crashed after that, all slots would count as in use. And since nobody sends before a first commit, a
-partition that has none was never sent from, and all its slots are free.
+The mark must be true whenever a worker reads it. So the new owner overwrites it before its first request; if it crashes
+after that, all slots count as in use. No worker sends before its first commit, so all slots of a partition without a
+commit are free.
 
 Where a book is kept (`beginnings.py`), what is committed stands in it first: written, acknowledged, then committed. So
 a worker that finds the group's offsets gone finds no less there. A partition that leaves waits for it no longer than

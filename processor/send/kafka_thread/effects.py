@@ -1,23 +1,23 @@
-"""effects: what the endings of entries leave on Kafka, and the offsets that are finished when it is there.
+"""effects: the records that the endings of entries write to Kafka, and the offsets that are finished by them.
 
-    ending ─► what it leaves (`written.py`) ─► produce ─► acknowledged ─► finish
+    ending ─► its records (`written.py`)    ─► produce ─► acknowledged ─► finish
                                                  ▲            │
                                                  └── refused ─┘  (again, after a second)
 
     delivered     a receipt
     refused       its letter, and the hold that it puts on its order
-    held          its letter; finished when that is there, and the hold that it waits behind
+    held          its letter; finished when the letter and the hold that it waits behind are acknowledged
     superseded    nothing: the newer entry stands in the outbox
     ignored       nothing
     unreadable    its letter
 
-Owned by the Kafka thread. Invariants: an offset is finished once, when the last of what it left is
-acknowledged; what Kafka refuses is written again until it is there, for as long as that takes; a dead letter
-that would be one of a flood is not written at all.
+Owned by the Kafka thread. Invariants: an offset is finished once, when the last of its records is acknowledged; a
+record that Kafka refuses is written again until Kafka accepts it, for as long as that takes; a dead letter that would
+be one of a flood is not written at all.
 
-What is refused for its size is tried again by itself, for a topic's limit holds for a whole batch. A letter that is
-larger than its topic takes, as its settings say then, goes without its value, which stays in the outbox; all else flows
-on meanwhile.
+A record that is refused for its size is tried again in a batch by itself, because a topic's limit holds for a whole
+batch. A letter that is larger than its topic's limit goes without its value, which stays in the outbox; all other
+records go on meanwhile.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ RETRY_S: Final = 1.0
 """The wait after a record that Kafka refused."""
 TOO_LARGE: Final = "MSG_SIZE_TOO_LARGE"
 ALONE_S_MAX: Final = 0.2
-"""What a record that is written by itself may take: the group's poll waits for it."""
+"""Seconds that a record in a batch by itself may take: the group's poll waits for it."""
 LIMIT_AGE_S_MAX: Final = 10.0
 """A topic's settings are asked for at most so often: each asking may wait for a broker."""
 
@@ -66,8 +66,9 @@ _DELIVERED: Final = Outcome.DELIVERED
 
 
 class OpenLetter(msgspec.Struct, gc=False):
-    """The letter of a refused snapshot or value; `mark` says how new that was, as its intake has it. Mutable: `offset`
-    once Kafka has told it, `superseded_ms` once a newer one of the lane was accepted; either may come first."""
+    """The letter of a refused snapshot or value. `mark` is its rank in its lane (`intake.py`). Mutable: `offset` is set
+    when Kafka acknowledges the letter, `superseded_ms` when a newer one of the lane was accepted; either may come
+    first."""
 
     partition: int
     order_id: str
@@ -138,7 +139,7 @@ class Effects(Generic[EntryT]):
         self._replayed: Counter[tuple[str, Outcome]] = Counter()
         self.flooded = False
         self.booked = False
-        """Whether a book has become durable since somebody looked: its commit may follow at once."""
+        """Returns true if a book has become durable since the last call: its commit may follow at once."""
         self.finished = 0
         """Records finished since the start; a watch sees progress by it."""
 
@@ -202,13 +203,13 @@ class Effects(Generic[EntryT]):
         self._write(written.unreadable_letter(record, bad, at_ms, self._topics.dead_letters, self._group), finishing)
 
     def book(self, assignment: Assignment[EntryT], value: bytes) -> None:
-        """What is to be committed of it."""
+        """Returns what is to be committed of it."""
         assert self._topics.offsets is not None, "a book where none is kept"
         partition = assignment.where.partition
         self._writes.append((NewRecord(self._topics.offsets, partition, b"%d" % partition, value, []), None))
 
     def hold_anew(self, assignment: Assignment[EntryT], holds: list[Hold]) -> None:
-        """Holds whose topic was lost: what is committed speaks of the new one once they are there."""
+        """Writes holds whose topic was lost. Commits name the new topic as soon as these are acknowledged."""
         assert self._topics.holds is not None, "a hold where nothing is held"
         assignment.unwritten += len(holds)
         for hold in holds:
@@ -238,7 +239,7 @@ class Effects(Generic[EntryT]):
         return letter
 
     def _supersede(self, pending: Pending[EntryT], at_ms: int) -> None:
-        """An entry of this lane was accepted. What a replay sent it has marked itself."""
+        """Called when an entry of this lane was accepted. A replay itself resolves the letters that it sent."""
         letters = self._letters.pop(pending.order_id, None)
         if letters is None:
             return
@@ -266,7 +267,7 @@ class Effects(Generic[EntryT]):
     # ---- the flood guard --------------------------------------------------------------------------------------
 
     def _floods(self) -> bool:
-        """Whether another dead letter would be one too many."""
+        """Returns true if one more dead letter would be a flood."""
         if not self.flooded:
             share = self._guard.flooded_by([True])
             if share is None:
@@ -302,11 +303,11 @@ class Effects(Generic[EntryT]):
 
     @property
     def waiting(self) -> bool:
-        """Whether there is something that the client has not taken yet."""
+        """True if there is a record that the client has not taken yet."""
         return bool(self._writes)
 
     def flush(self, timeout_s: float) -> bool:
-        """Waits for acknowledgements; whether all of them are there, and nothing waits to be written."""
+        """Waits for acknowledgements. Returns true if all have arrived and no record waits to be written."""
         self.produce()
         return self._producer.flush(timeout_s) == 0 and not self._writes
 
@@ -365,11 +366,11 @@ class Effects(Generic[EntryT]):
 
     @property
     def trouble(self) -> str | None:
-        """What Kafka does not take, in words, for as long as it does not."""
+        """Returns what Kafka refuses now, in words."""
         return next(iter(list(self._refusals.values())), None)
 
     def _fitting(self, write: NewRecord, finishing: Finishing) -> NewRecord:
-        """What is written in place of a letter that was too large by itself."""
+        """Returns the letter that is written in place of one that was too large even by itself."""
         limit = self._limit(write.topic)
         log.error(
             "a dead letter does not fit its topic and goes without its value, which stays in its source: raise "
@@ -438,7 +439,7 @@ class Effects(Generic[EntryT]):
             self._letters_said.say(now_s, facts)
 
     def tell(self) -> Endings:
-        """What ended since the last telling."""
+        """Returns what has ended since the last call."""
         for topic, count in self._delivered.items():
             self._records[topic, _DELIVERED] += count
         self._delivered = defaultdict(int)

@@ -76,7 +76,7 @@ def read_entry(record: Record) -> tuple[OutboxEntry, str | None, bool] | str:
 
 
 ENTRY_OVERHEAD_BYTES: Final = 1_000
-"""What an entry takes in memory beside its value: headers, lane, record."""
+"""Bytes in memory of an entry beside its value: headers, lane, record."""
 
 
 class Intake(Protocol[EntryT]):
@@ -89,17 +89,17 @@ class Intake(Protocol[EntryT]):
         """Why this destination cannot be sent this entry, ever: a setting was changed. None where it can."""
 
     def receipt(self, ended: Ended[EntryT], delivered: Delivered, topic: str, place: str) -> NewRecord:
-        """What an accepted entry leaves; `place` names the log that it came from."""
+        """Returns the record of an accepted entry; `place` names the log that the entry came from."""
 
     def mark(self, record: Record, entry: EntryT | None) -> tuple[str, Any] | None:
-        """Of a refused record: its lane, and how new it is there. `entry` None: it is unreadable. None where no other
-        entry makes it needless, or which one would be a guess."""
+        """Returns the lane of a refused record and its rank in that lane. `entry` is None if the record could not be
+        decoded. Returns None if no later entry can supersede it, or if its lane is unknown."""
 
     def replaces(self, entry: EntryT, mark: Any) -> bool:
-        """Whether it is as new as what was marked, or newer."""
+        """Returns true if the entry is at least as new as the mark."""
 
     def superseded(self, order_id: str, at_ms: int) -> Resolution:
-        """What is said of a letter when such an entry was accepted."""
+        """The reason of a letter's resolution when such an entry was accepted."""
 
 
 class OutboxIntake:

@@ -4,23 +4,22 @@
     state      ✓   …   ✓   ✓   …   ✓   (not read yet)
     kept                102–104     105–106     finished beyond it, as half-open ranges
 
-Committing an offset says that all before it are finished; what is finished beyond is kept as ranges in the
-commit's metadata, and in the compacted topic `hakuna.send-offsets` (`beginnings.py`), and
-skipped by the worker that reads the partition next. So one order that is stuck for a day does not make a day's
-entries go out twice.
+A committed offset says that all offsets before it are finished. Finished offsets beyond it are kept as ranges in the
+commit's metadata and in the compacted topic `hakuna.send-offsets` (`beginnings.py`); the next worker of the partition
+skips them. So one order that is stuck for a day does not make a day's entries go out twice.
 
-Owned by the Kafka thread. Offsets without a record (transaction markers, compaction) are never taken and so
-never unfinished: they count as finished, which is what they are.
+Owned by the Kafka thread. Offsets without a record (transaction markers, compaction) are never taken, so
+they count as finished.
 
 Memory: the unfinished offsets, which the role bounds; never the finished ones.
 
-The note: what a worker leaves for the next one in the metadata of a committed offset.
+The note: the metadata of a committed offset, by which a worker informs the next one.
 
     v2 in=CLUSTER/TOPIC past=CLUSTER/TOPIC used=17 done=eJxjYGBgYGRgYAQAAA8ABA
     v2 in=CLUSTER/TOPIC done=topic
 
     in      the place, by IDs, of the log that the offset and the ranges count in
-    past    that of the topic that remembers (the holds), as the holds were known from it
+    past    the place of the topic of holds from which the holds were known
     used    slots of the quota, left at a clean revoke alone (`pace.py`)
     done    finished ranges beyond the offset, here or, where they outgrow the metadata, in the topic
             `hakuna.send-offsets`
@@ -31,8 +30,8 @@ two) is as good: what is finished stays finished, and what it says of offsets be
 longer matters. While there is a commit that does not say `topic` nobody reads it, so an operator who moves the
 group's offsets back sends again. Where nothing is committed it is what goes on (`beginnings.py`).
 
-A note that cannot be read (another tool's, a later version's) says nothing: entries may then go out twice,
-and the quota's slots count as used. Both are safe.
+A note that cannot be read (another tool's, a later version's) is ignored: entries may then go out twice, and the
+quota's slots count as used. Both are safe.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ class OffsetMap(Generic[UnfinishedT]):
 
     @property
     def next_offset(self) -> int | None:
-        """What may be committed: all before it is finished. None where nothing is known yet."""
+        """The offset that may be committed: all before it are finished. None if no offset is known yet."""
         return next(iter(self._unfinished), self.position)
 
     def oldest(self) -> UnfinishedT | None:
@@ -229,7 +228,7 @@ def write_note(note: Note) -> str | None:
 
 
 def read_note(metadata: str) -> Note | None:
-    """None where there is something that is no note; `SILENT` where there is nothing."""
+    """Returns the note. Returns None if the metadata is not a note, and `SILENT` if it is empty."""
     if not metadata:
         return SILENT
     version, *words = metadata.split(" ")

@@ -1,17 +1,17 @@
-"""The send role's Kafka thread: the outbox in, receipts, dead letters, holds and commits out.
+"""The Kafka thread of a sending role: it reads the outbox, and writes receipts, dead letters, holds and commits.
 
     turn:  poll ─► take ─► (hand over) …… (collect) ─► settle ─► produce ─► acknowledged ─► finish ─► commit
                                  `sender.py`            └────────── `effects.py` ──────────┘
                                  `commits.py`
 
-`turn` is the loop on one screen; the role's thread repeats it. HTTP happens elsewhere, so the group is polled
-whatever the API does; while there is much to do, the two threads take turns (`handover.py`).
+`turn` is one round of the loop; the role's thread repeats it. It does no HTTP, so it polls the group whatever the API
+does. Under load the two threads take turns (`handover.py`).
 
     assigned  paused until its past is known (`takeover.py`), then open; Hako's are read to their ends (`catch_up.py`)
               before anything is sent
     revoked   nothing more is taken ─► what is in flight ends, or is given up at the deadline ─► what it leaves is
               acknowledged ─► commit, with the slots of the quota that are in use ─► gone
-    lost      gone; whatever was in flight is somebody else's to send again
+    lost      gone; the next owner sends again what was in flight
     stop      all partitions as if revoked, within the drain; then the group is left
 
 Invariants
@@ -60,11 +60,10 @@ RETRY_S: Final = 1.0
 COLLECT_MAX: Final = 5_000
 """Reports settled in one turn: the next poll must not wait for a million held entries."""
 UNDELIVERED_MAX: Final = 5_000
-"""Entries on their way to the loop. What is read faster than it takes them would fill memory with values that newer
-ones replace."""
+"""The most entries on their way to the loop. More would fill memory with values that newer ones replace."""
 WAIT_S: Final = 0.05
 FLUSH_S_MAX: Final = 1.0
-"""What a revoke may take beyond its deadline for acknowledgements."""
+"""Seconds that a revoke may wait for acknowledgements after its deadline."""
 NO_WORK: Final = Work(0, 0)
 
 
@@ -191,7 +190,7 @@ class SendRole(Generic[EntryT]):
     # ---- take: from records to entries --------------------------------------------------------------------
 
     def _take(self, records: Sequence[Record]) -> bool:
-        """Whether all of them could be read: else the ends that came with them are not reached."""
+        """Takes polled records. Returns true if all could be read; otherwise the polled ends are not reached yet."""
         entries: list[Pending[EntryT]] = []
         taken_ms = self._clock.now_ms()
         assignment: Assignment[EntryT] | None = None
@@ -236,7 +235,7 @@ class SendRole(Generic[EntryT]):
         return pending
 
     def _again(self, records: Sequence[Record], why: str) -> None:
-        """These cannot be read now, and nobody else's can: they are fetched again."""
+        """Seeks back to records that no worker can read now: they are fetched again."""
         if self.standing.registry is None:
             log.warning("waiting for the schema registry", why=why)
         self.standing.registry = why
@@ -256,7 +255,7 @@ class SendRole(Generic[EntryT]):
                 assignment.dirty = True
 
     def _settle(self) -> bool:
-        """What the loop has reported since, and what Kafka has acknowledged. Whether there was a report."""
+        """Settles the reports of the loop, and the acknowledgements of Kafka. Returns true if there was a report."""
         endings: list[Ended[EntryT]] = []
         for report in self._handover.collect(COLLECT_MAX):
             if isinstance(report, Released):
@@ -273,7 +272,7 @@ class SendRole(Generic[EntryT]):
         return bool(endings)
 
     def _open(self, now_s: float) -> None:
-        """Those whose past is known by now."""
+        """Opens the partitions whose past is known by now."""
         if now_s < self._take_over_at_s:
             return
         try:
@@ -330,7 +329,7 @@ class SendRole(Generic[EntryT]):
             self._take_over_anew(lost)
 
     def _look_at_topics(self) -> None:
-        """Whether other topics stand under the names of ours. Raises `Fatal` where all of them have grown."""
+        """Returns true if a topic was made again under its name. Raises `Fatal` if all topics have grown."""
         seen = self._topics.latest()
         if seen is self._seen:
             return

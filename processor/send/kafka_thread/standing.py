@@ -25,7 +25,7 @@ NO_WORK: Final = Work(0, 0)
 
 
 class Loop(Protocol[EntryT]):
-    """What is asked of the event loop's side without waiting (`Sender`)."""
+    """The questions to the event loop's side that are answered without waiting (`Sender`)."""
 
     def why(self, pending: Pending[EntryT]) -> str: ...
 

@@ -52,13 +52,13 @@ class Past(Protocol):
 
     @property
     def followed(self) -> bool:
-        """Whether others write to it while a partition is ours."""
+        """True if other programs write to it while a partition is ours."""
 
     def read(self, record: Record, log: Log) -> tuple[str, Any] | None:
-        """What it says of which order, for readers of that log; None where the record is foreign."""
+        """Returns the order and its value that a record holds; None if the record is foreign."""
 
     def concerns(self, source: str, order_id: str) -> bool:
-        """Whether that order's entries come from that topic."""
+        """Returns true if that order's entries come from that topic."""
 
 
 class HoldsPast:
@@ -149,8 +149,8 @@ class Takeover(Generic[EntryT]):
         return ready
 
     def is_outdated(self, assignment: Assignment[EntryT], seen: Mapping[str, Seen]) -> bool:
-        """Whether another topic stands by now under the name of one that it rests on. A restore from one that is gone
-        would wait for its end for ever."""
+        """True if a topic that it depends on was made again under its name. A restore from the old one would never
+        end."""
         return any(name in seen and seen[name].place != place for name, place in assignment.stood.items())
 
     def remaining(self, assignment: Assignment[EntryT]) -> int:
@@ -162,7 +162,7 @@ class Takeover(Generic[EntryT]):
         )
 
     def _ask(self, waiting: list[Assignment[EntryT]]) -> None:
-        """What the group knows of them, and from where to where the rest has to be read."""
+        """Asks for the group's commits, and for the ranges of the topics that must be read."""
         others = [
             name for name in (self._offsets, None if self._past is None else self._past.topic) if name is not None
         ]
@@ -236,8 +236,8 @@ class Takeover(Generic[EntryT]):
     def _equal(
         self, waiting: list[Assignment[EntryT]], seen: Mapping[str, Seen], others: list[str]
     ) -> list[Assignment[EntryT]]:
-        """Those of them that can be taken over: whose topic is there, with a partition of that number in each of the
-        other topics."""
+        """Returns the partitions that can be taken over: their topic exists, and each other topic has a partition of
+        that number."""
         self.unequal = None
         absent = [name for name in others if name not in seen]
         if absent:
@@ -280,7 +280,7 @@ class Takeover(Generic[EntryT]):
         return note
 
     def _read(self) -> None:
-        """What has been written to the past since the last step, and to the books."""
+        """Reads what was written to the past and to the books since the last step."""
         changes: dict[int, list[tuple[OrderId, Any]]] = {}
         for record in self._reader.poll(READ_MAX, 0.0).records:
             where = TopicPartition(record.topic, record.partition)
@@ -310,8 +310,8 @@ class Takeover(Generic[EntryT]):
                     log.warning("a record of the book is foreign", topic=record.topic, offset=record.offset)
 
     def _testify(self, assignment: Assignment[EntryT]) -> bool:
-        """Whether the open letters of a partition have to be read first: its holds stand in another topic than that
-        which they were known from."""
+        """True if the open letters of a partition must be read first: its topic of holds is not the one that its holds
+        were known from."""
         if self._witnesses is None or assignment.epoch in self._witness:
             return False
         assignment.knew = known = assignment.note.past or (assignment.book and assignment.book.past)
@@ -359,7 +359,7 @@ class Takeover(Generic[EntryT]):
         assignment.phase = Phase.OPEN
 
     def holds_made_anew(self, assignment: Assignment[EntryT]) -> list[Hold]:
-        """Those that its open letters say and its topic does not; once. They are in force from now on."""
+        """Returns, once, the holds that its open letters show and its topic lacks. They hold from now on."""
         witness = self._witness.pop(assignment.epoch, None)
         if witness is None:
             return []

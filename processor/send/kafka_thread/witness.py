@@ -1,10 +1,10 @@
-"""witness: the holds that a partition's open dead letters say, for where the topic of holds was lost.
+"""witness: makes a partition's holds from its open dead letters, after the topic of holds was lost.
 
     hakuna.dead-letters/N  without  hakuna.dead-letter-resolutions/N  ─► the first open letter of each order ─► its hold
 
-A refusal that holds its order leaves two records: its letter and the hold. With the holds gone, the letters that nobody
-has resolved say the same: which order waits, behind which entry. What `hakuna.holds` says by itself comes first, a
-tombstone included, for it is newer.
+A refusal that holds its order writes two records: its letter and the hold. Without the holds, the open letters show the
+same: which order waits, and behind which entry. A record of `hakuna.holds`, a tombstone included, wins over a letter,
+because it is newer.
 
 Owned by the takeover. Mutable, by the letters' offsets: `_open` their holds and when they failed, `_resolved` when that
 was. `_known` are the orders that the topic of holds speaks of. Memory: the open letters' orders, and the numbers of the
