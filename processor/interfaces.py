@@ -233,16 +233,12 @@ class Topics(Protocol):
         """Returns the topics that it was made for, as they were some seconds ago; never waits. Empty until the first
         answer."""
 
+    def kept_s(self, topic: str) -> float | None:
+        """Returns for how long the topic keeps a record, as its settings were some seconds ago; never waits. None if it
+        does not delete by age, or the cluster has not said."""
+
     def bytes_max(self, topic: str) -> int | None:
         """Returns the topic's `max.message.bytes` as it is now; None if the cluster does not say."""
-
-
-class Limits(NamedTuple):
-    """Limits of a topic: the largest batch of records (`max.message.bytes`), and for how long it keeps a record (None:
-    not deleted by age)."""
-
-    message_bytes_max: int
-    retention_s: float | None
 
 
 class Topology(Protocol):
@@ -251,6 +247,9 @@ class Topology(Protocol):
     def check(self) -> None:
         """Raises `Unusable` or `Fatal` if a topic has changed in a way that a running worker cannot follow. Never
         waits: the answer to its question counts in a later call."""
+
+    def kept_s(self, topic: str) -> float | None:
+        """As `Topics.kept_s`."""
 
 
 class SourceTopics(Topology, Protocol):
@@ -265,7 +264,8 @@ class SourceTopics(Topology, Protocol):
         """Kafka's topic ID of each source, by whole name. A topic that is made again has another ID."""
 
     @property
-    def limits(self) -> Mapping[str, Limits]: ...
+    def limits(self) -> Mapping[str, int]:
+        """The topics' `max.message.bytes`, by whole name."""
 
     def ask_soon(self) -> None:
         """Makes the next `check` ask the cluster at once."""

@@ -241,11 +241,13 @@ _CIRCUIT: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerSta
 
 class _Lags:
     """The lag gauges of one role. Mutable: `_shown` are the partitions that they show now, so that one that went
-    elsewhere leaves no last value behind. One whose end is not known yet has none: a 0 would say that all is done."""
+    elsewhere leaves no last value behind, `_left` those of which it is shown how long their oldest record will be
+    there. One whose end is not known yet has none: a 0 would say that all is done."""
 
     def __init__(self, role: Role) -> None:
         self._role = role.value
         self._shown: set[tuple[str, int]] = set()
+        self._left: set[tuple[str, int]] = set()
 
     def show(self, lags: Sequence[SourceLag | PartitionLag]) -> None:
         known = [lag for lag in lags if lag.known]
@@ -257,6 +259,12 @@ class _Lags:
         for lag in known:
             LAG_RECORDS.labels(self._role, lag.topic, lag.partition).set(lag.records)
             LAG_SECONDS.labels(self._role, lag.topic, lag.partition).set(lag.seconds)
+        left = {(lag.topic, lag.partition): lag.retention_left_s for lag in lags if lag.retention_left_s is not None}
+        for topic, partition in self._left - left.keys():
+            RETENTION_LEFT.remove(self._role, topic, str(partition))
+        self._left = set(left)
+        for (topic, partition), seconds in left.items():
+            RETENTION_LEFT.labels(self._role, topic, partition).set(seconds)
 
 
 class Restores:
@@ -330,30 +338,19 @@ class OrdersMeter:
 
 
 class PrometheusTransformMeter:
-    """The transform role's meter. Mutable: `_numbers` are the partitions that the state gauges show now, `_left` those
-    of which it is shown how long their oldest record will be there."""
+    """The transform role's meter. Mutable: `_numbers` are the partitions that the state gauges show now."""
 
     def __init__(self, restores: Restores) -> None:
         self._restores = restores
         self._numbers: set[int] = set()
         records = OrdersMeter(Role.TRANSFORM)
-        self.transaction, self.written, self._records_lag = records.transaction, records.written, records.lag
+        self.transaction, self.written, self.lag = records.transaction, records.written, records.lag
         self.flooded, self.started = records.flooded, records.started
-        self._left: set[tuple[str, int]] = set()
 
     def misplaced(self, records: Mapping[str, int]) -> None:
         for topic, count in records.items():
             MISPLACED.labels(topic).inc(count)
             MISPLACED_ERASURES.labels(topic)  # known from the start, so that the first one is an increase
-
-    def lag(self, lags: list[SourceLag]) -> None:
-        self._records_lag(lags)
-        left = {(lag.topic, lag.partition): lag.retention_left_s for lag in lags if lag.retention_left_s is not None}
-        for topic, partition in self._left - left.keys():
-            RETENTION_LEFT.remove(Role.TRANSFORM.value, topic, str(partition))
-        self._left = set(left)
-        for (topic, partition), seconds in left.items():
-            RETENTION_LEFT.labels(Role.TRANSFORM, topic, partition).set(seconds)
 
     def throttled(self, seconds: float) -> None:
         THROTTLED.labels(Role.TRANSFORM).inc(seconds)

@@ -416,7 +416,8 @@ class Rekeyer:
         inputs = self._merge.inputs(_ALL) if self._merge.numbers else []
         behind = [one.partition for one in inputs if not one.at_end]
         ends = self._edges.consumer.ends(behind) if behind else {}
-        lags = [source_lag(one, self._offsets.known, ends, now_ms) for one in inputs]
+        kept_s = self._edges.topology.kept_s
+        lags = [source_lag(one, self._offsets.known, ends, now_ms, kept_s(one.partition.topic)) for one in inputs]
         self._edges.meter.lag(lags)
         self.work = {_ALL: Work(sum(lag.records for lag in lags), sum(self._offsets.known.values()))}
         self.status = tuple(

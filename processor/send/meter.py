@@ -90,6 +90,8 @@ class PartitionLag(NamedTuple):
     held_orders: int
     restore_remaining: int
     known: bool = True
+    retention_left_s: float | None = None
+    """How long the oldest unfinished record will still be there, at least; None where there is none, or it is kept."""
 
 
 NONE_IGNORED: Final[Mapping[tuple[str, IgnoredReason], int]] = {}

@@ -79,13 +79,11 @@ class Observer:
         self._say_what_is_missing()
         now_s = self._edges.clock.monotonic_s()
         now_ms = self._edges.clock.now_ms()
-        limits = self._edges.topology.limits
+        kept_s = self._edges.topology.kept_s
         inputs = [one for number in self._merge.numbers for one in self._merge.inputs(number)]
         behind = [one.partition for one in inputs if not one.at_end]
         ends = self._edges.consumer.ends(behind) if behind else {}
-        lags = [
-            source_lag(one, self._committed, ends, now_ms, limits[one.partition.topic].retention_s) for one in inputs
-        ]
+        lags = [source_lag(one, self._committed, ends, now_ms, kept_s(one.partition.topic)) for one in inputs]
         self._edges.meter.lag(lags)
         self._edges.meter.state(
             [

@@ -101,7 +101,7 @@ class Taking:
         limits = self._edges.topology.limits
         decide = self._plan.decide
         outbox, state, letter = (
-            min(limits[topic].message_bytes_max, self._edges.transaction.record_bytes_max)
+            min(limits[topic], self._edges.transaction.record_bytes_max)
             for topic in (decide.outbox, self._plan.changelog, decide.dead_letters)
         )
         if self._limits == (outbox, state, letter):

@@ -83,6 +83,9 @@ class NoMeter:
 class NoTopology:
     def check(self) -> None: ...
 
+    def kept_s(self, topic: str) -> float | None:
+        return None
+
 
 class Groups:
     """The group as an admin client sees it."""

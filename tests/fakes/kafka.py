@@ -10,6 +10,7 @@ from enum import Enum, auto
 from math import inf
 from typing import Any
 
+from processor.edges.kafka.retention import kept_s
 from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, StateCorrupt, TransactionAborted
 from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Acknowledged, Committed, Polled, Rebalance, Seen
 from processor.records import Headers, NewRecord, Position, Record, TopicPartition, record_bytes
@@ -312,6 +313,9 @@ class FakeTopics:
         if not self._broker.down and (now := self._broker.seen(self._topics)) != self._latest:
             self._latest = now
         return self._latest
+
+    def kept_s(self, topic: str) -> float | None:
+        return kept_s(self._broker.config[topic])
 
     def bytes_max(self, topic: str) -> int | None:
         return int(self._broker.config[topic].get("max.message.bytes", 1_048_588))

@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from processor.edges.kafka.admin import TopicState
+from processor.edges.kafka.retention import kept_s
 from processor.errors import BrokerOutage
-from processor.interfaces import Limits
 from processor.transform.book import BOOK_KEY, Book, decode_book
 from tests.fakes.broker import FakeBroker
 
@@ -28,12 +28,11 @@ class FakeTopology:
         return {topic: self._broker.topic_ids[topic] for topic in self._sources}
 
     @property
-    def limits(self) -> Mapping[str, Limits]:
-        return {
-            topic: Limits(int(config.get("max.message.bytes", 1 << 26)), _kept_s(config))
-            for topic in self._topics
-            for config in (self._broker.config[topic],)
-        }
+    def limits(self) -> Mapping[str, int]:
+        return {topic: int(self._broker.config[topic].get("max.message.bytes", 1 << 26)) for topic in self._topics}
+
+    def kept_s(self, topic: str) -> float | None:
+        return kept_s(self._broker.config[topic])
 
     def check(self) -> None:
         if self.changed is not None:
@@ -104,11 +103,6 @@ class FakeAdmin:
         return future
 
     def went_wrong(self, raised: BaseException) -> None: ...
-
-
-def _kept_s(config: Mapping[str, str]) -> float | None:
-    retention_ms = int(config.get("retention.ms", -1))
-    return None if retention_ms < 0 else retention_ms / 1000
 
 
 def newest_book(broker: FakeBroker, changelog: str, number: int) -> Book | None:

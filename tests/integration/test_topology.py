@@ -71,7 +71,7 @@ def test_an_outbox_with_more_partitions_a_policy_and_a_size_are_seen_and_said_an
     grown, policy = sorted(watched.topology.complaints, key=lambda text: "policy" in text)
     assert "outbox has 3 partitions and the sources have 2: `hakuna-processor topics grow --partitions 3`" in grown
     assert "cleanup.policy=delete" in policy
-    assert watched.topology.limits[topic_space.name("outbox")].message_bytes_max == 30_000
+    assert watched.topology.limits[topic_space.name("outbox")] == 30_000
 
 
 def test_a_source_that_was_made_again_has_another_identity_and_a_changelog_ends_the_worker(

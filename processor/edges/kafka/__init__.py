@@ -23,6 +23,7 @@ sightings.py     which topics stand under our names, for a role that goes on wha
 trim.py          rekeyed records that transform has taken, deleted
 throttle.py      what the brokers' quotas cost a role's clients
 sources.py       the topics of transform, what they become while it runs
+retention.py     for how long topics keep a record, looked at while running
 topology.py      partition counts and topic identities, watched while running
 broker_clock.py  how far this machine's clock is from the brokers'
 versions.py      which requests a broker knows

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import TopicDescription  # type: ignore[attr-defined]  # exported, but it does not say so
 
 from processor.edges.kafka.admin import MOCK_CLUSTER, KafkaAdmin
+from processor.edges.kafka.retention import Retention
 from processor.errors import BrokerOutage, Fatal
 from processor.interfaces import Seen
 
@@ -31,6 +32,7 @@ class KafkaTopics:
     def __init__(self, admin: KafkaAdmin, topics: Sequence[str]) -> None:
         self._admin = admin
         self._topics = tuple(topics)
+        self._retention = Retention(admin, topics)
         self._cluster_id: str | None = None
         self._latest: Mapping[str, Seen] = {}
         self._asked: Mapping[str, Future[TopicDescription]] = {}
@@ -55,15 +57,20 @@ class KafkaTopics:
         return found
 
     def latest(self) -> Mapping[str, Seen]:
+        # The first takeover asks for it, and waits. A mock cluster has no controller to be asked.
+        may_ask = self._cluster_id is not None and not self._cluster_id.startswith(MOCK_CLUSTER)
+        if may_ask:
+            self._retention.look()
         if self._asked and all(answer.done() for answer in self._asked.values()):
             answers, self._asked = self._asked, {}
             self._look(answers)
-        elif not self._asked and time.monotonic() >= self._ask_at_s:
+        elif may_ask and not self._asked and time.monotonic() >= self._ask_at_s:
             self._ask_at_s = time.monotonic() + LOOK_EVERY_S
-            # The first takeover asks for it, and waits. A mock cluster has no controller to be asked.
-            if self._cluster_id is not None and not self._cluster_id.startswith(MOCK_CLUSTER):
-                self._asked = self._admin.topics_soon(self._topics)
+            self._asked = self._admin.topics_soon(self._topics)
         return self._latest
+
+    def kept_s(self, topic: str) -> float | None:
+        return self._retention.of(topic)
 
     def bytes_max(self, topic: str) -> int | None:
         try:

@@ -25,8 +25,9 @@ from confluent_kafka.admin import TopicDescription  # type: ignore[attr-defined]
 
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.client import error_of
+from processor.edges.kafka.retention import kept_s
 from processor.errors import Unusable
-from processor.interfaces import Clock, Limits
+from processor.interfaces import Clock
 from processor.transform.book import REBUILD, layout_problem
 
 log = structlog.get_logger(__name__)
@@ -89,9 +90,11 @@ class WatchedTopics:
         return {topic: self._known[topic].topic_id for topic in self._sources}
 
     @property
-    def limits(self) -> Mapping[str, Limits]:
-        """By whole name, what each topic takes and keeps."""
-        return {topic: _limits(state.config) for topic, state in self._known.items()}
+    def limits(self) -> Mapping[str, int]:
+        return {topic: int(state.config.get("max.message.bytes", "1048588")) for topic, state in self._known.items()}
+
+    def kept_s(self, topic: str) -> float | None:
+        return kept_s(self._known[topic].config)
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
@@ -142,11 +145,3 @@ class WatchedTopics:
             if complaint not in self.complaints:
                 log.error("topic must be mended", complaint=complaint)
         self.complaints = tuple(found)
-
-
-def _limits(config: Mapping[str, str]) -> Limits:
-    deleted = "delete" in config.get("cleanup.policy", "delete")
-    retention_ms = int(config.get("retention.ms", "-1"))
-    return Limits(
-        int(config.get("max.message.bytes", "1048588")), retention_ms / 1000 if deleted and retention_ms > 0 else None
-    )

@@ -22,6 +22,7 @@ import structlog
 from confluent_kafka.admin import TopicDescription  # type: ignore[attr-defined]  # exported, but it does not say so
 
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
+from processor.edges.kafka.retention import Retention
 from processor.errors import Fatal, Unusable
 from processor.interfaces import Clock
 
@@ -42,10 +43,15 @@ class KafkaTopology:
         self._may_grow = frozenset(may_grow)
         self._started_with = started_with
         self._clock = clock
+        self._retention = Retention(admin, list(started_with))
         self._asked: Mapping[str, Future[TopicDescription]] = {}
         self._ask_at_s = clock.monotonic_s() + _EVERY_S
 
+    def kept_s(self, topic: str) -> float | None:
+        return self._retention.of(topic)
+
     def check(self) -> None:
+        self._retention.look()
         if self._asked:
             if all(answer.done() for answer in self._asked.values()):
                 answers, self._asked = self._asked, {}

@@ -103,7 +103,7 @@ class SendRole(Generic[EntryT]):
         self._consumer = edges.consumer
         self._producer = edges.producer
         self._reader = edges.reader
-        self._topics = edges.topics
+        self._topics = topics = edges.topics
         self._clock = edges.clock
         self._meter = edges.meter
         self._handover = handover
@@ -115,7 +115,7 @@ class SendRole(Generic[EntryT]):
         self._commits = Commits(edges.consumer, self._effects, handover, settings)
         self._brake = Brake(settings, held, edges.consumer)
         self.standing = Standing(
-            edges.consumer, edges.reader, edges.clock, edges.meter, held, takeover, catch_up, effects, loop
+            edges.consumer, edges.reader, edges.clock, edges.meter, held, takeover, catch_up, effects, loop, topics
         )
         self._halted = False
         self._busy = False

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol
 
-from processor.interfaces import Clock, Consumer, Reader
+from processor.interfaces import Clock, Consumer, Reader, Topics
 from processor.moments import meant_ms
 from processor.records import Record
 from processor.send.destination import EntryT
@@ -72,6 +72,7 @@ class Standing(Generic[EntryT]):
         catch_up: CatchUp[EntryT],
         effects: Effects[EntryT],
         loop: Loop[EntryT],
+        topics: Topics,
     ) -> None:
         self._consumer = consumer
         self._reader = reader
@@ -82,6 +83,7 @@ class Standing(Generic[EntryT]):
         self._catch_up = catch_up
         self._effects = effects
         self._loop = loop
+        self._topics = topics
         self.greeted = False
         self.trouble: str | None = None
         self.waiting: str | None = None
@@ -108,7 +110,9 @@ class Standing(Generic[EntryT]):
             seconds = 0.0 if record is None else max(now_ms - meant_ms(record.timestamp_ms), 0) / 1000
             remaining = self._takeover.remaining(assignment) + self._catch_up.remaining(assignment)
             held, known = self._loop.held_orders(assignment.epoch), records > 0 or where in ends
-            lags.append(PartitionLag(*where, records, seconds, held, remaining, known))
+            kept_s = None if record is None else self._topics.kept_s(where.topic)
+            left_s = None if kept_s is None else kept_s - seconds
+            lags.append(PartitionLag(*where, records, seconds, held, remaining, known, left_s))
             committed = assignment.committed.next_offset
             began = assignment.began
             blocked = self._blocked(oldest)

@@ -487,6 +487,19 @@ def test_status_names_the_entry_that_holds_the_commit_and_why_and_since_when(wor
     assert not excused
 
 
+def test_how_long_the_oldest_entry_will_be_there_is_known_while_one_waits(worlds: Any) -> None:
+    world = worlds(script=Script(poisonous=frozenset({"a"})))
+    world.broker.config[P0.topic]["retention.ms"] = "3600000"
+    worker = world.join()
+    fill(world, "b")
+    world.pass_time(3.0)
+    assert [lag.retention_left_s for lag in worker.meter.lags] == [None]
+    fill(world, "a")
+    world.pass_time(600.0)
+    (left,) = [lag.retention_left_s for lag in worker.meter.lags]
+    assert 2980 < left < 3005
+
+
 def test_lag_is_0_when_all_is_done_and_transaction_markers_are_none(worlds: Any) -> None:
     world = worlds()
     fill(world, "a")
