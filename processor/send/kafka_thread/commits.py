@@ -146,7 +146,8 @@ class Commits(Generic[EntryT]):
         if next_offset is None:
             return None
         past = _known_past(assignment)
-        note = write_note(Note(left, self._finished(assignment), assignment.place, past))
+        shared_by = self._settings.partitions if self._topics.offsets is None else None
+        note = write_note(Note(left, self._finished(assignment), assignment.place, past, shared_by))
         if note is None:
             note = write_note(Note(left, None, assignment.place, past))
             assert note is not None, "a note without ranges is short"

@@ -21,6 +21,7 @@ The note: the metadata of a committed offset, by which a worker informs the next
     in      the place, by IDs, of the log that the offset and the ranges count in
     past    the place of the topic of holds from which the holds were known
     used    slots of the quota, left at a clean revoke alone (`pace.py`)
+    of      by how many partitions they were shared out, where there is no book (hako's)
     done    finished ranges beyond the offset, here or, where they outgrow the metadata, in the topic
             `hakuna.send-offsets`
 
@@ -199,12 +200,14 @@ _IN_TOPIC: Final = "topic"
 
 class Note(NamedTuple):
     """`used` is None where nothing was left; `finished` is None where the map is in the topic; `place` and `past` are
-    None where it does not say them."""
+    None where it does not say them. `shared_by` is by how many partitions the slots of `used` were shared out, where no
+    book says it: a worker of an older version takes a note with it for foreign."""
 
     used: int | None
     finished: list[Range] | None
     place: str | None = None
     past: str | None = None
+    shared_by: int | None = None
 
 
 SILENT: Final = Note(None, [])
@@ -219,6 +222,8 @@ def write_note(note: Note) -> str | None:
         words.append(f"past={note.past}")
     if note.used is not None:
         words.append(f"used={note.used}")
+        if note.shared_by is not None:
+            words.append(f"of={note.shared_by}")
     if note.finished is None:
         words.append(f"done={_IN_TOPIC}")
     elif note.finished:
@@ -235,13 +240,17 @@ def read_note(metadata: str) -> Note | None:
     if version not in (_VERSION, _BEFORE):
         return None
     used: int | None = None
+    shared_by: int | None = None
     place: str | None = None
     past: str | None = None
     finished: list[Range] | None = []
     for word in words:
         name, _, value = word.partition("=")
-        if name == "used" and value.isascii() and value.isdigit() and len(value) < 10:
-            used = int(value)
+        if name in ("used", "of") and value.isascii() and value.isdigit() and len(value) < 10:
+            if name == "used":
+                used = int(value)
+            else:
+                shared_by = int(value)
         elif name == "in" and "/" in value:
             place = value
         elif name == "past" and "/" in value:
@@ -257,4 +266,4 @@ def read_note(metadata: str) -> Note | None:
                 return None
         else:
             return None
-    return Note(used, finished, place, past)
+    return Note(used, finished, place, past, shared_by)

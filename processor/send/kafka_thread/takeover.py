@@ -346,7 +346,8 @@ class Takeover(Generic[EntryT]):
             began = began._replace(causes=(Cause.OFFSETS_GONE,))  # what it has sent of each key is its book
         if assignment.committed.next_offset is None and (assignment.book is not None or assignment.remembered):
             assignment.claim = None  # how many slots of the quota were in use is gone with the offsets
-        if assignment.book is not None and assignment.book.shared_by not in (None, self._partitions):
+        shared_by = assignment.note.shared_by if assignment.book is None else assignment.book.shared_by
+        if shared_by not in (None, self._partitions):
             assignment.claim = None  # it was said of other slots
         assignment.began = began
         assignment.gap = None if assignment.book is None else assignment.book.gap

@@ -18,7 +18,8 @@ from processor.interfaces import Committed
 from processor.letters.letter import letter_head
 from processor.letters.resolutions import How, decode_resolution, letter_of
 from processor.records import Outcome, Record, TopicPartition
-from processor.send.handover import Assigned, CaughtUp, Handover, Paced, PastRead
+from processor.send.handover import Assigned, CaughtUp, Handover, Paced, PastRead, Released
+from processor.send.kafka_thread.offsets import Note, read_note, write_note
 from processor.send.kafka_thread.role import SendEdges, SendRole
 from processor.send.pending import STALE, Ended, Pending
 from processor.send.settings import SendSettings, SendTopics
@@ -249,6 +250,32 @@ def test_a_takeover_reads_what_was_sent_for_the_topic_that_it_came_from(side: Si
     assert len(paced) == 1, "the first source shares the quota out"
     assert past[paced[0].epoch][0][0] == "inventory/w/a"
     assert sorted(len(read) for read in past.values()) == [1, 1]
+
+
+@pytest.mark.parametrize(("shared_by", "counts"), [(1, 2), (None, 2), (4, None)])
+def test_a_mark_of_slots_that_were_shared_out_otherwise_is_not_believed(
+    side: Side, shared_by: int | None, counts: int | None
+) -> None:
+    """The topics have grown since: of a fourth of the quota all may have been in use, and of the whole more."""
+    place = side.broker.seen([LEVELS])[LEVELS].place
+    note = write_note(Note(2, [], place, shared_by=shared_by))
+    side.broker.group(GROUP).committed[TopicPartition(LEVELS, 0)] = Committed(0, note or "")
+    side.start()
+    side.turn()
+    (paced,) = [message for message in side.messages if isinstance(message, Paced)]
+    assert paced.used == counts
+
+
+def test_who_leaves_says_by_how_many_partitions_its_slots_were_shared_out(side: Side) -> None:
+    side.start()
+    side.turn()
+    (assigned,) = [message.epoch for message in side.messages if isinstance(message, Paced)]
+    epochs = frozenset(one.epoch for one in side._assigned())
+    side.handover.report(Released(epochs, {assigned: 3}))
+    side.role.stop()
+    note = read_note(side.committed(LEVELS).metadata)
+    assert note is not None
+    assert (note.used, note.shared_by) == (3, 1)
 
 
 def test_a_key_that_names_nothing_is_a_dead_letter(side: Side) -> None:

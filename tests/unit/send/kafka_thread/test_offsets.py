@@ -115,10 +115,11 @@ def test_any_number_of_restarts_skips_exactly_what_was_finished(seed: int) -> No
 
 @given(ANY_RANGES, st.none() | st.integers(0, 999_999_999), st.sampled_from([None, "cluster/topic"]))
 def test_a_note_is_read_as_it_was_written(ranges: list[Range], used: int | None, place: str | None) -> None:
-    text = write_note(Note(used, ranges, place, place))
+    note = Note(used, ranges, place, place, shared_by=None if used is None else 12)
+    text = write_note(note)
     assert text is not None
     assert len(text) <= METADATA_CHARS_MAX
-    assert read_note(text) == Note(used, ranges, place, place)
+    assert read_note(text) == note
     pointing = write_note(Note(used, None))
     assert pointing is not None
     assert read_note(pointing) == Note(used, None)
