@@ -123,9 +123,15 @@ class KafkaBroker:
     # Mutable: `_vehicle` is set by `__enter__` and stays; whether it runs is the vehicle's to know.
 
     def __init__(
-        self, version: str = KAFKA_VERSION, settings: Mapping[str, str] | None = None, jvm: Jvm = long_lived_jvm
+        self,
+        version: str = KAFKA_VERSION,
+        settings: Mapping[str, str] | None = None,
+        jvm: Jvm = long_lived_jvm,
+        classes: Path | None = None,
     ) -> None:
+        """`classes`: a directory of classes that `settings` name."""
         self._version = version
+        self._classes = classes
         self._settings = settings
         self._jvm = jvm
         self._cleanup = ExitStack()
@@ -133,7 +139,7 @@ class KafkaBroker:
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            self._vehicle = _vehicle(undo, self._version, self._settings, self._jvm)
+            self._vehicle = _vehicle(undo, self._version, self._settings, self._jvm, self._classes)
             self.start()
             self._cleanup = undo.pop_all()
         return self
@@ -205,10 +211,12 @@ def answers(bootstrap_servers: str) -> bool:
         return False
 
 
-def _vehicle(cleanup: ExitStack, version: str, settings: Mapping[str, str] | None, jvm: Jvm) -> Vehicle:
+def _vehicle(
+    cleanup: ExitStack, version: str, settings: Mapping[str, str] | None, jvm: Jvm, classes: Path | None
+) -> Vehicle:
     if version == KAFKA_VERSION and settings is None and _image_is_there():
         return _ContainerVehicle(cleanup)
-    return _JarVehicle(cleanup, version, settings or {}, jvm)
+    return _JarVehicle(cleanup, version, settings or {}, jvm, classes)
 
 
 class _JarVehicle:
@@ -224,10 +232,12 @@ class _JarVehicle:
 
     # Mutable: `_child` is the latest process; `_registered` says that the controller still takes it for alive.
 
-    def __init__(self, cleanup: ExitStack, version: str, own: Mapping[str, str], jvm: Jvm) -> None:
+    def __init__(
+        self, cleanup: ExitStack, version: str, own: Mapping[str, str], jvm: Jvm, classes: Path | None
+    ) -> None:
         self._java = java()
         self._jvm = jvm()
-        self._class_path = kafka_class_path(version)
+        self._class_path = kafka_class_path(version) + ("" if classes is None else f"{os.pathsep}{classes}")
         broker_port, controller_port = free_ports(2)
         self.bootstrap_servers = f"127.0.0.1:{broker_port}"
         self._directory = cleanup.enter_context(own_directory("kafka"))

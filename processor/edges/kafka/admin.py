@@ -337,7 +337,9 @@ class KafkaAdmin:
         if error.code() in NOT_ALLOWED:
             return Fatal(f"not allowed to {doing}: {said(error)}")
         if error.code() in _REFUSED:
-            lower = "; --max-message-bytes asks for less" if "max.message.bytes" in error.str() else ""
+            # A policy says in its owner's words what it is about, and the size of records is what is large of ours.
+            may_be_size = error.code() == KafkaError.POLICY_VIOLATION or "max.message.bytes" in error.str()
+            lower = "; `topics create --max-message-bytes` asks for less" if may_be_size else ""
             return Fatal(f"the cluster refuses to {doing}: {error.str()}{lower}")
         self._admin.poll(0)  # the error callback and the log are heard of in here alone
         complaint = self._complaints.text()
