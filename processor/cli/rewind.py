@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from processor.config import Settings
-    from processor.edges.kafka.admin import TopicState
+    from processor.edges.kafka.admin import KafkaAdmin, TopicState
     from processor.edges.kafka.groups import KafkaGroups
     from processor.operate.recover import Move
+    from processor.records import TopicPartition
+    from processor.send.kafka_thread.beginnings import Book
 
 EARLIEST: Final = "earliest"
 
@@ -95,12 +97,13 @@ def _rewound(settings: Settings, role: Role, since_ms: int | None, *, dry_run: b
 
 
 def _move_the_book(settings: Settings, described: Mapping[str, TopicState], found: Sequence[Move]) -> None:
-    """Sets send's book to the same offsets: send goes on from its book if the group's offsets are lost."""
+    """Sets send's book to the same offsets: send goes on from its book if the group's offsets are lost. What else the
+    book says stays: which topic the holds were read from, and what retention deleted."""
     from processor.edges.kafka.admin import KafkaAdmin
     from processor.edges.kafka.producer import KafkaProducer
     from processor.interfaces import Seen
     from processor.operate.recover import Writes
-    from processor.records import NewRecord
+    from processor.records import NewRecord, TopicPartition
     from processor.send.kafka_thread.beginnings import encode_book
     from processor.topics import Topic
 
@@ -109,15 +112,37 @@ def _move_the_book(settings: Settings, described: Mapping[str, TopicState], foun
     if admin.describe([books])[books] is None:
         return  # send makes it, and begins with what its group says
     cluster_id = admin.cluster_id()
+    known = _books_of_send(settings, admin, [TopicPartition(books, one.partition) for one in found], client_id)
     producer, writes = KafkaProducer(settings.librdkafka, client_id=client_id), Writes("books")
     try:
         for one in found:
             state = described[one.topic]
-            value = encode_book(Seen(cluster_id, state.topic_id, state.partitions).place, None, one.to, [])
+            place = Seen(cluster_id, state.topic_id, state.partitions).place
+            old = known.get(one.partition)
+            value = encode_book(place, old and old.past, one.to, [], old and old.gap)
             producer.produce(NewRecord(books, one.partition, b"%d" % one.partition, value, []), writes.answer)
         writes.all_there(len(found), producer.flush)
     finally:
         producer.close()
+
+
+def _books_of_send(
+    settings: Settings, admin: KafkaAdmin, partitions: Sequence[TopicPartition], client_id: str
+) -> dict[int, Book]:
+    """Returns send's books by partition number: each is the last record of its partition."""
+    from processor.edges.kafka.scan import KafkaScan, Window
+    from processor.operate.check.findings import Heard
+    from processor.send.kafka_thread.beginnings import decode_book
+
+    beginnings, ends = admin.beginnings(partitions), admin.ends(partitions)
+    tails = [Window(*where, max(beginnings[where], end - 1), end) for where, end in ends.items()]
+    scan = KafkaScan(settings.librdkafka, group=settings.group(Role.SEND), client_id=client_id, log=Heard())
+    try:
+        records = scan.find([tail for tail in tails if tail.start < tail.end], None)
+    finally:
+        scan.close()
+    books = {one.partition: decode_book(one.value) for one in records if one.value is not None}
+    return {partition: book for partition, book in books.items() if book is not None}
 
 
 def _move_the_books(settings: Settings, moves: Sequence[Move], *, anew: bool) -> None:

@@ -23,6 +23,7 @@ from processor.sandbox.apis.hako_api import HakoApi
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.script import SANDBOX_KEY
 from processor.sandbox.apis.stand_in import StandIn
+from processor.send.kafka_thread.beginnings import Book, decode_book
 from processor.topics import CONFIG, NEEDED, Topic
 from tests.conftest import StartWorker
 from tests.integration.test_hako import Stock
@@ -145,6 +146,16 @@ def shop_at(space: TopicSpace) -> Shop:
     return Shop(space)
 
 
+def books(space: TopicSpace) -> dict[int, Book]:
+    """The newest of each partition."""
+    found = {}
+    for record in space.records(Topic.SEND_OFFSETS):
+        book = decode_book(record.value() or b"")
+        assert book is not None
+        found[int(record.key() or b"")] = book
+    return found
+
+
 def until_committed(space: TopicSpace, role: Role, topic: Topic) -> None:
     ends = {partition: end for partition, end in space.end_offsets(topic).items() if end}
 
@@ -245,7 +256,15 @@ def test_a_sender_sends_each_entry_once_whatever_an_operator_does_to_its_topics_
 
         # Set back by hand, and the group gone again: its book was set back as well.
         other = space.environment | settings | {"PROCESSOR_GROUP_PREFIX": f"{space.prefix}other."}
+        knew = books(space)
         assert ask("rewind", "--role", "send", "--to", "earliest", environment=other).code == 0
+        set_back = books(space)
+        assert {number: (book.past, book.gap) for number, book in set_back.items()} == {
+            number: (book.past, book.gap) for number, book in knew.items()
+        }
+        assert knew[0].past is not None
+        assert knew[1].gap is not None
+        assert set_back[0].next_offset == 0 < (knew[0].next_offset or 0)
         space.admin.delete_consumer_groups([group])[group].result(timeout=30)
         worker = start("sixth", PROCESSOR_GROUP_PREFIX=f"{space.prefix}other.")
         wait_until(lambda: shop.asked[fresh[-1]] == 2 and shop.asked[lost[-1]] == 2, what="all of it", timeout_s=60)
