@@ -51,6 +51,7 @@ _OPEN_FILES_MAX: Final = 64
 _FULL: Final = ("No space left", "Disk quota exceeded")
 _DISK_TROUBLE: Final = (
     *_FULL,
+    "File too large",
     "Read-only file system",
     "Permission denied",
     "Operation not permitted",
