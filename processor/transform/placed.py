@@ -98,8 +98,8 @@ def refunded_in_time(items: tuple[Movement, ...], until_ms: int | None) -> tuple
 
 
 def _pairings(order: Order, taken: Taken, moved: Moved, rules: Rules) -> tuple[Pairing, ...]:
-    """Returns the order's pairings, with that of this event. A rebuild needs them, and `order` shows by them why nothing
-    was sent. The feed is rebuilt from the shop's own movements, and needs them for `order` alone."""
+    """Returns the order's pairings, with that of this event. A rebuild needs them, and `order` shows by them why
+    nothing was sent. The feed is rebuilt from the shop's own movements, and needs them for `order` alone."""
     if (moved.absorbed or moved.added) and (not moved.told or rules.api is Api.EVENTS):
         return (*order.pairings, Pairing(event_key(taken.event), moved.absorbed, moved.added))
     return order.pairings

@@ -181,8 +181,7 @@ class Transformer:
     # ---- between polls: open, take over, restore --------------------------------------------------------------------
 
     def _open(self) -> bool:
-        """Opens the transactional ID and resolves a doubt, if needed. Returns true if the ID is ours and nothing is in
-        doubt."""
+        """Opens the transactional ID and resolves a doubt, if needed. Returns true if both are done."""
         if self._opened and not self._in_doubt:
             return True
         if not self._standstills.is_time:

@@ -321,8 +321,8 @@ def _moved_most(line: LineItem, moved: LineTotals) -> int:
 
 
 def _corrected(moved: LineTotals, line: LineItem) -> LineTotals:
-    """Returns a line's totals for a corrected order. For most protections it drops what pairing added, which is worked out
-    anew from the product."""
+    """Returns a line's totals for a corrected order. Most lines lose what pairing added; it is worked out anew from the
+    product. A protection that still fits keeps it."""
     said = (moved.fulfilled, moved.refunded, moved.cancelled)
     return moved if line.protection is not None and _fits(moved, line.quantity) else LineTotals(*said, *said)
 
