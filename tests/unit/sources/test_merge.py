@@ -160,6 +160,57 @@ def test_what_comes_from_before_where_a_source_is_read_from_is_none_of_it() -> N
     assert len(made.inputs(0)[0].records) == 1
 
 
+def test_a_record_of_nobody_here_and_one_from_before_leave_out_nothing_behind_them() -> None:
+    made = merging()
+    brought = [
+        record("placed", 5, 1),
+        record("placed", 3, 1),
+        record("placed", 6, 2),
+        record("placed", 0, 1, partition=9),
+    ]
+    made.offer([*brought, record("fulfilled", 0, 3)], ends("cancelled", at=1))
+    assert taken(made, 2) == [("placed", 5), ("placed", 6)]
+    assert made.inputs(0)[1].records[0].offset == 0
+
+
+def test_a_wait_ends_with_its_assignment() -> None:
+    """Else the next one would be given up at once, or count as given up while all of it is here."""
+    made = merging(wait_s=30.0)
+    for begun_s in (100.0, 129.0):
+        made.assign(sources())
+        made.offer([record("fulfilled", 0, 20)], ends("cancelled"))
+        assert taken(made, now_s=begun_s) == []
+    assert taken(made, now_s=131.0) == []
+    assert taken(made, now_s=159.0) == [("fulfilled", 0)]
+    assert made.given_up == {0}
+    made.revoke([0])
+    assert made.given_up == set()
+
+
+def test_together_a_wait_ends_with_the_partition_that_is_left_out() -> None:
+    made = Merge(TOPICS, 30.0, together=True)
+    made.assign([TopicPartition("placed", 0), TopicPartition("placed", 1), TopicPartition("placed", 2)])
+    made.offer([record("placed", 0, 30)], {})
+    assert made.take(0, 10, 100.0) == []
+    made.leave_out([TopicPartition("placed", 1)])
+    assert made.take(0, 10, 131.0) == []
+    assert len(made.take(0, 10, 161.0)) == 1
+
+
+def test_a_log_that_went_back_is_nobodys_once_its_partition_is_gone() -> None:
+    made = merging()
+    made.offer([record("placed", 5, 1), record("placed", 2, 1)], NO_END)
+    made.revoke([0])
+    assert made.went_back == set()
+    together = Merge(TOPICS, 1.0, together=True)
+    together.assign([TopicPartition("placed", 0)])
+    together.offer([record("placed", 5, 1), record("placed", 2, 1)], NO_END)
+    together.leave_out([TopicPartition("placed", 0)])
+    assert together.went_back == set()
+    together.offer([record("placed", 6, 1)], NO_END)
+    assert not together.inputs(0)
+
+
 # ---- bounded memory --------------------------------------------------------------------------------------------------
 
 
@@ -182,6 +233,26 @@ def test_large_records_fill_a_buffer_too() -> None:
     assert made.to_pause() == [TopicPartition("placed", 0)]
     made.take(0, 1, 0.0)
     assert made.to_resume() == [TopicPartition("placed", 0)]
+
+
+def test_what_was_put_back_fills_a_buffer_again() -> None:
+    made = merging()
+    half = merge.BUFFER_BYTES_MAX // 2
+    made.offer([record("placed", number, number, size=half) for number in range(2)], ends(*TOPICS, at=2))
+    records = made.take(0, 2, 0.0)
+    assert made.to_pause() == []
+    made.put_back(records)
+    assert made.to_pause() == [TopicPartition("placed", 0)]
+
+
+def test_large_records_in_many_partitions_share_what_may_be_buffered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "TOTAL_BYTES_MAX", 6000)
+    made = merging(0, 1)
+    made.offer([record("placed", 0, 0, size=3000), record("fulfilled", 0, 0, size=999)], NO_END)
+    made.offer([record("placed", 0, 0, 1, size=2000)], NO_END)
+    assert made.to_pause() == []
+    made.offer([record("cancelled", 0, 0, 1, size=1)], NO_END)
+    assert sorted(made.to_pause()) == [TopicPartition("placed", 0), TopicPartition("placed", 1)]
 
 
 def test_nothing_is_known_of_the_end_of_a_topic_that_is_or_was_paused() -> None:
