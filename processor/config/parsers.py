@@ -105,30 +105,37 @@ def seconds(low: float, high: float) -> Kind:
     return Kind(_within(float, f"seconds from {low:g} to {high:g}", lambda value: low <= value <= high), "s")
 
 
+_NUMBERS: Final = re.compile(r"(?:0x[0-9a-f]*|\d+)(?:\.(?:0x[0-9a-f]*|\d+))*")
+_METADATA: Final = frozenset({ip_address("fd00:ec2::254"), ip_address("100.100.100.200")})
+"""Of clouds that do not keep it at a link-local address: Amazon's over IPv6, and Alibaba's."""
+
+
 def url(text: str) -> str:
     if not re.match(r"https?://[^/\s?#@]+(/[^\s?#]*)?\Z", text):
         raise ValueError("a URL that starts with http:// or https:// and has neither a query nor a user and password")
     try:
         parts = urlsplit(text)
         host = parts.hostname or ""
-        if "[" in parts.netloc or re.fullmatch(r"\d+(\.\d+){3}", host):
-            ip_address(host)
+        if "[" in parts.netloc or _NUMBERS.fullmatch(host):
+            ip_address(host)  # to a resolver 2852039166 is one too, and so is 0xa9.254.43518: not here
         if parts.port == 0:
             raise ValueError
     except ValueError:
         raise ValueError("a URL whose host and port are ones: a port is a number from 1 to 65535") from None
-    if _is_link_local(text):
-        raise ValueError("a URL of an API: a link-local address is a cloud's metadata, which would be told the key")
+    if _is_metadata(text):
+        raise ValueError(
+            "a URL of an API: this is a cloud's metadata (link-local, mostly), which would be told the key"
+        )
     return text.rstrip("/")
 
 
-def _is_link_local(text: str) -> bool:
+def _is_metadata(text: str) -> bool:
     try:
         address = ip_address(urlsplit(text).hostname or "")
     except ValueError:
         return False  # a name, which the network's policy is for
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_link_local
+    return (mapped or address).is_link_local or address in _METADATA
 
 
 def urls(text: str) -> str:

@@ -194,7 +194,11 @@ def test_a_password_in_a_url_is_refused_and_not_shown(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "inward", ["169.254.169.254", "169.254.170.2:80", "[fe80::1]", "[::ffff:169.254.169.254]", "[fd00::1]", "10.0.0.7"]
+    "inward",
+    [
+        *("169.254.169.254", "169.254.170.2:80", "[fe80::1]", "[::ffff:169.254.169.254]"),
+        *("[fd00:ec2::254]", "100.100.100.200", "[fd00::1]", "10.0.0.7"),
+    ],
 )
 def test_no_base_url_points_to_a_clouds_metadata(inward: str) -> None:
     """A private address may be a gateway's."""
@@ -204,6 +208,20 @@ def test_no_base_url_points_to_a_clouds_metadata(inward: str) -> None:
     else:
         (problem,) = problems(given, Role.SEND)
         assert "link-local" in problem
+
+
+@pytest.mark.parametrize(
+    "form", ["2852039166", "0xa9fea9fe", "0XA9.254.169.254", "169.254.43518", "0251.0376.0251.0376"]
+)
+def test_an_address_that_only_a_resolver_knows_for_one_is_none(form: str) -> None:
+    """Each is 169.254.169.254 to it."""
+    (problem,) = problems(SEND | {"HAKUNA_BASE_URL": f"http://{form}/latest"}, Role.SEND)
+    assert "whose host and port are ones" in problem
+
+
+@pytest.mark.parametrize("name", ["7.example.com", "0xa9.example.com", "1-2-3", "a1"])
+def test_a_name_may_have_numbers(name: str) -> None:
+    assert load(SEND | {"HAKUNA_BASE_URL": f"http://{name}/v1"}, (Role.SEND,)).hakuna_url == f"http://{name}/v1"
 
 
 @pytest.mark.parametrize("name", ["KAFKA_SASL_JAAS_CONFIG", "KAFKA_SASL_PASWORD", "KAFKA_SSL_KEY_PEM"])

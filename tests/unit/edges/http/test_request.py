@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -30,3 +31,19 @@ def test_a_header_is_taken_exactly_where_the_grammar_takes_it(name: bytes, value
     else:
         assert allowed
         assert wire.endswith(line + b"\r\nbody")
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value"),
+    [
+        ("POST", b"Authorization", b"Bearer key\r\nX-Other: of mine"),
+        ("POST", b"Authorization", b"Bearer key\nX-Other: of mine"),
+        ("POST", b"Authorization: Bearer key\r\nX-Other", b"of mine"),
+        ("POST", b"Authorization", b"Bearer key "),
+        ("POST", b"", b"Bearer key"),
+        ("POST /other", b"Authorization", b"Bearer key"),
+    ],
+)
+def test_what_all_requests_have_in_common_smuggles_nothing_either(method: str, name: bytes, value: bytes) -> None:
+    with pytest.raises(httpx.LocalProtocolError):
+        RequestTemplate(method, httpx.URL("http://h/events"), [(name, value)])
