@@ -31,6 +31,7 @@ from processor.edges.kafka.client import Log
 from processor.edges.kafka.groups import KafkaGroups
 from processor.edges.kafka.scan import KafkaScan, Window
 from processor.errors import BrokerOutage, Fatal, StateCorrupt, StateTooNew, Unusable
+from processor.letters.families import Family, letter_facts
 from processor.letters.resolutions import resolution_key
 from processor.moments import PLAUSIBLE_MS_MIN, iso
 from processor.operate.order import windows
@@ -99,6 +100,20 @@ class Found:
     @property
     def anything(self) -> bool:
         return self.changelog is not None or self.hold is not None or any(self.records.values())
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether anything of it lies where the key put it: a letter of another tool's lies where that tool wrote it,
+        and goes back to where its record stood."""
+        return (
+            self.changelog is not None
+            or self.hold is not None
+            or any(
+                topic not in _LETTERS or letter_facts(record).family is Family.PROCESSOR
+                for topic, records in self.records.items()
+                for record in records
+            )
+        )
 
     @property
     def states(self) -> list[tuple[Record, OrderState | None]]:
@@ -176,7 +191,7 @@ class _Gathering:
         # An order lives where its state is, and else where something is known of it.
         parts.sort(key=lambda one: (one.state is None or one.state.order is None, not one.anything))
         found = parts[0]
-        places = [one.partition for one in parts if one.anything]
+        places = [one.partition for one in parts if one.is_placed]
         if len(places) > 1:
             found.notes.append(
                 f"what is known of it stands in partitions {', '.join(map(str, sorted(places)))}: what is not in "
