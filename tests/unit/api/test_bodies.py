@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.api.bodies import BODY_BYTES_MAX, WORDS_CHARS_MAX, _unpacked, read, strange
+from processor.api.bodies import BODY_BYTES_MAX, VALIDATION_ERROR_CHARS_MAX, WORDS_CHARS_MAX, _unpacked, read, strange
 
 CODED = b'{"error": {"error_code": "cancel_decline", "validation_errors": ["too late", "shipped"]}}'
 
@@ -151,12 +151,14 @@ HOSTILE = {
     "a hundred encodings": (b"x", {"content-encoding": ",".join(["gzip"] * 20_000)}),
     "deep JSON": (b"[" * BODY_BYTES_MAX, {}),
     "deep JSON in an object": (b'{"error":' * 7_000, {}),
+    "JSON as deep as can be read": (b"[" * 600 + b"]" * 600, {}),
     "an open string": (b'{"error_code": "' + b"\\" * 60_000, {}),
     "many quotes": (b'"' * BODY_BYTES_MAX, {}),
     "many tags": (b"<" * BODY_BYTES_MAX, {"content-type": "text/html"}),
     "many open tags": (b"<html>" + b"<script " * 8_000, {}),
     "many titles": (b"<title>" * 9_000, {}),
     "many errors": (b'{"validation_errors": [' + b'"a",' * 16_000, {}),
+    "a long error": (b'{"validation_errors": ["' + b"a " * 30_000 + b'"]}', {}),
     "many digits": (b"1 2.3-4/" * 8_000, {}),
     "at signs": (b"a@" * 32_000, {}),
 }
@@ -170,6 +172,7 @@ def test_a_hostile_body_takes_little_time_and_leaves_few_words(name: str) -> Non
     assert time.process_time() - before_s < 0.5
     assert len(found.words) <= WORDS_CHARS_MAX
     assert len(found.errors) <= 50
+    assert max(map(len, found.errors), default=0) <= VALIDATION_ERROR_CHARS_MAX
 
 
 @settings(max_examples=100)

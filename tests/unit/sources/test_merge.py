@@ -207,8 +207,9 @@ def test_a_log_that_went_back_is_nobodys_once_its_partition_is_gone() -> None:
     together.offer([record("placed", 5, 1), record("placed", 2, 1)], NO_END)
     together.leave_out([TopicPartition("placed", 0)])
     assert together.went_back == set()
-    together.offer([record("placed", 6, 1)], NO_END)
+    together.offer([record("placed", 2, 1)], NO_END)
     assert not together.inputs(0)
+    assert together.went_back == set()
 
 
 # ---- bounded memory --------------------------------------------------------------------------------------------------
