@@ -110,16 +110,29 @@ def log_tail(path: Path, lines_max: int = 40) -> str:
     return "\n".join(text.splitlines()[-lines_max:])
 
 
+class Asked:
+    """What is waited for, asked now. `answer`: whether it is there."""
+
+    def __init__(self, ready: Callable[[], object]) -> None:
+        began_s = time.monotonic()
+        self.answer = bool(ready())
+        self._took_s = time.monotonic() - began_s
+
+    def pause(self, seconds_min: float) -> None:
+        """Before it is asked again: as long as asking took, for who is waited for needs the processor too."""
+        time.sleep(max(seconds_min, self._took_s))
+
+
 def wait_until(ready: Callable[[], bool], *, what: str, timeout_s: float, child: ChildProcess | None = None) -> None:
     """Poll `ready` every 50 ms. Raises StartFailed when `child` ends first, or after `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
-    while not ready():
+    while not (asked := Asked(ready)).answer:
         if child is not None and not child.running:
             raise StartFailed(f"{what}: ended with {child.exit_code}\n{child.log_tail()}")
         if time.monotonic() > deadline:
             tail = "" if child is None else "\n" + child.log_tail()
             raise StartFailed(f"{what}: not within {timeout_s} s{tail}")
-        time.sleep(0.05)
+        asked.pause(0.05)
 
 
 def free_ports(count: int) -> tuple[int, ...]:

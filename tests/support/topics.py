@@ -4,20 +4,29 @@ has."""
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Self, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     NewPartitions,
+    OffsetSpec,
     ResourceType,
 )
 from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin has it too, but not for type checkers
 
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka's own omission
 READ_SECONDS_MAX = 30.0  # a reader that gets nothing fails the test, not the whole run
 _NOT_YET = frozenset(
     {
@@ -102,13 +111,32 @@ class TopicSpace:
     def end_offsets(self, topic: str) -> dict[int, int]:
         """High watermark by partition: also past what a transaction still keeps from `read_committed`
         readers."""
-        with _Reader(self.bootstrap_servers, "read_uncommitted") as reader:
-            return reader.end_offsets(self.name(topic))
+        return {partition: end for (_, partition), end in self.ends(topic).items()}
 
     def stable_offsets(self, topic: str) -> dict[int, int]:
         """Last stable offset by partition: how far a `read_committed` reader may read now."""
-        with _Reader(self.bootstrap_servers, "read_committed") as reader:
-            return reader.end_offsets(self.name(topic))
+        stable = self.ends(topic, isolation=IsolationLevel.READ_COMMITTED)
+        return {partition: end for (_, partition), end in stable.items()}
+
+    def ends(
+        self, *topics: str, isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+    ) -> dict[tuple[str, int], int]:
+        """`end_offsets` of all of them, by topic and partition. Asked all at once, for what waits for them asks often;
+        by a client of its own, for an admin client does not get over a restart of a leader."""
+        known = self.admin.list_topics(timeout=10).topics
+        asked = {
+            TopicPartition(self.name(topic), partition): (topic, partition)
+            for topic in topics
+            if self.name(topic) in known
+            for partition in known[self.name(topic)].partitions
+        }
+
+        def ask() -> dict[tuple[str, int], int]:
+            admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 3})
+            answers = admin.list_offsets(dict.fromkeys(asked, _LATEST), isolation_level=isolation, request_timeout=10)
+            return {asked[where]: answer.result().offset for where, answer in answers.items()}
+
+        return _answered(ask) if asked else {}
 
     def records(self, topic: str, *, isolation: str = "read_committed") -> list[Message]:
         """Every record of `topic` from its beginning to its present high watermark, partition by partition,
@@ -205,17 +233,6 @@ class _Reader:
 
     def __exit__(self, *_: object) -> None:
         self._consumer.close()
-
-    def end_offsets(self, topic: str) -> dict[int, int]:
-        """The watermark as this reader's isolation has it: the last stable offset under `read_committed`."""
-        found: dict[int, int] = {}
-        for partition in self._consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-            marks = _answered(
-                partial(self._consumer.get_watermark_offsets, TopicPartition(topic, partition), timeout=10)
-            )
-            assert marks is not None, f"no watermarks of {topic}/{partition} within 10 s"
-            found[partition] = marks[1]
-        return found
 
     def read(self, topic: str, ends: Mapping[int, int]) -> list[Message]:
         by_partition: dict[int, list[Message]] = {partition: [] for partition in sorted(ends)}

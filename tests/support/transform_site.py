@@ -27,6 +27,7 @@ from processor.sources.keys import read_key
 from processor.topics import ORDER_TOPICS, Topic, sources_of
 from processor.transform.batch import Decode
 from processor.transform.transitions import Rules
+from tests.support.children import Asked
 from tests.support.installation import Installation
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
@@ -111,12 +112,11 @@ class Site:
         """Records by source partition that nobody has consumed."""
         committed = self.space.committed(f"hakuna-processor.{role}")
         behind: dict[str, int] = {}
-        for topic in sources_of(role, rekey=self.installation.rekey):
-            for partition, end in self.space.end_offsets(topic).items():
-                known = committed.get((topic, partition))
-                done = 0 if known is None else known.offset
-                if done < end and (left := self._records_from(topic, partition, done, end)):
-                    behind[f"{topic}/{partition}"] = left
+        for (topic, partition), end in self.space.ends(*sources_of(role, rekey=self.installation.rekey)).items():
+            known = committed.get((topic, partition))
+            done = 0 if known is None else known.offset
+            if done < end and (left := self._records_from(Topic(topic), partition, done, end)):
+                behind[f"{topic}/{partition}"] = left
         return behind
 
     def _records_from(self, topic: Topic, partition: int, done: int, end: int) -> int:
@@ -128,15 +128,15 @@ class Site:
     def until(self, ready: Callable[[], object], timeout_s: float = DONE_SECONDS_MAX) -> None:
         """As `wait`, and asks no broker."""
         deadline_s = time.monotonic() + timeout_s
-        while not ready():
+        while not (asked := Asked(ready)).answer:
             assert time.monotonic() < deadline_s, f"not within {timeout_s} s"
-            time.sleep(0.1)
+            asked.pause(0.1)
 
     def wait(self, ready: Callable[[], object], what: str, timeout_s: float = DONE_SECONDS_MAX) -> None:
         deadline_s = time.monotonic() + timeout_s
-        while not ready():
+        while not (asked := Asked(ready)).answer:
             assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {what}; left: {self.left()}"
-            time.sleep(0.1)
+            asked.pause(0.1)
 
     def consumed(self, role: Role = Role.TRANSFORM) -> int:
         """Records of all sources that the role's group has consumed; as far as is known while no broker answers."""
