@@ -7,7 +7,8 @@ parts does is waiting (on two cores, two at a time left a third of them idle: 19
     a file       whatever else has real parts: its tests share them
     a test       a unit test, a few seeds of a simulation: anywhere
 
-Long chains come first, what is short fills the gaps at the end. A test is told by its node ID alone, which is all that
+Long chains come first, then real workers each on a broker of its own, the longest of them minutes; what is short, a unit
+test or some seeds, fills the gaps at the end. A test is told by its node ID alone, which is all that
 the process which hands them out knows.
 
 Not chosen: xdist's own groups by marks. They rename a test, and `--last-failed` does not know it again: what failed
@@ -31,6 +32,8 @@ CHAINS: Final = {
     "tests/deploy/test_kafka_container.py": IMAGE,
 }
 LONE: Final = ("tests/unit", "tests/chaos")
+SEEDS: Final = "[range("
+"""In the ID of a test that has some of a simulation's seeds."""
 
 
 def chain_of(node_id: str) -> str:
@@ -46,7 +49,9 @@ def turn_of(node_id: str) -> int:
     chain = chain_of(node_id)
     if chain in (DEADLINE, IMAGE):
         return 0
-    return 2 if chain == node_id else 1
+    if chain != node_id:
+        return 1
+    return 3 if node_id.startswith("tests/unit/") or SEEDS in node_id else 2
 
 
 class SideBySide(LoadScopeScheduling):  # type: ignore[misc]  # as above
