@@ -7,9 +7,9 @@ parts does is waiting (on two cores, two at a time left a third of them idle: 19
     a file       whatever else has real parts: its tests share them
     a test       a unit test, a few seeds of a simulation: anywhere
 
-Long chains come first, then real workers each on a broker of its own, the longest of them minutes; what is short, a unit
-test or some seeds, fills the gaps at the end. A test is told by its node ID alone, which is all that
-the process which hands them out knows.
+Long chains come first, then real workers each on a broker of its own, the longest of them minutes; what is short, a
+unit test or some seeds, fills the gaps at the end. A test is told by its node ID alone, which is all that the process
+which hands them out knows.
 
 Not chosen: xdist's own groups by marks. They rename a test, and `--last-failed` does not know it again: what failed
 would not be run once more, and look mended.
