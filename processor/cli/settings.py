@@ -84,11 +84,11 @@ def environment(file: Path | None) -> dict[str, str]:
                 if line.error or (line.key is not None and line.value is None):
                     # Not the line itself: it may hold a password.
                     number = line.original.line + _blank_before(line.original.string)
-                    wrong.append(f"--env-file {file}, line {number}: is no assignment; write NAME=value")
+                    wrong.append(f"--env-file {file}, line {number}: is not an assignment; write NAME=value")
                 elif line.key is not None and line.value is not None:
                     of_file[line.key] = line.value
     except UnicodeDecodeError as broken:
-        raise Unusable([f"--env-file {file}: is no UTF-8 text ({broken.reason} at byte {broken.start})"]) from broken
+        raise Unusable([f"--env-file {file}: is not UTF-8 text ({broken.reason} at byte {broken.start})"]) from broken
     if wrong:
         raise Unusable(wrong)
     return {**of_file, **os.environ}

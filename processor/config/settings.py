@@ -266,7 +266,7 @@ class Settings:
         "PROCESSOR_HAKO_KEYS_MAX",
         whole(1000, 100_000_000, "objects"),
         "1000000",
-        "The most objects that wait to be told to Hako, 2.5 kB each; beyond it the topics are read as they are sent",
+        "The most objects that wait to be sent to Hako, 2.5 kB each; beyond it the topics are read as they are sent",
     )
     hako_catch_up_s: float = setting(
         "PROCESSOR_HAKO_CATCH_UP",

@@ -127,7 +127,7 @@ class AvroDecoder:
             writer = parse(*found)
             made = compiled(plan_of(self._ours, writer), writer, self._shapes)
         except NotAvro as broken:
-            raise undecodable(shortened(f"schema {schema_id} is no Avro schema: {broken}")) from broken
+            raise undecodable(shortened(f"schema {schema_id} is not an Avro schema: {broken}")) from broken
         except Exception as broken:
             # A schema of a stranger's, too large for Python's compiler or its stack: its records are its producer's.
             raise undecodable(f"schema {schema_id} cannot be read: {type(broken).__name__}") from broken

@@ -32,7 +32,7 @@ class _Written:
         try:
             self.decoder = AvroDecoder(text, self, references=references)
         except NotAvro as broken:
-            raise undecodable(f"schema {schema_id} is no Avro schema: {broken}") from broken
+            raise undecodable(f"schema {schema_id} is not an Avro schema: {broken}") from broken
 
     def schema(self, _schema_id: SchemaId) -> tuple[str, dict[str, str]]:
         return self._found

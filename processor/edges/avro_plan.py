@@ -76,7 +76,7 @@ def judged(
     try:
         return plan_of(parse(reader, ours), parse(writer, references))
     except (NotAvro, RecursionError) as broken:
-        why = shortened(f"it is no Avro schema: {broken}")
+        why = shortened(f"it is not an Avro schema: {broken}")
         return Plan(Refuse(why), {}, (Finding("", What.REFUSED, why),))
 
 

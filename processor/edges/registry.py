@@ -70,7 +70,7 @@ class Registry:
         """Every subject; asked to see whether a registry is there at all."""
         found = self._found("/subjects")
         if not isinstance(found, list):
-            raise RegistryOutage("the schema registry answers with something that is no list of subjects")
+            raise RegistryOutage("the schema registry answers with something that is not a list of subjects")
         return [str(one) for one in found]
 
     def level(self, subject: str) -> str:
@@ -85,7 +85,9 @@ class Registry:
         """The numbers of a subject's versions, rising; empty where there is no such subject."""
         found = self._found(f"/subjects/{quote(subject, safe='')}/versions")
         if found is not None and not isinstance(found, list):
-            raise RegistryOutage(f"the schema registry answers with something that is no list of versions of {subject}")
+            raise RegistryOutage(
+                f"the schema registry answers with something that is not a list of versions of {subject}"
+            )
         return sorted(int(number) for number in found or [])
 
     def version(self, subject: str, number: int | str) -> Version | None:

@@ -190,7 +190,7 @@ def _names(table: Table, key: bytes | None) -> tuple[str, ...]:
         return (text,)
     warehouse, slash, sku = text.partition("/")
     if not (warehouse and slash and sku):
-        raise _mismatch("the key is no warehouse_id/sku")
+        raise _mismatch("the key is not a warehouse_id/sku")
     return warehouse, sku
 
 

@@ -148,7 +148,7 @@ def _nobodys(topic: str, one: Surveyed) -> list[Said]:
     example = one.nobodys[0]
     what = (
         f"{len(one.nobodys)} erasures among the newest {one.records} records have as their key {example.detail}, from "
-        "which no order ID can be read: dead letters `key_mismatch`, and nobody's data is gone"
+        "which no order ID can be read: dead letters `key_mismatch`, and no data is erased"
     )
     return [Said(Weight.PROBLEM, topic, what, example.remedy)]
 

@@ -334,7 +334,10 @@ class Partitions:
             beginnings, ends = self._reader.beginnings(of), self._reader.ends(of)
             for number, partition in zip(idle, of, strict=True):
                 if beginnings[partition] == 0 and self._is_of_no_use(number, ends[partition]):
-                    log.info("a store that lies by is wiped, nobody would trust it any more", partition=number)
+                    log.info(
+                        "a store of a partition that is elsewhere is wiped: it is too old to be trusted",
+                        partition=number,
+                    )
                     self._stores.wipe(number)
         self._tidy_at_s = self._clock.monotonic_s() + _TIDY_S
 

@@ -268,7 +268,7 @@ def _task(
 
 @command.command("discard")
 @filters(letters=-1, reason_option="--letter-reason")
-@click.option("--reason", "text", required=True, metavar="TEXT", help="Record why nobody needs these letters any more.")
+@click.option("--reason", "text", required=True, metavar="TEXT", help="Record why these letters are no longer needed.")
 @_everything
 @_dry_run
 @_by

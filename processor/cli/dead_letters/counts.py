@@ -85,9 +85,7 @@ def show_counts(desk: Desk, tally: Tally, topics: Sequence[str], *, all_letters:
         print_json({"read": tally.read, "letters": tally.letters, "topics": list(topics), "counts": counts})
         return
     if tally.unknown:
-        click.echo(
-            f"{tally.unknown} letters have no headers that are known: where they came from, nobody says", err=True
-        )
+        click.echo(f"{tally.unknown} letters have no headers that are known: their origin is unknown", err=True)
     if not rows:
         _say_none(tally, topics, all_letters=all_letters)
         return

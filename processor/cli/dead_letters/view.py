@@ -256,7 +256,7 @@ def _timeline(desk: Desk, letter: Record, plain: bool) -> tuple[list[Any], list[
         found = gather(desk.settings, letter.key, Asked(), structlog.get_logger(__name__))
         return tell(found, _fields(desk), personal=plain), list(found.notes)
     except (BrokerOutage, Fatal, Unusable, StateCorrupt) as trouble:
-        return [], [f"the order's timeline cannot be had: {trouble}"]
+        return [], [f"the order's timeline cannot be read: {trouble}"]
 
 
 def _fields(desk: Desk) -> Mapping[Any, Any]:

@@ -301,7 +301,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
         if self._status == 101:
-            raise ValueError("switches to a protocol nobody asked for")
+            raise ValueError("switches to a protocol that was not asked for")
         if self._status >= 200:  # what is informational counts at the end of each read
             limit = self._limits.head_bytes_max
             if self._received > limit and sum(len(n) + len(v) + 4 for n, v in fields(self._head)) > limit:

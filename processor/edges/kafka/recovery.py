@@ -55,7 +55,7 @@ class Recovery:
         if since_s is not None and time.monotonic() - since_s > UNASSIGNED_S:
             told = self._complaints.text()
             why = f"no assignment for more than {UNASSIGNED_S:g} s"
-            return f"{why}: {told}" if told else f"{why}, and nobody says why: {_ASK}"
+            return f"{why}: {told}" if told else f"{why}, and no reason is known: {_ASK}"
         return self._complaints.text()
 
     def look(self, topics: Sequence[str], topics_read: set[str]) -> None:

@@ -37,7 +37,7 @@ def check_state(
     try:
         wrong = state_problems(settings, admin, books, here_of(settings, admin, there))
     except (BrokerOutage, Fatal, StateCorrupt) as refused:
-        return [note(Area.STATE, changelog, f"whether it is whole cannot be told: {refused}")]
+        return [note(Area.STATE, changelog, f"it is not known whether it is whole: {refused}")]
     if not wrong:
         return [sound(Area.STATE, changelog, "the state is whole, and was made for the topics as they are")]
     return [found_of(Area.STATE, one) for one in wrong]

@@ -49,9 +49,9 @@ def edited_json(value: bytes | None, patch: dict[str, Any]) -> bytes | Unsendabl
     try:
         content = msgspec.json.decode(value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Unsendable("it is no JSON, so nothing can be edited in it")
+        return Unsendable("it is not JSON, so nothing can be edited in it")
     if not isinstance(content, dict):
-        return Unsendable("it is no JSON object, so nothing can be edited in it")
+        return Unsendable("it is not a JSON object, so nothing can be edited in it")
     return msgspec.json.encode(merged(content, patch))
 
 
@@ -83,7 +83,7 @@ class Rebuild:
             return letter.value  # made some moments ago, by the code and from the state that there are
         entry_type = letter.header_text(HeaderName.ENTRY_TYPE)
         if entry_type is None or entry_type not in frozenset(EntryType):
-            return Unsendable("it is no entry, so nothing can be made of it: send it --as-sent, or discard it")
+            return Unsendable("it is not an entry, so nothing can be made of it: send it --as-sent, or discard it")
         kept = plan.known.kept_state(OrderKey(letter.partition, letter.key or b""))
         event: OrderEvent | None = None
         if needs_source(EntryType(entry_type)):

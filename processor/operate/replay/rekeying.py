@@ -51,7 +51,7 @@ class Rekey:
             return order_id
         placed, key = self._placed, order_id.encode()
         if placed.family is None and placed.told:
-            return Unsendable(f"where its order lives cannot be told: of orders.placed, {placed}")
+            return Unsendable(f"the partition of its order is not known: of orders.placed, {placed}")
         family = placed.family or JAVA
         return Home(key, family.of(key, placed.partitions))
 

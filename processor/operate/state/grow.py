@@ -86,8 +86,8 @@ def family_of(sample: Sequence[tuple[bytes, int]], was: int, now: int) -> Family
         return best
     raise Unusable(
         [
-            f"orders are not where one partitioner puts them ({explain(pairs, was)}), so nobody knows where they will "
-            "be: set PROCESSOR_REKEY=on, which places them itself, and grow the topics then"
+            f"orders are not where one partitioner puts them ({explain(pairs, was)}), so their new partitions "
+            "are not known: set PROCESSOR_REKEY=on, which places them itself, and grow the topics then"
         ]
     )
 

@@ -71,12 +71,12 @@ def _one(url: str) -> Worker:
     except httpx.HTTPError as broken:
         return Worker(url, f"does not answer: {str(broken) or type(broken).__name__}")
     except ValueError:
-        return Worker(url, "answers with something that is no JSON: another program listens there")
+        return Worker(url, "answers with something that is not JSON: another program listens there")
     roles = status.get("roles", [status]) if isinstance(status, dict) else []
     reasons = readiness.get("reasons", []) if isinstance(readiness, dict) else []
     return Worker(
         url,
-        None if roles else "answers with something that is no status",
+        None if roles else "answers with something that is not a status",
         tuple(str(reason) for reason in reasons),
         tuple(role for role in roles if isinstance(role, dict)),
         _gauges(metrics),

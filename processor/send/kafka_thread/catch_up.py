@@ -66,7 +66,7 @@ class CatchUp(Generic[EntryT]):
             if why is not None:
                 ended.append(assignment)
                 log.warning(
-                    "sent before all of it is read: some keys may be told more than once",
+                    "sent before all of it is read: some keys may be sent more than once",
                     why=why,
                     topic=assignment.where.topic,
                     partition=assignment.where.partition,

@@ -65,7 +65,7 @@ def read_entry(record: Record) -> tuple[OutboxEntry, str | None, bool] | str:
         )
         replay = None if replay_id is None else replay_id.decode()
     except msgspec.DecodeError:
-        return "the value is no JSON object"
+        return "the value is not a JSON object"
     except UnicodeDecodeError:
         return "the key or a header is not UTF-8, or entry-id not ASCII"
     except ValueError:

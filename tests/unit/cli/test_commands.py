@@ -196,7 +196,7 @@ def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     for name in (("order", "x"), ("status",), ("check",), ("run",)):
         said = CliRunner().invoke(main, [*name, "--env-file", str(file)])
         assert said.exit_code == 78
-        assert f"--env-file {file}: is no UTF-8 text" in said.output
+        assert f"--env-file {file}: is not UTF-8 text" in said.output
 
 
 def test_a_line_of_an_env_file_that_is_no_assignment_is_named_with_its_place_and_not_repeated(tmp_path: Path) -> None:
@@ -206,8 +206,8 @@ def test_a_line_of_an_env_file_that_is_no_assignment_is_named_with_its_place_and
     for name in (["run", "--role", "send"], ["check"], ["topics", "plan"]):
         said = CliRunner().invoke(main, [*name, "--env-file", str(file)])
         assert said.exit_code == 78, name
-        assert f"--env-file {file}, line 4: is no assignment" in said.output
-        assert f"--env-file {file}, line 6: is no assignment" in said.output
+        assert f"--env-file {file}, line 4: is not an assignment" in said.output
+        assert f"--env-file {file}, line 6: is not an assignment" in said.output
         assert "120/60s" not in said.output
         assert "secret" not in said.output
 

@@ -19,7 +19,7 @@ def test_what_the_judge_says_is_what_the_reader_does(pair: Pair) -> None:
     plan = judged(json.dumps(pair.reader), json.dumps(pair.writer))
     if pair.read is NOT_AVRO:
         assert plan.refusal is not None
-        assert plan.refusal.startswith("it is no Avro schema")
+        assert plan.refusal.startswith("it is not an Avro schema")
         with pytest.raises(NotAvro):
             parse(json.dumps(pair.writer))
         return

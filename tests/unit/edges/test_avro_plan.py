@@ -52,7 +52,7 @@ def test_a_field_that_is_gone_is_named_with_its_path() -> None:
 def test_what_is_no_avro_schema_is_said_to_be_none(text: str) -> None:
     why = judged(reader_schema(Topic.FULFILLED), text).refusal
     assert why is not None
-    assert why.startswith("it is no Avro schema")
+    assert why.startswith("it is not an Avro schema")
 
 
 def test_what_is_refused_is_told_with_its_path_both_types_and_within_500_characters() -> None:

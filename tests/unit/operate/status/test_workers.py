@@ -64,7 +64,7 @@ def test_a_worker_that_is_not_ready_says_why(worker: str) -> None:
 
 @pytest.mark.parametrize(
     ("worker", "says"),
-    [("html", "no JSON"), ("gone", "answers HTTP 404 at /status"), ("list", "no status")],
+    [("html", "that is not JSON"), ("gone", "answers HTTP 404 at /status"), ("list", "that is not a status")],
     indirect=["worker"],
 )
 def test_something_else_that_listens_there_is_known_for_it(worker: str, says: str) -> None:
