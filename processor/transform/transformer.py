@@ -108,7 +108,7 @@ class Transformer:
 
     def turn(self) -> None:
         """One round. Raises `Fatal` and `Unusable`; everything else is dealt with here."""
-        at_once = self._taking.asks_for_more() or (self._opened and bool(self._partitions.restoring))
+        at_once = self._taking.asks_for_more() or (self._standstills.is_time and bool(self._partitions.restoring))
         polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if at_once else _POLL_S)
         self._merge.offer(polled.records, polled.at_end)
         self._beginnings.heard(polled.resets)

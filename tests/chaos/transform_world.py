@@ -61,6 +61,7 @@ GROUP: Final = "transform"
 SOURCES: Final = tuple(topic.value for topic in ORDER_TOPICS)
 OUTPUTS: Final = (Topic.CHANGELOG.value, Topic.OUTBOX.value, Topic.ORDER_DEAD_LETTERS.value)
 DAY_S: Final = 86_400.0
+TRANSACTION_S_MAX: Final = 15.0
 TURNS_MAX: Final = 4_000
 """Turns in which everything must be done once the strikes have ended: some minutes on the clock. More is a stall."""
 
@@ -479,6 +480,8 @@ class World:
     # ---- what must hold ----------------------------------------------------------------------------------------------
 
     def check(self) -> None:
+        self.clock.advance(TRANSACTION_S_MAX)  # what a dead worker left open hides what others wrote behind it
+        self.broker.overdue()
         model = model_of(self)
         check_nothing_is_lost_or_doubled(self, model)
         check_order_per_order_id(self, model)

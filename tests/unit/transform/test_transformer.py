@@ -350,6 +350,20 @@ def test_a_waiting_worker_does_not_spin() -> None:
     assert set(consumer.waits) == {0.05}
 
 
+def test_a_worker_that_waits_in_the_middle_of_its_restore_does_not_spin() -> None:
+    world = World(partitions=2)
+    world.begun()
+    world.loop.stop()
+    world.loop = world.worker("f" * 16, Disk())
+    world.broker.points.fail("reader.poll", BrokerOutage("away"))
+    world.turn(3)
+    consumer = world.loop._edges.consumer
+    assert isinstance(consumer, Patience)
+    consumer.waits.clear()
+    world.turn(3)
+    assert set(consumer.waits) == {0.05}
+
+
 # ---- moves -------------------------------------------------------------------------------------------------------
 
 
