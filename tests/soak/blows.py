@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
+from confluent_kafka import KafkaException
 
 from processor.config import Role
 from processor.sandbox.apis.gateway import Gateway
@@ -198,11 +199,14 @@ def _rotate_certificates(world: World, chance: random.Random) -> tuple[frozenset
 def _lower_limits(world: World, chance: random.Random) -> tuple[frozenset[str], Blow]:
     topic = chance.choice((Topic.OUTBOX, Topic.CHANGELOG))
 
+    def take(size: str) -> None:
+        world.site.space.configure(topic, config={"max.message.bytes": size})
+
     def blow() -> Blow:
         world.note(f"{topic} takes records of 20 kB at most")
-        world.site.space.configure(topic, config={"max.message.bytes": "20000"})
+        yield from _until_answered(lambda: take("20000"))
         yield chance.uniform(15, 40)
-        world.site.space.configure(topic, config={"max.message.bytes": "1048588"})
+        yield from _until_answered(lambda: take("1048588"))
         yield 5.0
 
     return frozenset({"broker", "limits"}), blow()
@@ -231,6 +235,15 @@ def _forget_offsets(world: World, chance: random.Random) -> tuple[frozenset[str]
     return frozenset({*names, "broker"}), blow()
 
 
+def _until_answered(ask: Callable[[], None]) -> Blow:
+    """Asks again while no broker answers: on a machine with much to do, this client is in trouble too."""
+    while True:
+        try:
+            return ask()
+        except KafkaException:
+            yield 1.0
+
+
 def _grow(world: World, chance: random.Random) -> tuple[frozenset[str], Blow] | None:
     """Of the shops' topics, where that is their own affair."""
     topic = chance.choice(ORDER_TOPICS)
@@ -242,7 +255,7 @@ def _grow(world: World, chance: random.Random) -> tuple[frozenset[str], Blow] | 
         world.note(f"{topic} grows to {partitions} partitions")
         world.site.space.grow(topic, partitions)
         yield 3.0
-        world.site.installation.look_again()
+        yield from _until_answered(world.site.installation.look_again)
         world.writing.counts[topic] = partitions
 
     return frozenset({"broker", "grow"}), blow()
