@@ -29,7 +29,7 @@ def problems(world: World) -> list[str]:
 
 def finished(world: World) -> list[str]:
     if world.is_done():
-        return []
+        return [f"nobody alive has {world.unowned} open"] if world.unowned else []
     alive = [
         (worker.role.standing.status, worker.role.standing.unready(), worker.sender.standing.status())
         for worker in world.alive()
@@ -189,9 +189,10 @@ def repeats(world: World) -> list[str]:
     found = []
     seen: dict[str, Call] = {}
 
-    def committed_within_s(from_s: float, until_s: float) -> float:
-        """Longer by as long as nobody had a turn between the two moments."""
-        return COMMITTED_WITHIN_S + sum(max(0.0, min(until_s, end) - max(from_s, start)) for start, end in world.stood)
+    def committed_within_s(worker: str, from_s: float, until_s: float) -> float:
+        """Longer by as long as it had no turn between the two moments because another was in one."""
+        others = [(start, end) for name, start, end in world.stood if name != worker]
+        return COMMITTED_WITHIN_S + sum(max(0.0, min(until_s, end) - max(from_s, start)) for start, end in others)
 
     for call in world.api.calls:
         for entry in call.entry_ids:
@@ -200,7 +201,7 @@ def repeats(world: World) -> list[str]:
                 before is not None
                 and not any(
                     name == before.worker
-                    and -0.01 <= at_s - (before.ended_s or 0.0) <= committed_within_s(before.ended_s or 0.0, at_s)
+                    and -0.01 <= at_s - (before.ended_s or 0.0) <= committed_within_s(name, before.ended_s or 0.0, at_s)
                     for name, at_s in ends
                 )
                 and not any(

@@ -197,9 +197,13 @@ class World:
         self.entries_seen_max = 0
         self.expelled: list[tuple[str, float]] = []
         self.frozen: list[tuple[str, float, float]] = []
-        self.stood: list[tuple[float, float]] = []
         """Whose Kafka thread stood still, heartbeats and all, from when to when. Its event loop goes on, as it would in
         the moment after: what it may send then is the same question."""
+        self.stood: list[tuple[str, float, float]] = []
+        """In whose turn, revoke or drain time passed, from when to when: it is in one piece here, and nobody else had a
+        turn meanwhile."""
+        self.unowned: list[TopicPartition] = []
+        """Partitions that no living worker had opened when the world ended."""
         self.missed: set[int] = set()
         """Entries that were deleted with their records before anybody had finished them."""
         self.overtaken = 0
@@ -241,7 +245,8 @@ class World:
             self.broker.overdue()
             self.loop.run_for(self.random.uniform(*self.plan.turn_s))
             if not entries and not blows:
-                if self.is_done() and self.now_s() >= self._quiet_from_s:
+                self.unowned = self._unowned()
+                if self.is_done() and not self.unowned and self.now_s() >= self._quiet_from_s:
                     return
                 self.testify()
 
@@ -283,6 +288,18 @@ class World:
             ):
                 return False
         return True
+
+    def _unowned(self) -> list[TopicPartition]:
+        """A killed worker's, until its session is over and another has taken them over: before that nobody makes the
+        holds anew that were lost with their topic."""
+        opened = {
+            assignment.where
+            for worker in self.alive()
+            if worker.frozen_until_s is None
+            for assignment in worker.role._assignments
+            if assignment.phase is Phase.OPEN
+        }
+        return [where for where in self.broker.partitions(TOPICS.sources[0]) if where not in opened]
 
     # ---- what befalls the workers -------------------------------------------------------------------------
 
@@ -455,11 +472,14 @@ class World:
                 return
             worker.frozen_until_s = None
             self.broker.freeze(worker.name, frozen=False)
+        before_s = self.now_s()
         try:
             worker.role.turn()
         except Fatal as fatal:
             self._end(worker, fatal)
             return
+        finally:
+            self.stood.append((worker.name, before_s, self.now_s()))
         if worker.task.done():
             worker.task.result()
         if self._cut is not None:
@@ -471,20 +491,19 @@ class World:
         """As its process does, which is started again."""
         if "to be started again" not in str(fatal):
             raise fatal
-        before_s = self.now_s()
         worker.role.fail()
         self.loop.run_for(0.5)
         assert worker.task.done(), "the loop outlives its role"
         worker.task.result()
         worker.ended_s, worker.how = self.now_s(), "grown"
-        self.stood.append((before_s, worker.ended_s))
         self.start()
 
     def stop(self, worker: Worker) -> None:
         """SIGTERM."""
-        from_s = self.now_s()
         if worker.frozen_until_s is not None:  # heard of when it goes on
-            self.loop.run_for(max(worker.frozen_until_s - self.now_s(), 0.0))
+            from_s = self.now_s()
+            self.loop.run_for(max(worker.frozen_until_s - from_s, 0.0))
+            self.stood.append((worker.name, from_s, self.now_s()))
             self.turn(worker)
         before_s = self.now_s()
         worker.role.stop()
@@ -493,7 +512,7 @@ class World:
         worker.task.result()
         assert self.now_s() - before_s < (14.0 if self.broker.down else 8.0), "a drain took too long"
         worker.ended_s, worker.how = self.now_s(), "stop"
-        self.stood.append((from_s, worker.ended_s))  # a drain here is in one piece: nobody else has a turn meanwhile
+        self.stood.append((worker.name, before_s, worker.ended_s))
 
     def kill(self, worker: Worker) -> None:
         """kill -9: what it has sent may still arrive."""
