@@ -203,10 +203,10 @@ class Effects(Generic[EntryT]):
         self._write(written.unreadable_letter(record, bad, at_ms, self._topics.dead_letters, self._group), finishing)
 
     def book(self, assignment: Assignment[EntryT], value: bytes) -> None:
-        """Returns what is to be committed of it."""
+        """Its time is that of its making: it may be produced after a standstill (`takeover.py`)."""
         assert self._topics.offsets is not None, "a book where none is kept"
-        partition = assignment.where.partition
-        self._writes.append((NewRecord(self._topics.offsets, partition, b"%d" % partition, value, []), None))
+        partition, made_ms = assignment.where.partition, self._clock.now_ms()
+        self._writes.append((NewRecord(self._topics.offsets, partition, b"%d" % partition, value, [], made_ms), None))
 
     def hold_anew(self, assignment: Assignment[EntryT], holds: list[Hold]) -> None:
         """Writes holds whose topic was lost. Commits name the new topic as soon as these are acknowledged."""

@@ -25,8 +25,9 @@ The note: the metadata of a committed offset, by which a worker informs the next
     done    finished ranges beyond the offset, here or, where they outgrow the metadata, in the topic
             `hakuna.send-offsets`
 
-The topic is compacted: key the partition's number, in the same partition; its newest record is the book of the
-partition. It is acknowledged before the commit. A book that is newer than the commit (a crash between the
+The topic is compacted: key the partition's number, in the same partition; its newest record, by when it was made, is
+the book of the partition. (Which came last does not say it: a worker that stood still for a session may write its own
+after its heir's.) It is acknowledged before the commit. A book that is newer than the commit (a crash between the
 two) is as good: what is finished stays finished, and what it says of offsets before the committed one no
 longer matters. While there is a commit that does not say `topic` nobody reads it, so an operator who moves the
 group's offsets back sends again. Where nothing is committed it is what goes on (`beginnings.py`).

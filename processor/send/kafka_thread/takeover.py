@@ -39,6 +39,12 @@ log = structlog.get_logger(__name__)
 READ_MAX: Final = 2_000
 """Records of one step: the group's poll must not wait for a million holds."""
 
+BOOKS_READ: Final = 16
+"""Records at the end of a partition of books among which its book is."""
+LATE_MS: Final = 5_000
+"""A book that was made so much earlier than one before it is that of a worker that stood still for a session (6 s at
+least), and wrote it when it went on. Clocks of hosts are nearer to one another."""
+
 LOOKS_S: Final = 10.0
 """Within this time every worker has seen that the topics have grown, and has ended: the looks at them are five seconds
 apart, their answers within one of them taken notice of."""
@@ -223,11 +229,11 @@ class Takeover(Generic[EntryT]):
         return {where.partition for where in books if ends[where] > beginnings[where]}
 
     def _read_from(self, wanted: Mapping[TopicPartition, bool]) -> None:
-        """To their ends: all of what they hold, or (False) its last record, which is the newest of its one key."""
+        """To their ends: all of what they hold, or (False) its last records, which are of its one key."""
         beginnings = self._reader.beginnings(list(wanted))
         ends = self._reader.ends(list(wanted))
         starts = {
-            where: beginnings[where] if whole else max(beginnings[where], ends[where] - 1)
+            where: beginnings[where] if whole else max(beginnings[where], ends[where] - BOOKS_READ)
             for where, whole in wanted.items()
         }
         self._reader.assign(Position(*where, start) for where, start in starts.items())
@@ -302,9 +308,12 @@ class Takeover(Generic[EntryT]):
             self._handover.give(PastRead(epoch, past))
 
     def _read_book(self, record: Record) -> None:
-        """The newest one counts."""
+        """The newest one counts, whatever came last."""
         for assignment in self._underway.values():
             if assignment.where.partition == record.partition and assignment.phase is Phase.RESTORING:
+                if record.timestamp_ms < assignment.book_ms - LATE_MS:
+                    continue
+                assignment.book_ms = max(record.timestamp_ms, assignment.book_ms)
                 assignment.book = None if record.value is None else decode_book(record.value)
                 if assignment.book is None:
                     log.warning("a record of the book is foreign", topic=record.topic, offset=record.offset)

@@ -394,6 +394,32 @@ def test_books_made_again_are_written_again_for_whoever_finds_the_group_without_
 # ---- partitions --------------------------------------------------------------------------------------------
 
 
+def test_a_book_that_arrives_after_its_heirs_is_not_the_book(worlds: Any) -> None:
+    """A worker that is stopped with its book in its producer's queue, for longer than a session: it goes on, the book
+    is written after those of its heir, and then the group's offsets are gone."""
+    world = worlds()
+    stopped = world.join()
+    while (book := next((one.booked for one in stopped.role._assignments), None)) is None or book.durable:
+        world.turn(stopped)
+        world.loop.run_for(0.05)
+    world.broker.freeze(stopped.name)
+    stopped.frozen_until_s = world.now_s() + 15.0
+    fill(world, *"abcde")
+    heir = world.join()
+    world.pass_time(14.0)
+    assert (sent(world), world.is_done()) == ([0, 1, 2, 3, 4], True)
+    world.loop.run_for(1.0)
+    world.turn(stopped)
+    assert world.broker.records(TOPICS.offsets)[-1].value == book.value, "the older one came last"
+    world.kill(stopped)
+    world.kill(heir)
+    world.broker.forget(GROUP)
+    fill(world, "f")
+    world.join()
+    world.pass_time(12.0)
+    assert sent(world) == [0, 1, 2, 3, 4, 5]
+
+
 def test_an_outbox_that_grew_alone_is_named_and_its_other_partitions_go_on(worlds: Any) -> None:
     world = worlds(partitions=2)
     fill(world, *"ab")
