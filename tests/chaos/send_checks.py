@@ -15,8 +15,8 @@ from tests.chaos.send_world import TOPICS, World, entry_id
 from tests.fakes.broker import SESSION_TIMEOUT_S
 
 COMMITTED_WITHIN_S = 3.0
-"""A turn, a receipt's acknowledgement and a commit: what is older than that is not sent again after a
-kill."""
+"""A turn of 0.3 s, a receipt's acknowledgement within three, a second until the next commit and its book's
+acknowledgement: what is older than that is not sent again after a kill."""
 
 
 def problems(world: World) -> list[str]:

@@ -390,7 +390,7 @@ class FakeReader:
 class _Produced:
     """A record on its way, until it is answered."""
 
-    __slots__ = ("acknowledged", "headers", "key", "timestamp_ms", "value", "where")
+    __slots__ = ("acknowledged", "headers", "key", "passed_over", "timestamp_ms", "value", "where")
 
     def __init__(
         self,
@@ -407,11 +407,12 @@ class _Produced:
         self.headers = headers
         self.timestamp_ms = timestamp_ms
         self.acknowledged = acknowledged
+        self.passed_over = 0
 
 
 class FakeProducer:
-    """Records reach the log in `poll` and `flush`, in order, and are answered there; some of them, with
-    chance."""
+    """Records reach the log in `poll` and `flush`, in order, and are answered there; with chance some of them, and each
+    in the third poll at the latest: a broker that is up answers in the end."""
 
     def __init__(self, broker: FakeBroker, *, client_id: str, queue_max: int = 100_000) -> None:
         self._broker = broker
@@ -434,8 +435,10 @@ class FakeProducer:
     def poll(self) -> None:
         self._struck("producer.poll", done=False)
         if not self._broker.down:
-            chance = self._broker.chance
-            self._deliver(len(self._queue) if chance is None else chance.randint(0, len(self._queue)))
+            chance, late = self._broker.chance, sum(sent.passed_over >= 2 for sent in self._queue)
+            self._deliver(len(self._queue) if chance is None else max(chance.randint(0, len(self._queue)), late))
+            for sent in self._queue:
+                sent.passed_over += 1
 
     def flush(self, timeout_s: float) -> int:
         self._struck("producer.flush", done=False)

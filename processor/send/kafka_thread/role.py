@@ -159,7 +159,8 @@ class SendRole(Generic[EntryT]):
         ):
             self._effects.booked = False
             self.standing.trouble = self._commits.commit(self._assignments)
-            self._commit_at_s = now_s + self._settings.commit_s
+            if now_s >= self._commit_at_s:
+                self._commit_at_s = now_s + self._settings.commit_s
             self._claim_at_s = now_s + (0.0 if self.standing.trouble is None else RETRY_S)
         if now_s >= self._observe_at_s:
             self._observe_at_s = now_s + OBSERVE_S

@@ -165,6 +165,16 @@ def test_the_book_is_there_before_the_commit(worlds: Any) -> None:
     assert (record.key, book.next_offset, book.place) == (b"0", 2, "cluster-1/topic-1")
 
 
+def test_a_commit_that_waited_for_its_book_does_not_put_off_the_next(worlds: Any) -> None:
+    world = worlds()
+    worker = world.join()
+    for number in range(100):
+        fill(world, f"o{number}")
+        world.turn(worker)
+        world.loop.run_for(0.3)
+    assert len(world.broker.records(TOPICS.offsets)) >= 24, "one in four turns, which is a second, in thirty"
+
+
 def test_offsets_that_somebody_set_back_by_hand_are_obeyed(worlds: Any) -> None:
     world = worlds()
     fill(world, *"abc")
