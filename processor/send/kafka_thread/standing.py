@@ -11,9 +11,10 @@ from typing import Final, Generic, Protocol
 
 from processor.interfaces import Clock, Consumer, Reader, Topics
 from processor.moments import meant_ms
-from processor.records import Record
+from processor.records import Record, TopicPartition
 from processor.send.destination import EntryT
 from processor.send.kafka_thread.assignments import Assignments, Phase
+from processor.send.kafka_thread.beginnings import Beginning
 from processor.send.kafka_thread.catch_up import CatchUp
 from processor.send.kafka_thread.effects import Effects
 from processor.send.kafka_thread.takeover import Takeover
@@ -92,6 +93,7 @@ class Standing(Generic[EntryT]):
         self._unready: tuple[str, ...] = ("no assignment yet",)
         self._work: Mapping[int, Work] = {}
         self.status: tuple[PartitionStatus, ...] = ()
+        self._began: dict[TopicPartition, Beginning] = {}
 
     def observe(self) -> None:
         """Once a second, by the Kafka thread."""
@@ -114,7 +116,9 @@ class Standing(Generic[EntryT]):
             left_s = None if kept_s is None else kept_s - seconds
             lags.append(PartitionLag(*where, records, seconds, held, remaining, known, left_s))
             committed = assignment.committed.next_offset
-            began = assignment.began
+            # It is kept when a partition goes and comes back: this time it begins where it was left.
+            began = assignment.began if assignment.began.causes else self._began.get(where, assignment.began)
+            self._began[where] = began
             blocked = self._blocked(oldest)
             statuses.append(PartitionStatus(*where, position, committed, records, *blocked, began.causes, began.missed))
             excused = isinstance(oldest, Pending) and self._loop.waits(oldest)

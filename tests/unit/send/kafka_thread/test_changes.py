@@ -237,6 +237,13 @@ def test_what_retention_took_before_it_was_sent_is_counted(worlds: Any, working:
     assert worker.role.standing.status[0].missed == 4
     assert world.is_done()
 
+    # The partition goes and comes back, and this time nothing is missing.
+    world.broker.expel(worker.name)
+    world.pass_time(5.0)
+    assert [assignment.began.missed for assignment in worker.role._assignments] == [0]
+    assert (worker.role.standing.status[0].missed, worker.meter.missed) == (4, 4)
+    assert began(worker) == ("overtaken",)
+
     # It is on record for whoever asks later, also once another worker has taken over.
     world.stop(worker)
     fill(world, "i")
