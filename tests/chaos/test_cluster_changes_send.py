@@ -26,7 +26,7 @@ from processor.sandbox.apis.stand_in import StandIn
 from processor.send.kafka_thread.beginnings import Book, decode_book
 from processor.topics import CONFIG, NEEDED, Topic
 from tests.conftest import StartWorker
-from tests.integration.test_hako import Stock
+from tests.integration.test_hako import stocked
 from tests.integration.test_whole_path import lag
 from tests.support.children import wait_until
 from tests.support.commands import ask
@@ -381,12 +381,7 @@ def test_levels_made_again_and_a_group_that_is_gone_leave_hako_with_the_last_val
     topic_space: TopicSpace, schema_registry: str, start_worker: StartWorker
 ) -> None:
     installation = Installation(topic_space, schema_registry, partitions=2)
-    stock = Stock(installation)
-    stock.warehouse("w", "W")
-    for number in range(20):
-        stock.item(f"sku-{number}", f"Item {number}", number)
-        stock.level("w", f"sku-{number}", number)
-    installation.flush()
+    stock = stocked(installation, 20)
     hako = StandIn(HakoApi())
     with Loopback(hako) as api:
         environment = installation.environment | {

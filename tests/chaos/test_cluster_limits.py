@@ -21,7 +21,7 @@ from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import Topic
 from tests.chaos.test_cluster_changes_send import began, metric, shop_at, until_committed
 from tests.conftest import StartWorker
-from tests.integration.test_hako import Stock, Tables
+from tests.integration.test_hako import Tables, stocked
 from tests.support.children import wait_until
 from tests.support.installation import Installation
 from tests.support.processes import Worker
@@ -70,12 +70,7 @@ def test_hako_counts_what_retention_took_exactly_and_knows_beforehand_how_long_t
 ) -> None:
     space = topic_space
     installation = Installation(space, schema_registry, partitions=2)
-    stock = Stock(installation)
-    stock.warehouse("w", "W")
-    for number in range(30):
-        stock.item(f"sku-{number}", f"Item {number}", number)
-        stock.level("w", f"sku-{number}", number)
-    installation.flush()
+    stock = stocked(installation, 30)
     hako = StandIn(HakoApi())
     with Loopback(hako) as api:
         environment = installation.environment | {"HAKO_BASE_URL": api.url, "HAKO_API_KEY": SANDBOX_KEY}

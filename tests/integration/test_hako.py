@@ -79,6 +79,17 @@ class Stock:
         return {table: sorted(self.last[topic].values(), key=key_of[table]) for table, topic in topics.items()}
 
 
+def stocked(installation: Installation, count: int) -> Stock:
+    """A warehouse with so many items, each with its level, all of it acknowledged."""
+    stock = Stock(installation)
+    stock.warehouse("w", "W")
+    for number in range(count):
+        stock.item(f"sku-{number}", f"Item {number}", number)
+        stock.level("w", f"sku-{number}", number)
+    installation.flush()
+    return stock
+
+
 def wait_until_done(*workers: Worker) -> None:
     deadline_s = time.monotonic() + FINISH_SECONDS_MAX
     calm = 0

@@ -334,6 +334,15 @@ def test_batches_shrink_while_transactions_come_to_nothing_and_grow_again() -> N
     assert world.committed(Topic.FULFILLED) == 400
 
 
+def waits(world: World, turns: int) -> set[float]:
+    """How long the polls of these turns were willing to wait."""
+    consumer = world.loop._edges.consumer
+    assert isinstance(consumer, Patience)
+    consumer.waits.clear()
+    world.turn(turns)
+    return set(consumer.waits)
+
+
 def test_a_waiting_worker_does_not_spin() -> None:
     world = World(batch_records_max=2)
     world.begun()
@@ -343,11 +352,7 @@ def test_a_waiting_worker_does_not_spin() -> None:
     world.broker.points.fail("transaction.open", BrokerOutage("away"), times=1000)
     world.broker.points.fail("transaction.begin", Fenced("somebody else"))
     world.turn(2)
-    consumer = world.loop._edges.consumer
-    assert isinstance(consumer, Patience)
-    consumer.waits.clear()
-    world.turn(50)
-    assert set(consumer.waits) == {0.05}
+    assert waits(world, turns=50) == {0.05}
 
 
 def test_a_worker_that_waits_in_the_middle_of_its_restore_does_not_spin() -> None:
@@ -357,11 +362,7 @@ def test_a_worker_that_waits_in_the_middle_of_its_restore_does_not_spin() -> Non
     world.loop = world.worker("f" * 16, Disk())
     world.broker.points.fail("reader.poll", BrokerOutage("away"))
     world.turn(3)
-    consumer = world.loop._edges.consumer
-    assert isinstance(consumer, Patience)
-    consumer.waits.clear()
-    world.turn(3)
-    assert set(consumer.waits) == {0.05}
+    assert waits(world, turns=3) == {0.05}
 
 
 # ---- moves -------------------------------------------------------------------------------------------------------
