@@ -92,9 +92,6 @@ def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> in
     return len(key or b"") + len(value or b"") + of_headers + RECORD_OVERHEAD_BYTES
 
 
-# ---- order events: what a shop says (schemas/*.avsc, namespace orders.v1) --------------------------------------
-
-
 class Customer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Who ordered; a field is None if the shop does not know it."""
 
@@ -227,9 +224,6 @@ def event_key(event: OrderEvent) -> str:
     return KINDS[type(event)] + event.event_id
 
 
-# ---- changes: what an order event did to its order ---------------------------------------------------------------
-
-
 class Placed(msgspec.Struct, frozen=True, gc=False):
     """The order is new, or (order feed) the shop has corrected it."""
 
@@ -264,9 +258,6 @@ class Cancelled(msgspec.Struct, frozen=True, gc=False):
 
 
 Change = Placed | Fulfilled | Refunded | LinesCancelled | Cancelled
-
-
-# ---- the outbox: what is to be sent ------------------------------------------------------------------------------
 
 
 class EntryType(StrEnum):
@@ -306,9 +297,6 @@ class HeaderName(StrEnum):
     REPLAY_ID = "replay-id"
     REPLAY_COUNT = "replay-count"
     REPLAY_OF = "replay-of"
-
-
-# ---- how a record can end ------------------------------------------------------------------------------------------
 
 
 class Stage(StrEnum):

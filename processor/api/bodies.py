@@ -149,9 +149,6 @@ def sent_by(headers: Mapping[str, str]) -> str:
     return ", ".join(one for one in said if one)
 
 
-# ---- from bytes to text --------------------------------------------------------------------------------------------
-
-
 def _unpacked(body: bytes, encodings: str) -> bytes:
     """Without compression, as far as it can be undone; at most BODY_BYTES_MAX."""
     names = [name.strip().lower() for name in encodings.split(",")][-_ENCODINGS_MAX:]
@@ -186,9 +183,6 @@ def _text(data: bytes, content_type: str) -> str:
         if wrong.start >= len(data) - 3:  # cut in the midst of a character
             return data.decode("utf-8", "ignore")
         return data.decode("latin-1")
-
-
-# ---- JSON ----------------------------------------------------------------------------------------------------------
 
 
 def _json(text: str) -> tuple[Any, bool]:
@@ -262,9 +256,6 @@ def _explained(value: Any, depth: int, shown: bool = True) -> Any:
             return value
         case _:
             return value if shown or abs(value) < 1000 else _HIDDEN
-
-
-# ---- words ---------------------------------------------------------------------------------------------------------
 
 
 def _is_html(text: str, content_type: str) -> bool:

@@ -87,8 +87,6 @@ class Gathering:
         self._epochs: set[int] = set()
         self._reading: set[int] = set()
 
-    # ---- in -----------------------------------------------------------------------------------------------
-
     def open(self, epoch: int) -> None:
         self._epochs.add(epoch)
         self._reading.add(epoch)
@@ -125,8 +123,6 @@ class Gathering:
         self._put_down(pending, now_s, kind, place)
         return before
 
-    # ---- out ----------------------------------------------------------------------------------------------
-
     def take(self, now_s: float, fresh_first: bool = False) -> Parcel[Change] | None:
         """The next array."""
         if self._reading:
@@ -151,8 +147,6 @@ class Gathering:
             change = pending.entry
             change.verb, change.refused = first.verb, first.refused
             self._flying[pending.order_id] = change
-
-    # ---- back ---------------------------------------------------------------------------------------------
 
     def finish(self, parcel: Parcel[Change], now_s: float, delivered: bool) -> None:
         ended = parcel.entries
@@ -201,8 +195,6 @@ class Gathering:
         for parent in [parent for parent in self._behind if parent not in self._place]:
             self._release(parent, 0.0)
 
-    # ---- what is there ------------------------------------------------------------------------------------
-
     def __len__(self) -> int:
         """Keys that have a change here."""
         return len(self._place)
@@ -229,8 +221,6 @@ class Gathering:
             WaitsFor.PARENT: behind,
             WaitsFor.UNKNOWN: len(self._parked),
         }
-
-    # ---- places -------------------------------------------------------------------------------------------
 
     def _kind(self, pending: Pending[Change]) -> Kind:
         return _kind(pending.entry, self._known.sent(pending.epoch, pending.order_id))
@@ -318,8 +308,6 @@ class Gathering:
         assert isinstance(kind, Kind), "under way outside of the lanes"
         return kind
 
-    # ---- what an ending moves -----------------------------------------------------------------------------
-
     def _accepted(self, pending: Pending[Change]) -> None:
         change = pending.entry
         sent = Sent(change.rank, change.occurred_at_ms, gone=change.fields is None)
@@ -365,8 +353,6 @@ class Gathering:
         """Those that waited behind it."""
         for pending in self._behind.pop(parent, {}).values():
             self._put(pending, now_s)
-
-    # ---- parked -------------------------------------------------------------------------------------------
 
     def _park_all(self, parcel: Parcel[Change], lanes: Lanes[Change], now_s: float) -> list[Pending[Change]]:
         back = parcel.entries

@@ -124,9 +124,6 @@ def headers_to_send(family: Family, headers: Headers) -> Headers:
     return [header for header in headers if not header[0].startswith(foreign)] if foreign else list(headers)
 
 
-# ---- the families of others --------------------------------------------------------------------------------------
-
-
 def _share_group(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
     message = _text(headers, letter.MESSAGE)
     return _facts(

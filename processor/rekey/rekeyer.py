@@ -150,8 +150,6 @@ class Rekeyer:
         """Sources that were not simply read on from where their group left off. May be read by any thread."""
         return self._notices.shown
 
-    # ---- the loop ----------------------------------------------------------------------------------------------------
-
     def start(self) -> None:
         self._standstills.stand(Standstill.ASSIGNMENT, "waiting for the group to assign partitions")
         self._edges.consumer.subscribe(self._plan.topics, self)
@@ -177,8 +175,6 @@ class Rekeyer:
             closing.callback(self._edges.reader.close)
             closing.callback(self._edges.transaction.close)
             self._edges.consumer.close()
-
-    # ---- the assignment: facts inside a poll ---------------------------------------------------------------------
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         log.info("assigned", partitions=_named(partitions))
@@ -207,8 +203,6 @@ class Rekeyer:
         self._merge.leave_out(partitions)
         self._offsets.forget(partitions)
         self._beginnings.let_go(partitions)
-
-    # ---- between polls: open, take over --------------------------------------------------------------------------
 
     def _open(self) -> bool:
         """Opens the transactional ID and resolves a doubt, if needed. Returns true if both are done."""
@@ -272,8 +266,6 @@ class Rekeyer:
             self._edges.consumer.resume(moved)
             self._merge.assign(moved, {TopicPartition(one.topic, one.partition): one.offset for one in positions})
 
-    # ---- decide ------------------------------------------------------------------------------------------------------
-
     def _may_take(self) -> bool:
         return self._standstills.is_time and Standstill.FLOOD not in self._standstills
 
@@ -330,8 +322,6 @@ class Rekeyer:
         self._edges.meter.flooded()
         log.error("flood guard stopped the role, nothing was written", share=share)
 
-    # ---- write -------------------------------------------------------------------------------------------------------
-
     def _write(self, batch: Batch) -> None:
         """One transaction: records under their new keys, dead letters, which events these were, and consumed offsets,
         or none of them."""
@@ -378,8 +368,6 @@ class Rekeyer:
         self._guard.written(batch.dead)
         self._edges.meter.written(batch.written())
         self._standstills.go_on(Standstill.ABORTED)
-
-    # ---- what others see -------------------------------------------------------------------------------------------
 
     def unready(self) -> list[str]:
         """Why this role is not ready; empty when it is. May be called from any thread."""

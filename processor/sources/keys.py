@@ -176,9 +176,6 @@ def _shown(order_id: OrderId) -> str:
     return text if len(order_id) <= ORDER_ID_SHOWN_MAX else f"{text}…"
 
 
-# ---- one kind each: None where it is not that kind -------------------------------------------------------------------
-
-
 def _framed(key: bytes) -> Key | None:
     """Confluent's wire formats: magic 0 and an ID of 4 bytes, or magic 1 and a GUID of 16."""
     if key[0] == 0 and len(key) > 5 and (number := int.from_bytes(key[1:5], "big")):

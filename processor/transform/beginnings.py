@@ -61,8 +61,6 @@ class Beginnings:
         """The latest. May be read by any thread."""
         return self._notices.shown
 
-    # ---- what is heard of sources ------------------------------------------------------------------------------------
-
     def heard(self, resets: Mapping[TopicPartition, int]) -> None:
         """What a poll told: sources whose next offset was gone, and what the merge found to be another log."""
         self._resets.update(resets)
@@ -85,8 +83,6 @@ class Beginnings:
                 known.pop(partition, None)
             self._waiting.discard(partition.partition)
             self.unbooked.discard(partition.partition)
-
-    # ---- deciding ----------------------------------------------------------------------------------------------------
 
     def begin(self, running: Sequence[int]) -> None:
         """Decides where these numbers are read from, if that is not decided yet, and counts what was gone before a
@@ -163,8 +159,6 @@ class Beginnings:
                     self._notices.take(source, Start(beginning, missed, (Correction.OVERTAKEN,)))
                     self._starts[source] = beginning
         self._resets.clear()
-
-    # ---- the book ----------------------------------------------------------------------------------------------------
 
     def not_booked(self, numbers: Collection[int]) -> dict[TopicPartition, int]:
         """Where sources of these numbers begin, as far as their book does not say so yet."""

@@ -91,8 +91,6 @@ def new_book(here: Here) -> Book:
     return Book(_FORMAT, here.cluster, here.changelog, here.partitions, whole_from=0, decided_ms=0, marks={})
 
 
-# ---- what must be refused --------------------------------------------------------------------------------------------
-
 REBUILD: Final = (
     "stop transform; `hakuna-processor rebuild-changelog` writes it again from the stores (deploy/RUNBOOK.md, The "
     "changelog is lost)"

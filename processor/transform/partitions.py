@@ -120,8 +120,6 @@ class Partitions:
         self._tidy_at_s = clock.monotonic_s() + _TIDY_S
         self.epoch = 0
 
-    # ---- facts, inside a poll ------------------------------------------------------------------------------------
-
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         self._assigned.update(partitions)
         self.epoch += 1
@@ -159,8 +157,6 @@ class Partitions:
     def gathering(self) -> list[int]:
         """Numbers of which some topics are here and others are not."""
         return sorted({partition.partition for partition in self._assigned} - self.whole)
-
-    # ---- acts, between polls -----------------------------------------------------------------------------------
 
     @property
     def gained(self) -> list[int]:

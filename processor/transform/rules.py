@@ -88,9 +88,6 @@ def erase(state: OrderState | None) -> Transition:
     )
 
 
-# ---- one event --------------------------------------------------------------------------------------------
-
-
 def _take(state: OrderState | None, taken: Taken, rules: Rules, now_ms: int) -> Transition:
     event = taken.event
     if state is not None and _is_seen(state, event):
@@ -159,9 +156,6 @@ def _implausible_time(event: OrderEvent, now_ms: int) -> str | None:
     if PLAUSIBLE_MS_MIN <= at_ms <= ahead_ms:
         return None
     return f"{name} {implausible(at_ms, now_ms)}"
-
-
-# ---- what is remembered -----------------------------------------------------------------------------------
 
 
 def _is_seen(state: OrderState, event: OrderEvent) -> bool:

@@ -99,8 +99,6 @@ class Transformer:
         self._taking = Taking(plan, edges, self._partitions, self._merge, self._standstills, self.whereabouts.elsewhere)
         self._guard = FloodGuard(plan.dead_letter_share_max)
 
-    # ---- the loop ----------------------------------------------------------------------------------------------------
-
     def start(self) -> None:
         self._standstills.stand(Standstill.ASSIGNMENT, "waiting for the group to assign partitions")
         self._edges.meter.misplaced(dict.fromkeys(self._plan.topics, 0))
@@ -136,8 +134,6 @@ class Transformer:
             closing.callback(self._edges.reader.close)
             closing.callback(self._edges.transaction.close)
             self._edges.consumer.close()
-
-    # ---- the assignment: facts inside a poll ---------------------------------------------------------------------
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         log.info("assigned", partitions=_named(partitions))
@@ -177,8 +173,6 @@ class Transformer:
         for left in self._partitions.incomplete:
             self._edges.consumer.pause([left])
             self._late.add(left.partition)
-
-    # ---- between polls: open, take over, restore --------------------------------------------------------------------
 
     def _open(self) -> bool:
         """Opens the transactional ID and resolves a doubt, if needed. Returns true if both are done."""
@@ -258,8 +252,6 @@ class Transformer:
             self._partitions.wipe(corrupt.partition.partition, corrupt)
         except BrokerOutage as outage:
             self._standstills.wait(Standstill.RESTORE, str(outage))
-
-    # ---- write -------------------------------------------------------------------------------------------------------
 
     def _finish(self, batch: Batch) -> None:
         """Writes what was decided, if the flood guard agrees; where it refuses, nothing is, and the role stops."""
@@ -372,8 +364,6 @@ class Transformer:
 
     def _observed(self, outcome: TransactionOutcome, started_s: float) -> None:
         self._edges.meter.transaction(outcome, self._edges.clock.monotonic_s() - started_s)
-
-    # ---- what others see -------------------------------------------------------------------------------------------
 
     def unready(self) -> list[str]:
         """Why this role is not ready; empty when it is. May be called from any thread."""
