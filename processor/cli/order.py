@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from processor.cli.output import output_option, print_json, printable, show, table
-from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file
+from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file, span_ms
 
 if TYPE_CHECKING:
     from processor.config import Settings
@@ -58,9 +57,7 @@ def command(
     """
     from processor.operate.order.gather import Asked
 
-    asked = Asked(_moment(since, "--since"), _moment(until, "--until"), full)
-    if asked.since_ms is not None and asked.until_ms is not None and asked.since_ms >= asked.until_ms:
-        raise click.UsageError("--since has to be before --until: nothing would be shown")
+    asked = Asked(*span_ms(since, until, "nothing would be shown"), full)
     settings = cluster_settings_or_exit(env_file)
     key = _key(order_id)
     urls = [url.strip() for url in workers.split(",") if url.strip()]
@@ -156,14 +153,3 @@ def _key(order_id: str) -> bytes:
     if not key:
         raise click.BadParameter("is empty", param_hint="ORDER_ID")
     return key
-
-
-def _moment(text: str | None, option: str) -> int | None:
-    if text is None:
-        return None
-    from processor.moments import parse_moment
-
-    try:
-        return parse_moment(text, int(time.time() * 1000))
-    except ValueError as wrong:
-        raise click.BadParameter(f"{printable(text)!r} is not {wrong}", param_hint=option) from wrong

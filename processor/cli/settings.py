@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
-from processor.cli.output import interruptible, say
+from processor.cli.output import interruptible, printable, say
 
 if TYPE_CHECKING:
     from processor.config import Role, Settings
@@ -107,18 +108,45 @@ def exit_unusable(unusable: Unusable) -> NoReturn:
     sys.exit(UNUSABLE)
 
 
+def parsed(text: str, option: str, parse: Callable[[str], T]) -> T:
+    """Returns what `parse` makes of an option's value. Raises `click.BadParameter` with what `parse` complains of."""
+    try:
+        return parse(text)
+    except ValueError as wrong:
+        raise click.BadParameter(f"{printable(text)!r} is not {wrong}", param_hint=option) from wrong
+
+
+def duration_s(text: str, option: str) -> float:
+    from processor.config import duration_s
+
+    return parsed(text, option, duration_s)
+
+
+def moment_ms(text: str, option: str) -> int:
+    """Returns the epoch ms of an option's time."""
+    from processor.moments import parse_moment
+
+    return parsed(text, option, lambda given: parse_moment(given, int(time.time() * 1000)))
+
+
+def span_ms(since: str | None, until: str | None, otherwise: str) -> tuple[int | None, int | None]:
+    """Returns the epoch ms of `--since` and `--until`. If they leave no time between them, `otherwise` says what would
+    follow."""
+    since_ms = None if since is None else moment_ms(since, "--since")
+    until_ms = None if until is None else moment_ms(until, "--until")
+    if since_ms is not None and until_ms is not None and since_ms >= until_ms:
+        raise click.UsageError(f"--since has to be before --until: {otherwise}")
+    return since_ms, until_ms
+
+
 def asked_of_brokers(settings: Settings, ask: Callable[[], T]) -> T:
-    """Returns what `ask` returns. If no broker answers, prints why and exits with 1. Ctrl-C works while it waits."""
-    from processor.errors import BrokerOutage
+    """Returns what `ask` returns. Raises `BrokerOutage` if no broker answers. Ctrl-C works while it waits."""
 
     def asked() -> T:
         at_the_door(settings)
         return ask()
 
-    try:
-        return interruptible(asked)
-    except BrokerOutage as outage:
-        raise click.ClickException(str(outage)) from outage
+    return interruptible(asked)
 
 
 def at_the_door(settings: Settings) -> None:

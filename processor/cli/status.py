@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from processor.cli.output import console, interruptible, many, output_option, print_json, printable, show, table
-from processor.cli.settings import cluster_settings_or_exit, env_file
+from processor.cli.settings import at_the_door, cluster_settings_or_exit, duration_s, env_file, parsed
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -50,17 +50,11 @@ def command(workers: str, everything: bool, watch: bool, interval: str, output: 
     hakuna-processor status --watch --workers http://worker-0:9400,http://worker-1:9400
     hakuna-processor status --workers http://transform:9400,http://send:9400 --output json
     """
-    from processor.config import duration_s, url
+    from processor.config import url
 
     settings = cluster_settings_or_exit(env_file)
-    try:
-        urls = [url(part.strip()) for part in workers.split(",") if part.strip()]
-    except ValueError as wrong:
-        raise click.BadParameter(f"{printable(workers)!r} is not {wrong}", param_hint="--workers") from wrong
-    try:
-        interval_s = max(duration_s(interval), 0.2)
-    except ValueError as wrong:
-        raise click.BadParameter(f"{interval!r} is not {wrong}", param_hint="--interval") from wrong
+    urls = parsed(workers, "--workers", lambda text: [url(part.strip()) for part in text.split(",") if part.strip()])
+    interval_s = max(duration_s(interval, "--interval"), 0.2)
     if watch and output == "json":
         raise click.UsageError("--watch is a page for people; leave it out, and ask as often as you like")
     looking = _Looking(settings, urls)
@@ -93,7 +87,6 @@ class _Looking:
             return view(workers.result(), behind, trouble, int(time.time() * 1000), held)
 
     def _ask_brokers(self) -> tuple[Any, str | None, int | None]:
-        from processor.cli.settings import at_the_door
         from processor.errors import BrokerOutage, Fatal
         from processor.operate.check.findings import Heard
         from processor.operate.status.brokers import Brokers

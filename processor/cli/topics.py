@@ -6,22 +6,23 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from processor.cli.output import many, noted, output_option, print_json, show, table
+from processor.cli.output import interruptible, many, noted, output_option, print_json, show, table
 from processor.cli.settings import (
     asked_of_brokers,
     cluster_option,
     cluster_settings_or_exit,
+    duration_s,
     env_file,
     settings_or_exit,
 )
 
 if TYPE_CHECKING:
-    from processor.config import Settings
     from processor.edges.kafka.admin import KafkaAdmin
     from processor.topics import Step
 
@@ -64,6 +65,20 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """The options of `plan` and `create`, as they were given."""
+
+    partitions: int
+    replication_factor: int
+    everything: bool
+    retention: str | None
+    max_message_bytes: int
+
+    def retention_ms(self) -> int | None:
+        return None if self.retention is None else round(duration_s(self.retention, "--retention") * 1000)
+
+
 @click.group("topics", short_help="plan, create and grow the topics")
 def command() -> None:
     """Plan, create and grow the topics of an installation. No topic is ever deleted or lowered."""
@@ -79,60 +94,42 @@ def command() -> None:
     help="Print a table, JSON, or KafkaTopics for a new installation (without asking a broker).",
 )
 @cluster_option
-def plan(
-    env_file: Path | None,
-    partitions: int,
-    replication_factor: int,
-    everything: bool,
-    retention: str | None,
-    max_message_bytes: int,
-    output: str,
-    cluster: str,
-) -> None:
+def plan(env_file: Path | None, output: str, cluster: str, **given: Any) -> None:
     """Show what `topics create` would do. Exit 1 when it would refuse a topic.
 
     \b
     hakuna-processor topics plan --partitions 12
     hakuna-processor topics plan --partitions 12 --output strimzi --cluster main | kubectl apply -f -
     """
+    wanted = _Wanted(**given)
     if output == "strimzi":
-        _strimzi(env_file, partitions, replication_factor, retention, cluster)
+        _strimzi(env_file, wanted, cluster)
         return
-    _, steps, _ = _planned(
-        env_file, partitions, retention, replication_factor, max_message_bytes, everything=everything
-    )
+    steps, _ = _planned(env_file, wanted)
     _end(steps, output, {action: action for action in _SIGNS})
 
 
 @command.command("create")
 @_options
 @output_option
-def create(
-    env_file: Path | None,
-    partitions: int,
-    replication_factor: int,
-    everything: bool,
-    retention: str | None,
-    max_message_bytes: int,
-    output: str,
-) -> None:
+def create(env_file: Path | None, output: str, **given: Any) -> None:
     """Create missing topics and correct settings; leave sound topics alone. Exit 1 when a topic is refused.
 
     \b
     hakuna-processor topics create --partitions 12 --replication-factor 3
     """
-    asked = (env_file, partitions, retention, replication_factor, max_message_bytes)
-    settings, steps, admin = _planned(*asked, everything=everything)
+    wanted = _Wanted(**given)
+    steps, admin = _planned(env_file, wanted)
     if not any(step.action == "refuse" for step in steps):
         done: list[str] = []
         try:
-            asked_of_brokers(settings, lambda: _do(steps, admin, replication_factor, done))
+            interruptible(lambda: _do(steps, admin, wanted.replication_factor, done))
         finally:
             if len(done) < sum(step.action != "leave" for step in steps):
                 click.echo(f"done before that: {', '.join(done) or 'nothing'}", err=True)
         # What follows from the number of replicas is known once the cluster has chosen it.
-        _, mended, _ = _planned(*asked, everything=everything)
-        asked_of_brokers(settings, lambda: _do(mended, admin, replication_factor, done))
+        mended, _ = _planned(env_file, wanted)
+        interruptible(lambda: _do(mended, admin, wanted.replication_factor, done))
     _end(steps, output, _DONE)
 
 
@@ -167,25 +164,17 @@ def grow(env_file: Path | None, partitions: int, dry_run: bool, output: str) -> 
     sys.exit(0)
 
 
-def _strimzi(file: Path | None, partitions: int, replicas: int, retention: str | None, cluster: str) -> None:
+def _strimzi(file: Path | None, wanted: _Wanted, cluster: str) -> None:
     from processor.operate.check.granting import kafka_topics
     from processor.topics import plan
 
-    settings = settings_or_exit(file, None)
-    steps = plan({}, settings.topic_prefix, partitions=partitions, retention_ms=_retention_ms(retention))
-    print_json(kafka_topics(cluster, steps, replicas))
+    prefix = settings_or_exit(file, None).topic_prefix
+    steps = plan({}, prefix, partitions=wanted.partitions, retention_ms=wanted.retention_ms())
+    print_json(kafka_topics(cluster, steps, wanted.replication_factor))
 
 
-def _planned(
-    file: Path | None,
-    partitions: int,
-    retention: str | None,
-    replicas: int,
-    message_bytes_max: int,
-    *,
-    everything: bool,
-) -> tuple[Settings, Sequence[Step], KafkaAdmin]:
-    retention_ms = _retention_ms(retention)
+def _planned(file: Path | None, wanted: _Wanted) -> tuple[Sequence[Step], KafkaAdmin]:
+    retention_ms = wanted.retention_ms()
     settings = cluster_settings_or_exit(file)
     from processor.config import Role
     from processor.edges.kafka.admin import KafkaAdmin
@@ -193,24 +182,24 @@ def _planned(
     from processor.topics import NEEDED, plan, plans
 
     admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-topics", log=Heard())
-    wanted = plans(rekey=settings.rekey)
-    names = [settings.topic(one.topic) for one in wanted]
+    topics = plans(rekey=settings.rekey)
+    names = [settings.topic(one.topic) for one in topics]
     described = asked_of_brokers(settings, lambda: admin.describe(names))
-    if not everything and settings.hako_key is None:
+    if not wanted.everything and settings.hako_key is None:
         of_hako = NEEDED[Role.HAKO]
         if not any(described[settings.topic(topic)] for topic in of_hako):
-            wanted = tuple(one for one in wanted if one.topic not in of_hako)
+            topics = tuple(one for one in topics if one.topic not in of_hako)
     steps = plan(
         described,
         settings.topic_prefix,
-        partitions=partitions,
+        partitions=wanted.partitions,
         retention_ms=retention_ms,
-        only=wanted,
+        only=topics,
         rekey=settings.rekey,
-        replicas=replicas,
-        message_bytes_max=message_bytes_max,
+        replicas=wanted.replication_factor,
+        message_bytes_max=wanted.max_message_bytes,
     )
-    return settings, steps, admin
+    return steps, admin
 
 
 def _do(steps: Sequence[Step], admin: KafkaAdmin, replicas: int, done: list[str]) -> None:
@@ -231,17 +220,6 @@ def _do(steps: Sequence[Step], admin: KafkaAdmin, replicas: int, done: list[str]
     until_s = time.monotonic() + _VISIBLE_S_MAX
     while created and None in admin.describe(created).values() and time.monotonic() < until_s:
         time.sleep(0.1)
-
-
-def _retention_ms(text: str | None) -> int | None:
-    if text is None:
-        return None
-    from processor.config import duration_s
-
-    try:
-        return round(duration_s(text) * 1000)
-    except ValueError as wrong:
-        raise click.BadParameter(f"{text!r} is not {wrong}", param_hint="--retention") from wrong
 
 
 def _shown(key: str, value: str) -> str:

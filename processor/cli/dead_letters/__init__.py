@@ -20,7 +20,7 @@ import click
 
 from processor.cli.dead_letters.filters import Filters, filters
 from processor.cli.output import console, interruptible, output_option, print_json, table
-from processor.cli.settings import at_the_door, cluster_settings_or_exit, env_file
+from processor.cli.settings import at_the_door, cluster_settings_or_exit, duration_s, env_file
 
 if TYPE_CHECKING:
     from processor.cli.dead_letters.desk import Desk
@@ -194,7 +194,7 @@ def replay(
     """
     _need_some(filters, everything=everything)
     wanted = _Wanted(**how)
-    patch = _patch(wanted.edit)
+    patch = None if wanted.edit is None else _patch(wanted.edit)
     if patch is not None and wanted.mode == "rebuild":
         raise click.UsageError("--edit changes the stored bytes, so it does not go with --rebuild")
     rate = wanted.rate
@@ -205,7 +205,7 @@ def replay(
         )
     if not 0 <= wanted.stop_on_error_share <= 1:
         raise click.BadParameter("no number: a share from 0 to 1", param_hint="--stop-on-error-share")
-    silence_s = _duration(wanted.wait_max, "--wait-max")
+    silence_s = duration_s(wanted.wait_max, "--wait-max")
     with closing(_desk(env_file, by)) as desk:
         from processor.cli.dead_letters.runs import finish, refuse_resolved, run, stopped_early
         from processor.operate.replay.survey import Route
@@ -351,7 +351,7 @@ def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, 
     \b
     hakuna-processor dead-letters purge --older-than 90d
     """
-    age_ms = round(_duration(older_than, "--older-than") * 1000)
+    age_ms = round(duration_s(older_than, "--older-than") * 1000)
     with closing(_desk(env_file)) as desk:
         from processor.cli.dead_letters.progress import counting
         from processor.cli.dead_letters.runs import lacking, refused, say_refused
@@ -407,21 +407,10 @@ def _desk(file: Path | None, by: str | None = None) -> Desk:
     return Desk(settings, by)
 
 
-def _patch(file: Path | None) -> dict[str, Any] | None:
-    if file is None:
-        return None
+def _patch(file: Path) -> dict[str, Any]:
     from processor.operate.replay.contents import parse_patch
 
     try:
         return parse_patch(file.read_bytes())
     except ValueError as wrong:
         raise click.BadParameter(f"{file}: {wrong}", param_hint="--edit") from wrong
-
-
-def _duration(text: str, option: str) -> float:
-    from processor.config import duration_s
-
-    try:
-        return duration_s(text)
-    except ValueError as wrong:
-        raise click.BadParameter(f"{text!r} is not {wrong}", param_hint=option) from wrong

@@ -1,4 +1,4 @@
-"""The filters that every `dead-letters` command has, and what is made of them."""
+"""The filters that every `dead-letters` command has, and the selection that they make."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from processor.cli.settings import parsed, span_ms
 
 if TYPE_CHECKING:
     from processor.cli.dead_letters.desk import Desk
@@ -22,7 +24,7 @@ EVERYTHING: Final = "--everything"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """The filters as they were given. `reason_option` is the name of the one for reasons."""
+    """The filters as they were given. `reason_option` is the name of the option for reasons."""
 
     letters: tuple[str, ...]
     topics: tuple[str, ...]
@@ -35,18 +37,10 @@ class Filters:
 
     @property
     def any(self) -> bool:
-        return bool(
-            self.letters
-            or self.topics
-            or self.reasons
-            or self.error_codes
-            or self.order_ids
-            or self.since
-            or self.until
-        )
+        return bool(self.words())
 
     def words(self) -> list[str]:
-        """To be said again on a command line."""
+        """Returns the filters as they stand on a command line."""
         words = list(self.letters)
         for option, values in (
             ("--topic", self.topics),
@@ -61,48 +55,30 @@ class Filters:
         return words
 
     def given(self, verb: str, *more: str) -> str:
-        """The command in the words that select."""
+        """Returns the command line, without the options that select nothing."""
         return shlex.join([verb, *(self.words() if self.any else [EVERYTHING]), *more])
 
     def resolved(self, desk: Desk) -> tuple[list[str], Selection]:
-        """The dead-letter topics that are meant, and their letters. Raises `Refused`."""
+        """Returns the dead-letter topics to read, and which of their letters are selected. Raises `Refused`."""
         from processor.operate.replay.selection import Selection, parse_letter
 
-        places = []
-        for letter in self.letters:
-            try:
-                places.append(parse_letter(letter))
-            except ValueError as wrong:
-                raise click.BadParameter(f"{letter!r} is not {wrong}", param_hint="LETTER") from wrong
+        places = [parsed(letter, "LETTER", parse_letter) for letter in self.letters]
         if places:
             topics, origins = desk.topics([place.topic for place in places])
             places = [place._replace(topic=desk.topics([place.topic])[0][0]) for place in places]
         else:
             topics, origins = desk.topics(self.topics)
-        since_ms = self._moment(desk, "--since", self.since)
-        until_ms = self._moment(desk, "--until", self.until)
-        if since_ms is not None and until_ms is not None and since_ms >= until_ms:
-            raise click.UsageError("--since has to be before --until: no letter would be selected")
+        since_ms, until_ms = span_ms(self.since, self.until, "no letter would be selected")
         selection = Selection(
             reasons=self.reasons,
             error_codes=self.error_codes,
             order_ids=self.order_ids,
             origins=origins,
-            letters=tuple(str(place) for place in places),
+            letters=tuple(map(str, places)),
             since_ms=since_ms,
             until_ms=until_ms,
         )
         return topics, selection
-
-    def _moment(self, desk: Desk, option: str, text: str | None) -> int | None:
-        from processor.moments import parse_moment
-
-        if text is None:
-            return None
-        try:
-            return parse_moment(text, desk.clock.now_ms())
-        except ValueError as wrong:
-            raise click.BadParameter(f"{text!r} is not {wrong}", param_hint=option) from wrong
 
 
 _OPTIONS: Final = (
@@ -126,26 +102,20 @@ _OPTIONS: Final = (
     ),
     click.option("--until", metavar="TIME", help="Select letters that last failed before this time."),
 )
+_FILTERS: Final = ("topics", "reasons", "error_codes", "order_ids", "since", "until")
 
 
 def filters(*, letters: int = 0, reason_option: str = "--reason") -> Callable[[Command], Command]:
-    """Gives a command the filters, as its argument `filters`. `letters`: how many it takes by their place (-1: any)."""
+    """Gives a command the filters, as its argument `filters`. `letters` is how many places of letters it takes (-1: any
+    number)."""
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def with_filters(**given: Any) -> Any:
             named = given.pop("letters", ())
-            chosen = Filters(
-                letters=(named,) if isinstance(named, str) else tuple(named or ()),
-                topics=given.pop("topics"),
-                reasons=given.pop("reasons"),
-                error_codes=given.pop("error_codes"),
-                order_ids=given.pop("order_ids"),
-                since=given.pop("since"),
-                until=given.pop("until"),
-                reason_option=reason_option,
-            )
-            return command(filters=chosen, **given)
+            letters = (named,) if isinstance(named, str) else tuple(named or ())
+            values = {name: given.pop(name) for name in _FILTERS}
+            return command(filters=Filters(letters=letters, reason_option=reason_option, **values), **given)
 
         options = [
             click.option(

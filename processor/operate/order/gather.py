@@ -38,7 +38,7 @@ from processor.operate.order import windows
 from processor.operate.order.windows import Span
 from processor.records import Record, TopicPartition
 from processor.send.kafka_thread.beginnings import Gap as SendGap
-from processor.send.kafka_thread.beginnings import decode_book as send_book
+from processor.send.kafka_thread.beginnings import newest_books
 from processor.sources.keys import names_order
 from processor.sources.placements import Sample, by_murmur2, explain
 from processor.topics import NEEDED, ORDER_TOPICS, TOPICS, Topic, none_there
@@ -301,20 +301,9 @@ class _Gathering:
             if topic in where
             for beginning, end in [self._kept[where[topic]]]
         ]
-        gaps: dict[str, Gap | SendGap] = {}
-        for record in self._scan.find(tails, frozenset({BOOK_KEY, b"%d" % number})):
-            if record.key == BOOK_KEY:
-                with suppress(StateCorrupt):
-                    gaps.update(decode_book(record.value or b"").gaps)
-            elif record.topic == self._settings.topic(Topic.SEND_OFFSETS) and record.value is not None:
-                book = send_book(record.value)
-                if book is not None and book.gap is not None:
-                    gaps[self._settings.topic(Topic.OUTBOX)] = book.gap
-        return [
-            f"{gap.missed} records of {topic}/{number} before offset {gap.next_offset} were deleted before they were "
-            f"taken (seen {iso(gap.at_ms)}): something of this order may have been among them"
-            for topic, gap in sorted(gaps.items())
-        ]
+        records = self._scan.find(tails, frozenset({BOOK_KEY, b"%d" % number}))
+        books, outbox = self._settings.topic(Topic.SEND_OFFSETS), self._settings.topic(Topic.OUTBOX)
+        return missed(number, records, books, outbox)
 
     def _overtaken(self, committed: Mapping[TopicPartition, int | None]) -> list[str]:
         """The same of what no worker has come to yet."""
@@ -460,6 +449,24 @@ class _Gathering:
         self._ask_kept(where)
         for one in where:
             self._read_resolutions(found, {Topic.RESOLUTIONS: one})
+
+
+def missed(number: int, records: Sequence[Record], books: str, outbox: str) -> list[str]:
+    """Returns what the books of transform and send say was deleted in partition `number` before they took it. `records`
+    are the ends of the changelog and of the topic `books`; whole names."""
+    gaps: dict[str, Gap | SendGap] = {}
+    for record in records:
+        if record.key == BOOK_KEY:
+            with suppress(StateCorrupt):
+                gaps.update(decode_book(record.value or b"").gaps)
+    book = newest_books(record for record in records if record.topic == books).get(number)
+    if book is not None and book.gap is not None:
+        gaps[outbox] = book.gap
+    return [
+        f"{gap.missed} records of {topic}/{number} before offset {gap.next_offset} were deleted before they were "
+        f"taken (seen {iso(gap.at_ms)}): something of this order may have been among them"
+        for topic, gap in sorted(gaps.items())
+    ]
 
 
 def _size(chosen: Iterable[Window]) -> int:

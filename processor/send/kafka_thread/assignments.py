@@ -15,7 +15,7 @@ from typing import Generic
 from processor.interfaces import Committed
 from processor.records import Record, TopicPartition
 from processor.send.destination import EntryT
-from processor.send.kafka_thread.beginnings import Beginning, Book, Gap, Log
+from processor.send.kafka_thread.beginnings import Beginning, Book, Gap, Log, Newest
 from processor.send.kafka_thread.offsets import SILENT, OffsetMap
 from processor.send.pending import Pending
 
@@ -44,21 +44,18 @@ class Assignment(Generic[EntryT]):
     """One assignment of one partition.
 
     `log` is its source as it was when it was assigned, once that is known; `committed` is the last commit as the
-    broker has it, `note` what that said, `book` what stands in the topic of books where that was looked at, `book_ms`
-    when the newest of them was made; `began` is what came of them, `gap` the newest that was ever found in its log.
-    `past` is the place of the topic that remembers, `knew` of that which it was known from: what is committed says
-    `past` once `unwritten` records of it are there, and `knew` until then. `stood` has the places of the topics that it
-    rests on, by name, `books` has that of the topic of books. `claim` is how many of its slots of the quota count as in
-    use, until that is settled (`commits.py`), and `shared_s` from when on nobody else uses them; `dirty` says that
-    something has changed since the last commit; `booked` is the book under way; `entries` and `bytes` are taken and
-    unfinished, `done` counts the finished.
+    broker has it, `note` what that said, `newest` its book where the topic of books was read; `began` is what came of
+    them, `gap` the newest that was ever found in its log. `past` is the place of the topic that remembers, `knew` of
+    that which it was known from: what is committed says `past` once `unwritten` records of it are there, and `knew`
+    until then. `stood` has the places of the topics that it rests on, by name, `books` has that of the topic of books.
+    `claim` is how many of its slots of the quota count as in use, until that is settled (`commits.py`), and `shared_s`
+    from when on nobody else uses them; `dirty` says that something has changed since the last commit; `booked` is the
+    book under way; `entries` and `bytes` are taken and unfinished, `done` counts the finished.
     """
 
     __slots__ = (
         "assigned_s",
         "began",
-        "book",
-        "book_ms",
         "booked",
         "books",
         "bytes",
@@ -71,6 +68,7 @@ class Assignment(Generic[EntryT]):
         "gap",
         "knew",
         "log",
+        "newest",
         "note",
         "offsets",
         "past",
@@ -90,8 +88,7 @@ class Assignment(Generic[EntryT]):
         self.log: Log | None = None
         self.committed = Committed(None, "")
         self.note = SILENT
-        self.book: Book | None = None
-        self.book_ms = 0
+        self.newest = Newest()
         self.began = Beginning(0, [])
         self.gap: Gap | None = None
         self.past: str | None = None
@@ -112,6 +109,10 @@ class Assignment(Generic[EntryT]):
         self.entries += 1
         self.bytes += size
         self.dirty = True
+
+    @property
+    def book(self) -> Book | None:
+        return self.newest.book
 
     @property
     def place(self) -> str:

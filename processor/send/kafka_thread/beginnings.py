@@ -30,7 +30,14 @@ from typing import Final, NamedTuple
 import msgspec
 
 from processor.interfaces import Committed
+from processor.records import Record
 from processor.send.kafka_thread.offsets import Note, Range, decode_ranges, encode_ranges
+
+BOOKS_READ: Final = 16
+"""Records at the end of a partition of books among which its book is."""
+LATE_MS: Final = 5_000
+"""A record that was made so much earlier than one before it comes from a worker that stood still for a session (6 s at
+least) and wrote its book when it went on. Clocks of hosts are nearer to one another."""
 
 
 class Cause(StrEnum):
@@ -72,6 +79,31 @@ class Book(NamedTuple):
     finished: list[Range]
     gap: Gap | None = None
     shared_by: int | None = None
+
+
+class Newest(NamedTuple):
+    """The book of a partition as far as its records are read: the book (None: there is none, or its record is foreign),
+    and when it was made, epoch ms."""
+
+    book: Book | None = None
+    made_ms: int = 0
+
+    def after(self, record: Record) -> Newest:
+        """Returns the newest book, with the next record of the partition taken into account. The last record is not
+        always the newest: one that was made LATE_MS before an earlier record is left out."""
+        if record.timestamp_ms < self.made_ms - LATE_MS:
+            return self
+        book = None if record.value is None else decode_book(record.value)
+        return Newest(book, max(record.timestamp_ms, self.made_ms))
+
+
+def newest_books(records: Iterable[Record]) -> dict[int, Book]:
+    """Returns the newest book by partition number. `records` are the last BOOKS_READ or more of each partition of
+    `hakuna.send-offsets`, in offset order within each. A partition without a book is left out."""
+    newest: dict[int, Newest] = {}
+    for record in records:
+        newest[record.partition] = newest.get(record.partition, Newest()).after(record)
+    return {partition: one.book for partition, one in newest.items() if one.book is not None}
 
 
 class Beginning(NamedTuple):

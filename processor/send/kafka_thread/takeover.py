@@ -29,7 +29,7 @@ from processor.records import OrderId, Position, Record, TopicPartition
 from processor.send.destination import EntryT
 from processor.send.handover import Handover, PastRead
 from processor.send.kafka_thread.assignments import Assignment, Phase
-from processor.send.kafka_thread.beginnings import Cause, Log, beginning, decode_book
+from processor.send.kafka_thread.beginnings import BOOKS_READ, Cause, Log, beginning
 from processor.send.kafka_thread.offsets import Note, OffsetMap, read_note
 from processor.send.kafka_thread.witness import Witness
 from processor.send.settings import SendSettings
@@ -38,12 +38,6 @@ log = structlog.get_logger(__name__)
 
 READ_MAX: Final = 2_000
 """Records of one step: the group's poll must not wait for a million holds."""
-
-BOOKS_READ: Final = 16
-"""Records at the end of a partition of books among which its book is."""
-LATE_MS: Final = 5_000
-"""A book that was made so much earlier than one before it is that of a worker that stood still for a session (6 s at
-least), and wrote it when it went on. Clocks of hosts are nearer to one another."""
 
 LOOKS_S: Final = 10.0
 """Within this time every worker has seen that the topics have grown, and has ended: the looks at them are five seconds
@@ -308,13 +302,9 @@ class Takeover(Generic[EntryT]):
             self._handover.give(PastRead(epoch, past))
 
     def _read_book(self, record: Record) -> None:
-        """The newest one counts, whatever came last."""
         for assignment in self._underway.values():
             if assignment.where.partition == record.partition and assignment.phase is Phase.RESTORING:
-                if record.timestamp_ms < assignment.book_ms - LATE_MS:
-                    continue
-                assignment.book_ms = max(record.timestamp_ms, assignment.book_ms)
-                assignment.book = None if record.value is None else decode_book(record.value)
+                assignment.newest = assignment.newest.after(record)
                 if assignment.book is None:
                     log.warning("a record of the book is foreign", topic=record.topic, offset=record.offset)
 

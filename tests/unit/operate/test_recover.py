@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from processor.errors import BrokerOutage
 from processor.interfaces import Committed
-from processor.operate.recover import Writes, moves, snapshots, touched
+from processor.operate.recover import Move, Writes, moved_books, moves, snapshots, touched
 from processor.records import HeaderName, Record, TopicPartition
+from processor.send.kafka_thread.beginnings import LATE_MS, Book, Gap, decode_book, encode_book
+from processor.topics import Topic
 from processor.transform import order_state
 from processor.transform.order_state import OrderState, Standing, Unheard
 from tests.fakes.broker import FakeBroker
@@ -120,3 +122,18 @@ def test_what_was_not_acknowledged_is_an_outage_that_says_to_try_again() -> None
         writes.all_there(2, lambda _seconds: 0)
     with pytest.raises(BrokerOutage, match="1 were not acknowledged"):
         Writes().all_there(1, lambda _seconds: 1)
+
+
+def test_a_rewind_keeps_what_the_newest_book_says_and_not_what_one_says_that_arrived_after_it() -> None:
+    """A worker that stood still for a session writes its book after its heir's."""
+    gap = Gap(50_000, 4, 9)
+    heirs, late = encode_book("here", "holds-2", 90, [], gap), encode_book("here", "holds-1", 50, [])
+    records = [
+        Record(Topic.SEND_OFFSETS, 3, 0, 60_000, b"3", heirs, []),
+        Record(Topic.SEND_OFFSETS, 3, 1, 60_000 - LATE_MS - 1, b"3", late, []),
+    ]
+    moved = [Move(Topic.OUTBOX, number, 90, 10, 80) for number in (3, 4)]
+    third, fourth = moved_books(Topic.SEND_OFFSETS, moved, {Topic.OUTBOX: "there"}, records)
+    assert (third.topic, third.partition, third.key) == (Topic.SEND_OFFSETS, 3, b"3")
+    assert decode_book(third.value or b"") == Book("there", "holds-2", 10, [], gap)
+    assert decode_book(fourth.value or b"") == Book("there", None, 10, [], None), "it had no book"
