@@ -132,14 +132,14 @@ class _Erasure:
         """Discards the letters that are open, and deletes those that no other order's open letter stands before.
         Returns the places of those that are gone."""
         from processor.cli.dead_letters.runs import run
-        from processor.operate.replay.campaign import Task
         from processor.operate.replay.purge import Purge
         from processor.operate.replay.selection import Selection
+        from processor.operate.replay.survey import Task
 
         desk = self._desk
         desk.needs_resolutions()
         clients = desk.working()
-        purge = Purge(clients.reader, desk.offsets, desk.clock, desk.deletion(), desk.resolutions, clients.step)
+        purge = Purge(clients.reading, desk.deletion(), desk.resolutions)
         selection = Selection(order_ids=(self._key.decode("utf-8", "replace"),))
         gone = set()
         for topic in sorted({letter.topic for letter in letters}):

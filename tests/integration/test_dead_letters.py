@@ -319,7 +319,7 @@ def test_a_terminal_shows_a_bar_and_ctrl_c_stops_where_the_same_command_goes_on(
         others.append(with_shop.command("discard", "--everything", "--reason", "all of it", code=1))
 
     screen, code = on_terminal(with_shop, arguments, b"replay ", meanwhile)
-    assert "another one is at it: dead-letters-" in others[0]
+    assert "another command is at work: dead-letters-" in others[0]
     assert code == 1
     assert b"40 letters of 40 orders will be sent again" in screen
     assert b"came back" in screen

@@ -24,10 +24,10 @@ from processor.cli.settings import at_the_door, cluster_settings_or_exit, durati
 
 if TYPE_CHECKING:
     from processor.cli.dead_letters.desk import Desk
-    from processor.operate.replay.campaign import Clients, Task
     from processor.operate.replay.making import Content
+    from processor.operate.replay.place import Clients
     from processor.operate.replay.selection import Selection
-    from processor.operate.replay.survey import Field
+    from processor.operate.replay.survey import Field, Task
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Print the plan, and do nothing.")
 _everything = click.option("--everything", is_flag=True, help="Select every open letter.")
@@ -238,9 +238,8 @@ def _task(
 ) -> tuple[Task, Content]:
     """Returns the task for one topic: what is done with its letters, and what of each letter is sent."""
     from processor.cli.dead_letters.desk import letters_s
-    from processor.operate.replay.campaign import Task
     from processor.operate.replay.contents import as_sent
-    from processor.operate.replay.survey import Route
+    from processor.operate.replay.survey import Route, Task
 
     rebuild = patch is None and wanted.mode != "as-sent" and field.route is Route.OUTBOX
     rate_s, paced_by = letters_s(desk.settings, wanted.rate, field.route)
@@ -288,7 +287,7 @@ def discard(
         raise click.UsageError("--reason must say something: it is all that is left of the decision")
     with closing(_desk(env_file, by)) as desk:
         from processor.cli.dead_letters.runs import finish, refuse_resolved, run
-        from processor.operate.replay.campaign import Task
+        from processor.operate.replay.survey import Task
 
         topics, selection = filters.resolved(desk)
         desk.needs_resolutions()
@@ -325,7 +324,7 @@ def abandon(topic: str, env_file: Path | None) -> None:
         (letters, *_), _ = desk.topics([topic])
         desk.needs_resolutions()
         clients, field = desk.working(), desk.field(letters)
-        run = unfinished(clients, field)
+        run = unfinished(clients.reading, field)
         if run is None:
             raise click.ClickException(f"nothing is unfinished on {letters}")
         note_run(clients.ledger, field, msgspec.structs.replace(run, state=RunState.STOPPED))
@@ -362,7 +361,7 @@ def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, 
         chosen, _ = desk.topics(topics)
         desk.needs_resolutions()
         clients = desk.looking() if dry_run else desk.working()
-        purge = Purge(clients.reader, desk.offsets, desk.clock, desk.deletion(), desk.resolutions, clients.step)
+        purge = Purge(clients.reading, desk.deletion(), desk.resolutions)
         cuts = []
         wanted = {name: needs for topic in chosen for name, needs in to_purge(desk.field(topic)).items()}
         if lacks := lacking(desk, wanted):
@@ -371,7 +370,7 @@ def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, 
             say_refused(lacks)
         with counting(desk, "letters"):
             for topic in chosen:
-                run = unfinished(clients, desk.field(topic))
+                run = unfinished(clients.reading, desk.field(topic))
                 if run is not None:
                     raise Refused(f"{run.replay_id} on {topic} is not finished, and needs its letters: finish it first")
                 found = purge.cuts(topic, desk.clock.now_ms() - age_ms)

@@ -12,33 +12,18 @@ from processor.cli.output import print_json, printable, say, show, table
 from processor.letters.resolutions import How
 from processor.moments import iso
 from processor.operate.replay.listing import Count, Each, Kind, Tally
-from processor.operate.replay.noted import Resolved
-from processor.operate.replay.offset_set import OffsetSet
-from processor.operate.replay.reading import begun_ms, read
-from processor.operate.replay.survey import home
-from processor.records import Record, TopicPartition
+from processor.operate.replay.noted import OffsetSet, with_resolved
+from processor.records import Record
 
 
 def walk(desk: Desk, topics: Sequence[str]) -> Iterator[tuple[Sequence[Record], Mapping[How, OffsetSet]]]:
-    """Letters as they are read, with what is resolved of their partition. Number by number: a partition of the
-    resolutions, then the letters that it speaks of."""
-    reader = desk.reader()
-    numbers = {topic: desk.offsets.partitions(topic) or 0 for topic in topics}
-    wheres = [TopicPartition(topic, number) for topic, count in numbers.items() for number in range(count)]
+    """Yields all letters in batches, each with what is resolved of its partition. Raises `BrokerOutage`."""
+    reading = desk.reading()
+    wheres = [where for topic in topics for where in reading.partitions(topic)]
     beginnings, ends = desk.offsets.beginnings(wheres), desk.offsets.ends(wheres)
-    homes = desk.offsets.partitions(desk.resolutions) or 0
-    begun = begun_ms(reader, desk.clock, beginnings, ends)
-    for number in range(max(homes, 1)):
-        resolved = Resolved(begun)
-        if homes:
-            where = TopicPartition(desk.resolutions, number)
-            begin, end = desk.offsets.beginnings([where])[where], desk.offsets.ends([where])[where]
-            for records in read(reader, desk.clock, where, begin, end, lambda _count: None):
-                resolved.take(records)
-        for where in wheres:
-            if home(where.partition, max(homes, 1)) == number:
-                for records in read(reader, desk.clock, where, beginnings[where], ends[where], desk.step):
-                    yield records, resolved.of(where)
+    for where, resolved in with_resolved(reading, desk.resolutions, beginnings, ends):
+        for records in reading.part(where, beginnings[where], ends[where]):
+            yield records, resolved
 
 
 def count(desk: Desk, topics: Sequence[str], tally: Tally, *, all_letters: bool) -> None:
@@ -47,7 +32,7 @@ def count(desk: Desk, topics: Sequence[str], tally: Tally, *, all_letters: bool)
 
 
 def show_each(desk: Desk, topics: Sequence[str], tally: Tally, *, all_letters: bool, output: str) -> None:
-    """One line a letter, as they are read: there may be millions."""
+    """Prints each letter when it is read: there may be millions."""
     now_ms = desk.clock.now_ms()
     for records, resolved in walk(desk, topics):
         for letter in tally.each(records, resolved, all_letters=all_letters):
@@ -71,10 +56,13 @@ def _each_values(letter: Each, now_ms: int) -> dict[str, Any]:
         "reason": facts.reason,
         "error_code": facts.error_code,
         "resolution": letter.how or None,
-        "first_failed_at": facts.first_failed_ms,
-        "last_failed_at": facts.last_failed_ms,
-        "age_seconds": max(0, now_ms - facts.first_failed_ms) // 1000,
+        **_times(facts.first_failed_ms, facts.last_failed_ms, now_ms),
     }
+
+
+def _times(first_ms: int, last_ms: int, now_ms: int) -> dict[str, int]:
+    age_s = max(0, now_ms - first_ms) // 1000
+    return {"first_failed_at": first_ms, "last_failed_at": last_ms, "age_seconds": age_s}
 
 
 def show_counts(desk: Desk, tally: Tally, topics: Sequence[str], *, all_letters: bool, wide: bool, output: str) -> None:
@@ -113,7 +101,7 @@ def unheard_of(asked: Collection[str], there: Mapping[str, int]) -> str | None:
     if not unknown or not there:
         return None
     named = ", ".join(f"{reason} ({count:,})" for reason, count in sorted(there.items(), key=lambda one: -one[1]))
-    return f"no open letter has the reason {printable(', '.join(unknown))}; those that there are: {printable(named)}"
+    return f"no open letter has the reason {printable(', '.join(unknown))}; letters have {printable(named)}"
 
 
 def _cells(kind: Kind, count: Count, now_ms: int, prefix: str) -> dict[str, str]:
@@ -138,9 +126,7 @@ def _values(kind: Kind, count: Count, now_ms: int) -> dict[str, Any]:
         "error_code": kind.error_code or None,
         "resolution": kind.how or None,
         "letters": count.letters,
-        "first_failed_at": count.first_ms,
-        "last_failed_at": count.last_ms,
-        "age_seconds": max(0, now_ms - count.first_ms) // 1000,
+        **_times(count.first_ms, count.last_ms, now_ms),
     }
 
 

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
@@ -31,10 +32,11 @@ from processor.edges.kafka.transaction import KafkaTransaction
 from processor.errors import Fatal, Unusable
 from processor.hakuna import Api
 from processor.interfaces import Committed, Consumer
-from processor.operate.replay.campaign import Clients, Refused
+from processor.operate.replay.campaign import Refused
 from processor.operate.replay.contents import Decode, Edit, Rebuild
 from processor.operate.replay.making import Content
-from processor.operate.replay.place import SESSION_MS, Exclusive, Ledger
+from processor.operate.replay.place import SESSION_MS, Clients, Exclusive, Ledger
+from processor.operate.replay.reading import Reading
 from processor.operate.replay.rekeying import Rekey
 from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import Field, Route
@@ -113,15 +115,12 @@ class Desk:
         self.step: Callable[[int], None] = lambda _records: None
         self.resolutions = settings.topic(Topic.RESOLUTIONS)
         self.by = by or settings.operator or _who()
-        self._exclusive: Exclusive | None = None
         self._open: list[Callable[[], None]] = []
 
     def close(self) -> None:
         for close in reversed(self._open):
             close()
         self._open.clear()
-
-    # ---- which topics are meant -------------------------------------------------------------------------------------
 
     def topics(self, given: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
         """The dead-letter topics, and the origins of the letters to be selected. Raises `Refused`."""
@@ -219,31 +218,24 @@ class Desk:
             for topic in sources_of(role, rekey=settings.rekey)
         }
 
-    # ---- clients ----------------------------------------------------------------------------------------------------
+    def reading(self) -> Reading:
+        return Reading(self._reader(_TO_THE_END), self.offsets, self.clock, lambda records: self.step(records))
 
-    def reader(self) -> KafkaReader:
-        return self._reading(_TO_THE_END)
-
-    def _reading(self, defaults: KafkaSettings) -> KafkaReader:
+    def _reader(self, defaults: KafkaSettings) -> KafkaReader:
         settings = {**defaults, **self.settings.librdkafka}
         reader = KafkaReader(settings, group=self.settings.group_prefix + GROUP, client_id=self.client_id)
         self._open.append(reader.close)
         return reader
 
     def looking(self) -> Clients:
-        """Clients that can do nothing but look: a `--dry-run`'s."""
-        nobody = _Nobody()
-        reader = self.reader()
-        ledger = Ledger(nobody, reader, self.offsets, self.clock, self.resolutions, self.wait)  # type: ignore[arg-type]
-
-        def step(records: int) -> None:
-            self.step(records)
-
-        sources = Sources(self.reader(), self.offsets, self.clock, step)
-        return Clients(reader, reader, sources, self.offsets, ledger, nobody, self.clock, lambda: None, step)  # type: ignore[arg-type]
+        """Returns clients that cannot write, for a `--dry-run`."""
+        nobody, reading = _Nobody(), self.reading()
+        ledger = Ledger(nobody, reading, self.resolutions, self.wait)  # type: ignore[arg-type]
+        return Clients(reading, reading.reader, Sources(self.reading()), ledger, nobody, lambda: None)  # type: ignore[arg-type]
 
     def working(self) -> Clients:
-        """Clients that may write: the place is taken, the transactional ID is ours. Raises `Busy`, `Fatal`."""
+        """Returns clients that may write: the place is taken, and the transactional ID is ours. Raises `Busy`,
+        `Fatal`."""
         group = self.settings.group_prefix + GROUP
         kafka = {name: value for name, value in self.settings.librdkafka.items() if not name.startswith("group.")}
 
@@ -252,9 +244,7 @@ class Desk:
         def join() -> Consumer:
             return KafkaConsumer(place, group=group, assignment=Assignment.RANGE, client_id=self.client_id)
 
-        exclusive = self._exclusive = Exclusive(
-            self._members, group, self.resolutions, self.client_id, self.clock, Random(), join
-        )
+        exclusive = Exclusive(self._members, group, self.resolutions, self.client_id, self.clock, Random(), join)
         consumer = exclusive.take(self.wait)
         self._open.append(exclusive.leave)
         assert isinstance(consumer, KafkaConsumer)
@@ -262,17 +252,16 @@ class Desk:
         self._open.append(transaction.close)
         barrier = KafkaBarrier(kafka, transactional_id=f"{group}.barrier", client_id=self.client_id)
         self._open.append(barrier.close)
-        reader = self.reader()
-        ledger = Ledger(transaction, reader, self.offsets, self.clock, self.resolutions, self.wait)
-        ledger.open()
 
         def step(records: int) -> None:
             exclusive.keep()
             self.step(records)
 
-        follower = self._reading(_READ_AHEAD)
-        sources = Sources(self.reader(), self.offsets, self.clock, step)
-        return Clients(reader, follower, sources, self.offsets, ledger, barrier, self.clock, exclusive.keep, step)
+        reading = replace(self.reading(), step=step)
+        ledger = Ledger(transaction, reading, self.resolutions, self.wait)
+        ledger.open()
+        sources = Sources(replace(self.reading(), step=step))
+        return Clients(reading, self._reader(_READ_AHEAD), sources, ledger, barrier, exclusive.keep)
 
     def deletion(self) -> RecordDeletion:
         return RecordDeletion(self.settings.librdkafka, client_id=self.client_id)
@@ -283,8 +272,6 @@ class Desk:
         until_s = self.clock.monotonic_s() + seconds
         while (left_s := until_s - self.clock.monotonic_s()) > 0:
             time.sleep(min(left_s, 0.1))
-
-    # ---- what is sent -----------------------------------------------------------------------------------------------
 
     def decoders(self, what_for: str) -> Mapping[str, Decode]:
         """By source topic. Raises `Unusable` without a registry."""

@@ -24,11 +24,13 @@ from processor.cli.output import say as write
 from processor.edges.kafka.rights import group_rights, topic_rights
 from processor.moments import iso
 from processor.operate.check.rights import missing, to_resolve
-from processor.operate.replay.campaign import UNPACED_S, Campaign, Clients, Refused, Report, Summary, Task
+from processor.operate.replay.campaign import Campaign, Refused, Report, Summary
 from processor.operate.replay.contents import as_sent
 from processor.operate.replay.making import Content
+from processor.operate.replay.place import Clients
 from processor.operate.replay.replay import Ending
 from processor.operate.replay.selection import Selection, parse_letter
+from processor.operate.replay.survey import UNPACED_S, Task
 
 
 def lacking(desk: Desk, wanted: Mapping[str, Collection[str]], groups: Collection[str] = ()) -> list[str]:
@@ -66,7 +68,7 @@ def refuse_resolved(desk: Desk, clients: Clients, selection: Selection) -> None:
     """Raises if a letter that was named by its place is resolved already."""
     found = []
     for letter in selection.letters:
-        resolution = resolution_of(desk, clients.reader, parse_letter(letter))
+        resolution = resolution_of(desk, clients.reading, parse_letter(letter))
         if resolution is not None:
             found.append(f"{letter} was {resolution.how} by {resolution.by} at {iso(resolution.at_ms)}")
     if found:

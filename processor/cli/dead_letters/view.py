@@ -16,17 +16,15 @@ from processor.cli.dead_letters.counts import walk
 from processor.cli.dead_letters.desk import Desk
 from processor.cli.output import console, print_json, printable, table
 from processor.errors import BadRecord, BrokerOutage, Fatal, RegistryOutage, StateCorrupt, Unusable
-from processor.interfaces import Reader
 from processor.letters.families import Family, LetterFacts, letter_facts
 from processor.letters.masking import HIDDEN, masked, masked_message, masked_whole
 from processor.letters.patch import Unsendable
 from processor.letters.resolutions import Resolution, decode_resolution, may_be_of, resolution_key
 from processor.moments import iso
-from processor.operate.replay.noted import Resolved
-from processor.operate.replay.reading import begun_ms, read
+from processor.operate.replay.noted import home, how_of, with_resolved
+from processor.operate.replay.reading import Reading
 from processor.operate.replay.selection import Selection, order_of, parse_letter
 from processor.operate.replay.sources import Sources, completed
-from processor.operate.replay.survey import home
 from processor.records import HeaderName, Position, Record, TopicPartition
 from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
 
@@ -39,28 +37,29 @@ LETTERS_MAX: Final = 1_000
 
 
 def find_letter(desk: Desk, topics: list[str], selection: Selection) -> Record | None:
-    """The letter that is named, resolved or not; else the first open one that is selected."""
-    reader = desk.reader()
-    for topic in topics:
-        for number in range(desk.offsets.partitions(topic) or 0):
-            where = TopicPartition(topic, number)
-            begin, end = desk.offsets.beginnings([where])[where], desk.offsets.ends([where])[where]
-            named = [place.offset for place in map(parse_letter, selection.letters) if place[:2] == where]
-            if selection.letters:
-                if not named:
-                    continue
-                begin, end = max(begin, min(named)), min(end, max(named) + 1)
-            begun = {} if named else begun_ms(reader, desk.clock, {where: begin}, {where: end})
-            resolved = Resolved(begun) if named else _resolved(desk, reader, number, begun)
-            for records in read(reader, desk.clock, where, begin, end, desk.step):
-                for record in records:
-                    if selection.takes(record, letter_facts(record)) and resolved.how(record.position) is None:
-                        return record
+    """Returns the letter that is named, resolved or not; otherwise the first open one that is selected. Raises
+    `BrokerOutage`."""
+    reading = desk.reading()
+    for place in map(parse_letter, selection.letters):
+        where = TopicPartition(place.topic, place.partition)
+        if where not in reading.partitions(place.topic):
+            continue
+        is_there = desk.offsets.beginnings([where])[where] <= place.offset < desk.offsets.ends([where])[where]
+        for record in reading.at(where, [place.offset] if is_there else []):
+            if selection.takes(record, letter_facts(record)):
+                return record
+    for where in (one for topic in topics for one in reading.partitions(topic) if not selection.letters):
+        beginnings, ends = desk.offsets.beginnings([where]), desk.offsets.ends([where])
+        ((_, resolved),) = with_resolved(reading, desk.resolutions, beginnings, ends)
+        for records in reading.part(where, beginnings[where], ends[where]):
+            for record in records:
+                if selection.takes(record, letter_facts(record)) and how_of(resolved, record.offset) is None:
+                    return record
     return None
 
 
 def find_letters(desk: Desk, topics: list[str], selection: Selection) -> list[Record]:
-    """All that are selected, resolved or not; the first LETTERS_MAX of them."""
+    """Returns the selected letters, resolved or not; at most LETTERS_MAX."""
     found: list[Record] = []
     for records, _ in walk(desk, topics):
         found += [record for record in records if selection.takes(record, letter_facts(record))]
@@ -70,7 +69,7 @@ def find_letters(desk: Desk, topics: list[str], selection: Selection) -> list[Re
 
 
 def order_view(desk: Desk, letters: list[Record], *, plain: bool, timeline: bool) -> dict[str, Any]:
-    """The letters of an order as JSON has them, with its timeline once."""
+    """Returns the letters of an order as JSON has them, with one timeline."""
     views = [letter_view(desk, letter, plain=plain, timeline=False) for letter in letters]
     view: dict[str, Any] = {"order_id": views[0]["order_id"], "letters": views}
     if timeline:
@@ -79,34 +78,34 @@ def order_view(desk: Desk, letters: list[Record], *, plain: bool, timeline: bool
 
 
 def print_order(view: Mapping[str, Any], prefix: str) -> None:
-    """The same for a person."""
     for letter in view["letters"]:
         print_letter(letter, prefix)
         console().print()
     _print_timeline(view, prefix)
 
 
-def resolution_of(desk: Desk, reader: Reader, letter: Position) -> Resolution | None:
+def resolution_of(desk: Desk, reading: Reading, letter: Position) -> Resolution | None:
     """Returns what was done about a letter; None if it is open."""
     found: Resolution | None = None
-    key = resolution_key(letter)
-    for records in _resolutions(desk, reader, letter.partition):
+    homes = desk.offsets.partitions(desk.resolutions)
+    if homes is None:
+        return None
+    for records in reading.whole(TopicPartition(desk.resolutions, home(letter.partition, homes))):
         for record in records:
-            if record.key == key:
+            if record.key == resolution_key(letter):
                 found = None if record.value is None else decode_resolution(record.value)
     where = TopicPartition(letter.topic, letter.partition)
-    if found is None or letter.partition >= (desk.offsets.partitions(letter.topic) or 0):
+    if found is None or where not in reading.partitions(letter.topic):
         return found
-    begun = begun_ms(reader, desk.clock, desk.offsets.beginnings([where]), desk.offsets.ends([where]))
+    begun = reading.begun_ms(desk.offsets.beginnings([where]), desk.offsets.ends([where]))
     return found if may_be_of(found.at_ms, begun.get(where, 0)) else None
 
 
 def letter_view(desk: Desk, letter: Record, *, plain: bool, timeline: bool) -> dict[str, Any]:
-    """The letter as JSON has it."""
+    """Returns the letter as JSON has it."""
     facts = letter_facts(letter)
-    resolution = resolution_of(desk, desk.reader(), letter.position)
-    sources = Sources(desk.reader(), desk.offsets, desk.clock, lambda _records: None)
-    whole = completed(letter, facts, sources, desk.settings.topic(Topic.OUTBOX))
+    resolution = resolution_of(desk, desk.reading(), letter.position)
+    whole = completed(letter, facts, Sources(desk.reading()), desk.settings.topic(Topic.OUTBOX))
     bare = whole.why if isinstance(whole, Unsendable) else ""
     letter = letter if isinstance(whole, Unsendable) else whole
     view: dict[str, Any] = {
@@ -127,7 +126,6 @@ def letter_view(desk: Desk, letter: Record, *, plain: bool, timeline: bool) -> d
 
 
 def print_letter(view: Mapping[str, Any], prefix: str) -> None:
-    """The same for a person."""
     resolution: Resolution | None = view["resolution"]
     facts = [
         (name, printable(str(view[name])))
@@ -166,14 +164,8 @@ def _print_timeline(view: Mapping[str, Any], prefix: str) -> None:
 
 
 def print_view_json(view: Mapping[str, Any]) -> None:
-    timeline = [
-        {"at": None if one.at_ms is None else iso(one.at_ms), "kind": one.kind, **one.facts}
-        for one in view.get("timeline", ())
-    ]
-    print_json({**view, **({"timeline": timeline} if "timeline" in view else {})})
-
-
-# ---- its parts ---------------------------------------------------------------------------------------------------
+    timeline = {"timeline": [one.as_json() for one in view["timeline"]]} if "timeline" in view else {}
+    print_json({**view, **timeline})
 
 
 def _why(facts: LetterFacts, plain: bool) -> dict[str, Any]:
@@ -196,7 +188,7 @@ def _why(facts: LetterFacts, plain: bool) -> dict[str, Any]:
 
 
 def _headers(letter: Record, plain: bool) -> list[dict[str, str | None]]:
-    """Ours as they are; those that may quote a payload, and everybody else's, masked."""
+    """Masks headers that may quote a payload, and foreign headers."""
     shown: list[dict[str, str | None]] = []
     for name, content in letter.headers:
         text = None if content is None else _text(content)
@@ -267,22 +259,6 @@ def _fields(desk: Desk) -> Mapping[Any, Any]:
 
     registry = Registry.at(desk.settings)
     return {topic: AvroDecoder(reader_schema(topic), registry).decode for topic in ORDER_TOPICS}
-
-
-def _resolved(desk: Desk, reader: Reader, number: int, begun: Mapping[TopicPartition, int]) -> Resolved:
-    resolved = Resolved(begun)
-    for records in _resolutions(desk, reader, number):
-        resolved.take(records)
-    return resolved
-
-
-def _resolutions(desk: Desk, reader: Reader, number: int) -> Any:
-    homes = desk.offsets.partitions(desk.resolutions)
-    if homes is None:
-        return
-    where = TopicPartition(desk.resolutions, home(number, homes))
-    begin, end = desk.offsets.beginnings([where])[where], desk.offsets.ends([where])[where]
-    yield from read(reader, desk.clock, where, begin, end, lambda _count: None)
 
 
 def _text(content: bytes) -> str:

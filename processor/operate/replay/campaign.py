@@ -5,97 +5,51 @@
                                      └─ the same command: goes on with it              └─ --dry-run      └─ killed: the
                                         another: refused, with the one to repeat          ends here         same goes on
 
-Owned by one command, one thread. The order of these steps makes a replay safe. The transactional ID is taken over
-before anything is read, so that what a killed command left open is decided. The ends of the topics that tell of
-outcomes are asked for before the first letter goes, so that no outcome is missed.
+Owned by one command in one thread. The order of these steps makes a replay safe. The transactional ID is taken over
+before anything is read, which decides what a killed command left open. The ends of the topics that show outcomes are
+asked for before the first letter goes, so that no outcome is missed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from itertools import islice
+from typing import Final
 
 import msgspec
 import structlog
 
 from processor.errors import ProcessorError
-from processor.interfaces import Clock, Reader
+from processor.letters.families import letter_facts
+from processor.letters.patch import Unsendable
 from processor.letters.resolutions import How, Resolution
 from processor.operate.replay.arrange import BEHIND, NOT_RESOLVED, Status
-from processor.operate.replay.contents import as_sent, prepare
-from processor.operate.replay.erasures import keep_back
-from processor.operate.replay.making import Content, Terms
+from processor.operate.replay.contents import as_sent
+from processor.operate.replay.making import Content
 from processor.operate.replay.noted import RUN_PARTITION, Run, RunState, decode_run, encode_run, new_replay_id, run_key
-from processor.operate.replay.place import Ledger
+from processor.operate.replay.place import Clients, Ledger
 from processor.operate.replay.plan import Plan
-from processor.operate.replay.reading import Offsets, Step, read
-from processor.operate.replay.rekeying import Rekey
-from processor.operate.replay.release import Barrier, Tallied
+from processor.operate.replay.reading import Reading
+from processor.operate.replay.release import Tallied
 from processor.operate.replay.replay import Ending, Progress, Replay
-from processor.operate.replay.selection import Selection
-from processor.operate.replay.sources import Sources
-from processor.operate.replay.survey import UNKEYED, Field, Route, Survey
+from processor.operate.replay.survey import UNKEYED, Field, Route, Survey, Task
 from processor.records import NewRecord, TopicPartition
 
 log = structlog.get_logger(__name__)
 
-UNPACED_S: Final = 1e6
-"""Letters a second where nothing is sent: what is only noted down needs no pace."""
 EVERYTHING: Final = " --everything"
+CONTENTS_BATCH: Final = 1_000
 EXAMPLES_MAX: Final = 20
-"""Letters and orders that a summary names one by one."""
+"""Letters and orders that a summary names."""
 
 
 class Refused(ProcessorError):
     """The command cannot be done as it was given; nothing was changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clients:
-    """What a campaign works with; all of it belongs to the command's thread. `step` is told of every reading, `keep`
-    keeps the place. `sources` has a reader of its own, since it reads while the letters are read."""
-
-    reader: Reader
-    follower: Reader
-    sources: Sources
-    offsets: Offsets
-    ledger: Ledger
-    barrier: Barrier
-    clock: Clock
-    keep: Callable[[], None]
-    step: Step
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What is to be done. `given` are the words of the command that select; `discard` is why the letters are put aside
-    (None: they are sent), `erased` whether those of erased orders are sent too; `paced_by` says where the rate comes
-    from."""
-
-    field: Field
-    given: str
-    selection: Selection
-    by: str
-    tells: str | None
-    groups: Mapping[str, str]
-    discard: str | None = None
-    rebuild: bool = False
-    edit: dict[str, Any] | None = None
-    erased: bool = False
-    rekey: Rekey | None = None
-    replays_max: int = 3
-    canary: int = 0
-    share_max: float = 1.0
-    rate_s: float = UNPACED_S
-    paced_by: str = ""
-    silence_s_max: float = 900.0
-
-
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What will be done, in letters. `stays` and `superseded` by why; `letters` are examples of those that stay,
-    `order_ids` the orders whose turn comes first, of a dry run all. `unread`: the topics that letters go to and nobody
-    reads."""
+    """What will be done, in letters. `stays` and `superseded` by reason; `letters` are examples of letters that stay,
+    `order_ids` the first orders, in a dry run all; `unread` the topics that letters go to and no worker reads."""
 
     topic: str
     replay_id: str
@@ -117,7 +71,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What was done, in letters. `returned` by reason; `parked` wait for their order to be placed, and are letters
-    again after PROCESSOR_PARK_FOR; `left` is what is still open of what was asked for, parked ones too."""
+    again after PROCESSOR_PARK_FOR; `left` are those that were asked for and are still open, parked ones too."""
 
     topic: str
     replay_id: str
@@ -138,7 +92,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Campaign:
-    """One of them. Mutable: `_plan` and `_run` once `begin` has made them."""
+    """One replay or discard. Mutable: `_plan`, and the rest once `begin` has made it."""
 
     def __init__(self, task: Task, clients: Clients, content: Content = as_sent) -> None:
         self._task = task
@@ -153,40 +107,32 @@ class Campaign:
     def close(self) -> None:
         self._plan.close()
 
-    # ---- before anything is done ------------------------------------------------------------------------------------
-
     def begin(self, *, name_all: bool = False) -> Summary:
-        """Reads and plans, and changes nothing; `name_all`: the summary names every order. Raises `Refused`,
+        """Reads and plans, and changes nothing. If `name_all`, the summary names every order. Raises `Refused`,
         `BrokerOutage`."""
-        task, clients = self._task, self._clients
-        found = unfinished(clients, task.field)
+        task, reading, plan = self._task, self._clients.reading, self._plan
+        found = unfinished(reading, task.field)
         if found is not None:
             self._check_same(found)
         self._resumed = found is not None
-        now_ms = clients.clock.now_ms()
+        now_ms = reading.clock.now_ms()
         selection = task.selection if found is None else found.selection
         replay_id = new_replay_id(selection, task.field.letters, now_ms) if found is None else found.replay_id
-        survey = self._survey = Survey(
-            task.field,
-            selection,
-            clients.reader,
-            clients.offsets,
-            clients.clock,
-            clients.step,
-            clients.sources,
-            task.rekey,
-        )
-        ends = survey.letters(self._plan, None if found is None else replay_id)
-        self._plan.arranged(replays_max=task.replays_max, sends=task.discard is None)
+        survey = self._survey = Survey(task, selection, reading, self._clients.sources)
+        ends = survey.letters(plan, None if found is None else replay_id)
+        plan.arranged(replays_max=task.replays_max, sends=task.sends)
         ends |= self._tells_ends()
         if task.field.route is Route.OUTBOX:
-            ends |= survey.holds(self._plan)
-            if task.discard is None and self._plan.overview.has_snapshots:
-                survey.deliveries(self._plan)
-        if task.discard is None:
-            self._read_states(survey)
+            ends |= survey.holds(plan)
+            if task.sends and plan.overview.has_snapshots:
+                survey.deliveries(plan)
+        states = task.sends and plan.counts[Status.GO] and task.field.route is not Route.FOREIGN
+        if states and (task.rebuild or not task.erased):
+            survey.states(plan, whole=task.rebuild)
+            if not task.erased:
+                survey.erasures(plan)
         if task.edit is not None or task.rebuild:
-            self._make_contents()
+            self._make_contents(survey)
         self._follow_from = self._where_to_follow(ends, found)
         self._run = found or Run(
             replay_id=replay_id,
@@ -214,27 +160,28 @@ class Campaign:
         if found.edit != task.edit:
             raise Refused("the patch is another one than the unfinished run began with: give it the same file")
 
-    def _read_states(self, survey: Survey) -> None:
-        """For what is rebuilt from them, and for what is not to be sent since there is none any more."""
-        task, clients = self._task, self._clients
-        if self._plan.counts[Status.GO] and task.field.route is not Route.FOREIGN and (task.rebuild or not task.erased):
-            survey.states(self._plan, whole=task.rebuild)
-            if not task.erased:
-                keep_back(self._plan, task.field, clients.reader, clients.offsets, clients.clock, clients.step)
-
-    def _make_contents(self) -> None:
-        """Every content once, so that nothing is half done when one of them cannot be made."""
-        task, clients = self._task, self._clients
-        assert self._survey is not None
-        sendable = self._survey.sendable
-        faults = prepare(
-            self._plan, self._content, sendable, task.field.letters, clients.reader, clients.clock, clients.step
-        )
-        if faults and task.edit is not None:
-            overview, places = self._plan.overview, dict[str, str]()
+    def _make_contents(self, survey: Survey) -> None:
+        """Makes every content once, so that nothing is half done if one of them cannot be made. That letter stays, and
+        so do those that wait behind it."""
+        plan, overview, letters = self._plan, self._plan.overview, self._task.field.letters
+        faults = 0
+        for partition in overview.partitions():
+            bad: list[tuple[int, str]] = []
+            going = plan.going(partition)
+            while batch := {one.offset: one for one in islice(going, CONTENTS_BATCH)}:
+                for record in self._clients.reading.at(TopicPartition(letters, partition), list(batch)):
+                    whole = survey.sendable(record, letter_facts(record))
+                    made = whole if isinstance(whole, Unsendable) else self._content(whole, batch[record.offset], plan)
+                    if isinstance(made, Unsendable):
+                        bad.append((record.offset, made.why))
+            for offset, why in bad:
+                plan.stay(partition, offset, why)
+            faults += len(bad)
+        if faults and self._task.edit is not None:
+            places: dict[str, str] = {}
             for partition, offset, why in overview.examples(Status.STAYS, EXAMPLES_MAX):
-                places.setdefault(why, f", such as {task.field.letters}/{partition}/{offset}")
-            # Those that wait behind a letter that it does not fit are none that it does not fit.
+                places.setdefault(why, f", such as {letters}/{partition}/{offset}")
+            # The patch may fit letters that wait behind one that it does not fit.
             said = [
                 f"{why} ({count}{places.get(why, '')})"
                 for why, count in overview.whys(Status.STAYS).items()
@@ -245,21 +192,18 @@ class Campaign:
             )
 
     def _tells_ends(self) -> dict[TopicPartition, int]:
-        """Of the topic that tells what was taken, and of the states, which tell what waits for its order."""
-        task = self._task
+        """Returns the ends of the topic that shows which letters were accepted, and of the states, which show which
+        letters wait for their order."""
+        task, reading = self._task, self._clients.reading
         topics = [] if task.tells is None else [task.tells]
         if task.field.route is Route.SOURCE:
             topics.append(task.field.changelog)
-        wanted = [
-            TopicPartition(topic, number)
-            for topic in topics
-            for number in self._plan.overview.homes()
-            if number < (self._clients.offsets.partitions(topic) or 0)
-        ]
-        return dict(self._clients.offsets.ends(wanted))
+        homes = self._plan.overview.homes()
+        wanted = [where for topic in topics for where in reading.partitions(topic) if where.partition in homes]
+        return dict(reading.offsets.ends(wanted))
 
     def _where_to_follow(self, ends: Mapping[TopicPartition, int], found: Run | None) -> dict[TopicPartition, int]:
-        """From where those partitions are followed that hold letters of the plan."""
+        """Returns the offset from which each partition with letters of the plan is followed."""
         numbers = {*self._plan.overview.partitions(), *self._plan.overview.homes()}
         follow = {where: end for where, end in ends.items() if where.partition in numbers}
         if found is not None:
@@ -299,14 +243,12 @@ class Campaign:
         )
 
     def open_reasons(self) -> dict[str, int]:
-        """How many letters are open, whatever was asked for, by reason."""
+        """Returns the number of open letters by reason, selected or not."""
         return self._plan.overview.reasons(*NOT_RESOLVED)
 
     def targets(self) -> list[str]:
-        """The topics that are about to be written to; none where the letters are put aside."""
-        return [] if self._task.discard is not None else self._plan.overview.targets()
-
-    # ---- doing it ---------------------------------------------------------------------------------------------------
+        """Returns the topics that letters will be written to; none for a discard."""
+        return self._plan.overview.targets() if self._task.sends else []
 
     @property
     def has_work(self) -> bool:
@@ -314,43 +256,23 @@ class Campaign:
         return bool(self._resumed or counts[Status.GO] or counts[Status.STALE])
 
     def execute(self, watch: Callable[[Progress], None], stopped: Callable[[], bool]) -> Report:
-        """Does what `begin` said. Raises `Fatal`, `BrokerOutage`, `RegistryOutage`: the same command goes on then."""
+        """Does what `begin` planned. Raises `Fatal`, `BrokerOutage`, `RegistryOutage`; then the same command goes
+        on."""
         task, clients, run = self._task, self._clients, self._run
         assert run is not None, "nothing was planned"
         assert self._survey is not None
-        started_s = clients.clock.monotonic_s()
+        started_s = clients.reading.clock.monotonic_s()
         if not self._resumed:
-            self._note(run)
+            note_run(clients.ledger, task.field, run)
         log.info(
             "run begins", replay_id=run.replay_id, topic=run.topic, letters=self._plan.counts[Status.GO],
             resumed=self._resumed, rate_s=task.rate_s, canary=task.canary, by=run.by,
         )  # fmt: skip
-        replay = Replay(
-            Terms(
-                field=task.field,
-                replay_id=run.replay_id,
-                resolution=self._resolution(run),
-                sends=task.discard is None,
-                rate_s=task.rate_s,
-                canary=task.canary,
-                share_max=task.share_max,
-                outstanding_max=max(task.canary, round(2 * task.rate_s), 1),
-                silence_s_max=task.silence_s_max,
-                tells=task.tells,
-                follow_from=self._follow_from,
-                groups=dict(task.groups),
-            ),
-            self._plan,
-            self._survey,
-            clients.ledger,
-            clients.reader,
-            clients.follower,
-            clients.offsets,
-            clients.clock,
-            self._content,
-            clients.barrier,
-            clients.keep,
-        )
+        how = How.REPLAYED if task.sends else How.DISCARDED
+        resolution = Resolution(how=how, at_ms=0, by=run.by, reason=task.discard or "", replay_id=run.replay_id)
+        if task.sends:
+            resolution = msgspec.structs.replace(resolution, rebuilt=run.rebuild, edit=run.edit)
+        replay = Replay(task, resolution, self._follow_from, self._plan, self._survey, clients, self._content)
         ending = replay.run(watch, stopped)
         match ending:
             case Ending.DONE:
@@ -359,22 +281,13 @@ class Campaign:
                 self._end(run, RunState.STOPPED)
             case Ending.BY_HAND | Ending.SILENT:
                 pass  # unfinished: the same command goes on with it
-        report = self._report(run, ending, replay.tallied, clients.clock.monotonic_s() - started_s)
+        report = self._report(run, ending, replay.tallied, clients.reading.clock.monotonic_s() - started_s)
         log.info("run ends", **{name: value for name, value in msgspec.to_builtins(report).items() if value})
         return report
 
-    def _resolution(self, run: Run) -> Resolution:
-        if self._task.discard is not None:
-            return Resolution(how=How.DISCARDED, at_ms=0, by=run.by, reason=self._task.discard, replay_id=run.replay_id)
-        return Resolution(
-            how=How.REPLAYED, at_ms=0, by=run.by, replay_id=run.replay_id, rebuilt=run.rebuild, edit=run.edit
-        )
-
-    def _note(self, run: Run) -> None:
-        note_run(self._clients.ledger, self._task.field, run)
-
     def _end(self, run: Run, state: RunState) -> None:
-        self._note(msgspec.structs.replace(run, state=state, ended_ms=self._clients.clock.now_ms()))
+        ended = msgspec.structs.replace(run, state=state, ended_ms=self._clients.reading.clock.now_ms())
+        note_run(self._clients.ledger, self._task.field, ended)
 
     def _report(self, run: Run, ending: Ending, tallied: Tallied, seconds: float) -> Report:
         counts = self._plan.counts
@@ -399,14 +312,11 @@ class Campaign:
         )
 
 
-def unfinished(clients: Clients, field: Field) -> Run | None:
-    """The run on this topic that was begun and not ended, if there is one."""
-    where = TopicPartition(field.resolutions, RUN_PARTITION)
-    begin = clients.offsets.beginnings([where])[where]
-    end = clients.offsets.ends([where])[where]
+def unfinished(reading: Reading, field: Field) -> Run | None:
+    """Returns the run on this topic that was begun and has not ended. Raises `BrokerOutage`."""
     key = run_key(field.letters)
     run: Run | None = None
-    for records in read(clients.reader, clients.clock, where, begin, end, clients.step):
+    for records in reading.whole(TopicPartition(field.resolutions, RUN_PARTITION)):
         for record in records:
             if record.key == key:
                 run = None if record.value is None else decode_run(record.value)
@@ -414,7 +324,7 @@ def unfinished(clients: Clients, field: Field) -> Run | None:
 
 
 def note_run(ledger: Ledger, field: Field, run: Run) -> None:
-    """Writes down how a run stands."""
+    """Writes down the state of a run."""
     ledger.write([NewRecord(field.resolutions, RUN_PARTITION, run_key(field.letters), encode_run(run), [])])
 
 

@@ -1,38 +1,34 @@
-"""contents: what of a letter is sent. Its own bytes, a payload rebuilt today, or an edited one.
+"""The value that is sent for a letter: its own bytes, a payload that is rebuilt today, or an edited one.
 
-Owned by one command, one thread. What cannot be made says why, and then nothing is sent in its place.
+If a value cannot be made, the letter says why, and nothing is sent for it. Owned by one command in one thread.
 
-patch: JSON merge patch (RFC 7386), and the edit of a JSON payload. Pure.
-
-An object in the patch is merged into the one in the target, a null deletes the field, anything else replaces it whole,
-arrays too. What comes out is judged before anything is sent, by the code that knows the schema.
-
-Not chosen: a library for the ten lines that the RFC itself prints.
+An edit is a JSON merge patch (RFC 7386): an object in the patch is merged into the one in the target, a null deletes
+the field, anything else (an array, too) replaces it. The code that knows the schema judges the result before anything
+is sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from processor.errors import BadRecord, StateCorrupt, StateTooNew
-from processor.interfaces import Clock, Reader
-from processor.letters.families import Family, LetterFacts, letter_facts
+from processor.letters.families import Family, letter_facts
 from processor.letters.patch import Unsendable, merged
 from processor.operate.replay.database import Going, OrderKey
 from processor.operate.replay.plan import Plan
-from processor.operate.replay.reading import Step, read_offsets
 from processor.operate.replay.rebuild import needs_source, rebuilt
 from processor.operate.replay.selection import parse_letter
 from processor.operate.replay.sources import Sources
-from processor.records import EntryType, HeaderName, OrderEvent, Record, TopicPartition
+from processor.records import EntryType, HeaderName, OrderEvent, Record
 from processor.transform import order_state
 
 
 def parse_patch(text: bytes) -> dict[str, Any]:
-    """A patch that can be applied to an event. Raises ValueError in the words of a complaint."""
+    """Returns a patch that can be applied to an event. Raises ValueError with what is wrong."""
     try:
         patch = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as broken:
@@ -45,7 +41,7 @@ def parse_patch(text: bytes) -> dict[str, Any]:
 
 
 def edited_json(value: bytes | None, patch: dict[str, Any]) -> bytes | Unsendable:
-    """A JSON payload with the patch applied."""
+    """Returns a JSON payload with the patch applied."""
     try:
         content = msgspec.json.decode(value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -58,9 +54,9 @@ def edited_json(value: bytes | None, patch: dict[str, Any]) -> bytes | Unsendabl
 Decode = Callable[[Record], OrderEvent]
 """Raises `BadRecord`, or `RegistryOutage`."""
 Fault = Callable[[EntryType, bytes], str | None]
-"""What is wrong with a payload, by the API's own rules; None where nothing is."""
+"""Returns how a payload breaks the API's rules; None if it breaks none."""
 EncodeAvro = Callable[[Record, dict[str, Any]], bytes | Unsendable]
-"""A record's Avro with this merge patch applied, in the schema that it was written with."""
+"""Returns a record's Avro with this merge patch applied, in the schema that it was written with."""
 
 SOURCE_GONE: Final = "its source record is gone: send it --as-sent, or discard it"
 
@@ -71,7 +67,7 @@ def as_sent(letter: Record, going: Going, plan: Plan) -> bytes | Unsendable | No
 
 
 class Rebuild:
-    """The payload from today's state and by today's code."""
+    """Makes the payload from today's state, by today's code."""
 
     def __init__(self, sources: Sources, decoders: Mapping[str, Decode], *, fulfil_protection: bool) -> None:
         self._sources = sources
@@ -80,7 +76,7 @@ class Rebuild:
 
     def __call__(self, letter: Record, going: Going, plan: Plan) -> bytes | Unsendable | None:
         if going.followed:
-            return letter.value  # made some moments ago, by the code and from the state that there are
+            return letter.value  # made moments ago, by this code and from this state
         entry_type = letter.header_text(HeaderName.ENTRY_TYPE)
         if entry_type is None or entry_type not in frozenset(EntryType):
             return Unsendable("it is not an entry, so nothing can be made of it: send it --as-sent, or discard it")
@@ -113,8 +109,8 @@ class Rebuild:
 
 
 class Edit:
-    """The stored bytes with a merge patch applied, for the letters that were asked for; what only goes along goes as it
-    is. `decoders` and `fault` judge the result as transform and the API would."""
+    """Applies a merge patch to the stored bytes of the selected letters; letters that only go with them are sent as
+    they are. `decoders` and `fault` judge the result as transform and the API would."""
 
     def __init__(
         self, patch: dict[str, Any], encode_avro: EncodeAvro, decoders: Mapping[str, Decode], fault: Fault
@@ -150,52 +146,10 @@ class Edit:
         edited = self._encode_avro(letter, self._patch)
         if isinstance(edited, Unsendable):
             return edited
-        copy = Record(
-            letter.topic, letter.partition, letter.offset, letter.timestamp_ms, letter.key, edited, letter.headers
-        )
         try:
-            event = decode(copy)
+            event = decode(replace(letter, value=edited))
         except BadRecord as bad:
             return Unsendable(f"with the patch it cannot be read: {bad}")
         if event.order_id.encode() != letter.key:
             return Unsendable("with the patch its order ID is not its key: that would be another order's event")
         return edited
-
-
-def prepare(
-    plan: Plan,
-    content: Callable[[Record, Going, Plan], bytes | Unsendable | None],
-    sendable: Callable[[Record, LetterFacts], Record | Unsendable],
-    letters: str,
-    reader: Reader,
-    clock: Clock,
-    step: Step,
-) -> int:
-    """Makes every letter's content once, before anything is sent. Letters of which none can be made stay, and what
-    waits behind them. Returns how many cannot be made."""
-    faults = 0
-    for partition in plan.overview.partitions():
-        bad: list[tuple[int, str]] = []
-        for goings in _batches(plan, partition):
-            by_offset = {going.offset: going for going in goings}
-            where = TopicPartition(letters, partition)
-            for record in read_offsets(reader, clock, where, list(by_offset), step):
-                whole = sendable(record, letter_facts(record))
-                made = whole if isinstance(whole, Unsendable) else content(whole, by_offset[record.offset], plan)
-                if isinstance(made, Unsendable):
-                    bad.append((record.offset, made.why))
-        for offset, why in bad:
-            plan.stay(partition, offset, why)
-        faults += len(bad)
-    return faults
-
-
-def _batches(plan: Plan, partition: int, size: int = 1_000) -> Iterator[list[Going]]:
-    batch: list[Going] = []
-    for going in plan.going(partition):
-        batch.append(going)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

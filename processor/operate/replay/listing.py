@@ -1,7 +1,7 @@
-"""How many letters there are, of which topic and reason, and how old they are.
+"""The number of letters by topic and reason, and their age.
 
-Pure, except for the counts that `Tally` announces. Counting a letter costs half of what consuming it costs: its headers
-are looked up by name in one dict, and only a family other than ours is read word by word.
+Pure, except for the counts that `Tally` announces. To count a letter costs half of what it costs to consume it: its
+headers are looked up by name in one dict, and only letters of foreign families are read header by header.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import msgspec
 from processor.letters import letter
 from processor.letters.families import LetterFacts, letter_facts
 from processor.letters.resolutions import How
-from processor.operate.replay.offset_set import OffsetSet
+from processor.operate.replay.noted import OffsetSet, how_of
 from processor.operate.replay.selection import EVERYTHING, Selection, order_of
 from processor.records import Record
 
 KINDS_MAX: Final = 10_000
-"""Kinds that are told apart. A server that makes up an error code per request must not fill the memory."""
+"""The most kinds. A server that makes up an error code for each request must not fill the memory."""
 OTHER: Final = "other"
 
 
 class Kind(msgspec.Struct, frozen=True, order=True):
-    """What is counted together. `how` is empty for letters that are open."""
+    """Letters that are counted together. `how` is empty for open letters."""
 
     topic: str
     origin: str
@@ -43,7 +43,7 @@ class Count(msgspec.Struct):
 
 
 class Each(NamedTuple):
-    """One letter of a listing. `how` is empty where it is open."""
+    """One letter of a listing. `how` is empty if it is open."""
 
     place: str
     order_id: str
@@ -52,8 +52,8 @@ class Each(NamedTuple):
 
 
 class Tally:
-    """Mutable: `counts` by kind, `read` every letter that was looked at, `unknown` those of no known family, `reasons`
-    of the letters that some filter was held against."""
+    """Mutable: `counts` by kind; `read` counts all letters, `unknown` those of unknown families, `reasons` the reasons
+    of the letters that a filter was applied to."""
 
     def __init__(self, selection: Selection) -> None:
         self.counts: dict[Kind, Count] = {}
@@ -64,14 +64,13 @@ class Tally:
         self._kinds: dict[tuple[bytes | None, bytes | None, bytes | None, str], Count] = {}
 
     def take(self, records: Iterable[Record], resolved: Mapping[How, OffsetSet], *, all_letters: bool) -> None:
-        """Letters of one partition. Resolved ones count with `all_letters` alone."""
+        """Counts letters of one partition. Resolved letters count only with `all_letters`."""
         selective = self._selection != EVERYTHING
-        sets = [(how.value, offsets) for how, offsets in resolved.items() if len(offsets)]
         kinds = self._kinds
         for record in records:
             self.read += 1
             how = ""
-            for name, offsets in sets:
+            for name, offsets in resolved.items():
                 if record.offset in offsets:
                     how = name
             if how and not all_letters:
@@ -98,15 +97,15 @@ class Tally:
                 count.first_ms = first_ms
             if last_ms > count.last_ms:
                 count.last_ms = last_ms
-        kinds.clear()  # they are of one topic; the next call may bring another's
+        kinds.clear()  # they are of one topic, and the next call may be for another
 
     def each(
         self, records: Iterable[Record], resolved: Mapping[How, OffsetSet], *, all_letters: bool
     ) -> Iterator[Each]:
-        """The same, one by one."""
+        """Counts letters of one partition, and yields each."""
         for record in records:
             self.read += 1
-            how = next((how.value for how, offsets in resolved.items() if record.offset in offsets), "")
+            how = how_of(resolved, record.offset) or ""
             if (not how or all_letters) and (facts := self._take_slowly(record, how)) is not None:
                 yield Each(str(record.position), order_of(record), facts, how)
 
@@ -136,7 +135,7 @@ class Tally:
 
     @property
     def letters(self) -> int:
-        """Those that were counted."""
+        """The number of letters that were counted."""
         return sum(count.letters for count in self.counts.values())
 
 

@@ -2,23 +2,23 @@
 
     settled ─► read to the ends: no letter is left ─► quiet ─► barrier ─► tombstones ─► released
        │            │                                            │
-       │            └─ one is left: done, the hold stays         └─ in vain, too often: tombstones without, and
-       └─ a letter of its came back meanwhile: forgotten            a look for what was held in that moment
+       │            └─ one is left: done, the hold stays         └─ failed too often: tombstones without a barrier, and
+       └─ a letter of it came back meanwhile: forgotten             a look for entries that were held in that moment
 
-An order is held while its letters go. What comes live meanwhile is held too, becomes a letter, and goes behind them.
-The order is released when it has no other dead letter. An entry that is held between that look and the moment when the
+An order is held while its letters go. Its live entries are held too meanwhile, become letters, and go after them. The
+order is released when it has no other dead letter. An entry that is held between that look and the moment when the
 sender reads the tombstone would be overtaken by the next entry. So the look is made behind a barrier:
 
-    barrier put into the outbox ─► the sender has finished all before it ─► dead letters read to their end: still none
-      ─► tombstones ─► the sender has heard of them ─► barrier lifted
+    barrier in the outbox ─► the sender has finished all before it ─► dead letters read to their end: still none
+      ─► tombstones ─► the sender has read them ─► barrier lifted
 
 For these two or three seconds the sender sees nothing new of those partitions, so many orders are released at once,
 twice a minute at most. If the sender cannot finish (an entry that is answered 5xx for hours keeps its partition's
-commit back), the release goes without a barrier after some tries. If an entry was held in that moment, the look
+commit back), the orders are released without a barrier after some tries. If an entry was held in that moment, the look
 afterwards finds its letter: the order is held again, and the entry goes.
 
-Owned by the replay's thread (`replay.py`). Not chosen: to let the sender decide when an order may go on (it would have
-to know of letters and replays, in its loop, for a thing of some days a year).
+Owned by the replay's thread (`replay.py`). Not chosen: to let the sender decide when an order may go on (its loop would
+have to know of letters and replays, for something that happens a few days a year).
 """
 
 from __future__ import annotations
@@ -31,46 +31,35 @@ from typing import Final, Protocol
 import structlog
 
 from processor.errors import BrokerOutage
-from processor.interfaces import Clock
 from processor.letters.holds import decode_hold
 from processor.operate.replay.arrange import NOT_RESOLVED, Status
 from processor.operate.replay.database import OrderKey
-from processor.operate.replay.place import Ledger
+from processor.operate.replay.place import Clients
 from processor.operate.replay.plan import OrderState, Plan
-from processor.operate.replay.reading import Offsets
-from processor.operate.replay.survey import Field, Route
+from processor.operate.replay.survey import Route, Task
 from processor.records import NewRecord, TopicPartition
 
 log = structlog.get_logger(__name__)
 
 RELEASE_MAX: Final = 5_000
-"""Tombstones of one transaction, which has to be over before the barrier is."""
+"""Tombstones of one transaction, which must end before the barrier does."""
 POLL_S: Final = 0.1
 RELEASE_EVERY_S: Final = 30.0
-"""Live traffic waits for the barrier, so it comes seldom."""
+"""Live traffic waits for the barrier, so it is rare."""
 FINISH_S_MAX: Final = 2.0
-"""What the sender may take to finish and commit what stands before the barrier: it commits every second."""
+"""How long the sender may take to finish and commit the records before the barrier: it commits every second."""
 HEARD_S: Final = 0.8
-"""In which a sender that works hears of a release: it looks every 50 ms. With the above well below the 4 s after which
-the broker may end the barrier's transaction by itself."""
+"""Within this time a working sender reads a release: it looks every 50 ms. With FINISH_S_MAX, well below the 4 s after
+which the broker may end the barrier's transaction."""
 BARRIERS_MAX: Final = 3
-"""Tries, before an order is released without."""
+"""Tries before an order is released without a barrier."""
 GRACE_S: Final = 3.0
-"""How long after a release without a barrier an entry that was held before it may still turn up."""
-
-
-class Barrier(Protocol):
-    """Keeps the sender from what comes after a place (`KafkaBarrier`)."""
-
-    def put(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Raises `BrokerOutage`: then there is none."""
-
-    def lift(self) -> None: ...
+"""How long after a release without a barrier the letter of an entry that was held before it may still appear."""
 
 
 @dataclass(slots=True)
 class Tallied:
-    """What a run did. Mutable: it grows."""
+    """Counts of a run. Mutable: they grow."""
 
     returned: Counter[str] = field(default_factory=Counter)
     released: int = 0
@@ -80,62 +69,50 @@ class Tallied:
 
 
 class Hearing(Protocol):
-    """What tells of letters and holds (`Replay`)."""
+    """Reads what becomes of letters and holds (`Replay`)."""
 
     def hear(self, timeout_s: float) -> None:
-        """Takes in what has come, or what comes within that time."""
+        """Takes in what has come; waits this long if nothing has."""
 
     def ends_now(self, numbers: Sequence[int]) -> dict[TopicPartition, int]:
-        """The ends of what is listened to, of these partitions."""
+        """Returns the ends of the followed topics in these partitions."""
 
     def has_read(self, ends: Mapping[TopicPartition, int]) -> bool:
-        """Whether all up to there was heard."""
+        """Returns true if everything before these ends was read."""
 
 
 class Release:
-    """Mutable: `_settling` the orders that wait for a look, each with the ends to read to; `_quiet` those that wait for
-    their release, with the barriers that were put for them in vain; `_released` holds that were taken off without one
-    lately, and when."""
+    """Mutable: `_settling` are the orders that wait for a look, each with the ends to read to; `_quiet` those that wait
+    for their release, with the number of barriers that failed; `_released` the holds that were taken off without a
+    barrier lately, and when."""
 
-    def __init__(
-        self,
-        field: Field,
-        group: str,
-        plan: Plan,
-        ledger: Ledger,
-        offsets: Offsets,
-        clock: Clock,
-        barrier: Barrier,
-        hearing: Hearing,
-        tallied: Tallied,
-    ) -> None:
-        """`group` is the sender's."""
-        self._field = field
-        self._group = group
+    def __init__(self, task: Task, plan: Plan, clients: Clients, hearing: Hearing, tallied: Tallied) -> None:
+        self._field = task.field
+        self._group = task.groups.get(task.field.outbox, "")  # the sender's
         self._plan = plan
-        self._ledger = ledger
-        self._offsets = offsets
-        self._clock = clock
-        self._barrier = barrier
+        self._ledger = clients.ledger
+        self._barrier = clients.barrier
+        self._offsets = clients.reading.offsets
+        self._clock = clients.reading.clock
         self._hearing = hearing
         self._tallied = tallied
         self._settling: dict[OrderKey, dict[TopicPartition, int]] = {}
         self._quiet: dict[OrderKey, int] = {}
-        self._release_at_s = clock.monotonic_s() + RELEASE_EVERY_S
+        self._release_at_s = self._clock.monotonic_s() + RELEASE_EVERY_S
         self._released: dict[OrderKey, tuple[bytes, float]] = {}
 
     def settled(self, order: OrderKey) -> None:
-        """All letters of this order that were to go have gone, and were accepted."""
+        """All letters of this order that were to go were sent and accepted."""
         self._settling[order] = {}
 
     def refused(self, order: OrderKey) -> None:
-        """A letter of this order was refused: it stays held."""
+        """A letter of this order was refused: the order stays held."""
         self._settling.pop(order, None)
         self._quiet.pop(order, None)
         self._released.pop(order, None)
 
     def followed(self, order: OrderKey) -> None:
-        """An entry of this order was held, and goes too: its release has to wait, or was too early."""
+        """An entry of this order was held and goes too: the release has to wait, or was too early."""
         self._settling.pop(order, None)
         self._quiet.pop(order, None)
         self._hold_again(order)
@@ -145,7 +122,7 @@ class Release:
         return bool(self._settling or self._quiet or self._lately_released())
 
     def turn(self, stopping: bool) -> None:
-        """Looks whether letters are left of orders that are settled, and takes the holds off those that have none."""
+        """Looks which settled orders have letters left, and takes the holds off those that have none."""
         if self._settling:
             self._look()
         now_s = self._clock.monotonic_s()
@@ -175,18 +152,17 @@ class Release:
                 self._plan.set_state(order, OrderState.DONE)
 
     def _is_free(self, order: OrderKey) -> bool:
-        """Whether an order is held, and nothing is left that it would be held for."""
+        """Returns true if an order is held and no letter is left to hold it for."""
         settled = self._plan.state(order) is OrderState.SETTLED
         return settled and self._plan.known.held(order) is not None and not self._plan.letters_of(order, *NOT_RESOLVED)
 
     def _release_quiet(self) -> None:
-        """Those that wait for it, behind a barrier."""
         outbox = self._field.outbox
         waiting = list(self._quiet)[:RELEASE_MAX]
         try:
             places = self._barrier.put(sorted({TopicPartition(outbox, order.partition) for order in waiting}))
         except BrokerOutage as outage:
-            log.warning("no barrier can be had", why=str(outage))
+            log.warning("there is no barrier", why=str(outage))
             places = {}
         try:
             finished = self._await_finished(places)
@@ -205,7 +181,7 @@ class Release:
         self._released.update({order: (hold, now_s) for order, hold in held.items() if hold is not None})
 
     def _await_finished(self, places: Mapping[TopicPartition, int]) -> set[int]:
-        """The partitions of which the sender has finished all that stands before the barrier."""
+        """Returns the partitions in which the sender has finished everything before the barrier."""
         finished: set[int] = set()
         deadline_s = self._clock.monotonic_s() + FINISH_S_MAX
         while len(finished) < len(places) and self._clock.monotonic_s() < deadline_s:
@@ -222,7 +198,7 @@ class Release:
             self._hearing.hear(POLL_S)
 
     def _take_off(self, orders: Sequence[OrderKey]) -> None:
-        """Takes the holds off these, and gives the sender the time to hear of it."""
+        """Takes the holds off these orders, and gives the sender the time to read that."""
         holds = self._field.holds
         releasing = [order for order in orders if self._is_free(order)]
         if releasing:
@@ -244,12 +220,12 @@ class Release:
         return bool(self._released)
 
     def _hold_again(self, order: OrderKey) -> None:
-        """An entry was held that the last look before the release did not show: the order waits once more."""
+        """An entry was held that the look before the release did not show: the order is held again."""
         released = self._released.pop(order, None)
         if released is None:
             return
         value, _ = released
-        assert decode_hold(value) is not None, "a hold that was none was taken off"
+        assert decode_hold(value) is not None, "a foreign hold was taken off"
         self._ledger.write([NewRecord(self._field.holds, order.partition, order.order_id, value, [])])
         self._tallied.released -= 1
         self._tallied.held_again += 1

@@ -1,4 +1,4 @@
-"""Replay: sends letters again, order by order, and hears what becomes of each.
+"""Replay: sends letters again, order by order, and reads what becomes of each.
 
     turn:  keep the place ─► hear ─► settle ─► release ─► judge ─► send ─► (wait)
                               │                  │                  │
@@ -9,16 +9,16 @@
        │                                                 │
        └───────────── too many came back ────────────────┴──► what is under way settles ──► STOPPED
 
-Owned by one command, one thread. What is not in the plan (`plan.py`, this process's) stands in Kafka, so that a kill at
-any moment loses nothing: the same command reads it and goes on.
+Owned by one command in one thread. Everything except the plan (`plan.py`) is in Kafka, so that a kill loses nothing:
+the same command reads it and goes on.
 
-How an order keeps its sequence, against live traffic too:
+How an order keeps its sequence, also against live traffic:
 - its letters go into one partition in its sequence, and the sender keeps one lane an order;
-- its hold stays while they go: what comes live meanwhile is held, becomes a letter, and goes behind them in this run;
+- its hold stays while they go: its live entries are held, become letters, and go after them in this run;
 - letters for several source topics go topic by topic, each when the one before is finished: two topics keep no order;
-- it is released when all its letters were accepted and no other one stands in its dead letters (`release.py`).
+- it is released when all its letters were accepted and no other one is in its dead letters (`release.py`).
 
-Not chosen: a run that keeps its plan in Kafka (all of it can be read again from what is there).
+Not chosen: a run that keeps its plan in Kafka (all of it can be read again from the topics).
 """
 
 from __future__ import annotations
@@ -31,19 +31,17 @@ from typing import Final, NamedTuple
 import structlog
 
 from processor.errors import StateCorrupt
-from processor.interfaces import Clock, Reader
 from processor.letters.families import letter_facts
 from processor.letters.patch import Unsendable
-from processor.letters.resolutions import NEWER_DELIVERED
+from processor.letters.resolutions import NEWER_DELIVERED, Resolution
 from processor.operate.replay.arrange import Kind, Status
 from processor.operate.replay.copies import replay_of
 from processor.operate.replay.database import Going, OrderKey
-from processor.operate.replay.making import Content, Making, Terms
-from processor.operate.replay.place import Ledger
+from processor.operate.replay.making import Content, Making
+from processor.operate.replay.place import Clients
 from processor.operate.replay.plan import OrderState, Plan
-from processor.operate.replay.reading import Offsets, read_offsets
-from processor.operate.replay.release import POLL_S, Barrier, Release, Tallied
-from processor.operate.replay.survey import Route, Survey, read_receipt, take_hold
+from processor.operate.replay.release import POLL_S, Release, Tallied
+from processor.operate.replay.survey import Route, Survey, Task, read_receipt, take_hold
 from processor.records import EntryType, HeaderName, NewRecord, Position, Record, TopicPartition
 from processor.transform import order_state
 
@@ -52,14 +50,14 @@ log = structlog.get_logger(__name__)
 BATCH_MAX: Final = 500
 """Letters of one transaction, which has 4 s and must fit into the client's queue."""
 BATCH_S: Final = 0.05
-"""What the pace gathers before it sends: a transaction a letter would cost more than the letters."""
+"""The pace gathers letters for this long: a transaction for each would cost more than the letters."""
 ORDERS_AT_ONCE: Final = 200
 LOOK_S: Final = 0.5
-"""How often the groups' commits are asked for, to hear of what leaves no trace."""
+"""How often the groups' commits are asked for, to find letters that leave no trace."""
 JUDGED_FROM: Final = 10
-"""Letters that have to be settled before a share of them says anything, where there is no canary."""
+"""Letters that must be settled before a share of them says anything, if there is no canary."""
 FOREIGN_S: Final = 5.0
-"""How long another tool has to refuse a letter again. Nobody tells that it was taken."""
+"""How long another tool has to refuse a letter again. Nothing shows that it was accepted."""
 
 MEANWHILE: Final = "an entry of its order was refused meanwhile"
 
@@ -74,7 +72,7 @@ class Ending(Enum):
 
 
 class Phase(Enum):
-    """What a run does, for the operator who watches."""
+    """The phase of a run, for the operator who watches."""
 
     CANARY = "canary"
     MAIN = "replay"
@@ -82,7 +80,7 @@ class Phase(Enum):
 
 
 class Progress(NamedTuple):
-    """Letters, for the operator who watches."""
+    """Numbers of letters, for the operator who watches."""
 
     phase: Phase
     total: int
@@ -93,44 +91,40 @@ class Progress(NamedTuple):
 
 @dataclass(slots=True)
 class _Fence:
-    """What has to be read before silence means something. Mutable once: `ends` when it is known."""
+    """What must be read before silence means something: `ends` by partition. `committed` is what the group has."""
 
     committed: int
     ends: dict[TopicPartition, int]
 
 
 class Replay:
-    """One run. Mutable: `_fences` by target; `_parked` letters of ours that wait in a state; `_tokens` of the pace as
-    of `_paced_s`; `_heard_s` when something was last settled; `_stopping` why nothing more is sent."""
+    """One run. `resolution` is what is written of each letter; its replay ID is that of the run. `follow_from` are the
+    next offsets of the topics that show what became of the letters.
+
+    Mutable: `_fences` by target; `_parked` letters of ours that wait in a state; `_tokens` of the pace as of
+    `_paced_s`; `_heard_s` when something was last settled; `_stopping` why nothing more is sent."""
 
     def __init__(
         self,
-        terms: Terms,
+        task: Task,
+        resolution: Resolution,
+        follow_from: Mapping[TopicPartition, int],
         plan: Plan,
         survey: Survey,
-        ledger: Ledger,
-        reader: Reader,
-        follower: Reader,
-        offsets: Offsets,
-        clock: Clock,
+        clients: Clients,
         content: Content,
-        barrier: Barrier,
-        keep: Callable[[], None],
     ) -> None:
-        self._terms = terms
+        self._task = task
+        self._replay_id = resolution.replay_id
+        self._follow_from = follow_from
         self._plan = plan
         self._survey = survey
-        self._ledger = ledger
-        self._reader = reader
-        self._follower = follower
-        self._offsets = offsets
-        self._clock = clock
-        self._making = Making(terms, plan, survey, ledger, offsets, clock, content)
-        self._keep = keep
+        self._clients = clients
+        self._offsets = clients.reading.offsets
+        self._clock = clock = clients.reading.clock
+        self._making = Making(task, resolution, plan, survey, clients, content)
         self.tallied = Tallied()
-        self._followed = tuple(terms.follow_from)
-        group = terms.groups.get(terms.field.outbox, "")
-        self._release = Release(terms.field, group, plan, ledger, offsets, clock, barrier, self, self.tallied)
+        self._release = Release(task, plan, clients, self, self.tallied)
         self._fences: dict[TopicPartition, _Fence] = {}
         self._parked: dict[OrderKey, set[Position]] = {}
         self._look_at_s = 0.0
@@ -139,16 +133,14 @@ class Replay:
         self._heard_s = clock.monotonic_s()
         self._stopping: Ending | None = None
 
-    # ---- the loop ---------------------------------------------------------------------------------------------------
-
     def run(self, watch: Callable[[Progress], None], stopped: Callable[[], bool]) -> Ending:
-        """Until nothing is left, or something speaks against going on. Raises `Fatal`, `BrokerOutage`."""
-        self._follower.assign(Position(*where, offset) for where, offset in self._terms.follow_from.items())
-        if not self._terms.sends:
+        """Runs until nothing is left, or something speaks against going on. Raises `Fatal`, `BrokerOutage`."""
+        self._clients.follower.assign(Position(*where, offset) for where, offset in self._follow_from.items())
+        if not self._task.sends:
             self._settle_put_aside()
         idle = False
         while True:
-            self._keep()
+            self._clients.keep()
             self.hear(POLL_S if idle else 0.0)
             self._settle_silent()
             self._release.turn(self._stopping is not None)
@@ -179,30 +171,28 @@ class Replay:
         now_s = self._clock.monotonic_s()
         if not self._plan.counts[Status.SENT]:
             self._heard_s = now_s
-        return now_s - self._heard_s > self._terms.silence_s_max
+        return now_s - self._heard_s > self._task.silence_s_max
 
     def _judge(self, by_hand: bool) -> None:
-        """Whether to go on."""
+        """Decides whether to go on."""
         if by_hand and self._stopping is None:
             self._stopping = Ending.BY_HAND
         if self._stopping is not None:
             return
         progress = self.progress()
-        enough = progress.settled >= min(self._terms.canary or JUDGED_FROM, progress.total)
-        if progress.settled and enough and progress.returned / progress.settled > self._terms.share_max:
+        enough = progress.settled >= min(self._task.canary or JUDGED_FROM, progress.total)
+        if progress.settled and enough and progress.returned / progress.settled > self._task.share_max:
             log.warning("too many came back", returned=progress.returned, settled=progress.settled)
             self._stopping = Ending.TOO_MANY_BACK
 
     def _in_canary(self) -> bool:
-        """Whether the canary is not over: all of it is sent first, and then heard of."""
+        """Returns true until the whole canary is sent and settled."""
         counts = self._plan.counts
         settled = counts[Status.ACCEPTED] + counts[Status.ABSORBED] + counts[Status.RETURNED]
-        return self._terms.canary > 0 and settled < self._terms.canary
-
-    # ---- send -------------------------------------------------------------------------------------------------------
+        return self._task.canary > 0 and settled < self._task.canary
 
     def _send(self) -> bool:
-        """The next letters, as many as may go. False where none did."""
+        """Sends the next letters, as many as may go. Returns false if there were none."""
         room = self._room()
         if room < 1 or self._stopping is not None:
             return False
@@ -221,20 +211,20 @@ class Replay:
         return True
 
     def _room(self) -> int:
-        terms = self._terms
+        task = self._task
         now_s = self._clock.monotonic_s()
-        burst = max(terms.rate_s * BATCH_S * 4, 1.0)
-        self._tokens = min(self._tokens + (now_s - self._paced_s) * terms.rate_s, burst)
+        burst = max(task.rate_s * BATCH_S * 4, 1.0)
+        self._tokens = min(self._tokens + (now_s - self._paced_s) * task.rate_s, burst)
         self._paced_s = now_s
         outstanding = self._plan.counts[Status.SENT]
-        if self._tokens < max(1.0, min(terms.rate_s * BATCH_S, BATCH_MAX)):
+        if self._tokens < max(1.0, min(task.rate_s * BATCH_S, BATCH_MAX)):
             return 0
         if self._in_canary():
-            return min(BATCH_MAX, int(self._tokens), terms.canary - self.progress().sent)
-        return min(BATCH_MAX, int(self._tokens), terms.outstanding_max - outstanding)
+            return min(BATCH_MAX, int(self._tokens), task.canary - self.progress().sent)
+        return min(BATCH_MAX, int(self._tokens), max(task.canary, round(2 * task.rate_s), 1) - outstanding)
 
     def _write(self, batch: Sequence[tuple[OrderKey, list[Going]]]) -> None:
-        """Copies and resolutions of these orders, in one transaction."""
+        """Writes copies and resolutions of these orders in one transaction."""
         letters = self._read([going for _, goings in batch for going in goings])
         writes: list[NewRecord] = []
         sent: list[tuple[Going, str, TopicPartition | None]] = []
@@ -256,7 +246,7 @@ class Replay:
             if len(sent) > before or not goings:
                 under_way.append(order)
         if writes:
-            self._ledger.write(writes)
+            self._clients.ledger.write(writes)
         targets = {target for _, _, target in sent if target is not None}
         ends = self._offsets.ends(sorted(targets)) if targets else {}
         self._plan.sent(
@@ -268,13 +258,13 @@ class Replay:
                 self._plan.set_state(order, OrderState.UNDER_WAY)
             if not self._plan.letters_of(order, Status.SENT):
                 self._moved(order)
-        if not self._terms.sends:
+        if not self._task.sends:
             for going, _, _ in sent:
                 self._moved(self._plan.settled(going.partition, going.offset, Status.ACCEPTED))
 
     def _mark(self, target: TopicPartition | None, ends: Mapping[TopicPartition, int]) -> int:
-        """What has to be passed before a silence about a copy says something: an end, or a time."""
-        if self._terms.field.route is Route.FOREIGN or target is None:
+        """Returns what must be passed before a silence about a copy says something: an end, or a time in ms."""
+        if self._task.field.route is Route.FOREIGN or target is None:
             return round(self._clock.monotonic_s() * 1000)
         return ends[target]
 
@@ -284,20 +274,18 @@ class Replay:
             by_partition.setdefault(going.partition, []).append(going.offset)
         found: dict[tuple[int, int], Record] = {}
         for number, offsets in by_partition.items():
-            where = TopicPartition(self._terms.field.letters, number)
-            for record in read_offsets(self._reader, self._clock, where, offsets, lambda _count: self._keep()):
+            where = TopicPartition(self._task.field.letters, number)
+            for record in self._clients.reading.at(where, offsets):
                 found[number, record.offset] = record
         return found
 
-    # ---- hear what becomes of them ----------------------------------------------------------------------------------
-
     def hear(self, timeout_s: float) -> None:
-        """Takes in what has come, or what comes within that time."""
-        field = self._terms.field
-        for record in self._follower.poll(2_000, timeout_s).records:
+        """Takes in what has come; waits this long if nothing has."""
+        field = self._task.field
+        for record in self._clients.follower.poll(2_000, timeout_s).records:
             if record.topic == field.letters:
                 self._hear_letter(record)
-            elif record.topic == self._terms.tells:
+            elif record.topic == self._task.tells:
                 self._hear_taken(record)
             elif record.topic == field.holds:
                 take_hold(self._plan, record)
@@ -305,16 +293,16 @@ class Replay:
                 self._hear_state(record)
 
     def _hear_letter(self, record: Record) -> None:
-        terms = self._terms
+        field = self._task.field
         of = replay_of(record)
-        if of is not None and record.header_text(HeaderName.REPLAY_ID) == terms.replay_id:
-            if of.topic == terms.field.letters:
+        if of is not None and record.header_text(HeaderName.REPLAY_ID) == self._replay_id:
+            if of.topic == field.letters:
                 order = self._plan.settled(of.partition, of.offset, Status.RETURNED)
                 if order is not None:
                     self.tallied.returned[letter_facts(record).reason] += 1
                     self._moved(order)
             return
-        if terms.field.route is not Route.OUTBOX:
+        if field.route is not Route.OUTBOX:
             return
         letter = self._survey.letter(record, None, selects=False)
         order = OrderKey(letter.partition, letter.order_id)
@@ -329,32 +317,32 @@ class Replay:
             self._release.followed(order)
 
     def _hear_taken(self, record: Record) -> None:
-        if self._terms.field.route is Route.OUTBOX:
+        if self._task.field.route is Route.OUTBOX:
             receipt = read_receipt(record)
             if receipt is not None and receipt.entry_id:
                 order = self._plan.accepted(record.partition, receipt.entry_id)
                 self._moved(order)
                 if order is None and receipt.entry_type == EntryType.ORDER:
-                    # A live snapshot: what the letters of its order say is older by now.
+                    # A live snapshot: the letters of its order are older now.
                     order = OrderKey(record.partition, record.key or b"")
                     self._plan.delivered(order, receipt.delivered_at, NEWER_DELIVERED)
         else:
             of = replay_of(record)
-            if of is not None and of.topic == self._terms.field.letters:
+            if of is not None and of.topic == self._task.field.letters:
                 self._moved(self._plan.settled(of.partition, of.offset, Status.ACCEPTED))
 
     def _hear_state(self, record: Record) -> None:
-        """What is parked was taken, and is not done: it waits for an order that is not here."""
+        """A parked event was taken and is not done: it waits for its order to be placed."""
         order = OrderKey(record.partition, record.key or b"")
         waiting: set[Position] = set()
         try:
             if record.value is not None and order_state.peek(record.value)[1]:
                 for parked in order_state.decode(record.value).parked:
                     of = replay_of(parked.origin)
-                    if of is not None and parked.origin.header_text(HeaderName.REPLAY_ID) == self._terms.replay_id:
+                    if of is not None and parked.origin.header_text(HeaderName.REPLAY_ID) == self._replay_id:
                         waiting.add(of)
         except StateCorrupt:
-            return  # transform says so itself
+            return  # transform reports it
         if waiting:
             self._parked[order] = waiting
         else:
@@ -362,13 +350,13 @@ class Replay:
         self.tallied.parked = sum(len(one) for one in self._parked.values())
 
     def _settle_silent(self) -> None:
-        """Letters that are finished and of which nobody has spoken: superseded, ignored, parked; or another tool's."""
+        """Settles letters that are finished without a trace: superseded, ignored or parked ones, and foreign ones."""
         now_s = self._clock.monotonic_s()
         if now_s < self._look_at_s or not self._plan.counts[Status.SENT]:
             return
         self._look_at_s = now_s + LOOK_S
         marks = self._plan.marks()
-        if self._terms.field.route is Route.FOREIGN:
+        if self._task.field.route is Route.FOREIGN:
             for partition, topic in marks:
                 for of, offset in self._plan.unheard(partition, topic, round((now_s - FOREIGN_S) * 1000)):
                     self._moved(self._plan.settled(of, offset, Status.ABSORBED))
@@ -381,33 +369,33 @@ class Replay:
                 for of, offset in self._plan.unheard(partition, topic, fence.committed):
                     self._moved(self._plan.settled(of, offset, Status.ABSORBED))
             elif fence is None:
-                committed = self._offsets.committed(self._terms.groups[topic], [target])[target].next_offset
+                committed = self._offsets.committed(self._task.groups[topic], [target])[target].next_offset
                 if committed is not None and self._is_finished(target, committed, mark):
-                    # What the group wrote about it was there before it committed: it is below these ends.
+                    # The group writes about a letter before it commits, so that is before these ends.
                     self._fences[target] = _Fence(max(committed, mark), self.ends_now([partition]))
 
     def _is_finished(self, target: TopicPartition, committed: int, mark: int) -> bool:
-        """Whether the group has passed a mark. The last thing before it may be the marker of our own transaction, of
-        which no group takes notice until more records come."""
+        """Returns true if the group has passed a mark. The last offset before it may be the marker of our transaction,
+        which no group passes until more records come."""
         return committed >= mark or (committed == mark - 1 and self._offsets.stable_ends([target])[target] == mark)
 
     def _settle_put_aside(self) -> None:
-        """What an earlier run has put aside is settled by that."""
+        """Settles what an earlier run has discarded."""
         for partition, topic in self._plan.marks():
             for of, offset in self._plan.unheard(partition, topic, 0):
                 self._moved(self._plan.settled(of, offset, Status.ACCEPTED))
 
     def ends_now(self, numbers: Sequence[int]) -> dict[TopicPartition, int]:
-        """The ends of what is listened to, of these partitions."""
-        wanted = [where for where in self._followed if where.partition in numbers]
+        """Returns the ends of the followed topics in these partitions."""
+        wanted = [where for where in self._follow_from if where.partition in numbers]
         return dict(self._offsets.ends(wanted))
 
     def has_read(self, ends: Mapping[TopicPartition, int]) -> bool:
-        """Whether all up to there was heard."""
-        return all(self._follower.position(where) >= end for where, end in ends.items())
+        """Returns true if everything before these ends was read."""
+        return all(self._clients.follower.position(where) >= end for where, end in ends.items())
 
     def _moved(self, order: OrderKey | None) -> None:
-        """Something of this order was settled."""
+        """A letter of this order was settled."""
         if order is None:
             return
         self._heard_s = self._clock.monotonic_s()

@@ -1,10 +1,20 @@
-"""Reads what a command has to know before it does anything, partition by partition, and makes the plan from it.
+"""What a command is to do (`Task`), and all that it reads before it does anything; makes the plan from it.
 
     resolutions ─► which letters are open          letters ─► one row each        arranged ─► what goes, what stays
                    and what an unfinished run                                       │
                    has sent                                                        ├─ holds of those orders
-                                                                                   ├─ their state, for a rebuild
+                                                                                   ├─ their states: for a rebuild, and
+                                                                                   │  to know which were erased
                                                                                    └─ later deliveries of a snapshot
+
+Letters of an order that was erased after their event was written stay. A dead letter keeps the refused record byte for
+byte, with the customer in it, and so outlives the erasure. Two things show an erasure:
+
+    the order has no state, and had one when the letter was refused            erased, or past its retention
+    a null value of its key in a topic that transform reads, after the event   erased
+
+The changelog keeps a null for `delete.retention.ms`, a source topic for its retention; after that, only the missing
+state shows it. If an order never had a state (it was not placed, or was refused), only the null does.
 
 Used by one command in one thread. Memory: one poll's records, one partition's resolved offsets, and the plan's cache.
 """
@@ -12,28 +22,28 @@ Used by one command in one thread. Memory: one poll's records, one partition's r
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from processor.interfaces import Clock, Reader
 from processor.letters.families import LetterFacts, letter_facts
 from processor.letters.patch import Unsendable
 from processor.letters.resolutions import NEWER_DELIVERED, decode_resolution, letter_of
 from processor.operate.replay.arrange import NOWHERE, Kind, Planned
 from processor.operate.replay.copies import replays_of
 from processor.operate.replay.database import NewLetter, OrderKey, SentLetter
-from processor.operate.replay.noted import Resolved
+from processor.operate.replay.noted import with_resolved
 from processor.operate.replay.plan import Plan
-from processor.operate.replay.reading import Offsets, Step, begun_ms, read
+from processor.operate.replay.reading import Offsets, Reading
 from processor.operate.replay.rekeying import Rekey
 from processor.operate.replay.selection import Selection
 from processor.operate.replay.sources import Sources, completed
 from processor.records import EntryType, HeaderName, Reason, Record, TopicPartition
 
 UNKEYED: Final = b"\x00unkeyed\x00"
-"""Begins what stands for the order of a letter without a key: it belongs to none."""
+"""Begins what stands for the order of a letter without a key: it belongs to no order."""
 HAD_A_STATE: Final = frozenset(
     {
         Reason.LINE_ITEM_UNKNOWN.value,
@@ -42,19 +52,26 @@ HAD_A_STATE: Final = frozenset(
         Reason.ORDER_EXISTS.value,
     }
 )
-"""What transform refuses of an order that it knows, and of no other."""
+"""The reasons for which transform refuses an event only if it has a state of the order."""
 _HOLDS_NOBODY: Final = frozenset({Reason.CANCEL_DECLINE.value, Reason.UNDECODABLE.value})
+UNPACED_S: Final = 1e6
+"""Letters a second if nothing is sent: a resolution alone needs no pace."""
+ERASED: Final = "its order was erased; --erased sends it all the same"
+STATELESS: Final = (
+    "nothing is known of its order any more: it was erased, or is older than PROCESSOR_ORDER_RETENTION; --erased sends "
+    "it all the same"
+)
 
 
 class Route(Enum):
-    """Where the letters of a topic go, and who tells what became of them."""
+    """Where the letters of a topic go, and what shows what became of them."""
 
     OUTBOX = "outbox"
-    """To the outbox; a receipt or a dead letter tells."""
+    """To the outbox; a receipt or a dead letter shows it."""
     SOURCE = "source"
-    """To the source topic, through transform; an outbox record or a dead letter tells."""
+    """To the source topic, through transform; an outbox record or a dead letter shows it."""
     FOREIGN = "foreign"
-    """To where another tool took it from; only its dead letters tell."""
+    """To the topic from which another tool took it; only that tool's dead letters show something."""
 
 
 class Field(NamedTuple):
@@ -70,8 +87,38 @@ class Field(NamedTuple):
     ranks: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One replay or discard of one topic's letters, as the command line asks for it. `given` are its words that select.
+    `tells` is the topic that shows which letters were accepted, `groups` has the group that finishes each topic that
+    letters go to. `discard` is the reason of a discard (None: letters are sent), `erased` true if letters of erased
+    orders are sent too, `rate_s` letters a second, `paced_by` where the rate comes from."""
+
+    field: Field
+    given: str
+    selection: Selection
+    by: str
+    tells: str | None
+    groups: Mapping[str, str]
+    discard: str | None = None
+    rebuild: bool = False
+    edit: dict[str, Any] | None = None
+    erased: bool = False
+    rekey: Rekey | None = None
+    replays_max: int = 3
+    canary: int = 0
+    share_max: float = 1.0
+    rate_s: float = UNPACED_S
+    paced_by: str = ""
+    silence_s_max: float = 900.0
+
+    @property
+    def sends(self) -> bool:
+        return self.discard is None
+
+
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """What of a delivery's receipt matters here."""
+    """The fields of a delivery's receipt that a replay needs."""
 
     entry_id: str = ""
     entry_type: str = ""
@@ -89,55 +136,39 @@ def read_receipt(record: Record) -> Receipt | None:
 
 
 class Survey:
-    """Reads. Holds nothing but its clients and what it looks for."""
+    """Reads for the task. Holds nothing but its clients and what it looks for; `selection` is that of the run, which
+    may have begun earlier than this command."""
 
-    def __init__(
-        self,
-        field: Field,
-        selection: Selection,
-        reader: Reader,
-        offsets: Offsets,
-        clock: Clock,
-        step: Step,
-        sources: Sources,
-        rekey: Rekey | None = None,
-    ) -> None:
-        self._field = field
-        self._rekey = rekey
-        self._sources = sources
+    def __init__(self, task: Task, selection: Selection, reading: Reading, sources: Sources) -> None:
+        self._task = task
+        self._field = task.field
         self._selection = selection
-        self._reader = reader
-        self._offsets = offsets
-        self._clock = clock
-        self._step = step
+        self._reading = reading
+        self._sources = sources
 
     def letters(self, plan: Plan, replay_id: str | None) -> dict[TopicPartition, int]:
-        """Puts every open letter into the plan, and what the unfinished run `replay_id` has sent. Returns where the
-        reading of each partition ended."""
-        topic = self._field.letters
-        count = self._offsets.partitions(topic)
-        assert count is not None, f"{topic} is gone"
-        partitions = [TopicPartition(topic, number) for number in range(count)]
-        # The ends before the resolutions: a letter that is resolved meanwhile must not be taken for open.
-        beginnings, ends = self._offsets.beginnings(partitions), self._offsets.ends(partitions)
-        by_home: dict[int, list[TopicPartition]] = {}
-        for where in partitions:
-            by_home.setdefault(home(where.partition, self._resolution_partitions()), []).append(where)
-        begun = begun_ms(self._reader, self._clock, beginnings, ends)
-        for number, wheres in by_home.items():
-            resolved = self._resolved(number, plan, replay_id, begun)
-            for where in wheres:
-                closed = [offsets for offsets in resolved.of(where).values() if len(offsets)]
-                for records in read(self._reader, self._clock, where, beginnings[where], ends[where], self._step):
-                    plan.add(
-                        self.letter(record, replay_id)
-                        for record in records
-                        if not any(record.offset in offsets for offsets in closed)
-                    )
+        """Puts every open letter into the plan, and what the unfinished run `replay_id` has sent. Returns the end of
+        the reading by partition."""
+        partitions = self._reading.partitions(self._field.letters)
+        assert partitions, f"{self._field.letters} is gone"
+        beginnings, ends = self._reading.offsets.beginnings(partitions), self._reading.offsets.ends(partitions)
+
+        def hear(records: Sequence[Record]) -> None:
+            if replay_id is not None:
+                plan.add_sent(self._sent(records, replay_id))
+
+        for where, resolved in with_resolved(self._reading, self._field.resolutions, beginnings, ends, hear):
+            closed = resolved.values()
+            for records in self._reading.part(where, beginnings[where], ends[where]):
+                plan.add(
+                    self.letter(record, replay_id)
+                    for record in records
+                    if not any(record.offset in offsets for offsets in closed)
+                )
         return dict(ends)
 
     def holds(self, plan: Plan) -> dict[TopicPartition, int]:
-        """What is held of the plan's orders. Returns where the reading ended."""
+        """Reads the holds of the plan's orders. Returns the end of the reading by partition."""
         ends: dict[TopicPartition, int] = {}
         for where, end, records in self._whole(self._field.holds, plan.overview.partitions()):
             ends[where] = end
@@ -146,7 +177,8 @@ class Survey:
         return ends
 
     def states(self, plan: Plan, *, whole: bool) -> None:
-        """The keyed state of the plan's orders, as the changelog has it now; not `whole`: that there is one."""
+        """Reads the keyed states of the plan's orders from the changelog; if not `whole`, only which orders have
+        one."""
         for where, _, records in self._whole(self._field.changelog, plan.overview.partitions()):
             if records:
                 plan.known.has_states(where.partition)
@@ -155,8 +187,27 @@ class Survey:
                 if plan.has(order):
                     plan.known.keep_state(order, record.value if whole or record.value is None else b"")
 
+    def erasures(self, plan: Plan) -> None:
+        """Lets the letters of erased orders stay; `states` must have been read. Raises `BrokerOutage`."""
+        earliest_ms, offsets = plan.overview.earliest_ms(), self._reading.offsets
+        if earliest_ms is None:
+            return
+        numbers = {*plan.overview.partitions(), *plan.overview.homes()}
+        for where in (one for topic in self._field.ranks for one in self._reading.partitions(topic)):
+            if where.partition not in numbers:
+                continue
+            start, end = offsets.since([where], earliest_ms)[where], offsets.ends([where])[where]
+            for record in (one for records in self._reading.part(where, start, end) for one in records):
+                if record.value is None and record.key is not None:
+                    order = OrderKey(record.partition, record.key)
+                    if plan.has(order):
+                        plan.keep_back(order, record.timestamp_ms, ERASED)
+                    plan.keep_back_home(order, record.timestamp_ms, ERASED)
+        for order in plan.known.stateless():
+            plan.keep_back(order, None, STATELESS)
+
     def deliveries(self, plan: Plan) -> None:
-        """Snapshots that were delivered after a letter of their order was refused."""
+        """Reads which snapshots were delivered after a letter of their order was refused."""
         for _, _, records in self._whole(self._field.deliveries, plan.overview.partitions()):
             for record in records:
                 receipt = read_receipt(record)
@@ -165,7 +216,7 @@ class Survey:
                     plan.delivered(order, receipt.delivered_at, NEWER_DELIVERED)
 
     def letter(self, record: Record, replay_id: str | None, *, selects: bool = True) -> NewLetter:
-        """A letter as the plan takes it."""
+        """Returns a letter as the plan takes it."""
         field = self._field
         facts = letter_facts(record)
         whole = self.sendable(record, facts)
@@ -204,32 +255,19 @@ class Survey:
     def destination(
         self, record: Record, facts: LetterFacts, *, selected: bool
     ) -> tuple[TopicPartition | None, bytes | Unsendable | None]:
-        """Where a letter goes, and under which key: its own, or where its order lives. Raises `RegistryOutage`."""
-        target = target_of(record, facts, self._field, self._offsets)
-        if self._rekey is None or not selected or target is None or self._field.route is not Route.SOURCE:
+        """Returns where a letter goes, and under which key: its own, or the one that its order has where it lives.
+        Raises `RegistryOutage`."""
+        target, rekey = target_of(record, facts, self._field, self._reading.offsets), self._task.rekey
+        if rekey is None or not selected or target is None or self._field.route is not Route.SOURCE:
             return target, record.key
-        home = self._rekey.home(record, facts)
-        if isinstance(home, Unsendable):
-            return target, home
-        if home is None:
-            return target, record.key
+        home = rekey.home(record, facts)
+        if home is None or isinstance(home, Unsendable):
+            return target, home or record.key
         return TopicPartition(target.topic, home.partition), home.key
 
     def sendable(self, letter: Record, facts: LetterFacts) -> Record | Unsendable:
-        """The letter as it can be sent, or why it cannot. Raises `BrokerOutage`."""
+        """Returns the letter as it can be sent, or why it cannot. Raises `BrokerOutage`."""
         return completed(letter, facts, self._sources, self._field.outbox)
-
-    # ---- inside -----------------------------------------------------------------------------------------------------
-
-    def _resolved(
-        self, number: int, plan: Plan, replay_id: str | None, begun: Mapping[TopicPartition, int]
-    ) -> Resolved:
-        resolved = Resolved(begun)
-        for _, _, records in self._whole(self._field.resolutions, [number]):
-            resolved.take(records)
-            if replay_id is not None:
-                plan.add_sent(self._sent(records, replay_id))
-        return resolved
 
     def _sent(self, records: Sequence[Record], replay_id: str) -> Iterator[SentLetter]:
         marks: dict[TopicPartition, int] = {}
@@ -242,7 +280,7 @@ class Survey:
                 home = letter.partition if resolution.sent_partition is None else resolution.sent_partition
                 target = TopicPartition(resolution.sent_to, home)
                 if target not in marks:
-                    marks.update(self._offsets.ends([target]) if resolution.sent_to else {target: 0})
+                    marks.update(self._reading.offsets.ends([target]) if resolution.sent_to else {target: 0})
                 order_id = resolution.order_id.encode()
                 yield SentLetter(
                     letter.partition,
@@ -254,17 +292,13 @@ class Survey:
                     target.partition,
                 )
 
-    def _resolution_partitions(self) -> int:
-        return self._offsets.partitions(self._field.resolutions) or 1
-
     def _whole(self, topic: str, numbers: Sequence[int]) -> Iterator[tuple[TopicPartition, int, Sequence[Record]]]:
-        """Every record of these partitions, with the partition's end; an empty one comes once, without any."""
-        count = self._offsets.partitions(topic) or 0
-        wheres = [TopicPartition(topic, number) for number in numbers if number < count]
-        beginnings, ends = self._offsets.beginnings(wheres), self._offsets.ends(wheres)
+        """Yields every record of these partitions, with the partition's end; an empty partition once, without any."""
+        wheres = [where for where in self._reading.partitions(topic) if where.partition in numbers]
+        beginnings, ends = self._reading.offsets.beginnings(wheres), self._reading.offsets.ends(wheres)
         for where in wheres:
             yield where, ends[where], ()
-            for records in read(self._reader, self._clock, where, beginnings[where], ends[where], self._step):
+            for records in self._reading.part(where, beginnings[where], ends[where]):
                 yield where, ends[where], records
 
     def _kind(self, facts: LetterFacts, snapshot: bool) -> Kind:
@@ -276,8 +310,8 @@ class Survey:
 
 
 def sequence(record: Record, facts: LetterFacts, field: Field) -> tuple[int, int, int]:
-    """Where a letter stands among those of its order. One that `topics grow` has moved was refused before any of the
-    partition in which it stands now; its offset in the old one says nothing there."""
+    """Returns the place of a letter among those of its order. A letter that `topics grow` has moved was refused before
+    any of its present partition; its offset in the old partition says nothing here."""
     match field.route:
         case Route.OUTBOX if facts.origin is not None and facts.origin.topic == field.outbox:
             if facts.origin.partition != record.partition:
@@ -291,18 +325,13 @@ def sequence(record: Record, facts: LetterFacts, field: Field) -> tuple[int, int
 
 
 def _event_ms(record: Record) -> int:
-    """When the shop wrote it: of an entry its source record's time."""
+    """When the shop wrote the event; for an entry, the time of its source record."""
     occurred = record.header_text(HeaderName.OCCURRED_AT) or ""
     return int(occurred) if occurred.isdecimal() and len(occurred) < 19 else record.timestamp_ms
 
 
-def home(partition: int, resolution_partitions: int) -> int:
-    """Which partition of the resolutions speaks of letters of this partition. Another tool's topic may have more."""
-    return partition % resolution_partitions
-
-
 def target_of(record: Record, facts: LetterFacts, field: Field, offsets: Offsets) -> TopicPartition | None:
-    """Where a letter goes; None where that cannot be known, or is not there any more."""
+    """Returns where a letter goes; None if that is unknown or does not exist any more."""
     if field.route is Route.OUTBOX:
         return TopicPartition(field.outbox, record.partition)
     if facts.origin is None:
@@ -314,7 +343,7 @@ def target_of(record: Record, facts: LetterFacts, field: Field, offsets: Offsets
 
 
 def take_hold(plan: Plan, record: Record) -> None:
-    """A record of the topic of holds, if it is of an order in the plan."""
+    """Takes in a record of the topic of holds if its order is in the plan."""
     order = OrderKey(record.partition, record.key or b"")
     if plan.has(order):
         plan.known.hold(order, record.value)

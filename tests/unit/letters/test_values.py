@@ -16,8 +16,7 @@ from processor.letters.resolutions import How, Resolution, encode_resolution, le
 from processor.moments import iso, parse_moment
 from processor.operate.replay.contents import edited_json, parse_patch
 from processor.operate.replay.listing import KINDS_MAX, Tally
-from processor.operate.replay.noted import Resolved, run_key
-from processor.operate.replay.offset_set import OffsetSet
+from processor.operate.replay.noted import OffsetSet, Resolved, run_key
 from processor.operate.replay.selection import EVERYTHING, Selection, parse_letter
 from processor.records import Position, Record, Stage, TopicPartition
 

@@ -8,7 +8,7 @@ import pytest
 
 from processor.operate.replay.arrange import BEHIND
 from processor.operate.replay.campaign import Report
-from processor.operate.replay.erasures import ERASED, STATELESS
+from processor.operate.replay.survey import ERASED, STATELESS
 from processor.topics import Topic
 from tests.unit.operate.replay.world import World
 

@@ -12,6 +12,7 @@ from processor.letters.letter import Refusal, letter_headers
 from processor.letters.resolutions import How, Resolution, encode_resolution, resolution_key
 from processor.operate.replay.place import GONE_S_MAX, Busy, Exclusive, Ledger
 from processor.operate.replay.purge import Purge
+from processor.operate.replay.reading import Reading
 from processor.records import Headers, NewRecord, Position, Record, Stage
 from processor.topics import Topic
 from tests.fakes.broker import FakeBroker
@@ -62,7 +63,7 @@ def test_the_second_command_says_who_is_at_it(broker: FakeBroker) -> None:
             first.keep()
             super().__call__(seconds, why)
 
-    with pytest.raises(Busy, match="another one is at it: first"):
+    with pytest.raises(Busy, match="another command is at work: first"):
         second.take(WhileTheFirstLives(broker))
     first.keep()
 
@@ -92,7 +93,7 @@ def ledger_on(broker: FakeBroker) -> tuple[Ledger, FakeTransaction]:
     consumer = FakeConsumer(broker, group=PLACE, client_id="c")
     transaction = FakeTransaction(broker, transactional_id=PLACE, consumer=consumer)
     reader = FakeReader(broker, client_id="c")
-    ledger = Ledger(transaction, reader, FakeOffsets(broker), broker.clock, Topic.RESOLUTIONS, Waiting(broker))
+    ledger = Ledger(transaction, Reading(reader, FakeOffsets(broker), broker.clock), Topic.RESOLUTIONS, Waiting(broker))
     ledger.open()
     return ledger, transaction
 
@@ -158,7 +159,7 @@ def resolve(broker: FakeBroker, *offsets: int) -> None:
 
 def purge(broker: FakeBroker) -> Purge:
     reader = FakeReader(broker, client_id="c")
-    return Purge(reader, FakeOffsets(broker), broker.clock, Deletion(broker), Topic.RESOLUTIONS, lambda _records: None)
+    return Purge(Reading(reader, FakeOffsets(broker), broker.clock), Deletion(broker), Topic.RESOLUTIONS)
 
 
 def test_what_is_resolved_goes_up_to_the_oldest_open_letter_and_its_resolutions_with_it(broker: FakeBroker) -> None:

@@ -9,6 +9,7 @@ from processor.letters.letter import Refusal, letter_headers, without_value
 from processor.letters.patch import Unsendable
 from processor.operate.replay import sources
 from processor.operate.replay.copies import copy_of
+from processor.operate.replay.reading import Reading
 from processor.operate.replay.sources import Sources, completed
 from processor.records import Headers, Record, Stage, TopicPartition
 from processor.topics import Topic
@@ -35,7 +36,7 @@ def broker() -> FakeBroker:
 
 def sendable(broker: FakeBroker, letter: Record) -> Record | Unsendable:
     reader = FakeReader(broker, client_id="sources")
-    found = Sources(reader, FakeOffsets(broker), broker.clock, lambda _records: None)
+    found = Sources(Reading(reader, FakeOffsets(broker), broker.clock))
     return completed(letter, letter_facts(letter), found, Topic.OUTBOX)
 
 

@@ -26,13 +26,14 @@ from processor.errors import ProcessorError
 from processor.interfaces import Committed
 from processor.letters.holds import Hold, Holds, encode_hold
 from processor.letters.letter import Refusal, letter_headers
-from processor.operate.replay.campaign import Campaign, Clients, Report, Task
+from processor.operate.replay.campaign import Campaign, Report
 from processor.operate.replay.contents import as_sent
 from processor.operate.replay.making import Content
-from processor.operate.replay.place import Exclusive, Ledger
+from processor.operate.replay.place import Clients, Exclusive, Ledger
+from processor.operate.replay.reading import Reading
 from processor.operate.replay.selection import EVERYTHING, Selection
 from processor.operate.replay.sources import Sources
-from processor.operate.replay.survey import Field, Route
+from processor.operate.replay.survey import Field, Route, Task
 from processor.records import EntryId, Headers, NewRecord, OrderId, Record, Stage, TopicPartition
 from processor.topics import ORDER_TOPICS, Topic
 from tests.fakes.broker import FakeBroker
@@ -316,18 +317,16 @@ class World:
         assert isinstance(consumer, FakeConsumer)
         transaction = FakeTransaction(broker, transactional_id=PLACE, consumer=consumer)
         reader = FakeReader(broker, client_id=client_id)
-        ledger = Ledger(transaction, reader, offsets, self.clock, Topic.RESOLUTIONS, wait)
+        reading = Reading(reader, offsets, self.clock)
+        ledger = Ledger(transaction, reading, Topic.RESOLUTIONS, wait)
         ledger.open()
         clients = Clients(
-            reader,
+            reading,
             FakeReader(broker, client_id=client_id),
-            Sources(FakeReader(broker, client_id=client_id), offsets, self.clock, lambda _records: None),
-            offsets,
+            Sources(Reading(FakeReader(broker, client_id=client_id), offsets, self.clock)),
             ledger,
             FakeBarrier(broker, consumer),
-            self.clock,
             exclusive.keep,
-            lambda _records: None,
         )
         campaign = Campaign(self._task(selection, task), clients, content)
         try:
