@@ -26,7 +26,7 @@ from processor.edges.kafka.scan import KafkaScan, Window
 from processor.errors import BadRecord, BrokerOutage, Fatal, Problem, RegistryOutage, Unusable
 from processor.hako.changes import Table
 from processor.letters.families import letter_facts
-from processor.operate.order.story import Became, Fields, Happening, Kind
+from processor.operate.order.story import Became, Fields, Happening, Kind, time_of
 from processor.records import Position, Record, TopicPartition
 from processor.topics import Topic
 
@@ -126,7 +126,7 @@ def tell_sku(found: FoundSku, fields: Mapping[Topic, Fields]) -> list[Happening]
                 "became": became.value,
                 "why": letters.get(record.position),
             }
-            happenings.append(Happening(record.timestamp_ms if record.timestamp_ms >= 0 else None, Kind.EVENT, told))
+            happenings.append(Happening(time_of(record), Kind.EVENT, told))
     rank = {kind: number for number, kind in enumerate(Kind)}
     return sorted(happenings, key=lambda one: (one.at_ms is None, one.at_ms or 0, rank[one.kind]))
 

@@ -270,7 +270,7 @@ class _Telling:
         was noted."""
         of = replay_of(record)
         resolution = None if of is None else self._resolved.get(of)
-        written_ms = _time(record)
+        written_ms = time_of(record)
         return written_ms if resolution is None else max(written_ms or 0, resolution.at_ms)
 
     def _answered(self, record: Record) -> tuple[Became, str | None]:
@@ -306,7 +306,7 @@ class _Telling:
                 for name in ("entry_id", "entry_type", "status", "attempts", "event_id", "latency_ms")
             },
         }
-        return Happening(at_ms if isinstance(at_ms, int) else _time(record), Kind.DELIVERY, facts)
+        return Happening(at_ms if isinstance(at_ms, int) else time_of(record), Kind.DELIVERY, facts)
 
     # ---- dead letters, holds, resolutions ---------------------------------------------------------------------------
 
@@ -315,7 +315,7 @@ class _Telling:
         if resolution is not None and not may_be_of(resolution.at_ms, facts.last_failed_ms):
             resolution = None
         return Happening(
-            facts.last_failed_ms or _time(record),
+            facts.last_failed_ms or time_of(record),
             Kind.DEAD_LETTER,
             {
                 **_place(record),
@@ -373,7 +373,7 @@ class _Telling:
         for record, state in self._found.states:
             if state is None:
                 standing = "erased" if record.value is None else "unreadable"
-                yield Happening(_time(record), Kind.STATE, {**_place(record), "standing": standing})
+                yield Happening(time_of(record), Kind.STATE, {**_place(record), "standing": standing})
             else:
                 yield Happening(state.touched_at_ms, Kind.STATE, {**_place(record), **_standing(state, self._shown)})
 
@@ -391,7 +391,7 @@ class _Telling:
 def _standing(state: OrderState, shown: Callable[[Any], Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "standing": state.standing.name.lower(),
-        "events_taken": len(state.event_ids) + (state.order is not None),
+        "events_taken": len(state.event_keys) + len(state.event_ids) + (state.order is not None),
         "parked": [str(parked.origin.position) for parked in state.parked],
     }
     order = state.order
@@ -447,7 +447,7 @@ def _replay(record: Record) -> dict[str, Any]:
     return {"replay_id": replay_id, "replay_count": int(count) if count.isdecimal() else None}
 
 
-def _time(record: Record) -> int | None:
+def time_of(record: Record) -> int | None:
     return meant_ms(record.timestamp_ms) if record.timestamp_ms >= 0 else None
 
 

@@ -31,6 +31,7 @@ import msgspec
 from processor.letters.families import LetterFacts, letter_facts
 from processor.letters.patch import Unsendable
 from processor.letters.resolutions import NEWER_DELIVERED, decode_resolution, letter_of
+from processor.moments import meant_ms
 from processor.operate.replay.arrange import NOWHERE, Kind, Planned
 from processor.operate.replay.copies import replays_of
 from processor.operate.replay.database import NewLetter, OrderKey, SentLetter
@@ -197,12 +198,14 @@ class Survey:
             if where.partition not in numbers:
                 continue
             start, end = offsets.since([where], earliest_ms)[where], offsets.ends([where])[where]
+            if start >= end:  # of that time it has nothing, unless it is stamped in seconds
+                start = offsets.since([where], earliest_ms // 1000)[where]
             for record in (one for records in self._reading.part(where, start, end) for one in records):
                 if record.value is None and record.key is not None:
-                    order = OrderKey(record.partition, record.key)
+                    order, at_ms = OrderKey(record.partition, record.key), meant_ms(record.timestamp_ms)
                     if plan.has(order):
-                        plan.keep_back(order, record.timestamp_ms, ERASED)
-                    plan.keep_back_home(order, record.timestamp_ms, ERASED)
+                        plan.keep_back(order, at_ms, ERASED)
+                    plan.keep_back_home(order, at_ms, ERASED)
         for order in plan.known.stateless():
             plan.keep_back(order, None, STATELESS)
 
@@ -319,15 +322,15 @@ def sequence(record: Record, facts: LetterFacts, field: Field) -> tuple[int, int
             return 1, facts.origin.offset, 0
         case Route.SOURCE if facts.origin is not None:
             rank = field.ranks.get(facts.origin.topic, len(field.ranks))
-            return record.timestamp_ms, rank, facts.origin.offset
+            return meant_ms(record.timestamp_ms), rank, facts.origin.offset
         case _:
             return record.offset, 0, 0
 
 
 def _event_ms(record: Record) -> int:
-    """When the shop wrote the event; for an entry, the time of its source record."""
+    """When the shop wrote the event, as it means its stamp; for an entry, the time of its source record."""
     occurred = record.header_text(HeaderName.OCCURRED_AT) or ""
-    return int(occurred) if occurred.isdecimal() and len(occurred) < 19 else record.timestamp_ms
+    return meant_ms(int(occurred) if occurred.isdecimal() and len(occurred) < 19 else record.timestamp_ms)
 
 
 def target_of(record: Record, facts: LetterFacts, field: Field, offsets: Offsets) -> TopicPartition | None:

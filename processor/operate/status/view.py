@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from processor.moments import iso
+from processor.moments import iso, meant_ms
 from processor.records import TopicPartition
 
 if TYPE_CHECKING:
@@ -165,7 +165,8 @@ def _where(said: Mapping[str, Any]) -> TopicPartition:
 def _of_broker(one: Behind, named: tuple[str, Mapping[str, Any]] | None, now_ms: int) -> PartitionView:
     url, said = named if named is not None else (None, {})
     lag = said.get("lag", one.lag)
-    seconds = None if one.oldest_ms is None or not lag else max(0.0, (now_ms - one.oldest_ms) / 1000)
+    is_dated = one.oldest_ms is not None and one.oldest_ms >= 0
+    seconds = max(0.0, (now_ms - meant_ms(one.oldest_ms)) / 1000) if lag and is_dated else None
     return PartitionView(
         one.role.value,
         *one.where,

@@ -44,6 +44,12 @@ def test_each_record_says_what_it_became() -> None:
     assert sku_line(told[3])[1] == "w/a/b: quantity 9, occurred_at 30 → waiting"
 
 
+def test_a_record_that_is_stamped_in_seconds_stands_at_its_time() -> None:
+    seconds = Record("inventory.levels", 0, 0, 1_790_000_000, b"w/a/b", None, [])
+    found = FoundSku({Topic.LEVELS: [seconds]}, {LEVELS: 3})
+    assert [one.at_ms for one in tell_sku(found, {Topic.LEVELS: fields})] == [1_790_000_000_000]
+
+
 def test_an_old_count_that_came_last_was_ignored() -> None:
     found = FoundSku({Topic.LEVELS: [level(2, 0, 5)], Topic.HAKO_SENT: [sent(1, 20)]}, {LEVELS: 3})
     assert tell_sku(found, {Topic.LEVELS: fields})[0].facts["became"] == "ignored"

@@ -166,6 +166,14 @@ def test_a_refused_event_is_not_seen_and_its_repetition_no_duplicate() -> None:
     assert [one for one, _ in became(known)] == ["dead_lettered", "transformed"]
 
 
+def test_the_events_of_an_order_are_counted() -> None:
+    (state,) = [
+        one for one in tell(found(state=placed_state(event_keys=("fe2", "re3"))), FIELDS, personal=False)
+        if one.kind is Kind.STATE
+    ]  # fmt: skip
+    assert state.facts["events_taken"] == 3, "its placement, and two"
+
+
 def test_a_parked_event_is_found_in_the_state() -> None:
     source = event(Topic.FULFILLED, 1, "e1")
     parked = ParkedEvent(LineItemsFulfilled("e1", ORDER, (Movement("l1", 1, T),)), source, T)

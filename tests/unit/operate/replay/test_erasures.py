@@ -86,6 +86,22 @@ def test_what_was_written_after_the_erasure_goes(world: World) -> None:
     assert told(world) == {"o-0": 3, "o-2": 3}
 
 
+@pytest.mark.parametrize("occurred_ms", [1_790_000_000_000, 1_790_000_000])
+@pytest.mark.parametrize("erased_at", [1_790_000_100_000, 1_790_000_100])
+def test_an_erasure_is_as_late_as_its_producer_means_it_in_seconds_too(occurred_ms: int, erased_at: int) -> None:
+    """An order that never had a state: the null alone tells."""
+    world = World(random.Random(1))
+    world.refuse("o-0", "o-2")
+    world.order("o-0", 1, occurred_ms=occurred_ms)
+    world.order("o-2", 1, occurred_ms=occurred_ms + 200 * (1000 if occurred_ms > 1e12 else 1))
+    world.drain()
+    world.accept_all()
+    for order_id in ("o-0", "o-2"):
+        erase(world, order_id, at_ms=erased_at)
+    assert replay(world).stays == {ERASED: 1}
+    assert told(world) == {"o-2": 1}, "it was written after the erasure"
+
+
 def test_it_goes_all_the_same_where_that_is_asked_for(world: World) -> None:
     erase(world, "o-0")
     world.broker.append(Topic.CHANGELOG, 0, b"o-0", None)

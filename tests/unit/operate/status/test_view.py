@@ -38,6 +38,12 @@ def test_a_workers_word_wins_over_what_brokers_can_tell() -> None:
     assert not seen.quiet
 
 
+@pytest.mark.parametrize(("stamp", "age_s"), [(NOW - 2_000, 2.0), (NOW // 1000 - 2, 2.0), (-1, None)])
+def test_a_record_is_as_old_as_its_producer_means_it(stamp: int, age_s: float | None) -> None:
+    (seen,) = view([], [behind(3, "client-1")._replace(oldest_ms=stamp)], None, NOW).partitions
+    assert seen.lag_seconds == age_s
+
+
 def test_without_a_worker_the_brokers_word_stands() -> None:
     (seen,) = view([], [behind(3, "client-1")], None, NOW).partitions
     assert (seen.worker, seen.lag, seen.end) == ("client-1", 3, 8)
