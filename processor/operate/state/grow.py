@@ -206,7 +206,7 @@ class Grower:
         ends: Mapping[TopicPartition, int],
     ) -> int:
         """What is unread of a partition number and partly at its keys' old place is written again, all of it, at its
-        keys' place, in the order of its time. Returns how many; 0 where all of it is at its place."""
+        keys' place, each topic in its own order. Returns how many; 0 where all of it is at its place."""
         found: list[Record] = []
         for topic in sources:
             where = TopicPartition(topic, number)
@@ -216,8 +216,7 @@ class Grower:
                     raise Fatal(f"more than {UNREAD_MAX} records of partition {number} are unread")
         if all(record.key is None or growth.home(record.key, number) == number for record in found):
             return 0
-        ranks = {topic: rank for rank, topic in enumerate(sources)}
-        for record in sorted(found, key=lambda one: (one.timestamp_ms, ranks[one.topic], one.offset)):
+        for record in found:
             to = number if record.key is None else growth.home(record.key, number)
             self._writing.add([_moved(record, to)])
         self._writing.commit()

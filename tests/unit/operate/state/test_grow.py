@@ -11,7 +11,7 @@ from processor.errors import Unusable
 from processor.letters.resolutions import How, Resolution, encode_resolution, letter_of, resolution_key
 from processor.operate.state.grow import Grower, Growth, family_of
 from processor.operate.state.writing import Writing
-from processor.records import Position
+from processor.records import Position, TopicPartition
 from processor.sources.placements import JAVA, by_murmur2
 from processor.transform.book import BOOK_KEY
 from tests.fakes.broker import FakeBroker
@@ -133,3 +133,19 @@ def test_whatever_the_call_it_is_killed_at_given_again_it_ends_as_if_it_had_not_
         broker.points.spare()
         grow(broker, 3)
         assert outcome(broker) == wanted, f"killed at call {at}"
+
+
+def test_what_is_unread_keeps_the_order_of_its_topic_whatever_its_stamps_are() -> None:
+    """Transform takes a topic by its offsets: of two placements of an order the later one in the topic counts."""
+    broker = FakeBroker(FakeClock())
+    broker.create("placed", partitions=TO)
+    key = next(key for key in KEYS if by_murmur2(key, TO) != by_murmur2(key, WAS))
+    at, to = by_murmur2(key, WAS), by_murmur2(key, TO)
+    for value, stamp in ((b"first", 1_790_000_060_000), (b"second", 1_790_000_000_000), (b"third", 1_790_000_090)):
+        broker.append("placed", at, key, value, timestamp_ms=stamp)
+    consumer = FakeConsumer(broker, group="nobody", client_id="one")
+    transaction = FakeTransaction(broker, transactional_id="state", consumer=consumer)
+    grower = Grower(FakeReader(broker, client_id="one"), Writing(transaction, broker.clock), broker.clock, "test")
+    where = TopicPartition("placed", at)
+    assert grower.unread(["placed"], at, Growth(WAS, TO, JAVA), {where: 0}, {where: 3}) == 3
+    assert [one.value for one in broker.records("placed", to)] == [b"first", b"second", b"third"]
