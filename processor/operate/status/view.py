@@ -165,8 +165,9 @@ def _where(said: Mapping[str, Any]) -> TopicPartition:
 def _of_broker(one: Behind, named: tuple[str, Mapping[str, Any]] | None, now_ms: int) -> PartitionView:
     url, said = named if named is not None else (None, {})
     lag = said.get("lag", one.lag)
-    is_dated = one.oldest_ms is not None and one.oldest_ms >= 0
-    seconds = max(0.0, (now_ms - meant_ms(one.oldest_ms)) / 1000) if lag and is_dated else None
+    seconds = None
+    if lag and one.oldest_ms is not None and one.oldest_ms >= 0:
+        seconds = max(0.0, (now_ms - meant_ms(one.oldest_ms)) / 1000)
     return PartitionView(
         one.role.value,
         *one.where,
