@@ -298,7 +298,7 @@ class World:
                 case 2:
                     self.broker.expel(point.client_id)
                     others = [worker for worker in self.workers if worker.client_id != point.client_id]
-                    decide, self.broker.points.decide = self.broker.points.decide, lambda _point: None
+                    decide, self.broker.points.decide = self.broker.points.decide, None
                     for _ in range(12):
                         if others and not self.broker.down:
                             self.turn(self.chance.choice(others))

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
 import httpx
 
+from processor.edges.http.exchange import Answered, Receiver, Transport
+from processor.edges.http.httpx_client import Tasked
+from processor.edges.http.request import RawHeaders, RequestTemplate
 from tests.chaos.virtual_loop import VirtualLoop
-from tests.fakes.transport import FakeTransport
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ class ScriptedApi:
         self.random = random
         self.calls: list[Call] = []
 
-    def transport(self, worker: str) -> FakeTransport:
+    def transport(self, worker: str) -> Transport:
         return _Wire(self, worker)
 
     def arrive(self, call: Call) -> tuple[int, dict[str, str], bytes]:
@@ -107,37 +109,56 @@ class ScriptedApi:
         return None
 
 
-class _Wire(FakeTransport):
-    """One worker's connections to it."""
+class _Wire:
+    """One worker's connections to it, by the door of the real transports (`processor/edges/http/exchange.py`)."""
 
     def __init__(self, api: ScriptedApi, worker: str) -> None:
         self._api = api
         self._worker = worker
 
-    async def answer(self, request: httpx.Request) -> httpx.Response:
+    def exchange(self, template: RequestTemplate, content: bytes, headers: RawHeaders, receiver: Receiver) -> Tasked:
+        template.wire(content, headers)  # raises what no server would take
+        fields = dict([*template.headers, *headers])
+        return Tasked(self._api.loop.spawn(self._told(fields, content, receiver)))
+
+    @staticmethod
+    def fields(head: RawHeaders) -> RawHeaders:
+        return head
+
+    async def aclose(self) -> None: ...
+
+    async def _told(self, fields: Mapping[bytes, bytes], content: bytes, receiver: Receiver) -> None:
+        try:
+            answered = await self._answer(fields, content)
+        except Exception as error:
+            receiver.failed(error)
+        else:
+            receiver.answered(*answered)
+
+    async def _answer(self, fields: Mapping[bytes, bytes], content: bytes) -> Answered:
         api = self._api
-        body = json.loads(request.content)
+        body = json.loads(content)
         entries = body if isinstance(body, list) else [body]
         call = Call(
             self._worker,
-            tuple(entry["order"] for entry in entries),
-            tuple(entry["entry"] for entry in entries),
-            request.headers["Idempotency-Key"],
-            request.headers["Authorization"].removeprefix("Bearer "),
+            tuple([entry["order"] for entry in entries]),
+            tuple([entry["entry"] for entry in entries]),
+            fields[b"Idempotency-Key"].decode(),
+            fields[b"Authorization"].decode().removeprefix("Bearer "),
             api.loop.time(),
         )
         api.calls.append(call)
         try:
-            response = await self._exchange(call)
-            call.seen = response.status_code
-            return response
+            answered = await self._exchange(call)
+            call.seen = answered.status
+            return answered
         except BaseException as error:
             call.seen = type(error).__name__
             raise
         finally:
             call.ended_s = api.loop.time()
 
-    async def _exchange(self, call: Call) -> httpx.Response:
+    async def _exchange(self, call: Call) -> Answered:
         api, script, random = self._api, self._api.script, self._api.random
         error = api.broken(api.loop.time())
         if error is not None:
@@ -159,4 +180,4 @@ class _Wire(FakeTransport):
         if fate < script.hang_share + script.reset_share:
             raise httpx.ReadError("connection reset")
         await asyncio.sleep(latency_s / 2)
-        return httpx.Response(status, headers=headers, content=body)
+        return Answered(status, [(name.encode(), value.encode()) for name, value in headers.items()], body, False)

@@ -179,7 +179,7 @@ class World:
         self.plan = plan
         self.random = Random(plan.seed)
         self.clock = FakeClock()
-        self.start_s = self.clock.monotonic_s()
+        self.start_s = self.clock.at_s
         self.loop = VirtualLoop(self.clock)
         self.broker = FakeBroker(self.clock, chance=Random(plan.seed + 1))
         for topic in (
@@ -216,6 +216,7 @@ class World:
         self._named = 0
         self._key = "key-1"
         self._testify_at_s = 0.0
+        self._is_judged = False
         self._quiet_from_s = 0.0
 
     def run(self) -> None:
@@ -245,10 +246,12 @@ class World:
             self.broker.overdue()
             self.loop.run_for(self.random.uniform(*self.plan.turn_s))
             if not entries and not blows:
-                self.unowned = self._unowned()
-                if self.is_done() and not self.unowned and self.now_s() >= self._quiet_from_s:
-                    return
+                if self.is_done():
+                    self.unowned = self._unowned()
+                    if not self.unowned and self.now_s() >= self._quiet_from_s:
+                        return
                 self.testify()
+        self.unowned = self._unowned()
 
     def pass_time(self, seconds: float) -> None:
         """For tests that do by hand what `run` does by plan."""
@@ -261,11 +264,12 @@ class World:
 
     def testify(self) -> None:
         """While a poisonous order is on trial, others must go by: they prove that it is no outage."""
-        if not self.plan.script.poisonous or self.now_s() < self._testify_at_s:
+        if not self.plan.script.poisonous or self._is_judged or self.now_s() < self._testify_at_s:
             return
         last = [number for number, entry in enumerate(self.plan.entries) if entry[2] in self.plan.script.poisonous][-1:]
-        judged = {dict(record.headers)["entry-id"] for record in self.broker.records(TOPICS.dead_letters)}
-        if any(entry_id(number).encode() not in judged for number in last):
+        judged = {record.header("entry-id") for record in self.broker.records(TOPICS.dead_letters)}
+        self._is_judged = all(entry_id(number).encode() in judged for number in last)
+        if not self._is_judged:
             quota = self.plan.quota  # of which they use a quarter
             self._testify_at_s = self.now_s() + (1.0 if quota is None else 1.0 + 4 * quota.window_s / quota.requests)
             number = len(self.plan.entries)
@@ -273,7 +277,7 @@ class World:
             self.append(number, 0, f"witness-{number % 7}")
 
     def now_s(self) -> float:
-        return self.clock.monotonic_s()
+        return self.clock.at_s
 
     def alive(self) -> list[Worker]:
         return [worker for worker in self.workers if worker.ended_s is None]

@@ -43,7 +43,7 @@ class Strikes:
 
     def __call__(self, point: Point) -> BaseException | None:
         chance = self._chance
-        now_s = self._clock.monotonic_s()
+        now_s = self._clock.at_s
         share = 0.1 if now_s < self.burst_until_s else self._share
         if chance.random() >= share * OFTEN.get(point.call, 1.0):
             return None
@@ -58,7 +58,7 @@ class Strikes:
 
     def weather(self) -> bool:
         """Whether something happens between two turns."""
-        burst = self._clock.monotonic_s() < self.burst_until_s
+        burst = self._clock.at_s < self.burst_until_s
         return self._chance.random() < (0.2 if burst else self._share * 4)
 
     def _failure(self, point: Point) -> BaseException | None:

@@ -12,7 +12,7 @@ import structlog
 
 from processor.sources import merge
 from tests.chaos.rekey_world import Traits, World
-from tests.chaos.seeds import seeds
+from tests.chaos.seeds import seeds, seldom_collected
 
 pytestmark = pytest.mark.chaos
 
@@ -34,19 +34,24 @@ CRASHES_MAX = 400
 @pytest.mark.parametrize("some", seeds("REKEY", 60), ids=str)
 def test_every_record_has_its_one_effect_whatever_happens(some: range, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merge, "BUFFER_RECORDS_MAX", 12)  # so small that a shop of a hundred records meets it
-    for seed in some:
-        world = World(seed)
-        try:
-            with structlog.testing.capture_logs():
-                world.strike()
-                world.suffer(world.chance.choice((50, 300)))
-                world.settle()
-                world.check()
-        except Exception as failure:
-            failure.add_note(
-                f"{world.traits}\nreplay: REKEY_SEED={seed} python -m pytest tests/chaos/test_rekey_simulation.py"
-            )
-            raise
+    with seldom_collected():
+        for seed in some:
+            suffer(seed)
+
+
+def suffer(seed: int) -> None:
+    world = World(seed)
+    try:
+        with structlog.testing.capture_logs():
+            world.strike()
+            world.suffer(world.chance.choice((50, 300)))
+            world.settle()
+            world.check()
+    except Exception as failure:
+        failure.add_note(
+            f"{world.traits}\nreplay: REKEY_SEED={seed} python -m pytest tests/chaos/test_rekey_simulation.py"
+        )
+        raise
 
 
 def test_a_worker_that_dies_at_any_call_is_succeeded_by_one_that_knows_every_repeat() -> None:

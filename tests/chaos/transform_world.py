@@ -401,7 +401,7 @@ class World:
             self._nested = False
 
     def _turn_untouched(self, worker: Worker) -> None:
-        decide, self.broker.points.decide = self.broker.points.decide, lambda _point: None
+        decide, self.broker.points.decide = self.broker.points.decide, None
         try:
             self.turn(worker)
         finally:

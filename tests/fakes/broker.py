@@ -27,11 +27,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+import msgspec
+
 from processor.edges.kafka.admin import Member
 from processor.interfaces import Committed, Seen
 from processor.records import Headers, Record, TopicPartition
 from tests.fakes.clock import FakeClock
-from tests.fakes.crash_points import CrashPoints, Point
+from tests.fakes.crash_points import CrashPoints
 
 SESSION_TIMEOUT_S = 8.0
 POLL_INTERVAL_S_MAX = 60.0
@@ -49,8 +51,7 @@ class Fate(Enum):
     MARKER = auto()
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct, gc=False):
     record: Record
     fate: Fate
     transactional_id: str | None = None
@@ -86,13 +87,18 @@ class Log:
     def last_stable_offset(self) -> int:
         if self.settled == self.high_watermark:
             return self.settled
-        entries = self.entries
-        for index in range(self._index(self.settled), len(entries)):
-            if entries[index].fate is Fate.OPEN:
-                self.settled = entries[index].record.offset
+        for entry in self.entries[self._index(self.settled) :]:
+            if entry.fate is Fate.OPEN:
+                self.settled = entry.record.offset
                 return self.settled
         self.settled = self.high_watermark
         return self.settled
+
+    def end(self, transactional_id: str, fate: Fate) -> None:
+        """What this owner has open meets its fate."""
+        for entry in self.entries[self._index(self.settled) :]:
+            if entry.fate is Fate.OPEN and entry.transactional_id == transactional_id:
+                entry.fate = fate
 
     def read(self, position: int, records_max: int) -> tuple[list[Record], int]:
         """Committed records from `position` on, and the position after them, past everything that holds
@@ -101,8 +107,9 @@ class Log:
         if position >= stable:
             return [], position
         records: list[Record] = []
-        for index in range(self._index(position), len(self.entries)):
-            entry = self.entries[index]
+        entries = self.entries
+        for index in range(self._index(position), len(entries)):
+            entry = entries[index]
             if entry.record.offset >= stable:
                 break
             if entry.fate is Fate.COMMITTED:
@@ -113,19 +120,21 @@ class Log:
 
     def _index(self, offset: int) -> int:
         """Of the first entry at this offset or after it."""
-        return bisect_left(self.entries, offset, key=lambda entry: entry.record.offset)
+        entries = self.entries
+        if not entries:
+            return 0
+        index = offset - entries[0].record.offset
+        if 0 <= index < len(entries) and entries[index].record.offset == offset:
+            return index  # no gap before it
+        return bisect_left(entries, offset, key=lambda entry: entry.record.offset)
 
 
 @dataclass(slots=True)
 class OpenTransaction:
-    begun_s: float
-    timeout_s: float
-    touched: set[TopicPartition] = field(default_factory=set)
+    """`ends_s`: when the coordinator aborts it, at its first look after the timeout."""
 
-    @property
-    def ends_s(self) -> float:
-        """When the coordinator aborts it: at its first look after the timeout."""
-        return math.ceil((self.begun_s + self.timeout_s) / TRANSACTION_CHECK_S) * TRANSACTION_CHECK_S
+    ends_s: float
+    touched: set[TopicPartition] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -186,6 +195,8 @@ class FakeBroker:
         self.cluster_id = "cluster-1"
         self._topics_made = 0
         self.topic_ids: dict[str, str] = {}
+        self._partitions: dict[str, Sequence[TopicPartition]] = {}
+        self._looked_s: float | None = None  # when nothing was overdue, and nothing has become so but by time
 
     # ---- topics and what stands in them ------------------------------------------------------------------
 
@@ -195,13 +206,20 @@ class FakeBroker:
             self.config[topic] = dict(config or {})
             self._topics_made += 1
             self.topic_ids[topic] = f"topic-{self._topics_made}"
-            for partition in range(partitions):
-                where = TopicPartition(topic, partition)
-                self.logs[where] = Log(where)
+            self._partitions[topic] = ()
+            self._add(topic, partitions)
+
+    def _add(self, topic: str, partitions: int) -> None:
+        """As many as are missing."""
+        there = [*self._partitions[topic]]
+        for partition in range(len(there), partitions):
+            there.append(where := TopicPartition(topic, partition))
+            self.logs[where] = Log(where)
+        self._partitions[topic] = there
 
     def make_again(self, topic: str, partitions: int | None = None) -> None:
         """Deleted, and made under the same name: another topic, and no group has offsets in it."""
-        old = [where for where in self.logs if where.topic == topic]
+        old = self.partitions(topic)
         for where in old:
             del self.logs[where]
             for group in self.groups.values():
@@ -210,9 +228,7 @@ class FakeBroker:
         self.create(topic, partitions=len(old) if partitions is None else partitions, config=config)
 
     def grow(self, topic: str, partitions: int) -> None:
-        for partition in range(len(self.partitions(topic)), partitions):
-            where = TopicPartition(topic, partition)
-            self.logs[where] = Log(where)
+        self._add(topic, partitions)
         for name, group in self.groups.items():  # the coordinators see it
             if any(topic in member.topics for member in group.members.values()):
                 self.rebalance(name)
@@ -229,7 +245,7 @@ class FakeBroker:
         self.group(group).committed.clear()
 
     def partitions(self, topic: str) -> Sequence[TopicPartition]:
-        return sorted(where for where in self.logs if where.topic == topic)
+        return self._partitions.get(topic, ())
 
     def append(
         self,
@@ -295,7 +311,8 @@ class FakeBroker:
         """The open transaction, begun with the first thing that is put into it."""
         identity = self.transactional_ids[transactional_id]
         if identity.open is None:
-            identity.open = OpenTransaction(self.clock.monotonic_s(), timeout_s)
+            timeout_at_s = self.clock.at_s + timeout_s
+            identity.open = OpenTransaction(math.ceil(timeout_at_s / TRANSACTION_CHECK_S) * TRANSACTION_CHECK_S)
         return identity.open
 
     def end_transaction(self, transactional_id: str, fate: Fate) -> None:
@@ -306,15 +323,16 @@ class FakeBroker:
             return
         for where in sorted(identity.open.touched):
             log = self.logs[where]
-            for entry in log.entries:
-                if entry.fate is Fate.OPEN and entry.transactional_id == transactional_id:
-                    entry.fate = fate
+            log.end(transactional_id, fate)
             log.append(None, None, [], self.clock.now_ms(), Fate.MARKER, transactional_id)
         identity.open = None
 
     def overdue(self) -> None:
         """What has run out by now: transactions that took too long, members that were silent for too long."""
-        now_s = self.clock.monotonic_s()
+        now_s = self.clock.at_s
+        if now_s == self._looked_s:
+            return
+        self._looked_s = now_s
         for name, identity in self.transactional_ids.items():
             if identity.open is not None and now_s >= identity.open.ends_s:
                 self.end_transaction(name, Fate.ABORTED)
@@ -333,7 +351,10 @@ class FakeBroker:
     # ---- groups ------------------------------------------------------------------------------------------
 
     def group(self, name: str) -> Group:
-        return self.groups.setdefault(name, Group())
+        known = self.groups.get(name)
+        if known is None:
+            known = self.groups[name] = Group()
+        return known
 
     def committed(self, group: str, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Committed]:
         """Without waiting for an open transaction."""
@@ -359,7 +380,7 @@ class FakeBroker:
             member = group.members.get(client_id)
             if member is not None:
                 member.dead = True
-                member.seen_s = self.clock.monotonic_s()
+                member.seen_s = self.clock.at_s
                 if noticed:
                     self._remove(group, member)
 
@@ -370,6 +391,7 @@ class FakeBroker:
             member = group.members.get(client_id)
             if member is not None:
                 member.frozen = frozen
+                self._looked_s = None
 
     def expel(self, client_id: str) -> None:
         """The group goes on without a member that still runs: its next poll tells it `lost`, and it joins
@@ -432,4 +454,4 @@ class FakeBroker:
     # ---- strikes -----------------------------------------------------------------------------------------
 
     def struck(self, client_id: str, call: str, *, done: bool) -> BaseException | None:
-        return self.points.struck(Point(client_id, call, done))
+        return self.points.struck(client_id, call, done)

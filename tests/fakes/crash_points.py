@@ -38,7 +38,7 @@ class CrashPoints:
 
     def __init__(self) -> None:
         self.reached = 0
-        self.decide: Callable[[Point], BaseException | None] = lambda _point: None
+        self.decide: Callable[[Point], BaseException | None] | None = None
         self._crash_at: int | None = None
         self._failures: list[_Failure] = []
 
@@ -55,12 +55,15 @@ class CrashPoints:
         """No more strikes: what is still planned is forgotten, so that a run can come to its end."""
         self._crash_at = None
         self._failures.clear()
-        self.decide = lambda _point: None
+        self.decide = None
 
-    def struck(self, point: Point) -> BaseException | None:
+    def struck(self, client_id: str, call: str, done: bool) -> BaseException | None:
         """What befalls a call at this point; None as a rule. The fake raises it, after it has set its own
         state to match."""
         self.reached += 1
+        if self.decide is None and self._crash_at is None and not self._failures:
+            return None
+        point = Point(client_id, call, done)
         if self._crash_at is not None and self.reached >= self._crash_at:
             self._crash_at = None
             return Crash(f"at {point}")
@@ -68,4 +71,4 @@ class CrashPoints:
             same_client = failure.client_id is None or failure.client_id == point.client_id
             if failure.call == point.call and failure.done is point.done and same_client:
                 return self._failures.pop(number).error
-        return self.decide(point)
+        return None if self.decide is None else self.decide(point)

@@ -5,6 +5,7 @@ lets its timeout pass on the clock, so that a loop that waits makes time go by."
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 from math import inf
@@ -23,6 +24,7 @@ from tests.fakes.broker import (
     Fate,
     GroupMember,
 )
+from tests.fakes.chance import below, shuffled
 from tests.fakes.crash_points import Crash
 
 COMMITTED_S_MAX = 5.0
@@ -34,43 +36,47 @@ class _Fetcher:
 
     def __init__(self, broker: FakeBroker) -> None:
         self._broker = broker
+        self._order: list[TopicPartition] = []
         self.positions: dict[TopicPartition, int] = {}
         self.paused: set[TopicPartition] = set()
         self.at_end: dict[TopicPartition, int] = {}
         self.resets: dict[TopicPartition, int] = {}
 
     def start(self, where: TopicPartition, offset: int) -> None:
+        if where not in self.positions:
+            insort(self._order, where)
         self.positions[where] = offset
         self.at_end.pop(where, None)
 
     def stop(self, where: TopicPartition) -> None:
-        self.positions.pop(where, None)
+        if self.positions.pop(where, None) is not None:
+            self._order.remove(where)
         self.paused.discard(where)
         self.at_end.pop(where, None)
 
     def fetch(self, records_max: int) -> list[Record]:
-        chance = self._broker.chance
-        order = sorted(self.positions)
-        if chance is not None:
-            chance.shuffle(order)
+        broker, chance = self._broker, self._broker.chance
+        order = self._order if chance is None else shuffled(chance, self._order)
         records: list[Record] = []
         for where in order:
-            if where in self.paused or where.topic in self._broker.denied or where not in self._broker.logs:
+            log = broker.logs.get(where)
+            if log is None or where in self.paused or where.topic in broker.denied:
                 continue
-            log = self._broker.logs[where]
             at = self.positions[where]
             if not log.start <= at <= log.high_watermark:
                 continue  # whoever reads finds its way first
             room = records_max - len(records)
             if chance is not None:
-                room = chance.randint(0, room)
-            found, position = log.read(at, room)
-            self.positions[where] = position
-            records += found
-            if found:
-                self.at_end.pop(where, None)
-            if position >= log.last_stable_offset and (chance is None or chance.random() < 0.7):
-                self.at_end[where] = position
+                room = below(chance, room + 1)
+            stable = log.last_stable_offset
+            if at < stable:
+                found, at = log.read(at, room)
+                self.positions[where] = at
+                if found:
+                    records += found
+                    self.at_end.pop(where, None)
+            if at >= stable and (chance is None or chance.random() < 0.7):
+                self.at_end[where] = at
         return records
 
 
@@ -124,20 +130,25 @@ class FakeConsumer:
         if not records:
             self._broker.clock.advance(timeout_s)
         if self._member is not None:
-            self._member.seen_s = self._answered_s = self._broker.clock.monotonic_s()
+            self._member.seen_s = self._answered_s = self._broker.clock.at_s
         self._struck("consumer.poll", done=True)
         resets, self._fetcher.resets = self._fetcher.resets, {}
         return Polled(records, dict(self._fetcher.at_end), frozenset(self._astray), resets)
 
     def _find_way(self) -> None:
         """Positions that are not in their logs: reset to the beginning, or told."""
-        for where, position in list(self._fetcher.positions.items()):
-            log = self._broker.logs.get(where)
-            if log is None or where in self._fetcher.paused or log.start <= position <= log.high_watermark:
-                continue
+        logs, paused = self._broker.logs, self._fetcher.paused
+        away = [
+            (where, position)
+            for where, position in self._fetcher.positions.items()
+            if (log := logs.get(where)) is not None
+            and not log.start <= position <= log.high_watermark
+            and where not in paused
+        ]
+        for where, position in away:
             if self._resets:
                 self._fetcher.resets[where] = position
-                self._fetcher.start(where, log.start)
+                self._fetcher.start(where, logs[where].start)
             else:
                 self._astray.add(where)
 
@@ -155,10 +166,10 @@ class FakeConsumer:
             member = self._member = None
         if member is None:
             member = self._member = GroupMember(
-                self.client_id, self._topics, self._eager, self._broker.clock.monotonic_s(), self.poll_interval_s_max
+                self.client_id, self._topics, self._eager, self._broker.clock.at_s, self.poll_interval_s_max
             )
             self._broker.join(self.group_name, member)
-        member.seen_s = self._broker.clock.monotonic_s()
+        member.seen_s = self._broker.clock.at_s
         group = self._broker.group(self.group_name)
         if group.joining and not member.joined:
             self._move(raised, "revoked", member, set(member.owned))
@@ -435,9 +446,11 @@ class FakeProducer:
     def poll(self) -> None:
         self._struck("producer.poll", done=False)
         if not self._broker.down:
-            chance, late = self._broker.chance, sum(sent.passed_over >= 2 for sent in self._queue)
-            self._deliver(len(self._queue) if chance is None else max(chance.randint(0, len(self._queue)), late))
-            for sent in self._queue:
+            chance, queue = self._broker.chance, self._queue
+            count = len(queue) if chance is None else below(chance, len(queue) + 1)
+            if queue:
+                self._deliver(max(count, sum([sent.passed_over >= 2 for sent in queue])))
+            for sent in queue:
                 sent.passed_over += 1
 
     def flush(self, timeout_s: float) -> int:

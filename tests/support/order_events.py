@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -15,22 +15,25 @@ from processor.transform.decode import SHAPES
 
 def order_event(topic: Topic, fields: Mapping[str, Any]) -> OrderEvent:
     """Raises KeyError or TypeError where a field is missing or of another type."""
-    schema = _schema(topic)
-    event: OrderEvent = _shaped(schema, schema.top, fields)
+    event: OrderEvent = _reader(topic)(fields)
     return event
 
 
 @cache
-def _schema(topic: Topic) -> Schema:
-    return parse(reader_schema(topic))
+def _reader(topic: Topic) -> Callable[[Any], Any]:
+    schema = parse(reader_schema(topic))
+    return _shaper(schema, schema.top)
 
 
-def _shaped(schema: Schema, node: Node, value: Any) -> Any:
+def _shaper(schema: Schema, node: Node) -> Callable[[Any], Any]:
     match schema.at(node):
         case Record(name=name, fields=fields):
-            return SHAPES[name](*(_shaped(schema, one.type, value[one.name]) for one in fields))
+            shape, parts = SHAPES[name], [(one.name, _shaper(schema, one.type)) for one in fields]
+            return lambda value: shape(*[shaped(value[field]) for field, shaped in parts])
         case Array(items=items):
-            return tuple(_shaped(schema, items, one) for one in value)
-        case Union(branches=branches) if value is not None:
-            return _shaped(schema, branches[1], value)
-    return value
+            item = _shaper(schema, items)
+            return lambda value: tuple([item(one) for one in value])
+        case Union(branches=branches):
+            branch = _shaper(schema, branches[1])
+            return lambda value: None if value is None else branch(value)
+    return lambda value: value
