@@ -344,9 +344,8 @@ class _Nobody:
 
 def entry_fault(entry_type: EntryType, body: bytes) -> str | None:
     """Returns how a payload breaks the rules of Hakuna's reference."""
-    from processor.sandbox.apis.hakuna_events import Events
+    from processor.sandbox.apis.hakuna_events import Events, Refusal
     from processor.sandbox.apis.hakuna_feed import Feed
-    from processor.sandbox.apis.hakuna_told import Refusal
     from processor.sandbox.apis.script import Script
 
     script = Script()

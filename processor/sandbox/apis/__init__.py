@@ -1,15 +1,14 @@
 """The stand-ins for Hakuna, Hako and a schema registry, on loopback.
 
-script.py          what a stand-in is told to do: latency, quota, faults, refusals
+script.py          the behaviour of a stand-in: latency, quota, faults, refusals
 conduct.py         decides what becomes of one request, from the script and the clock
-record.py          what a stand-in has seen, in bounded memory
+record.py          the requests that a stand-in has seen, in bounded memory
 loopback.py        an ASGI application that listens on a loopback port, in a thread of its own
-gateway.py         what stands before an API and answers in its place
-stand_in.py        the path of one request through a stand-in, whatever API it speaks
+gateway.py         a gateway before an API, which answers in its place
+stand_in.py        the path of one request through a stand-in, for every API
 hakuna_api.py      Hakuna: paths and headers
-hakuna_events.py   judges an event's body
-hakuna_feed.py     judges an order of the feed
-hakuna_told.py     the words of those judgements
+hakuna_events.py   checks the body of an event
+hakuna_feed.py     checks an order of the feed
 hako_api.py        Hako: arrays, verbs, three tables
 registry.py        a schema registry in memory
 """

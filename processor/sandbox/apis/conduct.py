@@ -1,16 +1,15 @@
-"""What befalls one request before anybody reads it: an outage, the quota, a fault by chance, or nothing.
+"""Decides what becomes of one request: an outage, the quota, a fault by chance, or it is served.
 
-Owned by one stand-in; called once a request, in order of arrival, with the time. For one script, seed and
-sequence of times it always decides the same.
+Owned by one stand-in; called once a request, in order of arrival, with the time. The same script, seed and sequence of
+times give the same decisions.
 
-The same key, the same answer: a ledger of idempotency keys, as the IETF's draft describes it.
+`Ledger` gives the same answer to the same idempotency key, as the IETF's draft describes it.
 
     unknown ──claim──► BUSY ──settle──► the answer, given again to every repeat
-                         └───withdraw──► unknown (it was refused or never done: the same request may come
-                         again)
+                         └───withdraw──► unknown (it was refused or not done: the request may come again)
 
-Only successes are kept. A refusal that were kept could never be cured: a request that is repeated after the
-API was mended would get the old refusal again.
+Only successes are kept. A refusal that was kept would be permanent: a request that is repeated after the API was mended
+would get the old refusal again.
 
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 """
@@ -28,8 +27,7 @@ from processor.sandbox.apis.script import Fault, Script
 
 
 class Fate(NamedTuple):
-    """`fault` (None: the request is served) after `delay_s`. A wait that the answer shall name stands in
-    `retry_after_s`."""
+    """`fault` (None: the request is served) after `delay_s`. The answer names `retry_after_s` as the time to wait."""
 
     fault: Fault | None
     delay_s: float
@@ -47,7 +45,7 @@ class Conduct:
         self._chance = random.Random(script.seed)
 
     def follow(self, script: Script) -> None:
-        """From now on by another script. What was used of the quota stays used."""
+        """Replaces the script. Used slots of the quota stay used."""
         if script.seed != self._script.seed:
             self._chance = random.Random(script.seed)
         self._script = script
@@ -55,8 +53,7 @@ class Conduct:
     def decide(self, now_s: float) -> Fate:
         """`now_s` must not go back."""
         script = self._script
-        # Both draws always, so that what one request meets does not depend on which settings the one before
-        # used.
+        # Both draws always, so that the fate of a request does not depend on the settings of the one before.
         delay_s = script.latency.seconds(self._chance.gauss(0, 1))
         draw = self._chance.random()
         for outage in script.outages:
@@ -75,7 +72,7 @@ class Conduct:
         return Fate(fault, delay_s, self._script.retry_after_s.get(fault))
 
     def _quota_wait_s(self, now_s: float) -> float | None:
-        """None, and a slot is used, where the quota has one; else how long until it has."""
+        """Uses a slot and returns None if the quota has one. Else returns the seconds until it has one."""
         quota = self._script.quota
         if quota is None:
             return None
@@ -92,7 +89,7 @@ A = TypeVar("A")
 
 
 class Claim(Enum):
-    """What a key that has no answer yet can be."""
+    """The state of a key that has no answer yet."""
 
     NEW = "new"
     BUSY = "busy"
@@ -112,10 +109,10 @@ class Ledger(Generic[A]):
         self._lines: Recent[_Line[A]] = Recent()
 
     def claim(self, key: str, fingerprint: bytes) -> Claim | A:
-        """NEW: the caller has it now and must `settle` or `withdraw` it. Else nothing changed."""
+        """Returns the answer that the key has, or its state. After NEW the caller must `settle` or `withdraw` it."""
         line = self._lines.get(key)
         if line is None:
-            self._lines.put(key, _Line(fingerprint, None))
+            self._lines[key] = _Line(fingerprint, None)
             return Claim.NEW
         if line.fingerprint != fingerprint:
             return Claim.REUSED
@@ -124,7 +121,7 @@ class Ledger(Generic[A]):
     def settle(self, key: str, fingerprint: bytes, answer: A) -> None:
         line = self._lines.get(key)
         assert line is None or line.answer is None, "settled twice"
-        self._lines.put(key, _Line(fingerprint, answer))
+        self._lines[key] = _Line(fingerprint, answer)
 
     def withdraw(self, key: str) -> None:
-        self._lines.remove(key)
+        self._lines.pop(key, None)

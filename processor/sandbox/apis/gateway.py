@@ -1,10 +1,10 @@
-"""A gateway before a stand-in: what it answers instead of the API, as real ones do it. Pure.
+"""A gateway before a stand-in: what it answers instead of the API, as real gateways do. Pure.
 
 tls     400  nginx, to plain HTTP at its TLS port
 404     404  nginx without the route
-login   302  to a page that asks who you are, and that page where it is followed
-gzip         the API's own answer, compressed though nobody asked for it
-deny    403  HAProxy's, to what is over the quota; to everything where none is set
+login   302  to a login page, which answers 200 if it is followed
+gzip         the API's own answer, compressed though the client did not ask for it
+deny    403  HAProxy, to requests over the quota; to every request if there is no quota
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 
 class Gateway(StrEnum):
-    """Which one (`simulate --gateway`)."""
+    """The kinds of gateway (`simulate --gateway`)."""
 
     TLS = "tls"
     NOT_FOUND = "404"
@@ -25,7 +25,7 @@ class Gateway(StrEnum):
 
 
 class Page(NamedTuple):
-    """What it answers."""
+    """An answer of the gateway."""
 
     status: int
     body: bytes
@@ -44,7 +44,7 @@ def _nginx(title: str, line: str) -> bytes:
 
 
 def instead(gateway: Gateway | None, path: str, over_quota: bool, has_quota: bool) -> Page | None:
-    """The gateway's own answer; None where it lets the request through."""
+    """Returns the gateway's own answer. Returns None if it lets the request through."""
     match gateway:
         case Gateway.TLS:
             title = "400 The plain HTTP request was sent to HTTPS port"
@@ -63,7 +63,7 @@ def instead(gateway: Gateway | None, path: str, over_quota: bool, has_quota: boo
 
 
 def on_its_way(gateway: Gateway | None, body: bytes, headers: dict[str, str]) -> tuple[bytes, dict[str, str]]:
-    """What it makes of the API's answer."""
+    """Returns body and headers of the API's answer as the gateway passes them on."""
     if gateway is not Gateway.GZIP or not body:
         return body, headers
     return gzip.compress(body, mtime=0), headers | {"content-encoding": "gzip"}

@@ -1,13 +1,13 @@
-"""Hako as a stand-in: items, warehouses and inventory in three tables. An array is written as a whole or not at all.
+"""Hako as a stand-in: items, warehouses and inventory in three tables. An array is written whole or not at all.
 
-    POST    creates   400 when an object is there already, 404 when an inventory names an unknown item or warehouse
-    PUT     updates   404 when an object is not there
-    DELETE  deletes   404 when an object is not there
-    GET     finds     those whose fields equal the ones in the body (a JSON object; without one: all)
+    POST    creates   400 if an object exists already, 404 if an inventory names an unknown item or warehouse
+    PUT     updates   404 if an object does not exist
+    DELETE  deletes   404 if an object does not exist
+    GET     finds     the objects whose fields equal those of the body (a JSON object; without a body: all)
 
-Where the reference leaves something open, this is decided: an error is {"message": …}; deleting an item or a warehouse
-deletes its inventory; an update may change the names that identify an object unless another object has them. The
-reference writes `DELETE /warehouses` under "Delete Inventory"; its example has `/inventory`.
+The reference leaves these points open, and this stand-in decides them: an error is {"message": …}; deleting an item or
+a warehouse deletes its inventory; an update may change the names that identify an object unless another object has
+them. The reference writes `DELETE /warehouses` under "Delete Inventory"; its example has `/inventory`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Final
@@ -31,80 +32,17 @@ _JSON: Final = "application/json"
 
 Identity = Annotated[str, msgspec.Meta(min_length=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, lt=100_000_000_000)]
-"""A unix timestamp; what lies above was meant in milliseconds."""
-
-
-_NAMES: Final = {"warehouse_id": "warehouseID"}
-
-
-class _Item(Struct, frozen=True, forbid_unknown_fields=True):
-    sku: Identity
-    name: str | UnsetType = UNSET
-    expires: Seconds | UnsetType = UNSET
-    price: float | UnsetType = UNSET
-
-
-class _ItemKey(Struct, frozen=True, forbid_unknown_fields=True):
-    sku: Identity
-
-
-class _ItemUpdates(Struct, frozen=True, forbid_unknown_fields=True):
-    sku: Identity | UnsetType = UNSET
-    name: str | UnsetType = UNSET
-    expires: Seconds | UnsetType = UNSET
-    price: float | UnsetType = UNSET
-
-
-class _ItemUpdate(Struct, frozen=True, forbid_unknown_fields=True):
-    sku: Identity
-    updates: _ItemUpdates
-
-
-class _Warehouse(Struct, frozen=True, forbid_unknown_fields=True, rename=_NAMES):
-    warehouse_id: Identity
-    name: str | UnsetType = UNSET
-
-
-class _WarehouseKey(Struct, frozen=True, forbid_unknown_fields=True, rename=_NAMES):
-    warehouse_id: Identity
-
-
-class _WarehouseUpdates(Struct, frozen=True, forbid_unknown_fields=True, rename=_NAMES):
-    warehouse_id: Identity | UnsetType = UNSET
-    name: str | UnsetType = UNSET
-
-
-class _WarehouseUpdate(Struct, frozen=True, forbid_unknown_fields=True, rename=_NAMES):
-    warehouse_id: Identity
-    updates: _WarehouseUpdates
-
-
-class _Inventory(Struct, frozen=True, forbid_unknown_fields=True, rename=_NAMES):
-    sku: Identity
-    warehouse_id: Identity
-    quantity: float
-
-
-class _InventoryKey(Struct, frozen=True, forbid_unknown_fields=True, rename=_NAMES):
-    sku: Identity
-    warehouse_id: Identity
-
-
-class _InventoryUpdates(Struct, frozen=True, forbid_unknown_fields=True, rename=_NAMES):
-    sku: Identity | UnsetType = UNSET
-    warehouse_id: Identity | UnsetType = UNSET
-    quantity: float | UnsetType = UNSET
-
-
-class _InventoryUpdate(Struct, frozen=True, forbid_unknown_fields=True, rename=_NAMES):
-    sku: Identity
-    warehouse_id: Identity
-    updates: _InventoryUpdates
-
+"""A unix timestamp. A larger number was meant in milliseconds."""
 
 Fields = dict[str, Any]
 Key = tuple[str, ...]
 """The values that identify an object, in the order of `TABLES`."""
+
+_FIELDS: Final[dict[str, dict[str, Any]]] = {
+    "items": {"sku": Identity, "name": str, "expires": Seconds, "price": float},
+    "warehouses": {"warehouseID": Identity, "name": str},
+    "inventory": {"sku": Identity, "warehouseID": Identity, "quantity": float},
+}
 
 TABLES: Final[dict[str, tuple[str, ...]]] = {
     "items": ("sku",),
@@ -112,24 +50,31 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "inventory": ("warehouseID", "sku"),
 }
 
-_SHAPES: Final[dict[tuple[str, str], Any]] = {
-    ("items", "POST"): _Item,
-    ("items", "PUT"): _ItemUpdate,
-    ("items", "DELETE"): _ItemKey,
-    ("warehouses", "POST"): _Warehouse,
-    ("warehouses", "PUT"): _WarehouseUpdate,
-    ("warehouses", "DELETE"): _WarehouseKey,
-    ("inventory", "POST"): _Inventory,
-    ("inventory", "PUT"): _InventoryUpdate,
-    ("inventory", "DELETE"): _InventoryKey,
-}
-_DECODERS = {where: msgspec.json.Decoder(list[shape]) for where, shape in _SHAPES.items()}  # type: ignore[valid-type] # shapes are picked at run time
+
+def _shape(fields: dict[str, Any], required: Collection[str]) -> type[Struct]:
+    """A closed shape of these fields. Those that are not `required` may be missing."""
+    given = [(name, kind) for name, kind in fields.items() if name in required]
+    optional = [(name, kind | UnsetType, UNSET) for name, kind in fields.items() if name not in required]
+    return msgspec.defstruct("_Object", [*given, *optional], forbid_unknown_fields=True)
+
+
+def _decoders(table: str) -> dict[tuple[str, str], msgspec.json.Decoder[list[Any]]]:
+    fields = _FIELDS[table]
+    key = {name: fields[name] for name in fields if name in TABLES[table]}
+    shapes = {
+        "POST": _shape(fields, {*key, "quantity"}),
+        "PUT": _shape(key | {"updates": _shape(fields, ())}, {*key, "updates"}),
+        "DELETE": _shape(key, key),
+    }
+    return {(table, method): msgspec.json.Decoder(list[shape]) for method, shape in shapes.items()}  # type: ignore[valid-type] # made at run time
+
+
+_DECODERS: Final = {where: decoder for table in TABLES for where, decoder in _decoders(table).items()}
 _RAW = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class HakoApi:
-    """Mutable: `tables` hold the objects by their key, each with every field it has (an `id` of Hako's among
-    them)."""
+    """Mutable: `tables` hold the objects by their key, each with all its fields and the `id` that Hako gave it."""
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[Key, Fields]] = {table: {} for table in TABLES}
@@ -170,14 +115,13 @@ class HakoApi:
                 return self.refuse(400, f"{_text(key)} stands {count} times in the array")
         subjects = tuple(f"{table}/{_text(key)}" for key in keys)
         entries = tuple((subject, bytes(one)) for subject, one in zip(subjects, raw, strict=True))
-        change = partial(self._change, table, request.method, objects, keys, script, entries)
-        return Call(subjects, None, change)
+        return Call(subjects, None, partial(self._change, table, request.method, objects, keys, script, entries))
 
     def refuse(self, status: int, problem: str) -> Answer:
         return _error(status, problem, (problem,))
 
     def contents(self) -> object:
-        """The tables as JSON values: lists of objects without Hako's `id`, in order of their keys."""
+        """Returns the tables as JSON values: lists of objects without Hako's `id`, in order of their keys."""
         return {
             table: [{name: value for name, value in row.items() if name != "id"} for _, row in sorted(rows.items())]
             for table, rows in self.tables.items()
@@ -207,15 +151,8 @@ class HakoApi:
         for one in objects:
             if one.get("sku") in script.refused_skus:
                 return _error(400, f"the item {one['sku']} is refused")
-        match method:
-            case "POST":
-                answer = self._create(table, objects, keys)
-            case "PUT":
-                answer = self._update(table, objects, keys)
-            case "DELETE":
-                answer = self._delete(table, keys)
-            case _:
-                raise AssertionError(f"a shape for {method} but no way to do it")
+        change = {"POST": self._create, "PUT": self._update, "DELETE": self._delete}[method]
+        answer = change(table, objects, keys)
         return replace(answer, accepted=entries) if answer.succeeded else answer
 
     def _create(self, table: str, objects: list[Fields], keys: list[Key]) -> Answer:
@@ -223,10 +160,8 @@ class HakoApi:
         for key, one in zip(keys, objects, strict=True):
             if key in rows:
                 return _error(400, f"{table}: {_text(key)} exists already, update it instead")
-            if table == "inventory":
-                missing = self._missing(one)
-                if missing is not None:
-                    return missing
+            if missing := self._missing(table, one):
+                return missing
         created = []
         for key, one in zip(keys, objects, strict=True):
             self._last_id += 1
@@ -243,16 +178,14 @@ class HakoApi:
         for key, row in zip(keys, changed, strict=True):
             if _key(table, row) != key and _key(table, row) in rows:
                 return _error(400, f"{table}: {_text(_key(table, row))} exists already")
-            if table == "inventory":
-                missing = self._missing(row)
-                if missing is not None:
-                    return missing
+            if missing := self._missing(table, row):
+                return missing
         for key, row in zip(keys, changed, strict=True):
             del rows[key]
             rows[_key(table, row)] = row
         return _affected(changed)
 
-    def _delete(self, table: str, keys: list[Key]) -> Answer:
+    def _delete(self, table: str, _: list[Fields], keys: list[Key]) -> Answer:
         rows = self.tables[table]
         for key in keys:
             if key not in rows:
@@ -268,17 +201,16 @@ class HakoApi:
             del inventory[key]
         return _affected([key[0] for key in keys])
 
-    def _missing(self, level: Fields) -> Answer | None:
-        if (level["sku"],) not in self.tables["items"]:
-            return _error(404, f"items: {level['sku']} does not exist")
-        if (level["warehouseID"],) not in self.tables["warehouses"]:
-            return _error(404, f"warehouses: {level['warehouseID']} does not exist")
+    def _missing(self, table: str, level: Fields) -> Answer | None:
+        """A level needs its item and its warehouse."""
+        for other, name in (("items", "sku"), ("warehouses", "warehouseID")) if table == "inventory" else ():
+            if (level[name],) not in self.tables[other]:
+                return _error(404, f"{other}: {level[name]} does not exist")
         return None
 
 
 def _affected(objects: list[Fields] | list[str]) -> Answer:
-    """The answer to everything that went well: the objects that were found, made, changed, or the names of
-    the gone."""
+    """Returns the answer of a success: the objects that were found, made or changed, or the names of the deleted."""
     return Answer(200, orjson.dumps(objects), _JSON)
 
 
@@ -291,7 +223,7 @@ def _text(key: Key) -> str:
 
 
 def _user(authorization: str) -> str | None:
-    """The user name of basic credentials without a password."""
+    """Returns the user name of basic credentials without a password. Returns None for anything else."""
     if not authorization.startswith("Basic "):
         return None
     try:

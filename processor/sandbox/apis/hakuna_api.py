@@ -1,5 +1,5 @@
-"""Hakuna as a stand-in. Credentials, paths and headers are judged here, bodies in `hakuna_events.py` and
-`hakuna_feed.py`. Each request is held against the reference, and nothing is passed leniently.
+"""Hakuna as a stand-in. This module checks credentials, paths and headers; `hakuna_events.py` and `hakuna_feed.py`
+check bodies. Each request is held against the reference, and nothing is passed leniently.
 
     POST [/sandbox]/events        one event            201 {"event_id": "evt-…"}
     POST [/sandbox]/feeds/order   an array of orders   202, no body
@@ -23,9 +23,8 @@ from typing import Final
 
 import orjson
 
-from processor.sandbox.apis.hakuna_events import Events
+from processor.sandbox.apis.hakuna_events import Code, Events, Refusal, WellFormed
 from processor.sandbox.apis.hakuna_feed import Feed
-from processor.sandbox.apis.hakuna_told import Code, Refusal, Told
 from processor.sandbox.apis.loopback import Request
 from processor.sandbox.apis.script import Script
 from processor.sandbox.apis.stand_in import Answer, Call
@@ -39,7 +38,7 @@ _EVENT_NAMESPACE = uuid.UUID("6f1c2f55-2d0a-4d3c-9d8f-0f3d8a3c2b11")
 
 
 class HakunaApi:
-    """Mutable: `events` and `feed` hold the orders that each of the two was told of."""
+    """Mutable: `events` and `feed` hold the orders that each of the two APIs accepted."""
 
     def __init__(self) -> None:
         self.events = Events()
@@ -68,15 +67,15 @@ class HakunaApi:
         if problems or key is None:
             return _invalid(400, problems)
         if path == "/events":
-            told = self.events.read(request.body, script)
+            read = self.events.read(request.body, script)
             accepted = Answer(201, orjson.dumps({"event_id": f"evt-{uuid.uuid5(_EVENT_NAMESPACE, key[1])}"}), _JSON)
         else:
-            told = self.feed.read(request.body, script)
+            read = self.feed.read(request.body, script)
             accepted = Answer(202)
-        if isinstance(told, Refusal):
-            refused = _refused(told)
+        if isinstance(read, Refusal):
+            refused = _refused(read)
             return replace(refused, problems=()) if _asks_about_the_key(request) else refused
-        return Call(tuple(order_id for order_id, _ in told.entries), key[1], partial(_take, told, accepted))
+        return Call(tuple(order_id for order_id, _ in read.entries), key[1], partial(_take, read, accepted))
 
     def refuse(self, status: int, problem: str) -> Answer:
         if status in (401, 403, 409, 429) or status >= 500:
@@ -88,7 +87,8 @@ class HakunaApi:
 
 
 def _asks_about_the_key(request: Request) -> bool:
-    """`hakuna-processor check` says nothing, to be refused after its key was looked at: that is nobody's mistake."""
+    """True for the request of `hakuna-processor check`: its body is empty on purpose, so that the API checks the key
+    and then refuses it. That counts as no mistake."""
     asks = request.headers.get("user-agent", "") == "hakuna-processor-check"
     return asks and request.body in (b"{}", b"[]")
 
@@ -110,9 +110,9 @@ def _header_problems(request: Request) -> tuple[str, ...]:
     return tuple(problems)
 
 
-def _take(told: Told, accepted: Answer) -> Answer:
-    refusal = told.take()
-    return replace(accepted, accepted=told.entries) if refusal is None else _refused(refusal)
+def _take(read: WellFormed, accepted: Answer) -> Answer:
+    refusal = read.take()
+    return replace(accepted, accepted=read.entries) if refusal is None else _refused(refusal)
 
 
 def _invalid(status: int, problems: tuple[str, ...]) -> Answer:

@@ -1,29 +1,31 @@
-"""Hakuna's Events API: what each of the five events must look like, and what it may say of an order by then.
+"""Hakuna's Events API: checks the shape of each of the five events, and that it fits the order so far.
 
-The shapes are closed (unknown fields are refused) and exact to the reference. Beyond the shapes, an event
-must fit what was told of its order before: line items that exist, units that remain, no more of a protection than
-its product has left. An order knows its lines from `order_placed` on and forgets nothing.
+The shapes are closed (unknown fields are refused) and follow the reference exactly. An event must also fit the events
+that were accepted of its order: it may name only line items that exist and units that remain, and a protection may
+keep no more units than its product has left. An order has its line items from `order_placed` on and forgets nothing.
 
     (none) ──order_placed──► PLACED ──order_cancelled──► CANCELLED
                                 │                            └─ fulfilments, refunds and line item cancellations
-                                before the │                               from before that may still come in
+                                │                               from before that may still come in
                                 └─ fulfilled whole: a cancellation is declined
+
+`Code`, `Refusal` and `WellFormed` are shared with the feed (`hakuna_feed.py`).
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from processor.sandbox.apis.hakuna_told import Code, Refusal, Told, invalid, unsupported
 from processor.sandbox.apis.record import Recent
 from processor.sandbox.apis.script import Script
 
@@ -36,13 +38,54 @@ Identity = Annotated[str, msgspec.Meta(min_length=1)]
 Quantity = Annotated[int, msgspec.Meta(ge=1)]
 
 
+class Code(StrEnum):
+    """The error codes of the reference, all of them."""
+
+    INVALID_REQUEST_PARAMETERS = "invalid_request_parameters"
+    PRODUCT_UNSUPPORTED = "product_unsupported"
+    LOCATION_UNSUPPORTED = "location_unsupported"
+    CANCEL_DECLINE = "cancel_decline"
+
+
+class Refusal(NamedTuple):
+    """`problems` are sentences for people; they name fields by their path."""
+
+    status: int
+    code: Code
+    problems: tuple[str, ...]
+
+
+class WellFormed(NamedTuple):
+    """A request of the right shape. `entries` are order IDs, each with the bytes about that order. `take` judges the
+    request by what is known of these orders; it stores the request if it returns None."""
+
+    entries: tuple[tuple[str, bytes], ...]
+    take: Callable[[], Refusal | None]
+
+
+def invalid(*problems: str) -> Refusal:
+    return Refusal(400, Code.INVALID_REQUEST_PARAMETERS, problems)
+
+
+def unsupported(script: Script, where: str, country: str, products: list[str]) -> Refusal | None:
+    """Returns a refusal if the script refuses orders to `country` or with one of `products`."""
+    if country in script.refused_countries:
+        return Refusal(422, Code.LOCATION_UNSUPPORTED, (f"{where}: no protection is sold in {country}",))
+    for product in products:
+        if product in script.refused_products:
+            return Refusal(422, Code.PRODUCT_UNSUPPORTED, (f"{where}: {product} cannot be protected",))
+    return None
+
+
 class _Customer(Struct, frozen=True, forbid_unknown_fields=True):
     first_name: str
     last_name: str
     email: str
 
 
-class _BillingAddress(Struct, frozen=True, forbid_unknown_fields=True):
+class BillingAddress(Struct, frozen=True, forbid_unknown_fields=True):
+    """The address of a customer, in both APIs."""
+
     address_line_1: str
     address_line_2: str
     city: str
@@ -71,41 +114,8 @@ class _OrderPlaced(Struct, frozen=True, forbid_unknown_fields=True):
     placed_at: Time
     order_currency: Currency
     customer: _Customer
-    customer_billing_address: _BillingAddress
+    customer_billing_address: BillingAddress
     line_items: Annotated[list[_LineItem], msgspec.Meta(min_length=1)]
-
-
-class _FulfillmentItem(Struct, frozen=True, forbid_unknown_fields=True):
-    line_item_id: Identity
-    quantity: Quantity
-    fulfilled_at: Time
-
-
-class _RefundItem(Struct, frozen=True, forbid_unknown_fields=True):
-    line_item_id: Identity
-    quantity: Quantity
-    refunded_at: Time
-
-
-class _CancelledItem(Struct, frozen=True, forbid_unknown_fields=True):
-    line_item_id: Identity
-    quantity: Quantity
-    cancelled_at: Time
-
-
-class _FulfillmentAdded(Struct, frozen=True, forbid_unknown_fields=True):
-    order_id: Identity
-    fulfillment_items: Annotated[list[_FulfillmentItem], msgspec.Meta(min_length=1)]
-
-
-class _RefundAdded(Struct, frozen=True, forbid_unknown_fields=True):
-    order_id: Identity
-    refund_items: Annotated[list[_RefundItem], msgspec.Meta(min_length=1)]
-
-
-class _LineItemsCancelled(Struct, frozen=True, forbid_unknown_fields=True):
-    order_id: Identity
-    cancelled_line_items: Annotated[list[_CancelledItem], msgspec.Meta(min_length=1)]
 
 
 class _OrderCancelled(Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,13 +123,33 @@ class _OrderCancelled(Struct, frozen=True, forbid_unknown_fields=True):
     cancelled_at: Time
 
 
-_Payload = _OrderPlaced | _FulfillmentAdded | _RefundAdded | _LineItemsCancelled | _OrderCancelled
+class _Movement(NamedTuple):
+    """An event that moves units: the names of its array and of the time in each item, and the count of a line."""
 
-PAYLOADS: Final[dict[str, type[_Payload]]] = {
+    items: str
+    at: str
+    road: str
+
+    def shape(self) -> type[Struct]:
+        item = msgspec.defstruct(
+            "_Item",
+            [("line_item_id", Identity), ("quantity", Quantity), ("at", Time)],
+            rename={"at": self.at},
+            forbid_unknown_fields=True,
+        )
+        items = Annotated[list[item], msgspec.Meta(min_length=1)]  # type: ignore[valid-type] # made at run time
+        fields = [("order_id", Identity), ("items", items)]
+        return msgspec.defstruct("_Moved", fields, rename={"items": self.items}, forbid_unknown_fields=True)
+
+
+_MOVEMENTS: Final = {
+    "order_fulfillment_added": _Movement("fulfillment_items", "fulfilled_at", "fulfilled"),
+    "order_refund_added": _Movement("refund_items", "refunded_at", "refunded"),
+    "order_line_items_cancelled": _Movement("cancelled_line_items", "cancelled_at", "cancelled"),
+}
+_SHAPES: Final[dict[str, Any]] = {
     "order_placed": _OrderPlaced,
-    "order_fulfillment_added": _FulfillmentAdded,
-    "order_refund_added": _RefundAdded,
-    "order_line_items_cancelled": _LineItemsCancelled,
+    **{name: movement.shape() for name, movement in _MOVEMENTS.items()},
     "order_cancelled": _OrderCancelled,
 }
 
@@ -130,7 +160,7 @@ class _Envelope(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
-_DECODERS = {name: msgspec.json.Decoder(payload) for name, payload in PAYLOADS.items()}
+_DECODERS = {name: msgspec.json.Decoder(payload) for name, payload in _SHAPES.items()}
 _ROOT = re.compile(r"`\$(?=[.`])")
 
 
@@ -150,8 +180,8 @@ class _Line:
         return self.ordered - self.refunded - self.cancelled
 
     def remaining(self, road: str) -> int:
-        """Units that may still be fulfilled, refunded or cancelled. A protection may be cancelled with its product
-        though it was fulfilled by itself."""
+        """Returns the units that may still be fulfilled, refunded or cancelled. A protection that was fulfilled by
+        itself may still be cancelled with its product."""
         if road == "refunded" or (road == "cancelled" and self.protects is not None):
             return self.refundable
         moved = self.fulfilled if road == "fulfilled" else max(self.fulfilled, self.refunded)
@@ -160,15 +190,15 @@ class _Line:
 
 @dataclass(slots=True)
 class _Order:
-    """Mutable: `lines` move, `cancelled_at` is set once."""
+    """Mutable: `lines` move, `cancelled_at` is set once, `accepted` counts events."""
 
     lines: dict[str, _Line]
     cancelled_at: str | None = None
-    told: int = field(default=1)
+    accepted: int = 1
 
     @property
     def fulfilled(self) -> bool:
-        """Whether something was shipped and nothing is left to ship. Protection need not be."""
+        """True if something was shipped and no product is left to ship. Protections do not count."""
         products = [line for line in self.lines.values() if line.protects is None]
         return any(line.fulfilled for line in products) and all(
             line.fulfilled + line.cancelled >= line.ordered for line in products
@@ -176,20 +206,20 @@ class _Order:
 
 
 class Events:
-    """Mutable: the orders that were told of, by ID."""
+    """Mutable: `_orders` are the orders that were placed, by ID."""
 
     def __init__(self) -> None:
         self._orders: Recent[_Order] = Recent()
 
-    def read(self, body: bytes, script: Script) -> Told | Refusal:
-        """The event in `body`, if it has the right shape."""
+    def read(self, body: bytes, script: Script) -> WellFormed | Refusal:
+        """Decodes the event in `body`. Returns a refusal if its shape is wrong."""
         try:
             envelope = _ENVELOPE.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
             return invalid(str(wrong))
         decoder = _DECODERS.get(envelope.type)
         if decoder is None:
-            return invalid(f"type: {envelope.type!r}, must be one of {', '.join(PAYLOADS)}")
+            return invalid(f"type: {envelope.type!r}, must be one of {', '.join(_SHAPES)}")
         try:
             payload = decoder.decode(envelope.payload)
         except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
@@ -197,30 +227,24 @@ class Events:
         times = [time for time in _times(payload) if not _is_time(time)]
         if times:
             return invalid(*(f"{time} is no time" for time in times))
-        return Told(((payload.order_id, body),), partial(self._take, payload, script))
+        take = partial(self._take, payload, _MOVEMENTS.get(envelope.type), script)
+        return WellFormed(((payload.order_id, body),), take)
 
     def contents(self) -> dict[str, dict[str, object]]:
-        """Orders by ID, with what moved of each line."""
-        found: dict[str, dict[str, object]] = {}
-        for order_id in self._orders:
-            order = self._orders.get(order_id)
-            if order is not None:
-                found[order_id] = {
-                    "cancelled_at": order.cancelled_at,
-                    "events": order.told,
-                    "line_items": {
-                        name: {
-                            "ordered": line.ordered,
-                            "fulfilled": line.fulfilled,
-                            "refunded": line.refunded,
-                            "cancelled": line.cancelled,
-                        }
-                        for name, line in order.lines.items()
-                    },
-                }
-        return found
+        """Returns the orders by ID, each with the units that moved of each line."""
+        return {
+            order_id: {
+                "cancelled_at": order.cancelled_at,
+                "events": order.accepted,
+                "line_items": {
+                    name: {road: getattr(line, road) for road in ("ordered", "fulfilled", "refunded", "cancelled")}
+                    for name, line in order.lines.items()
+                },
+            }
+            for order_id, order in list(self._orders.items())
+        }
 
-    def _take(self, payload: _Payload, script: Script) -> Refusal | None:
+    def _take(self, payload: Any, movement: _Movement | None, script: Script) -> Refusal | None:
         order = self._orders.get(payload.order_id)
         if isinstance(payload, _OrderPlaced):
             if order is not None:
@@ -228,9 +252,9 @@ class Events:
             return self._place(payload, script)
         if order is None:
             return Refusal(404, Code.INVALID_REQUEST_PARAMETERS, (f"order_id: there is no order {payload.order_id}",))
-        refusal = _move(order, payload)
+        refusal = _cancel(order, payload) if movement is None else _move(order, payload.items, movement)
         if refusal is None:
-            order.told += 1
+            order.accepted += 1
         return refusal
 
     def _place(self, payload: _OrderPlaced, script: Script) -> Refusal | None:
@@ -245,18 +269,15 @@ class Events:
         )
         if refusal is not None:
             return refusal
-        self._orders.put(
-            payload.order_id,
-            _Order(
-                {
-                    item.id: _Line(
-                        item.quantity,
-                        item.product_id,
-                        item.custom_properties.product_reference if item.custom_properties else None,
-                    )
-                    for item in payload.line_items
-                }
-            ),
+        self._orders[payload.order_id] = _Order(
+            {
+                item.id: _Line(
+                    item.quantity,
+                    item.product_id,
+                    item.custom_properties.product_reference if item.custom_properties else None,
+                )
+                for item in payload.line_items
+            }
         )
         return None
 
@@ -281,67 +302,49 @@ def _placed_problems(payload: _OrderPlaced) -> list[str]:
     return problems
 
 
-def _move(
-    order: _Order, payload: _FulfillmentAdded | _RefundAdded | _LineItemsCancelled | _OrderCancelled
-) -> Refusal | None:
-    match payload:
-        case _FulfillmentAdded():
-            fulfilled = [(item.line_item_id, item.quantity, item.fulfilled_at) for item in payload.fulfillment_items]
-            return _take(order, "fulfillment_items", fulfilled, "fulfilled")
-        case _RefundAdded():
-            refunded = [(item.line_item_id, item.quantity, item.refunded_at) for item in payload.refund_items]
-            return _take(order, "refund_items", refunded, "refunded")
-        case _LineItemsCancelled():
-            cancelled = [(item.line_item_id, item.quantity, item.cancelled_at) for item in payload.cancelled_line_items]
-            return _take(order, "cancelled_line_items", cancelled, "cancelled")
-        case _OrderCancelled():
-            if order.cancelled_at is not None:
-                return Refusal(422, Code.CANCEL_DECLINE, (f"{payload.order_id} is cancelled already",))
-            if order.fulfilled:
-                return Refusal(422, Code.CANCEL_DECLINE, (f"{payload.order_id} is fulfilled already",))
-            order.cancelled_at = payload.cancelled_at
-            return None
+def _cancel(order: _Order, payload: _OrderCancelled) -> Refusal | None:
+    if order.cancelled_at is not None or order.fulfilled:
+        already = "cancelled" if order.cancelled_at is not None else "fulfilled"
+        return Refusal(422, Code.CANCEL_DECLINE, (f"{payload.order_id} is {already} already",))
+    order.cancelled_at = payload.cancelled_at
+    return None
 
 
-def _take(order: _Order, where: str, items: Sequence[tuple[str, int, str]], road: str) -> Refusal | None:
-    """Takes all units or none. `items` are line item, quantity and time, `road` is the line's count of them. Only a
-    fulfilment may leave a protection without its product."""
-    problems = _unknown(order, where, [name for name, _, _ in items])
+def _move(order: _Order, items: list[Any], movement: _Movement) -> Refusal | None:
+    """Moves all units or none. Only a fulfilment may leave a protection without its product."""
+    where = movement.items
+    problems = [
+        f"{where}[{at}].line_item_id: {item.line_item_id} is no line item of this order"
+        for at, item in enumerate(items)
+        if item.line_item_id not in order.lines
+    ]
     if problems:
         return invalid(*problems)
-    for at, (_, _, moved_at) in enumerate(items):
-        if order.cancelled_at is not None and moved_at > order.cancelled_at:
+    for at, item in enumerate(items):
+        if order.cancelled_at is not None and item.at > order.cancelled_at:
             problems.append(f"{where}[{at}]: the order was cancelled at {order.cancelled_at}")
     wanted: Counter[str] = Counter()
-    for name, quantity, _ in items:
-        wanted[name] += quantity
+    for item in items:
+        wanted[item.line_item_id] += item.quantity
     for name, units in wanted.items():
-        left = order.lines[name].remaining(road)
+        left = order.lines[name].remaining(movement.road)
         if units > left:
             problems.append(f"{where}: {units} of {name} are more than the {left} that remain")
-    if road != "fulfilled":
+    if movement.road != "fulfilled":
         problems += _unpaired(where, order, wanted)
     if problems:
         return invalid(*problems)
     for name, units in wanted.items():
         line = order.lines[name]
-        setattr(line, road, getattr(line, road) + units)
+        setattr(line, movement.road, getattr(line, movement.road) + units)
     return None
 
 
-def _unknown(order: _Order, where: str, names: list[str]) -> list[str]:
-    return [
-        f"{where}[{at}].line_item_id: {name} is no line item of this order"
-        for at, name in enumerate(names)
-        if name not in order.lines
-    ]
-
-
 def _unpaired(where: str, order: _Order, wanted: Counter[str]) -> list[str]:
-    """Protections that would keep more units than their product has left.
+    """Returns a problem for each protection that would keep more units than its product has left.
 
-    The reference links by product, not by line: where two lines are the same product, nobody can say which of
-    them is protected, and nothing is asked.
+    The reference links a protection to a product, not to a line: if two lines have the same product, nobody knows
+    which of them is protected, and this check is left out.
     """
     left = {name: line.refundable - wanted[name] for name, line in order.lines.items()}
     problems = []
@@ -362,22 +365,17 @@ def _unpaired(where: str, order: _Order, wanted: Counter[str]) -> list[str]:
     return problems
 
 
-def _times(payload: _Payload) -> list[str]:
+def _times(payload: Any) -> list[str]:
     match payload:
         case _OrderPlaced():
             return [payload.placed_at]
-        case _FulfillmentAdded():
-            return [item.fulfilled_at for item in payload.fulfillment_items]
-        case _RefundAdded():
-            return [item.refunded_at for item in payload.refund_items]
-        case _LineItemsCancelled():
-            return [item.cancelled_at for item in payload.cancelled_line_items]
         case _OrderCancelled():
             return [payload.cancelled_at]
+    return [item.at for item in payload.items]
 
 
 def _is_time(text: str) -> bool:
-    """The pattern has seen to the form; this to the calendar."""
+    """True if the date exists. The shape's pattern has checked its form."""
     try:
         datetime.fromisoformat(text)
     except ValueError:

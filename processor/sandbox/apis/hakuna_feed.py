@@ -1,9 +1,8 @@
-"""Hakuna's Order feed: arrays of whole orders, each one judged by itself, all taken or none.
+"""Hakuna's Order feed: arrays of whole orders. Each order is judged by itself; all are taken or none.
 
-An order in the feed is everything that is known of it, so there is nothing to compare it with but its own
-last snapshot: one that knows of fewer movements than the last is stale. That is no error (the feed would
-simply believe it); it is noted in `stale`, since a processor that supersedes what it has not sent yet never
-sends one.
+An order of the feed holds everything that is known of it, so it is compared with its own last snapshot alone. A
+snapshot with fewer movements than the last one is stale. The feed would believe it, so it is no error; `stale` counts
+it, because a processor that supersedes unsent snapshots never sends one.
 """
 
 from __future__ import annotations
@@ -15,14 +14,22 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from processor.sandbox.apis.hakuna_events import Country, Currency, Identity, Quantity
-from processor.sandbox.apis.hakuna_told import Refusal, Told, invalid, unsupported
+from processor.sandbox.apis.hakuna_events import (
+    BillingAddress,
+    Currency,
+    Identity,
+    Quantity,
+    Refusal,
+    WellFormed,
+    invalid,
+    unsupported,
+)
 from processor.sandbox.apis.record import Recent
 from processor.sandbox.apis.script import Script
 
 BRAND: Final = "hakuna"
 MILLISECONDS_MIN: Final = 100_000_000_000
-"""1973 in milliseconds, the year 5138 in seconds: what lies below was meant in seconds."""
+"""1973 in milliseconds, the year 5138 in seconds. A smaller number was meant in seconds."""
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=MILLISECONDS_MIN)]
 
@@ -32,14 +39,6 @@ class _Customer(Struct, frozen=True, forbid_unknown_fields=True):
     last_name: str
     email: str
     phone: str
-
-
-class _BillingAddress(Struct, frozen=True, forbid_unknown_fields=True):
-    address_line_1: str
-    address_line_2: str
-    city: str
-    country: Country
-    zip: str
 
 
 class _Price(Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,14 +87,14 @@ class _LineItem(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Order(Struct, frozen=True, forbid_unknown_fields=True):
-    """One order as the feed shows it."""
+    """One order of the feed."""
 
     id: Identity
     status: Literal["placed", "cancelled"]
     placed_at: Milliseconds
     cancelled_at: Milliseconds | None
     customer: _Customer
-    customer_billing_address: _BillingAddress
+    customer_billing_address: BillingAddress
     line_items: Annotated[list[_LineItem], msgspec.Meta(min_length=1)]
 
 
@@ -104,15 +103,15 @@ _ORDERS = msgspec.json.Decoder(list[Order])
 
 
 class Feed:
-    """Mutable: the newest snapshot of each order, and `stale`, the orders whose newest knew less than the one
-    before."""
+    """Mutable: `_orders` is the newest snapshot of each order; `stale` counts, by order, the snapshots that had fewer
+    movements than the one before."""
 
     def __init__(self) -> None:
         self._orders: Recent[Order] = Recent()
         self.stale: Counter[str] = Counter()
 
-    def read(self, body: bytes, script: Script) -> Told | Refusal:
-        """The orders in `body`, if each has the right shape and agrees with itself."""
+    def read(self, body: bytes, script: Script) -> WellFormed | Refusal:
+        """Decodes the orders in `body`. Returns a refusal if one has a wrong shape or contradicts itself."""
         try:
             raw = _RAW.decode(body)
             orders = _ORDERS.decode(body)
@@ -128,12 +127,12 @@ class Feed:
         if problems:
             return invalid(*problems)
         entries = tuple((order.id, bytes(one)) for order, one in zip(orders, raw, strict=True))
-        return Told(entries, partial(self._take, orders, script))
+        return WellFormed(entries, partial(self._take, orders, script))
 
     def contents(self) -> object:
-        """The newest snapshot by order ID, as JSON values, and the orders that went back."""
+        """Returns the newest snapshots by order ID, as JSON values, and the counts of stale ones."""
         return {
-            "orders": {name: msgspec.to_builtins(self._orders.get(name)) for name in self._orders},
+            "orders": {name: msgspec.to_builtins(order) for name, order in list(self._orders.items())},
             "stale": dict(self.stale),
         }
 
@@ -151,7 +150,7 @@ class Feed:
             last = self._orders.get(order.id)
             if last is not None and _movements(order) < _movements(last):
                 self.stale[order.id] += 1
-            self._orders.put(order.id, order)
+            self._orders[order.id] = order
         return None
 
 

@@ -1,8 +1,8 @@
 """An ASGI application that listens on a loopback port, in a thread with an event loop of its own.
 
 The caller owns it; `stop` ends the thread and frees the port. The socket listens before the thread runs, so the port is
-known at once, and connections wait from the first moment. A stopped application refuses connections, as an API that is
-down does. It can be started again on the same port.
+known at once, and connections wait from the first moment. A stopped application refuses connections, like an API that
+is down. It can be started again on the same port.
 
 ASGI cannot break a connection. So an application gets `reset` beside it: it ends a request's connection, and the client
 sees what it sees when a load balancer dies.
@@ -36,8 +36,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 START_S_MAX: Final = 10.0
 STOP_S_MAX: Final = 5.0
 BODY_BYTES_MAX: Final = 64 * 1024 * 1024
-"""The largest body that is read at all. Above any limit that a script sets; a runaway client must not fill
-memory."""
+"""The largest body that is read. Above any limit of a script; a runaway client must not fill the memory."""
 KEEP_ALIVE_S: Final = 75
 """Idle connections stay open as long as nginx keeps them."""
 
@@ -45,7 +44,7 @@ _RESET = "sandbox.reset"
 
 
 class ResettableHttp(HttpToolsProtocol):
-    """uvicorn's protocol, which lends each request the means to reset its connection."""
+    """uvicorn's protocol; each request can reset its connection."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -60,7 +59,7 @@ class ResettableHttp(HttpToolsProtocol):
 
 
 async def reset(scope: Scope, receive: Receive) -> None:
-    """Resets the connection of the request that `scope` belongs to; returns when it is gone."""
+    """Resets the connection of the request in `scope`. Returns when the client has hung up."""
     cast(Callable[[], None], scope["extensions"][_RESET]["abort"])()
     await hung_up(receive)
 
@@ -73,8 +72,8 @@ async def hung_up(receive: Receive) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request, read whole. `path` is as it was sent, with its escapes. Header names are lowercase;
-    of a header given twice the last is kept."""
+    """One HTTP request, read whole. `path` keeps its escapes. Header names are lowercase; if a header stands twice,
+    its last value counts."""
 
     method: str
     path: str
@@ -84,7 +83,7 @@ class Request:
 
 
 async def read(scope: Scope, receive: Receive) -> Request | None:
-    """The request; None when its client hung up before it was whole, or it is larger than BODY_BYTES_MAX."""
+    """Returns the request. Returns None if the client hung up too early, or the body is above BODY_BYTES_MAX."""
     chunks: list[bytes] = []
     size = 0
     more = True
@@ -108,7 +107,7 @@ async def read(scope: Scope, receive: Receive) -> Request | None:
 
 
 async def respond(send: Send, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-    """Sends a whole answer. Its length is added; a content type is the caller's."""
+    """Sends a whole answer. Adds the content length; the caller gives the content type."""
     await send(
         {
             "type": "http.response.start",
@@ -127,8 +126,8 @@ async def respond_json(send: Send, status: int, value: object) -> None:
 
 
 class Loopback:
-    """`with Loopback(app) as api: … api.url`. Mutable: `_server` and `_thread` are there while it runs;
-    `port` is given on the first start and kept; the next start takes `tls` as it is then."""
+    """`with Loopback(app) as api: … api.url`. Mutable: `_server` and `_thread` are set while it runs; the first start
+    sets `port`, which stays; each start reads `tls` anew."""
 
     def __init__(self, application: Application, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self._application = application
@@ -143,7 +142,7 @@ class Loopback:
         return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def start(self) -> Self:
-        """Raises OSError when the port is taken."""
+        """Raises OSError if the port is taken."""
         assert self._thread is None, "started twice"
         listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         self.port = listener.getsockname()[1]
@@ -175,7 +174,7 @@ class Loopback:
         return self
 
     def stop(self) -> None:
-        """Ends at once: requests that are being served are cut off. Nothing happens when it does not run."""
+        """Ends at once and cuts off requests in flight. Does nothing if it does not run."""
         if self._server is None or self._thread is None:
             return
         self._server.should_exit = True

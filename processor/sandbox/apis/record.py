@@ -1,9 +1,9 @@
-"""What a stand-in has seen: what it accepted of each order, what was wrong, what overlapped, how much came at a time.
+"""The requests that a stand-in has seen: what it accepted of each order, mistakes, overlaps, and the rate.
 
-Owned by one stand-in. Its loop writes, other threads read, hence the lock. It counts facts and judges nothing: whether
-3 repeats are too many is for the test to say.
+Owned by one stand-in. Its loop writes and other threads read, so there is a lock. It counts facts and judges nothing:
+the test says whether 3 repeats are too many.
 
-`Recent` is a dict that forgets its oldest entry, so that a stand-in can run for days.
+`Recent` bounds its memory, so that a stand-in can run for days.
 """
 
 from __future__ import annotations
@@ -11,59 +11,41 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 V = TypeVar("V")
 
 RECENT_MAX = 200_000
-"""Orders or keys that a stand-in remembers. Without it, one left running over a weekend eats the machine."""
+"""Orders or keys that a stand-in remembers. Without a limit, one left running over a weekend eats the machine."""
 
 
-class Recent(Generic[V]):
-    """Values by name; past `size_max` the entry made first goes. Mutable; `forgotten` counts those that
-    went."""
+class Recent(dict[str, V]):
+    """A dict that drops its oldest name when a new one would be more than `size_max`. `forgotten` counts them."""
 
     def __init__(self, size_max: int = RECENT_MAX) -> None:
-        assert size_max > 0, "a memory of nothing"
-        self._values: dict[str, V] = {}
+        super().__init__()
         self._size_max = size_max
         self.forgotten = 0
 
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._values))
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._values
-
-    def get(self, name: str) -> V | None:
-        return self._values.get(name)
-
-    def put(self, name: str, value: V) -> None:
-        if name not in self._values and len(self._values) >= self._size_max:
-            del self._values[next(iter(self._values))]
+    def __setitem__(self, name: str, value: V) -> None:
+        if name not in self and len(self) >= self._size_max:
+            del self[next(iter(self))]
             self.forgotten += 1
-        self._values[name] = value
-
-    def remove(self, name: str) -> None:
-        self._values.pop(name, None)
+        super().__setitem__(name, value)
 
 
 ARRIVALS_MAX: Final = 1_000_000
-"""Arrival times kept, 8 MB. Past it the older half goes: `most_in` then speaks of the newer half only."""
+"""Arrival times kept, 8 MB. Beyond it the older half is dropped, and `most_in` counts the newer half only."""
 MISTAKES_MAX: Final = 1_000
-"""Mistakes kept word for word; all of them are counted."""
+"""Mistakes kept as text; all are counted."""
 SUMMARY_LINES_MAX: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Something that was accepted of a subject: when (seconds, monotonic), how (`POST /events`), what, and
-    its idempotency key."""
+    """An accepted request about a subject: its time (seconds, monotonic), verb and path (`POST /events`), body, and
+    idempotency key."""
 
     at_s: float
     verb: str
@@ -80,12 +62,12 @@ class Presence:
 
 
 class Record:
-    """What a stand-in has seen.
+    """The requests that a stand-in has seen.
 
-    Mutable throughout, and written under `_lock`. The counts are public: `requests` all that arrived, `repeats` those
-    with the key and body of an accepted one, `key_conflicts` those with the key of an accepted one and another body,
-    `overlap_count` those that arrived while another one about the same subject was being served, `mistake_count` those
-    that the API would not understand. `_present` has the request that is being served of each subject.
+    Mutable throughout, and written under `_lock`. The counts are public: `requests` all requests, `repeats` requests
+    with key and body of an accepted one, `key_conflicts` requests with the key of an accepted one and another body,
+    `overlap_count` requests that arrived while another one about the same subject was being served, `mistake_count`
+    mistakes that the API would refuse. `_present` is, by subject, the request that is being served.
     """
 
     def __init__(self) -> None:
@@ -104,8 +86,6 @@ class Record:
         self._arrivals = array("d")
         self._present: dict[str, Presence] = {}
 
-    # ---- written by the stand-in --------------------------------------------------------------------------
-
     def arrived(self, at_s: float) -> None:
         with self._lock:
             self.requests += 1
@@ -114,7 +94,7 @@ class Record:
             self._arrivals.append(at_s)
 
     def entered(self, presence: Presence) -> list[tuple[str, Presence]]:
-        """The subjects that another request is being served for, each with that request."""
+        """Returns each subject about which another request is being served, with that request."""
         with self._lock:
             others = [(name, other) for name in presence.subjects if (other := self._present.get(name)) is not None]
             for name in presence.subjects:
@@ -133,7 +113,7 @@ class Record:
             self._overlaps.append(subject)
 
     def answered(self, status: str, error_code: str | None = None) -> None:
-        """`status` is the HTTP status, or the fault's name where there was no answer."""
+        """`status` is the HTTP status, or the name of the fault if there was no answer."""
         with self._lock:
             self._statuses[status] += 1
             if error_code is not None:
@@ -155,16 +135,12 @@ class Record:
     def accepted(self, subject: str, accepted: Accepted) -> None:
         with self._lock:
             self._accepted_count += 1
-            known = self._accepted.get(subject)
-            if known is None:
-                self._accepted.put(subject, [accepted])
-            else:
-                known.append(accepted)
-
-    # ---- read by whoever wants to know --------------------------------------------------------------------
+            if subject not in self._accepted:
+                self._accepted[subject] = []
+            self._accepted[subject].append(accepted)
 
     def statuses(self) -> dict[str, int]:
-        """Requests by HTTP status, or by fault (`reset`, `lost_answer`, `hang`) where there was no answer."""
+        """Returns the requests by HTTP status, or by fault (`reset`, `lost_answer`, `hang`) if there was no answer."""
         with self._lock:
             return dict(self._statuses)
 
@@ -173,28 +149,28 @@ class Record:
             return dict(self._error_codes)
 
     def mistakes(self) -> list[str]:
-        """The last of them: what was wrong with a request, in the words of the answer."""
+        """Returns the last mistakes, in the words of the answers."""
         with self._lock:
             return list(self._mistakes)
 
     def overlaps(self) -> list[str]:
-        """The last subjects of which two requests were being served at once."""
+        """Returns the last subjects about which two requests were being served at once."""
         with self._lock:
             return list(self._overlaps)
 
     def subjects(self) -> list[str]:
-        """Those of which something was accepted (orders; for Hako, objects), in order of their first."""
+        """Returns the subjects (orders; for Hako, objects) of accepted requests, in order of their first."""
         with self._lock:
             return list(self._accepted)
 
     def history(self, subject: str) -> list[Accepted]:
-        """What was accepted of `subject`, in order; repeats are not among it."""
+        """Returns the accepted requests about `subject`, in order, without repeats."""
         with self._lock:
             return list(self._accepted.get(subject) or ())
 
     def most_in(self, window_s: float) -> int:
-        """The most requests that arrived in any window of that length (half-open: a request exactly one
-        window after another is in the next one)."""
+        """Returns the most requests that arrived in any window of that length. A window is half-open: a request exactly
+        one window after another is in the next one."""
         with self._lock:
             arrivals = self._arrivals[:]
         most = first = 0
@@ -205,7 +181,7 @@ class Record:
         return most
 
     def summary(self, window_s: float) -> dict[str, object]:
-        """All counts, for a person or for JSON; the lists are cut to their last lines."""
+        """Returns all counts as JSON values; the lists are cut to their last lines."""
         most = self.most_in(window_s)
         with self._lock:
             return {

@@ -1,6 +1,6 @@
-"""How a stand-in behaves, as values: how slow it is, how often it fails, whom it refuses.
+"""The behaviour of a stand-in as values: how slow it is, how often it fails, whom it refuses.
 
-A script is frozen. A running stand-in is given another script to change what it does: `StandIn.script = …` in the same
+A script is frozen. To change the behaviour, give the running stand-in another script: `StandIn.script = …` in the same
 process, or `POST /_sandbox/script` with the changed fields from outside.
 """
 
@@ -22,19 +22,19 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Fault(StrEnum):
-    """How a request can go wrong without being wrong. In all but `LOST_ANSWER` nothing was done."""
+    """How a correct request can fail. With each fault but `LOST_ANSWER`, nothing was done."""
 
     TOO_MANY = "429"
     SERVER_ERROR = "500"
     UNAVAILABLE = "503"
     RESET = "reset"  # the connection is reset instead of an answer
-    LOST_ANSWER = "lost_answer"  # it was done, and then the connection is reset
+    LOST_ANSWER = "lost_answer"  # the request is done, then the connection is reset
     HANG = "hang"  # no answer, for as long as the client waits
-    PAGE = "page"  # 200 with the HTML page of some proxy
+    PAGE = "page"  # 200 with the HTML page of a proxy
 
 
 class LimitHeader(StrEnum):
-    """Which of the customary ways a 429 uses to say how long to wait."""
+    """The header by which a 429 says how long to wait."""
 
     RETRY_AFTER_SECONDS = "retry-after-seconds"
     RETRY_AFTER_DATE = "retry-after-date"
@@ -44,13 +44,13 @@ class LimitHeader(StrEnum):
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long an answer takes: `median_ms`, or a log-normal distribution when `p99_ms` lies above it."""
+    """The time to an answer: `median_ms`, or a log-normal distribution if `p99_ms` is above it."""
 
     median_ms: NotNegative = 0.0
     p99_ms: NotNegative = 0.0
 
     def seconds(self, normal: float) -> float:
-        """The latency that belongs to `normal`, a draw from the standard normal distribution."""
+        """Returns the latency for `normal`, a draw from the standard normal distribution."""
         if self.median_ms == 0 or self.p99_ms <= self.median_ms:
             return self.median_ms / 1000
         sigma = math.log(self.p99_ms / self.median_ms) / 2.326
@@ -66,35 +66,30 @@ class Outage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All of it. The defaults are an API that is quick, healthy and refuses nobody."""
+    """The defaults are an API that is quick, healthy and refuses nobody."""
 
     key: str = SANDBOX_KEY
     revoked: bool = False
-    """The key is no longer valid: 401 for everybody."""
-
+    """The key is no longer valid: every request is answered 401."""
     gateway: Gateway | None = None
-    """What stands before the API and answers in its place, or changes its answers."""
-
+    """A gateway before the API, which answers in its place or changes its answers."""
     latency: Latency = Latency()
     quota: Quota | None = None
-    """Requests past it are answered 429; refused ones do not count."""
+    """Requests beyond it are answered 429 and do not count."""
     limit_header: LimitHeader = LimitHeader.RETRY_AFTER_SECONDS
     retry_after_s: dict[Fault, NotNegative] = {}
-    """How long these faults (429, 503), when they are not the quota's, tell the client to wait."""
-
+    """The time to wait in answers with these faults (429, 503), except the quota's own 429."""
     shares: dict[Fault, Share] = {}
-    """Of the requests, by chance, this share meets this fault. Together at most 1."""
+    """The share of requests that meet this fault, by chance. Together at most 1."""
     outages: tuple[Outage, ...] = ()
     answers: dict[str, Annotated[int, msgspec.Meta(ge=300, le=599)]] = {}
-    """Requests about this order (Hako: this object) are always answered with this status."""
-
+    """Requests about this order (Hako: object) are always answered with this status."""
     refused_countries: frozenset[str] = frozenset()
-    """Hakuna: orders to these are `location_unsupported`. Lowercase, as they are sent."""
+    """Hakuna: orders to these countries (lowercase) are `location_unsupported`."""
     refused_products: frozenset[str] = frozenset()
     """Hakuna: orders with one of these product IDs are `product_unsupported`."""
     refused_skus: frozenset[str] = frozenset()
-    """Hako: objects that name one of these are refused with 400, and the array with them."""
-
+    """Hako: an array with an object that names one of these is refused with 400."""
     body_bytes_max: int = 1_048_576
     seed: int = 1
 
@@ -104,6 +99,5 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def changed(script: Script, changes: dict[str, Any]) -> Script:
-    """`script` with the fields in `changes` (plain JSON values) replaced. Raises
-    `msgspec.ValidationError`."""
+    """Returns `script` with the fields in `changes` (plain JSON values) replaced. Raises `msgspec.ValidationError`."""
     return msgspec.convert(msgspec.to_builtins(script) | changes, Script)

@@ -1,9 +1,9 @@
-"""One request's way through a stand-in, from arrival to answer, for every API alike.
+"""The path of one request through a stand-in, from arrival to answer, for every API alike.
 
-    read ─► what happens to it (conduct) ─► is the key known (ledger) ─► wait (latency) ─► perform ─► answer
-             │                                                            │
-             ├─► hang, reset, 429, 500, 503, page: nothing is done        └─► the client hangs up: done all the same,
-             └─► a gateway answers (gateway): nothing is done                 nobody hears of it
+    read ─► its fate (conduct) ─► is the key known (ledger) ─► wait (latency) ─► perform ─► answer
+             │                                                  │
+             ├─► hang, reset, 429, 500, 503, page: not done     └─► the client hangs up: it is done all the same
+             └─► a gateway answers (gateway): not done
 
 A stand-in is strict where a real API may be lenient, and as harsh as a network can be. `hakuna_api.py`, `hako_api.py`
 and `registry.py` decide what an API accepts and what it means: pure functions behind the protocol `Api`. Quota, faults,
@@ -11,10 +11,10 @@ idempotency and the record are here, once.
 
 Each stand-in also answers
 
-    GET  /_sandbox/record?window_s=60      what it has seen
-    GET  /_sandbox/history?subject=…       what it accepted of one order (Hako: one object), in order
-    GET  /_sandbox/contents                what it holds
-    GET  /_sandbox/script, POST (changes)  how it behaves
+    GET  /_sandbox/record?window_s=60      the requests that it has seen
+    GET  /_sandbox/history?subject=…       the accepted requests about one order (Hako: one object), in order
+    GET  /_sandbox/contents                the orders or objects that it holds
+    GET  /_sandbox/script, POST (changes)  its behaviour
 """
 
 from __future__ import annotations
@@ -39,17 +39,16 @@ from processor.sandbox.apis.script import Fault, LimitHeader, Script, changed
 
 CONTROL: Final = "/_sandbox/"
 HANG_UP_S_MAX: Final = 0.05
-"""How long the hang-up of a client may take to be seen. Without it, a retry right after a timeout would now
-and then look like two requests in flight."""
+"""The time within which a client's hang-up is noticed. Without it, a retry right after a timeout could look like two
+requests in flight."""
 
 _PAGE = b"<!doctype html><title>Sign in</title><p>Your proxy wants to know who you are."
-_HTML = {"content-type": "text/html; charset=utf-8"}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the API says. `problems` is what was wrong with the request (a mistake of the client's),
-    `accepted` the subjects that were changed and the bytes that changed them."""
+    """An answer of the API. `problems` are mistakes of the client; `accepted` are the changed subjects, each with the
+    bytes that changed it."""
 
     status: int
     body: bytes = b""
@@ -64,9 +63,8 @@ class Answer:
 
 
 class Call(NamedTuple):
-    """A request that is well formed: whom it is about, its idempotency key (None: the API knows no such
-    thing), and how to do it. `perform` judges by what the API holds, changes that or refuses, and does not
-    wait."""
+    """A well-formed request: its subjects and its idempotency key (None if the API has no such keys). `perform` judges
+    the request by what the API holds, and changes that or refuses. It does not wait."""
 
     subjects: tuple[str, ...]
     key: str | None
@@ -74,24 +72,24 @@ class Call(NamedTuple):
 
 
 class Api(Protocol):
-    """What a stand-in speaks. All of it pure but for the state that `perform` changes."""
+    """The API of a stand-in. Pure, except for the state that `perform` changes."""
 
     @property
     def name(self) -> str: ...
 
     def understand(self, request: Request, script: Script) -> Call | Answer:
-        """Judges credentials, path, method, headers and shape; changes nothing. An `Answer` is a refusal."""
+        """Judges credentials, path, method, headers and shape. Changes nothing. Returns an `Answer` to refuse."""
 
     def refuse(self, status: int, problem: str) -> Answer:
-        """An error in the API's own form."""
+        """Returns an error in the API's own form."""
 
     def contents(self) -> object:
-        """What it holds, as JSON values."""
+        """Returns what the API holds, as JSON values."""
 
 
 class StandIn:
-    """An ASGI application. Mutable: `script` may be replaced at any time from any thread; the rest belongs to
-    the loop, except `record`, which locks."""
+    """An ASGI application. Mutable: any thread may replace `script` at any time; the rest belongs to the loop, except
+    `record`, which locks."""
 
     def __init__(
         self, api: Api, script: Script | None = None, monotonic_s: Callable[[], float] = time.monotonic
@@ -134,7 +132,7 @@ class StandIn:
         try:
             answer = await self._answer(request, understood, fate, presence, receive)
         finally:
-            # Before the answer is on its way: its client may send the next request as soon as it has it.
+            # Before the answer leaves: the client may send its next request as soon as it has the answer.
             self.record.left(presence)
         if answer is None:
             await reset(scope, receive)
@@ -149,7 +147,7 @@ class StandIn:
         return self.api.understand(request, script)
 
     async def _overlap(self, subject: str, other: Presence) -> None:
-        """Counts two requests about one subject, unless the client of the first has hung up."""
+        """Counts an overlap, unless the client of the first request has hung up."""
         if not other.gone:
             await asyncio.sleep(HANG_UP_S_MAX)
         if not other.gone:
@@ -158,33 +156,28 @@ class StandIn:
     async def _answer(
         self, request: Request, understood: Call | Answer, fate: Fate, presence: Presence, receive: Receive
     ) -> Answer | None:
-        """The answer; None for a connection that is to be reset."""
-        match fate.fault:
-            case None | Fault.LOST_ANSWER:
-                answer = await self._perform(request, understood, fate.delay_s, presence, receive)
-                if fate.fault is None:
-                    self.record.answered(str(answer.status), answer.error_code)
-                    return answer
-                self.record.answered(fate.fault.value)
+        """Returns the answer. Returns None if the connection shall be reset."""
+        fault = fate.fault
+        if fault is None or fault is Fault.LOST_ANSWER:
+            answer = await self._perform(request, understood, fate.delay_s, presence, receive)
+            if fault is None:
+                self.record.answered(str(answer.status), answer.error_code)
+                return answer
+        elif fault is not Fault.HANG:
+            await self._wait(fate.delay_s, presence, receive)
+        self.record.answered(fault.value)
+        match fault:
+            case Fault.LOST_ANSWER | Fault.RESET:
                 return None
             case Fault.HANG:
-                self.record.answered(fate.fault.value)
                 await hung_up(receive)
                 presence.gone = True
                 return None
-            case Fault.RESET:
-                await self._wait(fate.delay_s, presence, receive)
-                self.record.answered(fate.fault.value)
-                return None
             case Fault.PAGE:
-                await self._wait(fate.delay_s, presence, receive)
-                self.record.answered(fate.fault.value)
-                return Answer(200, _PAGE, _HTML["content-type"])
+                return Answer(200, _PAGE, "text/html; charset=utf-8")
             case Fault.TOO_MANY | Fault.SERVER_ERROR | Fault.UNAVAILABLE:
-                await self._wait(fate.delay_s, presence, receive)
-                self.record.answered(fate.fault.value)
-                return self.api.refuse(int(fate.fault), "try again later")
-        assert_never(fate.fault)
+                return self.api.refuse(int(fault), "try again later")
+        assert_never(fault)
 
     async def _perform(
         self, request: Request, understood: Call | Answer, delay_s: float, presence: Presence, receive: Receive
@@ -238,7 +231,7 @@ class StandIn:
         return answer
 
     async def _wait(self, delay_s: float, presence: Presence, receive: Receive) -> None:
-        """The latency, in which a client that hangs up is noticed; the request is served all the same."""
+        """Waits for the latency, and notes a client that hangs up; its request is served all the same."""
         if delay_s <= 0:
             return
         until_s = asyncio.get_running_loop().time() + delay_s
@@ -262,14 +255,11 @@ class StandIn:
                 await respond_json(send, 200, {"api": self.api.name} | self.record.summary(window_s))
             case "GET", "history":
                 history = self.record.history(query.get("subject", ""))
-                await respond_json(
-                    send,
-                    200,
-                    [
-                        {"at_s": one.at_s, "verb": one.verb, "key": one.key, "body": orjson.Fragment(one.body)}
-                        for one in history
-                    ],
-                )
+                values = [
+                    {"at_s": one.at_s, "verb": one.verb, "key": one.key, "body": orjson.Fragment(one.body)}
+                    for one in history
+                ]
+                await respond_json(send, 200, values)
             case "GET", "contents":
                 await respond_json(send, 200, self.api.contents())
             case "GET", "script":
@@ -294,7 +284,7 @@ def _headers(answer: Answer, fate: Fate, how: LimitHeader) -> dict[str, str]:
         headers["www-authenticate"] = "Bearer"
     if fate.retry_after_s is None or answer.status not in (429, 503):
         return headers
-    # Whole seconds, rounded up: who comes back exactly then must not be early.
+    # Whole seconds, rounded up: a client that comes back exactly then must not be early.
     wait_s = str(ceil(fate.retry_after_s))
     match how:
         case LimitHeader.RETRY_AFTER_SECONDS:

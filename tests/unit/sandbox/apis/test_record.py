@@ -43,7 +43,7 @@ def test_a_second_request_about_an_order_meets_the_first_until_that_has_left() -
 def test_a_memory_forgets_what_it_was_told_first() -> None:
     memory: Recent[int] = Recent(size_max=2)
     for number, name in enumerate(("a", "b", "a", "c")):
-        memory.put(name, number)
+        memory[name] = number
     assert list(memory) == ["b", "c"]
     assert (len(memory), memory.forgotten, memory.get("a")) == (2, 1, None)
 
