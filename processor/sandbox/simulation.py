@@ -1,8 +1,8 @@
-"""A simulation: both stand-ins on loopback, and, if it shall, a shop that writes to the source topics.
+"""A simulation: both stand-ins on loopback and, if asked for, a shop that writes to the source topics.
 
     start ──► stand-ins answer ──► the shop writes, each record at its time ──► wait for stop ──► summary
 
-Owned by the command `simulate`. The stand-ins answer until the end, whether or not the shop is done.
+Owned by the command `simulate`. The stand-ins answer until the end, even after the shop is done.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from operator import attrgetter
 from types import TracebackType
@@ -33,7 +34,7 @@ _WINDOW_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where the stand-ins shall listen (0: any free port) and how they behave."""
+    """The ports (0: any free one) and the behaviour of the stand-ins."""
 
     hakuna_port: int
     hakuna: Script
@@ -42,10 +43,9 @@ class Endpoints:
 
 
 class Simulation:
-    """`with Simulation(endpoints) as simulation:` answers until it is left.
+    """`with Simulation(endpoints) as simulation:` answers until the context ends.
 
-    Mutable: `_written` counts records by what is expected of them; `stopped` is set by a caller that wants it to
-    end.
+    Mutable: `_written` counts records by their expected outcome; a caller sets `stopped` to end it.
     """
 
     def __init__(self, endpoints: Endpoints) -> None:
@@ -53,11 +53,12 @@ class Simulation:
         self._stand_ins = (StandIn(HakunaApi(), endpoints.hakuna), StandIn(HakoApi(), endpoints.hako))
         self._hakuna = Loopback(self._stand_ins[0], endpoints.hakuna_port)
         self._hako = Loopback(self._stand_ins[1], endpoints.hako_port)
+        self._up = ExitStack()
         self._written: Counter[str] = Counter()
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings of a worker that shall talk to the stand-ins."""
+        """Returns the settings of a worker that uses the stand-ins."""
         hakuna, hako = self._stand_ins
         return {
             "HAKUNA_BASE_URL": self._hakuna.url,
@@ -67,15 +68,15 @@ class Simulation:
         }
 
     def write(self, writer: Callable[[Written], OrderWriter], plan: Shop, stock: Changing | None = None) -> int:
-        """Lets a shop write its records, each at its time; returns how many, early when `stopped`. With `stock` it
-        never ends by itself."""
+        """Writes a shop's records, each at its time. Returns the count, early once `stopped` is set. With `stock` it
+        does not end by itself."""
         steps = shop(plan)
         if stock is not None:
             steps = heapq.merge(steps, changing(stock), key=attrgetter("timestamp_ms"))
         return write_in_time(writer(self._count), steps, lambda: int(time.time() * 1000), self.stopped.is_set)
 
     def summary(self) -> dict[str, Any]:
-        """What was seen of requests, by API, and written of records, by what must become of them."""
+        """Returns the requests by API, and the written records by their expected outcome."""
         return {
             "apis": {
                 stand_in.api.name: stand_in.record.summary(
@@ -87,19 +88,16 @@ class Simulation:
         }
 
     def __enter__(self) -> Self:
-        self._hakuna.start()
-        try:
-            self._hako.start()
-        except BaseException:
-            self._hakuna.stop()
-            raise
+        with ExitStack() as up:
+            up.enter_context(self._hakuna)
+            up.enter_context(self._hako)
+            self._up = up.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hakuna.stop()
-        self._hako.stop()
+        self._up.close()
 
     def _count(self, step: Step, _: Position) -> None:
         self._written[str(step.expected)] += 1

@@ -1,6 +1,6 @@
 """A schema registry in memory: the part of Confluent's API that the processor's own client uses.
 
-    POST /subjects/{subject}/versions                 register
+    POST /subjects/{subject}/versions
     GET  /subjects, /subjects/{subject}/versions, /subjects/{subject}/versions/{number | latest}
     GET  /schemas/ids/{id}, /schemas/guids/{guid}
     GET  /config, /config/{subject}

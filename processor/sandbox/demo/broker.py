@@ -1,9 +1,9 @@
-"""`EmbeddedBroker`: a Kafka in this process, librdkafka's mock cluster, for a demo on a machine that has none.
+"""`EmbeddedBroker`: a Kafka in this process, librdkafka's mock cluster, for a demo on a machine without Kafka.
 
-Other processes reach it by `bootstrap_servers` for as long as this process lives and `close` was not called.
-What it lacks, and why no test of a guarantee may run on it: it ignores `read_committed`, keeps the last 5 MB of a
-partition, forgets everything when it ends, and answers no administrative request. A topic comes into being, with
-PARTITIONS partitions, when it is first asked for.
+Other processes reach it by `bootstrap_servers` until `close` is called or this process ends. It ignores
+`read_committed`, keeps the last 5 MB of a partition, forgets everything when it ends, and answers no administrative
+request, so no test of a guarantee may run on it. It creates a topic, with PARTITIONS partitions, at the first request
+for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 
 BROKERS: Final = 3
 PARTITIONS: Final = 4
-"""What the mock cluster gives every topic."""
+"""Of every topic; the mock cluster's default."""
 _ANSWER_S_MAX: Final = 10.0
 
 

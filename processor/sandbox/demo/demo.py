@@ -1,16 +1,16 @@
-"""The demo: the real roles in processes of their own, between a shop and stand-ins for Hakuna and Hako that
-check every request.
+"""Runs the demo: the real roles in processes of their own, between a shop and stand-ins for Hakuna and Hako that check
+every request.
 
     shop ──► orders.* ──► transform ──► hakuna.outbox ──► send ──► stand-in (429, 503, resets, refusals)
               │              └──► orders.dead-letters       └──► hakuna.dead-letters
-              └── each record with what must become of it ──► compared at the end, record by record
+              └── each record with its expected outcome ──► compared at the end, record by record
          └──► catalog.*, inventory.levels ──► hako ──► stand-in for Hako; its tables are compared at the end
 
       STARTING ──workers ready──► FEEDING ──all is written──► FINISHING ──all is finished──► DONE
          │                           │                            │
          └───────────────────────────┴── a worker ended, or time is up ──► FAILED
 
-Owned by the command `demo`, which shows each `View`. Nothing of the processor runs in this process.
+Owned by the command `demo`, which shows each `View`. No role runs in this process.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from processor.sandbox.demo import workers
 from processor.sandbox.demo.broker import PARTITIONS, EmbeddedBroker
 from processor.sandbox.demo.judgement import dead_letters, differences, expected_letters
 from processor.sandbox.demo.watch import Scraper, Sight
-from processor.sandbox.shop.history import Step
+from processor.sandbox.shop.history import TRANSFORMED, Expected, Step
 from processor.sandbox.shop.orders import REFUSED_COUNTRY, REFUSED_PRODUCT, Shop, shop
 from processor.sandbox.shop.stock import Stock, stock
 from processor.sandbox.shop.writer import OrderWriter, write_in_time
@@ -53,16 +53,16 @@ STOCK_SEED: Final = 7
 
 START_S_MAX: Final = 60.0
 FINISH_S_MAX: Final = 60.0
-"""From the last record written until all is finished. Longer, and something is stuck: better say so."""
+"""From the last record written until all is finished. After that, the demo fails instead of hanging."""
 READ_S_MAX: Final = 30.0
 LOOK_EVERY_S: Final = 0.5
 RATE_SIGHTS: Final = 6
-"""Rates are of the last 3 s: the workers count once a second, and the eye wants it calm."""
+"""Rates are of the last 3 s: the workers count once a second, and a calm figure is easier to read."""
 
 _FETCH_WAIT_MS: Final = "50"
-"""The broker inside answers a fetch that finds nothing only after its whole wait, whatever is written meanwhile."""
+"""The embedded broker answers an empty fetch only after its whole wait, even if a record is written meanwhile."""
 _PARK_FOR: Final = "5s"
-"""Short, so that an event whose order is never placed becomes a dead letter while somebody looks."""
+"""Short, so that an event whose order is never placed becomes a dead letter during the demo."""
 
 SCRIPT: Final = Script(
     latency=Latency(median_ms=15, p99_ms=120),
@@ -71,15 +71,13 @@ SCRIPT: Final = Script(
     refused_countries=frozenset({REFUSED_COUNTRY}),
     refused_products=frozenset({REFUSED_PRODUCT}),
 )
-"""A day like any other, a little worse."""
-
-
+"""An ordinary day, a little worse."""
 HAKO_SCRIPT: Final = Script(latency=Latency(median_ms=40, p99_ms=200), quota=Quota(120, 60.0))
-"""As its reference says: no more than 120 requests a minute."""
+"""The quota of its reference: 120 requests a minute."""
 
 
 class Phase(StrEnum):
-    """How far the demo is; drawn above."""
+    """The progress of the demo; drawn above."""
 
     STARTING = "starting"
     FEEDING = "feeding"
@@ -90,7 +88,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What there is to be shown at one moment; `before` is an earlier sight, for rates."""
+    """The progress at one moment. `before` is an earlier sight, for rates."""
 
     phase: Phase
     since_s: float
@@ -103,7 +101,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How it ended. `wrong` is empty when all became what it should."""
+    """The result. `wrong` is empty if every outcome was as expected."""
 
     orders: int
     written: Mapping[Position, Step]
@@ -115,33 +113,34 @@ class Report:
 
     @property
     def curious(self) -> str:
-        """The ID of an order that something has befallen: one worth looking at."""
-        befallen = (step for step in self.written.values() if step.expected.answer is not None)
-        step = next(befallen, None) or next(iter(self.written.values()))
-        return step.key.decode("utf-8", "backslashreplace")
+        """The ID of an order with a refused entry: one worth looking at."""
+        return self._order(lambda expected: expected.answer is not None)
 
     @property
     def delivered(self) -> str:
-        """The ID of an order that was told to Hakuna and accepted."""
-        told = (one for one in self.written.values() if one.expected.outcome is Outcome.TRANSFORMED)
-        step = next((one for one in told if one.expected.answer is None), None) or next(iter(self.written.values()))
+        """The ID of an order that Hakuna accepted."""
+        return self._order(lambda expected: expected == TRANSFORMED)
+
+    def _order(self, wanted: Callable[[Expected], bool]) -> str:
+        steps = self.written.values()
+        step = next((step for step in steps if wanted(step.expected)), None) or next(iter(steps))
         return step.key.decode("utf-8", "backslashreplace")
 
     @property
     def outcomes(self) -> Counter[str]:
-        """Records by how they ended at transform."""
+        """Returns the records by their outcome at transform."""
         return Counter(step.expected.outcome.value for step in self.written.values())
 
     @property
     def letter_counts(self) -> tuple[Counter[str], Counter[str]]:
-        """Dead letters by reason: those that are there, those that should be."""
+        """Returns the dead letters by reason: the found ones and the expected ones."""
         return Counter(self.letters.values()), Counter(expected_letters(self.written).values())
 
 
 class Demo:
-    """A broker, a registry, stand-ins and workers, for as long as the context of `demo` lasts.
+    """The workers, with the addresses of everything around them, inside the context of `demo`.
 
-    Mutable: `logs_wanted` once something went wrong that the workers' logs may explain.
+    Mutable: `logs_wanted` is set if something went wrong that the workers' logs may explain.
     """
 
     def __init__(
@@ -154,8 +153,8 @@ class Demo:
         *,
         mixed: bool,
     ) -> None:
-        """`broker` is its bootstrap servers, `registry` its URL; each stand-in comes with its URL. `mixed`: the shop's
-        services write each in its own way, and rekey runs."""
+        """`broker` is its bootstrap servers, `registry` its URL; each stand-in comes with its URL. With `mixed`, each
+        service of the shop writes in its own way, and rekey runs."""
         self._mixed = mixed
         self.roles = (Role.REKEY, *ROLES) if mixed else ROLES
         self._kafka = {"bootstrap.servers": broker, "fetch.wait.max.ms": _FETCH_WAIT_MS}
@@ -169,7 +168,7 @@ class Demo:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The workers' settings."""
+        """Returns the workers' settings."""
         kafka = {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in self._kafka.items()}
         return kafka | {
             "SCHEMA_REGISTRY_URL": self.registry_url,
@@ -182,8 +181,7 @@ class Demo:
         }
 
     def run(self, plan: Callable[[int], Shop], show: Callable[[View], None], began_s: float) -> Report:
-        """Feeds a shop's orders (`plan` is given the time of the first, epoch ms) and waits until all are
-        finished."""
+        """Writes a shop's orders (`plan` gets the time of the first, epoch ms) and waits until all are finished."""
         wrong = self._await_ready(show, began_s)
         now_ms = int(time.time() * 1000)
         goods = stock(STOCK_SEED, now_ms)
@@ -212,7 +210,7 @@ class Demo:
         )
 
     def drain(self) -> list[str]:
-        """Ends the workers as an orchestrator would; what went wrong with that."""
+        """Ends the workers as an orchestrator would. Returns what went wrong."""
         codes = workers.drain(self.workers)
         wrong = [f"{role} ended with {code}, should be 0" for role, code in codes.items() if code != 0]
         self.logs_wanted = self.logs_wanted or bool(wrong)
@@ -231,7 +229,7 @@ class Demo:
         return []
 
     def _watch(self, feed: _Feed, show: Callable[[View], None], began_s: float) -> tuple[Sight, list[str]]:
-        """Until everything that was written is finished, or cannot be."""
+        """Returns the last sight when everything is finished, or what went wrong."""
         seen = deque([self._scraper.sight()], maxlen=RATE_SIGHTS)
         fed_s: float | None = None
         while True:
@@ -263,7 +261,7 @@ class Demo:
         )
 
     def _letters(self) -> list[Record]:
-        """The dead-letter topics, whole."""
+        """Returns all records of the dead-letter topics."""
         reader = KafkaReader(self._kafka, group="hakuna-processor.demo", client_id="hakuna-processor-demo")
         partitions = [TopicPartition(topic, number) for topic in LETTERS for number in range(PARTITIONS)]
         try:
@@ -281,7 +279,7 @@ class Demo:
 
 @contextmanager
 def demo(*, mixed: bool) -> Iterator[Demo]:
-    """Brings everything up, and down again whatever happens; the workers' logs stay when they are wanted."""
+    """Starts everything, and stops it whatever happens. The workers' logs stay if they are wanted."""
     directory = Path(tempfile.mkdtemp(prefix="hakuna-processor-demo-"))
     with ExitStack() as up:
         tidy = up.enter_context(ExitStack())
@@ -299,7 +297,7 @@ def demo(*, mixed: bool) -> Iterator[Demo]:
 
 
 class _Feed:
-    """Writes the shop's records on a thread of its own, for the demo's has to look.
+    """Writes the shop's records on a thread of its own, while the demo's thread watches.
 
     Mutable: `written` grows, on that thread; `ended` and `_failure` are set once, at its end.
     """
@@ -344,18 +342,18 @@ class _Feed:
             self.ended = True
 
     def _steps(self) -> Iterator[Step]:
-        """What the shop does; an event under another order's key is no mistake where keys are no matter."""
+        """Yields the shop's records. With mixed producers, an event under another order's key is not a mistake."""
         for step in shop(self.plan):
             if not self._mixed or step.expected.reason is not Reason.KEY_MISMATCH:
                 yield step
 
     def _note(self, step: Step, position: Position) -> None:
-        if step.topic not in STOCK_TOPICS:  # those are compared as a whole, in Hako's tables
+        if step.topic not in STOCK_TOPICS:  # stock is compared as a whole, in Hako's tables
             self.written[position] = step
 
 
 def _finished(sight: Sight, written: Mapping[Position, Step], stocked: int) -> bool:
-    """Whether each record has ended at transform or hako, and each entry made of one at send."""
+    """True if each record has ended at transform or hako, and each entry at send."""
     entries = sum(1 for step in written.values() if step.expected.outcome is Outcome.TRANSFORMED)
     repeats = sight.sum("processor_records_total", role=Role.REKEY.value, outcome=Outcome.DUPLICATE.value)
     return (
@@ -367,13 +365,11 @@ def _finished(sight: Sight, written: Mapping[Position, Step], stocked: int) -> b
 
 
 def _stock_differences(hako: StandIn, goods: Stock) -> list[str]:
-    """Whether Hako holds what was said last, and was asked no more often than it allows."""
+    """Returns each difference between Hako's tables and the last values, and each request above the quota."""
     assert hako.script.quota is not None, "Hako has a quota"
     held = hako.api.contents()
     assert isinstance(held, dict), "three tables"
-    wrong = [
-        f"Hako's {table} are not what was said last" for table in goods.tables if held[table] != goods.tables[table]
-    ]
+    wrong = [f"Hako's {table} are not the last values" for table in goods.tables if held[table] != goods.tables[table]]
     most = hako.record.most_in(hako.script.quota.window_s)
     if most > hako.script.quota.requests:
         wrong.append(f"Hako was asked {most} times in a window of {hako.script.quota}")

@@ -1,8 +1,6 @@
-"""What the demo checks at its end: whether every record became what the rules say, and every request was
-right.
+"""Checks at the end of the demo that every record has the outcome of the rules, and that every request was right.
 
-Pure. The expectation comes from the shop, the facts from the dead-letter topics and from the stand-in's
-record.
+Pure. The expectation comes from the shop; the facts come from the dead-letter topics and the stand-in's record.
 """
 
 from __future__ import annotations
@@ -17,12 +15,12 @@ from processor.sandbox.shop.history import Step
 from processor.sandbox.shop.writer import NUMBERED
 
 DIFFERENCES_MAX = 10
-"""Of one kind, that are told one by one."""
+"""Differences of one kind that are listed; the rest is counted."""
 
 
 def dead_letters(records: Iterable[Record]) -> dict[str, str]:
-    """Reasons by the position of the source record. An entry's letter names its source in a header; where the shop has
-    numbered its records, that goes before both."""
+    """Returns the reasons by the position of the source record. An entry's letter names its source in a header. If the
+    shop has numbered its records, the number replaces the position."""
     found: dict[str, str] = {}
     for record in records:
         head = letter_head(record)
@@ -33,7 +31,7 @@ def dead_letters(records: Iterable[Record]) -> dict[str, str]:
 
 
 def expected_letters(written: Mapping[Position, Step]) -> dict[str, str]:
-    """What `dead_letters` should find."""
+    """Returns what `dead_letters` should return."""
     expected = {}
     for position, step in written.items():
         if step.expected.outcome is Outcome.DEAD_LETTERED:
@@ -45,7 +43,7 @@ def expected_letters(written: Mapping[Position, Step]) -> dict[str, str]:
 
 
 def expected_deliveries(written: Mapping[Position, Step]) -> Counter[str]:
-    """How many requests of each order should have been accepted."""
+    """Returns, by order, the number of requests that should have been accepted."""
     return Counter(
         step.key.decode()
         for step in written.values()
@@ -54,7 +52,7 @@ def expected_deliveries(written: Mapping[Position, Step]) -> Counter[str]:
 
 
 def differences(written: Mapping[Position, Step], letters: Mapping[str, str], seen: Seen) -> list[str]:
-    """Every way in which it came otherwise than it should have; empty when all is well."""
+    """Returns every difference between outcome and expectation, as sentences; empty if there is none."""
     wrong: list[str] = []
     expected = expected_letters(written)
     wrong += _cut(

@@ -1,7 +1,6 @@
-"""What the demo shows: a page that is drawn anew while it runs on a terminal, a line now and then elsewhere,
-and a summary at the end.
+"""What the demo shows: a page that is redrawn on a terminal, else a line every few seconds; at the end a summary.
 
-Pure but for `Screen`, which draws. Widths are made for 80 columns.
+Pure, except `Screen`, which draws. For 80 columns.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ _LATENCY: Final = "processor_delivery_latency_seconds"
 
 
 class Screen:
-    """`with Screen(console) as screen: … screen.show(view)`. Mutable: `_line_s` is when the last line was
-    written."""
+    """`with Screen(console) as screen: … screen.show(view)`. Mutable: `_line_s` is the time of the last line."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -54,7 +52,7 @@ class Screen:
 
 
 def page(view: View) -> RenderableType:
-    """The live page."""
+    """Returns the page for a terminal."""
     head = Text(f"{view.phase.value}, {view.since_s:.0f} s, {view.written:,} records written", style="bold")
     if view.phase is Phase.STARTING:
         return Group(head, *(Text(f"  {reason}", style="dim") for reason in view.waiting_for))
@@ -74,16 +72,20 @@ def page(view: View) -> RenderableType:
     for destination, counts in _requests(view.sight).items():
         facts.add_row(f"to {destination}", _counts(counts))
     facts.add_row("in flight", f"{view.sight.sum('processor_in_flight_requests'):.0f}")
-    facts.add_row("error codes", _counts(view.sight.by("processor_error_codes_total", "error_code")))
-    facts.add_row("retries", _counts(view.sight.by("processor_retries_total", "reason")))
-    facts.add_row("dead letters", _counts(view.sight.by("processor_dead_letters_total", "reason")))
-    facts.add_row("ignored", _counts(view.sight.by("processor_ignored_total", "reason")))
+    for title, label in (
+        ("error codes", "error_code"),
+        ("retries", "reason"),
+        ("dead letters", "reason"),
+        ("ignored", "reason"),
+    ):
+        name = f"processor_{title.replace(' ', '_')}_total"
+        facts.add_row(title, _counts(view.sight.by(name, label)))
     facts.add_row("latency", _latency(view.sight))
     return Group(head, roles, facts)
 
 
 def line(view: View) -> str:
-    """The same in one line, for a log."""
+    """Returns the page as one line, for a log."""
     at = f"{view.since_s:4.0f} s  {view.phase.value:<9}"
     if view.phase is Phase.STARTING:
         return f"{at}  {'; '.join(view.waiting_for)}"
@@ -98,7 +100,7 @@ def line(view: View) -> str:
 
 
 def summary(report: Report) -> RenderableType:
-    """What there is to say at the end."""
+    """Returns the summary at the end."""
     sight = report.sight
     facts = Table.grid(padding=(0, 2))
     facts.add_row("orders", f"{report.orders:,} in {len(report.written):,} records, {report.seconds:.0f} s in all")
@@ -116,7 +118,7 @@ def summary(report: Report) -> RenderableType:
 
 
 def ending(report: Report, program: str) -> str:
-    """The last lines, when all went well; `program` is how the command is typed."""
+    """Returns the last lines of a success. `program` is the command as it is typed."""
     return (
         f"All as expected: {len(report.written):,} records ended as the rules say;\n"
         f"{report.seen.requests:,} requests were as the reference wants them, never two in flight for one\n"
@@ -139,7 +141,7 @@ def _finished(sight: Sight, role: Role) -> float:
 
 
 def _requests(sight: Sight) -> dict[str, dict[str, int]]:
-    """By destination, those to which there were none included; by status."""
+    """Returns the requests by destination and status; a destination without requests is included."""
     return {one: sight.by("processor_requests_total", "status", destination=one.lower()) for one in _DESTINATIONS}
 
 

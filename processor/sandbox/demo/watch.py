@@ -1,7 +1,6 @@
-"""What the demo sees of its workers: their own metrics, read from `/metrics`, and whether `/readyz` agrees.
+"""Reads the workers' `/metrics` and `/readyz` for the demo.
 
-Pure but for `Scraper`, which asks. A `Sight` is what all workers said at one moment; rates and latencies are
-made of two of them.
+Pure, except `Scraper`, which asks. A `Sight` is the metrics of all workers at one moment; two of them give a rate.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import math
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,45 +23,41 @@ Labels = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """`samples` by name and labels, of all workers together; `at_s` on the monotonic clock."""
+    """`samples` of all workers together, by name and labels; `at_s` on the monotonic clock."""
 
     at_s: float
     samples: Mapping[tuple[str, Labels], float] = field(default_factory=dict)
 
     def sum(self, name: str, **labels: str) -> float:
-        """The sum of all samples of that name with these labels among theirs."""
-        wanted = set(labels.items())
-        return sum(value for (found, theirs), value in self.samples.items() if found == name and wanted <= theirs)
+        """Returns the sum of the samples of that name that have these labels."""
+        return sum(value for _, value in self._found(name, labels))
 
     def most(self, name: str, **labels: str) -> float:
-        wanted = set(labels.items())
-        return max(
-            (value for (found, theirs), value in self.samples.items() if found == name and wanted <= theirs),
-            default=0.0,
-        )
+        return max((value for _, value in self._found(name, labels)), default=0.0)
 
     def by(self, name: str, label: str, **labels: str) -> dict[str, int]:
-        """Sums by the values of one label, those above 0, in their order."""
-        wanted = set(labels.items())
+        """Returns the sums by the values of one label, in their order, without zeros."""
         sums: Counter[str] = Counter()
-        for (found, theirs), value in self.samples.items():
-            if found == name and wanted <= theirs:
-                sums[dict(theirs).get(label, "")] += int(value)
+        for found, value in self._found(name, labels):
+            sums[found.get(label, "")] += int(value)
         return {value: count for value, count in sorted(sums.items()) if count > 0}
 
     def quantile(self, name: str, share: float, **labels: str) -> float:
-        """A quantile of a histogram, as Prometheus computes it: linear within its bucket. NaN where it is
-        empty; the last finite bound where it lies above."""
-        wanted = set(labels.items())
+        """Returns a quantile of a histogram as Prometheus computes it: linear within its bucket. NaN if it is empty.
+        Above the last finite bound it is that bound."""
         sums: Counter[float] = Counter()
-        for (found, theirs), value in self.samples.items():
-            if found == f"{name}_bucket" and wanted <= theirs:
-                sums[float(dict(theirs)["le"])] += int(value)
+        for found, value in self._found(f"{name}_bucket", labels):
+            sums[float(found["le"])] += int(value)
         return quantile(sorted(sums.items()), share)
+
+    def _found(self, wanted: str, labels: dict[str, str]) -> Iterator[tuple[dict[str, str], float]]:
+        for (name, found), value in self.samples.items():
+            if name == wanted and labels.items() <= found:
+                yield dict(found), value
 
 
 def quantile(buckets: Sequence[tuple[float, int]], share: float) -> float:
-    """`buckets` are upper bounds with cumulated counts, in order, the last one infinite."""
+    """Returns the quantile. `buckets` are upper bounds with cumulated counts, in order; the last bound is infinite."""
     if not buckets or buckets[-1][1] == 0:
         return math.nan
     rank = share * buckets[-1][1]
@@ -77,7 +72,7 @@ def quantile(buckets: Sequence[tuple[float, int]], share: float) -> float:
 
 
 def parsed(texts: Iterable[str], at_s: float) -> Sight:
-    """What several workers said, added up."""
+    """Returns the sum of the metrics in `texts`, one text a worker."""
     samples: Counter[tuple[str, Labels]] = Counter()
     for text in texts:
         for family in text_string_to_metric_families(text):
@@ -87,11 +82,10 @@ def parsed(texts: Iterable[str], at_s: float) -> Sight:
 
 
 class Scraper:
-    """Asks workers on loopback ports. Mutable: `_last` is what each said last, for when one does not
-    answer."""
+    """Asks workers on loopback ports. Mutable: `_last` is each worker's last metrics, for when it does not answer."""
 
     def __init__(self, ports: Mapping[str, int], monotonic_s: Callable[[], float]) -> None:
-        """`ports` by what their worker is called."""
+        """`ports` by the name of their worker."""
         self._names = {port: name for name, port in ports.items()}
         self._ports = tuple(ports.values())
         self._monotonic_s = monotonic_s
@@ -105,7 +99,7 @@ class Scraper:
         return parsed(self._last.values(), self._monotonic_s())
 
     def unready(self) -> list[str]:
-        """Why the workers are not ready; empty when they are."""
+        """Returns the reasons why workers are not ready; empty if all are."""
         reasons = []
         for port in self._ports:
             status, text = _get(port, "/readyz")
@@ -115,7 +109,7 @@ class Scraper:
 
 
 def _reasons(text: str) -> list[str]:
-    """What `/readyz` says when it does not say yes; nothing where nobody answers."""
+    """Returns the reasons in an answer of `/readyz`; empty if there was no answer."""
     try:
         found = orjson.loads(text)["reasons"]
         return [str(reason) for reason in found]
@@ -124,7 +118,7 @@ def _reasons(text: str) -> list[str]:
 
 
 def _get(port: int, path: str) -> tuple[int, str]:
-    """Status and text; 0 without an answer."""
+    """Returns status and text; status 0 without an answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=_ANSWER_S_MAX) as answer:
             return answer.status, answer.read().decode()

@@ -1,16 +1,13 @@
-"""Workers as their user runs them: `hakuna-processor run --role …` in processes of their own, told by an
-environment.
+"""Workers as a user runs them: `hakuna-processor run --role …` in processes of their own, set by the environment.
 
-Owned by the demo, which starts, watches and ends them. Each has its log in a file and its endpoints on a
-loopback port; none sees the settings of the shell that the demo runs in, except those that lead to the
-brokers and the registry. None outlives the demo, however that ends.
+Owned by the demo, which starts, watches and ends them. Each has its log in a file and its endpoints on a loopback port.
+A worker sees no processor settings of the demo's shell. None outlives the demo, however the demo ends.
 
 `python -m processor.sandbox.demo.workers …` is the command line of the processor on a leash: it ends when the process
-that started it does. The parent keeps the other end of its standard input and never writes. However the parent
-ends, by `kill -9` too, the system closes that end: then this process drains, and is gone LEAVE_S_MAX later whether it
-has or not.
+that started it ends. The parent keeps the other end of its standard input and never writes. However the parent ends, by
+`kill -9` too, the system closes that end: then the worker drains, and LEAVE_S_MAX later it ends even if it has not.
 
-Not chosen: a death signal of the parent's (`PR_SET_PDEATHSIG`): Linux alone has it, and it tells of the end of the
+Not chosen: a death signal of the parent's (`PR_SET_PDEATHSIG`): only Linux has it, and it comes at the end of the
 thread that started the child.
 """
 
@@ -32,12 +29,12 @@ from typing import Final
 from processor.config import PREFIXES, Role
 
 DRAIN_S_MAX: Final = 30.0
-"""Above the workers' own drain (25 s): one that is late must be seen to be late."""
+"""Above the workers' own drain (25 s), so that a late one is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One running role. Frozen, but the process behind it lives and ends."""
+    """One running role."""
 
     role: Role
     port: int
@@ -46,13 +43,12 @@ class Worker:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative where a signal ended it."""
+        """None while it runs; negative if a signal ended it."""
         return self.process.poll()
 
 
 def drain(running: Sequence[Worker]) -> dict[Role, int | None]:
-    """Sends SIGTERM to all and waits; their exit codes, None (after a SIGKILL) for those that took too
-    long."""
+    """Sends SIGTERM to all and waits. Returns their exit codes; None for a worker that took too long and was killed."""
     for worker in running:
         if worker.exit_code is None:
             worker.process.terminate()
@@ -69,14 +65,14 @@ def drain(running: Sequence[Worker]) -> dict[Role, int | None]:
 
 
 def start(role: Role, settings: Mapping[str, str], directory: Path) -> Worker:
-    """Starts a worker with these settings; its log and its state are in `directory`."""
+    """Starts a worker with these settings. Its log and its state are in `directory`."""
     port = _free_port()
     log = directory / f"{role}.log"
     outer = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
     package = str(Path(__file__).parents[3])
     environment = (
         outer
-        # The package is found even where it is not installed and the directory is another.
+        # So that the package is found although it is not installed and the directory is another.
         | {"PYTHONPATH": os.pathsep.join(filter(None, [package, outer.get("PYTHONPATH")]))}
         | {"PROCESSOR_METRICS_PORT": str(port), "PROCESSOR_STATE_DIR": str(directory / "state")}
         | dict(settings)
@@ -103,7 +99,7 @@ def _free_port() -> int:
 
 
 LEAVE_S_MAX: Final = 5.0
-"""With its starter the broker and the APIs may have gone, and a drain would wait for them."""
+"""The broker and the APIs may have gone with the demo, and a drain would wait for them."""
 
 
 def end_with_standard_input() -> None:

@@ -1,10 +1,10 @@
-"""The history of one order as its shop tells it: placed, shipped in parts, refunded, cancelled. Each step is a record.
+"""The history of one order as its shop reports it: placed, shipped in parts, refunded, cancelled. A step is a record.
 
-`orders.py` fills a `History` with what goes right, `mistakes.py` with what goes wrong. It keeps its own count of units:
-each step is one that the order still has room for, and the outcome of each record is known beforehand. Steps are in
-time: the timestamps of an order's records only grow.
+`orders.py` fills a `History` with what goes right, `mistakes.py` with what goes wrong. The history keeps its own count
+of units: the order has room for each step, and the outcome of each record is known beforehand. The timestamps of an
+order's records only grow.
 
-What is expected holds for the processor's default settings (Events API, all orders).
+The expected outcomes hold for the processor's default settings (Events API, all orders).
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from processor.records import IgnoredReason, Outcome, Reason
 from processor.topics import Topic
 
 Event = dict[str, Any]
-"""The fields of an order event, as the schemas have them; times are epoch milliseconds."""
+"""The fields of an order event, as in the schemas; times are epoch milliseconds."""
 
 GAP_MS_MIN: Final = 250
-"""Between two records of an order. Shorter, and which of two topics a consumer hears of first would be
-chance."""
+"""Between two records of an order. With a shorter gap, chance would decide which topic a consumer sees first."""
 HAPPENED_BEFORE_MS: Final = 20
-"""How long before its record's timestamp a thing has happened."""
+"""From the time of an event to the timestamp of its record."""
 
 
 def event_id(chance: random.Random) -> str:
@@ -33,26 +32,25 @@ def event_id(chance: random.Random) -> str:
 
 
 class Truncated(NamedTuple):
-    """An event whose last bytes are lost on the way."""
+    """An event whose record lacks its last bytes."""
 
     event: Event
 
 
 Value = Mapping[str, Any] | Truncated | bytes | None
-"""An event to be encoded, one to be encoded badly, bytes that are written as they are, or an erasure."""
+"""An event, one whose record is damaged, bytes that are written unchanged, or an erasure."""
 
 
 class Expected(NamedTuple):
-    """What must become of a record. `reason` is an `IgnoredReason` or a `Reason` (None: it was transformed);
-    `answer` is the reason for which the entry made of it is a dead letter in its turn (None: it is
-    delivered)."""
+    """The outcome that a record must have. `reason` is set if it is not transformed. `answer` is the reason of the
+    dead letter that its entry becomes; None if the entry is delivered."""
 
     outcome: Outcome
     reason: IgnoredReason | Reason | None = None
     answer: Reason | None = None
 
     def __str__(self) -> str:
-        """Such as `dead_lettered: key_mismatch`, or `transformed, then held`."""
+        """Returns a text such as `dead_lettered: key_mismatch`, or `transformed, then held`."""
         text = self.outcome.value if self.reason is None else f"{self.outcome.value}: {self.reason.value}"
         return text if self.answer is None else f"{text}, then {self.answer.value}"
 
@@ -72,8 +70,7 @@ class Step(NamedTuple):
 
 @dataclass(slots=True)
 class Line:
-    """One line of the order. Mutable: units moved so far, those included that the processor adds for a
-    protection."""
+    """One line of the order. Mutable: the units moved so far, with those that the processor adds for a protection."""
 
     ordered: int
     protects: str | None
@@ -86,10 +83,6 @@ class Line:
         return self.ordered - self.fulfilled - self.cancelled
 
     @property
-    def refundable(self) -> int:
-        return self.ordered - self.refunded - self.cancelled
-
-    @property
     def left(self) -> int:
         return self.ordered - self.refunded - self.cancelled
 
@@ -99,8 +92,8 @@ class Line:
 
 
 class History:
-    """Mutable: `steps` grow, `now_ms` goes on, `lines` move. `refusal` is why Hakuna will refuse the order
-    itself; the entries behind a refused one are held."""
+    """Mutable: `steps` grow, `now_ms` goes on, `lines` move. `refusal` is the reason if Hakuna will refuse the order;
+    the entries behind the refused one are held."""
 
     def __init__(
         self,
@@ -125,8 +118,6 @@ class History:
         self._refused = False
         self._step_ms = step_ms
         self._chance = chance
-
-    # ---- what a shop does ---------------------------------------------------------------------------------
 
     def place(self) -> None:
         self.placed_event["placed_at"] = self.now_ms - HAPPENED_BEFORE_MS
@@ -154,34 +145,27 @@ class History:
         self.add(Topic.LINE_ITEMS_CANCELLED, event, self._transformed())
 
     def cancel(self) -> None:
-        """Hakuna declines it for an order that is fulfilled whole; that is an answer, and holds nothing
-        back."""
+        """Hakuna declines it for an order that is wholly fulfilled; that answer holds no later entry back."""
         declined = self.fulfilled and not self._refused
         event = self.cancelled_event()
         self.cancelled_at_ms = event["cancelled_at"]
-        self.add(
-            Topic.CANCELLED,
-            event,
-            TRANSFORMED._replace(answer=Reason.CANCEL_DECLINE) if declined else self._transformed(),
-        )
+        expected = TRANSFORMED._replace(answer=Reason.CANCEL_DECLINE) if declined else self._transformed()
+        self.add(Topic.CANCELLED, event, expected)
 
     def erase(self) -> None:
-        self.add(
-            self._chance.choice((Topic.PLACED, Topic.CANCELLED)), None, Expected(Outcome.IGNORED, IgnoredReason.ERASED)
-        )
+        topic = self._chance.choice((Topic.PLACED, Topic.CANCELLED))
+        self.add(topic, None, Expected(Outcome.IGNORED, IgnoredReason.ERASED))
 
     def park_fulfilment(self, name: str) -> None:
-        """One unit is fulfilled before the order is placed; it is applied as soon as that is known."""
+        """Fulfils one unit before the order is placed. The event is applied right after `OrderPlaced`."""
         event = self._event({name: 1}, "fulfilled_at")
         self._fulfilled({name: 1})
         answer = None if self._refusal is None else Reason.HELD
         self.add(Topic.FULFILLED, event, TRANSFORMED._replace(answer=answer), gap_ms=1)
 
-    # ---- what it needs for that ---------------------------------------------------------------------------
-
     @property
     def fulfilled(self) -> bool:
-        """Whether something was shipped and no product is left to ship."""
+        """True if something was shipped and no product is left to ship."""
         products = [line for line in self.lines.values() if line.protects is None]
         return any(line.fulfilled for line in products) and all(line.fulfillable == 0 for line in products)
 
@@ -198,14 +182,14 @@ class History:
         self.lines[item["id"]] = Line(item["quantity"], name)
 
     def enlarge_first_line(self, quantity: int) -> str:
-        """Makes the first product's quantity at least `quantity` before the order is placed; its name."""
+        """Makes the first product's quantity at least `quantity`, before the order is placed. Returns its name."""
         name = self.products()[0]
         item = next(item for item in self.placed_event["line_items"] if item["id"] == name)
         item["quantity"] = self.lines[name].ordered = max(quantity, self.lines[name].ordered)
         return name
 
     def protection_item(self, name: str, protects: str, quantity: int) -> Event:
-        """A line item that protects another one."""
+        """Returns a line item that protects another one."""
         return {
             "id": name,
             "quantity": quantity,
@@ -221,7 +205,7 @@ class History:
         }
 
     def movement_event(self, name: str, quantity: int, at: str) -> Event:
-        """An event about one line item, whether or not that makes sense; nothing is counted."""
+        """Returns an event about one line item and counts nothing, so it may be wrong."""
         return self._event({name: quantity}, at)
 
     def cancelled_event(self) -> Event:
@@ -237,17 +221,15 @@ class History:
     def add(
         self, topic: Topic, value: Value, expected: Expected, *, key: bytes | None = None, gap_ms: int | None = None
     ) -> None:
-        """The next record, now; time goes on by `gap_ms`, or as the shop's work takes."""
+        """Adds a record, now. Time goes on by `gap_ms`, or by a random gap."""
         self.steps.append(Step(topic, key or self.order_id.encode(), value, self.now_ms, expected))
         self.pause(gap_ms)
 
     def pause(self, gap_ms: int | None = None) -> None:
         self.now_ms += gap_ms or GAP_MS_MIN + int(self._chance.expovariate(1 / self._step_ms))
 
-    # ---- inside -------------------------------------------------------------------------------------------
-
     def _transformed(self) -> Expected:
-        """The first entry of a refused order is refused, all behind it are held."""
+        """The first entry of a refused order is refused; all later ones are held."""
         if self._refusal is None:
             return TRANSFORMED
         answer = Reason.HELD if self._refused else self._refusal
@@ -263,7 +245,7 @@ class History:
         }
 
     def _fulfilled(self, units: Mapping[str, int]) -> None:
-        """A protection is fulfilled as its product is, whether or not the shop names it as well."""
+        """Counts units. A protection is fulfilled with its product, whether or not the shop names it."""
         for name, quantity in units.items():
             if self.lines[name].protects is None:
                 self.lines[name].fulfilled += quantity
@@ -272,5 +254,5 @@ class History:
                 line.fulfilled = min(line.ordered - line.cancelled, self.lines[line.protects].fulfilled)
 
     def _over(self, name: str) -> list[Line]:
-        """The protections of a product that keep more units than it has left."""
+        """Returns the protections of a product that keep more units than it has left."""
         return [line for line in self.lines.values() if line.protects == name and line.left > self.lines[name].left]

@@ -1,7 +1,7 @@
-"""MISTAKES: the ways in which the history of an order can go wrong, and what must become of each.
+"""MISTAKES: the ways in which the history of an order can go wrong, and the outcome of each.
 
-Each takes a history at a point where the mistake can be made and adds the records of it. What is expected is
-said here once more, in words of its own, and not asked of the code that is to be judged by it.
+Each function takes a history at the point where the mistake can be made, and adds its records. The expected outcome is
+written here independently of the rules: the code under judgement is not asked.
 """
 
 from __future__ import annotations
@@ -16,42 +16,17 @@ from processor.sandbox.shop.history import Expected, History, Truncated
 from processor.topics import Topic
 
 SCHEMA_UNKNOWN: Final = b"\x00\x7f\xff\xff\xff"
-"""The framing of a schema ID (2,147,483,647) that no registry has given out yet."""
+"""The framing of schema ID 2,147,483,647, which no registry has given out yet."""
 PARKED_MAX: Final = 100
 
 
 class Point(StrEnum):
-    """Where in a history a mistake is made."""
+    """When in a history a mistake is made."""
 
-    INSTEAD = "instead"  # there is no other history
+    INSTEAD = "instead"  # the mistake is the whole history
     BEFORE = "before"  # before the order is placed
     PLACED = "placed"  # some time after that
     CANCELLED = "cancelled"  # after the whole order was cancelled
-
-
-class Mistake(StrEnum):
-    """One name a kind; several of them may end for the same reason."""
-
-    NOT_AVRO = "not_avro"
-    TRUNCATED = "truncated"
-    SCHEMA_UNKNOWN = "schema_unknown"
-    KEY_MISMATCH = "key_mismatch"
-    LINE_ITEM_DUPLICATE = "line_item_duplicate"
-    PROTECTION_DANGLING = "protection_dangling"
-    LINE_ITEM_UNKNOWN = "line_item_unknown"
-    ONE_OF_TWO_UNKNOWN = "one_of_two_unknown"
-    QUANTITY_EXCEEDED = "quantity_exceeded"
-    QUANTITY_NOT_POSITIVE = "quantity_not_positive"
-    NOTHING_MOVED = "nothing_moved"
-    TIME_IN_SECONDS = "time_in_seconds"
-    EVENT_ID_EMPTY = "event_id_empty"
-    ORDER_EXISTS = "order_exists"
-    EVENT_REPEATED = "event_repeated"
-    FULFILLED_AFTER_CANCELLATION = "fulfilled_after_cancellation"
-    REFUNDED_AFTER_CANCELLATION = "refunded_after_cancellation"
-    CANCELLED_TWICE = "cancelled_twice"
-    NEVER_PLACED = "never_placed"
-    PARKED_TOO_MANY = "parked_too_many"
 
 
 def dead_letter(reason: Reason) -> Expected:
@@ -156,9 +131,8 @@ def _never_placed(history: History) -> None:
     history.add(Topic.FULFILLED, event, dead_letter(Reason.ORDER_UNKNOWN))
 
 
-def _parked_too_many(history: History) -> None:
-    """All but the last are applied as soon as the order is placed: its first line is as large as that
-    takes."""
+def parked_too_many(history: History) -> None:
+    """All but the last fulfilment are applied once the order is placed, so its first line has as many units."""
     name = history.enlarge_first_line(PARKED_MAX)
     for _ in range(PARKED_MAX):
         history.park_fulfilment(name)
@@ -167,25 +141,25 @@ def _parked_too_many(history: History) -> None:
     )
 
 
-MISTAKES: Final[Mapping[Mistake, tuple[Point, Callable[[History], None]]]] = {
-    Mistake.NOT_AVRO: (Point.PLACED, _not_avro),
-    Mistake.TRUNCATED: (Point.PLACED, _truncated),
-    Mistake.SCHEMA_UNKNOWN: (Point.PLACED, _schema_unknown),
-    Mistake.KEY_MISMATCH: (Point.PLACED, _key_mismatch),
-    Mistake.LINE_ITEM_DUPLICATE: (Point.BEFORE, _line_item_duplicate),
-    Mistake.PROTECTION_DANGLING: (Point.BEFORE, _protection_dangling),
-    Mistake.LINE_ITEM_UNKNOWN: (Point.PLACED, _line_item_unknown),
-    Mistake.ONE_OF_TWO_UNKNOWN: (Point.PLACED, _one_of_two_unknown),
-    Mistake.QUANTITY_EXCEEDED: (Point.PLACED, _quantity_exceeded),
-    Mistake.QUANTITY_NOT_POSITIVE: (Point.PLACED, _quantity_not_positive),
-    Mistake.NOTHING_MOVED: (Point.PLACED, _nothing_moved),
-    Mistake.TIME_IN_SECONDS: (Point.PLACED, _time_in_seconds),
-    Mistake.EVENT_ID_EMPTY: (Point.PLACED, _event_id_empty),
-    Mistake.ORDER_EXISTS: (Point.PLACED, _order_exists),
-    Mistake.EVENT_REPEATED: (Point.PLACED, _event_repeated),
-    Mistake.FULFILLED_AFTER_CANCELLATION: (Point.CANCELLED, _fulfilled_after_cancellation),
-    Mistake.REFUNDED_AFTER_CANCELLATION: (Point.CANCELLED, _refunded_after_cancellation),
-    Mistake.CANCELLED_TWICE: (Point.CANCELLED, _cancelled_twice),
-    Mistake.NEVER_PLACED: (Point.INSTEAD, _never_placed),
-    Mistake.PARKED_TOO_MANY: (Point.BEFORE, _parked_too_many),
+MISTAKES: Final[Mapping[Callable[[History], None], Point]] = {
+    _not_avro: Point.PLACED,
+    _truncated: Point.PLACED,
+    _schema_unknown: Point.PLACED,
+    _key_mismatch: Point.PLACED,
+    _line_item_duplicate: Point.BEFORE,
+    _protection_dangling: Point.BEFORE,
+    _line_item_unknown: Point.PLACED,
+    _one_of_two_unknown: Point.PLACED,
+    _quantity_exceeded: Point.PLACED,
+    _quantity_not_positive: Point.PLACED,
+    _nothing_moved: Point.PLACED,
+    _time_in_seconds: Point.PLACED,
+    _event_id_empty: Point.PLACED,
+    _order_exists: Point.PLACED,
+    _event_repeated: Point.PLACED,
+    _fulfilled_after_cancellation: Point.CANCELLED,
+    _refunded_after_cancellation: Point.CANCELLED,
+    _cancelled_twice: Point.CANCELLED,
+    _never_placed: Point.INSTEAD,
+    parked_too_many: Point.BEFORE,
 }

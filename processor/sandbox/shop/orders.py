@@ -4,11 +4,11 @@
         …                # a record: topic, key, value, timestamp, expected
 
 Used by the demo, by `simulate` and by the tests. Pure: the same `Shop` gives the same records, byte for byte; another
-seed gives other orders with other IDs. Memory is bounded by the orders that are under way at one time.
+seed gives other orders with other IDs. Only the orders that are under way are held in memory.
 
-The shop does what real shops do: 1 to 5 lines an order, up to 2 of them protected, a dozen countries, shipments in
-parts, refunds, cancelled lines, cancelled orders, news that comes late or too early, customers who want to be
-forgotten. A stand-in can be set to refuse the first country and product (`REFUSED_*`).
+Orders are like those of real shops: 1 to 5 lines, up to 2 of them protected, a dozen countries, partial shipments,
+refunds, cancelled lines, cancelled orders, events that come late or too early, erasures. A stand-in can be set to
+refuse the first country and product (`REFUSED_*`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Final, NamedTuple, assert_never
 
 from processor.records import Reason
 from processor.sandbox.shop.history import Event, History, Step, event_id
-from processor.sandbox.shop.mistakes import MISTAKES, Mistake, Point
+from processor.sandbox.shop.mistakes import MISTAKES, Point, parked_too_many
 
 REFUSED_COUNTRY: Final = "li"
 REFUSED_PRODUCT: Final = "prd-drone"
@@ -57,15 +57,15 @@ _STREETS: Final = ("Musterstrasse", "Rue de la Paix", "Keizersgracht", "Hauptpla
 
 
 class Course(StrEnum):
-    """What becomes of an order."""
+    """The course of an order after it was placed."""
 
     FULFILLED = "fulfilled"
     REFUNDED = "refunded"
     ITEMS_CANCELLED = "items_cancelled"
     CANCELLED = "cancelled"
-    LATE_NEWS = "late_news"  # shipped before the cancellation, told of after it
+    LATE_NEWS = "late_news"  # shipped before the cancellation, reported after it
     CANCELLED_TOO_LATE = "cancelled_too_late"
-    EARLY_NEWS = "early_news"  # shipped before it was told of at all
+    EARLY_NEWS = "early_news"  # its shipment is reported before the order
     FORGOTTEN = "forgotten"
 
 
@@ -82,9 +82,9 @@ _COURSES: Final = {
 
 
 class Shop(NamedTuple):
-    """`orders` of them at `rate` a second from `start_ms` on (epoch ms), the mistakes spread evenly over
-    `bad_share` of them. `step_s` is how long an order's next step takes, on average. What the stand-in
-    refuses must be said here too, for its consequences to be expected."""
+    """`orders` are placed at `rate` a second from `start_ms` on (epoch ms). `bad_share` of them, spread evenly, have a
+    mistake. `step_s` is the mean time between two steps of an order. `refused_*` must equal those of the stand-in's
+    script, so that the refusals are expected."""
 
     orders: int
     rate: float
@@ -97,8 +97,8 @@ class Shop(NamedTuple):
 
 
 def shop(plan: Shop) -> Iterator[Step]:
-    """Every record of every order, in order of timestamps; of equal ones, in order of orders and steps."""
-    assert plan.orders >= 0, "fewer than no orders"
+    """Yields every record in order of timestamps; records with equal ones in order of orders and steps."""
+    assert plan.orders >= 0, f"{plan.orders} orders"
     assert plan.rate > 0, "a rate of nothing never ends"
     assert 0 <= plan.bad_share <= 1, "a share from 0 to 1"
     mistakes = _mistakes(plan.seed)
@@ -116,62 +116,52 @@ def shop(plan: Shop) -> Iterator[Step]:
         yield heapq.heappop(waiting)[3]
 
 
-def _mistakes(seed: int) -> Iterator[Mistake]:
-    """Every kind in turn. One of them once only: it is a hundred records long and would drown the others."""
-    kinds = list(Mistake)
+def _mistakes(seed: int) -> Iterator[Callable[[History], None]]:
+    """Yields every kind in turn. `parked_too_many` comes once: it has a hundred records and would drown the others."""
+    kinds = list(MISTAKES)
     random.Random(f"{seed}/mistakes").shuffle(kinds)
     yield from kinds
-    kinds.remove(Mistake.PARKED_TOO_MANY)
+    kinds.remove(parked_too_many)
     yield from itertools.cycle(kinds)
 
 
-def _history(plan: Shop, number: int, start_ms: int, mistake: Mistake | None) -> list[Step]:
+def _history(plan: Shop, number: int, start_ms: int, mistake: Callable[[History], None] | None) -> list[Step]:
     chance = random.Random(f"{plan.seed}/{number}")
     order_id = f"ord-{plan.seed}-{number:06d}"
     event, refusal = _placed(plan, order_id, start_ms, chance)
     history = History(order_id, event, refusal, start_ms=start_ms, step_ms=int(plan.step_s * 1000), chance=chance)
     _protect(history, chance)
-    point, make = (None, _nothing) if mistake is None else MISTAKES[mistake]
+    point = None if mistake is None else MISTAKES[mistake]
     course = chance.choices(list(_COURSES), list(_COURSES.values()))[0]
-    match point:
-        case Point.INSTEAD:
-            make(history)
-            return history.steps
-        case Point.BEFORE:
-            course = Course.FULFILLED
-            make(history)
-            history.pause()
-            history.place()
-        case Point.PLACED:
-            history.place()
-            make(history)
-        case Point.CANCELLED:
-            course = Course.CANCELLED
-            history.place()
-        case None:
-            if course is Course.EARLY_NEWS:
-                history.park_fulfilment(history.anything())
-                history.pause()
-            history.place()
+    if mistake is not None and point is Point.INSTEAD:
+        mistake(history)
+        return history.steps
+    if mistake is not None and point is Point.BEFORE:
+        course = Course.FULFILLED
+        mistake(history)
+        history.pause()
+    elif point is Point.CANCELLED:
+        course = Course.CANCELLED
+    elif point is None and course is Course.EARLY_NEWS:
+        history.park_fulfilment(history.anything())
+        history.pause()
+    history.place()
+    if mistake is not None and point is Point.PLACED:
+        mistake(history)
     _take(course, history, chance)
-    if point is Point.CANCELLED:
-        make(history)
+    if mistake is not None and point is Point.CANCELLED:
+        mistake(history)
     return history.steps
 
 
-def _nothing(_: History) -> None:
-    """No mistake."""
-
-
 def _take(course: Course, history: History, chance: random.Random) -> None:
-    """What happens to an order after it was placed."""
     match course:
         case Course.FULFILLED | Course.EARLY_NEWS:
             _ship(history, chance)
         case Course.REFUNDED:
             _ship(history, chance)
             name = history.anything()
-            history.refund({name: chance.randint(1, history.lines[name].refundable)})
+            history.refund({name: chance.randint(1, history.lines[name].left)})
         case Course.ITEMS_CANCELLED:
             name = history.anything()
             history.cancel_items({name: chance.randint(1, history.lines[name].cancellable)})
@@ -196,7 +186,7 @@ def _take(course: Course, history: History, chance: random.Random) -> None:
 
 
 def _ship(history: History, chance: random.Random) -> None:
-    """Everything that is left, in one to three shipments; now and then the protection is named as well."""
+    """Ships all units that are left, in one to three shipments, and names the protection in some of them."""
     while True:
         left = {name: history.lines[name].fulfillable for name in history.products()}
         left = {name: units for name, units in left.items() if units > 0}
@@ -210,7 +200,7 @@ def _ship(history: History, chance: random.Random) -> None:
 
 
 def _placed(plan: Shop, order_id: str, at_ms: int, chance: random.Random) -> tuple[Event, Reason | None]:
-    """An order without its protections, and why Hakuna will refuse it, if it will."""
+    """Returns the event of an order without protections, and the reason if Hakuna will refuse it."""
     country, currency, city, _ = chance.choices(_PLACES, [place[-1] for place in _PLACES])[0]
     products = chance.sample(_PRODUCTS, chance.choices((1, 2, 3, 4, 5), (50, 25, 15, 6, 4))[0])
     if chance.random() < _DRONE_SHARE:
@@ -256,7 +246,7 @@ def _placed(plan: Shop, order_id: str, at_ms: int, chance: random.Random) -> tup
 
 
 def _protect(history: History, chance: random.Random) -> None:
-    """Up to two protections, each of another product of the order."""
+    """Adds up to two protections, each of another product of the order."""
     names = history.products()
     for name in chance.sample(names, min(len(names), chance.choices((0, 1, 2), (40, 45, 15))[0])):
         history.protect(name)

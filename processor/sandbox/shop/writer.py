@@ -1,13 +1,12 @@
-"""Writes the records of a shop to the source topics, as a shop's own outbox would: Avro in Confluent's wire
-format, partitioned by key in the same way on all topics, an order's records one after the other.
+"""Writes the records of a shop to the source topics, as a shop's own outbox would: Avro in Confluent's wire format, all
+topics partitioned by key in the same way, an order's records one after the other.
 
-Owned by one thread. A record of an order goes out only when its earlier ones on other topics are
-acknowledged: topics are independent logs, and what is under way to two of them at once may arrive in either
-order.
+Owned by one thread. A record of an order goes out only when its earlier ones on other topics are acknowledged: topics
+are independent logs, and records that are under way to two of them at once may arrive in either order.
 
-`mixed`: each topic by another client instead, as shops' services are: with another partitioner, and most of the keys
-in one of the ways in which serialisers write them, or none at all. What such a record becomes stands under another key
-in another topic (rekey), so each has a number in a header.
+`mixed`: each topic has another client instead, like the services of a shop. Each client has another partitioner, and
+writes most keys as one of several serialisers would, or not at all. The role rekey moves these records to other keys
+and topics, so each has a number in a header.
 
 Not chosen: confluent-kafka's AvroSerializer (it cannot write the damaged records), its default partitioner
 (consistent CRC32, which no other client uses; `murmur2_random` is what Java's do).
@@ -33,20 +32,20 @@ from processor.sandbox.shop.history import Step, Truncated, Value
 from processor.topics import ORDER_TOPICS, Topic
 
 FLUSH_S_MAX: Final = 60.0
-"""How long brokers may be away before writing is given up."""
+"""Brokers that are away for longer end the writing."""
 _LOST_BYTES: Final = 3
 NUMBERED: Final = "shop-record"
-"""The header that tells a record of a mixed shop from all others."""
+"""The header with the number of a record of a mixed shop."""
 _PARTITIONERS: Final = ("murmur2_random", "consistent_random", "fnv1a_random")
-"""librdkafka's names of what Java's clients, its own and sarama do by default."""
+"""librdkafka's names for the defaults of Java's clients, its own and sarama."""
 
 Written = Callable[[Step, Position], None]
-"""Told of each record that the broker has acknowledged, on the thread that writes."""
+"""Called for each record that the broker has acknowledged, on the thread that writes."""
 
 
 class OrderWriter:
-    """Mutable: `_unacknowledged` are, by key, the topic and number of the records under way; `_failure` is
-    the first delivery that failed for good."""
+    """Mutable: `_unacknowledged` are, by key, the topic and the count of the records under way; `_failure` is the first
+    delivery that failed for good."""
 
     def __init__(
         self,
@@ -60,7 +59,7 @@ class OrderWriter:
         mixed: bool = False,
     ) -> None:
         """`kafka` are librdkafka's settings, `registry_url` one URL or several with commas, `registry_auth`
-        `user:password`. Registers the schemas of `topics`. `mixed`: `written` is told of numbers, not of positions.
+        `user:password`. Registers the schemas of `topics`. With `mixed`, `written` gets numbers instead of positions.
         Raises `Unusable` or `RegistryOutage`."""
         self._mixed = mixed
         self._number = 0
@@ -83,7 +82,7 @@ class OrderWriter:
         self._complaint = "no broker answers"
 
     def write(self, step: Step) -> None:
-        """Hands one record over. Raises `BrokerOutage` when the brokers stay away, `Fatal` when they refuse it."""
+        """Hands one record over. Raises `BrokerOutage` if the brokers stay away, `Fatal` if they refuse a record."""
         under_way = self._unacknowledged.get(step.key)
         if under_way is not None and under_way[0] is not step.topic:
             self.flush()
@@ -106,14 +105,14 @@ class OrderWriter:
                 )
                 break
             except BufferError:
-                # The local queue is full: wait for the brokers rather than grow.
+                # The local queue is full.
                 self.flush()
             except KafkaException as refused:
                 raise Fatal(f"a record cannot be written: {error_of(refused).str()}") from refused
         self.poll()
 
     def poll(self) -> None:
-        """Takes what was acknowledged since."""
+        """Handles the acknowledgements that have arrived. Raises `Fatal` if the brokers refused a record."""
         for producer in self._producers:
             producer.poll(0)
         if self._failure is not None:
@@ -122,8 +121,7 @@ class OrderWriter:
     def flush(self) -> None:
         """Returns when every record is acknowledged. Raises as `write` does."""
         left = sum(producer.flush(FLUSH_S_MAX) for producer in self._producers)
-        if self._failure is not None:
-            raise Fatal(f"the brokers refuse a record: {self._failure.str()}")
+        self.poll()
         if left:
             raise BrokerOutage(f"{left} records unacknowledged after {FLUSH_S_MAX:g} s: {self._complaint}")
 
@@ -171,7 +169,8 @@ def _client(topic: Topic) -> int:
 
 
 def _foreign_key(step: Step, number: int) -> bytes | None:
-    """The key as this or that serialiser writes it. An erasure has nothing else that names its order."""
+    """Returns the key as one of several serialisers writes it. An erasure keeps its key: it has no value with an order
+    ID."""
     key = step.key
     match number % 4:
         case 1 if len(key) < 64:
@@ -186,14 +185,14 @@ def _foreign_key(step: Step, number: int) -> bytes | None:
 def write_in_time(
     writer: OrderWriter, steps: Iterable[Step], now_ms: Callable[[], int], stopped: Callable[[], bool]
 ) -> int:
-    """Writes each step at its timestamp, those that are overdue at once; returns how many, early when
-    `stopped`. Either way all of them are acknowledged then."""
+    """Writes each step at its timestamp, and overdue steps at once. Returns the count when all are written and
+    acknowledged, or earlier once `stopped` returns true."""
     count = 0
     for step in steps:
         over = stopped()
         while not over and (wait_ms := step.timestamp_ms - now_ms()) > 0:
             writer.poll()
-            # Short, so that acknowledgements and a stop are noticed.
+            # Short, to notice acknowledgements and a stop.
             time.sleep(min(wait_ms, 50) / 1000)
             over = stopped()
         if over:
@@ -205,7 +204,7 @@ def write_in_time(
 
 
 def _registered(registry: Registry, subject: str, schema: str) -> int:
-    """The schema's ID. Registering what is there already changes nothing."""
+    """Returns the schema's ID. To register a schema again changes nothing."""
     try:
         return registry.register(subject, schema)
     except (RegistryOutage, Unusable) as refused:
