@@ -153,6 +153,9 @@ class Producer(Protocol):
     def flush(self, timeout_s: float) -> int:
         """Waits for all answers. Returns how many records are still unanswered."""
 
+    def fit(self, batch_bytes_max: int) -> None:
+        """Makes no larger batches from the next `poll` on. May be called from `Acknowledged`."""
+
     def close(self) -> None: ...
 
 

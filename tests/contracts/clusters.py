@@ -46,6 +46,7 @@ class Cluster(Protocol):
     def delete_before(self, topic: str, partition: int, offset: int) -> None: ...
     def make_again(self, topic: str, partitions: int) -> None: ...
     def grow(self, topic: str, partitions: int) -> None: ...
+    def limit(self, topic: str, bytes_max: int) -> None: ...
     def topics(self, *topics: str) -> Topics: ...
     def seconds(self) -> float: ...
 
@@ -101,6 +102,9 @@ class FakeCluster:
 
     def make_again(self, topic: str, partitions: int) -> None:
         self.broker.make_again(topic, partitions)
+
+    def limit(self, topic: str, bytes_max: int) -> None:
+        self.broker.config[topic] = {"max.message.bytes": str(bytes_max)}
 
     def grow(self, topic: str, partitions: int) -> None:
         self.broker.grow(topic, partitions)
@@ -181,6 +185,9 @@ class RealCluster:
 
     def make_again(self, topic: str, partitions: int) -> None:
         self._space.make_again(topic.removeprefix(self._space.prefix), partitions)
+
+    def limit(self, topic: str, bytes_max: int) -> None:
+        self._space.configure(topic.removeprefix(self._space.prefix), config={"max.message.bytes": str(bytes_max)})
 
     def grow(self, topic: str, partitions: int) -> None:
         self._space.grow(topic.removeprefix(self._space.prefix), partitions)

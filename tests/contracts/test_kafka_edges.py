@@ -5,6 +5,7 @@ A `Cluster` makes clients of one kind. Tests wait for a condition by polling; on
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -681,6 +682,36 @@ def test_every_record_is_acknowledged_once_with_its_offset(cluster: Cluster) -> 
         assert producer.produce(NewRecord(topic, 0, b"k", b"v", []), answer_to(number))
     wait_until(cluster, lambda: len(answers) == 100, producer.poll)
     assert answers == [(number, None, number) for number in range(100)]
+
+
+def test_a_producer_that_is_fitted_to_a_topic_makes_batches_that_it_takes_and_keeps_the_order(cluster: Cluster) -> None:
+    topic = cluster.name("small")
+    cluster.create(topic)
+    cluster.limit(topic, 8_000)
+    producer = cluster.producer()
+    answers: list[tuple[int, str | None]] = []
+
+    def write(number: int, size: int) -> None:
+        def answered(error: str | None, _offset: int) -> None:
+            answers.append((number, error))
+            if error is not None:
+                producer.fit(8_000)
+
+        while not producer.produce(NewRecord(topic, 0, b"k", secrets.token_bytes(size), []), answered):
+            producer.poll()
+
+    for number in range(40):
+        write(number, 1_000)
+    wait_until(cluster, lambda: len(answers) == 40, producer.poll)
+    assert any("MSG_SIZE_TOO_LARGE" in (error or "") for _, error in answers), "a batch of many is refused whole"
+    answers.clear()
+    for number in range(40):
+        write(number, 1_000)
+    write(40, 9_000)
+    write(41, 1_000)
+    wait_until(cluster, lambda: len(answers) == 42, producer.poll)
+    assert [number for number, error in answers if error is not None] == [40], "by itself"
+    assert [number for number, error in answers if error is None] == [*range(40), 41]
 
 
 def test_a_record_that_is_too_large_is_acknowledged_with_an_error(cluster: Cluster) -> None:

@@ -423,9 +423,11 @@ class _Produced:
 
 class FakeProducer:
     """Records reach the log in `poll` and `flush`, in order, and are answered there; with chance some of them, and each
-    in the third poll at the latest: a broker that is up answers in the end."""
+    in the third poll at the latest: a broker that is up answers in the end. Neighbours of one partition share a batch,
+    which is refused whole."""
 
     def __init__(self, broker: FakeBroker, *, client_id: str, queue_max: int = 100_000) -> None:
+        self.batch_bytes_max = 1_000_000
         self._broker = broker
         self._client_id = client_id
         self._queue_max = queue_max
@@ -442,6 +444,9 @@ class FakeProducer:
         at_ms = timestamp_ms or self._broker.clock.now_ms()
         self._queue.append(_Produced(where, key, value, list(headers), at_ms, acknowledged))
         return True
+
+    def fit(self, batch_bytes_max: int) -> None:
+        self.batch_bytes_max = min(self.batch_bytes_max, batch_bytes_max)
 
     def poll(self) -> None:
         self._struck("producer.poll", done=False)
@@ -461,9 +466,28 @@ class FakeProducer:
             self._deliver(len(self._queue))
         return len(self._queue)
 
+    def _in_batches(self, count: int) -> list[tuple[_Produced, int]]:
+        """The next records, each with the size of the batch that it is in."""
+        batches: list[list[_Produced]] = []
+        open_: dict[TopicPartition, tuple[list[_Produced], int]] = {}
+        for sent in self._queue[:count]:
+            size = record_bytes(sent.key, sent.value, sent.headers)
+            batch, filled = open_.get(sent.where, ([], 0))
+            if not batch or filled + size > self.batch_bytes_max:
+                batch, filled = [], 0
+                batches.append(batch)
+            batch.append(sent)
+            open_[sent.where] = batch, filled + size
+        sizes = {
+            id(sent): sum(record_bytes(one.key, one.value, one.headers) for one in batch)
+            for batch in batches
+            for sent in batch
+        }
+        return [(sent, sizes[id(sent)]) for sent in self._queue[:count]]
+
     def _deliver(self, count: int) -> None:
-        for _ in range(count):
-            sent = self._queue.pop(0)
+        for sent, size in self._in_batches(count):
+            del self._queue[0]
             refused = self._broker.struck(self._client_id, "producer.deliver", done=False)
             if isinstance(refused, Crash):
                 raise refused
@@ -471,7 +495,6 @@ class FakeProducer:
             if refused is None and (log is None or sent.where.topic in self._broker.denied | self._broker.read_only):
                 refused = BrokerOutage(f"{sent.where.topic} is not there or not allowed")
             limit = self._broker.config.get(sent.where.topic, {}).get("max.message.bytes", self.record_bytes_max)
-            size = record_bytes(sent.key, sent.value, sent.headers)
             if refused is None and size > min(int(limit), self.record_bytes_max):
                 refused = BrokerOutage("MSG_SIZE_TOO_LARGE")
             offset = -1

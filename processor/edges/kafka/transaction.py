@@ -53,7 +53,7 @@ from processor.edges.kafka.client import (
     said,
 )
 from processor.edges.kafka.commits import committable
-from processor.edges.kafka.producer import PRODUCER_DEFAULTS, Delivery
+from processor.edges.kafka.producer import PRODUCER_DEFAULTS, Batches, Delivery
 from processor.errors import BrokerOutage, Fatal, Fenced, OutcomeUnknown, TransactionAborted
 from processor.interfaces import Committed
 from processor.records import NewRecord, TopicPartition
@@ -67,8 +67,6 @@ STUCK_S_MAX: Final = 2.0  # how much later than its own bound a call may come ba
 LEFT_BEHIND_MAX: Final = 5  # a stuck client keeps its threads and some MB until a broker's state changes
 QUEUE_S_MAX: Final = 4.0  # a queue that is full for as long as a transaction may last is a broker that is gone
 RETRY_S: Final = 0.05
-BATCH_BYTES: Final = 1_000_000  # librdkafka's `batch.size`
-BATCH_OVERHEAD_BYTES: Final = 512  # of a batch that librdkafka does not count
 
 TRANSACTION_DEFAULTS: Final[Mapping[str, Setting]] = {
     **PRODUCER_DEFAULTS,
@@ -125,21 +123,16 @@ class KafkaTransaction:
         self._left_behind = 0
         self._throttled_s = 0.0
         self._config["throttle_cb"] = self._on_throttle
-        self._batch_bytes = int(self._config.get("batch.size", BATCH_BYTES))
+        self._batches = Batches(self._config)
 
     @property
     def record_bytes_max(self) -> int:
         return int(self._config["message.max.bytes"])
 
     def fit(self, batch_bytes_max: int) -> None:
-        """librdkafka fills batches up to its own setting, whatever a topic takes: half of all transactions would be
-        refused. It is the client's, so that the smallest topic decides, and a new client has it."""
         assert self._state is not _State.BEGUN, "in the middle of a transaction"
-        wanted = min(self._batch_bytes, batch_bytes_max - BATCH_OVERHEAD_BYTES)
-        if wanted != int(self._config.get("batch.size", BATCH_BYTES)):
-            self._config["batch.size"] = max(1, wanted)
-            if self._state is _State.READY:
-                self._discard(_State.SPENT)
+        if self._batches.fit(batch_bytes_max) and self._state is _State.READY:
+            self._discard(_State.SPENT)
 
     def throttled(self) -> float:
         seconds, self._throttled_s = self._throttled_s, 0.0

@@ -15,9 +15,9 @@ Owned by the Kafka thread. Invariants: an offset is finished once, when the last
 record that Kafka refuses is written again until Kafka accepts it, for as long as that takes; a dead letter that would
 be one of a flood is not written at all.
 
-A record that is refused for its size is tried again in a batch by itself, because a topic's limit holds for a whole
-batch. A letter that is larger than its topic's limit goes without its value, which stays in the outbox; all other
-records go on meanwhile.
+A topic's limit holds for a whole batch. So after a refusal for its size the producer's batches are fitted to the topic,
+and the record is written again. A letter that is larger than its topic's limit by itself is written without its value,
+which stays in the outbox; all other records go on meanwhile.
 """
 
 from __future__ import annotations
@@ -38,7 +38,17 @@ from processor.letters.flood import FloodGuard
 from processor.letters.holds import Hold, encode_hold
 from processor.letters.letter import without_value
 from processor.letters.seldom import Seldom
-from processor.records import IgnoredReason, NewRecord, Outcome, Position, Reason, Record, Stage, TopicPartition
+from processor.records import (
+    IgnoredReason,
+    NewRecord,
+    Outcome,
+    Position,
+    Reason,
+    Record,
+    Stage,
+    TopicPartition,
+    record_bytes,
+)
 from processor.send.destination import EntryT
 from processor.send.kafka_thread import written
 from processor.send.kafka_thread.assignments import Assignment, Assignments
@@ -54,8 +64,8 @@ LETTERS_MAX: Final = 100_000
 RETRY_S: Final = 1.0
 """The wait after a record that Kafka refused."""
 TOO_LARGE: Final = "MSG_SIZE_TOO_LARGE"
-ALONE_S_MAX: Final = 0.2
-"""Seconds that a record in a batch by itself may take: the group's poll waits for it."""
+REFUSALS_MAX: Final = 3
+"""Refusals of one record for its size, after which it is too large by itself: by then it was alone in its batch."""
 LIMIT_AGE_S_MAX: Final = 10.0
 """A topic's settings are asked for at most so often: each asking may wait for a broker."""
 
@@ -98,12 +108,11 @@ class Anew(msgspec.Struct, gc=False):
 
 
 class Effects(Generic[EntryT]):
-    """Mutable. `_refusals` is what Kafka said of the writes that it refused and has not taken since, by their
-    identity; `_alone` are topics that refused a batch for its size, and are written a record at a time; `_limits`
-    what a topic's settings said, and when. `_writes` is what is to be produced, in order, each with what it
-    finishes (a book or a resolution: nothing); `_unheld` has by order ID what waits for that order's hold;
-    `_letters` has by lane the letters that a newer accepted entry supersedes, as far as they were written since the
-    start (a replay finds out about older ones by itself), `_letters_in` the place of their topic; `_records`,
+    """Mutable. `_refusals` is, by identity of a write that Kafka refused and has not taken since, its answer and the
+    number of refusals; `_limits` is each topic's limit and when it was asked for. `_writes` is what is to be produced,
+    in order, each with what it finishes (a book or a resolution: nothing); `_unheld` is, by order ID, what waits for
+    that order's hold; `_letters` is, by lane, the letters that a newer accepted entry supersedes, if they were written
+    since the start (a replay finds the older ones itself), `_letters_in` the place of their topic; `_records`,
     `_delivered`, `_replayed` and `_dead_letters` count since the last telling; `flooded` is for good."""
 
     def __init__(
@@ -117,8 +126,7 @@ class Effects(Generic[EntryT]):
     ) -> None:
         self._intake = intake
         self._cluster = cluster
-        self._refusals: dict[int, str] = {}
-        self._alone: set[str] = set()
+        self._refusals: dict[int, tuple[str, int]] = {}
         self._limits: dict[str, tuple[int | None, float]] = {}
         self._topics = settings.topics
         self._group = settings.group
@@ -297,8 +305,6 @@ class Effects(Generic[EntryT]):
                 if not produce(write, partial(self._acknowledged, write, finishing)):
                     break
                 writes.popleft()
-                if write.topic in self._alone:
-                    self._producer.flush(ALONE_S_MAX)
         self._producer.poll()
 
     @property
@@ -335,13 +341,10 @@ class Effects(Generic[EntryT]):
             elif error is not None:  # nothing is lost: the next replay finds out by itself, and marks it
                 log.warning("a letter could not be marked superseded", letter=write.key, error=error)
         elif error is not None:
-            by_itself = id(write) in self._refusals and write.topic in self._alone
             self._refused(write, error)
-            if TOO_LARGE in error and not by_itself:
-                self._alone.add(write.topic)  # a batch is refused whole
-            elif TOO_LARGE in error and write.topic == self._topics.dead_letters:
+            if TOO_LARGE in error and write.topic == self._topics.dead_letters and self._is_too_large(write):
                 fitting = self._fitting(write, finishing)
-                self._refusals[id(fitting)] = self._refusals.pop(id(write))
+                self._refusals[id(fitting)] = self._refusals.pop(id(write))[0], 0
                 write = fitting
             self._writes.append((write, finishing))
         else:
@@ -367,7 +370,16 @@ class Effects(Generic[EntryT]):
     @property
     def trouble(self) -> str | None:
         """Returns what Kafka refuses now, in words."""
-        return next(iter(list(self._refusals.values())), None)
+        return next((text for text, _ in list(self._refusals.values())), None)
+
+    def _is_too_large(self, write: NewRecord) -> bool:
+        """True if a refused record exceeds its topic's limit by itself."""
+        times = self._refusals[id(write)][1]
+        return times >= REFUSALS_MAX or (times > 1 and self._is_larger(write))
+
+    def _is_larger(self, write: NewRecord) -> bool:
+        limit = self._limit(write.topic)
+        return limit is not None and record_bytes(write.key, write.value, write.headers) > limit
 
     def _fitting(self, write: NewRecord, finishing: Finishing) -> NewRecord:
         """Returns the letter that is written in place of one that was too large even by itself."""
@@ -393,9 +405,14 @@ class Effects(Generic[EntryT]):
         return limit
 
     def _refused(self, write: NewRecord, error: str) -> None:
-        self._refusals[id(write)] = f"{write.topic} cannot be written: {error}"
-        if TOO_LARGE in error:
-            return  # nothing else waits for it
+        times = self._refusals.get(id(write), ("", 0))[1] + 1
+        self._refusals[id(write)] = f"{write.topic} cannot be written: {error}", times
+        if TOO_LARGE in error:  # no other record waits for it
+            if times == 1:
+                self._producer.fit(self._limit(write.topic) or 1)
+            elif not self._is_larger(write):
+                self._producer.fit(1)  # a batch for each record, because the limit is not the one that we know
+            return
         now_s = self._clock.monotonic_s()
         if now_s >= self._not_before_s:
             log.error("Kafka refused a record: again", topic=write.topic, partition=write.partition, error=error)

@@ -649,6 +649,31 @@ def test_a_letter_that_its_topic_does_not_take_goes_without_its_value_and_the_re
     assert worker.meter.ended["dead_lettered"] == 2
 
 
+def test_many_letters_in_a_topic_of_small_batches_keep_their_values(worlds: Any) -> None:
+    world = worlds(script=Script(refused={entry_id(number): "product_unsupported" for number in range(40)}))
+    world.broker.config[TOPICS.dead_letters] = {"max.message.bytes": "4000"}
+    fill(world, *[f"o{number}" for number in range(40)])
+    worker = world.join()
+    world.pass_time(10.0)
+    assert len(letters(world)) == 40
+    assert all(letter.value is not None for letter in world.broker.records(TOPICS.dead_letters))
+    assert world.is_done()
+    assert worker.role.standing.unready() == []
+    assert worker.role._producer.batch_bytes_max == 4000, "by batches that fit, not a record at a time"
+
+
+def test_holds_made_anew_reach_a_topic_of_small_batches(worlds: Any) -> None:
+    world = worlds(script=Script(refused={entry_id(number): "product_unsupported" for number in range(20)}))
+    fill(world, *[f"o{number}" for number in range(20)])
+    world.stop(passed(world, world.join(), 6.0))
+    world.broker.make_again(TOPICS.holds)
+    world.broker.config[TOPICS.holds] = {"max.message.bytes": "1000"}
+    worker = passed(world, world.join(), 6.0)
+    assert {record.key for record in world.broker.records(TOPICS.holds)} == {b"o%d" % number for number in range(20)}
+    assert worker.role.standing.unready() == []
+    assert world.is_done()
+
+
 def test_dead_letters_are_one_line_a_minute_with_an_example(worlds: Any) -> None:
     world = worlds(script=Script(refused={entry_id(number): "product_unsupported" for number in range(0, 60, 2)}))
     with capture_logs() as logs:
