@@ -23,7 +23,8 @@ from processor.cli.settings import (
 )
 
 if TYPE_CHECKING:
-    from processor.edges.kafka.admin import KafkaAdmin
+    from processor.config import Settings
+    from processor.edges.kafka.admin import KafkaAdmin, TopicState
     from processor.topics import Step
 
 _VISIBLE_S_MAX: Final = 10.0
@@ -166,40 +167,42 @@ def grow(env_file: Path | None, partitions: int, dry_run: bool, output: str) -> 
 
 def _strimzi(file: Path | None, wanted: _Wanted, cluster: str) -> None:
     from processor.operate.check.granting import kafka_topics
-    from processor.topics import plan
 
-    prefix = settings_or_exit(file, None).topic_prefix
-    steps = plan({}, prefix, partitions=wanted.partitions, retention_ms=wanted.retention_ms())
+    steps = _steps(settings_or_exit(file, None), wanted, {})
     print_json(kafka_topics(cluster, steps, wanted.replication_factor))
 
 
 def _planned(file: Path | None, wanted: _Wanted) -> tuple[Sequence[Step], KafkaAdmin]:
-    retention_ms = wanted.retention_ms()
+    wanted.retention_ms()  # a word that is no duration is refused before any broker is asked
     settings = cluster_settings_or_exit(file)
-    from processor.config import Role
     from processor.edges.kafka.admin import KafkaAdmin
     from processor.operate.check.findings import Heard
-    from processor.topics import NEEDED, plan, plans
+    from processor.topics import plans
 
     admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-topics", log=Heard())
-    topics = plans(rekey=settings.rekey)
-    names = [settings.topic(one.topic) for one in topics]
+    names = [settings.topic(one.topic) for one in plans(rekey=settings.rekey)]
     described = asked_of_brokers(settings, lambda: admin.describe(names))
-    if not wanted.everything and settings.hako_key is None:
-        of_hako = NEEDED[Role.HAKO]
-        if not any(described[settings.topic(topic)] for topic in of_hako):
-            topics = tuple(one for one in topics if one.topic not in of_hako)
-    steps = plan(
+    return _steps(settings, wanted, described), admin
+
+
+def _steps(settings: Settings, wanted: _Wanted, described: Mapping[str, TopicState | None]) -> Sequence[Step]:
+    """Returns one step for each topic of the installation; of Hako's if it is configured or has one of them."""
+    from processor.config import Role
+    from processor.topics import NEEDED, plan, plans
+
+    topics = plans(rekey=settings.rekey)
+    of_hako = NEEDED[Role.HAKO]
+    has_hako = settings.hako_key is not None or any(described.get(settings.topic(topic)) for topic in of_hako)
+    return plan(
         described,
         settings.topic_prefix,
         partitions=wanted.partitions,
-        retention_ms=retention_ms,
-        only=topics,
+        retention_ms=wanted.retention_ms(),
+        only=[one for one in topics if wanted.everything or has_hako or one.topic not in of_hako],
         rekey=settings.rekey,
         replicas=wanted.replication_factor,
         message_bytes_max=wanted.max_message_bytes,
     )
-    return steps, admin
 
 
 def _do(steps: Sequence[Step], admin: KafkaAdmin, replicas: int, done: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shlex
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -20,9 +22,11 @@ from processor.cli.check import _gathered
 from processor.cli.output import folded, interruptible, printable
 from processor.cli.settings import environment
 from processor.cli.topics import _shown
+from processor.config import Role
 from processor.errors import BrokerOutage, Fatal, Unusable
 from processor.operate.check.findings import Area, problem
 from processor.sandbox.apis.gateway import Gateway
+from processor.topics import NEEDED, Topic
 from tests.support.commands import command, run
 
 HELP_S_MAX = 0.3
@@ -217,6 +221,28 @@ def test_an_env_file_is_taken_as_it_stands(tmp_path: Path) -> None:
     file.write_text('KAFKA_SASL_PASSWORD=a${HOME}b$c\nHAKUNA_API_KEY="sk # 1"\n')
     read = environment(file)
     assert (read["KAFKA_SASL_PASSWORD"], read["HAKUNA_API_KEY"]) == ("a${HOME}b$c", "sk # 1")
+
+
+def strimzis(*options: str, **environment: str) -> dict[str, dict[str, Any]]:
+    """The topics that `topics plan` prints for Strimzi, by name."""
+    said = CliRunner().invoke(main, ["topics", "plan", "--output", "strimzi", *options], env=environment)
+    assert said.exit_code == 0
+    return {one["spec"]["topicName"]: one["spec"] for one in json.loads(said.stdout)["items"]}
+
+
+def test_strimzis_topics_are_those_that_topics_create_would_make() -> None:
+    orders = {topic for role in (Role.TRANSFORM, Role.SEND) for topic in NEEDED[role]} | {Topic.RESOLUTIONS}
+    assert strimzis().keys() == orders
+    assert strimzis(HAKO_API_KEY="k").keys() == strimzis("--all").keys() == orders | {*NEEDED[Role.HAKO]}
+    assert strimzis(PROCESSOR_REKEY="on").keys() == orders | {*NEEDED[Role.REKEY]}
+
+
+def test_strimzis_topics_are_as_safe_and_as_small_as_those_of_topics_create() -> None:
+    outbox = strimzis("--replication-factor", "3", "--max-message-bytes", "8388608")[Topic.OUTBOX]
+    assert outbox["replicas"] == 3
+    assert outbox["config"]["min.insync.replicas"] == "2"
+    assert outbox["config"]["max.message.bytes"] == "8388608"
+    assert "min.insync.replicas" not in strimzis("--replication-factor", "1")[Topic.OUTBOX]["config"]
 
 
 ASKS_BROKERS = (
