@@ -64,8 +64,8 @@ def command(role: str, try_key: bool | None, rights: bool, output: str, cluster:
     from processor.operate.check.findings import problems
 
     roles = None if role == "all" else (Role(role),)
-    settings = environment(env_file)
-    found = interruptible(lambda: check(settings, roles, try_key=try_key))
+    settings, unread = environment(env_file)
+    found = interruptible(lambda: check(settings, roles, try_key=try_key, unread=unread))
     wrong = problems(found)
     if output == "json":
         print_json({"sound": not wrong, "problems": len(wrong), "findings": found})

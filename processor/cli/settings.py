@@ -44,10 +44,14 @@ def settings_or_exit(file: Path | None, roles: tuple[Role, ...] | None) -> Setti
     from processor.config import load
     from processor.errors import Unusable
 
+    given, unread = environment(file)
     try:
-        return load(environment(file), roles, _refused)
+        settings = load(given, roles, _refused)
     except Unusable as unusable:
-        exit_unusable(unusable)
+        exit_unusable(Unusable([*unread, *unusable.problems]))
+    if unread:
+        exit_unusable(Unusable(unread))
+    return settings
 
 
 def _refused(kafka: Mapping[str, str]) -> list[Problem]:
@@ -69,15 +73,16 @@ def cluster_settings_or_exit(file: Path | None) -> Settings:
     return settings
 
 
-def environment(file: Path | None) -> dict[str, str]:
+def environment(file: Path | None) -> tuple[dict[str, str], list[Problem]]:
+    """Returns the environment over what the file says, and what of the file cannot be read."""
     if file is None:
-        return dict(os.environ)
+        return dict(os.environ), []
     from dotenv.parser import parse_stream
 
-    from processor.errors import Unusable
+    from processor.errors import Problem
 
     of_file: dict[str, str] = {}
-    wrong: list[str] = []
+    unread: list[Problem] = []
     try:
         # As Docker and Kubernetes read such a file: a password may hold `${`.
         with file.open(encoding="utf-8") as lines:
@@ -85,14 +90,14 @@ def environment(file: Path | None) -> dict[str, str]:
                 if line.error or (line.key is not None and line.value is None):
                     # Not the line itself: it may hold a password.
                     number = line.original.line + _blank_before(line.original.string)
-                    wrong.append(f"--env-file {file}, line {number}: is not an assignment; write NAME=value")
+                    where = f"--env-file {file}, line {number}"
+                    unread.append(Problem(where, "is not an assignment", "write NAME=value"))
                 elif line.key is not None and line.value is not None:
                     of_file[line.key] = line.value
     except UnicodeDecodeError as broken:
-        raise Unusable([f"--env-file {file}: is not UTF-8 text ({broken.reason} at byte {broken.start})"]) from broken
-    if wrong:
-        raise Unusable(wrong)
-    return {**of_file, **os.environ}
+        what = f"is not UTF-8 text ({broken.reason} at byte {broken.start})"
+        unread.append(Problem(f"--env-file {file}", what, "save it as UTF-8"))
+    return {**of_file, **os.environ}, unread
 
 
 def _blank_before(text: str) -> int:

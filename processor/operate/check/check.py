@@ -8,7 +8,7 @@ settings ──► what is usable of them ─┬─► cluster   ┐
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
@@ -16,20 +16,29 @@ from typing import Final
 from processor.config import Role, Settings, Traces
 from processor.edges.kafka.admin import KafkaAdmin
 from processor.edges.traces import traces_problem
-from processor.errors import Unusable
+from processor.errors import Problem, Unusable
 from processor.operate.check.api import check_hako, check_hakuna
 from processor.operate.check.cluster import check_cluster
-from processor.operate.check.findings import Area, Finding, Heard, found_of
+from processor.operate.check.findings import Area, Finding, Heard, found_of, problems
 from processor.operate.check.options import usable
 from processor.operate.check.places import check_disk, check_schemas
 
 _RANK: Final = {area: number for number, area in enumerate(Area)}
 
 
-def check(environment: Mapping[str, str], roles: tuple[Role, ...] | None, *, try_key: bool | None) -> list[Finding]:
+def check(
+    environment: Mapping[str, str],
+    roles: tuple[Role, ...] | None,
+    *,
+    try_key: bool | None,
+    unread: Sequence[Problem] = (),
+) -> list[Finding]:
     """Everything found, the same thing once. `roles` None: those that are configured; `try_key` None: where no quota
-    is set."""
+    is set. `unread` is what could not be read of the settings."""
     settings, found = usable(environment, roles)
+    if unread:  # a quota may be among it
+        found = [found_of(Area.SETTINGS, one) for one in unread] + problems(found)
+        try_key = bool(try_key)
     if settings.traces is Traces.OTLP and (wrong := traces_problem()) is not None:
         found.append(found_of(Area.SETTINGS, wrong))
     chosen = settings.configured_roles() if roles is None else roles

@@ -26,8 +26,13 @@ from processor.config import Role
 from processor.errors import BrokerOutage, Fatal, Unusable
 from processor.operate.check.findings import Area, problem
 from processor.sandbox.apis.gateway import Gateway
+from processor.sandbox.apis.hakuna_api import HakunaApi
+from processor.sandbox.apis.loopback import Loopback
+from processor.sandbox.apis.script import SANDBOX_KEY, Script
+from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import NEEDED, Topic
 from tests.support.commands import command, run
+from tests.support.json_output import printed
 
 HELP_S_MAX = 0.3
 HELP_TRIES_MAX = 5
@@ -197,29 +202,65 @@ def test_a_command_line_that_makes_no_sense_is_1(line: list[str]) -> None:
 def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     file = tmp_path / "worker.env"
     file.write_bytes(b"HAKUNA_API_KEY=\xff\n")
-    for name in (("order", "x"), ("status",), ("check",), ("run",)):
+    for name in (("order", "x"), ("status",), ("run",)):
         said = CliRunner().invoke(main, [*name, "--env-file", str(file)])
         assert said.exit_code == 78
         assert f"--env-file {file}: is not UTF-8 text" in said.output
+    assert [one["what"] for one in checked(file) if one["subject"] == f"--env-file {file}"] == [
+        "is not UTF-8 text (invalid start byte at byte 15)"
+    ]
+
+
+def checked(file: Path) -> list[dict[str, str]]:
+    """The problems that `check` finds with these settings."""
+    said = CliRunner().invoke(main, ["check", "--output", "json", "--env-file", str(file)])
+    assert said.exit_code == 78
+    return [one for one in printed("check", said.stdout)["findings"] if one["verdict"] != "sound"]
 
 
 def test_a_line_of_an_env_file_that_is_no_assignment_is_named_with_its_place_and_not_repeated(tmp_path: Path) -> None:
     """Read over, it would be a worker without its quota."""
     file = tmp_path / "settings.env"
     file.write_text("# ours\nKAFKA_BOOTSTRAP_SERVERS=k:1\n\nHAKUNA_QUOTA 120/60s\nexport HAKUNA_API=feed\nsecret\n")
-    for name in (["run", "--role", "send"], ["check"], ["topics", "plan"]):
+    for name in (["run", "--role", "send"], ["topics", "plan"]):
         said = CliRunner().invoke(main, [*name, "--env-file", str(file)])
         assert said.exit_code == 78, name
         assert f"--env-file {file}, line 4: is not an assignment" in said.output
         assert f"--env-file {file}, line 6: is not an assignment" in said.output
         assert "120/60s" not in said.output
         assert "secret" not in said.output
+    found = checked(file)
+    assert [one["subject"] for one in found if one["what"] == "is not an assignment"] == [
+        f"--env-file {file}, line 4",
+        f"--env-file {file}, line 6",
+    ]
+    assert "120/60s" not in str(found)
+    assert "secret" not in str(found)
+
+
+def test_a_line_that_is_no_assignment_hides_no_other_problem(tmp_path: Path) -> None:
+    """Nor is a request made without the quota that the line may have meant."""
+    asked = StandIn(HakunaApi(), Script())
+    with Loopback(asked) as api:
+        file = tmp_path / "settings.env"
+        file.write_text(
+            f"KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1\nHAKUNA_QUOTA 120/60s\nHAKUNA_AIP=feed\n"
+            f"HAKUNA_API_KEY={SANDBOX_KEY}\nHAKUNA_BASE_URL={api.url}\nPROCESSOR_STATE_DIR={tmp_path}\n"
+        )
+        subjects = {one["subject"] for one in checked(file) if one["verdict"] == "problem"}
+        assert subjects == {f"--env-file {file}, line 2", "HAKUNA_AIP", "127.0.0.1:1"}
+        said = CliRunner().invoke(main, ["run", "--env-file", str(file)])
+        assert said.exit_code == 78
+        assert "2 problems with the settings" in said.output
+        assert "HAKUNA_AIP: no such setting" in said.output
+    assert asked.record.requests == 0
 
 
 def test_an_env_file_is_taken_as_it_stands(tmp_path: Path) -> None:
     file = tmp_path / "worker.env"
     file.write_text('KAFKA_SASL_PASSWORD=a${HOME}b$c\nHAKUNA_API_KEY="sk # 1"\n')
-    read = environment(file)
+    read, unread = environment(file)
+    assert not unread
     assert (read["KAFKA_SASL_PASSWORD"], read["HAKUNA_API_KEY"]) == ("a${HOME}b$c", "sk # 1")
 
 
