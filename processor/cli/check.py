@@ -77,7 +77,7 @@ def command(role: str, try_key: bool | None, rights: bool, output: str, cluster:
 def _rights(role: str, output: str, cluster: str, file: Path | None) -> None:
     """Each role's user and rights; `all`: those of every role."""
     from processor.config import Role
-    from processor.operate.check.granting import acl_commands, grants, kafka_users, operator_grants
+    from processor.operate.check.rights import acl_commands, grants, kafka_users, operator_grants
 
     settings = settings_or_exit(file, None)
     roles = tuple(Role) if role == "all" else (Role(role),)

@@ -166,7 +166,7 @@ def grow(env_file: Path | None, partitions: int, dry_run: bool, output: str) -> 
 
 
 def _strimzi(file: Path | None, wanted: _Wanted, cluster: str) -> None:
-    from processor.operate.check.granting import kafka_topics
+    from processor.operate.check.rights import kafka_topics
 
     steps = _steps(settings_or_exit(file, None), wanted, {})
     print_json(kafka_topics(cluster, steps, wanted.replication_factor))

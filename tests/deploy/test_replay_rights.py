@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from processor.config import load
 from processor.letters.letter import Refusal, letter_headers
 from processor.operate.check import rights
-from processor.operate.check.granting import operator_grants
+from processor.operate.check.rights import operator_grants
 from processor.operate.replay.survey import Field, Route
 from processor.records import Record, Stage
 from processor.sandbox.apis.hakuna_api import HakunaApi

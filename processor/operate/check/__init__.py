@@ -1,19 +1,15 @@
-"""Preflight: everything that would keep a worker from working, found at once, each with what to do about it.
+"""Preflight: finds everything that would keep a worker from working, each problem with its remedy.
 
 Reading order:
 
-    findings.py   what is found
-    check.py      all of it, side by side
-    options.py    the settings, and as much of them as can be used where some are wrong
-    cluster.py    brokers, topics, groups and what this user may do with them
-    producers.py  what the newest records say of who writes them
-    state.py      the state in the changelog, replicas, sizes
-    rights.py     what each role needs to be allowed, pure
-    granting.py   rights and topics in the words of kafka-acls.sh and of Strimzi, pure
-    doors.py      what stands behind an address where no broker answers
-    places.py     the state directory; the registry, and whether what is registered there can be read
-    api.py        the API, its key and its clock
+    findings.py   what a finding is
+    check.py      the settings, and all checks side by side
+    cluster.py    brokers, topics, groups, rights, state, producers
+    rights.py     the rights that each role needs, and how kafka-acls.sh and Strimzi grant them, pure
+    doors.py      what listens at an address if no broker answers
+    places.py     the state directory; the registry, and whether its schemas can be read
+    api.py        an API, its key and its clock
 
-Nothing here writes a record, commits an offset or leaves a file. What cannot be known without doing so is said not to
-be known.
+Nothing here writes a record, commits an offset or leaves a file. A finding says so if something cannot be known without
+that.
 """

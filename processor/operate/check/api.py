@@ -1,12 +1,12 @@
-"""An API, its key, its clock, and what stands on the way to it.
+"""An API, its key, its clock, and the way to it.
 
-No API has a request that only looks at a key. A request that changes nothing there is: an empty object (the Order feed
-and Hako: an empty array), which names nothing and is refused after the key has been looked at, so that 401 and 403 mean
-a bad key and a refusal in the API's own form a good one. It is a request all the same: it counts in the API's quota and
-not in the worker's pace, so it is left out where a quota is set, unless it is asked for; then only the connection is
-tried. Both go as the worker's requests do: the same client, proxy, authorities and certificate.
+No API has a request that only checks a key, but each has one that changes nothing: an empty object (the Order feed and
+Hako: an empty array). It is refused after the key is checked, so that 401 and 403 mean a bad key, and a refusal in the
+API's own form a good one. This request counts in the API's quota and not in the worker's pace. So with a quota it is
+made only if it is asked for; otherwise only the connection is tried. Both use what a worker's requests use: the same
+client, proxy, authorities and certificate.
 
-The answer's `Date` tells that machine's clock, to a second.
+The answer's `Date` shows that machine's clock, to a second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
-from functools import partial
 from typing import Final, NamedTuple
 
 import httpx
@@ -50,14 +49,21 @@ from processor.hakuna import answers as hakuna
 from processor.moments import CLOCK_S_MAX
 from processor.operate.check.findings import Area, Finding, found_of, note, problem, sound
 
-_USER_AGENT: Final = "hakuna-processor-check"
 _ANSWER_S_MAX: Final = 10.0
 _DATE_S: Final = 1.0
 
 
+class Asked(NamedTuple):
+    """A request that changes nothing, without the key."""
+
+    method: str
+    path: str
+    headers: RawHeaders
+    body: bytes
+
+
 class Place(NamedTuple):
-    """An API: the settings that hold its key and its address, that address, its certificates, and how the key is
-    sent."""
+    """An API: its address, its certificates, how the key is sent, and the settings for the key and the address."""
 
     key_setting: str
     url_settings: str
@@ -68,7 +74,7 @@ class Place(NamedTuple):
 
 
 def check_hakuna(settings: Settings, *, try_key: bool | None) -> list[Finding]:
-    """`try_key` None: where no quota is set."""
+    """`try_key` None: tried if there is no quota."""
     place = Place(
         "HAKUNA_API_KEY",
         "HAKUNA_BASE_URL, HAKUNA_ENVIRONMENT",
@@ -77,12 +83,17 @@ def check_hakuna(settings: Settings, *, try_key: bool | None) -> list[Finding]:
         settings.hakuna_auth_header,
         hakuna.verdict,
     )
+    path, body = ("/events", b"{}") if settings.hakuna_api is Api.EVENTS else ("/feeds/order", b"[]")
+    headers = [
+        (b"Hakuna-Version", settings.hakuna_version.encode()),
+        (b"Idempotency-Key", f'"check-{uuid.uuid4()}"'.encode()),
+    ]
     tries = settings.hakuna_quota is None if try_key is None else try_key
-    return _check(settings, place, settings.hakuna_key, partial(_hakuna, settings), tries=tries)
+    return _check(settings, place, settings.hakuna_key, Asked("POST", path, headers, body), tries=tries)
 
 
 def check_hako(settings: Settings, *, try_key: bool | None) -> list[Finding]:
-    """`try_key` None: not, for Hako always has a quota."""
+    """`try_key` None: not tried, because Hako always has a quota."""
     place = Place(
         "HAKO_API_KEY",
         "HAKO_BASE_URL",
@@ -91,14 +102,13 @@ def check_hako(settings: Settings, *, try_key: bool | None) -> list[Finding]:
         settings.hako_auth_header,
         hako.verdict,
     )
-    return _check(settings, place, settings.hako_key, partial(_hako, settings), tries=bool(try_key))
+    # An update of nothing: an empty array, where one or more objects are needed.
+    return _check(settings, place, settings.hako_key, Asked("PUT", "/items", [], b"[]"), tries=bool(try_key))
 
 
-def _check(
-    settings: Settings, place: Place, source: KeySource | None, request: Callable[[str], Asked], *, tries: bool
-) -> list[Finding]:
+def _check(settings: Settings, place: Place, source: KeySource | None, asked: Asked, *, tries: bool) -> list[Finding]:
     if source is None:
-        return []  # complained of with the settings
+        return []  # the settings have this problem already
     try:
         key = key_of(source, f"{place.key_setting}_FILE").current()
     except KeyMissing as missing:
@@ -115,7 +125,7 @@ def _check(
             for one in unusable.named
         ]
     if tries:
-        return asyncio.run(_try(place, request(key), transport))
+        return asyncio.run(_try(place, key, asked, transport))
     if proxy is not None and url.scheme == "http":
         why = f"not tried: the proxy {proxy} passes requests on, and a request would not be counted in the quota"
         return [note(Area.KEYS, place.url, why, "--try-key makes one")]
@@ -124,44 +134,18 @@ def _check(
     return [found, note(Area.KEYS, place.key_setting, why, "--try-key tries it")]
 
 
-class Asked(NamedTuple):
-    """A request that changes nothing."""
-
-    method: str
-    url: str
-    headers: RawHeaders
-    body: bytes
-
-
-def _hako(settings: Settings, key: str) -> Asked:
-    """An update of nothing: an empty array, where one or more objects are needed."""
-    headers = [
-        settings.hako_auth_header.field(key),
-        (b"Content-Type", b"application/json"),
-        (b"Accept-Encoding", b"identity"),
-        (b"User-Agent", _USER_AGENT.encode()),
-    ]
-    return Asked("PUT", f"{settings.hako_base_url}/items", headers, b"[]")
-
-
-def _hakuna(settings: Settings, key: str) -> Asked:
-    path, body = ("/events", b"{}") if settings.hakuna_api is Api.EVENTS else ("/feeds/order", b"[]")
-    headers = [
-        settings.hakuna_auth_header.field(key),
-        (b"Content-Type", b"application/json"),
-        (b"Accept-Encoding", b"identity"),
-        (b"Hakuna-Version", settings.hakuna_version.encode()),
-        (b"Idempotency-Key", f'"check-{uuid.uuid4()}"'.encode()),
-        (b"User-Agent", _USER_AGENT.encode()),
-    ]
-    return Asked("POST", settings.hakuna_url + path, headers, body)
-
-
-async def _try(place: Place, asked: Asked, transport: Transport) -> list[Finding]:
+async def _try(place: Place, key: str, asked: Asked, transport: Transport) -> list[Finding]:
     clock = SystemClock()
     before_ms = clock.now_ms()
     timeouts = {"connect": _ANSWER_S_MAX, "read": _ANSWER_S_MAX, "total": _ANSWER_S_MAX}
-    template = RequestTemplate(asked.method, httpx.URL(asked.url), asked.headers, timeouts)
+    headers = [
+        place.auth.field(key),
+        (b"Content-Type", b"application/json"),
+        (b"Accept-Encoding", b"identity"),
+        *asked.headers,
+        (b"User-Agent", b"hakuna-processor-check"),
+    ]
+    template = RequestTemplate(asked.method, httpx.URL(place.url + asked.path), headers, timeouts)
     async with aclosing(transport):
         try:
             answered = await ask(transport, template, asked.body)
@@ -174,7 +158,7 @@ async def _try(place: Place, asked: Asked, transport: Transport) -> list[Finding
 
 
 def judged(answer: Answer, url: str, place: Place) -> Finding:
-    """What an answer says of the key and of who gave it."""
+    """Returns what an answer shows of the key and of the server."""
     setting = place.key_setting
     said = f"{url} answers {words_of(answer)}"
     match place.judge(answer, 0):
@@ -196,7 +180,7 @@ def judged(answer: Answer, url: str, place: Place) -> Finding:
 
 
 async def _reach(place: Place, transport: Transport) -> Finding:
-    """Whether somebody listens there, without a request."""
+    """Tries a connection, without a request."""
     async with aclosing(transport):
         if not isinstance(transport, LeanTransport):
             what = "not tried: httpx's own client connects with a request only"
@@ -228,11 +212,5 @@ def _skew(url: str, date: str | None, before_ms: int, after_ms: int) -> Sequence
     if off_s <= CLOCK_S_MAX:
         return [sound(Area.CLOCK, host, f"its clock and this machine's differ by {off_s:.0f} s at most")]
     side = "behind" if told_ms < before_ms else "ahead of"
-    return [
-        problem(
-            Area.CLOCK,
-            host,
-            f"its clock is {off_s:.0f} s {side} this machine's: waits, parked events and delivery times would be wrong",
-            "set this machine's clock by NTP",
-        )
-    ]
+    what = f"its clock is {off_s:.0f} s {side} this machine's: waits, parked events and delivery times would be wrong"
+    return [problem(Area.CLOCK, host, what, "set this machine's clock by NTP")]

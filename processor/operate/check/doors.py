@@ -1,8 +1,8 @@
-"""What stands behind an address: a broker, a name that does not exist, nobody, silence, somebody who wants TLS.
+"""What is at an address: a broker, no such name, no listener, silence, or a server that asks for TLS.
 
-librdkafka says that it was disconnected, whatever the reason, and only after ten seconds. So each address is looked at
-first, with a plain socket and the one question that every broker answers to everybody (ApiVersions), or with a TLS
-greeting where TLS is set. That takes milliseconds, and no broker minds it.
+For each of these reasons, librdkafka says after ten seconds that it was disconnected. So each address is tried first:
+with a plain socket and the one question that every broker answers to every client (ApiVersions), or with a TLS
+handshake if TLS is set. That takes milliseconds, and does a broker no harm.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 LOOK_S_MAX: Final = 3.0
 ADDRESSES_MAX: Final = 10
-"""Of a long list of brokers, the first ones tell enough."""
+"""The first brokers of a long list show enough."""
 _KAFKA_PORT: Final = 9092
 _CLIENT: Final = b"hakuna-processor"
 _CORRELATION: Final = b"hkna"
@@ -26,11 +26,12 @@ _API_VERSIONS: Final = struct.pack(">i", len(_BODY)) + _BODY
 """ApiVersions, version 0 (KIP-35): key, version, correlation, client; asked before any password."""
 _ANSWER_BYTES: Final = 8
 """Its answer's length and correlation; the rest is not read."""
+_TLS: Final = ("ssl", "sasl_ssl")
 _TLS_ALERT: Final = b"\x15\x03"
 
 
 class Behind(StrEnum):
-    """What is found behind an address. BROKER: it answers as a broker does, or shakes hands where TLS is set."""
+    """What is at an address. BROKER: it answers like a broker, or completes the handshake if TLS is set."""
 
     BROKER = "broker"
     NO_ADDRESS = "no address"
@@ -43,7 +44,7 @@ class Behind(StrEnum):
 
 
 class Door(NamedTuple):
-    """`detail` is the operating system's word, where there is one."""
+    """`detail` is the operating system's text for it, if there is one."""
 
     address: str
     behind: Behind
@@ -51,25 +52,26 @@ class Door(NamedTuple):
 
 
 def closed(bootstrap_servers: str, kafka: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Why no broker can be spoken to: for each address itself, what is wrong there, what to do. Empty where at least
-    one broker answers. `kafka` are librdkafka's settings."""
+    """Returns why no broker answers: each address, what is wrong there, what to do. Empty if at least one broker
+    answers. `kafka` are librdkafka's settings."""
     protocol = _protocol(kafka)
+    tls = protocol in _TLS
     addresses = [address.strip() for address in bootstrap_servers.split(",")][:ADDRESSES_MAX]
     with ThreadPoolExecutor(len(addresses)) as pool:
-        doors = list(pool.map(lambda address: look(address, tls=_is_tls(protocol)), addresses))
+        doors = list(pool.map(lambda address: look(address, tls=tls), addresses))
     if any(door.behind is Behind.BROKER for door in doors):
         return []
     return [(door.address, *_told(door.behind, door.detail, protocol)) for door in doors]
 
 
 def let_in_by_none(bootstrap_servers: str, kafka: Mapping[str, str]) -> tuple[str, str, str]:
-    """The same where brokers answer, but not this client: what is left is who it says it is."""
+    """Returns the same for brokers that answer and refuse this client: its credentials are wrong."""
     protocol = _protocol(kafka)
     return bootstrap_servers, *_told(Behind.BROKER, "", protocol)
 
 
 def look(address: str, *, tls: bool) -> Door:
-    """Waits at most twice LOOK_S_MAX."""
+    """Returns what is at this address. Waits at most twice LOOK_S_MAX."""
     try:
         place = _parted(address)
     except ValueError:
@@ -87,7 +89,7 @@ def look(address: str, *, tls: bool) -> Door:
 
 
 def _answers(place: tuple[str, int]) -> Behind:
-    """Raises OSError where there is no connection."""
+    """Raises OSError without a connection."""
     with socket.create_connection(place, timeout=LOOK_S_MAX) as connection:
         try:
             connection.sendall(_API_VERSIONS)
@@ -101,15 +103,15 @@ def _answers(place: tuple[str, int]) -> Behind:
     if answer.startswith(_TLS_ALERT):
         return Behind.TLS
     try:
-        # Some close without the alert.
+        # Some servers close without the alert.
         return Behind.TLS if _speaks_tls(place) else Behind.STRANGER
     except OSError:
         return Behind.STRANGER
 
 
 def _speaks_tls(place: tuple[str, int]) -> bool:
-    """Raises OSError where there is no connection."""
-    # Whose certificate it is does not matter here: nothing is sent but the greeting.
+    """Raises OSError without a connection."""
+    # The certificate does not matter here: nothing is sent after the handshake.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -118,7 +120,7 @@ def _speaks_tls(place: tuple[str, int]) -> bool:
             with context.wrap_socket(connection):
                 return True
         except ssl.SSLError as refused:
-            # An alert is TLS too (it wants our certificate, or another version); an end or other bytes are not.
+            # An alert is TLS too (it asks for our certificate, or another version); an end or other bytes are not.
             return "ALERT" in (refused.reason or "")
         except OSError:
             return False
@@ -141,12 +143,8 @@ def _protocol(kafka: Mapping[str, str]) -> str:
     return kafka.get("security.protocol", "plaintext").lower()
 
 
-def _is_tls(protocol: str) -> bool:
-    return protocol in ("ssl", "sasl_ssl")
-
-
 def _told(behind: Behind, detail: str, protocol: str) -> tuple[str, str]:
-    """What is wrong there, and what to do."""
+    """Returns what is wrong there, and what to do."""
     sasl = protocol.startswith("sasl")
     match behind:
         case Behind.NO_ADDRESS:
@@ -156,22 +154,16 @@ def _told(behind: Behind, detail: str, protocol: str) -> tuple[str, str]:
         case Behind.NOBODY:
             return f"cannot be connected to: {detail}", "start the broker, or correct host and port"
         case Behind.SILENCE:
-            return (
-                f"gives no sign of life for {LOOK_S_MAX:g} s",
-                "let this machine through to it (firewall, network policy), or correct host and port",
-            )
+            remedy = "let this machine through to it (firewall, network policy), or correct host and port"
+            return f"gives no sign of life for {LOOK_S_MAX:g} s", remedy
         case Behind.TLS:
             is_set = "is not set to use it" if protocol == "plaintext" else f"is {protocol.upper()}"
             wanted = "SASL_SSL" if sasl else "SSL (SASL_SSL if it asks for a password)"
-            return (
-                f"asks for TLS, and KAFKA_SECURITY_PROTOCOL {is_set}",
-                f"set KAFKA_SECURITY_PROTOCOL={wanted}, and KAFKA_SSL_CA_LOCATION where its certificate is your own",
-            )
+            remedy = f"set KAFKA_SECURITY_PROTOCOL={wanted}, and KAFKA_SSL_CA_LOCATION if its certificate is your own"
+            return f"asks for TLS, and KAFKA_SECURITY_PROTOCOL {is_set}", remedy
         case Behind.NO_TLS:
-            return (
-                "does not speak TLS, and KAFKA_SECURITY_PROTOCOL asks for it",
-                f"set KAFKA_SECURITY_PROTOCOL={'SASL_PLAINTEXT' if sasl else 'PLAINTEXT'}, or use its port for TLS",
-            )
+            remedy = f"set KAFKA_SECURITY_PROTOCOL={'SASL_PLAINTEXT' if sasl else 'PLAINTEXT'}, or use its port for TLS"
+            return "does not speak TLS, and KAFKA_SECURITY_PROTOCOL asks for it", remedy
         case Behind.STRANGER:
             return "takes connections, but does not answer as a broker", "correct host and port"
         case Behind.BROKER:
@@ -179,7 +171,7 @@ def _told(behind: Behind, detail: str, protocol: str) -> tuple[str, str]:
 
 
 def _credentials(protocol: str, *, sasl: bool) -> Iterator[str]:
-    if _is_tls(protocol):
+    if protocol in _TLS:
         yield (
             "set KAFKA_SSL_CA_LOCATION to the authority of its certificate (where it wants a client's certificate, "
             "KAFKA_SSL_CERTIFICATE_LOCATION and KAFKA_SSL_KEY_LOCATION too)"
@@ -187,7 +179,7 @@ def _credentials(protocol: str, *, sasl: bool) -> Iterator[str]:
     if sasl:
         yield "correct KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
     else:
-        wanted = "SASL_SSL" if _is_tls(protocol) else "SASL_PLAINTEXT"
+        wanted = "SASL_SSL" if protocol in _TLS else "SASL_PLAINTEXT"
         yield (
             f"if it asks for a password, set KAFKA_SECURITY_PROTOCOL={wanted}, KAFKA_SASL_MECHANISM, "
             "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"

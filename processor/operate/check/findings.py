@@ -1,7 +1,7 @@
 """What `check` finds: sound, a note, or a problem with its remedy. Pure.
 
-`Heard` keeps what a Kafka client says while it is asked. A command that shows results on a screen has no log: a line
-between two rows would be noise, and the reason why nothing came would stand above them.
+`Heard` keeps what a Kafka client says while it works. A command that shows results on a screen has no log, because log
+lines would stand between its rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from processor.errors import Problem
 
 
 class Verdict(StrEnum):
-    """SOUND: as it should be. NOTE: it works, and somebody should know. PROBLEM: a worker cannot do its work."""
+    """SOUND: as it should be. NOTE: it works, and an operator should know. PROBLEM: a worker cannot do its work."""
 
     SOUND = "sound"
     NOTE = "note"
@@ -39,8 +39,8 @@ class Area(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report. `subject` is a setting, a topic or an address, `what` what was found of it, `remedy` what
-    to do (empty if nothing needs to be done)."""
+    """One line of the report. `subject` is a setting, a topic or an address, `what` what was found, `remedy` what to do
+    (empty: nothing)."""
 
     area: Area
     subject: str
@@ -84,20 +84,10 @@ class Heard:
         self._lines: deque[str] = deque(maxlen=LINES_MAX)
 
     def debug(self, event: str, **facts: Any) -> None:
-        self._note(event, facts)
+        self._lines.append(str(facts.get("detail", event)))
 
-    def info(self, event: str, **facts: Any) -> None:
-        self._note(event, facts)
-
-    def warning(self, event: str, **facts: Any) -> None:
-        self._note(event, facts)
-
-    def error(self, event: str, **facts: Any) -> None:
-        self._note(event, facts)
+    info = warning = error = debug
 
     def about(self, *words: str) -> str | None:
         """Returns the last line with one of these words in it, or None."""
         return next((line for line in reversed(self._lines) if any(word in line.lower() for word in words)), None)
-
-    def _note(self, event: str, facts: dict[str, Any]) -> None:
-        self._lines.append(str(facts.get("detail", event)))

@@ -1,8 +1,8 @@
-"""The state directory: whether it can be written, and has room. Leaves nothing behind.
+"""The state directory, and the registry.
 
-A worker makes the directory if it has to. `check` does not: it tries the nearest one above that is there.
-
-The registry, and whether what is registered there can be read: the same question as at a worker's start.
+The directory must be writable and have room. A worker makes it if it is missing; `check` leaves nothing behind, and
+tries the nearest directory above that exists. The schemas in the registry must be readable: the same question as at a
+worker's start.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from processor.operate.check.findings import Area, Finding, note, problem, sound
 from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
 
 ROOM_BYTES_MIN: Final = 256 * 1024 * 1024
-"""What a worker needs before it has restored anything: RocksDB's logs and write buffers of some dozen partitions."""
+"""What a worker needs before a restore: RocksDB's logs and write buffers of some dozen partitions."""
 
 
 def check_disk(settings: Settings) -> list[Finding]:
@@ -43,11 +43,8 @@ def check_disk(settings: Settings) -> list[Finding]:
         return [problem(Area.STATE, subject, f"{place} cannot be written to: {refused.strerror}", mount)]
     if free < ROOM_BYTES_MIN:
         room = f"{free / 2**20:.0f} MiB are free"
-        return [
-            problem(
-                Area.STATE, subject, room, f"free {ROOM_BYTES_MIN / 2**20:.0f} MiB and more, or mount a larger volume"
-            )
-        ]
+        remedy = f"free {ROOM_BYTES_MIN / 2**20:.0f} MiB and more, or mount a larger volume"
+        return [problem(Area.STATE, subject, room, remedy)]
     made = "" if place == root else f"; it is made in {place} at the start"
     return [sound(Area.STATE, subject, f"writable, {free / 2**30:.1f} GiB free{made}")]
 
@@ -57,11 +54,11 @@ _SOURCES: Final[Mapping[Role, tuple[Topic, ...]]] = {
     Role.REKEY: ORDER_TOPICS,
     Role.HAKO: STOCK_TOPICS,
 }
-"""What is written with a schema."""
+"""The topics of each role that are written with a schema."""
 
 
 def check_schemas(settings: Settings, roles: Sequence[Role]) -> list[Finding]:
-    """Of the sources of these roles."""
+    """Checks the schemas of the sources of these roles."""
     registry = Registry.at(settings)
     try:
         registry.subjects()
@@ -87,9 +84,5 @@ def _subject(registry: Registry, subject: str, ours: str) -> Finding:
         if partly:
             return note(Area.REGISTRY, subject, shortened(f"{can}, but {'; '.join(partly)}"))
         return sound(Area.REGISTRY, subject, can)
-    return problem(
-        Area.REGISTRY,
-        subject,
-        f"version {latest.number} cannot be read with this worker's schema: {why}",
-        "deploy a version of this worker that can, or take the schema back",
-    )
+    what = f"version {latest.number} cannot be read with this worker's schema: {why}"
+    return problem(Area.REGISTRY, subject, what, "deploy a version of this worker that can, or take the schema back")

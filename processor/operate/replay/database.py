@@ -1,16 +1,15 @@
-"""The plan's tables, and what is asked of them without changing a letter.
+"""The plan's tables, and the questions that change no letter.
 
-`Overview` is what a plan says of itself, for who decides and for who watches. `Known` is what the topics
-say of the plan's orders: their holds and their states.
-
-SQLite keeps a small database in memory and spills a large one to a temporary file, which nobody else sees and which is
-gone with the process.
+`Overview` answers questions about all letters of a plan. `Known` is what the topics say of the plan's orders: their
+holds and their states. SQLite keeps a small database in memory and spills a large one to a temporary file that no other
+process sees, and that is gone with this one.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from processor.operate.replay.arrange import Planned, Status
 
@@ -44,7 +43,7 @@ BATCH: Final = 5_000
 
 
 class OrderKey(NamedTuple):
-    """An order in the partition of its letters. `order_id` is the letters' key, whatever bytes that is."""
+    """An order in the partition of its letters. `order_id` is the letters' key, which may be any bytes."""
 
     partition: int
     order_id: bytes
@@ -52,9 +51,9 @@ class OrderKey(NamedTuple):
 
 class NewLetter(NamedTuple):
     """An open letter as it was read. `sequence` orders the letters of one order, `topic` is where it would go.
-    `event_ms` is when the shop wrote what it tells of (None: it erases, and holds nobody's data); `stateful`: transform
-    had a state of its order then. `home` is the partition of its copy and `home_id` the copy's key, where they are not
-    the letter's."""
+    `event_ms` is when the shop wrote its event (None: it is an erasure, without anyone's data); `stateful` is true if
+    transform had a state of its order then. `home` is the partition of its copy and `home_id` the copy's key, if they
+    are not the letter's."""
 
     partition: int
     order_id: bytes
@@ -70,8 +69,8 @@ class NewLetter(NamedTuple):
 
 
 class SentLetter(NamedTuple):
-    """A letter that was sent by an earlier run of the same replay. `entry_id` and `topic` are the copy's, `mark` the
-    end of that topic now."""
+    """A letter that an earlier process of the same replay has sent. `entry_id` and `topic` are the copy's, `mark` is
+    the end of that topic now."""
 
     partition: int
     offset: int
@@ -83,7 +82,7 @@ class SentLetter(NamedTuple):
 
 
 class Going(NamedTuple):
-    """A letter whose turn it is. `topic` is where it goes; `followed`: it came while the replay ran."""
+    """A letter whose turn it is. `topic` is where it goes; `followed` is true if it came while the replay ran."""
 
     partition: int
     offset: int
@@ -93,7 +92,7 @@ class Going(NamedTuple):
 
 
 def opened() -> sqlite3.Connection:
-    """A new and empty one, for the thread that calls."""
+    """Returns a new, empty database for the calling thread."""
     made = sqlite3.connect("", isolation_level=None, check_same_thread=True)
     made.executescript(SCHEMA)
     return made
@@ -114,6 +113,11 @@ def row(letter: NewLetter, status: Status, *, followed: bool) -> tuple[object, .
     )  # fmt: skip
 
 
+def marks(values: Sequence[object]) -> str:
+    """Returns one placeholder for each value."""
+    return ",".join("?" * len(values))
+
+
 class Overview:
     """Questions about all letters of a plan."""
 
@@ -125,65 +129,55 @@ class Overview:
         return one(self._db, "SELECT count(*) FROM orders")
 
     def partitions(self) -> list[int]:
-        """Those that have letters at all."""
-        return [row[0] for row in self._db.execute("SELECT DISTINCT partition FROM letters")]
+        """Returns the partitions that have letters."""
+        return self._column("SELECT DISTINCT partition FROM letters")
 
     def homes(self) -> list[int]:
-        """The partitions that copies go to, or went to."""
-        return [row[0] for row in self._db.execute("SELECT DISTINCT home FROM letters")]
+        """Returns the partitions that copies go to, or went to."""
+        return self._column("SELECT DISTINCT home FROM letters")
 
     def targets(self) -> list[str]:
-        """The topics that letters of this plan go to, or went to and are still to be heard of."""
-        return [
-            row[0]
-            for row in self._db.execute(
-                "SELECT DISTINCT topic FROM letters WHERE status IN (?, ?) AND topic != '' ORDER BY topic",
-                (Status.GO, Status.SENT),
-            )
-        ]
+        """Returns the topics that letters go to, or went to without an outcome yet."""
+        sql = "SELECT DISTINCT topic FROM letters WHERE status IN (?, ?) AND topic != '' ORDER BY topic"
+        return self._column(sql, Status.GO, Status.SENT)
 
     def reasons(self, *statuses: Status) -> dict[str, int]:
-        """How many letters of these statuses were refused for which reason."""
+        """Returns the number of letters with these statuses by the reason of their refusal."""
         return self._counted("reason", statuses)
 
     def whys(self, *statuses: Status) -> dict[str, int]:
-        """Why letters of these statuses are where they are."""
+        """Returns the number of letters with these statuses by the reason of the status."""
         return self._counted("why", statuses)
 
     def _counted(self, column: str, statuses: tuple[Status, ...]) -> dict[str, int]:
-        marks = ",".join("?" * len(statuses))
-        return dict(
-            self._db.execute(
-                f"SELECT {column}, count(*) FROM letters WHERE status IN ({marks}) GROUP BY 1 ORDER BY 2 DESC", statuses
-            )
-        )
+        sql = f"SELECT {column}, count(*) FROM letters WHERE status IN ({marks(statuses)}) GROUP BY 1 ORDER BY 2 DESC"
+        return dict(self._db.execute(sql, statuses))
 
     def examples(self, status: Status, limit: int) -> list[tuple[int, int, str]]:
-        """The first letters of a status: partition, offset, why."""
-        return self._db.execute(
-            "SELECT partition, offset, why FROM letters WHERE status = ? ORDER BY partition, offset LIMIT ?",
-            (status, limit),
-        ).fetchall()
+        """Returns partition, offset and reason of the first letters with this status."""
+        sql = "SELECT partition, offset, why FROM letters WHERE status = ? ORDER BY partition, offset LIMIT ?"
+        return self._db.execute(sql, (status, limit)).fetchall()
 
     def followers(self) -> int:
-        """Letters that go along though they were not asked for."""
+        """Returns the number of letters that go without being selected."""
         return one(self._db, "SELECT count(*) FROM letters WHERE status = ? AND NOT selected", Status.GO)
 
     def first_orders(self, limit: int | None) -> list[bytes]:
-        """The orders whose turn comes first, by their letters' key; None: all of them."""
-        rows = self._db.execute(
-            "SELECT order_id FROM orders ORDER BY turn, partition LIMIT ?", (-1 if limit is None else limit,)
-        )
-        return [row[0] for row in rows]
+        """Returns the orders whose turn comes first, by their letters' key; None: all of them."""
+        sql = "SELECT order_id FROM orders ORDER BY turn, partition LIMIT ?"
+        return self._column(sql, -1 if limit is None else limit)
 
     def earliest_ms(self) -> int | None:
-        """When the oldest was written of what the letters that go tell of."""
-        (found,) = self._db.execute("SELECT min(event_ms) FROM letters WHERE status = ?", (Status.GO,)).fetchone()
+        """Returns when the oldest event of the letters that go was written, epoch ms."""
+        (found,) = self._column("SELECT min(event_ms) FROM letters WHERE status = ?", Status.GO)
         return None if found is None else int(found)
 
     @property
     def has_snapshots(self) -> bool:
         return bool(one(self._db, "SELECT EXISTS (SELECT 1 FROM letters WHERE snapshot AND status = ?)", Status.GO))
+
+    def _column(self, sql: str, *values: object) -> list[Any]:
+        return [row[0] for row in self._db.execute(sql, values)]
 
 
 class Known:
@@ -193,18 +187,17 @@ class Known:
         self._db = db
 
     def held_orders(self) -> int:
-        """Orders of the plan that are held."""
         return one(self._db, "SELECT count(*) FROM holds")
 
     def hold(self, order: OrderKey, value: bytes | None) -> None:
-        """What the topic of holds says of an order."""
+        """Keeps what the topic of holds says of an order."""
         self._keep("holds", order, value)
 
     def held(self, order: OrderKey) -> bytes | None:
         return self._kept("holds", order)
 
     def has_states(self, partition: int) -> None:
-        """The states of this partition's orders were read, and there are some."""
+        """Notes that the states of this partition's orders were read, and that there are some."""
         self._db.execute("INSERT OR IGNORE INTO stated VALUES (?)", (partition,))
 
     def keep_state(self, order: OrderKey, value: bytes | None) -> None:
@@ -214,8 +207,8 @@ class Known:
         return self._kept("states", order)
 
     def stateless(self) -> list[OrderKey]:
-        """Orders with letters to go that had a state when one of them was refused, and have none now. None of a
-        partition whose states were not read."""
+        """Returns the orders with letters to go that had a state when one of them was refused and have none now, except
+        those of partitions whose states were not read."""
         rows = self._db.execute(
             "SELECT DISTINCT partition, order_id FROM letters WHERE status = ? AND stateful"
             " AND partition IN (SELECT partition FROM stated)"

@@ -1,15 +1,15 @@
 """The plan: every open letter of a topic and what a command does about it, in a database on disk.
 
-Owned by one command. Ten million letters do not fit into memory and have to be grouped by order and sorted, which is
-what a database is for (`database.py`). What has to outlive the process stands in Kafka (`resolutions.py`).
+Owned by one command. Ten million letters do not fit into memory and must be grouped by order and sorted, which is the
+work of a database (`database.py`). Kafka keeps what has to outlive the process (`letters/resolutions.py`).
 
     add ─► arranged ─► next orders ─► sent ─► accepted, absorbed or returned ─► settled orders ─► released
 
-Invariants: a letter has one row; its status moves as drawn in `arrange.Status`; an order is under way while a letter of
-its is SENT, and none of its letters is GO once one of them was RETURNED.
+Invariants: a letter has one row; its status moves as drawn in `arrange.Status`; an order is under way while one of its
+letters is SENT, and none of its letters is GO after one of them was RETURNED.
 
-Not chosen: arrays by hand (30 bytes a letter, and a sort of our own); the letters' bytes in here (they stand in their
-topic, and are read again when they go).
+Not chosen: our own arrays (30 bytes a letter, and our own sort); the letters' bytes in the database (they are read from
+their topic again when they go).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from itertools import groupby
+from typing import Final
 
 from processor.operate.replay.arrange import BEHIND, Kind, Planned, Status, arrange
 from processor.operate.replay.database import (
@@ -30,17 +31,21 @@ from processor.operate.replay.database import (
     OrderKey,
     Overview,
     SentLetter,
+    marks,
     one,
     opened,
     row,
 )
+
+_WAITS: Final = f"kind IN ({Kind.REFUSED:d}, {Kind.HELD:d})"
+"""True of a letter that waits behind an earlier one of its order."""
 
 
 class OrderState(IntEnum):
     """Where an order is in a replay.
 
     PENDING ──► UNDER_WAY ──┬─► PENDING      more of it waits: another topic's turn, or letters that came meanwhile
-                            ├─► SETTLED ──► DONE, released where it was held
+                            ├─► SETTLED ──► DONE, released if it was held
                             └─► STOPPED      a letter of it came back
     """
 
@@ -63,15 +68,13 @@ class Plan:
     def close(self) -> None:
         self._db.close()
 
-    # ---- making it --------------------------------------------------------------------------------------------------
-
     def add(self, letters: Iterable[NewLetter]) -> None:
         self._db.execute("BEGIN")
         self._db.executemany(INSERT, (row(letter, Status.OPEN, followed=False) for letter in letters))
         self._db.execute("COMMIT")
 
     def add_sent(self, letters: Iterable[SentLetter]) -> None:
-        """What an earlier run of this replay has sent: what became of it is still to be heard."""
+        """Adds letters that an earlier process of this replay has sent; their outcome is not known yet."""
         self._db.execute("BEGIN")
         self._db.executemany(
             INSERT,
@@ -84,8 +87,8 @@ class Plan:
         self._db.execute("COMMIT")
 
     def arranged(self, *, replays_max: int, sends: bool = True) -> None:
-        """Decides about every letter, and gives the orders their turns: by the first letter of each that goes, the
-        partitions side by side."""
+        """Decides about every letter. Gives each order its turn by its first letter that goes, the partitions side by
+        side."""
         self._db.executescript(INDEXES)
         self._db.execute("BEGIN")
         fates: list[tuple[int, str, int, int]] = []
@@ -130,10 +133,8 @@ class Plan:
         rows = self._db.execute("SELECT status, count(*) FROM letters GROUP BY 1")
         self.counts = Counter({Status(status): count for status, count in rows})
 
-    # ---- asking it --------------------------------------------------------------------------------------------------
-
     def going(self, partition: int) -> Iterator[Going]:
-        """All letters of a partition that are to go, by offset. Nothing may be changed while this is walked."""
+        """Yields all letters of a partition that are to go, by offset. The plan must not change meanwhile."""
         cursor = self._db.cursor()
         cursor.execute(
             "SELECT partition, offset, topic, selected, followed FROM letters"
@@ -151,19 +152,12 @@ class Plan:
         return None if row is None else OrderState(row[0])
 
     def letters_of(self, order: OrderKey, *statuses: Status) -> int:
-        """How many letters of an order are in one of these statuses."""
-        marks = ",".join("?" * len(statuses))
-        return one(
-            self._db,
-            f"SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status IN ({marks})",
-            *order,
-            *statuses,
-        )
-
-    # ---- its course -------------------------------------------------------------------------------------------------
+        """Returns how many letters of an order have one of these statuses."""
+        sql = f"SELECT count(*) FROM letters WHERE partition = ? AND order_id = ? AND status IN ({marks(statuses)})"
+        return one(self._db, sql, *order, *statuses)
 
     def next_orders(self, limit: int) -> list[OrderKey]:
-        """The orders whose turn it is."""
+        """Returns the orders whose turn it is."""
         rows = self._db.execute(
             "SELECT partition, order_id FROM orders WHERE state = ? ORDER BY turn, partition LIMIT ?",
             (OrderState.PENDING, limit),
@@ -171,8 +165,8 @@ class Plan:
         return [OrderKey(*row) for row in rows]
 
     def next_letters(self, order: OrderKey, limit: int) -> list[Going]:
-        """Those letters of an order that may go now, in its sequence: up to the first for another topic, since two
-        topics keep no order between them."""
+        """Returns the letters of an order that may go now, in its sequence: up to the first one for another topic,
+        because two topics keep no order between them."""
         rows = self._db.execute(
             "SELECT partition, offset, topic, selected, followed FROM letters"
             " WHERE partition = ? AND order_id = ? AND status = ? ORDER BY s1, s2, s3, offset LIMIT ?",
@@ -186,14 +180,14 @@ class Plan:
         return found
 
     def stale_letters(self, order: OrderKey) -> list[tuple[int, str]]:
-        """Those that another letter speaks for: offset and why."""
+        """Returns offset and reason of the letters that another one replaces."""
         return self._db.execute(
             "SELECT offset, why FROM letters WHERE partition = ? AND order_id = ? AND status = ?",
             (*order, Status.STALE),
         ).fetchall()
 
     def sent(self, letters: Sequence[tuple[int, int, str, int]], dropped: Sequence[tuple[int, int]]) -> None:
-        """These were written: partition, offset, the copy's entry ID, and the end of its topic afterwards."""
+        """Notes what was written: partition, offset, the copy's entry ID, and the end of its topic afterwards."""
         self._db.execute("BEGIN")
         for partition, offset, entry_id, mark in letters:
             self._db.execute(
@@ -210,7 +204,7 @@ class Plan:
         self._db.execute("UPDATE orders SET state = ? WHERE partition = ? AND order_id = ?", (state, *order))
 
     def accepted(self, partition: int, entry_id: str) -> OrderKey | None:
-        """A receipt for an entry. The order that it settles something of, if it is one of ours."""
+        """Settles the letter of an entry that has a receipt. Returns its order; None if the plan has no such letter."""
         row = self._db.execute(
             "SELECT offset, order_id FROM letters WHERE partition = ? AND entry_id = ? AND status = 5",
             (partition, entry_id),
@@ -218,7 +212,7 @@ class Plan:
         return None if row is None else self._settle(partition, row[0], row[1], Status.ACCEPTED)
 
     def settled(self, partition: int, offset: int, status: Status) -> OrderKey | None:
-        """What became of a letter that was sent. None where it was not, or that was known."""
+        """Settles a letter that was sent. Returns its order; None if it was not sent, or was settled already."""
         row = self._db.execute(
             "SELECT order_id FROM letters WHERE partition = ? AND offset = ? AND status = ?",
             (partition, offset, Status.SENT),
@@ -235,16 +229,12 @@ class Plan:
         return order
 
     def stop(self, order: OrderKey, why: str = BEHIND) -> None:
-        """Nothing more of this order goes."""
+        """Lets the rest of this order stay."""
         self.set_state(order, OrderState.STOPPED)
-        stays = self._db.execute(
-            "UPDATE letters SET status = ?, why = ? WHERE partition = ? AND order_id = ? AND status = ?",
-            (Status.STAYS, why, *order, Status.GO),
-        ).rowcount
-        self._move(Status.GO, Status.STAYS, stays)
+        self._stay(order, why)
 
     def stay(self, partition: int, offset: int, why: str) -> None:
-        """This letter cannot go, and what waits behind it stays with it."""
+        """Lets this letter stay, and those that wait behind it."""
         row = self._db.execute(
             "SELECT order_id, kind, s1, s2, s3 FROM letters WHERE partition = ? AND offset = ? AND status = ?",
             (partition, offset, Status.GO),
@@ -256,34 +246,21 @@ class Plan:
         self._move(Status.GO, Status.STAYS, 1)
         if kind not in (Kind.REFUSED, Kind.HELD):
             return
-        behind = self._db.execute(
-            "UPDATE letters SET status = ?, why = ? WHERE partition = ? AND order_id = ? AND status = ?"
-            " AND kind IN (?, ?) AND (s1, s2, s3, offset) > (?, ?, ?, ?)",
-            (Status.STAYS, BEHIND, partition, order_id, Status.GO, Kind.REFUSED, Kind.HELD, *sequence, offset),
-        ).rowcount
-        self._move(Status.GO, Status.STAYS, behind)
+        later = f"{_WAITS} AND (s1, s2, s3, offset) > (?, ?, ?, ?)"
+        self._stay(OrderKey(partition, order_id), BEHIND, later, *sequence, offset)
 
     def keep_back(self, order: OrderKey, until_ms: int | None, why: str) -> None:
-        """Nothing goes of what was written of this order up to that moment (None: whenever), nor what waits behind."""
+        """Lets the letters of this order stay whose event was written up to that moment (None: at any time), and those
+        that wait behind them."""
         of_time = "event_ms IS NOT NULL" if until_ms is None else "event_ms <= ?"
-        limit = () if until_ms is None else (until_ms,)
-        kept = self._db.execute(
-            f"UPDATE letters SET status = ?, why = ? WHERE partition = ? AND order_id = ? AND status = ? AND {of_time}",
-            (Status.STAYS, why, *order, Status.GO, *limit),
-        ).rowcount
-        if not kept:
+        if not self._stay(order, why, of_time, *(() if until_ms is None else (until_ms,))):
             return
-        behind = self._db.execute(
-            "UPDATE letters SET status = ?, why = ? WHERE partition = ? AND order_id = ? AND status = ?"
-            " AND kind IN (?, ?)",
-            (Status.STAYS, BEHIND, *order, Status.GO, Kind.REFUSED, Kind.HELD),
-        ).rowcount
-        self._move(Status.GO, Status.STAYS, kept + behind)
+        self._stay(order, BEHIND, _WAITS)
         if not self.letters_of(order, Status.GO, Status.STALE, Status.SENT):
             self._db.execute("DELETE FROM orders WHERE partition = ? AND order_id = ?", order)
 
     def keep_back_home(self, home: OrderKey, until_ms: int, why: str) -> None:
-        """The same for letters that would go to that order from elsewhere."""
+        """Does the same for letters of other partitions or keys that would go to that order."""
         rows = self._db.execute(
             "SELECT partition, offset FROM letters WHERE home = ? AND home_id = ? AND status = ? AND event_ms <= ?"
             " AND (partition != home OR order_id != home_id)",
@@ -293,26 +270,18 @@ class Plan:
             self.stay(partition, offset, why)
 
     def unheard(self, home: int, topic: str, mark_max: int) -> list[tuple[int, int]]:
-        """Partitions and offsets of the letters whose copies stand below `mark_max` in this partition of this topic and
-        that nobody has spoken of."""
-        return list(
-            self._db.execute(
-                "SELECT partition, offset FROM letters WHERE status = ? AND home = ? AND mark <= ? AND topic = ?",
-                (Status.SENT, home, mark_max, topic),
-            )
-        )
+        """Returns partition and offset of the letters without an outcome whose copies are below `mark_max` in this
+        partition of this topic."""
+        sql = "SELECT partition, offset FROM letters WHERE status = ? AND home = ? AND mark <= ? AND topic = ?"
+        return self._db.execute(sql, (Status.SENT, home, mark_max, topic)).fetchall()
 
     def marks(self) -> dict[tuple[int, str], int]:
-        """The lowest mark of what is sent and not heard of, by the copies' partition and topic."""
-        return {
-            (home, topic): mark
-            for home, topic, mark in self._db.execute(
-                "SELECT home, topic, min(mark) FROM letters WHERE status = ? GROUP BY 1, 2", (Status.SENT,)
-            )
-        }
+        """Returns the lowest mark of the letters without an outcome, by the copies' partition and topic."""
+        sql = "SELECT home, topic, min(mark) FROM letters WHERE status = ? GROUP BY 1, 2"
+        return {(home, topic): mark for home, topic, mark in self._db.execute(sql, (Status.SENT,))}
 
     def follow(self, letter: NewLetter) -> bool:
-        """A letter that came while the replay ran. True where it goes along."""
+        """Takes in a letter that came while the replay ran. Returns true if it goes, too."""
         order = OrderKey(letter.partition, letter.order_id)
         state = self.state(order)
         goes = state is not None and state is not OrderState.STOPPED and letter.planned.kind is Kind.HELD
@@ -328,19 +297,21 @@ class Plan:
             self.set_state(order, OrderState.PENDING)
         return goes
 
+    def _stay(self, order: OrderKey, why: str, which: str = "1", *values: object, to: Status = Status.STAYS) -> int:
+        """Changes the status of the order's letters that were to go, if `which` is true of them. Returns how many."""
+        sql = f"UPDATE letters SET status = ?, why = ? WHERE partition = ? AND order_id = ? AND status = ? AND {which}"
+        count = self._db.execute(sql, (to, why, *order, Status.GO, *values)).rowcount
+        self._move(Status.GO, to, count)
+        return count
+
     def _move(self, before: Status, after: Status, letters: int) -> None:
         self.counts[before] -= letters
         self.counts[after] += letters
         assert self.counts[before] >= 0, f"more letters left {before.name} than were there"
 
     def delivered(self, order: OrderKey, at_ms: int, why: str) -> None:
-        """A snapshot of this order was delivered at that time: letters that failed before it say nothing new."""
-        stale = self._db.execute(
-            "UPDATE letters SET status = ?, why = ? WHERE partition = ? AND order_id = ? AND status = ? AND snapshot"
-            " AND failed_ms < ?",
-            (Status.STALE, why, *order, Status.GO, at_ms),
-        ).rowcount
-        self._move(Status.GO, Status.STALE, stale)
+        """Drops the order's snapshots that failed before this time, because a newer one was delivered then."""
+        self._stay(order, why, "snapshot AND failed_ms < ?", at_ms, to=Status.STALE)
 
     def _set(self, partition: int, offset: int, status: Status, why: str = "") -> None:
         self._db.execute(

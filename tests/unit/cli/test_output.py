@@ -17,7 +17,7 @@ from processor.edges.avro_steps import What
 from processor.letters.families import Family
 from processor.letters.resolutions import How, Resolution
 from processor.operate.check.findings import Area, Verdict
-from processor.operate.check.granting import Grant
+from processor.operate.check.rights import Grant
 from processor.operate.erase import Left
 from processor.operate.order.story import Kind
 from processor.operate.recover import Move

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from processor.config import Role
+from processor.operate.check.check import usable
 from processor.operate.check.findings import LINES_MAX, Heard, Verdict, problems
-from processor.operate.check.options import usable
 
 GOOD = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
