@@ -24,6 +24,7 @@ from processor.cli.settings import at_the_door, cluster_settings_or_exit, durati
 
 if TYPE_CHECKING:
     from processor.cli.dead_letters.desk import Desk
+    from processor.operate.replay.campaign import Report, Summary
     from processor.operate.replay.making import Content
     from processor.operate.replay.place import Clients
     from processor.operate.replay.selection import Selection
@@ -207,7 +208,7 @@ def replay(
         raise click.BadParameter("no number: a share from 0 to 1", param_hint="--stop-on-error-share")
     silence_s = duration_s(wanted.wait_max, "--wait-max")
     with closing(_desk(env_file, by)) as desk:
-        from processor.cli.dead_letters.runs import finish, refuse_resolved, run, stopped_early
+        from processor.cli.dead_letters.runs import in_turn, refuse_resolved, run
         from processor.operate.replay.survey import Route
 
         topics, selection = filters.resolved(desk)
@@ -217,13 +218,12 @@ def replay(
             raise click.UsageError("a rebuild is for letters of the outbox: name it with --topic hakuna.dead-letters")
         clients = desk.looking() if dry_run else desk.working()
         refuse_resolved(desk, clients, selection)
-        reports = []
-        for field in fields:
+
+        def one(field: Field) -> Report | Summary | None:
             task, content = _task(desk, clients, field, selection, filters, wanted, patch, silence_s)
-            reports.append(run(desk, clients, task, content, dry_run=dry_run, output=output))
-            if stopped_early(reports[-1]):
-                break
-        finish(reports, output)
+            return run(desk, clients, task, content, dry_run=dry_run, output=output)
+
+        in_turn(fields, one, output)
 
 
 def _task(
@@ -286,7 +286,7 @@ def discard(
     if not text.strip():
         raise click.UsageError("--reason must say something: it is all that is left of the decision")
     with closing(_desk(env_file, by)) as desk:
-        from processor.cli.dead_letters.runs import finish, refuse_resolved, run
+        from processor.cli.dead_letters.runs import in_turn, refuse_resolved, run
         from processor.operate.replay.survey import Task
 
         topics, selection = filters.resolved(desk)
@@ -294,8 +294,9 @@ def discard(
         clients = desk.looking() if dry_run else desk.working()
         refuse_resolved(desk, clients, selection)
         given = filters.given("discard", "--reason", text)
-        tasks = [
-            Task(
+
+        def one(field: Field) -> Report | Summary | None:
+            task = Task(
                 field=field,
                 given=given,
                 selection=selection,
@@ -304,9 +305,9 @@ def discard(
                 groups=desk.groups(),
                 discard=text,
             )
-            for field in map(desk.field, topics)
-        ]
-        finish([run(desk, clients, task, dry_run=dry_run, output=output) for task in tasks], output)
+            return run(desk, clients, task, dry_run=dry_run, output=output)
+
+        in_turn(map(desk.field, topics), one, output)
 
 
 @command.command("abandon")
@@ -369,10 +370,11 @@ def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, 
                 raise refused(lacks)
             say_refused(lacks)
         with counting(desk, "letters"):
-            for topic in chosen:
+            for topic in chosen:  # all of them, before anything is deleted
                 run = unfinished(clients.reading, desk.field(topic))
                 if run is not None:
                     raise Refused(f"{run.replay_id} on {topic} is not finished, and needs its letters: finish it first")
+            for topic in chosen:
                 found = purge.cuts(topic, desk.clock.now_ms() - age_ms)
                 cuts += found
                 if not dry_run:

@@ -7,7 +7,7 @@ letters sent and their orders held.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, Final
@@ -30,7 +30,7 @@ from processor.operate.replay.making import Content
 from processor.operate.replay.place import Clients
 from processor.operate.replay.replay import Ending
 from processor.operate.replay.selection import Selection, parse_letter
-from processor.operate.replay.survey import UNPACED_S, Task
+from processor.operate.replay.survey import UNPACED_S, Field, Task
 
 
 def lacking(desk: Desk, wanted: Mapping[str, Collection[str]], groups: Collection[str] = ()) -> list[str]:
@@ -110,17 +110,32 @@ def stopped_early(report: Report | Summary | None) -> bool:
     return isinstance(report, Report) and report.ending != Ending.DONE.value
 
 
-def finish(reports: Sequence[Report | Summary | None], output: str) -> None:
-    """The reports on standard output. Exit 1 where one of them stopped early."""
-    told = [report for report in reports if report is not None]
-    if output == "json":
-        print_json(told)
-    else:
-        for report in told:
-            if isinstance(report, Report):
-                console().print(table(["", ""], _rows(report)))
-    if any(stopped_early(report) for report in told):
+def in_turn(fields: Iterable[Field], do: Callable[[Field], Report | Summary | None], output: str) -> None:
+    """Does one topic after the other, until one of them stops early, and prints the reports; those of the topics that
+    were done before one fails too. Exit 1 if one stopped early."""
+    reports: list[Report | Summary] = []
+    try:
+        for field in fields:
+            report = do(field)
+            reports += [] if report is None else [report]
+            if stopped_early(report):
+                break
+    except BaseException:
+        if reports:
+            _print(reports, output)
+        raise
+    _print(reports, output)
+    if any(stopped_early(report) for report in reports):
         sys.exit(1)
+
+
+def _print(reports: Sequence[Report | Summary], output: str) -> None:
+    if output == "json":
+        print_json(reports)
+        return
+    for report in reports:
+        if isinstance(report, Report):
+            console().print(table(["", ""], _rows(report)))
 
 
 def _rows(report: Report) -> list[tuple[str, str]]:

@@ -12,9 +12,12 @@ from click.testing import CliRunner
 
 from processor.cli import main
 from processor.cli.dead_letters.filters import Filters, filters
-from processor.cli.dead_letters.runs import say, say_unread
-from processor.operate.replay.campaign import Summary
+from processor.cli.dead_letters.runs import in_turn, say, say_unread
+from processor.operate.replay.campaign import Refused, Report, Summary
+from processor.operate.replay.replay import Ending
+from processor.operate.replay.survey import Field, Route
 from tests.fakes.clock import FakeClock
+from tests.support.json_output import printed
 
 SUMMARY = Summary(
     topic="hakuna.dead-letters",
@@ -63,6 +66,52 @@ def test_a_topic_that_nobody_reads_is_named_with_what_to_start() -> None:
     say_unread({"p.hakuna.outbox": "p.hakuna-processor.send"}, said.append)
     assert said[0].startswith("nobody reads p.hakuna.outbox: the group p.hakuna-processor.send has no member.")
     assert "`hakuna-processor run --role send`" in said[0]
+
+
+REPORT = Report(
+    topic="orders.dead-letters", replay_id="r1", ending="done", sent=3, accepted=3, absorbed=0, parked=0, returned={},
+    superseded=0, followed=0, released_orders=0, held_again_orders=0, stays={}, under_way=0, left=0, seconds=0.1,
+)  # fmt: skip
+STOPPED = msgspec.structs.replace(REPORT, topic="hakuna.dead-letters", ending=Ending.BY_HAND.value, left=2)
+
+
+def turned(results: dict[str, Report | Exception], output: str, capsys: pytest.CaptureFixture[str]) -> list[Any]:
+    """The topics that were begun, how it ended, and what was printed."""
+    begun: list[str] = []
+
+    def do(field: Field) -> Report:
+        begun.append(field.letters)
+        result = results[field.letters]
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    fields = [Field(topic, "", "", "", "", "", Route.FOREIGN, {}) for topic in results]
+    try:
+        in_turn(fields, do, output)
+    except (SystemExit, Refused) as ended:
+        return [begun, ended, capsys.readouterr().out]
+    return [begun, None, capsys.readouterr().out]
+
+
+@pytest.mark.parametrize("output", ["json", "table"])
+def test_what_was_done_of_one_topic_is_told_though_the_next_one_fails(
+    output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = Refused("an earlier run on b is not finished")
+    begun, ended, out = turned({"a": REPORT, "b": refused, "c": REPORT}, output, capsys)
+    assert (begun, ended) == (["a", "b"], refused)
+    assert "orders.dead-letters" in out
+    if output == "json":
+        assert printed("dead-letters.replay", out) == [msgspec.to_builtins(REPORT)]
+    assert turned({"a": refused}, output, capsys)[2] == "", "nothing was done"
+
+
+def test_after_one_topic_that_stopped_early_no_other_is_begun(capsys: pytest.CaptureFixture[str]) -> None:
+    begun, ended, out = turned({"a": REPORT, "b": STOPPED, "c": REPORT}, "json", capsys)
+    assert begun == ["a", "b"]
+    assert ended.code == 1
+    assert [one["left"] for one in printed("dead-letters.replay", out)] == [0, 2]
 
 
 @pytest.mark.parametrize("verb", [("replay",), ("replay", "--dry-run"), ("discard", "--reason", "x")])
