@@ -80,12 +80,13 @@ def unknown(schema_id: SchemaId) -> BadRecord:
 
 
 def _by_header(headers: Headers) -> SchemaId | None:
+    """By the last header of a name: serialisers add theirs behind those of a record that they hand on."""
     apicurio: dict[str, bytes] = {}
-    for name, content in headers:
+    for name, content in reversed(headers):
         if name == CONFLUENT:
             return _framed(content or b"", [])[0]
         if name.startswith(_APICURIO):
-            apicurio[name[len(_APICURIO) :]] = content or b""
+            apicurio.setdefault(name[len(_APICURIO) :], content or b"")
     return _by_apicurio(apicurio) if apicurio else None
 
 

@@ -134,7 +134,8 @@ def _quoted(text: str) -> bytes:
 
 
 def _traceparent(entry: OutboxEntry) -> bytes | None:
-    for name, value in entry.headers:
+    """The last one, as Kafka's `lastHeader`: who hands a record on may add its own behind."""
+    for name, value in reversed(entry.headers):
         if name == "traceparent":
             return value if value is not None and _TRACEPARENT.fullmatch(value) else None
     return None

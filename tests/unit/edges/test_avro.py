@@ -100,6 +100,14 @@ def test_the_schema_stands_in_a_header_and_the_value_is_avro_alone(schema_id: in
     assert made.decode(record(BODY, [("trace", b"x"), (HEADER, header)])) == CANCELLED
 
 
+def test_of_two_headers_the_last_names_the_schema() -> None:
+    """Serialisers add theirs behind those of a record that is handed on."""
+    made, _ = decoder(Topic.CANCELLED, schema_id=str(GUID))
+    before, own = (HEADER, b"\x01" + bytes(16)), (HEADER, b"\x01" + GUID.bytes)
+    assert made.decode(record(BODY, [before, ("trace", b"x"), own])) == CANCELLED
+    assert "knows no schema" in refused(made, record(BODY, [own, before]))
+
+
 def test_a_value_of_under_six_bytes_can_be_framed_by_a_header() -> None:
     made, _ = decoder(Topic.CANCELLED, schema_id=str(GUID))
     small = encoded(schema_of(Topic.CANCELLED), {"event_id": "", "order_id": "", "cancelled_at": 0})

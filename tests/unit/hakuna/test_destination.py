@@ -50,6 +50,14 @@ def test_a_traceparent_goes_along_if_it_can_stand_in_a_header(value: bytes | Non
     assert (b"traceparent" in own(EVENTS.request([entry(headers=headers)]))) is sent
 
 
+@pytest.mark.parametrize("destination", [EVENTS, FEED])
+def test_of_two_traceparents_the_last_one_goes_along(destination: HakunaEvents | HakunaFeed) -> None:
+    """Who hands a record on adds its own behind: Kafka's `lastHeader`."""
+    headers: Headers = [("traceparent", b"00-of-the-shop"), ("other", b"x"), ("traceparent", TRACE)]
+    assert own(destination.request([entry(headers=headers)]))[b"traceparent"] == TRACE
+    assert b"traceparent" not in own(destination.request([entry(headers=[*headers, ("traceparent", None)])]))
+
+
 def test_the_feed_sends_an_array_whose_key_follows_from_its_entries_in_their_order() -> None:
     _, path, body, _ = FEED.request([entry(1), entry(2)])
     assert (path, body) == ("/feeds/order", b'[{"n":1},{"n":2}]')
