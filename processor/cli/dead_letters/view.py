@@ -200,7 +200,8 @@ def _headers(letter: Record, plain: bool) -> list[dict[str, str | None]]:
 
 def _value(desk: Desk, letter: Record, facts: LetterFacts, plain: bool) -> dict[str, Any]:
     if letter.value is None:
-        return {"format": "no value: it erases its order", "content": None}
+        of_stock = facts.origin is not None and facts.origin.topic in map(desk.settings.topic, STOCK_TOPICS)
+        return {"format": f"no value: it {'deletes its object' if of_stock else 'erases its order'}", "content": None}
     ours = facts.family is Family.PROCESSOR or _is_of_ours(desk, facts)
     framed = letter.value[:1] in _AVRO_MAGIC or letter.header(_SCHEMA_HEADER) is not None
     problem = ""

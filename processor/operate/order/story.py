@@ -215,6 +215,8 @@ class _Telling:
                 and state.order is not None
             ):
                 return Became.IGNORED, f"{IgnoredReason.ERASURE_UNKNOWN.value}: its order is in {found.partition}"
+            if self._found_no_order(record):
+                return Became.IGNORED, f"{IgnoredReason.ERASURE_UNKNOWN.value}: nothing shows of the order before it"
             return Became.ERASED, IgnoredReason.ERASED.value
         states = [one for _, one in self._found.states if one is not None]
         if any(_is(record, parked.origin.position, parked.origin) for one in states for parked in one.parked):
@@ -237,6 +239,14 @@ class _Telling:
                 "it was taken, and what it became is not kept any more or was written at another time",
             )
         return Became.UNKNOWN, "no entry and no dead letter of it is kept, or they were written at another time"
+
+    def _found_no_order(self, erasure: Record) -> bool:
+        """Returns true if nothing of the order shows before this erasure, or nothing since another one."""
+        for _, before in reversed(self._sources[: [one for _, one in self._sources].index(erasure)]):
+            if self._letter_of(before) is None:
+                return before.value is None
+        tombstone = any(record.value is None for record, _ in self._found.states)
+        return self._found.complete and not tombstone and not self._entries and not self._deliveries
 
     def _entries_of(self, record: Record) -> list[Record]:
         source = str(record.position)

@@ -208,7 +208,32 @@ def test_one_id_of_two_kinds_of_events_is_no_repetition() -> None:
 
 
 def test_a_null_value_is_an_erasure() -> None:
-    assert became(found(PLACED=[record(Topic.PLACED, 1, None)])) == [("erased", "erased")]
+    placed, null = event(Topic.PLACED, 0, "e1"), record(Topic.PLACED, 1, None, at_ms=T + 1)
+    assert became(found(PLACED=[placed, null]))[1] == ("erased", "erased")
+    only_the_state_tells = found(PLACED=[null])
+    only_the_state_tells.changelog = record(Topic.CHANGELOG, 1, None)
+    assert became(only_the_state_tells) == [("erased", "erased")]
+    assert became(found(PLACED=[null], OUTBOX=[entry(0, placed)])) == [("erased", "erased")]
+
+
+UNKNOWN = ("ignored", "erasure_unknown: nothing shows of the order before it")
+
+
+def test_a_null_value_that_found_no_order_is_not_said_to_have_erased_one() -> None:
+    null = record(Topic.PLACED, 1, None, at_ms=T + 1)
+    assert became(found(PLACED=[null])) == [UNKNOWN]
+    later = event(Topic.FULFILLED, 1, "e2", at_ms=T + 2)
+    assert became(found(PLACED=[null], FULFILLED=[later]))[0] == UNKNOWN
+    placed, again = event(Topic.PLACED, 0, "e1"), record(Topic.CANCELLED, 1, None, at_ms=T + 2)
+    assert became(found(PLACED=[placed, null], CANCELLED=[again]))[1:] == [("erased", "erased"), UNKNOWN]
+    refused = found(PLACED=[placed, null], ORDER_DEAD_LETTERS=[letter(Topic.ORDER_DEAD_LETTERS, 0, placed)])
+    assert became(refused)[1] == UNKNOWN
+
+
+def test_where_not_all_was_searched_an_erasure_is_not_said_to_have_found_nothing() -> None:
+    known = found(PLACED=[record(Topic.PLACED, 1, None)])
+    known.complete = False
+    assert became(known) == [("erased", "erased")]
 
 
 def test_what_nothing_is_left_of_is_unknown_and_not_guessed() -> None:
