@@ -11,7 +11,7 @@ ENV_STAMP := $(VENV)/.complete
 RESOLVE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 # tests/support/side_by_side.py says which.
-SIDE_BY_SIDE := --numprocesses 4 --dist loadscope --no-loadscope-reorder
+SIDE_BY_SIDE := --numprocesses 6 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test unit lint format bench soak lock clean
@@ -23,6 +23,10 @@ env: $(ENV_STAMP) ## the Python environment, in .venv, from the lock
 
 demo: $(ENV_STAMP) ## the processor at work, with a broker and stand-ins for the APIs inside
 	@$(BIN)/hakuna-processor demo $(ARGS)
+
+# Where PYTHONDONTWRITEBYTECODE is set, each of some hundred processes would compile all that it imports, which is more
+# than half of a worker's start.
+test unit: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(ENV_STAMP) ## every test, on a real Kafka
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)

@@ -1,10 +1,10 @@
 """Fixtures that give tests real parts, and the rules for when there are none.
 
-    kafka            bootstrap servers of a real Kafka, one for the whole run
-    schema_registry  URL of a real schema registry, one for the whole run
+    kafka            bootstrap servers of a real Kafka, one for the whole run, whatever number of processes it has
+    schema_registry  URL of a real schema registry, likewise
     topic_space      a prefix of its own on `kafka`, cleaned up after the test
     kafka_broker     a broker of the test's own, to be killed and restarted
-    secured          a broker with an authoriser, TLS and passwords, one for the whole run
+    secured          a broker with an authoriser, TLS and passwords, one a process
     start_worker     starts `hakuna-processor …` processes that end with the test
 
 A part that cannot be had skips its tests, with the reason in the summary; with CI=true that is a failure, as
@@ -13,9 +13,11 @@ is any other skip of a test marked `kafka`: the guarantees would look proven whe
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +27,7 @@ import structlog
 
 from tests.support.children import Unavailable
 from tests.support.kafka import KafkaBroker, existing_cluster, short_lived_jvm
+from tests.support.lending import Lender, Part, borrowed
 from tests.support.processes import Worker
 from tests.support.registry import schema_registry_url
 from tests.support.secured_kafka import SecuredKafka, secured_kafka
@@ -33,6 +36,7 @@ from tests.support.topics import TopicSpace
 
 REAL_PARTS = frozenset({"kafka", "schema_registry", "kafka_broker", "secured"})
 LOG_TAILS: pytest.StashKey[list[tuple[str, Callable[[], str]]]] = pytest.StashKey()
+LENDER: pytest.StashKey[Lender] = pytest.StashKey()
 
 
 def in_ci() -> bool:
@@ -60,6 +64,19 @@ def _let_loggers_be_captured() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown() -> None:
     structlog.reset_defaults()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Each of several processes imports a share of the modules first: pytest rewrites every assertion before a module
+    is compiled, and what one process has compiled the others load."""
+    worker: Mapping[str, Any] | None = getattr(session.config, "workerinput", None)
+    if worker is None or sys.dont_write_bytecode:
+        return
+    root = session.config.rootpath
+    share = slice(int(worker["workerid"].removeprefix("gw")), None, worker["workercount"])
+    for path in sorted((root / "tests").rglob("test_*.py"))[share]:
+        with suppress(Exception):  # what is wrong with it is said when it is collected
+            import_module(".".join(path.relative_to(root).with_suffix("").parts))
 
 
 # ---- what is collected and reported ------------------------------------------------------------------------
@@ -90,6 +107,29 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@contextmanager
+def whatever_can_be_had() -> Iterator[None]:
+    """Who asks for a part that cannot be had raises Unavailable: a skip, and in CI a failure."""
+    try:
+        yield
+    except Unavailable as reason:
+        if in_ci():
+            pytest.fail(f"CI must have every real part: {reason}", pytrace=False)
+        pytest.skip(str(reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, None, None]:
+    with whatever_can_be_had():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    with whatever_can_be_had():
+        yield
+
+
 # ---- real parts ----------------------------------------------------------------------------------------
 
 
@@ -103,8 +143,20 @@ def kafka_bootstrap_servers() -> Iterator[str]:
         yield broker.bootstrap_servers
 
 
-Part = Callable[[], AbstractContextManager[str]]
 PARTS: Mapping[str, Part] = {"kafka": kafka_bootstrap_servers, "schema_registry": schema_registry_url}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist's, before it starts a process for tests."""
+    if LENDER not in node.config.stash:
+        node.config.stash[LENDER] = Lender(PARTS)
+    node.workerinput["lender"] = node.config.stash[LENDER].address
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if LENDER in config.stash:
+        config.stash[LENDER].close()
 
 
 @pytest.fixture(scope="session")
@@ -112,41 +164,23 @@ def real_parts(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[s
     """The parts that the collected tests ask for, starting side by side: the slowest sets the time, not the
     sum."""
     wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    lender = getattr(request.config, "workerinput", {}).get("lender")
     with ExitStack() as running, ThreadPoolExecutor() as pool:
 
-        def enter(part: Part) -> str:
-            return running.enter_context(part())
+        def start(name: str) -> str:
+            return running.enter_context(PARTS[name]()) if lender is None else borrowed(lender, name)
 
-        started: dict[str, Future[str]] = {}
-        for name, part in PARTS.items():
-            if name in wanted:
-                started[name] = pool.submit(enter, part)
-        yield started
-
-
-def had(part: Future[str]) -> str:
-    """What the part gives, once it is up; skips or fails the test that asks if there is none."""
-    try:
-        return part.result()
-    except Unavailable as reason:
-        not_to_be_had(reason)
-        raise AssertionError("unreachable") from reason
-
-
-def not_to_be_had(reason: Unavailable) -> None:
-    if in_ci():
-        pytest.fail(f"CI must have every real part: {reason}", pytrace=False)
-    pytest.skip(str(reason))
+        yield {name: pool.submit(start, name) for name in PARTS if name in wanted}
 
 
 @pytest.fixture(scope="session")
 def kafka(real_parts: Mapping[str, Future[str]]) -> str:
-    return had(real_parts["kafka"])
+    return real_parts["kafka"].result()
 
 
 @pytest.fixture(scope="session")
 def schema_registry(real_parts: Mapping[str, Future[str]]) -> str:
-    return had(real_parts["schema_registry"])
+    return real_parts["schema_registry"].result()
 
 
 @pytest.fixture
@@ -158,26 +192,16 @@ def topic_space(kafka: str) -> Iterator[TopicSpace]:
 
 @pytest.fixture
 def kafka_broker(request: pytest.FixtureRequest) -> Iterator[KafkaBroker]:
-    with ExitStack() as running:
-        try:
-            broker = running.enter_context(KafkaBroker(jvm=short_lived_jvm))
-        except Unavailable as reason:
-            not_to_be_had(reason)
-        else:
-            watch_log(request.node, "the broker", broker.log_tail)
-            yield broker
+    with KafkaBroker(jvm=short_lived_jvm) as broker:
+        watch_log(request.node, "the broker", broker.log_tail)
+        yield broker
 
 
 @pytest.fixture(scope="session")
 def secured() -> Iterator[SecuredKafka]:
     """Who was granted something by an earlier test keeps it: a test says first what may be done in its own space."""
-    with ExitStack() as running:
-        try:
-            broker = running.enter_context(secured_kafka())
-        except Unavailable as reason:
-            not_to_be_had(reason)
-        else:
-            yield broker
+    with secured_kafka() as broker:
+        yield broker
 
 
 # ---- our own processes ---------------------------------------------------------------------------------

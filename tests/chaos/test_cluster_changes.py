@@ -1,6 +1,6 @@
 """What operators do to topics, groups and limits under transform: nothing lost, doubled or skipped without a word.
 
-Real workers on a broker of their own, at default settings of both. Each test is one life of an installation, in which
+Real workers on a real broker, at default settings of both. Each test is one life of an installation, in which
 several things happen one after the other, so that a worker's start is paid for once."""
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from processor.sandbox.apis.stand_in import StandIn
 from processor.sources.placements import by_murmur2
 from processor.topics import TOPICS, Topic
 from tests.support.commands import ask, command, run
-from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
 from tests.support.transform_site import GROUP, Site
 
@@ -40,8 +39,8 @@ EXIT_S_MAX = 60.0
 
 
 @pytest.fixture
-def site(broker: KafkaBroker, schema_registry: str, tmp_path: Path) -> Iterator[Site]:
-    with Site(broker.bootstrap_servers, schema_registry, tmp_path, partitions=2) as made:
+def site(kafka: str, schema_registry: str, tmp_path: Path) -> Iterator[Site]:
+    with Site(kafka, schema_registry, tmp_path, partitions=2) as made:
         yield made
 
 

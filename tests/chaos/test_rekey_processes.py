@@ -1,4 +1,4 @@
-"""rekey workers as processes on a broker of their own, killed in mid-work: each record is written once."""
+"""rekey workers as processes, killed in mid-work: each record is written once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from processor.config import Role
 from processor.sandbox.shop.orders import Shop, shop
 from processor.sources.placements import FAMILIES
 from processor.topics import REKEYED, Topic
-from tests.support.kafka import KafkaBroker
 from tests.support.transform_site import Site
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -24,10 +23,10 @@ KILLS = 3
 
 
 def test_workers_that_are_killed_write_each_record_once_and_the_outbox_is_whole(
-    broker: KafkaBroker, schema_registry: str, tmp_path: Path
+    kafka: str, schema_registry: str, tmp_path: Path
 ) -> None:
     chance = random.Random(5)
-    with Site(broker.bootstrap_servers, schema_registry, tmp_path, partitions=3, sources=COUNTS) as site:
+    with Site(kafka, schema_registry, tmp_path, partitions=3, sources=COUNTS) as site:
         start_ms = round(time.time() * 1000) - 3_600_000
         erased: set[bytes] = set()
         for step in shop(Shop(orders=700, rate=50, bad_share=0.0, seed=9, start_ms=start_ms)):

@@ -25,10 +25,10 @@ from processor.sandbox.apis.registry import RegistryApi
 from processor.sandbox.apis.script import SANDBOX_KEY
 from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import Topic
-from tests.conftest import StartWorker, not_to_be_had
+from tests.conftest import StartWorker
 from tests.integration.test_whole_path import by_source, lag
 from tests.soak.cluster import NODES, Cluster
-from tests.support.children import Unavailable, wait_until
+from tests.support.children import wait_until
 from tests.support.commands import ask
 from tests.support.installation import Installation
 from tests.support.kafka import short_lived_jvm
@@ -53,11 +53,8 @@ REPEATS_MAX = 200
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    try:
-        with Cluster(short_lived_jvm) as running:
-            yield running
-    except Unavailable as reason:
-        not_to_be_had(reason)
+    with Cluster(short_lived_jvm) as running:
+        yield running
 
 
 class Shop:

@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from processor.records import HeaderName
 from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
-from tests.support.kafka import KafkaBroker
+from tests.support.kafka import KafkaBroker, short_lived_jvm
 from tests.support.processes import Worker
 from tests.support.transform_model import difference
 from tests.support.transform_site import Site, sorted_sources
@@ -26,6 +27,13 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.kafka, pytest.mar
 TAKEOVER_S_MAX = 15.0
 MOVE_S_MAX = 5.0
 OPEN_TRANSACTION_S_MAX = 15.0
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[KafkaBroker]:
+    """A broker of this module's own, which it may stop."""
+    with KafkaBroker(jvm=short_lived_jvm) as running:
+        yield running
 
 
 def test_a_broker_that_is_down_at_start_is_waited_for(

@@ -7,7 +7,6 @@ import asyncio
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -19,7 +18,6 @@ from processor.edges.http.exchange import ask
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.request import RequestTemplate
 from processor.hakuna.answers import verdict
-from tests.conftest import not_to_be_had
 from tests.support.children import Unavailable
 from tests.support.gateways import haproxy, nginx, node
 
@@ -27,22 +25,16 @@ LIMITS = HttpLimits(connections_max=4, total_s_max=10.0)
 Ports = Mapping[str, int]
 
 
-def had(server: AbstractContextManager[dict[str, int]]) -> Iterator[Ports]:
-    try:
-        with server as ports:
-            yield ports
-    except Unavailable as reason:
-        not_to_be_had(reason)
-
-
 @pytest.fixture(scope="module")
 def of_nginx() -> Iterator[Ports]:
-    yield from had(nginx())
+    with nginx() as ports:
+        yield ports
 
 
 @pytest.fixture(scope="module")
 def of_haproxy() -> Iterator[Ports]:
-    yield from had(haproxy())
+    with haproxy() as ports:
+        yield ports
 
 
 @pytest.fixture(scope="module")

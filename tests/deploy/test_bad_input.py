@@ -17,7 +17,7 @@ from processor.sandbox.apis.script import SANDBOX_KEY
 from processor.sandbox.apis.stand_in import StandIn
 from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
-from tests.conftest import StartWorker, not_to_be_had
+from tests.conftest import StartWorker
 from tests.deploy.manifests import built, containers, settings
 from tests.deploy.promql import metric_names
 from tests.deploy.test_prometheus import ALERTS
@@ -130,7 +130,7 @@ def small_volume(tmp_path: Path) -> tuple[str, ...]:
     namespace = (tool("unshare", "apt install util-linux"), "--user", "--map-root-user", "--mount")
     tried = run([*namespace, "sh", "-c", MOUNTED.replace("$PROCESSOR_STATE_DIR", str(tmp_path)), "sh", "true"])
     if tried.returncode != 0:
-        not_to_be_had(Unavailable(f"this kernel lets nobody have a mount namespace: {tried.stderr}"))
+        raise Unavailable(f"this kernel lets nobody have a mount namespace: {tried.stderr}")
     return (*namespace, "sh", "-c", MOUNTED, "sh", *PROGRAM)
 
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conftest import not_to_be_had
 from tests.support.children import REPOSITORY, Unavailable
 
 DEPLOY = REPOSITORY / "deploy"
@@ -20,8 +19,7 @@ def tool(name: str, remedy: str) -> str:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        not_to_be_had(Unavailable(f"no {name}: {remedy}"))
-        raise AssertionError("unreachable")
+        raise Unavailable(f"no {name}: {remedy}")
     return found
 
 

@@ -28,6 +28,7 @@ from tests.support.avro_writer import encoded
 from tests.support.commands import ask
 from tests.support.installation import Installation
 from tests.support.json_output import printed
+from tests.support.registry import schema_registry_url
 from tests.support.topics import TopicSpace
 from tests.support.transform_site import Site
 from tests.unit.edges.avro_pairs import connect, logical, put
@@ -38,6 +39,13 @@ NOW_MS = int(time.time() * 1000) - 3_600_000
 LOCAL, NANOS, MICROS = (logical(name) for name in ("local-timestamp-millis", "timestamp-nanos", "timestamp-micros"))
 DEBEZIUM = connect("io.debezium.time.MicroTimestamp")
 GUID = bytes(range(16))
+
+
+@pytest.fixture(scope="module")
+def schema_registry() -> Iterator[str]:
+    """This module's own: `lax` is for all who use it."""
+    with schema_registry_url() as url:
+        yield url
 
 
 @contextmanager

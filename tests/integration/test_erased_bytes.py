@@ -19,8 +19,6 @@ import pytest
 
 from processor.config import Role
 from processor.topics import REKEYED, Topic
-from tests.conftest import not_to_be_had
-from tests.support.children import Unavailable
 from tests.support.kafka import KafkaBroker, short_lived_jvm
 from tests.support.transform_site import Site
 
@@ -40,11 +38,8 @@ TEXTS = tuple(text.encode() for text in PERSON.values() if len(text) > 4)
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[KafkaBroker]:
-    try:
-        with KafkaBroker(settings=QUICK_BROKER, jvm=short_lived_jvm) as running:
-            yield running
-    except Unavailable as reason:
-        not_to_be_had(reason)
+    with KafkaBroker(settings=QUICK_BROKER, jvm=short_lived_jvm) as running:
+        yield running
 
 
 def placed(order_id: str, customer: Mapping[str, str | None]) -> dict[str, Any]:

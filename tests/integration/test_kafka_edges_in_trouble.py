@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -23,9 +23,8 @@ from processor.edges.kafka.transaction import KafkaTransaction
 from processor.errors import BrokerOutage, Fatal, Fenced, TransactionAborted
 from processor.interfaces import Committed
 from processor.records import NewRecord, Position, Record, TopicPartition
-from tests.support.children import Unavailable
 from tests.support.kafka import ONE_NODE_SETTINGS, KafkaBroker, short_lived_jvm
-from tests.support.secured_kafka import SecuredKafka, secured_kafka
+from tests.support.secured_kafka import SecuredKafka
 
 T = TypeVar("T")
 
@@ -300,15 +299,6 @@ def test_a_broker_that_freezes_stops_no_call_for_longer_than_a_revocation_may_ta
 # ---- refused ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def guarded() -> Iterator[SecuredKafka]:
-    try:
-        with secured_kafka() as kafka:
-            yield kafka
-    except Unavailable as reason:
-        pytest.skip(str(reason))
-
-
 def credentials(kafka: SecuredKafka, **other: str) -> dict[str, str]:
     """As settings of librdkafka."""
     known = {name.removeprefix("KAFKA_").replace("_", ".").lower(): v for name, v in kafka.credentials.items()}
@@ -321,39 +311,37 @@ def denied(transaction: KafkaTransaction) -> None:
     transaction.commit({})
 
 
-@pytest.mark.kafka
 @pytest.mark.slow
-def test_a_client_that_is_refused_says_so_until_it_is_let_in_and_then_works_without_help(guarded: SecuredKafka) -> None:
-    inside = made(guarded.anybody)
+def test_a_client_that_is_refused_says_so_until_it_is_let_in_and_then_works_without_help(secured: SecuredKafka) -> None:
+    inside = made(secured.anybody)
     write(inside, 0, 10)
-    settings = credentials(guarded)
+    settings = credentials(secured)
     worker = Worker(settings)
 
     def complains_of(*words: str) -> bool:
         return all(word in (worker.consumer.trouble() or "") for word in words)
 
     worker.until(lambda: complains_of("GROUP_AUTHORIZATION_FAILED", "TOPIC_AUTHORIZATION_FAILED"), 20.0)
-    guarded.grant(USER_TOPIC, SOURCE, AclOperation.READ)
+    secured.grant(USER_TOPIC, SOURCE, AclOperation.READ)
     worker.until(lambda: complains_of("GROUP_AUTHORIZATION_FAILED") and not complains_of("TOPIC"), 20.0)
-    guarded.grant(ResourceType.GROUP, "copy", AclOperation.READ)
+    secured.grant(ResourceType.GROUP, "copy", AclOperation.READ)
     with pytest.raises(Fatal, match="copy-1"):  # no right to the transactional ID: a person must act
         worker.until(lambda: False, 20.0)
-    guarded.grant(ResourceType.TRANSACTIONAL_ID, "copy-1", AclOperation.WRITE)
-    guarded.grant(USER_TOPIC, CHANGELOG, AclOperation.WRITE)
+    secured.grant(ResourceType.TRANSACTIONAL_ID, "copy-1", AclOperation.WRITE)
+    secured.grant(USER_TOPIC, CHANGELOG, AclOperation.WRITE)
     worker.until(lambda: worker.consumer.trouble() is None, 20.0)
     worker.transaction.open()
     worker.transaction.begin()
     with pytest.raises(TransactionAborted, match="TOPIC_AUTHORIZATION_FAILED"):
         denied(worker.transaction)
-    guarded.grant(USER_TOPIC, OUT, AclOperation.WRITE)
+    secured.grant(USER_TOPIC, OUT, AclOperation.WRITE)
     worker.until(lambda: copied(inside)() >= 10, 30.0)
     assert in_order(committed_values(inside, OUT)) == list(range(10))
     worker.close()
 
 
-@pytest.mark.kafka
-def test_a_wrong_password_is_named(guarded: SecuredKafka) -> None:
-    worker = Worker(credentials(guarded, sasl_password="wrong"))
+def test_a_wrong_password_is_named(secured: SecuredKafka) -> None:
+    worker = Worker(credentials(secured, sasl_password="wrong"))
     worker.until(lambda: "_AUTHENTICATION" in (worker.consumer.trouble() or ""), 20.0)
     with pytest.raises(BrokerOutage, match="_AUTHENTICATION"):
         worker.transaction.open()

@@ -10,8 +10,6 @@ import pytest
 
 from processor.letters.families import letter_facts
 from processor.records import Record
-from tests.conftest import not_to_be_had
-from tests.support.children import Unavailable
 from tests.support.jars import class_path
 from tests.support.letters_of_others import POM, TOOLS, letter, refused
 from tests.unit.letters import written_by_others as others
@@ -21,12 +19,9 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[str]:
-    try:
-        class_path("letters", POM)
-        with refused() as address:
-            yield address
-    except Unavailable as reason:
-        not_to_be_had(reason)
+    class_path("letters", POM)
+    with refused() as address:
+        yield address
 
 
 @pytest.mark.parametrize("tool", TOOLS)

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from processor.topics import Topic
-from tests.conftest import not_to_be_had
-from tests.support.children import Unavailable
 from tests.support.commands import ask
 from tests.support.kafka import SHORT_LIVED_JVM, KafkaBroker
 from tests.support.transform_site import Site
@@ -21,14 +19,11 @@ VERSION = "3.9.2"
 
 @pytest.fixture
 def site(schema_registry: str, tmp_path: Path) -> Iterator[Site]:
-    try:
-        with (
-            KafkaBroker(VERSION, jvm=lambda: SHORT_LIVED_JVM) as broker,
-            Site(broker.bootstrap_servers, schema_registry, tmp_path, partitions=2) as made,
-        ):
-            yield made
-    except Unavailable as reason:
-        not_to_be_had(reason)
+    with (
+        KafkaBroker(VERSION, jvm=lambda: SHORT_LIVED_JVM) as broker,
+        Site(broker.bootstrap_servers, schema_registry, tmp_path, partitions=2) as made,
+    ):
+        yield made
 
 
 def test_the_new_group_protocol_is_refused_by_name_and_the_old_one_works(site: Site) -> None:

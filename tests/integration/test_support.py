@@ -4,16 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from confluent_kafka import Producer
 
-from tests.conftest import StartWorker
+from tests.conftest import StartWorker, whatever_can_be_had
 from tests.support import lock
-from tests.support.children import REPOSITORY, ChildProcess, StartFailed, own_directory, wait_until
+from tests.support.children import REPOSITORY, ChildProcess, StartFailed, Unavailable, own_directory, wait_until
 from tests.support.kafka import KafkaBroker, answers
+from tests.support.lending import Lender, borrowed
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
 
@@ -147,6 +151,40 @@ def test_the_registry_gives_a_schema_back_by_its_id_and_refuses_an_incompatible_
 
     unknown = httpx.get(f"{schema_registry}/schemas/ids/987654321")
     assert (unknown.status_code, unknown.json()["error_code"]) == (404, 40403)
+
+
+# ---- parts that processes share ----------------------------------------------------------------------------
+
+
+def test_a_part_is_started_when_it_is_asked_for_is_the_same_for_all_and_ends_with_its_lender() -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def part() -> Iterator[str]:
+        events.append("started")
+        yield "127.0.0.1:9092"
+        events.append("ended")
+
+    def missing() -> AbstractContextManager[str]:
+        raise Unavailable("no Java: install one")
+
+    lender = Lender({"kafka": part, "unwanted": part, "missing": missing})
+    assert events == []
+    with ThreadPoolExecutor() as pool:
+        assert set(pool.map(lambda _: borrowed(lender.address, "kafka"), range(8))) == {"127.0.0.1:9092"}
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="no Java: install one"):
+            borrowed(lender.address, "missing")
+    assert events == ["started"]
+    lender.close()
+    assert events == ["started", "ended"]
+
+
+def test_a_part_that_cannot_be_had_is_a_skip_and_in_ci_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    for ci, outcome in (("", pytest.skip.Exception), ("true", pytest.fail.Exception)):
+        monkeypatch.setenv("CI", ci)
+        with pytest.raises(outcome, match="no Java: install one"), whatever_can_be_had():
+            raise Unavailable("no Java: install one")
 
 
 # ---- our own processes -------------------------------------------------------------------------------------

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from processor.topics import Topic
-from tests.conftest import not_to_be_had
-from tests.support.children import Unavailable
 from tests.support.commands import ask
 from tests.support.jars import java, kafka_class_path
 from tests.support.kafka import KafkaBroker, short_lived_jvm
@@ -27,13 +25,10 @@ HINT = "`topics create --max-message-bytes` asks for less"
 
 @pytest.fixture
 def capped(tmp_path: Path) -> Iterator[TopicSpace]:
-    try:
-        compiler = Path(os.path.realpath(java())).with_name("javac")
-        subprocess.run([compiler, "-cp", kafka_class_path(), "-d", tmp_path, SOURCE], check=True, timeout=120)
-        with KafkaBroker(settings=POLICY, jvm=short_lived_jvm, classes=tmp_path) as broker:
-            yield TopicSpace(broker.bootstrap_servers)
-    except Unavailable as reason:
-        not_to_be_had(reason)
+    compiler = Path(os.path.realpath(java())).with_name("javac")
+    subprocess.run([compiler, "-cp", kafka_class_path(), "-d", tmp_path, SOURCE], check=True, timeout=120)
+    with KafkaBroker(settings=POLICY, jvm=short_lived_jvm, classes=tmp_path) as broker:
+        yield TopicSpace(broker.bootstrap_servers)
 
 
 def test_a_policy_against_large_records_is_told_with_the_topic_and_the_option_that_lowers_ours(
