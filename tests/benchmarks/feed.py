@@ -44,9 +44,6 @@ def snapshot(number: int) -> bytes:
     return b'{"id":"ord-%d","filling":"%b"}' % (number, b"x" * SNAPSHOT_BYTES)
 
 
-# ---- send and its floor ---------------------------------------------------------------------------------------------
-
-
 async def post_arrays(url: str, snapshots: int) -> None:
     transport = LeanTransport(tls_context, HttpLimits(connections_max=send.IN_FLIGHT))
     template = RequestTemplate("POST", httpx.URL(f"{url}/feeds/order"), send.HEADERS)
@@ -98,9 +95,6 @@ class Outbox:
 
     def flush(self) -> None:
         assert self._producer.flush(60) == 0
-
-
-# ---- superseding ----------------------------------------------------------------------------------------------------
 
 
 def superseded_share(space: TopicSpace, url: str, utilisation: float) -> tuple[float, int]:

@@ -59,9 +59,6 @@ def body(number: int) -> bytes:
     return b'{"type":"order_cancelled","payload":{"order_id":"ord-%d","filling":"%b"}}' % (number, filling.encode())
 
 
-# ---- the server -----------------------------------------------------------------------------------------------------
-
-
 class Answering(asyncio.Protocol):
     """Whole requests in, one prebuilt answer each, `latency_s` later. Mutable: its parser and transport."""
 
@@ -108,9 +105,6 @@ def server(latency_ms: int) -> Iterator[str]:
         child.wait()
 
 
-# ---- the floor ------------------------------------------------------------------------------------------------------
-
-
 class Posting:
     """One request after the other, as long as there are numbers. Mutable: `over` when there are none."""
 
@@ -151,9 +145,6 @@ def floor(url: str, entries: int, answer: Any) -> None:
     uvloop.run(post_all(url, entries))
     usage = resource.getrusage(resource.RUSAGE_SELF)
     answer.send(Run(entries, time.monotonic() - started_s, time.process_time() - started_cpu, usage.ru_maxrss * 1024))
-
-
-# ---- send -----------------------------------------------------------------------------------------------------------
 
 
 def fill(space: TopicSpace, entries: int, orders: int) -> None:

@@ -63,9 +63,6 @@ def asked(request: pytest.FixtureRequest) -> Callable[[Script], contextlib.Abstr
     return lambda script: serving(script, tls=certificates().good if request.param == "https" else None)
 
 
-# ---- tunnels ------------------------------------------------------------------------------------------------
-
-
 def test_a_tunnel_a_connection_carries_request_after_request(loop: Any, asked: Any) -> None:
     async def main() -> None:
         seen: list[str] = []
@@ -180,9 +177,6 @@ def test_a_tunnel_that_ends_with_its_handshake_is_an_error_and_no_crash(loop: An
     run(loop, main)
 
 
-# ---- proxies that pass requests on ---------------------------------------------------------------------------------
-
-
 def test_a_request_to_an_api_without_tls_names_it_whole_to_its_proxy(loop: Any, asked: Any) -> None:
     async def main() -> None:
         seen: list[str] = []
@@ -253,9 +247,6 @@ def test_a_proxy_that_is_not_there_is_named(loop: Any, secure: bool) -> None:
     run(loop, main)
 
 
-# ---- certificates -------------------------------------------------------------------------------------------
-
-
 def test_a_private_authority_and_a_client_certificate_are_used_and_taken_anew_when_the_files_change(
     tmp_path: Path, loop: Any
 ) -> None:
@@ -323,9 +314,6 @@ def test_files_that_cannot_be_used_are_named_at_the_start(tmp_path: Path, what: 
 def _made(directory: Path) -> Path:
     directory.mkdir()
     return directory
-
-
-# ---- servers that keep a connection for a moment ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("announced", ["timeout=2", "timeout=2, max=100", 'max=5; timeout="2"', "Timeout=2"])

@@ -76,9 +76,6 @@ def doubted(url: str, **more: Any) -> Doubted:
     return found
 
 
-# ---- nginx -----------------------------------------------------------------------------------------------------------
-
-
 def test_plain_http_to_a_tls_port_of_nginx_is_not_the_api_and_says_why(of_nginx: Ports) -> None:
     found = doubted(f"http://127.0.0.1:{of_nginx['tls']}/events")
     assert (found.status, "Server nginx/" in found.words) == (400, True)
@@ -128,9 +125,6 @@ def test_nginxs_limit_req_is_waited_for_on_its_default_and_with_429(
     assert (second.reason.value, answer.status) == (reason, status)
 
 
-# ---- HAProxy ---------------------------------------------------------------------------------------------------------
-
-
 def test_haproxys_deny_is_a_403_that_others_have_to_tell_and_its_429_is_too_many(of_haproxy: Ports) -> None:
     url = f"http://127.0.0.1:{of_haproxy['front']}"
     ((denied, _),) = asked(f"{url}/denied")
@@ -143,9 +137,6 @@ def test_haproxys_deny_is_a_403_that_others_have_to_tell_and_its_429_is_too_many
     assert dead == RetryLater(RetryReason.SERVER_ERROR, 503)
     with pytest.raises(httpx.TransportError):
         asked(f"{url}/rejected")
-
-
-# ---- middlewares of Node ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("port", ["express", "express_draft_8", "koa"])

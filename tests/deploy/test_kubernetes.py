@@ -94,9 +94,6 @@ def test_the_operators_rules_are_the_rule_files() -> None:
     assert mirror.MIRROR.read_text() == mirror.mirrored(), "run: python -m tests.deploy.mirror"
 
 
-# ---- what the manifests say is what the code knows ---------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_every_worker_starts_with_its_settings(name: str) -> None:
     """As the worker itself would judge them, roles included: no unknown name, nothing missing but secrets."""

@@ -240,9 +240,6 @@ def refused(text: str, taken: list[Right], prefix: str) -> bool:
     return about and REFUSAL.search(text) is not None and REMEDY in text
 
 
-# ---- who it is -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.kafka
 def test_mutual_tls_is_let_in_with_the_documented_settings(guarded: Guarded, start_worker: StartWorker) -> None:
     guarded.allow(RIGHTS)

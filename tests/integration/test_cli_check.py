@@ -57,9 +57,6 @@ def problems(findings: list[dict[str, Any]]) -> dict[str, str]:
     return {one["subject"]: one["what"] for one in findings if one["verdict"] == "problem"}
 
 
-# ---- sound -----------------------------------------------------------------------------------------------------------
-
-
 def test_a_sound_installation_is_exit_0_and_nothing_is_left_behind(
     topic_space: TopicSpace, schema_registry: str, hakuna: StandIn, tmp_path: Path
 ) -> None:
@@ -97,9 +94,6 @@ def test_a_quota_keeps_check_from_sending_a_request_that_would_not_count(
         assert "HTTP 401: the key is refused" in problems(findings)["HAKUNA_API_KEY"]
     finally:
         hakuna.script = Script()
-
-
-# ---- wrong -----------------------------------------------------------------------------------------------------------
 
 
 def test_ten_things_that_are_wrong_are_ten_problems(
@@ -221,9 +215,6 @@ def test_a_page_in_the_registrys_place_and_a_late_clock_are_known_for_what_they_
     said = ask("schemas", "check", environment={"SCHEMA_REGISTRY_URL": page})
     assert said.code == 1
     assert "answers HTTP 200 with text/html" in said.err
-
-
-# ---- without rights, and by the wrong door ---------------------------------------------------------------------------
 
 
 def test_rights_that_are_missing_are_named_until_all_are_there(
@@ -359,9 +350,6 @@ def test_a_wrong_password_is_told(secured: SecuredKafka, tmp_path: Path) -> None
     remedies = [one["remedy"] for one in findings]
     assert "correct KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD" in remedies
     assert any("uthentication" in one["what"] for one in findings if one["verdict"] == "note")
-
-
-# ---- schemas ---------------------------------------------------------------------------------------------------------
 
 
 def test_schemas_are_registered_once_and_left_afterwards(topic_space: TopicSpace, schema_registry: str) -> None:

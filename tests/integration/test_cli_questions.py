@@ -171,9 +171,6 @@ def kinds(timeline: list[dict[str, Any]]) -> dict[str, int]:
     return counted
 
 
-# ---- order -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("order_id", ["ord-all", ODD])
 def test_an_order_with_every_kind_of_event_in_it(at_work: AtWork, order_id: str) -> None:
     timeline = at_work.timeline(order_id)
@@ -365,9 +362,6 @@ def test_a_registry_that_answers_something_else_costs_the_values_alone(at_work: 
             assert kinds(json.loads(said.out)["timeline"])["event"] == 9
 
 
-# ---- status ----------------------------------------------------------------------------------------------------------
-
-
 def test_workers_and_brokers_in_one_picture(at_work: AtWork) -> None:
     (gone,) = free_ports(1)
     url = f"http://127.0.0.1:{at_work.worker.port}"
@@ -424,9 +418,6 @@ def test_lag_is_told_where_no_worker_is(at_work: AtWork) -> None:
     behind = [one for one in told if one["lag"]]
     assert behind
     assert all(one["lag_seconds"] > 0 for one in behind)
-
-
-# ---- brokers that do not answer --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

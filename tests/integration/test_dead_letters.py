@@ -57,9 +57,6 @@ def shop(topic_space: TopicSpace) -> Iterator[MakeShop]:
         yield lambda partitions=1: Shop(topic_space, hakuna, api.url, registry.url, partitions)
 
 
-# ---- replays of what Hakuna refused ----------------------------------------------------------------------------------
-
-
 def test_two_hundred_refused_orders_with_followers_are_delivered_once_in_order_though_the_command_is_killed(
     shop: MakeShop, start_worker: StartWorker
 ) -> None:
@@ -150,9 +147,6 @@ def test_a_letter_that_is_refused_five_times_has_one_set_of_headers_and_is_kept_
     with_shop.fulfil("ord-1", 2)
     with_shop.installation.flush()
     wait_until(lambda: len(with_shop.told("ord-1")) == 3, what="the released order", timeout_s=60)
-
-
-# ---- replays of what transform refused -------------------------------------------------------------------------------
 
 
 def test_letters_of_a_source_go_back_through_transform_edited_and_held_orders_stay_in_order(
@@ -299,9 +293,6 @@ def test_an_erased_order_is_not_sent_again_and_its_letters_go_where_that_is_aske
     assert not with_shop.held()
 
 
-# ---- a terminal ------------------------------------------------------------------------------------------------------
-
-
 def test_a_terminal_shows_a_bar_and_ctrl_c_stops_where_the_same_command_goes_on(
     shop: MakeShop, start_worker: StartWorker
 ) -> None:
@@ -365,9 +356,6 @@ def on_terminal(
         raise
     finally:
         os.close(terminal)
-
-
-# ---- large topics, other tools, bad input ----------------------------------------------------------------------------
 
 
 def write_letters(space: TopicSpace, topic: str, count: int, headers: Callable[[int], Headers]) -> None:

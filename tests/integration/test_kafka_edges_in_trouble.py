@@ -296,9 +296,6 @@ def test_a_broker_that_freezes_stops_no_call_for_longer_than_a_revocation_may_ta
     worker.close()
 
 
-# ---- refused ---------------------------------------------------------------------------------------------------
-
-
 def credentials(kafka: SecuredKafka, **other: str) -> dict[str, str]:
     """As settings of librdkafka."""
     known = {name.removeprefix("KAFKA_").replace("_", ".").lower(): v for name, v in kafka.credentials.items()}

@@ -51,9 +51,6 @@ def transactional_producer(space: TopicSpace, name: str) -> Producer:
     return producer
 
 
-# ---- Kafka -------------------------------------------------------------------------------------------------
-
-
 def test_read_committed_sees_what_was_committed_and_not_what_was_aborted(topic_space: TopicSpace) -> None:
     topic_space.create("a", partitions=2)
     producer = transactional_producer(topic_space, "writer")
@@ -128,9 +125,6 @@ def test_a_killed_broker_comes_back_on_its_port_with_its_data_and_leaves_nothing
     assert not answers(broker.bootstrap_servers)
 
 
-# ---- schema registry -----------------------------------------------------------------------------------
-
-
 def avro(*fields: dict[str, object]) -> dict[str, str]:
     return {"schema": json.dumps({"type": "record", "name": "Thing", "fields": list(fields)})}
 
@@ -151,9 +145,6 @@ def test_the_registry_gives_a_schema_back_by_its_id_and_refuses_an_incompatible_
 
     unknown = httpx.get(f"{schema_registry}/schemas/ids/987654321")
     assert (unknown.status_code, unknown.json()["error_code"]) == (404, 40403)
-
-
-# ---- parts that processes share ----------------------------------------------------------------------------
 
 
 def test_a_part_is_started_when_it_is_asked_for_is_the_same_for_all_and_ends_with_its_lender() -> None:
@@ -185,9 +176,6 @@ def test_a_part_that_cannot_be_had_is_a_skip_and_in_ci_a_failure(monkeypatch: py
         monkeypatch.setenv("CI", ci)
         with pytest.raises(outcome, match="no Java: install one"), whatever_can_be_had():
             raise Unavailable("no Java: install one")
-
-
-# ---- our own processes -------------------------------------------------------------------------------------
 
 
 def stand_in(tmp_path: Path, **environment: str) -> Worker:
@@ -259,9 +247,6 @@ def test_an_own_directory_is_gone_after_its_context() -> None:
         child = ChildProcess(["true"], log=directory / "log")
         assert child.wait(10) == 0
     assert not directory.exists()
-
-
-# ---- the lock ------------------------------------------------------------------------------------------
 
 
 def test_the_locks_were_made_from_the_dependencies_in_pyproject() -> None:

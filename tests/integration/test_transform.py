@@ -39,9 +39,6 @@ def reasons_of(worker: Worker) -> list[str]:
     return reasons
 
 
-# ---- a shop of two thousand orders -----------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def done(kafka: str, schema_registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two thousand orders with every kind of mistake, written before a worker came, and all of it taken."""
@@ -139,9 +136,6 @@ def test_a_state_directory_that_is_empty_foreign_or_corrupt_is_restored(done: Si
     assert done.entries() == before
 
 
-# ---- both group protocols, and a backlog -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_backlog_of_correct_events_gives_no_dead_letter(
     kafka: str, schema_registry: str, tmp_path: Path, protocol: str
@@ -162,9 +156,6 @@ def test_a_backlog_of_correct_events_gives_no_dead_letter(
         assert site.entries() == model.entries
         if protocol == "classic":
             assert sum(len(entries) for entries in model.entries.values()) > 20_000
-
-
-# ---- row by row --------------------------------------------------------------------------------------------------
 
 
 class Desk:
@@ -430,9 +421,6 @@ def test_times_and_texts_at_their_limits_are_taken(desk: Desk) -> None:
     }
 
 
-# ---- outages ---------------------------------------------------------------------------------------------------------
-
-
 def test_a_registry_that_is_down_is_waited_for_at_start_and_later(kafka: str, tmp_path: Path) -> None:
     api = RegistryApi()
     registry = Loopback(StandIn(api), free_ports(1)[0])
@@ -460,9 +448,6 @@ def test_a_registry_that_is_down_is_waited_for_at_start_and_later(kafka: str, tm
         assert site.letters() == []
 
 
-# ---- the flood guard -------------------------------------------------------------------------------------------------
-
-
 def test_a_flood_stops_the_role_before_it_writes_and_leaves_it_up_and_unready(
     kafka: str, schema_registry: str, tmp_path: Path
 ) -> None:
@@ -478,9 +463,6 @@ def test_a_flood_stops_the_role_before_it_writes_and_leaves_it_up_and_unready(
         assert site.left() == {"orders.fulfilled/0": 1_500}
         assert worker.get("/livez").is_success
         assert worker.terminate() == 0
-
-
-# ---- what it refuses to start with -----------------------------------------------------------------------------------
 
 
 def test_wrong_settings_are_all_named_at_once(start_worker: StartWorker) -> None:

@@ -58,9 +58,6 @@ class Sample(NamedTuple):
     files: int
 
 
-# ---- transform -------------------------------------------------------------------------------------------------------
-
-
 def unexplained(
     sources: Iterable[Record], entries: Sequence[Entry], reasons: Mapping[str, str], step: Step
 ) -> list[str]:
@@ -148,9 +145,6 @@ def doubled(entries: Sequence[Entry], erased: Collection[str] = ()) -> list[str]
     return [f"{count} entries of {what}" for what, count in (*sources.items(), *ids.items()) if count > 1]
 
 
-# ---- send ------------------------------------------------------------------------------------------------------------
-
-
 def undelivered(
     entries: Sequence[Entry], accepted: Iterable[str], receipts: Iterable[str], letters: Iterable[str]
 ) -> list[str]:
@@ -215,9 +209,6 @@ def repeated(requests: Sequence[Request], accepted_s: Mapping[str, float]) -> in
 
 def too_many_repeats(repeats: int, allowed: int) -> list[str]:
     return [f"{repeats} repeats, and {allowed} are explained"] if repeats > allowed else []
-
-
-# ---- the rest --------------------------------------------------------------------------------------------------------
 
 
 def not_erased(erased: Mapping[str, Iterable[bytes]], changelog: Mapping[str, bytes | None]) -> list[str]:

@@ -114,8 +114,6 @@ def _placed() -> dict[str, object]:
     return {**first.value, "order_id": "giant"}
 
 
-# ---- send ------------------------------------------------------------------------------------------------------------
-
 LETTERS = [ENTRIES[5].entry_id]
 TAKEN = [entry.entry_id for entry in ENTRIES if entry.entry_id not in LETTERS]
 

@@ -133,8 +133,6 @@ class World:
         self._over.set()
         self._sampler.join()
 
-    # ---- what disturbances do ----------------------------------------------------------------------------------------
-
     def note(self, what: str) -> None:
         self.happenings.append(Happening(time.monotonic() - self.began_s, what))
 
@@ -210,8 +208,6 @@ class World:
                 self.note(f"{name} ended by itself with {worker.child.exit_code}: {said}")
                 self.start(name)
 
-    # ---- how it stands -----------------------------------------------------------------------------------------------
-
     def settled(self) -> bool:
         """Everything that was written has come to its end: by what the workers say, then by what the groups have
         committed, which costs more to ask."""
@@ -273,8 +269,6 @@ class World:
                 self.samples.append(Sample(at_s, name, self.lives[name], pages * os.sysconf("SC_PAGE_SIZE"), files))
             behind, unsent = (self._lag(role, patience_s=1.0) for role in (Role.TRANSFORM, Role.SEND))
             self.gauges.append(Gauge(at_s, behind, unsent, self.hakuna.record.requests))
-
-    # ---- what the checkers read --------------------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
         found = []

@@ -175,9 +175,6 @@ def once(data: bytes) -> Script:
     return script
 
 
-# ---- certificates ------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Authority:
     """Server contexts by what is right or wrong with their certificate, and a client context that trusts us."""

@@ -97,8 +97,6 @@ class Shop:
             held[record.key() or b""] = record.value() is not None
         return {order_id for order_id, is_held in held.items() if is_held}
 
-    # ---- the command ------------------------------------------------------------------------------------------------
-
     def environment_of_command(self) -> dict[str, str]:
         outer = {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIXES)}
         return {**outer, "PYTHONPATH": str(REPOSITORY), **self.environment}

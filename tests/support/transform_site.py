@@ -102,8 +102,6 @@ class Site:
             self._last = worker
         return worker
 
-    # ---- how far it is -----------------------------------------------------------------------------------------------
-
     def wait_done(self, timeout_s: float = DONE_SECONDS_MAX, role: Role = Role.TRANSFORM) -> None:
         """Until the role's group has committed the end of every source."""
         self.wait(lambda: not self.left(role), f"everything is consumed by {role}", timeout_s)
@@ -161,8 +159,6 @@ class Site:
         except httpx.TransportError:
             return False
 
-    # ---- what is written --------------------------------------------------------------------------------------------
-
     def place(self, order_id: str, partition: int) -> None:
         """Queues an order of one line item, now."""
         line = dict.fromkeys(("product_id", "product_title", "product_brand"), "x")
@@ -177,8 +173,6 @@ class Site:
         }
         value = self.installation.encode(Topic.PLACED, event)
         self.installation.write(Topic.PLACED, order_id.encode(), value, partition=partition)
-
-    # ---- what came of it ---------------------------------------------------------------------------------------------
 
     def records(self, topic: Topic) -> list[Record]:
         """As a read_committed reader sees them, partition by partition, each in order."""

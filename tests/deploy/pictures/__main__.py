@@ -75,9 +75,6 @@ def main(again: bool) -> None:
         draw(path.stem)
 
 
-# ---- the run -------------------------------------------------------------------------------------------------------
-
-
 def record() -> None:
     """Runs the installation through the outage, and keeps what every panel's queries answered."""
     with own_directory("pictures") as directory, KafkaBroker() as broker, schema_registry_url() as registry:
@@ -139,9 +136,6 @@ def legend(form: str, labels: Mapping[str, str]) -> str:
     for name, value in labels.items():
         form = form.replace(f"{{{{{name}}}}}", value)
     return form
-
-
-# ---- the drawing ---------------------------------------------------------------------------------------------------
 
 
 def bundle() -> None:

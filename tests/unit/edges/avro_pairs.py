@@ -97,9 +97,6 @@ def has(name: str, kind: Json = "int", **properties: Json) -> Json:
     return {"name": name, "type": kind, **properties}
 
 
-# ---- changes of a schema, and of a value ---------------------------------------------------------------------------
-
-
 def record_at(schema: Json, path: list[str]) -> Json:
     """The record in which the last field of a path stands."""
     for name in path[:-1]:
@@ -188,8 +185,6 @@ def named(schema: Json, old: str, **properties: Json) -> None:
     walked(schema, visit)
 
 
-# ---- times -----------------------------------------------------------------------------------------------------------
-
 for _name, _kind, _value, _read in (
     ("t0-millis", MS, T, T),
     ("t1-plain-long-ms", "long", T, T),
@@ -232,8 +227,6 @@ pair("h10-quantity-double", Topic.LEVELS, "quantity", "double", 5.0, REFUSED)
 pair("t20-placed_at-micros", Topic.PLACED, "placed_at", logical("timestamp-micros"), T * 1000, T)
 pair("t21-placed_at-seconds", Topic.PLACED, "placed_at", "long", T // 1000, T // 1000)
 
-# ---- amounts, quantities, texts --------------------------------------------------------------------------------------
-
 _PRICE, _QUANTITY, _TITLE, _ZIP = (
     "line_items.price_amount",
     "line_items.quantity",
@@ -262,8 +255,6 @@ pair("s4-id-uuid-string", Topic.PLACED, "line_items.id", logical("uuid", "string
 pair("s5-order_id-long", Topic.PLACED, "order_id", "long", 1, REFUSED)
 _CURRENCY: Final = {"type": "enum", "name": "Currency", "symbols": ["EUR", "USD"]}
 pair("s6-currency-enum", Topic.PLACED, "currency", _CURRENCY, "EUR", REFUSED)
-
-# ---- names -----------------------------------------------------------------------------------------------------------
 
 _RECORDS: Final = ("OrderPlaced", "Customer", "Address", "LineItem", "Protection")
 
@@ -309,8 +300,6 @@ _AT: Final = "line_items.protection"
 changed("n11-union-of-two-records", _two_records, put(VALUES[Topic.PLACED], _AT, Branch((2, _PROTECTION))))
 changed("n12-union-other-record", _two_records, put(VALUES[Topic.PLACED], _AT, Branch((1, _PROTECTION))), LETTER, _AT)
 
-# ---- unions ----------------------------------------------------------------------------------------------------------
-
 pair("u1-zip-string", Topic.PLACED, _ZIP, "string")
 pair("u2-zip-reversed-union", Topic.PLACED, _ZIP, ["string", "null"])
 pair("u3-zip-int", Topic.PLACED, _ZIP, "int", 10115, REFUSED)
@@ -341,8 +330,6 @@ changed(
 changed("u10-customer-nullable-value", _nullable("customer"))
 changed("u11-line_items-nullable-value", _nullable("line_items"))
 changed("u12-array-of-nullable", _null_items)
-
-# ---- shapes ----------------------------------------------------------------------------------------------------------
 
 
 def _without(path: str) -> Callable[[Json], None]:
@@ -414,8 +401,6 @@ def _line_map(schema: Json) -> None:
 
 
 changed("d14-line_items-map", _line_map, put(VALUES[Topic.PLACED], "line_items", {}), REFUSED, "line_items")
-
-# ---- small pairs -----------------------------------------------------------------------------------------------------
 
 
 def enum(*symbols: str, name: str = "E", **properties: Json) -> Json:
@@ -521,8 +506,6 @@ small(
     {"x": {"x": 5}},
     {"x": {"x": 5}},
 )
-
-# ---- schemas that one library or another refuses ---------------------------------------------------------------------
 
 pair("f1-default-null-second-branch", Topic.PLACED, _ZIP, ["string", "null"], default=None)
 pair("f2-default-text-null", Topic.PLACED, _ZIP, ["null", "string"], default="null")

@@ -81,9 +81,6 @@ def refused(made: AvroDecoder, of: Record) -> str:
     return str(bad.value)
 
 
-# ---- framing ---------------------------------------------------------------------------------------------------------
-
-
 def test_the_schema_id_stands_before_the_value() -> None:
     made, _ = decoder(Topic.CANCELLED)
     assert made.decode(record(PREFIX + BODY)) == CANCELLED
@@ -135,9 +132,6 @@ def test_a_header_that_names_no_schema_is_undecodable(header: bytes | None) -> N
 def test_bytes_that_are_left_over_make_a_record_undecodable() -> None:
     made, _ = decoder(Topic.CANCELLED)
     assert "2 bytes follow" in refused(made, record(PREFIX + BODY + b"\0\0"))
-
-
-# ---- the registry ----------------------------------------------------------------------------------------------------
 
 
 def test_a_schema_is_asked_for_once() -> None:
@@ -192,8 +186,6 @@ def test_schemas_without_end_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPa
         made.decode(record(b"\x00" + number.to_bytes(4, "big") + BODY))
     assert len(made._readers) <= 5
 
-
-# ---- "may I change this field?" (schemas/README.md) ------------------------------------------------------------------
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -354,8 +346,6 @@ def test_a_null_in_a_field_that_is_required_here_is_undecodable_and_a_value_is_n
     with pytest.raises(BadRecord):
         resolved(writer, {**FULFILLED, "event_id": None})
 
-
-# ---- hostile bytes ---------------------------------------------------------------------------------------------------
 
 TEXTS = ["", "Zoë", "\0", "👩‍🚀" * 50, "'; DROP TABLE", "\u202e", "a" * 10_000]
 

@@ -43,9 +43,6 @@ def test_schemas_values_and_hostile_bytes_are_read_or_refused_as_fastavro_does(p
     assert seen["refused pairs"] > 10, seen
 
 
-# ---- hostile bytes ---------------------------------------------------------------------------------------------------
-
-
 class One:
     """A registry of one schema."""
 
@@ -131,9 +128,6 @@ def test_a_writers_words_do_not_stand_in_the_source() -> None:
     assert reader_of(record(KEY), theirs)(b"\x00\x02a", 0) == {"key": "a"}
     with pytest.raises(ValueError, match="read as string"):
         reader_of(record({"name": odd, "type": "string"}), record({"name": odd, "type": "int"}))(b"\x00", 0)
-
-
-# ---- what Avro allows and shops seldom write -------------------------------------------------------------------------
 
 
 def test_a_schema_that_is_nested_too_deeply_is_none() -> None:

@@ -135,8 +135,6 @@ def test_an_id_that_no_registry_has_is_not_asked_for(number: int) -> None:
     assert KARAPACE.asked == []
 
 
-# ---- Apicurio's headers ----------------------------------------------------------------------------------------------
-
 BODY = encoded(parse(OURS), VALUES[Topic.CANCELLED])
 
 
@@ -159,9 +157,6 @@ def test_apicurios_headers_are_read(kind: str) -> None:
 def test_a_global_id_is_the_records_fault_at_a_registry_that_is_not_apicurios() -> None:
     with serving(KARAPACE) as registry:
         assert registry.schema(GlobalId(7)) is None
-
-
-# ---- sent on ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -197,9 +192,6 @@ def test_a_registry_that_sends_on_in_a_circle_is_an_outage() -> None:
     with serving(recorded) as registry, pytest.raises(RegistryOutage, match="on and on"):
         registry.schema(1)
     assert len(recorded.asked) == 5
-
-
-# ---- levels, prefixes, references ------------------------------------------------------------------------------------
 
 
 def test_a_level_of_none_is_asked_of_the_registry_as_a_whole() -> None:
@@ -306,9 +298,6 @@ def test_references_that_come_back_to_themselves_end() -> None:
     )
     with serving(missing) as registry, pytest.raises(RegistryOutage, match="which is not there"):
         registry.schema(1)
-
-
-# ---- what other serialisers write ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,6 @@ def a_store(directory: StateDirectory) -> RocksStore:
     return store
 
 
-# ---- the claim -------------------------------------------------------------------------------------------------------
-
-
 def test_each_process_takes_the_first_place_that_nobody_holds(tmp_path: Path) -> None:
     first, second = claimed(tmp_path), claimed(tmp_path)
     names = [first.worker, second.worker]
@@ -90,9 +87,6 @@ def test_too_many_processes_in_one_directory_are_a_mistake(tmp_path: Path, monke
 def test_the_claim_is_a_lock_that_ends_with_its_process(home: StateDirectory, tmp_path: Path) -> None:
     with (tmp_path / "worker-0/claim").open() as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-# ---- a store -----------------------------------------------------------------------------------------------------
 
 
 def test_a_store_keeps_what_was_written_in_the_order_of_its_keys(home: StateDirectory) -> None:

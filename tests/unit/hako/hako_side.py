@@ -103,8 +103,6 @@ class Side:
     def now_ms(self) -> int:
         return round(self.now_s * 1000)
 
-    # ---- in -------------------------------------------------------------------------------------------------
-
     def say(self, key: str, said: dict[str, Any] | None) -> int:
         self.log.append((key, said))
         self.read(len(self.log) - 1)
@@ -148,8 +146,6 @@ class Side:
         for offset in range(first, len(self.log)):
             if offset not in self.dead:
                 self.read(offset)
-
-    # ---- out ------------------------------------------------------------------------------------------------
 
     def send(self) -> bool:
         parcel = self.gathering.take(self.now_s)
@@ -221,8 +217,6 @@ class Side:
     def _superseded(self, replaced: list[Pending[Change]]) -> None:
         for pending in replaced:
             self._finished(pending)
-
-    # ---- Hako ------------------------------------------------------------------------------------------------
 
     def _answer(self, method: str, path: str, body: list[dict[str, Any]]) -> Answer:
         """All of an array or none of it."""

@@ -338,8 +338,6 @@ def test_a_replay_that_is_newer_than_what_waits_takes_its_place() -> None:
     assert side.tables["inventory"] == {("w", "a"): {"quantity": 666}}
 
 
-# ---- for any sequence of changes and failures ---------------------------------------------------------------------
-
 KEYS = [f"items/{sku}" for sku in "abc"] + ["warehouses/v", "warehouses/w"]
 LEVELS = [f"inventory/{warehouse}/{sku}" for warehouse in "vw" for sku in "abc"]
 

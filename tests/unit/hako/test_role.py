@@ -289,9 +289,6 @@ def test_a_key_that_names_nothing_is_a_dead_letter(side: Side) -> None:
     assert side.committed(LEVELS).next_offset == 1
 
 
-# ---- a letter, and what makes it needless ---------------------------------------------------------------------------
-
-
 def test_a_newer_accepted_value_supersedes_the_letter_of_its_object_and_of_no_other(side: Side) -> None:
     side.start()
     side.level("a", 1)
@@ -373,9 +370,6 @@ def test_what_a_replay_brings_marks_nothing_which_the_replay_itself_has_done(sid
     side.turn()
     side.end(2, Delivered(200))
     assert side.superseded() == []
-
-
-# ---- what stood there is read before it is sent ---------------------------------------------------------------------
 
 
 def test_the_loop_hears_of_an_end_after_all_that_stood_before_it(side: Side) -> None:

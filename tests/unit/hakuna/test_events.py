@@ -146,8 +146,6 @@ def test_any_amount_is_written_as_it_is(amount: int) -> None:
     assert (written["quantity"], written["price_amount"]) == (2**31 - 1, amount)
 
 
-# ---- times -------------------------------------------------------------------------------------------------------
-
 FIRST_MS = -62_135_596_800_000
 LAST_MS = 253_402_300_799_999
 

@@ -145,8 +145,6 @@ def test_whatever_the_headers_are_a_letter_can_be_read(headers: Headers, timesta
     assert facts.last_failed_ms >= 0
 
 
-# ---- copies ----------------------------------------------------------------------------------------------------------
-
 plain = st.lists(
     st.tuples(st.sampled_from(["entry-id", "source", "shop", "shop", "traceparent"]), st.binary()), max_size=6
 )

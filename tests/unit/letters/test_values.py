@@ -32,9 +32,6 @@ def letter(
     return Record(topic, 0, offset, AT_MS, key, b"{}", letter_headers(source, refusal))
 
 
-# ---- resolutions -----------------------------------------------------------------------------------------------------
-
-
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 200_000)), max_size=60))
 def test_an_offset_set_is_a_set(changes: list[tuple[bool, int]]) -> None:
     real: set[int] = set()
@@ -85,9 +82,6 @@ def test_what_is_foreign_in_the_resolutions_is_passed_over() -> None:
     assert letter_of(run_key("dl/1/2")) != Position("dl", 1, 2)
 
 
-# ---- filters ---------------------------------------------------------------------------------------------------------
-
-
 def test_every_filter_takes_what_it_names_and_nothing_else() -> None:
     one = letter(5, "location_unsupported", key=b"ord-1")
     facts = letter_facts(one)
@@ -130,8 +124,6 @@ def test_a_time_is_written_as_it_is_read_and_one_out_of_any_calendar_as_a_number
         parse_letter("a.b/3")
 
 
-# ---- patches ---------------------------------------------------------------------------------------------------------
-
 RFC_7386 = [
     ({"a": "b"}, {"a": "c"}, {"a": "c"}),
     ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
@@ -166,9 +158,6 @@ def test_a_patch_must_be_able_to_change_something() -> None:
     assert edited_json(b'{"a":1,"b":{"c":2}}', {"b": {"c": 3}}) == b'{"a":1,"b":{"c":3}}'
 
 
-# ---- masks -----------------------------------------------------------------------------------------------------------
-
-
 def test_what_names_a_person_is_hidden_and_the_rest_is_not() -> None:
     order = {"order_id": "o", "customer": {"email": "a@b.c", "phone": ""}, "line_items": [{"product_title": "Phone"}]}
     assert masked(order) == {
@@ -178,9 +167,6 @@ def test_what_names_a_person_is_hidden_and_the_rest_is_not() -> None:
     }
     assert masked_whole({"a": "Max", "n": 1, "l": ["x", None]}) == {"a": HIDDEN, "n": 1, "l": [HIDDEN, None]}
     assert masked_message('email: "max@x.de" is none, ask max@x.de') == f"email: {HIDDEN} is none, ask {HIDDEN}"
-
-
-# ---- counts ----------------------------------------------------------------------------------------------------------
 
 
 def test_letters_are_counted_by_what_they_are_whichever_way_they_are_read() -> None:

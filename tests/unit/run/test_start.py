@@ -86,8 +86,6 @@ def test_a_right_that_is_missing_at_the_start_is_waited_for_and_named(settings: 
     assert len(described_topics(settings, Role.SEND, cluster)) == len(NEEDED[Role.SEND])  # type: ignore[arg-type]  # as above
 
 
-# ---- schemas ---------------------------------------------------------------------------------------------------------
-
 STRAY = '{"type": "record", "name": "Record1", "fields": [{"name": "cancelled_at", "type": "float"}]}'
 SUBJECT = "shop.orders.cancelled-value"
 

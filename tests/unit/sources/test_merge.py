@@ -212,9 +212,6 @@ def test_a_log_that_went_back_is_nobodys_once_its_partition_is_gone() -> None:
     assert together.went_back == set()
 
 
-# ---- bounded memory --------------------------------------------------------------------------------------------------
-
-
 def test_a_full_buffer_is_paused_once_and_resumed_at_half() -> None:
     made = merging()
     made.offer([record("placed", n, n) for n in range(merge.BUFFER_RECORDS_MAX)], ends("fulfilled", "cancelled"))
@@ -285,8 +282,6 @@ def test_many_partitions_share_what_may_be_buffered(monkeypatch: pytest.MonkeyPa
         made.take(partition, 250, 0.0)
     assert len(made.to_resume()) == 10
 
-
-# ---- whatever the fetches bring --------------------------------------------------------------------------------------
 
 _timestamps = st.lists(st.lists(st.integers(0, 20), max_size=12), min_size=3, max_size=3)
 

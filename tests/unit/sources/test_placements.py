@@ -193,9 +193,6 @@ def test_two_topics_by_one_unknown_partitioner_agree() -> None:
     assert (found.placement.family, found.share, found.compared) == (None, 0.0, 200)
 
 
-# ---- at the bounds ---------------------------------------------------------------------------------------------------
-
-
 def elsewhere(keys: list[bytes]) -> list[tuple[bytes, int]]:
     """Where no family puts them."""
     return [(key, next(at for at in range(12) if all(one.of(key, 12) != at for one in FAMILIES))) for key in keys]

@@ -221,9 +221,6 @@ def test_a_corrupt_store_leaves_no_trace_of_its_record() -> None:
     assert not desk.batch
 
 
-# ---- erasure ---------------------------------------------------------------------------------------------------------
-
-
 def test_a_null_value_erases_the_order_and_sends_nothing() -> None:
     desk = Desk()
     desk.take(placed(product("l")))
@@ -322,9 +319,6 @@ def test_an_erasure_that_finds_no_order_is_only_counted_as_such(key: bytes) -> N
     assert not desk.batch.touched
 
 
-# ---- what time does --------------------------------------------------------------------------------------------------
-
-
 def test_an_event_parked_for_too_long_is_a_dead_letter_of_its_own_record() -> None:
     desk = Desk()
     record = desk.take(fulfilled(("l", 1)))
@@ -358,9 +352,6 @@ def test_an_order_whose_retention_is_over_is_forgotten() -> None:
     desk.decider.forget(ORDER, desk.state, desk.batch)
     assert bool(desk.batch)
     assert list(desk.state.changes(BOOK)) == [(ORDER.encode(), None), (BOOK_KEY, encode_book(NO_ORDERS))]
-
-
-# ---- too large -------------------------------------------------------------------------------------------------------
 
 
 def large_order(size: int) -> OrderEvent:
@@ -431,9 +422,6 @@ def test_a_batch_knows_about_how_large_it_is() -> None:
     assert 6_000 < desk.batch.bytes < 13_000
     desk.take(BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no Avro"), size=50_000)
     assert desk.batch.bytes > 106_000
-
-
-# ---- the flood guard's facts -------------------------------------------------------------------------------------
 
 
 def test_a_replayed_record_that_is_refused_again_does_not_count_as_a_flood() -> None:

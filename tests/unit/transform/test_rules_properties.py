@@ -48,9 +48,6 @@ Told = tuple[str, str, object]
 HOUR_MS = 3_600_000
 
 
-# ---- the model ---------------------------------------------------------------------------------------------------
-
-
 Key = tuple[type[OrderEvent], str]
 
 
@@ -374,9 +371,6 @@ def snapshot_units(order: Order) -> dict[str, tuple[list[int], list[int]]]:
         )
         for line in orjson.loads(feed.snapshot(order))["line_items"]
     }
-
-
-# ---- laws --------------------------------------------------------------------------------------------------------
 
 
 @given(any_history, any_rules)

@@ -115,9 +115,6 @@ def became(known: Found, kind: Kind = Kind.EVENT, *, fields: Any = FIELDS) -> li
     return [(one.facts["became"], one.facts["why"]) for one in tell(known, fields, personal=False) if one.kind is kind]
 
 
-# ---- source records --------------------------------------------------------------------------------------------------
-
-
 def test_an_event_with_an_entry_was_transformed() -> None:
     source = event(Topic.PLACED, 3, "e1")
     (told,) = [
@@ -268,9 +265,6 @@ def test_a_registry_that_does_not_answer_is_asked_once_and_noted() -> None:
     assert known.notes == ["what the source records say cannot be shown: the schema registry does not answer"]
 
 
-# ---- entries ---------------------------------------------------------------------------------------------------------
-
-
 def receipt(offset: int, of: Record) -> Record:
     entry_id = dict(of.headers)["entry-id"] or b""
     value = {"entry_id": entry_id.decode(), "status": 201, "attempts": 2, "delivered_at": T + 50, "latency_ms": 50}
@@ -334,9 +328,6 @@ def test_a_replayed_entry_stands_after_its_refusal_and_an_edit_with_its_patch() 
     _, _, words = line(told[-1], "")
     assert 'by ada; edited: {"payload": {"billing_address": {"country": "at", "city": "•••"}}}' in words
     assert "Wien" in line(tell(known, FIELDS, personal=True)[-1], "")[2]
-
-
-# ---- all of it -------------------------------------------------------------------------------------------------------
 
 
 def whole() -> Found:

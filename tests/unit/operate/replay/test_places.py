@@ -51,9 +51,6 @@ class Waiting:
         self.broker.overdue()
 
 
-# ---- one at a time ---------------------------------------------------------------------------------------------------
-
-
 def test_the_second_command_says_who_is_at_it(broker: FakeBroker) -> None:
     first, second = exclusive(broker, "first"), exclusive(broker, "second")
     first.take(Waiting(broker))
@@ -84,9 +81,6 @@ def test_one_that_stood_still_until_its_place_was_given_away_stops(broker: FakeB
     broker.expel("frozen")
     with pytest.raises(Fatal, match="its place was given away"):
         frozen.keep()
-
-
-# ---- once ------------------------------------------------------------------------------------------------------------
 
 
 def ledger_on(broker: FakeBroker) -> tuple[Ledger, FakeTransaction]:
@@ -126,9 +120,6 @@ def test_a_command_whose_id_was_taken_over_stops(broker: FakeBroker) -> None:
     broker.points.fail("transaction.produce", Fenced("taken over"))
     with pytest.raises(Fatal, match="another process has taken over"):
         ledger.write(WRITES)
-
-
-# ---- purge -----------------------------------------------------------------------------------------------------------
 
 
 class Deletion:

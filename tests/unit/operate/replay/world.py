@@ -148,8 +148,6 @@ class World:
         self._inside = False
         self.broker.points.decide = self._at_point
 
-    # ---- what is written --------------------------------------------------------------------------------------------
-
     def partition_of(self, order_id: str) -> int:
         return int(order_id.rpartition("-")[2]) % PARTITIONS
 
@@ -182,8 +180,6 @@ class World:
 
     def accept_all(self) -> None:
         self.api.refused.clear()
-
-    # ---- the sender -------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """Until nothing is left for the sender to do."""
@@ -264,8 +260,6 @@ class World:
             letter_headers(record, refusal),
             record.timestamp_ms,
         )
-
-    # ---- the command ------------------------------------------------------------------------------------------------
 
     def _at_point(self, point: Point) -> BaseException | None:
         """Between any two calls of the command: the sender works, a shop writes, the command dies."""
@@ -368,8 +362,6 @@ class World:
             groups={Topic.OUTBOX: SEND_GROUP},
             **{**defaults, **more},
         )
-
-    # ---- what is there ----------------------------------------------------------------------------------------------
 
     def held(self) -> set[str]:
         """The orders that the topic of holds holds."""

@@ -47,8 +47,6 @@ def test_who_places_keys_is_told_from_the_old_places_and_from_those_since_somebo
         family_of([(key, number % 7) for number, key in enumerate(KEYS)], 7, 7)
 
 
-# ---- killed at any call, and given again -----------------------------------------------------------------------------
-
 WAS, TO = 2, 5
 CHANGELOG, HOLDS, LETTERS, RESOLUTIONS = "changelog", "holds", "letters", "resolutions"
 

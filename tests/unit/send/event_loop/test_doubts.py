@@ -177,9 +177,6 @@ def test_an_array_that_is_too_large_for_a_gateway_is_split_at_once(sides: Any) -
     assert [type(ending) for ending in side.ended.values()] == [Delivered] * 300
 
 
-# ---- 403 ----------------------------------------------------------------------------------------------------
-
-
 def test_a_403_for_one_order_is_its_own_and_no_word_of_the_key(sides: Any) -> None:
     side = sides(Gateway(BLOCKED, frozenset({"bad"})), poison_after_s=60.0)
     side.give("bad")

@@ -170,9 +170,6 @@ def test_advice_on_accepted_requests_is_read_now_and_then_and_on_refusals_always
     assert read()
 
 
-# ---- our own client --------------------------------------------------------------
-
-
 def over_a_socket(scenario: Callable[[Endpoint, list[bytes]], Awaitable[None]], *answers: bytes) -> None:
     """The lean transport, and a server that gives these answers in turn and keeps the heads of the requests."""
     heads: list[bytes] = []

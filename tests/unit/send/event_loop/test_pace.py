@@ -116,9 +116,6 @@ def test_slots_of_a_partition_that_has_gone_do_not_come_back() -> None:
     assert pace.close(7, 1.0) is None
 
 
-# ---- several workers --------------------------------------------------------------------------------------
-
-
 @dataclass
 class Member:
     """A worker in the simulation, busy without end: what it has, and what it has under way as (bucket, answer

@@ -177,9 +177,6 @@ def test_a_map_that_inflates_without_end_is_refused() -> None:
         tracemalloc.stop()
 
 
-# ---- at the bounds ---------------------------------------------------------------------------------------------------
-
-
 def test_what_was_finished_behind_the_position_is_no_news_and_what_lies_beyond_is() -> None:
     known: OffsetMap[str] = OffsetMap(10, [Range(12, 14), Range(20, 25), Range(30, 31)])
     assert known.take(10, "x")

@@ -65,9 +65,6 @@ def accepted(world: World) -> list[str]:
     return [entry for call in world.api.calls if call.accepted for entry in call.entry_ids]
 
 
-# ---- what endings leave -----------------------------------------------------------------------------------
-
-
 def test_a_delivery_leaves_a_receipt_and_a_finished_offset(worlds: Any) -> None:
     world = worlds()
     fill(world, "a")
@@ -281,9 +278,6 @@ def test_a_replay_that_is_refused_whole_is_no_flood(worlds: Any, header: str) ->
     assert worker.meter.replayed == {"dead_lettered": 1_500}
 
 
-# ---- takeovers --------------------------------------------------------------------------------------------
-
-
 def test_holds_are_known_before_anything_is_sent_and_a_release_works_at_once(worlds: Any) -> None:
     world = worlds(script=Script(refused={entry_id(0): "product_unsupported"}))
     fill(world, "a")
@@ -375,9 +369,6 @@ def test_a_group_that_was_moved_back_by_hand_sends_again(worlds: Any) -> None:
     assert len(accepted(world)) == 4
 
 
-# ---- the slots of the quota -------------------------------------------------------------------------------
-
-
 def paced(worker: Worker) -> list[Paced]:
     return [message for message in worker.handover._messages if isinstance(message, Paced)]
 
@@ -440,9 +431,6 @@ def test_a_drain_leaves_the_slots_in_use_and_the_next_worker_uses_the_rest(world
     world.join()
     world.pass_time(5.0)
     assert len(accepted(world)) == 10
-
-
-# ---- flow, status, ends -----------------------------------------------------------------------------------
 
 
 def test_a_partition_that_is_full_is_paused_and_goes_on_when_it_is_half_empty(worlds: Any) -> None:
