@@ -133,7 +133,7 @@ class _Lazy(click.Group):
 
 @click.group(
     cls=_Lazy,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog='Completion, in the start-up file of bash: eval "$(_HAKUNA_PROCESSOR_COMPLETE=bash_source hakuna-processor)"'
     " (zsh: zsh_source; fish: _HAKUNA_PROCESSOR_COMPLETE=fish_source hakuna-processor | source).",
 )

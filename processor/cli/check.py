@@ -23,7 +23,6 @@ _STYLES: Final = {"sound": "green", "note": "yellow", "problem": "bold red"}
     "--role",
     type=click.Choice(["transform", "send", "hako", "rekey", "all"]),
     default="all",
-    show_default=True,
     help="Check this role; `all` checks those that are configured.",
 )
 @click.option(
@@ -37,7 +36,6 @@ _STYLES: Final = {"sound": "green", "note": "yellow", "problem": "bold red"}
     "--output",
     type=click.Choice(["table", "json", "acls", "strimzi"]),
     default="table",
-    show_default=True,
     help="Print a table or JSON; with --rights also kafka-acls.sh commands or Strimzi's KafkaUsers.",
 )
 @cluster_option

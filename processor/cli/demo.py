@@ -36,7 +36,6 @@ _SHOWN: Final = (
     "--producers",
     type=click.Choice(["alike", "mixed"]),
     default="alike",
-    show_default=True,
     help="Have the services of the shop write alike, or each in its own way: then rekey runs as well.",
 )
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")

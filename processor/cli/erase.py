@@ -16,7 +16,6 @@ from processor.cli.settings import at_the_door, cluster_settings_or_exit, env_fi
 if TYPE_CHECKING:
     from processor.cli.dead_letters.desk import Desk
     from processor.operate.erase import Left
-    from processor.operate.order.gather import Found
 
 REASON: Final = "its order was erased"
 
@@ -71,11 +70,14 @@ class _Erasure:
         self._tells = tell
 
     def do(self) -> dict[str, Any]:
-        from processor.operate.erase import home, left, letters, stands
+        import structlog
 
-        desk = self._desk
+        from processor.operate.erase import home, left, letters, stands, write_null
+        from processor.operate.order.gather import Asked, gather
+
+        desk, log = self._desk, structlog.get_logger(__name__)
         settings = desk.settings
-        found = self._gathered()
+        found = gather(settings, self._key, Asked(full=True), log)
         placed = settings.topic("orders.placed")
         described = desk.admin.describe(sorted({placed, *(settings.topic(topic) for topic in found.records)}))
         state = described[placed]
@@ -85,7 +87,7 @@ class _Erasure:
         still = left(settings, found, described)
         if not stands(found):
             self._say(f"nothing is known of order {self._shown} that a null could make transform forget")
-        where = f"{placed}/{partition}/{self._write(partition)}" if not self._dry_run else None
+        where = None if self._dry_run else str(write_null(settings, self._key, partition, log))
         self._say(
             f"a null value under {self._shown} would go to {placed}/{partition}"
             if where is None
@@ -107,20 +109,6 @@ class _Erasure:
             },
         }
 
-    def _gathered(self) -> Found:
-        import structlog
-
-        from processor.operate.order.gather import Asked, gather
-
-        return gather(self._desk.settings, self._key, Asked(full=True), structlog.get_logger(__name__))
-
-    def _write(self, partition: int) -> int:
-        import structlog
-
-        from processor.operate.erase import write_null
-
-        return write_null(self._desk.settings, self._key, partition, structlog.get_logger(__name__)).offset
-
     def _say_unread(self, placed: str) -> None:
         from processor.cli.dead_letters.runs import say_unread
 
@@ -129,12 +117,11 @@ class _Erasure:
             say_unread({placed: group}, self._say)
 
     def _put_away(self, letters: list[Any]) -> set[Any]:
-        """Discards the letters that are open, and deletes those that no other order's open letter stands before.
-        Returns the places of those that are gone."""
+        """Discards the open letters, and deletes those that are not behind an open letter of another order. Returns the
+        places of the deleted ones."""
         from processor.cli.dead_letters.runs import run
         from processor.operate.replay.purge import Purge
         from processor.operate.replay.selection import Selection
-        from processor.operate.replay.survey import Task
 
         desk = self._desk
         desk.needs_resolutions()
@@ -143,15 +130,8 @@ class _Erasure:
         selection = Selection(order_ids=(self._key.decode("utf-8", "replace"),))
         gone = set()
         for topic in sorted({letter.topic for letter in letters}):
-            task = Task(
-                field=desk.field(topic),
-                given=f"discard --reason {REASON!r} --order-id {self._shown}",
-                selection=selection,
-                by=desk.by,
-                tells=desk.tells(desk.field(topic)),
-                groups=desk.groups(),
-                discard=REASON,
-            )
+            given = f"discard --reason {REASON!r} --order-id {self._shown}"
+            task = desk.task(desk.field(topic), given, selection, discard=REASON)
             run(desk, clients, task, dry_run=False, output="json")
             until = {
                 (letter.topic, letter.partition): letter.offset + 1

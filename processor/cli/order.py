@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     "--workers",
     envvar="STATUS_WORKERS",
     default="",
+    show_default=False,
     help="Ask the workers at these URLs (metrics ports) why an entry waits.",
 )
 @click.option("--show-personal-data", is_flag=True, help="Show the customer's name, address, e-mail and phone.")

@@ -28,11 +28,7 @@ TEXT_CHARS_MAX: Final = 500
 T = TypeVar("T")
 
 output_option: Callable[[Any], Any] = click.option(
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Print a table or JSON on standard output.",
+    "--output", type=click.Choice(["table", "json"]), default="table", help="Print a table or JSON on standard output."
 )
 
 

@@ -26,7 +26,6 @@ def _before_the_worker(number: int, _frame: FrameType | None) -> None:
     "--role",
     type=click.Choice([*(known.value for known in Role), _ALL]),
     default=_ALL,
-    show_default=True,
     help="Run this role; `all` runs those that are configured (a registry, a key of their API).",
 )
 @env_file

@@ -34,7 +34,6 @@ env_file: Callable[[Any], Any] = click.option(
 cluster_option: Callable[[Any], Any] = click.option(
     "--cluster",
     default="kafka",
-    show_default=True,
     help="With --output strimzi: the name of the Kafka resource that the objects belong to.",
 )
 

@@ -14,22 +14,17 @@ def shop_options(
     """Gives a command `orders`, `rate`, `bad_share` and `seed`; the arguments are the defaults, `orders_min` the least
     that `--orders` takes."""
     options = (
-        click.option("--orders", type=click.IntRange(orders_min), default=orders, show_default=True, help=orders_help),
+        click.option("--orders", type=click.IntRange(orders_min), default=orders, help=orders_help),
         click.option(
-            "--rate",
-            type=click.FloatRange(0, min_open=True),
-            default=rate,
-            show_default=True,
-            help="Place this many orders a second.",
+            "--rate", type=click.FloatRange(0, min_open=True), default=rate, help="Place this many orders a second."
         ),
         click.option(
             "--bad-share",
             type=click.FloatRange(0, 1),
             default=bad_share,
-            show_default=True,
             help="Put a mistake into this share of the orders.",
         ),
-        click.option("--seed", type=int, default=1, show_default=True, help="Choose other orders and faults."),
+        click.option("--seed", type=int, default=1, help="Choose other orders and faults."),
     )
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

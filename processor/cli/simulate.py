@@ -65,7 +65,7 @@ def _outage(text: str) -> Outage:
 
 def _port(name: str, default: int) -> Callable[[Any], Any]:
     text = "Listen on this port; 0 is any free one."
-    return click.option(name, type=click.IntRange(0, 65535), default=default, show_default=True, help=text)
+    return click.option(name, type=click.IntRange(0, 65535), default=default, help=text)
 
 
 _DURATION = _Parsed("duration", duration_s)
@@ -156,16 +156,12 @@ class _Wanted:
 @click.command("simulate", short_help="run stand-ins for Hakuna and Hako on loopback")
 @_port("--hakuna-port", 8811)
 @_port("--hako-port", 8812)
-@click.option("--key", default=SANDBOX_KEY, show_default=True, help="Accept this API key.")
+@click.option("--key", default=SANDBOX_KEY, help="Accept this API key.")
 @click.option("--revoked", is_flag=True, help="Accept no key.")
-@click.option(
-    "--latency", type=_DURATION, default="20ms", show_default=True, help="Answer after this long (the median)."
-)
-@click.option("--latency-p99", type=_DURATION, default="0s", help="Spread the latency up to this.")
+@click.option("--latency", type=_DURATION, default="20ms", help="Answer after this long (the median).")
+@click.option("--latency-p99", type=_DURATION, default="0s", show_default=False, help="Spread the latency up to this.")
 @click.option("--quota", "hakuna_quota", type=_QUOTA, help="Answer 429 beyond Hakuna's quota, such as 120/60s.")
-@click.option(
-    "--hako-quota", type=_QUOTA, default=_HAKO_QUOTA, show_default=True, help="Answer 429 beyond Hako's quota."
-)
+@click.option("--hako-quota", type=_QUOTA, default=_HAKO_QUOTA, help="Answer 429 beyond Hako's quota.")
 @click.option("--fault", "faults", type=_FAULT, multiple=True, help="Answer this share with a fault: 503=0.02.")
 @click.option("--outage", "outages", type=_OUTAGE, multiple=True, help="Be down: 30s:10s is after 30 s for 10 s.")
 @click.option(
@@ -181,7 +177,6 @@ class _Wanted:
     "--changes",
     type=click.FloatRange(0),
     default=0.0,
-    show_default=True,
     help="Write this many changes of items and levels a second, without end.",
 )
 @output_option

@@ -31,12 +31,13 @@ _QUIET_SHOWN = "every partition has a worker, and nothing waits"
     "--workers",
     envvar="STATUS_WORKERS",
     default="",
+    show_default=False,
     help="URLs of workers' metrics ports, separated by commas. A name with several addresses (a headless service) is "
     "several workers.",
 )
 @click.option("--all", "everything", is_flag=True, help="Include partitions that are at their end.")
 @click.option("--watch", is_flag=True, help="Print a new page until Ctrl-C.")
-@click.option("--interval", default="2s", show_default=True, help="With --watch: print a page this often.")
+@click.option("--interval", default="2s", help="With --watch: print a page this often.")
 @output_option
 @env_file
 def command(workers: str, everything: bool, watch: bool, interval: str, output: str, env_file: Path | None) -> None:

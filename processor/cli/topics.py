@@ -42,14 +42,12 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--partitions",
             type=click.IntRange(1),
             default=12,
-            show_default=True,
             help="Give each topic this many partitions where no source topic exists yet.",
         ),
         click.option(
             "--replication-factor",
             type=click.IntRange(-1),
             default=-1,
-            show_default=True,
             help="Give new topics this many replicas; -1 is the cluster's default.",
         ),
         click.option("--all", "everything", is_flag=True, help="Include Hako's topics where no key of Hako's is set."),
@@ -58,7 +56,6 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--max-message-bytes",
             type=click.IntRange(1_048_588),
             default=16 * 1024 * 1024,
-            show_default=True,
             help="Lower the largest record of our topics to this, where a policy of the cluster asks for it.",
         ),
     ):
@@ -91,7 +88,6 @@ def command() -> None:
     "--output",
     type=click.Choice(["table", "json", "strimzi"]),
     default="table",
-    show_default=True,
     help="Print a table, JSON, or KafkaTopics for a new installation (without asking a broker).",
 )
 @cluster_option

@@ -8,7 +8,7 @@ says the same; a test compares the two.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, assert_never
@@ -38,40 +38,22 @@ from processor.config.parsers import (
 )
 from processor.hakuna import Api, Orders
 
-KAFKA_OWNED: Final = frozenset(
-    {
-        # who we are: one worker, one member, one transactional ID
-        "client.id",
-        "group.id",
-        "group.instance.id",
-        "transactional.id",
-        # an offset is finished when its effect is durable, and only we know when
-        "auto.commit.enable",
-        "auto.commit.interval.ms",
-        "auto.offset.reset",
-        "enable.auto.commit",
-        "enable.auto.offset.store",
-        # what is read is committed, and its end is known
-        "enable.partition.eof",
-        "isolation.level",
-        # what is written is written once, in order, everywhere
-        "acks",
-        "delivery.report.only.error",
-        "enable.gapless.guarantee",
-        "enable.idempotence",
-        "max.in.flight",
-        "max.in.flight.requests.per.connection",
-        "message.send.max.retries",
-        "request.required.acks",
-        "retries",
-        # no topic by accident, no partition apart from its siblings
-        "allow.auto.create.topics",
-        "group.remote.assignor",
-        "partition.assignment.strategy",
-        # how long a dead worker's open transaction may hold readers up
-        "transaction.timeout.ms",
-    }
-)
+KAFKA_OWNED: Final = frozenset((
+    # who we are: one worker, one member, one transactional ID
+    "client.id", "group.id", "group.instance.id", "transactional.id",
+    # an offset is finished when its effect is durable, and only we know when
+    "auto.commit.enable", "auto.commit.interval.ms", "auto.offset.reset", "enable.auto.commit",
+    "enable.auto.offset.store",
+    # what is read is committed, and its end is known
+    "enable.partition.eof", "isolation.level",
+    # what is written is written once, in order, everywhere
+    "acks", "delivery.report.only.error", "enable.gapless.guarantee", "enable.idempotence", "max.in.flight",
+    "max.in.flight.requests.per.connection", "message.send.max.retries", "request.required.acks", "retries",
+    # no topic by accident, no partition apart from its siblings
+    "allow.auto.create.topics", "group.remote.assignor", "partition.assignment.strategy",
+    # how long a dead worker's open transaction may hold readers up
+    "transaction.timeout.ms",
+))  # fmt: skip
 """librdkafka settings that a guarantee rests on; a user's value would break it without an error."""
 
 
@@ -390,13 +372,9 @@ class Declaration:
         return self.name.endswith(_SECRETS)
 
 
+_DECLARATIONS: Final = tuple(Declaration(field=one.name, **one.metadata) for one in fields(Settings) if one.metadata)
+
+
 def declarations() -> tuple[Declaration, ...]:
     """Every setting, in the order of the table."""
     return _DECLARATIONS
-
-
-def _declared(of: Field[Any]) -> Declaration:
-    return Declaration(field=of.name, **of.metadata)
-
-
-_DECLARATIONS: Final = tuple(_declared(of) for of in fields(Settings) if of.metadata)

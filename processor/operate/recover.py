@@ -47,9 +47,6 @@ from processor.transform.book import BOOK_KEY
 WRITTEN_S_MAX: Final = 60.0
 
 
-# ---- resend ----------------------------------------------------------------------------------------------------------
-
-
 def resend(settings: Settings, since_ms: int, log: Log, *, dry_run: bool) -> dict[int, int]:
     """Returns how many snapshots were written, or would be, by partition. Raises `Fatal`, `BrokerOutage`."""
     found = Installation.of(settings, "hakuna-processor-resend", (Topic.CHANGELOG, Topic.OUTBOX), log)
@@ -144,9 +141,6 @@ def write(found: Installation, records: Iterable[NewRecord], what: str) -> None:
         writes.all_there(count, producer.flush)
     finally:
         producer.close()
-
-
-# ---- rewind ----------------------------------------------------------------------------------------------------------
 
 
 class Move(NamedTuple):

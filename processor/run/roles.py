@@ -97,8 +97,6 @@ class RoleThread:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    # ---- the thread ---------------------------------------------------------------------------------------------
-
     def _run(self) -> None:
         try:
             self._loop = self._built()
@@ -153,8 +151,6 @@ class RoleThread:
                 f"{self.role}: {work[part].lag} records of partition {part} wait, none was finished for minutes, and "
                 "nothing says why"
             )
-
-    # ---- what others see ----------------------------------------------------------------------------------------
 
     def stuck(self) -> str | None:
         silent_s = self._clock.monotonic_s() - self._beat_s

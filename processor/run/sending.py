@@ -253,9 +253,6 @@ def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
             assert_never(settings.hakuna_api)
 
 
-# ---- hako ----------------------------------------------------------------------------------------------------------
-
-
 def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tracing | None) -> Loop:
     """The hako role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
     admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-hako-start")
@@ -360,9 +357,6 @@ def way_problems(settings: Settings, roles: Collection[Role]) -> list[Problem]:
                 found += unusable.named
             found += tls_problems(files, os.environ)
     return list(dict.fromkeys(found))
-
-
-# ---- what sends, as its thread sees it -----------------------------------------------------------------------------
 
 
 def _transport(settings: Settings, api: _Api, tracing: Tracing | None) -> Transport:

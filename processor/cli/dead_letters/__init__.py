@@ -76,7 +76,6 @@ def command() -> None:
     "--output",
     type=click.Choice(["table", "json", "ndjson"]),
     default="table",
-    show_default=True,
     help="Print a table, one JSON document, or one JSON object a letter and line.",
 )
 @env_file
@@ -110,7 +109,7 @@ def list_letters(
 @command.command("show")
 @filters(letters=1)
 @click.option("--show-personal-data", is_flag=True, help="Print personal data and foreign payloads.")
-@click.option("--timeline/--no-timeline", default=True, show_default=True, help="Add the timeline of the order.")
+@click.option("--timeline/--no-timeline", default=True, help="Add the timeline of the order.")
 @output_option
 @env_file
 def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str, env_file: Path | None) -> None:
@@ -127,10 +126,7 @@ def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str
             if not letters:
                 raise click.ClickException("no letter fits these filters")
             order = interruptible(lambda: views.order_view(desk, letters, plain=show_personal_data, timeline=timeline))
-            if output == "json":
-                views.print_view_json(order)
-            else:
-                views.print_order(order, desk.settings.topic_prefix)
+            views.print_view(order, output, desk.settings.topic_prefix)
             return
         with counting(desk, "letters"):
             found = interruptible(lambda: views.find_letter(desk, topics, selection))
@@ -138,10 +134,7 @@ def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str
             named = ", ".join(selection.letters)
             raise click.ClickException(f"there is no letter {named}" if named else "no open letter fits these filters")
         view = interruptible(lambda: views.letter_view(desk, found, plain=show_personal_data, timeline=timeline))
-        if output == "json":
-            views.print_view_json(view)
-        else:
-            views.print_letter(view, desk.settings.topic_prefix)
+        views.print_view(view, output, desk.settings.topic_prefix)
 
 
 @command.command("replay")
@@ -161,25 +154,16 @@ def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str
 @click.option("--erased", is_flag=True, help="Include letters of erased orders; they hold personal data.")
 @_dry_run
 @_by
-@click.option(
-    "--canary",
-    type=click.IntRange(0),
-    default=10,
-    show_default=True,
-    help="Send this many letters first and wait for them.",
-)
+@click.option("--canary", type=click.IntRange(0), default=10, help="Send this many letters first and wait for them.")
 @click.option(
     "--stop-on-error-share",
     type=click.FloatRange(0, 1),
     default=0.1,
-    show_default=True,
     help="Stop when more than this share of the letters comes back.",
 )
 @click.option("--rate", type=float, help="Send this many letters a second. Default: 20 % of the quota.")
-@click.option(
-    "--max-replays", type=click.IntRange(1), default=3, show_default=True, help="Replay one record this often at most."
-)
-@click.option("--wait-max", default="15m", show_default=True, help="Stop when no letter is answered for this long.")
+@click.option("--max-replays", type=click.IntRange(1), default=3, help="Replay one record this often at most.")
+@click.option("--wait-max", default="15m", help="Stop when no letter is answered for this long.")
 @output_option
 @env_file
 def replay(
@@ -218,41 +202,33 @@ def replay(
             raise click.UsageError("a rebuild is for letters of the outbox: name it with --topic hakuna.dead-letters")
         clients = desk.looking() if dry_run else desk.working()
         refuse_resolved(desk, clients, selection)
+        more = {"edit": patch, "silence_s_max": silence_s}
 
         def one(field: Field) -> Report | Summary | None:
-            task, content = _task(desk, clients, field, selection, filters, wanted, patch, silence_s)
+            task, content = _task(desk, clients, field, selection, filters, wanted, **more)
             return run(desk, clients, task, content, dry_run=dry_run, output=output)
 
         in_turn(fields, one, output)
 
 
 def _task(
-    desk: Desk,
-    clients: Clients,
-    field: Field,
-    selection: Selection,
-    filters: Filters,
-    wanted: _Wanted,
-    patch: dict[str, Any] | None,
-    silence_s: float,
+    desk: Desk, clients: Clients, field: Field, selection: Selection, filters: Filters, wanted: _Wanted, **more: Any
 ) -> tuple[Task, Content]:
-    """Returns the task for one topic: what is done with its letters, and what of each letter is sent."""
+    """Returns the task for one topic: what is done with its letters, and what of each letter is sent. `more` are other
+    fields of the task."""
     from processor.cli.dead_letters.desk import letters_s
     from processor.operate.replay.contents import as_sent
-    from processor.operate.replay.survey import Route, Task
+    from processor.operate.replay.survey import Route
 
+    patch = more["edit"]
     rebuild = patch is None and wanted.mode != "as-sent" and field.route is Route.OUTBOX
     rate_s, paced_by = letters_s(desk.settings, wanted.rate, field.route)
     content = desk.rebuild(clients) if rebuild else as_sent if patch is None else desk.edit(patch, field)
-    task = Task(
-        field=field,
-        given=filters.given("replay", *wanted.words()),
-        selection=selection,
-        by=desk.by,
-        tells=desk.tells(field),
-        groups=desk.groups(),
+    task = desk.task(
+        field,
+        filters.given("replay", *wanted.words()),
+        selection,
         rebuild=rebuild,
-        edit=patch,
         erased=wanted.erased,
         rekey=desk.rekey() if wanted.rekey else None,
         replays_max=wanted.max_replays,
@@ -260,7 +236,7 @@ def _task(
         share_max=wanted.stop_on_error_share,
         rate_s=rate_s,
         paced_by=paced_by,
-        silence_s_max=silence_s,
+        **more,
     )
     return task, content
 
@@ -287,7 +263,6 @@ def discard(
         raise click.UsageError("--reason must say something: it is all that is left of the decision")
     with closing(_desk(env_file, by)) as desk:
         from processor.cli.dead_letters.runs import in_turn, refuse_resolved, run
-        from processor.operate.replay.survey import Task
 
         topics, selection = filters.resolved(desk)
         desk.needs_resolutions()
@@ -296,16 +271,7 @@ def discard(
         given = filters.given("discard", "--reason", text)
 
         def one(field: Field) -> Report | Summary | None:
-            task = Task(
-                field=field,
-                given=given,
-                selection=selection,
-                by=desk.by,
-                tells=desk.tells(field),
-                groups=desk.groups(),
-                discard=text,
-            )
-            return run(desk, clients, task, dry_run=dry_run, output=output)
+            return run(desk, clients, desk.task(field, given, selection, discard=text), dry_run=dry_run, output=output)
 
         in_turn(map(desk.field, topics), one, output)
 

@@ -31,15 +31,16 @@ from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.transaction import KafkaTransaction
 from processor.errors import Fatal, Unusable
 from processor.hakuna import Api
-from processor.interfaces import Committed, Consumer
+from processor.interfaces import Consumer
 from processor.operate.replay.campaign import Refused
 from processor.operate.replay.contents import Decode, Edit, Rebuild
 from processor.operate.replay.making import Content
 from processor.operate.replay.place import SESSION_MS, Clients, Exclusive, Ledger
 from processor.operate.replay.reading import Reading
 from processor.operate.replay.rekeying import Rekey
+from processor.operate.replay.selection import Selection
 from processor.operate.replay.sources import Sources
-from processor.operate.replay.survey import Field, Route
+from processor.operate.replay.survey import Field, Route, Task
 from processor.records import EntryType, TopicPartition
 from processor.topics import ORDER_TOPICS, REKEYED, STOCK_TOPICS, Topic, make_book, sources_of
 
@@ -53,20 +54,21 @@ RATE_S: Final = 50.0
 
 
 _READ_AHEAD: Final = {"queued.max.messages.kbytes": 4_096, "fetch.message.max.bytes": 512 * 1024}
-"""What is fetched before it is asked for: letters of one shop are alike and grow twentyfold when they are unpacked, so
-a fetch of 4 MiB is 80 MB of memory. Bounded well below what a Job may have, at the speed of our own reading."""
+"""Limits what is fetched ahead. Letters of one shop are alike and grow twentyfold when they are unpacked, so a fetch of
+4 MiB is 80 MB of memory. This is well below the memory of a Job, and reads as fast."""
 _TO_THE_END: Final = {**_READ_AHEAD, "fetch.wait.max.ms": 20}
-"""A partition's end is told with the answer to a fetch that finds nothing, which brokers keep for half a second, and
-the next partition's first fetch waits behind it: a purge of a dozen empty partitions took half a minute."""
+"""A fetch that finds nothing shows the end of a partition. Brokers delay its answer by half a second, and the next
+partition's first fetch waits behind it: a purge of a dozen empty partitions took half a minute."""
 
 
 class ClusterOffsets:
-    """The cluster as the reading of letters asks it. Mutable: `_topics`, as they were when first asked for."""
+    """The cluster, as `Offsets` describes it. Mutable: `_topics`, as they were at the first question."""
 
     def __init__(self, admin: KafkaAdmin, groups: KafkaGroups) -> None:
         self._admin = admin
-        self._groups = groups
         self._topics: dict[str, TopicState | None] = {}
+        self.beginnings, self.ends, self.stable_ends = admin.beginnings, admin.ends, admin.stable_ends
+        self.committed = groups.committed
 
     def partitions(self, topic: str) -> int | None:
         state = self._state(topic)
@@ -79,30 +81,18 @@ class ClusterOffsets:
         retention_ms = int(state.config.get("retention.ms", "-1"))
         return retention_ms if retention_ms >= 0 else None
 
+    def since(self, partitions: Sequence[TopicPartition], at_ms: int) -> Mapping[TopicPartition, int]:
+        found, ends = self._admin.at(partitions, at_ms), self.ends(partitions)
+        return {where: ends[where] if offset is None else offset for where, offset in found.items()}
+
     def _state(self, topic: str) -> TopicState | None:
         if topic not in self._topics:
             self._topics[topic] = self._admin.describe([topic])[topic] if topic else None
         return self._topics[topic]
 
-    def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        return self._admin.beginnings(partitions)
-
-    def since(self, partitions: Sequence[TopicPartition], at_ms: int) -> Mapping[TopicPartition, int]:
-        found, ends = self._admin.at(partitions, at_ms), self.ends(partitions)
-        return {where: ends[where] if offset is None else offset for where, offset in found.items()}
-
-    def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        return self._admin.ends(partitions)
-
-    def stable_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        return self._admin.stable_ends(partitions)
-
-    def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
-        return self._groups.committed(group, partitions)
-
 
 class Desk:
-    """Mutable: `_open` closes the clients that were opened; `step` is called after every reading (a count on a
+    """Mutable: `_open` closes the clients that were opened; `step` is called after every reading (it counts on a
     terminal)."""
 
     def __init__(self, settings: Settings, by: str | None = None) -> None:
@@ -123,36 +113,33 @@ class Desk:
         self._open.clear()
 
     def topics(self, given: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-        """The dead-letter topics, and the origins of the letters to be selected. Raises `Refused`."""
+        """Returns the dead-letter topics, and the origins of the letters to select. Raises `Refused`."""
+        named = self.settings.topic
         letters: dict[str, bool] = {}
         origins: list[str] = []
         for name in given:
             bare = name.removeprefix(self.settings.topic_prefix)
             if bare in LETTER_TOPICS:
-                letters[self.settings.topic(bare)] = True
-            elif bare in ORDER_TOPICS:
-                origins += [self.settings.topic(bare), self.settings.topic(REKEYED[Topic(bare)])]
-                letters[self.settings.topic(Topic.ORDER_DEAD_LETTERS)] = True
-            elif bare in REKEYED.values():
-                origins.append(self.settings.topic(bare))
-                letters[self.settings.topic(Topic.ORDER_DEAD_LETTERS)] = True
+                letters[named(bare)] = True
+            elif bare in ORDER_TOPICS or bare in REKEYED.values():
+                origins += [named(bare)] + ([named(REKEYED[Topic(bare)])] if bare in ORDER_TOPICS else [])
+                letters[named(Topic.ORDER_DEAD_LETTERS)] = True
             elif bare == Topic.OUTBOX:
-                letters[self.settings.topic(Topic.HAKUNA_DEAD_LETTERS)] = True
+                letters[named(Topic.HAKUNA_DEAD_LETTERS)] = True
             elif bare in STOCK_TOPICS:
-                origins.append(self.settings.topic(bare))
-                letters[self.settings.topic(Topic.HAKO_DEAD_LETTERS)] = True
+                origins.append(named(bare))
+                letters[named(Topic.HAKO_DEAD_LETTERS)] = True
             else:
                 letters[name] = True
+        ours = [named(topic) for topic in LETTER_TOPICS]
         if not given:
-            own = [self.settings.topic(topic) for topic in LETTER_TOPICS]
-            there = [name for name in own if self.offsets.partitions(name) is not None]
+            there = [name for name in ours if self.offsets.partitions(name) is not None]
             if not there:
-                raise Refused(f"none of these topics is there: {', '.join(own)}; make them with `topics create`")
+                raise Refused(f"none of these topics is there: {', '.join(ours)}; make them with `topics create`")
             return there, ()
         for name in letters:
             if self.offsets.partitions(name) is None:
-                ours = ", ".join(self.settings.topic(topic) for topic in LETTER_TOPICS)
-                raise Refused(f"there is no topic {name}; ours for dead letters are {ours}")
+                raise Refused(f"there is no topic {name}; ours for dead letters are {', '.join(ours)}")
         return list(letters), tuple(origins)
 
     def needs_resolutions(self) -> None:
@@ -173,12 +160,8 @@ class Desk:
 
     def field(self, letters: str) -> Field:
         settings = self.settings
-        if letters == settings.topic(Topic.HAKUNA_DEAD_LETTERS):
-            route = Route.OUTBOX
-        elif letters == settings.topic(Topic.ORDER_DEAD_LETTERS):
-            route = Route.SOURCE
-        else:
-            route = Route.FOREIGN
+        routes = {Topic.HAKUNA_DEAD_LETTERS: Route.OUTBOX, Topic.ORDER_DEAD_LETTERS: Route.SOURCE}
+        route = {settings.topic(topic): route for topic, route in routes.items()}.get(letters, Route.FOREIGN)
         return Field(
             letters=letters,
             resolutions=self.resolutions,
@@ -198,18 +181,14 @@ class Desk:
         """True if the group has members. Raises `BrokerOutage`, `Fatal`."""
         return bool(self._members.members(group))
 
-    def tells(self, field: Field) -> str | None:
-        """Returns the topic that shows which copies were accepted."""
-        match field.route:
-            case Route.OUTBOX:
-                return field.deliveries
-            case Route.SOURCE:
-                return field.outbox
-            case Route.FOREIGN:
-                return None
+    def task(self, field: Field, given: str, selection: Selection, **more: Any) -> Task:
+        """Returns a task of this operator. `more` are other fields of the task."""
+        tells = {Route.OUTBOX: field.deliveries, Route.SOURCE: field.outbox, Route.FOREIGN: None}[field.route]
+        groups = self.groups()
+        return Task(field=field, given=given, selection=selection, by=self.by, tells=tells, groups=groups, **more)
 
     def groups(self) -> dict[str, str]:
-        """Who finishes what stands in a topic that letters go back to."""
+        """Returns the group that finishes each topic that letters go back to."""
         settings = self.settings
         roles = [role for role in Role if role is not Role.REKEY or settings.rekey]
         return {
@@ -274,17 +253,17 @@ class Desk:
             time.sleep(min(left_s, 0.1))
 
     def decoders(self, what_for: str) -> Mapping[str, Decode]:
-        """By source topic. Raises `Unusable` without a registry."""
+        """Returns the decoders by source topic. Raises `Unusable` without a registry."""
         return self._registered(what_for)[0]
 
     def rebuild(self, clients: Clients) -> Content:
-        decoders: Mapping[str, Decode] = {}
-        if self.settings.hakuna_api is Api.EVENTS:
-            decoders = self.decoders("a rebuild reads source records again; --as-sent needs none")
+        reads_events = self.settings.hakuna_api is Api.EVENTS
+        why = "a rebuild reads source records again; --as-sent needs none"
+        decoders = self.decoders(why) if reads_events else {}
         return Rebuild(clients.sources, decoders, fulfil_protection=self.settings.hakuna_fulfil_protection)
 
     def rekey(self) -> Rekey:
-        """Where the orders of letters live. Raises `Unusable` without a registry, `BrokerOutage`."""
+        """Returns what finds the home of a letter's order. Raises `Unusable` without a registry, `BrokerOutage`."""
         from processor.edges.kafka.survey import survey
         from processor.operate.check.findings import Heard
         from processor.sources.placements import Placement, explain
@@ -320,8 +299,8 @@ class Desk:
 
 
 def letters_s(settings: Settings, given: float | None, route: Route) -> tuple[float, str]:
-    """Letters a second, and where that comes from. The senders let a replay have no more than its share, whatever is
-    said here; a faster rate would only stand in the outbox and grow old."""
+    """Returns letters a second, and where the rate comes from. The senders give a replay only its share, so letters of
+    a faster rate would wait in the outbox."""
     quota = settings.hakuna_quota
     if route is Route.FOREIGN or quota is None:
         return given or RATE_S, "as given" if given else "no quota to go by"
@@ -337,7 +316,7 @@ def letters_s(settings: Settings, given: float | None, route: Route) -> tuple[fl
 
 
 class _Nobody:
-    """Stands where a transaction and a barrier would, in a command that only looks."""
+    """Takes the place of a transaction and a barrier in a command that writes nothing."""
 
     record_bytes_max: Final = 0
 

@@ -77,13 +77,6 @@ def order_view(desk: Desk, letters: list[Record], *, plain: bool, timeline: bool
     return view
 
 
-def print_order(view: Mapping[str, Any], prefix: str) -> None:
-    for letter in view["letters"]:
-        print_letter(letter, prefix)
-        console().print()
-    _print_timeline(view, prefix)
-
-
 def resolution_of(desk: Desk, reading: Reading, letter: Position) -> Resolution | None:
     """Returns what was done about a letter; None if it is open."""
     found: Resolution | None = None
@@ -125,7 +118,7 @@ def letter_view(desk: Desk, letter: Record, *, plain: bool, timeline: bool) -> d
     return view
 
 
-def print_letter(view: Mapping[str, Any], prefix: str) -> None:
+def _print_letter(view: Mapping[str, Any]) -> None:
     resolution: Resolution | None = view["resolution"]
     facts = [
         (name, printable(str(view[name])))
@@ -150,10 +143,19 @@ def print_letter(view: Mapping[str, Any], prefix: str) -> None:
     if view["headers"]:
         out.print()
         out.print(table(["header", "value"], [(one["name"], one["value"] or "") for one in view["headers"]]))
-    _print_timeline(view, prefix)
 
 
-def _print_timeline(view: Mapping[str, Any], prefix: str) -> None:
+def print_view(view: Mapping[str, Any], output: str, prefix: str) -> None:
+    """Prints a letter, or the letters of an order, and the timeline if it was read."""
+    if output == "json":
+        timeline = {"timeline": [one.as_json() for one in view["timeline"]]} if "timeline" in view else {}
+        print_json({**view, **timeline})
+        return
+    for letter in view.get("letters", ()):
+        _print_letter(letter)
+        console().print()
+    if "letters" not in view:
+        _print_letter(view)
     if view.get("timeline"):
         from processor.operate.order.lines import line
 
@@ -161,11 +163,6 @@ def _print_timeline(view: Mapping[str, Any], prefix: str) -> None:
         console().print(table(["at", "what", ""], [line(happening, prefix) for happening in view["timeline"]]))
     for note in view.get("notes", ()):
         console().print(f"note: {note}")
-
-
-def print_view_json(view: Mapping[str, Any]) -> None:
-    timeline = {"timeline": [one.as_json() for one in view["timeline"]]} if "timeline" in view else {}
-    print_json({**view, **timeline})
 
 
 def _why(facts: LetterFacts, plain: bool) -> dict[str, Any]:

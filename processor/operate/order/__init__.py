@@ -1,11 +1,11 @@
-"""The timeline of one order, or of one SKU: everything that the topics say of it, as a person would tell it.
+"""The timeline of one order, or of one SKU: everything that the topics say of it, in the order of time.
 
 Reading order:
 
-    windows.py       which parts of the topics are read for it, pure
+    windows.py       which parts of the topics are read, pure
     gather.py        reads them
-    waits.py         why what waits of it waits
-    story.py         what each record was, what became of it and why, pure
+    waits.py         why its records wait
+    story.py         each record with its outcome and the reason, pure
     lines.py         a happening in one line for a table, pure
     sku.py           the same of one SKU
 """

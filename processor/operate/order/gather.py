@@ -1,26 +1,24 @@
-"""Reads what the topics hold of one order, and no more than that takes.
+"""Reads what the topics hold of one order, and little else.
 
 It begins with the partitions where the order's key belongs. If those have nothing, it reads all partitions.
 
     changelog, holds   backwards, up to the newest record of the order ─► what is known of it
-    the others         the windows that follow from that (`windows.py`); dead letters alone, and what was not consumed
-                       yet, where no state says when it was and the rest is much
+    the others         the windows that follow from that (`windows.py`); if no state says when it was and the rest is
+                       much, only dead letters and what was not consumed yet
     resolutions        of the dead letters found, by their places
     groups             what transform and send have committed, asked at the same time: each question takes a client
 
-Committed offsets are read before the records. So an event that is taken meanwhile is shown as waiting, and never as
-lost.
+Committed offsets are read before the records, so an event that is taken meanwhile is shown as waiting, never as lost.
 
-Used by the `order` command. It reads committed records and writes nothing, no offset either.
-
-Not chosen: asking the worker that has the order's partition for its state (at three in the morning it may be the one
-that is down); an index beside the topics (one more thing to keep true, for a command that is run once a week).
+Used by the `order` command. It reads committed records and writes nothing, also no offset. Not chosen: a question to
+the worker that has the partition (it may be the one that is down); an index beside the topics (one more thing to keep
+right, for a command that is run once a week).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -53,17 +51,17 @@ _LATEST: Final = (Topic.CHANGELOG, Topic.HOLDS)
 _IN_TIME: Final = (*ORDER_TOPICS, Topic.OUTBOX, Topic.DELIVERIES, *_LETTERS)
 _CONSUMED: Final = {Role.TRANSFORM: ORDER_TOPICS, Role.SEND: (Topic.OUTBOX,)}
 _WITH_REKEY: Final = tuple(topic for topic in _TOPICS if topic not in ORDER_TOPICS)
-"""Where the order's partition is known. The shops' own topics are searched whole, as far as the time goes."""
+"""The topics in which the order's partition is known. The shops' topics are searched in all partitions."""
 _BOOK_RECORDS: Final = 300
-"""From the end of a partition, among which the newest book is: each transaction ends with one."""
+"""Records at the end of a partition among which the newest book is: each transaction ends with one."""
 _SAMPLE_S_MAX: Final = 2.0
 _SAMPLE_RECORDS: Final = 200
-"""Records at the ends of a source topic's partitions that are looked at for the partitioner that put them there."""
+"""Records at the ends of a source topic's partitions that show its producers' partitioner."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """How much is to be read: epoch ms, and whether everything that is kept, whatever it takes."""
+    """The time to read, epoch ms; `full`: everything that is kept, however long it takes."""
 
     since_ms: int | None = None
     until_ms: int | None = None
@@ -74,10 +72,10 @@ class Asked:
 class Found:
     """What is known of the order `key`. Mutable while it is being gathered.
 
-    `committed` are the next offsets of transform and send, None where they have none or may not be asked; `spans` the
-    time that was searched (none: no time, but what must be there of an order without a state), and `complete` whether
-    that is all in which something can be; `notes` is what the reader of the timeline should know of how it came about;
-    `elsewhere` is what other partitions have of the order, whose records stand in `records` too.
+    `committed` are the next offsets of transform and send, None if they have none or may not be asked for; `spans` the
+    time that was searched (empty: no time, but the records that an order without a state must have); `complete` is true
+    if no other time can have records; `notes` are for the reader of the timeline; `elsewhere` is what other partitions
+    have of the order, whose records are in `records`, too.
     """
 
     key: bytes
@@ -89,13 +87,13 @@ class Found:
     resolutions: list[Record] = field(default_factory=list)
     committed: dict[TopicPartition, int | None] = field(default_factory=dict)
     sources: dict[TopicPartition, Topic] = field(default_factory=dict)
-    """With rekey, the partitions of the shops' topics, which are no matter of the order's own; empty without."""
+    """With rekey, all partitions of the shops' topics; empty without."""
     spans: Sequence[Span] = ()
     complete: bool = True
     notes: list[str] = field(default_factory=list)
     elsewhere: list[Found] = field(default_factory=list)
     waits: dict[TopicPartition, str] = field(default_factory=dict)
-    """Why what is not committed yet waits, by partition, as far as anybody says."""
+    """Why records wait that are not committed yet, by partition, if it is known."""
 
     @property
     def anything(self) -> bool:
@@ -103,8 +101,8 @@ class Found:
 
     @property
     def is_placed(self) -> bool:
-        """Whether anything of it lies where the key put it: a letter of another tool's lies where that tool wrote it,
-        and goes back to where its record stood."""
+        """Returns true if its key has put something here. The partition of a foreign letter says nothing: another tool
+        chose it."""
         return (
             self.changelog is not None
             or self.hold is not None
@@ -117,7 +115,7 @@ class Found:
 
     @property
     def states(self) -> list[tuple[Record, OrderState | None]]:
-        """What each partition keeps of the order."""
+        """Returns the state of the order in each partition that has one, with its record."""
         return [(one.changelog, one.state) for one in (self, *self.elsewhere) if one.changelog is not None]
 
     def join(self, other: Found) -> None:
@@ -134,35 +132,31 @@ class Found:
 def gather(
     settings: Settings, key: bytes, asked: Asked, log: Log, say: Callable[[str], None] = lambda _: None
 ) -> Found:
-    """`say` is told what takes long, before it is done. Raises `BrokerOutage`, `Fatal` (a right is missing), `Unusable`
-    (no such topics)."""
-    kafka = settings.librdkafka
-    scan = KafkaScan(kafka, group=settings.group(Role.TRANSFORM), client_id=_CLIENT_ID, log=log)
+    """Returns what the topics hold of an order. `say` is called before anything that takes long. Raises `BrokerOutage`,
+    `Fatal` (a right is missing), `Unusable` (no such topics)."""
+    scan = KafkaScan(settings.librdkafka, group=settings.group(Role.TRANSFORM), client_id=_CLIENT_ID, log=log)
     try:
-        admin = KafkaAdmin(kafka, client_id=_CLIENT_ID, log=log)
-        groups = KafkaGroups(kafka, client_id=_CLIENT_ID, log=log)
         with ThreadPoolExecutor(len(_CONSUMED)) as beside:
-            return _Gathering(settings, admin, groups, scan, beside, asked, say).of(key)
+            return _Gathering(settings, scan, beside, asked, log, say).of(key)
     finally:
         scan.close()
 
 
 class _Gathering:
-    """One order's search. Mutable: `_kept` are the offsets that each partition holds, asked for once."""
+    """The search for one order. Mutable: `_kept` has beginning and end of each partition, asked for once."""
 
     def __init__(
         self,
         settings: Settings,
-        admin: KafkaAdmin,
-        groups: KafkaGroups,
         scan: KafkaScan,
         beside: ThreadPoolExecutor,
         asked: Asked,
+        log: Log,
         say: Callable[[str], None],
     ) -> None:
         self._settings = settings
-        self._admin = admin
-        self._groups = groups
+        self._admin = KafkaAdmin(settings.librdkafka, client_id=_CLIENT_ID, log=log)
+        self._groups = KafkaGroups(settings.librdkafka, client_id=_CLIENT_ID, log=log)
         self._scan = scan
         self._beside = beside
         self._asked = asked
@@ -178,17 +172,15 @@ class _Gathering:
         likely = by_murmur2(key, count)
         numbers = [likely] if self._settings.rekey else [likely, *self._others(key, likely, count)]
         if len(numbers) > 2:
-            self._say(
-                f"the producers of these topics place keys differently: reading {len(numbers)} partitions of each"
-            )
+            self._say(f"producers of these topics place keys differently: reading {len(numbers)} partitions of each")
         parts = [self._in_partition(key, number, self._sources()) for number in numbers]
         if not any(one.anything for one in parts):
-            # One record may be anywhere, whoever writes the others: that nothing is known is said of all partitions.
+            # A record may be anywhere: before nothing is said to be known, all partitions are searched.
             rest = [number for number in range(count) if number not in numbers]
             if rest:
                 self._say(f"nothing of it where its key belongs: reading the other {len(rest)} partitions of each")
             parts += [self._in_partition(key, number, {}) for number in rest]
-        # An order lives where its state is, and else where something is known of it.
+        # An order lives where its state is; without one, where something is known of it.
         parts.sort(key=lambda one: (one.state is None or one.state.order is None, not one.anything))
         found = parts[0]
         places = [one.partition for one in parts if one.is_placed]
@@ -198,15 +190,11 @@ class _Gathering:
                 f"{found.partition} never meets its order; `hakuna-processor check` says whose producers are to change"
             )
         elif places and found.partition != likely:
-            why = (
-                "it is from before rekey was on, or something else writes to these topics"
-                if self._settings.rekey
-                else "the producers of these topics partition in another way"
-            )
-            found.notes.append(
-                f"found in partition {found.partition}, not in {likely} where Kafka's default partitioner puts it: "
-                f"{why}"
-            )
+            why = "the producers of these topics partition in another way"
+            if self._settings.rekey:
+                why = "it is from before rekey was on, or something else writes to these topics"
+            place = f"found in partition {found.partition}, not in {likely} where Kafka's default partitioner puts it"
+            found.notes.append(f"{place}: {why}")
         for one in parts[1:]:
             if one.anything:
                 found.join(one)
@@ -214,7 +202,7 @@ class _Gathering:
         return found
 
     def _others(self, key: bytes, likely: int, count: int) -> list[int]:
-        """Where else a topic's producers may have put the key: where its newest records say so, or anywhere."""
+        """Returns where else the producers may have put the key: where their newest records show it, or anywhere."""
         if count < 2:
             return []
         if self._asked.full:
@@ -231,15 +219,17 @@ class _Gathering:
 
     def _in_partition(self, key: bytes, number: int, sources: dict[TopicPartition, Topic]) -> Found:
         found = Found(key, number, sources=sources)
+        names = {topic: self._settings.topic(topic) for topic in self._topics}
         where = {
-            topic: TopicPartition(self._settings.topic(topic), number)
-            for topic in self._topics
-            if self._has(topic, number)
+            topic: TopicPartition(name, number) for topic, name in names.items() if number < self._counts.get(name, 0)
         }
-        absent = [self._settings.topic(topic) for topic in self._topics if topic not in where]
+        absent = [name for topic, name in names.items() if topic not in where]
         if absent:
             found.notes.append(f"not there, and so not searched: {', '.join(absent)}")
-        answers = self._ask_committed(where)
+        answers = [
+            self._beside.submit(self._committed, role, [where[topic] for topic in topics if topic in where])
+            for role, topics in _CONSUMED.items()
+        ]
         if found.sources:
             found.committed.update(self._committed(Role.REKEY, list(found.sources)))
             found.notes.append(
@@ -256,18 +246,15 @@ class _Gathering:
         return found
 
     def _sources(self) -> dict[TopicPartition, Topic]:
-        """With rekey, every partition of the shops' topics: nobody knows which of them has the order."""
+        """Returns, with rekey, every partition of the shops' topics: any of them may have the order."""
         if not self._settings.rekey:
             return {}
-        names = {self._settings.topic(topic): topic for topic in ORDER_TOPICS}
         return {
             TopicPartition(name, number): topic
-            for name, topic in names.items()
+            for topic in ORDER_TOPICS
+            for name in [self._settings.topic(topic)]
             for number in range(self._counts.get(name, 0))
         }
-
-    def _has(self, topic: Topic, number: int) -> bool:
-        return number < self._counts.get(self._settings.topic(topic), 0)
 
     def _ask_kept(self, partitions: Sequence[TopicPartition]) -> None:
         beginnings, ends = self._admin.beginnings(partitions), self._admin.ends(partitions)
@@ -275,8 +262,6 @@ class _Gathering:
 
     def _whole(self, where: TopicPartition) -> Window:
         return Window(*where, *self._kept[where])
-
-    # ---- the steps --------------------------------------------------------------------------------------------------
 
     def _read_latest(self, found: Found, where: Mapping[Topic, TopicPartition]) -> None:
         newest = self._scan.find_last([self._whole(where[topic]) for topic in _LATEST if topic in where], found.key)
@@ -293,8 +278,8 @@ class _Gathering:
                 found.notes.append(f"{found.changelog.position}: the state cannot be read: {corrupt}")
 
     def _gaps(self, number: int, where: Mapping[Topic, TopicPartition]) -> list[str]:
-        """Records of the order's partitions that were gone before they were taken, as the books of transform and send
-        say: of what an order lacks, they may have told."""
+        """Returns notes on records of the order's partitions that were deleted before they were taken, by the books of
+        transform and send."""
         tails = [
             Window(*where[topic], max(beginning, end - _BOOK_RECORDS), end)
             for topic in (Topic.CHANGELOG, Topic.SEND_OFFSETS)
@@ -306,7 +291,7 @@ class _Gathering:
         return missed(number, records, books, outbox)
 
     def _overtaken(self, committed: Mapping[TopicPartition, int | None]) -> list[str]:
-        """The same of what no worker has come to yet."""
+        """Returns notes on deleted records that no worker has come to yet."""
         return [
             f"{beginning - offset} records of {where.topic}/{where.partition} before offset {beginning} were deleted, "
             "and nobody has taken them: something of this order may have been among them"
@@ -343,7 +328,7 @@ class _Gathering:
 
     def _windows(self, partitions: Sequence[TopicPartition], spans: Sequence[Span]) -> list[Window]:
         found = []
-        # A topic stamped in seconds has nothing at any time of now: all of it is read.
+        # A topic that is stamped in seconds has nothing at present times: all of it is read.
         stamps = self._admin.newest_ms(partitions) if any(span != Span(None, None) for span in spans) else {}
         for span in spans:
             starts = {} if span.from_ms is None else self._admin.at(partitions, span.from_ms)
@@ -354,18 +339,18 @@ class _Gathering:
                 until = end if span.until_ms is None else ends[where]
                 if (newest_ms := stamps.get(where)) is not None and newest_ms < PLAUSIBLE_MS_MIN:
                     start, until = first, end
-                # None: all records are older than that.
+                # None: all records are older.
                 found.append(Window(*where, end if start is None else start, end if until is None else until))
         return [window for window in found if window.start < window.end]
 
     @staticmethod
     def _is_unknown(found: Found, where: Mapping[Topic, TopicPartition]) -> bool:
-        """Whether transform has never heard of it, or forgot it: its books were looked through, and have nothing."""
+        """Returns true if transform does not know the order: it has no state and no hold."""
         return all(topic in where for topic in _LATEST) and found.changelog is None and found.hold is None
 
     def _pending(self, found: Found, where: Mapping[Topic, TopicPartition], *, known: bool) -> list[Window]:
-        """What transform has not consumed yet. Where nothing says how far it is, that may be all there is: too much to
-        be read for an order that is `known` from its state."""
+        """Returns what transform has not consumed yet. If its offset is unknown, that is the whole partition: too much
+        for an order that is `known` from its state."""
         pending = []
         for one in (*(where[topic] for topic in ORDER_TOPICS if topic in where), *found.sources):
             first, end = self._kept[one]
@@ -377,17 +362,9 @@ class _Gathering:
     def _read_resolutions(self, found: Found, where: Mapping[Topic, TopicPartition]) -> None:
         keys = {resolution_key(letter.position) for topic in _LETTERS for letter in found.records.get(topic, [])}
         if keys and Topic.RESOLUTIONS in where:
-            newest = {
-                record.key: record
-                for record in self._scan.find([self._whole(where[Topic.RESOLUTIONS])], frozenset(keys))
-            }
+            records = self._scan.find([self._whole(where[Topic.RESOLUTIONS])], frozenset(keys))
+            newest = {record.key: record for record in records}
             found.resolutions += [record for record in newest.values() if record.value is not None]
-
-    def _ask_committed(self, where: Mapping[Topic, TopicPartition]) -> list[Future[dict[TopicPartition, int | None]]]:
-        return [
-            self._beside.submit(self._committed, role, [where[topic] for topic in topics if topic in where])
-            for role, topics in _CONSUMED.items()
-        ]
 
     def _committed(self, role: Role, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]:
         if not partitions:
@@ -395,12 +372,12 @@ class _Gathering:
         try:
             answer = self._groups.committed(self._settings.group(role), partitions)
         except (Fatal, BrokerOutage):
-            # Who may read the topics need not be allowed to ask about the groups: that much stays unknown.
+            # A user who may read the topics may lack the right to ask about the groups: it stays unknown.
             return {}
         return {where: committed.next_offset for where, committed in answer.items()}
 
     def _samples(self, count: int) -> list[Sample]:
-        """Some keys of each source topic, with the partitions in which they are."""
+        """Returns some keys of each source topic, with their partitions."""
         topics = [name for topic in ORDER_TOPICS if self._counts.get(name := self._settings.topic(topic)) == count]
         partitions = [TopicPartition(name, number) for name in topics for number in range(count)]
         self._ask_kept(partitions)
@@ -415,7 +392,7 @@ class _Gathering:
         return [Sample(count, of_topic) for of_topic in pairs.values()]
 
     def _read_letters_under_other_keys(self, found: Found) -> None:
-        """Letters whose key is no plain order ID: the ID is in the key's framing, or in the value."""
+        """Reads letters whose key is no plain order ID: the ID is in the key's framing, or in the value."""
         name = self._settings.topic(Topic.ORDER_DEAD_LETTERS)
         partitions = [TopicPartition(name, number) for number in range(self._counts.get(name, 0))]
         self._ask_kept(partitions)
@@ -425,19 +402,14 @@ class _Gathering:
         except UnicodeDecodeError:
             return
         if _size(wholes) > windows.RECORDS_MAX and not self._asked.full:
-            found.notes.append(
-                f"of the {_size(wholes):,} dead letters on {name} only those under its own key were searched; --full "
-                "searches all"
-            )
+            searched = f"of the {_size(wholes):,} dead letters on {name} only those under its own key were searched"
+            found.notes.append(f"{searched}; --full searches all")
             return
         known = {letter.position for letter in found.records.get(Topic.ORDER_DEAD_LETTERS, [])}
-        letters = [
-            letter
-            for letter in self._scan.matching(
-                wholes, lambda one: names_order(one.key(), one.value(), order_id, one.headers() or ())
-            )
-            if letter.position not in known and letter.key != found.key
-        ]
+        named = self._scan.matching(
+            wholes, lambda one: names_order(one.key(), one.value(), order_id, one.headers() or ())
+        )
+        letters = [one for one in named if one.position not in known and one.key != found.key]
         if not letters:
             return
         found.records.setdefault(Topic.ORDER_DEAD_LETTERS, []).extend(letters)
@@ -474,7 +446,7 @@ def _size(chosen: Iterable[Window]) -> int:
 
 
 def _merged(chosen: Iterable[Window]) -> list[Window]:
-    """Windows of one partition that meet, as one: none is read twice."""
+    """Joins windows of one partition that meet, so that no record is read twice."""
     merged: list[Window] = []
     for window in sorted(chosen):
         last = merged[-1] if merged else None

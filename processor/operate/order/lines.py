@@ -1,4 +1,4 @@
-"""A happening in one line, for a table. Pure. What comes from outside is not made printable here, but by the table."""
+"""A happening in one line, for a table. Pure. The table escapes foreign text, not this module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _ITEMS_MAX: Final = 5
 
 
 def line(happening: Happening, prefix: str) -> tuple[str, str, str]:
-    """When, what, and in words. Every topic has the installation's `prefix`, so none is shown with it."""
+    """Returns the time, the kind and the description of a happening. Topics are shown without the installation's
+    `prefix`."""
     at = "" if happening.at_ms is None else iso(happening.at_ms)
     words = _words(happening.kind, happening.facts)
     return at, happening.kind.value.replace("_", " "), words.replace(prefix, "") if prefix else words
@@ -82,7 +83,7 @@ def _said(said: Mapping[str, Any]) -> str:
 
 
 def _person(facts: Mapping[str, Any]) -> str:
-    """What is shown of the customer; a row of what is hidden would tell nothing."""
+    """Returns what is shown of the customer; hidden values are left out."""
     known = [value for part in ("customer", "billing_address") for value in (facts.get(part) or {}).values() if value]
     return ", ".join(str(value) for value in known if value != HIDDEN)
 

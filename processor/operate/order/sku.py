@@ -1,22 +1,19 @@
-"""One SKU's timeline: what was said of the item and of its levels, what was sent of them, what was refused.
+"""One SKU's timeline: the events of the item and of its levels, what was sent of them, what was refused.
 
     catalog.items (key SKU) ─────────────────┐
     inventory.levels (key any warehouse/SKU) ─┼─► events, each with what it became
     hako.sent (both) ────────────────────────┼─► deliveries: the newest of each object, for the topic is compacted
     hako.dead-letters (both) ────────────────┘   dead letters
 
-Owned by the `sku` command, one thread; reads committed records and writes nothing. Which warehouses there are is not
-known before the levels are read, so the levels are read whole, a slice at a time: a million compacted records are some
-seconds. `gather_sku` reads, `tell_sku` is pure.
-"""
+Owned by the `sku` command in one thread; reads committed records and writes nothing. The warehouses are not known
+before the levels are read, so all levels are read, a slice at a time: a million compacted records take some seconds.
+`gather_sku` reads, `tell_sku` is pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-
-import msgspec
 
 from processor.config import Role, Settings
 from processor.edges.kafka.admin import KafkaAdmin
@@ -26,13 +23,13 @@ from processor.edges.kafka.scan import KafkaScan, Window
 from processor.errors import BadRecord, BrokerOutage, Fatal, Problem, RegistryOutage, Unusable
 from processor.hako.changes import Table
 from processor.letters.families import letter_facts
-from processor.operate.order.story import Became, Fields, Happening, Kind, time_of
+from processor.operate.order.story import Became, Fields, Happening, Kind, in_time, json_of, place_of, time_of
 from processor.records import Position, Record, TopicPartition
 from processor.topics import Topic
 
 _CLIENT_ID: Final = "hakuna-processor-sku"
 _SLICE_RECORDS: Final = 20_000
-"""Offsets that are read at once: what is of another SKU need not stay in memory."""
+"""Offsets that are read at once: records of other SKUs need not stay in memory."""
 SKU_TOPICS: Final = (Topic.ITEMS, Topic.LEVELS, Topic.HAKO_SENT, Topic.HAKO_DEAD_LETTERS)
 _EVENTS: Final[Mapping[Topic, str]] = {Topic.ITEMS: "item_changed", Topic.LEVELS: "inventory_level_changed"}
 _TABLES: Final[Mapping[Topic, Table]] = {Topic.ITEMS: Table.ITEMS, Topic.LEVELS: Table.INVENTORY}
@@ -40,8 +37,8 @@ _TABLES: Final[Mapping[Topic, Table]] = {Topic.ITEMS: Table.ITEMS, Topic.LEVELS:
 
 @dataclass(slots=True)
 class FoundSku:
-    """What is known of a SKU. `committed` are the next offsets of the hako role, where it has some and they may be
-    asked for; `notes` are for the reader of the timeline."""
+    """What is known of a SKU. `committed` are the next offsets of the hako role, if it has some and they may be asked
+    for; `notes` are for the reader of the timeline."""
 
     records: dict[Topic, list[Record]] = field(default_factory=dict)
     committed: Mapping[TopicPartition, int | None] = field(default_factory=dict)
@@ -69,8 +66,10 @@ def gather_sku(settings: Settings, sku: bytes, log: Log) -> FoundSku:
             partitions = [TopicPartition(name, number) for number in range(counts[name])]
             beginnings, ends = admin.beginnings(partitions), admin.ends(partitions)
             records = found.records.setdefault(topic, [])
-            for window in _slices(partitions, beginnings, ends):
-                records += [record for record in scan.find([window], None) if is_of(record.key, sku)]
+            for where in partitions:
+                for start in range(beginnings[where], ends[where], _SLICE_RECORDS):
+                    window = Window(*where, start, min(start + _SLICE_RECORDS, ends[where]))
+                    records += [record for record in scan.find([window], None) if is_of(record.key, sku)]
         sources = [
             TopicPartition(record.topic, record.partition)
             for topic in _EVENTS
@@ -80,14 +79,14 @@ def gather_sku(settings: Settings, sku: bytes, log: Log) -> FoundSku:
             answer = KafkaGroups(kafka, client_id=_CLIENT_ID, log=log).committed(group, list(dict.fromkeys(sources)))
             found.committed = {where: one.next_offset for where, one in answer.items()}
         except (Fatal, BrokerOutage):
-            pass  # who may read the topics need not be allowed to ask about the group: that much stays unknown
+            pass  # a user who may read the topics may lack the right to ask about the group: it stays unknown
         return found
     finally:
         scan.close()
 
 
 def is_of(key: bytes | None, sku: bytes) -> bool:
-    """Whether a key of one of the topics names this SKU: itself, WAREHOUSE/SKU, or those with their table before."""
+    """Returns true if a key of one of the topics names this SKU: SKU, WAREHOUSE/SKU, or one of them after its table."""
     if key is None:
         return False
     if key in (sku, b"items/" + sku):
@@ -97,13 +96,13 @@ def is_of(key: bytes | None, sku: bytes) -> bool:
 
 
 def tell_sku(found: FoundSku, fields: Mapping[Topic, Fields]) -> list[Happening]:
-    """The timeline, in time."""
+    """Returns the timeline in the order of time. `fields` reads the values of the source topics."""
     letters = {
         facts.origin: facts.reason
         for record in found.records.get(Topic.HAKO_DEAD_LETTERS, [])
         if (facts := letter_facts(record)).origin is not None
     }
-    sent = {record.key: _json(record) for record in found.records.get(Topic.HAKO_SENT, [])}
+    sent = {record.key: json_of(record) for record in found.records.get(Topic.HAKO_SENT, [])}
     happenings = [_delivery(record) for record in found.records.get(Topic.HAKO_SENT, [])]
     happenings += [_letter(record) for record in found.records.get(Topic.HAKO_DEAD_LETTERS, [])]
     for topic, event in _EVENTS.items():
@@ -117,9 +116,7 @@ def tell_sku(found: FoundSku, fields: Mapping[Topic, Fields]) -> list[Happening]
             became = _became(record, said, letters, sent.get(key), newest[record.key], found.committed.get(where))
             told = {
                 "event": event,
-                "topic": record.topic,
-                "partition": record.partition,
-                "offset": record.offset,
+                **place_of(record),
                 "key": record.key.decode("utf-8", "backslashreplace"),
                 "deleted": record.value is None,
                 "said": said,
@@ -127,8 +124,7 @@ def tell_sku(found: FoundSku, fields: Mapping[Topic, Fields]) -> list[Happening]
                 "why": letters.get(record.position),
             }
             happenings.append(Happening(time_of(record), Kind.EVENT, told))
-    rank = {kind: number for number, kind in enumerate(Kind)}
-    return sorted(happenings, key=lambda one: (one.at_ms is None, one.at_ms or 0, rank[one.kind]))
+    return in_time(happenings)
 
 
 def _became(
@@ -149,7 +145,7 @@ def _became(
     if committed is not None and record.offset >= committed and record.offset == newest:
         return Became.WAITING
     if record.offset < newest or (sent is not None and int(sent.get("rank", -1)) > record.offset):
-        return Became.SUPERSEDED  # or it was delivered before the one that was: the newest is all that is kept
+        return Became.SUPERSEDED  # or it was delivered first: only the newest delivery is kept
     if record.value is None and committed is not None:
         return Became.DELIVERED
     return Became.UNKNOWN
@@ -170,25 +166,19 @@ def _said(record: Record, fields: Callable[[Record], Mapping[str, Any]] | None, 
 
 
 def _delivery(record: Record) -> Happening:
-    value = _json(record)
+    value = json_of(record)
     facts = {
         "key": (record.key or b"").decode("utf-8", "backslashreplace"),
         "verb": value.get("verb", "DELETE"),
-        "status": value.get("status"),
-        "attempts": value.get("attempts"),
-        "entry_id": value.get("entry_id"),
-        "object": value.get("object"),
+        **{name: value.get(name) for name in ("status", "attempts", "entry_id", "object")},
     }
-    at_ms = value.get("sent_at", record.timestamp_ms)
-    return Happening(at_ms, Kind.DELIVERY, facts)
+    return Happening(value.get("sent_at", record.timestamp_ms), Kind.DELIVERY, facts)
 
 
 def _letter(record: Record) -> Happening:
     facts = letter_facts(record)
     said = {
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
+        **place_of(record),
         "key": (record.key or b"").decode("utf-8", "backslashreplace"),
         "origin": None if facts.origin is None else str(facts.origin),
         "stage": facts.stage or None,
@@ -201,25 +191,8 @@ def _letter(record: Record) -> Happening:
     return Happening(facts.last_failed_ms or record.timestamp_ms, Kind.DEAD_LETTER, said)
 
 
-def _json(record: Record) -> Mapping[str, Any]:
-    if record.value is None:
-        return {}
-    try:
-        return msgspec.json.decode(record.value, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-
-
-def _slices(
-    partitions: Sequence[TopicPartition], beginnings: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
-) -> Iterator[Window]:
-    for where in partitions:
-        for start in range(beginnings[where], ends[where], _SLICE_RECORDS):
-            yield Window(*where, start, min(start + _SLICE_RECORDS, ends[where]))
-
-
 def sku_line(happening: Happening) -> tuple[str, str]:
-    """What, and in words."""
+    """Returns the kind of a happening, and its description."""
     facts = happening.facts
     match happening.kind:
         case Kind.EVENT:

@@ -1,15 +1,15 @@
-"""The story: from the records of one order to what happened to it, in time, each with what it became and why. Pure.
+"""The story of one order: its records as happenings in the order of time, each with its outcome and the reason. Pure.
 
     source record ─┬─► entry (its header `source` names the record) ─┬─► delivery (by the entry's ID)
                    │                                                 └─► dead letter (its origin is the entry's place)
                    ├─► dead letter (its origin is the record's place)
                    └─► the state alone, or nothing: parked, a duplicate, ignored; or not taken yet
 
-What is nowhere written down is inferred from the state and from the records around it, in the order of `_became`;
-where that leaves nothing, it is said to be unknown, not guessed.
+Outcomes that no record holds are inferred from the state and from other records, in the order of `_became`; if that
+shows nothing, the outcome is unknown, and not guessed.
 
-A letter keeps its origin when it is replayed and refused again, so a replayed record finds its letter by the origin
-that it carries itself and by the replay's ID.
+A letter keeps its origin when it is replayed and refused again. So a replayed record finds its letter by its own origin
+and the replay's ID.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from processor.topics import ORDER_TOPICS, REKEYED, Topic
 from processor.transform.order_state import OrderState, Standing
 
 Fields = Callable[[Record], Mapping[str, Any]]
-"""The fields of a source record's value. Raises `BadRecord` and `RegistryOutage`."""
+"""Returns the fields of a source record's value. Raises `BadRecord` and `RegistryOutage`."""
 
 
 class Kind(StrEnum):
-    """What a line of the timeline tells of."""
+    """The kind of a line of the timeline."""
 
     EVENT = "event"
     STATE = "state"
@@ -67,7 +67,7 @@ _RANK: Final = {kind: number for number, kind in enumerate(Kind)}
 
 
 class Became(StrEnum):
-    """What a source record, or an entry, has become."""
+    """The outcome of a source record or of an entry."""
 
     TRANSFORMED = "transformed"
     PARKED = "parked"
@@ -83,41 +83,38 @@ class Became(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One line. `at_ms` is epoch ms, None where nothing says when; `facts` are plain values, as JSON has them."""
+    """One line. `at_ms` is epoch ms, None if the time is unknown; `facts` are plain values, as JSON has them."""
 
     at_ms: int | None
     kind: Kind
     facts: Mapping[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """As the commands print it, in plain values."""
+        """Returns the happening as commands print it."""
         return {"at": None if self.at_ms is None else iso(self.at_ms), "kind": self.kind.value, **self.facts}
 
 
-_EVENTS: Final[Mapping[Topic, str]] = {
-    Topic.PLACED: "order_placed",
-    Topic.FULFILLED: "line_items_fulfilled",
-    Topic.REFUNDED: "line_items_refunded",
-    Topic.LINE_ITEMS_CANCELLED: "line_items_cancelled",
-    Topic.CANCELLED: "order_cancelled",
+_EVENTS: Final[Mapping[Topic, tuple[str, type[OrderEvent]]]] = {
+    Topic.PLACED: ("order_placed", OrderPlaced),
+    Topic.FULFILLED: ("line_items_fulfilled", LineItemsFulfilled),
+    Topic.REFUNDED: ("line_items_refunded", LineItemsRefunded),
+    Topic.LINE_ITEMS_CANCELLED: ("line_items_cancelled", LineItemsCancelled),
+    Topic.CANCELLED: ("order_cancelled", OrderCancelled),
 }
-_TYPES: Final[Mapping[Topic, type[OrderEvent]]] = {
-    Topic.PLACED: OrderPlaced,
-    Topic.FULFILLED: LineItemsFulfilled,
-    Topic.REFUNDED: LineItemsRefunded,
-    Topic.LINE_ITEMS_CANCELLED: LineItemsCancelled,
-    Topic.CANCELLED: OrderCancelled,
-}
+
+
+def in_time(happenings: Iterable[Happening]) -> list[Happening]:
+    return sorted(happenings, key=lambda one: (one.at_ms is None, one.at_ms or 0, _RANK[one.kind]))
 
 
 def tell(found: Found, fields: Mapping[Topic, Fields], *, personal: bool) -> list[Happening]:
-    """The whole timeline, in time. `personal` shows customer data, which is hidden otherwise."""
+    """Returns the timeline in the order of time. Customer data is hidden unless `personal`."""
     return _Telling(found, fields, personal).told()
 
 
 class _Telling:
-    """One order's records, found by what they refer to each other with. Mutable: `_unread` is why values cannot be
-    shown, once that is known."""
+    """One order's records, found by their references to each other. Mutable: `_unread` is why values cannot be shown,
+    once that is known."""
 
     def __init__(self, found: Found, fields: Mapping[Topic, Fields], personal: bool) -> None:
         records = found.records
@@ -125,7 +122,7 @@ class _Telling:
         self._fields = fields
         self._personal = personal
         self._entries = records.get(Topic.OUTBOX, [])
-        self._deliveries = [(record, _json(record)) for record in records.get(Topic.DELIVERIES, [])]
+        self._deliveries = [(record, json_of(record)) for record in records.get(Topic.DELIVERIES, [])]
         self._letters = [
             (record, letter_facts(record))
             for topic in (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS)
@@ -155,9 +152,7 @@ class _Telling:
         ]
         if self._unread is not None:
             self._found.notes.append(f"what the source records say cannot be shown: {self._unread}")
-        return sorted(happenings, key=lambda one: (one.at_ms is None, one.at_ms or 0, _RANK[one.kind]))
-
-    # ---- source records ---------------------------------------------------------------------------------------------
+        return in_time(happenings)
 
     def _events(self) -> Iterable[Happening]:
         seen: dict[tuple[Topic, str], Position] = {}
@@ -168,9 +163,9 @@ class _Telling:
             if isinstance(event_id, str) and became is not Became.DEAD_LETTERED:
                 seen.setdefault((topic, event_id), record.position)
             facts: dict[str, Any] = {
-                "event": "erasure" if record.value is None else _EVENTS[topic],
+                "event": "erasure" if record.value is None else _EVENTS[topic][0],
                 "event_id": event_id,
-                **_place(record),
+                **place_of(record),
                 "became": became.value,
                 "why": why,
                 "entries": [entry.header_text(HeaderName.ENTRY_ID) for entry in self._entries_of(record)],
@@ -178,7 +173,7 @@ class _Telling:
             }
             if value is not None:
                 facts["said"] = self._shown(
-                    {name: at for name, at in value.items() if name not in ("event_id", "order_id")}
+                    {name: value[name] for name in value if name not in ("event_id", "order_id")}
                 )
             yield Happening(self._written_ms(record), Kind.EVENT, facts)
 
@@ -207,14 +202,10 @@ class _Telling:
             reader = "rekey" if self._found.sources else "transform"
             return Became.WAITING, self._waits(record, f"{reader} has not taken it yet")
         if record.value is None:
-            found = self._found
-            if (
-                not found.sources
-                and record.partition != found.partition
-                and state is not None
-                and state.order is not None
-            ):
-                return Became.IGNORED, f"{IgnoredReason.ERASURE_UNKNOWN.value}: its order is in {found.partition}"
+            elsewhere = not self._found.sources and record.partition != self._found.partition
+            if elsewhere and state is not None and state.order is not None:
+                its_place = f"its order is in {self._found.partition}"
+                return Became.IGNORED, f"{IgnoredReason.ERASURE_UNKNOWN.value}: {its_place}"
             if self._found_no_order(record):
                 return Became.IGNORED, f"{IgnoredReason.ERASURE_UNKNOWN.value}: nothing shows of the order before it"
             return Became.ERASED, IgnoredReason.ERASED.value
@@ -230,14 +221,12 @@ class _Telling:
         closing = topic in (Topic.REFUNDED, Topic.CANCELLED)
         if closing and state is not None and state.order is not None and state.order.cancelled_at_ms is not None:
             return Became.IGNORED, IgnoredReason.ORDER_CANCELLED.value
-        key = KINDS[_TYPES[topic]] + event_id if isinstance(event_id, str) else ""
+        key = KINDS[_EVENTS[topic][1]] + event_id if isinstance(event_id, str) else ""
         if state is not None and _is_absorbed(state, key, said):
             return Became.IGNORED, IgnoredReason.TOLD_BY_PAIRING.value
         if state is not None and key in state.event_keys:
-            return (
-                Became.UNKNOWN,
-                "it was taken, and what it became is not kept any more or was written at another time",
-            )
+            why = "it was taken, and what it became is not kept any more or was written at another time"
+            return Became.UNKNOWN, why
         return Became.UNKNOWN, "no entry and no dead letter of it is kept, or they were written at another time"
 
     def _found_no_order(self, erasure: Record) -> bool:
@@ -259,25 +248,23 @@ class _Telling:
             or (told.startswith(f"{rekeyed}/") and entry.header_text(HeaderName.OCCURRED_AT) == at)
         ]
 
-    # ---- entries, and what was answered -----------------------------------------------------------------------------
-
     def _entry(self, record: Record) -> Happening:
         became, why = self._answered(record)
         facts: dict[str, Any] = {
             "entry_id": record.header_text(HeaderName.ENTRY_ID),
             "entry_type": record.header_text(HeaderName.ENTRY_TYPE),
-            **_place(record),
+            **place_of(record),
             "source": record.header_text(HeaderName.SOURCE),
             "became": became.value,
             "why": why,
             **_replay(record),
-            "body": self._shown(_json(record)),
+            "body": self._shown(json_of(record)),
         }
         return Happening(self._written_ms(record), Kind.ENTRY, facts)
 
     def _written_ms(self, record: Record) -> int | None:
-        """When a record was written: a copy that a replay made bears its original's time, and was written when that
-        was noted."""
+        """Returns when a record was written. A copy that a replay made has its original's time, and was written at the
+        time of its resolution."""
         of = replay_of(record)
         resolution = None if of is None else self._resolved.get(of)
         written_ms = time_of(record)
@@ -290,13 +277,10 @@ class _Telling:
         if entry_id is not None and any(value.get("entry_id") == entry_id for _, value in self._deliveries):
             return Became.DELIVERED, None
         committed = self._found.committed.get(TopicPartition(record.topic, record.partition))
-        if committed is None or record.offset >= committed:
-            return (
-                Became.WAITING,
-                self._waits(record, "send is not done with it")
-                if committed is not None
-                else "nothing says that it was sent",
-            )
+        if committed is None:
+            return Became.WAITING, "nothing says that it was sent"
+        if record.offset >= committed:
+            return Became.WAITING, self._waits(record, "send is not done with it")
         newer = any(other.offset > record.offset for other in self._entries)
         if newer and record.header_text(HeaderName.ENTRY_TYPE) == "order":
             return Became.SUPERSEDED, "a newer snapshot of the order took its place"
@@ -309,16 +293,9 @@ class _Telling:
 
     def _delivery(self, record: Record, value: Mapping[str, Any]) -> Happening:
         at_ms = value.get("delivered_at")
-        facts = {
-            **_place(record),
-            **{
-                name: value.get(name)
-                for name in ("entry_id", "entry_type", "status", "attempts", "event_id", "latency_ms")
-            },
-        }
+        names = ("entry_id", "entry_type", "status", "attempts", "event_id", "latency_ms")
+        facts = {**place_of(record), **{name: value.get(name) for name in names}}
         return Happening(at_ms if isinstance(at_ms, int) else time_of(record), Kind.DELIVERY, facts)
-
-    # ---- dead letters, holds, resolutions ---------------------------------------------------------------------------
 
     def _letter(self, record: Record, facts: LetterFacts) -> Happening:
         resolution = self._resolved.get(record.position)
@@ -328,7 +305,7 @@ class _Telling:
             facts.last_failed_ms or time_of(record),
             Kind.DEAD_LETTER,
             {
-                **_place(record),
+                **place_of(record),
                 "origin": None if facts.origin is None else str(facts.origin),
                 "stage": facts.stage or None,
                 "reason": facts.reason,
@@ -346,8 +323,8 @@ class _Telling:
         )
 
     def _letter_of(self, record: Record) -> LetterFacts | None:
-        """The letter that a source record or an entry has become."""
-        before = letter_head(record)  # its own headers, where it is a letter that was replayed
+        """Returns the letter of a source record or an entry."""
+        before = letter_head(record)  # its own headers, if it is a replayed letter
         replay_id = record.header_text(HeaderName.REPLAY_ID)
         for letter, facts in self._letters:
             if facts.origin is not None and _is(record, facts.origin, letter):
@@ -374,26 +351,22 @@ class _Telling:
         record = self._found.hold
         hold = None if record is None else decode_hold(record.value or b"")
         if record is not None and hold is not None:
-            facts = {**_place(record), "entry_id": hold.entry_id, "reason": hold.reason, "replay_id": hold.replay_id}
+            facts = {**place_of(record), "entry_id": hold.entry_id, "reason": hold.reason, "replay_id": hold.replay_id}
             yield Happening(hold.since_ms, Kind.HOLD, facts)
-
-    # ---- the state --------------------------------------------------------------------------------------------------
 
     def _state(self) -> Iterable[Happening]:
         for record, state in self._found.states:
             if state is None:
                 standing = "erased" if record.value is None else "unreadable"
-                yield Happening(time_of(record), Kind.STATE, {**_place(record), "standing": standing})
+                yield Happening(time_of(record), Kind.STATE, {**place_of(record), "standing": standing})
             else:
-                yield Happening(state.touched_at_ms, Kind.STATE, {**_place(record), **_standing(state, self._shown)})
-
-    # ---- what is shown ----------------------------------------------------------------------------------------------
+                yield Happening(state.touched_at_ms, Kind.STATE, {**place_of(record), **_standing(state, self._shown)})
 
     def _shown(self, value: Any) -> Any:
         return value if self._personal else masked(value)
 
     def _message(self, facts: LetterFacts) -> str:
-        """Ours holds nothing of the customer's; another tool's may quote what it complains of."""
+        """A message of ours holds no customer data; a foreign one may quote the value."""
         ours = facts.family is Family.PROCESSOR
         return facts.message if ours or self._personal else masked_message(facts.message)
 
@@ -436,7 +409,7 @@ def _moves_nothing(said: Mapping[str, Any]) -> bool:
 
 
 def _is_absorbed(state: OrderState, key: str, said: Mapping[str, Any]) -> bool:
-    """Whether of an event nothing was told, because pairing had told all of it."""
+    """Returns true if an event made no entry because pairing had reported all of it."""
     pairings = () if state.order is None else state.order.pairings
     of = next((one for one in pairings if one.event == key), None)
     if of is None or of.added:
@@ -445,7 +418,7 @@ def _is_absorbed(state: OrderState, key: str, said: Mapping[str, Any]) -> bool:
     return said_units == sum(one.quantity for one in of.absorbed)
 
 
-def _place(record: Record) -> dict[str, Any]:
+def place_of(record: Record) -> dict[str, Any]:
     return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
 
 
@@ -461,8 +434,8 @@ def time_of(record: Record) -> int | None:
     return meant_ms(record.timestamp_ms) if record.timestamp_ms >= 0 else None
 
 
-def _json(record: Record) -> dict[str, Any]:
-    """A value of ours; empty where it is somebody else's."""
+def json_of(record: Record) -> dict[str, Any]:
+    """Returns a value of ours; empty if it is foreign."""
     try:
         found = msgspec.json.decode(record.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -471,7 +444,7 @@ def _json(record: Record) -> dict[str, Any]:
 
 
 def _rekeyed(topic: str) -> str:
-    """Where rekey writes the records of a shop's topic, whole names; the same name where it writes none."""
+    """Returns the topic that rekey writes a shop's topic to, whole names; the same name if it writes to none."""
     for source, rekeyed in REKEYED.items():
         if topic.endswith(source):
             return topic.removesuffix(source) + rekeyed
@@ -479,11 +452,8 @@ def _rekeyed(topic: str) -> str:
 
 
 def _is(record: Record, origin: Position, copy: Record) -> bool:
-    """Whether a copy is of this record: by its origin, or as rekey handed it on, which keeps value and time."""
+    """Returns true if a copy is of this record, by its origin, or as rekey wrote it, which keeps value and time."""
     if origin == record.position:
         return True
-    rekeyed = _rekeyed(record.topic)
-    return rekeyed == origin.topic != record.topic and (copy.value, copy.timestamp_ms) == (
-        record.value,
-        record.timestamp_ms,
-    )
+    same = (copy.value, copy.timestamp_ms) == (record.value, record.timestamp_ms)
+    return _rekeyed(record.topic) == origin.topic != record.topic and same

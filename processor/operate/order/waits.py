@@ -1,6 +1,6 @@
-"""Why what waits of an order waits: what the worker that has its partition says, or that no worker has it.
+"""Why records of an order wait: what the worker that has their partition says, or that no worker has it.
 
-Asked only where something waits: a question to a group takes 65 ms, one to a worker the import of an HTTP client.
+Asked only if something waits: a question to a group takes 65 ms, one to a worker the import of an HTTP client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from processor.topics import ORDER_TOPICS, Topic
 
 
 def waits(settings: Settings, found: Found, workers: Sequence[str], log: Log) -> dict[TopicPartition, str]:
-    """By partition, why a record of the order that stands in it waits. `workers` are URLs of metrics ports."""
+    """Returns by partition why a record of the order in it waits. `workers` are URLs of metrics ports."""
     readers = {**dict.fromkeys(ORDER_TOPICS, Role.REKEY if settings.rekey else Role.TRANSFORM), Topic.OUTBOX: Role.SEND}
     waiting = _waiting(found, readers)
     if not waiting:
@@ -40,7 +40,7 @@ def waits(settings: Settings, found: Found, workers: Sequence[str], log: Log) ->
 
 
 def _waiting(found: Found, readers: Mapping[Topic, Role]) -> dict[TopicPartition, Role]:
-    """Partitions with a record of the order beyond what its reader has committed."""
+    """Returns the partitions with a record of the order that its reader has not committed, each with that reader."""
     waiting = {}
     for topic, role in readers.items():
         for record in found.records.get(topic, ()):

@@ -3,39 +3,38 @@
     known of the order          read
     nothing                     everything that is kept (or what --since and --until leave of it)
     placed, moved, touched      from a day before it was placed to the end
-    the same, but that is       around each of those moments: a day before and after, else six hours, one, or five
-    more than RECORDS_MAX       minutes, whichever fits first; and what the group has not consumed yet
-    that it has no state, and   its dead letters, and what the group has not consumed yet: whatever else was taken has
-    all is more than that       left a state, or it is long since erased or older than orders are kept
+    the same, and that is       around each of those moments: a day before and after; if that is too much, six hours,
+    more than RECORDS_MAX       one hour, or five minutes; and what the group has not consumed yet
+    that it has no state, and   its dead letters, and what the group has not consumed yet: every other record that was
+    all is more than that       taken has left a state, or the order was erased or is older than orders are kept
 
-The last two are not complete: an event that was repeated weeks later would not be seen. The timeline says so.
+The last two are not complete: they miss an event that was repeated weeks later. The timeline says so.
 
-A record is not older than what it tells of, but for clocks and time zones that are wrong, which is what the day is for.
+A record is not older than its event. The day is for wrong clocks and time zones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from processor.transform.order_state import OrderState
 
 RECORDS_MAX: Final = 60_000
-"""What is read of all topics together without a second thought: about 0.15 s."""
+"""Records of all topics that may always be read: about 0.15 s."""
 SLACKS_MS: Final = (24 * 3_600_000, 6 * 3_600_000, 3_600_000, 300_000)
 SPANS_MAX: Final = 20
-"""Each span is a question to the brokers and a seek; an order of ten thousand movements gets one span over all."""
+"""Each span takes a question to the brokers and a seek; an order of ten thousand movements gets one span for all."""
 
 
 class Span(NamedTuple):
-    """From the first moment to the one after the last, epoch ms; None is as far as there is anything."""
+    """From the first moment to the one after the last, epoch ms; None is unlimited."""
 
     from_ms: int | None
     until_ms: int | None
 
 
 def moments(state: OrderState) -> list[int]:
-    """When something is known to have happened to an order, epoch ms."""
+    """Returns the known moments of an order, epoch ms."""
     found = [state.touched_at_ms]
     order = state.order
     if order is not None:
@@ -48,13 +47,13 @@ def moments(state: OrderState) -> list[int]:
 
 
 def whole_span(known: list[int], since_ms: int | None, until_ms: int | None) -> Span:
-    """The span in which everything of an order lies."""
+    """Returns the span in which every record of an order lies."""
     from_ms = max(0, known[0] - SLACKS_MS[0]) if known else None
     return _within(Span(from_ms, None), since_ms, until_ms)
 
 
 def near_spans(known: list[int], slack_ms: int, since_ms: int | None, until_ms: int | None) -> list[Span]:
-    """The time around each moment, those that meet made one."""
+    """Returns the time around each moment; spans that meet are joined."""
     assert known, "no moment to look around"
     spans: list[Span] = []
     for moment in sorted(known):
@@ -71,12 +70,6 @@ def near_spans(known: list[int], slack_ms: int, since_ms: int | None, until_ms: 
 
 
 def _within(span: Span, since_ms: int | None, until_ms: int | None) -> Span:
-    return Span(_latest((span.from_ms, since_ms)), _earliest((span.until_ms, until_ms)))
-
-
-def _latest(times: Iterable[int | None]) -> int | None:
-    return max((at for at in times if at is not None), default=None)
-
-
-def _earliest(times: Iterable[int | None]) -> int | None:
-    return min((at for at in times if at is not None), default=None)
+    starts = [at for at in (span.from_ms, since_ms) if at is not None]
+    ends = [at for at in (span.until_ms, until_ms) if at is not None]
+    return Span(max(starts, default=None), min(ends, default=None))

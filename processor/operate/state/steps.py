@@ -127,9 +127,6 @@ class Installation:
             reader.close()
 
 
-# ---- topics grow -----------------------------------------------------------------------------------------------------
-
-
 def grow(settings: Settings, partitions: int, log: Log, say: Say, *, dry_run: bool) -> tuple[Growth, Moved]:
     """Everything of orders to this many partitions. Raises `Fatal` and `Unusable` before anything is done."""
     found = Installation.of(settings, "hakuna-processor-grow", GROWING, log)
@@ -260,9 +257,6 @@ def write_books(
             )
             writing.add([NewRecord(found.changelog, number, BOOK_KEY, encode_book(book), [])])
         writing.commit()
-
-
-# ---- rebuild-changelog -----------------------------------------------------------------------------------------------
 
 
 def rebuild_changelog(settings: Settings, log: Log, say: Say) -> dict[int, int]:
