@@ -58,6 +58,9 @@ JUDGED_FROM: Final = 10
 """Letters that must be settled before a share of them says anything, if there is no canary."""
 FOREIGN_S: Final = 5.0
 """How long another tool has to refuse a letter again. Nothing shows that it was accepted."""
+HELD_UP_S: Final = 30.0
+"""The same for hako, while its group's commit stands behind something else: a level that waits for its item."""
+_ANY_MARK: Final = 1 << 62
 
 MEANWHILE: Final = "an entry of its order was refused meanwhile"
 
@@ -264,7 +267,7 @@ class Replay:
 
     def _mark(self, target: TopicPartition | None, ends: Mapping[TopicPartition, int]) -> int:
         """Returns what must be passed before a silence about a copy says something: an end, or a time in ms."""
-        if self._task.field.route is Route.FOREIGN or target is None:
+        if target is None or target.topic not in self._task.groups:
             return round(self._clock.monotonic_s() * 1000)
         return ends[target]
 
@@ -355,24 +358,27 @@ class Replay:
         if now_s < self._look_at_s or not self._plan.counts[Status.SENT]:
             return
         self._look_at_s = now_s + LOOK_S
-        marks = self._plan.marks()
-        if self._task.field.route is Route.FOREIGN:
-            for partition, topic in marks:
-                for of, offset in self._plan.unheard(partition, topic, round((now_s - FOREIGN_S) * 1000)):
-                    self._moved(self._plan.settled(of, offset, Status.ABSORBED))
-            return
-        for (partition, topic), mark in marks.items():
+        held_up = self._task.field.route is Route.FOREIGN and now_s - self._heard_s >= HELD_UP_S
+        for (partition, topic), mark in self._plan.marks().items():
             target = TopicPartition(topic, partition)
             fence = self._fences.get(target)
-            if fence is not None and self.has_read(fence.ends):
+            if topic not in self._task.groups:
+                self._absorbed(target, round((now_s - FOREIGN_S) * 1000))
+            elif held_up:
+                self._absorbed(target, _ANY_MARK)
+            elif fence is not None and self.has_read(fence.ends):
                 del self._fences[target]
-                for of, offset in self._plan.unheard(partition, topic, fence.committed):
-                    self._moved(self._plan.settled(of, offset, Status.ABSORBED))
+                self._absorbed(target, fence.committed)
             elif fence is None:
                 committed = self._offsets.committed(self._task.groups[topic], [target])[target].next_offset
                 if committed is not None and self._is_finished(target, committed, mark):
                     # The group writes about a letter before it commits, so that is before these ends.
                     self._fences[target] = _Fence(max(committed, mark), self.ends_now([partition]))
+
+    def _absorbed(self, target: TopicPartition, mark: int) -> None:
+        """Settles the copies in this partition up to a mark of which nothing was heard."""
+        for partition, offset in self._plan.unheard(target.partition, target.topic, mark):
+            self._moved(self._plan.settled(partition, offset, Status.ABSORBED))
 
     def _is_finished(self, target: TopicPartition, committed: int, mark: int) -> bool:
         """Returns true if the group has passed a mark. The last offset before it may be the marker of our transaction,

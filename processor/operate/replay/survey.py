@@ -283,7 +283,8 @@ class Survey:
                 home = letter.partition if resolution.sent_partition is None else resolution.sent_partition
                 target = TopicPartition(resolution.sent_to, home)
                 if target not in marks:
-                    marks.update(self._reading.offsets.ends([target]) if resolution.sent_to else {target: 0})
+                    is_finished_by_a_group = resolution.sent_to in self._task.groups
+                    marks.update(self._reading.offsets.ends([target]) if is_finished_by_a_group else {target: 0})
                 order_id = resolution.order_id.encode()
                 yield SentLetter(
                     letter.partition,
