@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -31,10 +29,9 @@ from processor.rekey.rekeyer import RekeyEdges, Rekeyer, RekeyPlan
 from processor.run.roles import Loop
 from processor.run.start import bytes_max, check_readable, described_topics, predecessors
 from processor.run.start import client_id as named
-from processor.run.surveying import Surveying
+from processor.run.surveying import SurveyedLoop, Surveying
 from processor.sources.survey import judged
 from processor.topics import ORDER_TOPICS, REKEYED, Topic
-from processor.watch import Work
 
 log = structlog.get_logger(__name__)
 
@@ -67,15 +64,12 @@ def rekey(settings: Settings, clock: SystemClock, _restores: Restores, _tracing:
         clock=clock,
         meter=OrdersMeter(Role.REKEY),
     )
-    rekeyer = Rekeyer(plan, edges)
-    rekeyer.start()
     counts = {topic: described[topic].partitions for topic in topics}
     surveying = Surveying(
         lambda: survey(kafka, counts, group=group, client_id=f"{client_id}-survey", log=log),
         partial(judged, configs={topic: described[topic].config for topic in topics}, rekey=True),
     )
-    surveying.start()
-    return _RekeyLoop(rekeyer, surveying)
+    return SurveyedLoop(Rekeyer(plan, edges), surveying)
 
 
 def _plan(
@@ -108,39 +102,6 @@ def _plan(
             letter_bytes_max=bytes_max(settings, described, transaction, Topic.ORDER_DEAD_LETTERS),
         ),
     )
-
-
-class _RekeyLoop:
-    """The rekeyer, as its thread and the endpoints see it."""
-
-    def __init__(self, rekeyer: Rekeyer, surveying: Surveying) -> None:
-        self._rekeyer = rekeyer
-        self._surveying = surveying
-
-    def turn(self) -> None:
-        self._rekeyer.turn()
-
-    def stop(self) -> None:
-        self._surveying.ask_to_stop()
-        self._rekeyer.stop()
-        self._surveying.join()
-
-    def fail(self) -> None:
-        """The broker aborts an open transaction; everything else ends as in a drain."""
-        self.stop()
-
-    def unready(self) -> list[str]:
-        return self._rekeyer.unready()
-
-    def status(self) -> dict[str, Any]:
-        return {
-            "partitions": [asdict(source) for source in self._rekeyer.status],
-            "producers": self._surveying.status(),
-            "notices": [asdict(notice) for notice in self._rekeyer.notices],
-        }
-
-    def progress(self) -> tuple[Mapping[int, Work], bool]:
-        return self._rekeyer.progress()
 
 
 def _reader(topic: Topic, registry: Schemas) -> Read:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Generic, assert_never
+from typing import Any, Final, Generic, NamedTuple, assert_never
 
 import httpx
 import structlog
@@ -17,7 +17,7 @@ import uvloop
 
 from processor.config import Quota, Role, Settings
 from processor.config.parsers import KeySource
-from processor.edges.avro import AvroDecoder, Schemas, reader_schema
+from processor.edges.avro import AvroDecoder, reader_schema
 from processor.edges.clock import SystemClock
 from processor.edges.http.choice import transport_for
 from processor.edges.http.connection import HttpLimits
@@ -40,7 +40,6 @@ from processor.errors import Fatal, Problem, Unusable
 from processor.hako.changes import Table
 from processor.hako.destination import Hako
 from processor.hako.gathering import Gathering
-from processor.hako.intake import Decode as Fields
 from processor.hako.intake import StockIntake
 from processor.hako.sent import SentObjects, SentPast
 from processor.hakuna import Api
@@ -76,8 +75,7 @@ HAKO_BYTES_MAX: Final = 512 * 1024 * 1024
 TABLES: Final = {Topic.LEVELS: Table.INVENTORY, Topic.ITEMS: Table.ITEMS, Topic.WAREHOUSES: Table.WAREHOUSES}
 
 
-@dataclass(frozen=True, slots=True)
-class _Api:
+class _Api(NamedTuple):
     """The API that a role sends to, as the settings describe it; both names are names of settings."""
 
     base_url: str
@@ -105,94 +103,93 @@ class _Ground:
     meter: PrometheusSendMeter
     tracing: Tracing | None
 
+    def loop(
+        self,
+        topics: SendTopics,
+        destination: Destination[EntryT],
+        memory: Memory,
+        gatherer: Gatherer[EntryT] | None,
+        assignment: Assignment,
+        intake: Intake[EntryT],
+        past: Past | None,
+        **limits: float,
+    ) -> SendLoop[EntryT]:
+        """Builds both threads of a sending role, and what is between them. `limits` are fields of `SendSettings`."""
+        settings, api, kafka, group = self.settings, self.api, self.settings.librdkafka, self.settings.group(self.role)
+        throttle = Throttle(self.role, log)
+        handover: Handover[EntryT] = Handover()
+        transport = _transport(settings, api, self.tracing)
+        sender = Sender(
+            SenderSettings(
+                base_url=api.base_url,
+                quota=api.quota,
+                partitions_total=self.partitions,
+                in_flight_max=min(api.in_flight_max, settings.in_flight_max),
+                request_s_max=settings.request_timeout_s,
+                poison_after_s=settings.poison_after_s,
+                replay_share_max=settings.replay_share_max,
+            ),
+            destination,
+            Endpoint(transport, RequestTemplate, api.base_url, settings.request_timeout_s, self.clock),
+            self.key,
+            memory,
+            handover,
+            self.clock,
+            Random(),
+            self.meter,
+            gatherer,
+        )
+        client: dict[str, Any] = {"client_id": self.client_id, "throttle": throttle}
+        edges = SendEdges(
+            consumer=KafkaConsumer(kafka, group=group, assignment=assignment, resets=False, **client),
+            producer=KafkaProducer(kafka, **client),
+            reader=KafkaReader(kafka, group=group, client_id=self.client_id),
+            topics=KafkaTopics(KafkaAdmin(kafka, client_id=self.client_id), self.topics),
+            clock=self.clock,
+            meter=self.meter,
+        )
+        send_settings = SendSettings(
+            topics=topics,
+            group=group,
+            partitions=self.partitions,
+            dead_letter_share_max=settings.dead_letter_share_max,
+            drain_s_max=settings.drain_s,
+            **limits,  # type: ignore[arg-type]  # whole numbers among them
+        )
+        role = SendRole(send_settings, edges, handover, sender.standing, intake, past)
+        return SendLoop(role, sender, transport, throttle)
+
 
 def _ground(
     settings: Settings,
     role: Role,
     api: _Api,
     described: Mapping[str, TopicState],
-    partitions: int,
-    meter: PrometheusSendMeter,
+    source: Topic,
+    restores: Restores,
     tracing: Tracing | None,
     clock: SystemClock,
 ) -> _Ground:
-    """Raises `Unusable` where the quota or the key cannot be used, `KeyMissing` while the key's file is not there.
-    Nothing is waited for after it: a directory that was claimed stays claimed until the process ends."""
+    """Raises `Unusable` if the quota or the key cannot be used, `KeyMissing` while the key's file is missing. Nothing
+    is waited for after it, because a directory that was claimed stays claimed until the process ends."""
+    partitions = described[settings.topic(source)].partitions
     if api.quota is not None and (wrong := quota_problem(api.quota, partitions, api.quota_setting)) is not None:
         raise Unusable([wrong])
     USEFUL_REPLICAS.labels(role).set(useful_replicas(api.quota, partitions, api.in_flight_max))
     assert api.key is not None, f"{role} was started without a key"
     key = key_of(api.key, api.key_setting)
-    stores = StateDirectory(
-        Path(settings.state_dir) / role, settings.state_cache_bytes, settings.state_write_buffer_bytes
-    )
-    stores.wipe(HOLDS_STORE)  # what is in it belongs to assignments, and those end with the process
+    directory = Path(settings.state_dir) / role
+    stores = StateDirectory(directory, settings.state_cache_bytes, settings.state_write_buffer_bytes)
+    stores.wipe(HOLDS_STORE)  # its content belongs to assignments, and those end with the process
     store, client_id = stores.open(HOLDS_STORE), named(role, stores.worker)
+    meter = PrometheusSendMeter(role, restores)
     return _Ground(settings, role, api, tuple(described), partitions, key, store, client_id, clock, meter, tracing)
 
 
-def _loop(
-    ground: _Ground,
-    sender_settings: SenderSettings,
-    destination: Destination[EntryT],
-    memory: Memory,
-    gatherer: Gatherer[EntryT] | None,
-    send_settings: SendSettings,
-    assignment: Assignment,
-    intake: Intake[EntryT],
-    past: Past | None,
-) -> SendLoop[EntryT]:
-    """Both threads of a sending role, and what is between them."""
-    api, kafka = ground.api, ground.settings.librdkafka
-    throttle = Throttle(ground.role, log)
-    handover: Handover[EntryT] = Handover()
-    transport = _transport(ground.settings, api, ground.tracing)
-    endpoint = Endpoint(transport, RequestTemplate, api.base_url, ground.settings.request_timeout_s, ground.clock)
-    sender = Sender(
-        sender_settings,
-        destination,
-        endpoint,
-        ground.key,
-        memory,
-        handover,
-        ground.clock,
-        Random(),
-        ground.meter,
-        gatherer,
-    )
-    group, client_id = send_settings.group, ground.client_id
-    edges = SendEdges(
-        consumer=KafkaConsumer(
-            kafka, group=group, assignment=assignment, client_id=client_id, resets=False, throttle=throttle
-        ),
-        producer=KafkaProducer(kafka, client_id=client_id, throttle=throttle),
-        reader=KafkaReader(kafka, group=group, client_id=client_id),
-        topics=KafkaTopics(KafkaAdmin(kafka, client_id=client_id), ground.topics),
-        clock=ground.clock,
-        meter=ground.meter,
-    )
-    role = SendRole(send_settings, edges, handover, sender.standing, intake, past)
-    return SendLoop(role, sender, transport, throttle)
-
-
-def _sender_settings(ground: _Ground, **more: float) -> SenderSettings:
-    return SenderSettings(
-        base_url=ground.api.base_url,
-        quota=ground.api.quota,
-        partitions_total=ground.partitions,
-        in_flight_max=min(ground.api.in_flight_max, ground.settings.in_flight_max),
-        request_s_max=ground.settings.request_timeout_s,
-        poison_after_s=ground.settings.poison_after_s,
-        **more,
-    )
-
-
 def send(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tracing | None) -> Loop:
-    """The send role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
-    described = described_topics(
-        settings, Role.SEND, KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-send-start")
-    )
-    outbox = settings.topic(Topic.OUTBOX)
+    """The send role. Raises `Outage` while something that it needs is missing, `Unusable` if it never will work."""
+    admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-send-start")
+    described = described_topics(settings, Role.SEND, admin)
     api = _Api(
         settings.hakuna_url,
         settings.hakuna_key,
@@ -202,13 +199,12 @@ def send(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
         settings.in_flight_max,
         hakuna_tls(settings),
     )
-    meter = PrometheusSendMeter(Role.SEND, restores)
-    ground = _ground(settings, Role.SEND, api, described, described[outbox].partitions, meter, tracing, clock)
+    ground = _ground(settings, Role.SEND, api, described, Topic.OUTBOX, restores, tracing, clock)
     destination = _hakuna(settings)
     letters, resolutions = settings.topic(Topic.HAKUNA_DEAD_LETTERS), settings.topic(Topic.RESOLUTIONS)
     holds = settings.topic(Topic.HOLDS) if settings.hakuna_api is Api.EVENTS else None
     topics = SendTopics(
-        sources=(outbox,),
+        sources=(settings.topic(Topic.OUTBOX),),
         receipts=settings.topic(Topic.DELIVERIES),
         dead_letters=letters,
         holds=holds,
@@ -216,23 +212,8 @@ def send(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
         resolutions=resolutions if settings.hakuna_api is Api.FEED else None,
         witnesses=None if holds is None else (letters, resolutions),
     )
-    return _loop(
-        ground,
-        _sender_settings(ground, replay_share_max=settings.replay_share_max),
-        destination,
-        Holds(ground.store),
-        None,
-        SendSettings(
-            topics=topics,
-            group=settings.group(Role.SEND),
-            partitions=ground.partitions,
-            dead_letter_share_max=settings.dead_letter_share_max,
-            drain_s_max=settings.drain_s,
-        ),
-        Assignment.COOPERATIVE,
-        OutboxIntake(destination.entry_types),
-        None if holds is None else HoldsPast(holds),
-    )
+    intake, past = OutboxIntake(destination.entry_types), None if holds is None else HoldsPast(holds)
+    return ground.loop(topics, destination, Holds(ground.store), None, Assignment.COOPERATIVE, intake, past)
 
 
 def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
@@ -254,7 +235,7 @@ def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
 
 
 def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tracing | None) -> Loop:
-    """The hako role. Raises `Outage` while what it needs is not there, `Unusable` where it never will be."""
+    """The hako role. Raises `Outage` while something that it needs is missing, `Unusable` if it never will work."""
     admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-hako-start")
     described = described_topics(settings, Role.HAKO, admin)
     resolutions = _resolutions(settings, admin)
@@ -271,38 +252,9 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
         HAKO_IN_FLIGHT_MAX,
         hako_tls(settings),
     )
-    meter = PrometheusSendMeter(Role.HAKO, restores)
-    partitions = described[settings.topic(STOCK_TOPICS[0])].partitions
-    ground = _ground(settings, Role.HAKO, api, described, partitions, meter, tracing, clock)
+    ground = _ground(settings, Role.HAKO, api, described, STOCK_TOPICS[0], restores, tracing, clock)
     memory = SentObjects(ground.store)
-    destination = _hako(settings, quota, memory)
-    topics = _hako_topics(settings, resolutions)
-    return _loop(
-        ground,
-        _sender_settings(ground),
-        destination,
-        memory,
-        Gathering(memory, destination.parcel_entries_max, destination.parcel_bytes_max, destination.linger_s),
-        SendSettings(
-            topics=topics,
-            group=settings.group(Role.HAKO),
-            partitions=ground.partitions,
-            dead_letter_share_max=settings.dead_letter_share_max,
-            entries_max=settings.hako_keys_max,
-            bytes_max=HAKO_BYTES_MAX,
-            catch_up_s_max=settings.hako_catch_up_s,
-            partition_share=1,  # what is slow holds its own key and one change of it
-            drain_s_max=settings.drain_s,
-        ),
-        # Range: partition N of the three belongs to one worker, as the quota's shares and `hako.sent` have it.
-        Assignment.RANGE,
-        StockIntake({settings.topic(topic): (table, _fields(topic, registry)) for topic, table in TABLES.items()}),
-        SentPast(topics.receipts, {table.value: settings.topic(topic) for topic, table in TABLES.items()}),
-    )
-
-
-def _hako(settings: Settings, quota: Quota, memory: SentObjects) -> Hako:
-    return Hako(
+    destination = Hako(
         user_agent=f"hakuna-processor/{build()[0]}",
         parcel_entries_max=settings.hako_batch_max,
         parcel_bytes_max=settings.hako_batch_bytes_max,
@@ -311,10 +263,7 @@ def _hako(settings: Settings, quota: Quota, memory: SentObjects) -> Hako:
         grounded=memory.grounded,
         auth=settings.hako_auth_header,
     )
-
-
-def _hako_topics(settings: Settings, resolutions: int | None) -> SendTopics:
-    return SendTopics(
+    topics = SendTopics(
         sources=tuple(settings.topic(topic) for topic in STOCK_TOPICS),
         receipts=settings.topic(Topic.HAKO_SENT),
         dead_letters=settings.topic(Topic.HAKO_DEAD_LETTERS),
@@ -323,24 +272,34 @@ def _hako_topics(settings: Settings, resolutions: int | None) -> SendTopics:
         resolutions=None if resolutions is None else settings.topic(Topic.RESOLUTIONS),
         resolution_partitions=resolutions,
     )
+    fields = {topic: AvroDecoder(reader_schema(topic), registry).decode for topic in TABLES}
+    return ground.loop(
+        topics,
+        destination,
+        memory,
+        Gathering(memory, destination.parcel_entries_max, destination.parcel_bytes_max, destination.linger_s),
+        # Range: partition N of the three belongs to one worker, as for the quota's shares and `hako.sent`.
+        Assignment.RANGE,
+        StockIntake({settings.topic(topic): (table, fields[topic]) for topic, table in TABLES.items()}),
+        SentPast(topics.receipts, {table.value: settings.topic(topic) for topic, table in TABLES.items()}),
+        entries_max=settings.hako_keys_max,
+        bytes_max=HAKO_BYTES_MAX,
+        catch_up_s_max=settings.hako_catch_up_s,
+        partition_share=1,  # a slow change holds only its own key and one change of it
+    )
 
 
 def _resolutions(settings: Settings, admin: KafkaAdmin) -> int | None:
-    """How many partitions the topic of resolutions has; None where it cannot be used, which hako works without."""
+    """Returns how many partitions the topic of resolutions has; None if it cannot be used: hako works without it."""
     topic = settings.topic(Topic.RESOLUTIONS)
+    why = "there is no such topic: `topics create`"
     try:
-        described = admin.describe([topic])[topic]
+        if (described := admin.describe([topic])[topic]) is not None:
+            return described.partitions
     except Fatal as refused:
-        log.warning("letters are not marked superseded", topic=topic, why=str(refused))
-        return None
-    if described is None:
-        log.warning("letters are not marked superseded", topic=topic, why="there is no such topic: `topics create`")
-        return None
-    return described.partitions
-
-
-def _fields(topic: Topic, registry: Schemas) -> Fields:
-    return AvroDecoder(reader_schema(topic), registry).decode
+        why = str(refused)
+    log.warning("letters are not marked superseded", topic=topic, why=why)
+    return None
 
 
 def way_problems(settings: Settings, roles: Collection[Role]) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""surveying: a thread beside transform, or rekey, that looks at the newest records of all partitions of its sources.
+"""surveying: a thread beside transform or rekey that looks at the newest records of all partitions of its sources.
 
     at the start, then every 5 min:  survey ─► judged ─► log (once each), /status
                                         └─► whereabouts (`processor/transform/whereabouts.py`)
@@ -11,13 +11,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from dataclasses import asdict
+from typing import Any, Final
 
 import structlog
 
+from processor.edges.kafka.trim import KafkaTrim
 from processor.errors import ProcessorError
+from processor.records import Position
+from processor.rekey.rekeyer import Rekeyer
 from processor.sources.placements import Sample
 from processor.sources.survey import Said, Surveyed, Weight
+from processor.transform.transformer import Transformer
 
 log = structlog.get_logger(__name__)
 
@@ -79,3 +84,53 @@ class Surveying:
             {"topic": one.topic, "weight": one.weight.value, "what": one.what, "remedy": one.remedy}
             for one in self.said
         ]
+
+
+class SurveyedLoop:
+    """A transformer or a rekeyer with its survey, as its thread and the endpoints see it. `more` is what `/status` has
+    of this role alone; `trim` deletes what transform has taken from rekeyed topics."""
+
+    def __init__(
+        self,
+        loop: Transformer | Rekeyer,
+        surveying: Surveying,
+        more: Callable[[], dict[str, Any]] = dict,
+        trim: KafkaTrim | None = None,
+    ) -> None:
+        self._loop = loop
+        self._surveying = surveying
+        self._more = more
+        self._trim = trim
+        self.progress = loop.progress
+        loop.start()
+        surveying.start()
+
+    def turn(self) -> None:
+        self._loop.turn()
+        if self._trim is not None:
+            self._trim.turn(
+                Position(one.topic, one.partition, one.committed)
+                for one in self._loop.status
+                if one.committed is not None
+            )
+
+    def stop(self) -> None:
+        self._surveying.ask_to_stop()
+        self._loop.stop()
+        self._surveying.join()
+
+    def fail(self) -> None:
+        """The broker aborts an open transaction; everything else ends as in a drain."""
+        self.stop()
+
+    def unready(self) -> list[str]:
+        reasons = self._loop.unready()
+        return reasons if self._trim is None or self._trim.trouble is None else [*reasons, self._trim.trouble]
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "partitions": [asdict(source) for source in self._loop.status],
+            "producers": self._surveying.status(),
+            "notices": [asdict(notice) for notice in self._loop.notices],
+            **self._more(),
+        }

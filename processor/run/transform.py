@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,11 @@ from processor.edges.registry import Registry
 from processor.edges.rocks import StateDirectory
 from processor.edges.traces import Tracing
 from processor.errors import Unusable
-from processor.records import Position
 from processor.run.layout import here_of, newest_book, state_problems
 from processor.run.roles import Loop
 from processor.run.start import bytes_max, check_readable, described_topics, predecessors
 from processor.run.start import client_id as named
-from processor.run.surveying import Surveying
+from processor.run.surveying import SurveyedLoop, Surveying
 from processor.sources.placements import Compared
 from processor.sources.survey import judged
 from processor.topics import Topic, sources_of, transform_sources
@@ -41,7 +39,6 @@ from processor.transform.decode import SHAPES
 from processor.transform.plan import TransformEdges, TransformPlan
 from processor.transform.transformer import Transformer
 from processor.transform.transitions import Rules
-from processor.watch import Work
 
 log = structlog.get_logger(__name__)
 
@@ -90,12 +87,16 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
     )
     plan = _plan(settings, described, here, stores.worker, transaction, registry)
     transformer = Transformer(plan, edges)
-    transformer.start()
     surveying = _surveying(settings, described, plan.topics, client_id, transformer)
-    surveying.start()
     # The demo's mock cluster deletes no records, and is gone with them.
     trims = settings.rekey and not here.cluster.startswith(MOCK_CLUSTER)
-    return _TransformLoop(transformer, surveying, KafkaTrim(kafka, clock, client_id=client_id) if trims else None)
+    trim = KafkaTrim(kafka, clock, client_id=client_id) if trims else None
+
+    def status() -> dict[str, Any]:
+        placements = [placement_status(one) for one in transformer.whereabouts.verdicts.values()]
+        return {"placements": placements, "throttled_seconds": round(transformer.throttled_s, 3)}
+
+    return SurveyedLoop(transformer, surveying, status, trim)
 
 
 def _plan(
@@ -146,59 +147,15 @@ def _surveying(
     kafka, group = settings.librdkafka, settings.group(Role.TRANSFORM)
     counts = {topic: described[topic].partitions for topic in topics}
     return Surveying(
-        # What the shops' producers write is rekey's to look at, which reads it.
+        # With rekey, rekey surveys what the shops' producers write.
         lambda: {} if settings.rekey else survey(kafka, counts, group=group, client_id=f"{client_id}-survey", log=log),
         partial(judged, configs={topic: described[topic].config for topic in topics}),
         transformer.whereabouts.learn,
     )
 
 
-class _TransformLoop:
-    """The transformer, as its thread and the endpoints see it. `trim` deletes what it has taken from rekeyed topics."""
-
-    def __init__(self, transformer: Transformer, surveying: Surveying, trim: KafkaTrim | None) -> None:
-        self._transformer = transformer
-        self._surveying = surveying
-        self._trim = trim
-
-    def turn(self) -> None:
-        self._transformer.turn()
-        if self._trim is not None:
-            self._trim.turn(
-                Position(one.topic, one.partition, one.committed)
-                for one in self._transformer.status
-                if one.committed is not None
-            )
-
-    def stop(self) -> None:
-        self._surveying.ask_to_stop()
-        self._transformer.stop()
-        self._surveying.join()
-
-    def fail(self) -> None:
-        """The broker aborts an open transaction; everything else ends as in a drain."""
-        self.stop()
-
-    def unready(self) -> list[str]:
-        reasons = self._transformer.unready()
-        return reasons if self._trim is None or self._trim.trouble is None else [*reasons, self._trim.trouble]
-
-    def status(self) -> dict[str, Any]:
-        verdicts = self._transformer.whereabouts.verdicts
-        return {
-            "partitions": [asdict(source) for source in self._transformer.status],
-            "placements": [placement_status(one) for one in verdicts.values()],
-            "producers": self._surveying.status(),
-            "notices": [asdict(notice) for notice in self._transformer.notices],
-            "throttled_seconds": round(self._transformer.throttled_s, 3),
-        }
-
-    def progress(self) -> tuple[Mapping[int, Work], bool]:
-        return self._transformer.progress()
-
-
 def placement_status(one: Compared) -> dict[str, Any]:
-    """How the keys of a topic are placed, as `/status` shows it."""
+    """Returns how the keys of a topic are placed, as `/status` shows it."""
     family = one.placement.family
     return {
         "topic": one.topic,
@@ -211,11 +168,8 @@ def placement_status(one: Compared) -> dict[str, Any]:
 
 
 def decoders(settings: Settings, registry: Schemas) -> Mapping[str, Decode]:
-    """For each topic that transform reads, whole name, from a record to an order event."""
-    sources = transform_sources(rekey=settings.rekey)
-    return {settings.topic(topic): _decoder(source, registry) for topic, source in sources.items()}
-
-
-def _decoder(topic: Topic, registry: Schemas) -> Decode:
-    read: Decode = AvroDecoder(reader_schema(topic), registry, SHAPES).read
-    return read
+    """Returns what decodes a record to an order event, by whole name of each topic that transform reads."""
+    return {
+        settings.topic(topic): AvroDecoder(reader_schema(source), registry, SHAPES).read
+        for topic, source in transform_sources(rekey=settings.rekey).items()
+    }
