@@ -203,11 +203,12 @@ def test_letters_of_a_source_go_back_through_transform_edited_and_held_orders_st
         "undecodable": 1, "location_unsupported": 1, "held": 1
     }  # fmt: skip
 
-    named, none, screen, wide = (
+    named, none, none_json, screen, wide = (
         ask("dead-letters", *words, environment=with_shop.environment_of_command())
         for words in (
             ("list", "--output", "ndjson"),
             ("list", "--reason", "location_unsuported"),
+            ("list", "--reason", "location_unsuported", "--output", "json"),
             ("list",),
             ("list", "--wide"),
         )
@@ -219,6 +220,8 @@ def test_letters_of_a_source_go_back_through_transform_edited_and_held_orders_st
     assert [one["letter"] for one in masked["letters"]] == [one["letter"] for one in each if one["order_id"] == "ord-2"]
     assert "no open letter has the reason location_unsuported; those that there are: " in none.err
     assert "location_unsupported (1)" in none.err
+    assert none_json.err == none.err
+    assert printed("dead-letters.list", none_json.out)["counts"] == []
     assert max(map(len, screen.out.splitlines())) <= 80, screen.out
     assert "oldest" not in screen.out
     head, *rows = wide.out.splitlines()

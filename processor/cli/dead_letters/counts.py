@@ -71,11 +71,11 @@ def show_counts(desk: Desk, tally: Tally, topics: Sequence[str], *, all_letters:
     if output == "json":
         counts = [_values(kind, count, now_ms) for kind, count in rows]
         print_json({"read": tally.read, "letters": tally.letters, "topics": list(topics), "counts": counts})
-        return
     if tally.unknown:
         click.echo(f"{tally.unknown} letters have no headers that are known: their origin is unknown", err=True)
     if not rows:
         _say_none(tally, topics, all_letters=all_letters)
+    if not rows or output == "json":
         return
     cells = [_cells(kind, count, now_ms, desk.settings.topic_prefix) for kind, count in rows]
     wanted = {"letters", "age", "reason", "from", "topic", *(("oldest", "newest") if wide else ())}
