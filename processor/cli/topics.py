@@ -31,6 +31,7 @@ _VISIBLE_S_MAX: Final = 10.0
 _NO_LIMIT: Final = 1 << 62
 """Above this a time has no limit: Kafka uses the largest number for it."""
 _SIGNS: Final = {"create": "+", "change": "~", "leave": " ", "refuse": "!"}
+_PLANNED: Final = {action: action for action in _SIGNS}
 _DONE: Final = {"create": "created", "change": "changed", "leave": "left as it was", "refuse": "refused"}
 _STYLES: Final = {"create": "green", "change": "yellow", "leave": "dim", "refuse": "bold red"}
 
@@ -103,7 +104,7 @@ def plan(env_file: Path | None, output: str, cluster: str, **given: Any) -> None
         _strimzi(env_file, wanted, cluster)
         return
     steps, _ = _planned(env_file, wanted)
-    _end(steps, output, {action: action for action in _SIGNS})
+    _end(steps, output, _PLANNED)
 
 
 @command.command("create")
@@ -117,17 +118,27 @@ def create(env_file: Path | None, output: str, **given: Any) -> None:
     """
     wanted = _Wanted(**given)
     steps, admin = _planned(env_file, wanted)
-    if not any(step.action == "refuse" for step in steps):
-        done: list[str] = []
-        try:
-            interruptible(lambda: _do(steps, admin, wanted.replication_factor, done))
-        finally:
-            if len(done) < sum(step.action != "leave" for step in steps):
-                click.echo(f"done before that: {', '.join(done) or 'nothing'}", err=True)
-        # What follows from the number of replicas is known once the cluster has chosen it.
-        mended, _ = _planned(env_file, wanted)
-        interruptible(lambda: _do(mended, admin, wanted.replication_factor, done))
-    _end(steps, output, _DONE)
+    if any(step.action == "refuse" for step in steps):
+        click.echo("nothing was done: mend what is refused first", err=True)
+        _end(steps, output, _PLANNED)
+    done: list[str] = []
+    try:
+        interruptible(lambda: _do(steps, admin, wanted.replication_factor, done))
+    finally:
+        if len(done) < sum(step.action != "leave" for step in steps):
+            click.echo(f"done before that: {', '.join(done) or 'nothing'}", err=True)
+    # What follows from the number of replicas is known once the cluster has chosen it.
+    mended, _ = _planned(env_file, wanted)
+    interruptible(lambda: _do(mended, admin, wanted.replication_factor, done))
+    _end(_both(steps, mended), output, _DONE)
+
+
+def _both(steps: Sequence[Step], mended: Sequence[Step]) -> list[Step]:
+    """Returns the steps, each with what was set once its topic was there."""
+    from dataclasses import replace
+
+    later = {step.topic: step.config for step in mended if step.action == "change"}
+    return [replace(step, config={**step.config, **later.get(step.topic, {})}) for step in steps]
 
 
 @command.command("grow")

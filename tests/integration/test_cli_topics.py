@@ -69,6 +69,10 @@ def test_partitions_that_differ_are_refused_and_nothing_else_is_touched(topic_sp
     topic_space.create(Topic.OUTBOX, partitions=3)
     refused = steps(topic_space, "create", code=1)
     assert refused[Topic.OUTBOX]["action"] == "refuse"
+    said = ask("topics", "create", environment=topic_space.environment)
+    assert said.code == 1
+    assert "nothing was done" in said.err
+    assert "created" not in said.out, "it was planned, and not done"
     names = [name for name in topic_space.admin.list_topics(timeout=10).topics if name.startswith(topic_space.prefix)]
     assert len(names) == 2
 

@@ -21,7 +21,7 @@ from processor.cli import INTERRUPTED, main
 from processor.cli.check import _gathered
 from processor.cli.output import folded, interruptible, printable
 from processor.cli.settings import environment
-from processor.cli.topics import _shown
+from processor.cli.topics import _both, _shown
 from processor.config import Role
 from processor.errors import BrokerOutage, Fatal, Unusable
 from processor.operate.check.findings import Area, problem
@@ -30,7 +30,7 @@ from processor.sandbox.apis.hakuna_api import HakunaApi
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.script import SANDBOX_KEY, Script
 from processor.sandbox.apis.stand_in import StandIn
-from processor.topics import NEEDED, Topic
+from processor.topics import NEEDED, Action, Step, Topic
 from tests.support.commands import command, run
 from tests.support.json_output import printed
 
@@ -407,6 +407,16 @@ def test_check_gathers_what_one_remedy_mends() -> None:
     assert [(one.subject, one.what) for one in gathered] == [
         ("3 topics", "does not exist: t0, t1, t2"),
         ("t9", "has 3 partitions"),
+    ]
+
+
+def test_what_follows_from_the_replicas_that_a_cluster_chose_is_told_with_what_was_done() -> None:
+    made = Step("outbox", Action.CREATE, 3, {"retention.ms": "1"}, "x")
+    left = Step("holds", Action.LEAVE, 3, {}, "as it should be")
+    then = [Step("outbox", Action.CHANGE, 3, {"min.insync.replicas": "2"}, "y"), left]
+    assert [step.config for step in _both([made, left], then)] == [
+        {"retention.ms": "1", "min.insync.replicas": "2"},
+        {},
     ]
 
 
