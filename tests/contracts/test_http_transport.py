@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gzip
+import inspect
 import itertools
 import os
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from enum import StrEnum
-from functools import cache
 from typing import Any, cast
 
 import httpx
@@ -43,10 +44,11 @@ from processor.edges.http.proxies import Proxy
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import tls_context
 from tests.support.asking import Asking
-from tests.support.http_servers import Authority, Peer, Script, answer, answering, authority, once, serving
+from tests.support.http_servers import Authority, Peer, Script, answer, answering, authority, once, serving, silent
 
 BODY = b'{"type":"order_placed"}'
 QUICK: dict[str, float | None] = {"connect": 10.0, "read": 10.0, "write": 10.0, "pool": 10.0}
+Transport = httpx.AsyncBaseTransport
 LIMITS = HttpLimits(connections_max=8, total_s_max=15.0)
 
 
@@ -73,7 +75,7 @@ def lean(request: pytest.FixtureRequest) -> Kind:
     return Kind(request.param)
 
 
-@cache
+@functools.cache
 def certificates() -> Authority:
     return authority()
 
@@ -137,6 +139,23 @@ def run(kind: Kind, scenario: Callable[[httpx.AsyncBaseTransport], Awaitable[Non
         runner.run(main())
 
 
+def over(**limits: Any) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
+    """Makes a test of a scenario, to be run with a new transport of its kind."""
+
+    def test_of(scenario: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+        @functools.wraps(scenario)
+        def test(**given: Any) -> None:
+            (kind,) = (value for value in given.values() if isinstance(value, Kind))
+            run(kind, lambda transport: scenario(transport=transport, **given), **limits)
+
+        signature = inspect.signature(scenario)
+        asked = [one for name, one in signature.parameters.items() if name != "transport"]
+        vars(test)["__signature__"] = signature.replace(parameters=asked)
+        return test
+
+    return test_of
+
+
 def make(kind: Kind, limits: HttpLimits) -> httpx.AsyncBaseTransport:
     if kind in (Kind.LEAN, Kind.LEAN_ASYNCIO):
         return Asking(LeanTransport(lambda: certificates().client, limits, jitter=lambda: 0.0))
@@ -150,12 +169,7 @@ def make(kind: Kind, limits: HttpLimits) -> httpx.AsyncBaseTransport:
 
 
 async def post(
-    transport: httpx.AsyncBaseTransport,
-    url: str,
-    content: bytes = BODY,
-    method: str = "POST",
-    /,
-    **seconds: float | None,
+    transport: Transport, url: str, content: bytes = BODY, method: str = "POST", /, **seconds: float | None
 ) -> httpx.Response:
     """One request, its answer read whole; httpx's own streams the body, so its errors come as late as that."""
     extensions = {"timeout": {**QUICK, **seconds}}
@@ -178,7 +192,7 @@ async def soon(condition: Callable[[], bool]) -> None:
 def expect(kind: Kind, script: Script, error: type[Exception], **seconds: float) -> None:
     """A POST to this server ends with this error, and the transport works afterwards."""
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+    async def scenario(transport: Transport) -> None:
         async with serving(script) as server, serving(answering(answer())) as sane:
             with pytest.raises(error) as raised:
                 await post(transport, server.url, **seconds)
@@ -190,7 +204,7 @@ def expect(kind: Kind, script: Script, error: type[Exception], **seconds: float)
 
 
 def expect_answer(kind: Kind, script: Script, status: int, body: bytes, method: str = "POST") -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
+    async def scenario(transport: Transport) -> None:
         async with serving(script) as server:
             for _ in range(2):
                 response = await post(transport, server.url, BODY, method)
@@ -203,25 +217,23 @@ def expect_answer(kind: Kind, script: Script, status: int, body: bytes, method: 
 # ---- answers -----------------------------------------------------------------------------------------------
 
 
-def test_request_and_answer_arrive_whole(kind: Kind) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(answer(b"{}", "202 Accepted", "Retry-After: 7", "X-A: 1", "X-A: 2"))) as server:
-            response = await post(transport, server.url + "?a=b%20c")
-            assert response.status_code == 202
-            assert response.headers.get("retry-after") == "7"
-            assert response.headers.get("RETRY-AFTER") == "7"
-            assert response.headers.get("x-a") == "1, 2"
-            assert response.headers.get("x-b") is None
-            assert response.content == await response.aread() == b"{}"
-            assert response.json() == {}
-            assert response.reason_phrase == "Accepted"
-            [seen] = server.requests
-            assert seen.body == BODY
-            assert seen.head.startswith(b"POST /events?a=b%20c HTTP/1.1\r\n")
-            assert seen.header("host") == f"127.0.0.1:{server.port}"
-            assert seen.header("accept-encoding") is None
-
-    run(kind, scenario)
+@over()
+async def test_request_and_answer_arrive_whole(kind: Kind, transport: Transport) -> None:
+    async with serving(answering(answer(b"{}", "202 Accepted", "Retry-After: 7", "X-A: 1", "X-A: 2"))) as server:
+        response = await post(transport, server.url + "?a=b%20c")
+        assert response.status_code == 202
+        assert response.headers.get("retry-after") == "7"
+        assert response.headers.get("RETRY-AFTER") == "7"
+        assert response.headers.get("x-a") == "1, 2"
+        assert response.headers.get("x-b") is None
+        assert response.content == await response.aread() == b"{}"
+        assert response.json() == {}
+        assert response.reason_phrase == "Accepted"
+        [seen] = server.requests
+        assert seen.body == BODY
+        assert seen.head.startswith(b"POST /events?a=b%20c HTTP/1.1\r\n")
+        assert seen.header("host") == f"127.0.0.1:{server.port}"
+        assert seen.header("accept-encoding") is None
 
 
 FRAMINGS = {
@@ -298,7 +310,10 @@ def test_an_encoded_body_stays_as_it_came(bounded: Kind) -> None:
 
 
 @pytest.mark.parametrize("extra", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"])
-def test_bytes_after_an_answer_are_never_taken_for_the_next_one(lean: Kind, extra: bytes) -> None:
+@over()
+async def test_bytes_after_an_answer_are_never_taken_for_the_next_one(
+    lean: Kind, transport: Transport, extra: bytes
+) -> None:
     """httpx's own keeps them, and takes them for the start of the next answer."""
     numbers = iter(range(9))
 
@@ -307,16 +322,14 @@ def test_bytes_after_an_answer_are_never_taken_for_the_next_one(lean: Kind, extr
             await peer.request()
             await peer.send(answer(b"%d" % next(numbers)) + extra)
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            for number in range(3):
-                assert (await post(transport, server.url)).content == b"%d" % number
-                await asyncio.sleep(0.01)
-
-    run(lean, scenario)
+    async with serving(script) as server:
+        for number in range(3):
+            assert (await post(transport, server.url)).content == b"%d" % number
+            await asyncio.sleep(0.01)
 
 
-def test_bytes_on_an_idle_connection_are_never_taken_for_an_answer(kind: Kind) -> None:
+@over()
+async def test_bytes_on_an_idle_connection_are_never_taken_for_an_answer(kind: Kind, transport: Transport) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(answer(b"right"))
@@ -324,21 +337,19 @@ def test_bytes_on_an_idle_connection_are_never_taken_for_an_answer(kind: Kind) -
         await peer.send(answer(b"wrong"))
         await peer.closed()
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            for _ in range(2):
-                assert (await post(transport, server.url)).content == b"right"
-                await asyncio.sleep(0.05)
-            assert server.connections == 2
-
-    run(kind, scenario)
+    async with serving(script) as server:
+        for _ in range(2):
+            assert (await post(transport, server.url)).content == b"right"
+            await asyncio.sleep(0.05)
+        assert server.connections == 2
 
 
 # ---- limits ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("head", [b"Content-Length: 50000000", b"X-Endless: 1", b"Transfer-Encoding: chunked"])
-def test_50_mb_or_an_endless_body_cost_64_kib(bounded: Kind, head: bytes) -> None:
+@over()
+async def test_50_mb_or_an_endless_body_cost_64_kib(bounded: Kind, transport: Transport, head: bytes) -> None:
     part = b"x" * 65_536
     if head.startswith(b"Transfer"):
         part = b"%x\r\n%b\r\n" % (len(part), part)
@@ -349,27 +360,22 @@ def test_50_mb_or_an_endless_body_cost_64_kib(bounded: Kind, head: bytes) -> Non
         for _ in range(763):
             await peer.send(part)
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            response = await post(transport, server.url)
-            assert response.status_code == 200
-            assert response.content == b"x" * LIMITS.body_bytes_max
-            assert response.extensions["truncated"] is True
-            await soon(lambda: server.open_now == 0)
-            assert server.sent < 20_000_000
-
-    run(bounded, scenario)
+    async with serving(script) as server:
+        response = await post(transport, server.url)
+        assert response.status_code == 200
+        assert response.content == b"x" * LIMITS.body_bytes_max
+        assert response.extensions["truncated"] is True
+        await soon(lambda: server.open_now == 0)
+        assert server.sent < 20_000_000
 
 
 @pytest.mark.parametrize(("size", "truncated"), [(65_535, False), (65_536, False), (65_537, True)])
-def test_a_body_is_cut_at_64_kib_exactly(bounded: Kind, size: int, truncated: bool) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(answer(b"x" * size))) as server:
-            response = await post(transport, server.url)
-            assert len(response.content) == min(size, 65_536)
-            assert response.extensions.get("truncated", False) is truncated
-
-    run(bounded, scenario)
+@over()
+async def test_a_body_is_cut_at_64_kib_exactly(bounded: Kind, transport: Transport, size: int, truncated: bool) -> None:
+    async with serving(answering(answer(b"x" * size))) as server:
+        response = await post(transport, server.url)
+        assert len(response.content) == min(size, 65_536)
+        assert response.extensions.get("truncated", False) is truncated
 
 
 @pytest.mark.parametrize(
@@ -396,12 +402,10 @@ def test_switching_protocols_is_called_that() -> None:
     assert "switches" in str(outcome)
 
 
-def test_trailers_are_no_headers(kind: Kind) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(FRAMINGS["trailers"][0])) as server:
-            assert "x-sum" not in (await post(transport, server.url)).headers
-
-    run(kind, scenario)
+@over()
+async def test_trailers_are_no_headers(kind: Kind, transport: Transport) -> None:
+    async with serving(answering(FRAMINGS["trailers"][0])) as server:
+        assert "x-sum" not in (await post(transport, server.url)).headers
 
 
 def test_headers_of_60_kb_are_taken(kind: Kind) -> None:
@@ -503,7 +507,8 @@ def test_a_drip_ends_at_the_total_deadline(bounded: Kind, start: bytes) -> None:
     expect(bounded, script, httpx.ReadTimeout, read=0.05, total=0.15)
 
 
-def test_progress_moves_the_read_deadline(kind: Kind) -> None:
+@over()
+async def test_progress_moves_the_read_deadline(kind: Kind, transport: Transport) -> None:
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()
@@ -511,27 +516,23 @@ def test_progress_moves_the_read_deadline(kind: Kind) -> None:
                 await peer.send(part)
                 await asyncio.sleep(0.07)
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            assert (await post(transport, server.url, read=0.3)).content == b"okok"
-
-    run(kind, scenario)
+    async with serving(script) as server:
+        assert (await post(transport, server.url, read=0.3)).content == b"okok"
 
 
-def test_a_server_that_does_not_read_is_a_write_timeout(kind: Kind) -> None:
+@over()
+async def test_a_server_that_does_not_read_is_a_write_timeout(kind: Kind, transport: Transport) -> None:
     async def script(peer: Peer) -> None:
         await peer.head()
         await asyncio.sleep(5)
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            with pytest.raises(httpx.WriteTimeout):
-                await post(transport, server.url, b"x" * 30_000_000, write=0.1)
-
-    run(kind, scenario)
+    async with serving(script) as server:
+        with pytest.raises(httpx.WriteTimeout):
+            await post(transport, server.url, b"x" * 30_000_000, write=0.1)
 
 
-def test_a_large_request_arrives_whole_at_a_slow_reader(kind: Kind) -> None:
+@over()
+async def test_a_large_request_arrives_whole_at_a_slow_reader(kind: Kind, transport: Transport) -> None:
     content = bytes(range(256)) * 40_000
 
     async def script(peer: Peer) -> None:
@@ -541,29 +542,27 @@ def test_a_large_request_arrives_whole_at_a_slow_reader(kind: Kind) -> None:
         await asyncio.sleep(0.05)
         await peer.send(answer(b"%d" % (body == content)))
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            assert (await post(transport, server.url, content, read=0.5)).content == b"1"
-
-    run(kind, scenario)
+    async with serving(script) as server:
+        assert (await post(transport, server.url, content, read=0.5)).content == b"1"
 
 
-def test_an_answer_before_the_request_was_written_counts_and_ends_the_connection(kind: Kind) -> None:
+@over()
+async def test_an_answer_before_the_request_was_written_counts_and_ends_the_connection(
+    kind: Kind, transport: Transport
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.head()
         await peer.send(answer(b"", "413 Too Large", "Connection: close"))
         await peer.closed()
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            for _ in range(2):
-                assert (await post(transport, server.url, b"x" * 20_000_000)).status_code == 413
-            assert server.connections == 2
-
-    run(kind, scenario)
+    async with serving(script) as server:
+        for _ in range(2):
+            assert (await post(transport, server.url, b"x" * 20_000_000)).status_code == 413
+        assert server.connections == 2
 
 
-def test_a_connection_with_an_unwritten_request_is_not_used_again(lean: Kind) -> None:
+@over()
+async def test_a_connection_with_an_unwritten_request_is_not_used_again(lean: Kind, transport: Transport) -> None:
     """httpx's own writes to the end first, whatever the answer."""
 
     async def script(peer: Peer) -> None:
@@ -571,13 +570,10 @@ def test_a_connection_with_an_unwritten_request_is_not_used_again(lean: Kind) ->
         await peer.send(answer(b"", "413 Too Large"))
         await asyncio.sleep(1)
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            for _ in range(2):
-                assert (await post(transport, server.url, b"x" * 20_000_000)).status_code == 413
-            assert server.connections == 2
-
-    run(lean, scenario)
+    async with serving(script) as server:
+        for _ in range(2):
+            assert (await post(transport, server.url, b"x" * 20_000_000)).status_code == 413
+        assert server.connections == 2
 
 
 class _Stalling(asyncio.Protocol):
@@ -585,230 +581,191 @@ class _Stalling(asyncio.Protocol):
         time.sleep(0.8)
 
 
-def test_a_stall_of_our_own_loop_is_no_timeout(lean: Kind) -> None:
+@over()
+async def test_a_stall_of_our_own_loop_is_no_timeout(lean: Kind, transport: Transport) -> None:
     """The answer lies in the socket when the loop comes back, but uvloop may serve timers before it looks there."""
+    ours, theirs = socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as listening, theirs:
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        ours, theirs = socket.socketpair()
-        with socket.create_server(("127.0.0.1", 0)) as listening, theirs:
+        def serve() -> None:  # in a thread: our loop is to stall, not the server
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65_536)
+                theirs.send(b"x")
+                time.sleep(0.05)
+                connection.sendall(answer())
+                connection.recv(1)
 
-            def serve() -> None:  # in a thread: our loop is to stall, not the server
-                connection, _ = listening.accept()
-                with connection:
-                    connection.recv(65_536)
-                    theirs.send(b"x")
-                    time.sleep(0.05)
-                    connection.sendall(answer())
-                    connection.recv(1)
-
-            thread = threading.Thread(target=serve)
-            thread.start()
-            stalling, _ = await asyncio.get_running_loop().create_connection(_Stalling, sock=ours)
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-            assert (await post(transport, url, read=0.3)).status_code == 200
-            stalling.abort()
-            await transport.aclose()
-            thread.join()
-
-    run(lean, scenario)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        stalling, _ = await asyncio.get_running_loop().create_connection(_Stalling, sock=ours)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        assert (await post(transport, url, read=0.3)).status_code == 200
+        stalling.abort()
+        await transport.aclose()
+        thread.join()
 
 
-def test_no_phase_waits_for_ever_without_a_timeout_of_its_own(bounded: Kind) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.closed()
-
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            with pytest.raises(httpx.ReadTimeout):
-                await transport.handle_async_request(httpx.Request("POST", server.url, content=BODY))
-            with pytest.raises(httpx.ReadTimeout):
-                await post(transport, server.url, read=None)
-
-    run(bounded, scenario, total_s_max=0.1)
+@over(total_s_max=0.1)
+async def test_no_phase_waits_for_ever_without_a_timeout_of_its_own(bounded: Kind, transport: Transport) -> None:
+    async with serving(silent) as server:
+        with pytest.raises(httpx.ReadTimeout):
+            await transport.handle_async_request(httpx.Request("POST", server.url, content=BODY))
+        with pytest.raises(httpx.ReadTimeout):
+            await post(transport, server.url, read=None)
 
 
 # ---- connecting --------------------------------------------------------------------------------------------
 
 
-def test_a_closed_port_is_a_connect_error(kind: Kind) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(answer())) as server:
-            url = server.url
-        with pytest.raises(httpx.ConnectError) as refused:
-            await post(transport, url)
-        if kind in (Kind.LEAN, Kind.LEAN_ASYNCIO):  # httpx's own says no more than that
-            assert str(refused.value) == f"127.0.0.1:{server.port}: Connection refused"
-
-    run(kind, scenario)
+@over()
+async def test_a_closed_port_is_a_connect_error(kind: Kind, transport: Transport) -> None:
+    async with serving(answering(answer())) as server:
+        url = server.url
+    with pytest.raises(httpx.ConnectError) as refused:
+        await post(transport, url)
+    if kind in (Kind.LEAN, Kind.LEAN_ASYNCIO):  # httpx's own says no more than that
+        assert str(refused.value) == f"127.0.0.1:{server.port}: Connection refused"
 
 
 @pytest.mark.parametrize("host", ["does-not-exist.invalid", "a" * 70 + ".invalid"])
-def test_a_name_without_address_is_a_connect_error(lean: Kind, host: str) -> None:
+@over()
+async def test_a_name_without_address_is_a_connect_error(lean: Kind, transport: Transport, host: str) -> None:
     """httpx's own lets UnicodeError through for a label that is too long."""
-
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        with pytest.raises((httpx.ConnectError, httpx.ConnectTimeout)):
-            await post(transport, f"http://{host}/")
-
-    run(lean, scenario)
+    with pytest.raises((httpx.ConnectError, httpx.ConnectTimeout)):
+        await post(transport, f"http://{host}/")
 
 
-def test_another_scheme_is_not_supported(kind: Kind) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        with pytest.raises(httpx.UnsupportedProtocol):
-            await post(transport, "ftp://127.0.0.1/")
-
-    run(kind, scenario)
+@over()
+async def test_another_scheme_is_not_supported(kind: Kind, transport: Transport) -> None:
+    with pytest.raises(httpx.UnsupportedProtocol):
+        await post(transport, "ftp://127.0.0.1/")
 
 
-def test_tls_is_verified_and_kept_alive(kind: Kind) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        NAMES["localhost"] = ["127.0.0.1"]
-        async with serving(answering(answer(b"x" * 50_000)), tls=certificates().good) as server:
-            for _ in range(3):
-                response = await post(transport, f"https://localhost:{server.port}/", b"y" * 500_000)
-                assert response.content == b"x" * 50_000
-            assert server.connections == 1
-
-    run(kind, scenario)
+@over()
+async def test_tls_is_verified_and_kept_alive(kind: Kind, transport: Transport) -> None:
+    NAMES["localhost"] = ["127.0.0.1"]
+    async with serving(answering(answer(b"x" * 50_000)), tls=certificates().good) as server:
+        for _ in range(3):
+            response = await post(transport, f"https://localhost:{server.port}/", b"y" * 500_000)
+            assert response.content == b"x" * 50_000
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize("fault", ["wrong_host", "expired", "self_signed", "other name"])
-def test_a_wrong_certificate_is_a_connect_error_that_says_so(kind: Kind, fault: str) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        host = "hakuna.test" if fault == "other name" else "localhost"
-        NAMES[host] = ["127.0.0.1"]
-        async with serving(answering(answer()), tls=getattr(certificates(), fault, certificates().good)) as server:
-            with pytest.raises(httpx.ConnectError, match=r"(?i)certificate"):
-                await post(transport, f"https://{host}:{server.port}/")
-            assert not server.requests
+@over()
+async def test_a_wrong_certificate_is_a_connect_error_that_says_so(
+    kind: Kind, transport: Transport, fault: str
+) -> None:
+    host = "hakuna.test" if fault == "other name" else "localhost"
+    NAMES[host] = ["127.0.0.1"]
+    async with serving(answering(answer()), tls=getattr(certificates(), fault, certificates().good)) as server:
+        with pytest.raises(httpx.ConnectError, match=r"(?i)certificate"):
+            await post(transport, f"https://{host}:{server.port}/")
+        assert not server.requests
 
-    run(kind, scenario)
 
-
-def test_a_server_without_tls_is_a_connect_error(kind: Kind) -> None:
+@over()
+async def test_a_server_without_tls_is_a_connect_error(kind: Kind, transport: Transport) -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.read(1)
         await peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            with pytest.raises(httpx.ConnectError):
-                await post(transport, server.url.replace("http:", "https:"))
-
-    run(kind, scenario)
+    async with serving(script) as server:
+        with pytest.raises(httpx.ConnectError):
+            await post(transport, server.url.replace("http:", "https:"))
 
 
-def test_a_handshake_without_end_is_a_connect_timeout(kind: Kind) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.closed()
-
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            url = server.url.replace("http:", "https:")
-            with pytest.raises(httpx.ConnectTimeout):
-                await post(transport, url, connect=0.1)
-            await soon(lambda: server.open_now == 0)
-
-    run(kind, scenario)
+@over()
+async def test_a_handshake_without_end_is_a_connect_timeout(kind: Kind, transport: Transport) -> None:
+    async with serving(silent) as server:
+        url = server.url.replace("http:", "https:")
+        with pytest.raises(httpx.ConnectTimeout):
+            await post(transport, url, connect=0.1)
+        await soon(lambda: server.open_now == 0)
 
 
-def test_a_dead_address_is_passed_over(kind: Kind) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        NAMES["hakuna.test"] = ["127.0.0.9", "127.0.0.1"]
-        async with serving(once(answer(b"ok", "200 OK", "Connection: close"))) as server:
-            for _ in range(2):
-                assert (await post(transport, f"http://hakuna.test:{server.port}/")).content == b"ok"
-
-    run(kind, scenario)
+@over()
+async def test_a_dead_address_is_passed_over(kind: Kind, transport: Transport) -> None:
+    NAMES["hakuna.test"] = ["127.0.0.9", "127.0.0.1"]
+    async with serving(once(answer(b"ok", "200 OK", "Connection: close"))) as server:
+        for _ in range(2):
+            assert (await post(transport, f"http://hakuna.test:{server.port}/")).content == b"ok"
 
 
-def test_a_change_in_dns_is_followed_by_new_connections(kind: Kind) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        closing = "Connection: close"
-        async with serving(answering(answer(b"old", "200 OK", closing))) as old:
-            new_one = serving(answering(answer(b"new", "200 OK", closing)), host="127.0.0.2", port=old.port)
-            async with new_one:
-                url = f"http://hakuna.test:{old.port}/"
-                NAMES["hakuna.test"] = ["127.0.0.1"]
-                assert (await post(transport, url)).content == b"old"
-                NAMES["hakuna.test"] = ["127.0.0.2"]
-                assert (await post(transport, url)).content == b"new"
-
-    run(kind, scenario)
+@over()
+async def test_a_change_in_dns_is_followed_by_new_connections(kind: Kind, transport: Transport) -> None:
+    closing = "Connection: close"
+    async with serving(answering(answer(b"old", "200 OK", closing))) as old:
+        new_one = serving(answering(answer(b"new", "200 OK", closing)), host="127.0.0.2", port=old.port)
+        async with new_one:
+            url = f"http://hakuna.test:{old.port}/"
+            NAMES["hakuna.test"] = ["127.0.0.1"]
+            assert (await post(transport, url)).content == b"old"
+            NAMES["hakuna.test"] = ["127.0.0.2"]
+            assert (await post(transport, url)).content == b"new"
 
 
-def test_a_busy_connection_grows_old_and_follows_dns(lean: Kind) -> None:
+@over(age_s_max=0.1, connections_max=1)
+async def test_a_busy_connection_grows_old_and_follows_dns(lean: Kind, transport: Transport) -> None:
     """httpx's own stays with the old address for as long as the connection is busy."""
+    async with serving(answering(answer(b"old"))) as old:
+        new_one = serving(answering(answer(b"new")), host="127.0.0.2", port=old.port)
+        async with new_one:
+            url = f"http://hakuna.test:{old.port}/"
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(answer(b"old"))) as old:
-            new_one = serving(answering(answer(b"new")), host="127.0.0.2", port=old.port)
-            async with new_one:
-                url = f"http://hakuna.test:{old.port}/"
+            until = time.monotonic() + 5
 
-                until = time.monotonic() + 5
+            async def lane() -> None:
+                while (await post(transport, url)).content == b"old":
+                    assert time.monotonic() < until
 
-                async def lane() -> None:
-                    while (await post(transport, url)).content == b"old":
-                        assert time.monotonic() < until
-
-                NAMES["hakuna.test"] = ["127.0.0.1"]
-                assert (await post(transport, url)).content == b"old"
-                NAMES["hakuna.test"] = ["127.0.0.2"]
-                assert (await post(transport, url)).content == b"old"
-                await asyncio.gather(lane(), lane())  # one always waits for the connection: it is never idle
-
-    run(lean, scenario, age_s_max=0.1, connections_max=1)
+            NAMES["hakuna.test"] = ["127.0.0.1"]
+            assert (await post(transport, url)).content == b"old"
+            NAMES["hakuna.test"] = ["127.0.0.2"]
+            assert (await post(transport, url)).content == b"old"
+            await asyncio.gather(lane(), lane())  # one always waits for the connection: it is never idle
 
 
-def test_an_address_that_failed_comes_last(lean: Kind) -> None:
-    async def silent(peer: Peer) -> None:
-        await peer.closed()
-
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        NAMES["localhost"] = ["127.0.0.1", "127.0.0.2"]
-        good = answering(answer(b"ok", "200 OK", "Connection: close"))
-        async with serving(silent) as dead, serving(good, certificates().good, "127.0.0.2", dead.port) as alive:
-            for _ in range(3):
-                response = await post(transport, f"https://localhost:{dead.port}/", connect=0.6)
-                assert response.content == b"ok"
-            assert (dead.connections, alive.connections) == (1, 3)
-
-    run(lean, scenario)
+@over()
+async def test_an_address_that_failed_comes_last(lean: Kind, transport: Transport) -> None:
+    NAMES["localhost"] = ["127.0.0.1", "127.0.0.2"]
+    good = answering(answer(b"ok", "200 OK", "Connection: close"))
+    async with serving(silent) as dead, serving(good, certificates().good, "127.0.0.2", dead.port) as alive:
+        for _ in range(3):
+            response = await post(transport, f"https://localhost:{dead.port}/", connect=0.6)
+            assert response.content == b"ok"
+        assert (dead.connections, alive.connections) == (1, 3)
 
 
 # ---- the pool ----------------------------------------------------------------------------------------------
 
 
-def test_a_connection_is_used_again(kind: Kind) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(answer())) as server:
-            for _ in range(5):
-                await post(transport, server.url)
-            assert server.connections == 1
-
-    run(kind, scenario)
+@over()
+async def test_a_connection_is_used_again(kind: Kind, transport: Transport) -> None:
+    async with serving(answering(answer())) as server:
+        for _ in range(5):
+            await post(transport, server.url)
+        assert server.connections == 1
 
 
-def test_never_more_connections_than_allowed(kind: Kind) -> None:
+@over()
+async def test_never_more_connections_than_allowed(kind: Kind, transport: Transport) -> None:
     async def script(peer: Peer) -> None:
         while True:
             received = await peer.request()
             await asyncio.sleep(0.001)
             await peer.send(answer(received.body))
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            bodies = [b"%d" % number for number in range(100)]
-            answers = await asyncio.gather(*[post(transport, server.url, body) for body in bodies])
-            assert [response.content for response in answers] == bodies
-            assert server.open_most <= LIMITS.connections_max
-
-    run(kind, scenario)
+    async with serving(script) as server:
+        bodies = [b"%d" % number for number in range(100)]
+        answers = await asyncio.gather(*[post(transport, server.url, body) for body in bodies])
+        assert [response.content for response in answers] == bodies
+        assert server.open_most <= LIMITS.connections_max
 
 
-def test_slots_of_failed_connections_come_back(kind: Kind) -> None:
+@over()
+async def test_slots_of_failed_connections_come_back(kind: Kind, transport: Transport) -> None:
     """More failures than slots, with more requests waiting, then as many good ones as there are slots."""
     failing = True
 
@@ -821,38 +778,33 @@ def test_slots_of_failed_connections_come_back(kind: Kind) -> None:
             await asyncio.sleep(0.01)
             await peer.send(answer())
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        nonlocal failing
-        async with serving(script) as server:
-            outcomes = await asyncio.gather(*[post(transport, server.url) for _ in range(40)], return_exceptions=True)
-            assert {type(outcome) for outcome in outcomes} == {httpx.ReadError}
-            failing = False
-            good = await asyncio.gather(*[post(transport, server.url) for _ in range(40)])
-            assert len(good) == 40
-
-    run(kind, scenario)
+    async with serving(script) as server:
+        outcomes = await asyncio.gather(*[post(transport, server.url) for _ in range(40)], return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {httpx.ReadError}
+        failing = False
+        good = await asyncio.gather(*[post(transport, server.url) for _ in range(40)])
+        assert len(good) == 40
 
 
-def test_a_connection_that_dies_on_its_way_to_the_next_request_is_passed_over(lean: Kind) -> None:
+@over(connections_max=2)
+async def test_a_connection_that_dies_on_its_way_to_the_next_request_is_passed_over(
+    lean: Kind, transport: Transport
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.writer.write(answer())
         peer.writer.write_eof()  # says nothing of it, so that the connection is handed on
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            outcomes = await asyncio.gather(*[post(transport, server.url) for _ in range(60)], return_exceptions=True)
-            for outcome in outcomes:
-                assert isinstance(
-                    outcome, httpx.Response | httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError
-                )
-            assert sum(isinstance(outcome, httpx.Response) for outcome in outcomes) >= 10
-            await asyncio.gather(*[post(transport, server.url) for _ in range(2)])
-
-    run(lean, scenario, connections_max=2)
+    async with serving(script) as server:
+        outcomes = await asyncio.gather(*[post(transport, server.url) for _ in range(60)], return_exceptions=True)
+        for outcome in outcomes:
+            assert isinstance(outcome, httpx.Response | httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError)
+        assert sum(isinstance(outcome, httpx.Response) for outcome in outcomes) >= 10
+        await asyncio.gather(*[post(transport, server.url) for _ in range(2)])
 
 
-def test_no_free_connection_is_a_pool_timeout(kind: Kind) -> None:
+@over(connections_max=2)
+async def test_no_free_connection_is_a_pool_timeout(kind: Kind, transport: Transport) -> None:
     release = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -861,40 +813,35 @@ def test_no_free_connection_is_a_pool_timeout(kind: Kind) -> None:
             await release.wait()
             await peer.send(answer())
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            first = [asyncio.create_task(post(transport, server.url)) for _ in range(2)]
-            await asyncio.sleep(0.02)
-            waits = asyncio.create_task(post(transport, server.url))
-            with pytest.raises(httpx.PoolTimeout):
-                await post(transport, server.url, pool=0.05)
-            release.set()
-            for task in (*first, waits):
-                assert (await task).status_code == 200
-            assert server.connections == 2
-
-    run(kind, scenario, connections_max=2)
+    async with serving(script) as server:
+        first = [asyncio.create_task(post(transport, server.url)) for _ in range(2)]
+        await asyncio.sleep(0.02)
+        waits = asyncio.create_task(post(transport, server.url))
+        with pytest.raises(httpx.PoolTimeout):
+            await post(transport, server.url, pool=0.05)
+        release.set()
+        for task in (*first, waits):
+            assert (await task).status_code == 200
+        assert server.connections == 2
 
 
-def test_too_many_waiting_are_refused_at_once(lean: Kind) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.closed()
-
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            tasks = [asyncio.create_task(post(transport, server.url)) for _ in range(4)]
-            await asyncio.sleep(0.02)
-            with pytest.raises(httpx.PoolTimeout, match="wait for a connection already"):
-                await post(transport, server.url)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-
-    run(lean, scenario, connections_max=1, waiting_max=3)
+@over(connections_max=1, waiting_max=3)
+async def test_too_many_waiting_are_refused_at_once(lean: Kind, transport: Transport) -> None:
+    async with serving(silent) as server:
+        tasks = [asyncio.create_task(post(transport, server.url)) for _ in range(4)]
+        await asyncio.sleep(0.02)
+        with pytest.raises(httpx.PoolTimeout, match="wait for a connection already"):
+            await post(transport, server.url)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_an_idle_connection_that_the_server_closes_is_not_used_again(kind: Kind, half: bool) -> None:
+@over()
+async def test_an_idle_connection_that_the_server_closes_is_not_used_again(
+    kind: Kind, transport: Transport, half: bool
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(answer())
@@ -902,18 +849,18 @@ def test_an_idle_connection_that_the_server_closes_is_not_used_again(kind: Kind,
             peer.writer.write_eof()
             await peer.closed()
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            for _ in range(3):
-                assert (await post(transport, server.url)).status_code == 200
-                await asyncio.sleep(0.02)
-            assert server.connections == 3
-
-    run(kind, scenario)
+    async with serving(script) as server:
+        for _ in range(3):
+            assert (await post(transport, server.url)).status_code == 200
+            await asyncio.sleep(0.02)
+        assert server.connections == 3
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_request_that_meets_a_closing_connection_is_not_sent_again(kind: Kind, reset: bool) -> None:
+@over()
+async def test_a_request_that_meets_a_closing_connection_is_not_sent_again(
+    kind: Kind, transport: Transport, reset: bool
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(answer())
@@ -921,39 +868,34 @@ def test_a_request_that_meets_a_closing_connection_is_not_sent_again(kind: Kind,
         if reset:
             peer.reset()
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
+    async with serving(script) as server:
+        await post(transport, server.url)
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
             await post(transport, server.url)
-            with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
-                await post(transport, server.url)
-            await asyncio.sleep(0.02)
-            assert len(server.requests) == 2
-            assert (await post(transport, server.url)).status_code == 200
-
-    run(kind, scenario)
+        await asyncio.sleep(0.02)
+        assert len(server.requests) == 2
+        assert (await post(transport, server.url)).status_code == 200
 
 
-def test_idle_connections_are_closed_in_time(lean: Kind) -> None:
+@over(idle_s_max=0.3)
+async def test_idle_connections_are_closed_in_time(lean: Kind, transport: Transport) -> None:
     """httpx's own closes them only when the next request comes."""
-
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(answer())) as server:
-            await asyncio.gather(*[post(transport, server.url) for _ in range(5)])
-            assert server.open_now == 5
-            until = time.monotonic() + 0.6
-            while time.monotonic() < until:
-                await post(transport, server.url)  # one at a time: the one used last is used again
-                await asyncio.sleep(0.01)
-            assert server.connections == 5
-            await soon(lambda: server.open_now == 1)
-            await post(transport, server.url)
-            assert server.connections == 5
-            await soon(lambda: server.open_now == 0)
-
-    run(lean, scenario, idle_s_max=0.3)
+    async with serving(answering(answer())) as server:
+        await asyncio.gather(*[post(transport, server.url) for _ in range(5)])
+        assert server.open_now == 5
+        until = time.monotonic() + 0.6
+        while time.monotonic() < until:
+            await post(transport, server.url)  # one at a time: the one used last is used again
+            await asyncio.sleep(0.01)
+        assert server.connections == 5
+        await soon(lambda: server.open_now == 1)
+        await post(transport, server.url)
+        assert server.connections == 5
+        await soon(lambda: server.open_now == 0)
 
 
-def test_a_cancelled_request_ends_its_connection(kind: Kind) -> None:
+@over()
+async def test_a_cancelled_request_ends_its_connection(kind: Kind, transport: Transport) -> None:
     async def script(peer: Peer) -> None:
         while True:
             received = await peer.request()
@@ -962,38 +904,33 @@ def test_a_cancelled_request_ends_its_connection(kind: Kind) -> None:
             with contextlib.suppress(ConnectionError):
                 await peer.send(answer(received.body))
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            await post(transport, server.url)
-            slow = asyncio.create_task(post(transport, server.url, b"slow"))
+    async with serving(script) as server:
+        await post(transport, server.url)
+        slow = asyncio.create_task(post(transport, server.url, b"slow"))
+        await asyncio.sleep(0.02)
+        slow.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await slow
+        for number in range(3):
+            assert (await post(transport, server.url, b"%d" % number)).content == b"%d" % number
             await asyncio.sleep(0.02)
-            slow.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await slow
-            for number in range(3):
-                assert (await post(transport, server.url, b"%d" % number)).content == b"%d" % number
-                await asyncio.sleep(0.02)
-            assert server.connections == 2
-
-    run(kind, scenario)
+        assert server.connections == 2
 
 
-def test_a_cancelled_request_closes_its_connection_at_once(kind: Kind) -> None:
+@over()
+async def test_a_cancelled_request_closes_its_connection_at_once(kind: Kind, transport: Transport) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.closed()
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            slow = asyncio.create_task(post(transport, server.url))
-            await asyncio.sleep(0.02)
-            slow.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await slow
-            await soon(lambda: server.open_now == 0)
-            assert server.connections == 1
-
-    run(kind, scenario)
+    async with serving(script) as server:
+        slow = asyncio.create_task(post(transport, server.url))
+        await asyncio.sleep(0.02)
+        slow.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await slow
+        await soon(lambda: server.open_now == 0)
+        assert server.connections == 1
 
 
 def test_an_answer_that_meets_a_cancelled_request_is_dropped() -> None:
@@ -1015,7 +952,8 @@ def test_an_answer_that_meets_a_cancelled_request_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("resets", [False, True])
-def test_cancelling_at_any_moment_loses_no_connection(lean: Kind, resets: bool) -> None:
+@over(connections_max=3)
+async def test_cancelling_at_any_moment_loses_no_connection(lean: Kind, transport: Transport, resets: bool) -> None:
     """Nor a slot: afterwards they are all to be had. (httpx's own is not asked: it takes seconds for this.)"""
     numbers = iter(range(10_000))
 
@@ -1027,58 +965,47 @@ def test_cancelling_at_any_moment_loses_no_connection(lean: Kind, resets: bool) 
                 return
             await peer.send(answer(received.body))
 
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        nonlocal resets
-        async with serving(script) as server:
-            for turns in range(40):
-                tasks = [asyncio.create_task(post(transport, server.url, b"%d" % n)) for n in range(6)]
-                for _ in range(turns % 13):
-                    await asyncio.sleep(0)
-                for task in tasks[:: 1 + turns % 3]:
-                    task.cancel()
-                outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-                for number, outcome in enumerate(outcomes):
-                    if isinstance(outcome, httpx.Response):
-                        assert outcome.content == b"%d" % number
-                    else:
-                        assert isinstance(outcome, asyncio.CancelledError) or (
-                            resets and isinstance(outcome, httpx.ReadError)
-                        )
-            resets = False
-            good = await asyncio.gather(*[post(transport, server.url, pool=5.0) for _ in range(6)])
-            assert len(good) == 6
-
-    run(lean, scenario, connections_max=3)
+    async with serving(script) as server:
+        for turns in range(40):
+            tasks = [asyncio.create_task(post(transport, server.url, b"%d" % n)) for n in range(6)]
+            for _ in range(turns % 13):
+                await asyncio.sleep(0)
+            for task in tasks[:: 1 + turns % 3]:
+                task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            for number, outcome in enumerate(outcomes):
+                if isinstance(outcome, httpx.Response):
+                    assert outcome.content == b"%d" % number
+                else:
+                    assert isinstance(outcome, asyncio.CancelledError) or (
+                        resets and isinstance(outcome, httpx.ReadError)
+                    )
+        resets = False
+        good = await asyncio.gather(*[post(transport, server.url, pool=5.0) for _ in range(6)])
+        assert len(good) == 6
 
 
-def test_closing_ends_what_is_under_way(lean: Kind) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.closed()
-
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(script) as server:
-            tasks = [asyncio.create_task(post(transport, server.url)) for _ in range(4)]
-            await asyncio.sleep(0.03)
-            await transport.aclose()
-            for task in tasks:
-                with pytest.raises(httpx.TransportError):
-                    await task
+@over(connections_max=2)
+async def test_closing_ends_what_is_under_way(lean: Kind, transport: Transport) -> None:
+    async with serving(silent) as server:
+        tasks = [asyncio.create_task(post(transport, server.url)) for _ in range(4)]
+        await asyncio.sleep(0.03)
+        await transport.aclose()
+        for task in tasks:
             with pytest.raises(httpx.TransportError):
-                await post(transport, server.url)
+                await task
+        with pytest.raises(httpx.TransportError):
+            await post(transport, server.url)
 
-    run(lean, scenario, connections_max=2)
 
-
-def test_origins_are_few_and_do_not_share_connections(lean: Kind) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(answer(b"a"))) as a, serving(answering(answer(b"b"))) as b:
-            for _ in range(2):
-                assert (await post(transport, a.url)).content == b"a"
-                assert (await post(transport, b.url)).content == b"b"
-            with pytest.raises(httpx.LocalProtocolError, match="origins"):
-                await post(transport, "http://127.0.0.1:1/")
-
-    run(lean, scenario, origins_max=2)
+@over(origins_max=2)
+async def test_origins_are_few_and_do_not_share_connections(lean: Kind, transport: Transport) -> None:
+    async with serving(answering(answer(b"a"))) as a, serving(answering(answer(b"b"))) as b:
+        for _ in range(2):
+            assert (await post(transport, a.url)).content == b"a"
+            assert (await post(transport, b.url)).content == b"b"
+        with pytest.raises(httpx.LocalProtocolError, match="origins"):
+            await post(transport, "http://127.0.0.1:1/")
 
 
 # ---- requests ----------------------------------------------------------------------------------------------
@@ -1095,52 +1022,48 @@ def test_origins_are_few_and_do_not_share_connections(lean: Kind) -> None:
         (b"X A", b"b"),
     ],
 )
-def test_no_header_smuggles_another_one(kind: Kind, name: bytes, value: bytes) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(answer())) as server:
-            request = httpx.Request("POST", server.url, headers=[(name, value)], content=BODY)
-            with pytest.raises(httpx.LocalProtocolError):
-                await transport.handle_async_request(request)
-            template = RequestTemplate("POST", httpx.URL(server.url), [])
-            with pytest.raises(httpx.LocalProtocolError):
-                template.build(BODY, [(name, value)])
-            with pytest.raises(httpx.LocalProtocolError):
-                RequestTemplate("POST", httpx.URL(server.url), [(name, value)])
-            assert (await post(transport, server.url)).status_code == 200
-            assert len(server.requests) == 1
-
-    run(kind, scenario)
+@over()
+async def test_no_header_smuggles_another_one(kind: Kind, transport: Transport, name: bytes, value: bytes) -> None:
+    async with serving(answering(answer())) as server:
+        request = httpx.Request("POST", server.url, headers=[(name, value)], content=BODY)
+        with pytest.raises(httpx.LocalProtocolError):
+            await transport.handle_async_request(request)
+        template = RequestTemplate("POST", httpx.URL(server.url), [])
+        with pytest.raises(httpx.LocalProtocolError):
+            template.build(BODY, [(name, value)])
+        with pytest.raises(httpx.LocalProtocolError):
+            RequestTemplate("POST", httpx.URL(server.url), [(name, value)])
+        assert (await post(transport, server.url)).status_code == 200
+        assert len(server.requests) == 1
 
 
-def test_no_method_smuggles_a_header(kind: Kind) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(answer())) as server:
-            with pytest.raises(httpx.LocalProtocolError):
-                await post(transport, server.url, BODY, "POST / HTTP/1.1\r\nX-A: b\r\n")
-
-    run(kind, scenario)
+@over()
+async def test_no_method_smuggles_a_header(kind: Kind, transport: Transport) -> None:
+    async with serving(answering(answer())) as server:
+        with pytest.raises(httpx.LocalProtocolError):
+            await post(transport, server.url, BODY, "POST / HTTP/1.1\r\nX-A: b\r\n")
 
 
 @pytest.mark.parametrize("content", [b"", BODY, b"x" * 100_000], ids=len)
-def test_a_template_makes_the_same_request_for_every_transport(kind: Kind, content: bytes) -> None:
-    async def scenario(transport: httpx.AsyncBaseTransport) -> None:
-        async with serving(answering(answer())) as server:
-            template = RequestTemplate("POST", httpx.URL(server.url), [(b"Authorization", b"Bearer x")], QUICK)
-            own = [(b"Idempotency-Key", b'"k"'), (b"traceparent", b"00-a-b-01")]
-            request = template.build(content, own)
-            if isinstance(transport, Asking):
-                await ask(transport.transport, template, content, own)
-            else:
-                await (await transport.handle_async_request(request)).aread()
-            [seen] = server.requests
-            assert seen.body == content == request.content == await request.aread()
-            assert seen.head.startswith(b"POST /events HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % server.port)
-            names = [line.split(b":")[0] for line in seen.head.split(b"\r\n")[1:-2]]
-            assert names == [b"Host", b"Authorization", b"Content-Length", b"Idempotency-Key", b"traceparent"]
-            assert [name for name, _ in request.headers.raw] == names
-            assert request.headers["idempotency-key"] == seen.header("Idempotency-Key") == '"k"'
-
-    run(kind, scenario)
+@over()
+async def test_a_template_makes_the_same_request_for_every_transport(
+    kind: Kind, transport: Transport, content: bytes
+) -> None:
+    async with serving(answering(answer())) as server:
+        template = RequestTemplate("POST", httpx.URL(server.url), [(b"Authorization", b"Bearer x")], QUICK)
+        own = [(b"Idempotency-Key", b'"k"'), (b"traceparent", b"00-a-b-01")]
+        request = template.build(content, own)
+        if isinstance(transport, Asking):
+            await ask(transport.transport, template, content, own)
+        else:
+            await (await transport.handle_async_request(request)).aread()
+        [seen] = server.requests
+        assert seen.body == content == request.content == await request.aread()
+        assert seen.head.startswith(b"POST /events HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % server.port)
+        names = [line.split(b":")[0] for line in seen.head.split(b"\r\n")[1:-2]]
+        assert names == [b"Host", b"Authorization", b"Content-Length", b"Idempotency-Key", b"traceparent"]
+        assert [name for name, _ in request.headers.raw] == names
+        assert request.headers["idempotency-key"] == seen.header("Idempotency-Key") == '"k"'
 
 
 # ---- any bytes ---------------------------------------------------------------------------------------------

@@ -165,6 +165,11 @@ def answering(data: bytes) -> Script:
     return script
 
 
+async def silent(peer: Peer) -> None:
+    """No answer, for as long as the client stays."""
+    await peer.closed()
+
+
 def once(data: bytes) -> Script:
     """One answer, then the connection is closed."""
 
