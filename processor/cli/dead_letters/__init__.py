@@ -125,6 +125,8 @@ def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str
                 letters = interruptible(lambda: views.find_letters(desk, topics, selection))
             if not letters:
                 raise click.ClickException("no letter fits these filters")
+            if len(letters) == views.LETTERS_MAX:
+                click.echo(f"the first {len(letters):,} letters are shown; list --each names all of them", err=True)
             order = interruptible(lambda: views.order_view(desk, letters, plain=show_personal_data, timeline=timeline))
             views.print_view(order, output, desk.settings.topic_prefix)
             return
