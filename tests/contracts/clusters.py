@@ -271,6 +271,13 @@ def wait_until(
             step()
 
 
+def made(cluster: Cluster, name: str = "in", *, partitions: int = 1) -> str:
+    """The name of a topic that has been made."""
+    topic = cluster.name(name)
+    cluster.create(topic, partitions=partitions)
+    return topic
+
+
 def write(cluster: Cluster, topic: str, partition: int, *values: bytes, headers: Headers | None = None) -> list[int]:
     """Records of a shop: without a transaction, acknowledged. Returns their offsets."""
     offsets: list[int] = []

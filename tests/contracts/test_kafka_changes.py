@@ -15,6 +15,7 @@ from tests.contracts.clusters import (
     Cluster,
     Reading,
     joined,
+    made,
     wait_until,
     write,
 )
@@ -45,8 +46,7 @@ def test_a_topic_made_again_stands_in_another_place_and_one_that_has_grown_does_
 
 @pytest.mark.parametrize("protocol", [CLASSIC, COOPERATIVE])
 def test_a_position_beyond_a_topic_made_again_is_told_and_a_seek_finds_the_way(cluster: Cluster, protocol: str) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     where = TopicPartition(topic, 0)
     write(cluster, topic, 0, b"1", b"2", b"3")
     consumer, _, reading = joined(cluster, [topic], protocol=protocol, resets=False, starts={where: 0})
@@ -64,8 +64,7 @@ def test_a_position_beyond_a_topic_made_again_is_told_and_a_seek_finds_the_way(c
 
 @pytest.mark.parametrize("protocol", [CLASSIC, COOPERATIVE, NEW_PROTOCOL])
 def test_a_position_that_retention_has_overtaken_is_told_with_where_it_was(cluster: Cluster, protocol: str) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     where = TopicPartition(topic, 0)
     write(cluster, topic, 0, b"1", b"2", b"3", b"4")
     cluster.delete_before(topic, 0, 3)
@@ -83,8 +82,7 @@ def test_a_position_that_retention_has_overtaken_is_told_with_where_it_was(clust
 
 
 def test_a_group_has_no_offsets_in_a_topic_made_again(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     where = TopicPartition(topic, 0)
     write(cluster, topic, 0, b"1", b"2")
     consumer, _, _ = joined(cluster, [topic])
@@ -98,8 +96,7 @@ def test_a_reader_beyond_the_end_of_a_topic_made_again_names_it_and_one_at_its_b
     cluster: Cluster,
 ) -> None:
     """So that only the topic's place tells whether an end that is waited for will ever come."""
-    topic = cluster.name("holds")
-    cluster.create(topic, partitions=2)
+    topic = made(cluster, "holds", partitions=2)
     write(cluster, topic, 0, b"1", b"2")
     reader = cluster.reader()
     reader.assign([Position(topic, 0, 0)])
@@ -115,8 +112,7 @@ def test_a_reader_beyond_the_end_of_a_topic_made_again_names_it_and_one_at_its_b
 
 
 def test_what_is_written_after_a_topic_was_made_again_stands_in_the_new_one(cluster: Cluster) -> None:
-    topic = cluster.name("out")
-    cluster.create(topic)
+    topic = made(cluster, "out")
     producer = cluster.producer()
     answers: list[tuple[str | None, int]] = []
 
@@ -143,8 +139,7 @@ def test_what_is_written_after_a_topic_was_made_again_stands_in_the_new_one(clus
 def test_the_new_partitions_of_a_topic_come_to_the_group_with_all_that_stands_in_them(
     cluster: Cluster, protocol: str
 ) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     _, movements, reading = joined(cluster, [topic], protocol=protocol)
     cluster.grow(topic, 3)
     write(cluster, topic, 2, b"new")

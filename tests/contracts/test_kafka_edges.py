@@ -23,6 +23,7 @@ from tests.contracts.clusters import (
     Movements,
     Reading,
     joined,
+    made,
     opened,
     transact,
     wait_until,
@@ -33,8 +34,7 @@ from tests.contracts.clusters import (
 
 
 def test_a_record_arrives_as_it_was_written(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     producer = cluster.producer()
     headers: Headers = [("a", b"1"), ("a", b"2"), ("none", None), ("empty", b"")]
     assert producer.produce(NewRecord(topic, 0, b"key", b"value", headers, 1_234), lambda _error, _offset: None)
@@ -51,8 +51,7 @@ def test_a_record_arrives_as_it_was_written(cluster: Cluster) -> None:
 
 
 def test_the_end_of_a_partition_is_told_with_its_offset_and_taken_back_by_the_next_record(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic, partitions=2)
+    topic = made(cluster, partitions=2)
     full, empty = TopicPartition(topic, 0), TopicPartition(topic, 1)
     write(cluster, topic, 0, b"1", b"2")
     _, _, reading = joined(cluster, [topic])
@@ -63,8 +62,7 @@ def test_the_end_of_a_partition_is_told_with_its_offset_and_taken_back_by_the_ne
 
 
 def test_records_are_never_more_than_asked_for(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     write(cluster, topic, 0, *(b"%d" % n for n in range(50)))
     consumer, _, reading = joined(cluster, [topic])
     seen: list[Record] = list(reading.records)
@@ -124,8 +122,7 @@ def test_the_end_lies_past_the_markers_so_that_nothing_unread_means_no_lag(clust
 
 
 def test_an_offset_is_committed_with_its_metadata(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic, partitions=2)
+    topic = made(cluster, partitions=2)
     first, second = TopicPartition(topic, 0), TopicPartition(topic, 1)
     write(cluster, topic, 0, b"1", b"2", b"3")
     consumer, _, _ = joined(cluster, [topic])
@@ -145,8 +142,7 @@ def test_an_offset_is_committed_with_its_metadata(cluster: Cluster) -> None:
 
 
 def test_offsets_of_an_open_transaction_are_not_there_until_it_commits(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     where = TopicPartition(topic, 0)
     write(cluster, topic, 0, b"1")
     consumer, _, _ = joined(cluster, [topic])
@@ -164,8 +160,7 @@ def test_offsets_of_an_open_transaction_are_not_there_until_it_commits(cluster: 
 
 
 def test_assigned_says_where_to_start(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic, partitions=2)
+    topic = made(cluster, partitions=2)
     write(cluster, topic, 0, b"a0", b"a1", b"a2")
     write(cluster, topic, 1, b"b0", b"b1")
     consumer = cluster.consumer(cluster.name("g"))
@@ -178,8 +173,7 @@ def test_assigned_says_where_to_start(cluster: Cluster) -> None:
 
 
 def test_a_partition_paused_while_it_is_assigned_brings_nothing_until_it_is_resumed(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic, partitions=2)
+    topic = made(cluster, partitions=2)
     held, free = TopicPartition(topic, 0), TopicPartition(topic, 1)
     write(cluster, topic, 0, b"held")
     write(cluster, topic, 1, b"free")
@@ -198,8 +192,7 @@ def test_a_partition_paused_while_it_is_assigned_brings_nothing_until_it_is_resu
 
 
 def test_resume_goes_on_where_pause_stopped_and_says_the_end_again(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     where = TopicPartition(topic, 0)
     write(cluster, topic, 0, *(b"%d" % n for n in range(10)))
     consumer, _, _ = joined(cluster, [topic])
@@ -224,8 +217,7 @@ def test_resume_goes_on_where_pause_stopped_and_says_the_end_again(cluster: Clus
 
 
 def test_seek_goes_back_and_takes_the_end_back(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     where = TopicPartition(topic, 0)
     write(cluster, topic, 0, b"0", b"1", b"2")
     consumer, _, reading = joined(cluster, [topic])
@@ -241,8 +233,7 @@ def test_seek_goes_back_and_takes_the_end_back(cluster: Cluster) -> None:
 def test_partitions_move_with_their_offsets_and_no_record_is_lost_or_read_twice(
     cluster: Cluster, protocol: str
 ) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic, partitions=4)
+    topic = made(cluster, partitions=4)
     everything = [TopicPartition(topic, partition) for partition in range(4)]
     for partition in range(4):
         write(cluster, topic, partition, *(b"%d/%d" % (partition, n) for n in range(20)))
@@ -295,8 +286,7 @@ def test_partitions_move_with_their_offsets_and_no_record_is_lost_or_read_twice(
 def test_a_pause_ends_with_its_assignment_also_where_the_partition_comes_back_at_once(
     cluster: Cluster, protocol: str
 ) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic, partitions=4)
+    topic = made(cluster, partitions=4)
     everything = {TopicPartition(topic, partition) for partition in range(4)}
     consumer, movements, reading = joined(cluster, [topic], protocol=protocol)
     reading.until(lambda: movements.owned == everything)
@@ -342,8 +332,7 @@ def test_several_topics_are_assigned_by_partition_number(cluster: Cluster) -> No
 
 
 def test_an_exception_in_a_callback_reaches_the_poll_and_no_record_is_lost_by_it(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     write(cluster, topic, 0, b"1", b"2")
     consumer = cluster.consumer(cluster.name("g"))
     movements = Movements()
@@ -363,8 +352,7 @@ def test_an_exception_in_a_callback_reaches_the_poll_and_no_record_is_lost_by_it
 
 
 def test_close_gives_the_partitions_up_and_leaves(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     consumer, movements, _ = joined(cluster, [topic])
     assert cluster.members(cluster.name("g")) == ["a"]
     consumer.close()
@@ -377,8 +365,7 @@ def test_close_gives_the_partitions_up_and_leaves(cluster: Cluster) -> None:
 @pytest.mark.parametrize("protocol", [CLASSIC, COOPERATIVE, NEW_PROTOCOL])
 def test_a_member_that_gets_nothing_is_told_so(cluster: Cluster, protocol: str) -> None:
     """Else a worker more than there are partitions would never be ready."""
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     _, first, reading = joined(cluster, [topic], protocol=protocol)
     other = cluster.consumer(cluster.name("g"), "b", protocol)
     second = Movements()
@@ -392,8 +379,7 @@ def test_a_member_that_gets_nothing_is_told_so(cluster: Cluster, protocol: str) 
 @pytest.mark.parametrize(("protocol", "heartbeat_s"), [(CLASSIC, 1.0), (COOPERATIVE, 1.0), (NEW_PROTOCOL, 5.0)])
 def test_a_member_knows_when_its_group_last_answered_it(cluster: Cluster, protocol: str, heartbeat_s: float) -> None:
     """Never later than it was, and not much before."""
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     consumer, _, reading = joined(cluster, [topic], protocol=protocol)
     reading.until(lambda: consumer.answered_s() > 0)
     assert consumer.session_s > heartbeat_s + 2.0, "long enough to be told in between"
@@ -404,8 +390,7 @@ def test_a_member_knows_when_its_group_last_answered_it(cluster: Cluster, protoc
 
 @pytest.mark.parametrize("protocol", [CLASSIC, NEW_PROTOCOL])
 def test_a_member_that_polls_too_late_is_told_lost_and_can_commit_in_no_way(cluster: Cluster, protocol: str) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     where = TopicPartition(topic, 0)
     late = cluster.consumer(cluster.name("g"), "late", protocol, patience_s=6.0)
     movements = Movements()
@@ -463,8 +448,7 @@ def test_a_commit_tells_the_last_offset_of_the_keyed_records(cluster: Cluster) -
 
 
 def test_a_second_owner_of_the_transactional_id_ends_what_the_first_left_and_fences_it(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     where = TopicPartition(topic, 0)
     consumer, _, reading = joined(cluster, [topic])
     first = opened(cluster, "t", consumer)
@@ -487,8 +471,7 @@ def test_a_second_owner_of_the_transactional_id_ends_what_the_first_left_and_fen
 
 
 def test_what_a_dead_worker_left_open_can_be_ended_by_another(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     consumer, _, reading = joined(cluster, [topic])
     dead = opened(cluster, "t", consumer)
     dead.begin()
@@ -504,8 +487,7 @@ def test_what_a_dead_worker_left_open_can_be_ended_by_another(cluster: Cluster) 
 
 
 def test_a_record_that_is_too_large_aborts_its_transaction_and_the_next_one_works(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     consumer, _, reading = joined(cluster, [topic])
     transaction = opened(cluster, "t", consumer)
     transaction.begin()
@@ -520,8 +502,7 @@ def test_a_record_that_is_too_large_aborts_its_transaction_and_the_next_one_work
 
 
 def test_an_aborted_transaction_leaves_nothing(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     where = TopicPartition(topic, 0)
     consumer, _, reading = joined(cluster, [topic])
     transaction = opened(cluster, "t", consumer)
@@ -541,8 +522,7 @@ def test_an_aborted_transaction_leaves_nothing(cluster: Cluster) -> None:
 
 @pytest.mark.slow
 def test_a_transaction_that_takes_too_long_is_ended_by_the_broker_within_15_seconds(cluster: Cluster) -> None:
-    topic = cluster.name("in")
-    cluster.create(topic)
+    topic = made(cluster)
     consumer, _, reading = joined(cluster, [topic])
     transaction = opened(cluster, "t", consumer)
     transaction.begin()
@@ -648,8 +628,7 @@ def test_a_restore_waits_for_the_end_behind_an_open_transaction(cluster: Cluster
 
 
 def test_a_position_that_is_not_in_the_log_is_an_error_that_names_the_partition(cluster: Cluster) -> None:
-    topic = cluster.name("changelog")
-    cluster.create(topic)
+    topic = made(cluster, "changelog")
     where = TopicPartition(topic, 0)
     write(cluster, topic, 0, *(b"%d" % n for n in range(10)))
     cluster.delete_before(topic, 0, 5)
@@ -670,8 +649,7 @@ def test_a_position_that_is_not_in_the_log_is_an_error_that_names_the_partition(
 
 
 def test_every_record_is_acknowledged_once_with_its_offset(cluster: Cluster) -> None:
-    topic = cluster.name("out")
-    cluster.create(topic)
+    topic = made(cluster, "out")
     producer = cluster.producer()
     answers: list[tuple[int, str | None, int]] = []
 
@@ -685,8 +663,7 @@ def test_every_record_is_acknowledged_once_with_its_offset(cluster: Cluster) -> 
 
 
 def test_a_producer_that_is_fitted_to_a_topic_makes_batches_that_it_takes_and_keeps_the_order(cluster: Cluster) -> None:
-    topic = cluster.name("small")
-    cluster.create(topic)
+    topic = made(cluster, "small")
     cluster.limit(topic, 8_000)
     producer = cluster.producer()
     answers: list[tuple[int, str | None]] = []
@@ -715,8 +692,7 @@ def test_a_producer_that_is_fitted_to_a_topic_makes_batches_that_it_takes_and_ke
 
 
 def test_a_record_that_is_too_large_is_acknowledged_with_an_error(cluster: Cluster) -> None:
-    topic = cluster.name("out")
-    cluster.create(topic)
+    topic = made(cluster, "out")
     producer = cluster.producer()
     answers: list[tuple[str | None, int]] = []
     huge = b"x" * (17 * 1024 * 1024)

@@ -10,7 +10,6 @@ import base64
 import subprocess
 import uuid
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Final, Self
 
 from confluent_kafka import KafkaException
@@ -60,9 +59,7 @@ class Cluster:
             self._cleanup = undo.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
     def start(self, node: int) -> None:

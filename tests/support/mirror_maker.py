@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from tests.support.jars import class_path, java
@@ -80,9 +79,7 @@ class MirrorMaker:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         try:
             self._process.wait(STOP_S_MAX)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import orjson
 import pytest
@@ -215,12 +215,13 @@ class World:
         while self.clock.monotonic_s() < until_s:
             self.turn(1, *others)
 
-    def begun(self) -> None:
+    def begun(self) -> Self:
         """Assigned, restored, and a first order taken, so that whatever happens next happens to a worker at work."""
         for number in range(self.partitions):
             self.place(f"first-{number}", number)
         self.run(2.0)
         assert self.loop.unready() == []
+        return self
 
     def entries(self, partition: int | None = None) -> list[str]:
         return [(record.key or b"").decode() for record in self.broker.records(OUTBOX, partition)]
@@ -238,8 +239,7 @@ class World:
 
 
 def test_an_aborted_batch_is_taken_again() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.place("a")
     world.fulfil("a")
     world.broker.points.fail("transaction.commit", TransactionAborted("timed out"))
@@ -253,8 +253,7 @@ def test_an_aborted_batch_is_taken_again() -> None:
 
 @pytest.mark.parametrize("done", [False, True], ids=["not committed", "committed"])
 def test_a_commit_that_nobody_confirmed_is_resolved_by_asking(done: bool) -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.place("a")
     world.broker.points.fail("transaction.commit", OutcomeUnknown("no answer"), done=done)
     world.run(3.0)
@@ -267,8 +266,7 @@ def test_a_commit_that_nobody_confirmed_is_resolved_by_asking(done: bool) -> Non
 
 def test_an_outage_in_the_middle_of_a_resync_does_not_end_the_doubt() -> None:
     """The producer is open again, and only then the brokers are away: what was dropped must still be read anew."""
-    world = World()
-    world.begun()
+    world = World().begun()
     world.place("a")
     world.broker.points.fail("transaction.commit", Fenced("somebody else"))
     world.broker.points.fail("consumer.committed", BrokerOutage("away"), times=2)
@@ -280,8 +278,7 @@ def test_an_outage_in_the_middle_of_a_resync_does_not_end_the_doubt() -> None:
 def test_a_resync_resumes_what_was_paused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The merge begins anew and knows of no pause: left to itself, the partition would stay paused for ever."""
     monkeypatch.setattr(merge, "BUFFER_RECORDS_MAX", 4)
-    world = World(batch_records_max=10)
-    world.begun()
+    world = World(batch_records_max=10).begun()
     world.broker.points.fail("transaction.begin", BrokerOutage("away"), times=2)
     for number in range(30):
         world.place(f"o{number}")
@@ -293,8 +290,7 @@ def test_a_resync_resumes_what_was_paused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_broker_that_is_away_at_the_begin_leaves_no_reason_behind() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.place("a")
     world.broker.points.fail("transaction.begin", BrokerOutage("away"))
     world.turn(3)
@@ -304,8 +300,7 @@ def test_a_broker_that_is_away_at_the_begin_leaves_no_reason_behind() -> None:
 
 
 def test_a_worker_whose_aborted_work_went_elsewhere_is_ready_again() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     other = world.worker("f" * 16, Disk())
     world.run(2.0, other)
     world.place("a")
@@ -321,8 +316,7 @@ def test_a_worker_whose_aborted_work_went_elsewhere_is_ready_again() -> None:
 
 def test_batches_shrink_while_transactions_come_to_nothing_and_grow_again() -> None:
     """What is too much for the broker in its time must not be tried again, as much, for ever."""
-    world = World(batch_records_max=400)
-    world.begun()
+    world = World(batch_records_max=400).begun()
     world.broker.points.fail("transaction.commit", TransactionAborted("too slow"), times=3)
     for number in range(400):
         world.fulfil(f"o{number}")
@@ -344,8 +338,7 @@ def waits(world: World, turns: int) -> set[float]:
 
 
 def test_a_waiting_worker_does_not_spin() -> None:
-    world = World(batch_records_max=2)
-    world.begun()
+    world = World(batch_records_max=2).begun()
     for number in range(20):
         world.place(f"o{number}")
     world.turn(2)
@@ -356,8 +349,7 @@ def test_a_waiting_worker_does_not_spin() -> None:
 
 
 def test_a_worker_that_waits_in_the_middle_of_its_restore_does_not_spin() -> None:
-    world = World(partitions=2)
-    world.begun()
+    world = World(partitions=2).begun()
     world.loop.stop()
     world.loop = world.worker("f" * 16, Disk())
     world.broker.points.fail("reader.poll", BrokerOutage("away"))
@@ -371,8 +363,7 @@ def test_a_worker_that_waits_in_the_middle_of_its_restore_does_not_spin() -> Non
 def test_a_worker_that_was_thrown_out_cannot_write_even_when_it_only_sweeps() -> None:
     """It has consumed nothing that the group would refuse: without an offset in it, its transaction would be taken, and
     the parked event would be a dead letter twice."""
-    world = World()
-    world.begun()
+    world = World().begun()
     world.fulfil("never-placed")
     world.run(2.0)
     other = world.worker("f" * 16, Disk())
@@ -399,8 +390,7 @@ def test_a_worker_that_was_thrown_out_cannot_write_even_when_it_only_sweeps() ->
 
 def test_a_group_that_lost_its_offsets_has_some_again_from_its_book_and_sweeps() -> None:
     """Every transaction carries an offset: it is how the broker knows a worker that its group has gone on without."""
-    world = World()
-    world.begun()
+    world = World().begun()
     world.fulfil("never-placed")
     world.run(2.0)
     world.broker.groups[GROUP].committed.clear()
@@ -445,8 +435,7 @@ def test_partitions_that_come_one_topic_after_the_other_are_read_from_their_offs
 
 
 def test_a_worker_that_was_lost_says_so_until_it_is_back() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     other = world.worker("f" * 16, Disk())
     world.run(2.0, other)
     world.broker.expel(f"c-{WORKER}")
@@ -459,8 +448,7 @@ def test_a_worker_that_was_lost_says_so_until_it_is_back() -> None:
 
 def test_it_is_not_ready_from_the_assignment_to_the_end_of_the_restore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("processor.transform.partitions.RESTORE_RECORDS_MAX", 1)
-    world = World()
-    world.begun()
+    world = World().begun()
     for number in range(5):
         world.place(f"o{number}")
     world.run(1.0)
@@ -489,8 +477,7 @@ def test_a_probe_between_the_assignment_and_the_restore_is_told_that_it_is_not_r
 
 
 def test_the_position_is_where_the_group_left_off_until_something_is_read() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.loop.stop()
     world.broker.denied.add(Topic.PLACED.value)
     world.loop = world.worker("f" * 16, Disk())
@@ -500,8 +487,7 @@ def test_the_position_is_where_the_group_left_off_until_something_is_read() -> N
 
 
 def test_restoring_is_progress() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.loop.stop()
     world.loop = world.worker("f" * 16, Disk())
     before = world.loop.progress()[0]
@@ -512,8 +498,7 @@ def test_restoring_is_progress() -> None:
 
 
 def test_a_stop_closes_everything_although_leaving_the_group_fails() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     closed: list[str] = []
     reader, transaction = world.loop._edges.reader, world.loop._edges.transaction
     monkey = pytest.MonkeyPatch()
@@ -534,8 +519,7 @@ def test_a_stop_closes_everything_although_leaving_the_group_fails() -> None:
 
 
 def test_a_store_that_breaks_after_the_commit_is_restored_and_nothing_is_written_twice() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.place("a")
     broken = iter([StateCorrupt("a bad block")])
 
@@ -553,8 +537,7 @@ def test_a_store_that_breaks_after_the_commit_is_restored_and_nothing_is_written
 
 
 def test_a_store_that_breaks_while_a_batch_is_decided_costs_a_restore() -> None:
-    world = World(partitions=2)
-    world.begun()
+    world = World(partitions=2).begun()
     world.place("a", 0)
     world.place("b", 1)
     world.fulfil("a", 0)
@@ -568,8 +551,7 @@ def test_a_store_that_breaks_while_a_batch_is_decided_costs_a_restore() -> None:
 
 
 def test_what_needs_an_unknown_schema_waits_and_the_other_partitions_go_on() -> None:
-    world = World(partitions=2)
-    world.begun()
+    world = World(partitions=2).begun()
     world.schema_unknown = {0}
     world.place("waits", 0, unread=True)
     world.fulfil("waits", 0)
@@ -593,8 +575,7 @@ def test_what_needs_an_unknown_schema_waits_and_the_other_partitions_go_on() -> 
 
 
 def test_a_flood_stops_the_role_before_anything_of_it_is_written() -> None:
-    world = World(dead_letter_share_max=0.5)
-    world.begun()
+    world = World(dead_letter_share_max=0.5).begun()
     for _ in range(600):
         world.broker.append(
             Topic.FULFILLED.value, 0, b"astray", orjson.dumps({"event_id": "e", "order_id": "o", "items": []})
@@ -731,8 +712,7 @@ def test_an_erasure_that_came_before_anybody_knew_where_orders_live_is_looked_at
 
 
 def test_orders_are_forgotten_when_their_retention_is_over() -> None:
-    world = World(retention_ms=int(10 * DAY_S * 1000))
-    world.begun()
+    world = World(retention_ms=int(10 * DAY_S * 1000)).begun()
     world.clock.advance(11 * DAY_S)
     world.place("new")
     world.run(4.0)
@@ -741,8 +721,7 @@ def test_orders_are_forgotten_when_their_retention_is_over() -> None:
 
 
 def test_an_order_that_is_touched_in_the_very_batch_of_the_sweep_is_not_forgotten() -> None:
-    world = World(retention_ms=int(10 * DAY_S * 1000))
-    world.begun()
+    world = World(retention_ms=int(10 * DAY_S * 1000)).begun()
     world.clock.advance(11 * DAY_S)
     world.fulfil("first-0")
     world.run(4.0)
@@ -751,8 +730,7 @@ def test_an_order_that_is_touched_in_the_very_batch_of_the_sweep_is_not_forgotte
 
 
 def test_events_that_wait_leave_as_dead_letters_although_the_retention_is_shorter() -> None:
-    world = World(retention_ms=int(HOUR_S * 1000))
-    world.begun()
+    world = World(retention_ms=int(HOUR_S * 1000)).begun()
     world.fulfil("never-placed")
     world.run(2.0)
     world.clock.advance(2 * HOUR_S)
@@ -764,8 +742,7 @@ def test_events_that_wait_leave_as_dead_letters_although_the_retention_is_shorte
 
 
 def test_an_order_that_is_erased_in_the_very_batch_of_the_sweep_is_erased_and_no_more() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.fulfil("never-placed")
     world.run(2.0)
     world.clock.advance(2 * DAY_S)
@@ -780,8 +757,7 @@ def test_an_order_that_is_erased_in_the_very_batch_of_the_sweep_is_erased_and_no
 
 def test_a_batch_ends_when_it_is_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(taking, "BATCH_BYTES_MAX", 50_000)
-    world = World()
-    world.begun()
+    world = World().begun()
     before = len(world.meter.outcomes)
     for number in range(40):
         world.place(f"o{number}", size=2_500)
@@ -791,8 +767,7 @@ def test_a_batch_ends_when_it_is_large_enough(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_lag_is_what_is_unfinished_and_how_old_it_is() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     assert {(lag.records, lag.seconds) for lag in world.meter.lags} == {(0, 0.0)}
     world.broker.points.fail("transaction.begin", BrokerOutage("away"), times=20)
     world.place("a")
@@ -809,8 +784,7 @@ def test_lag_is_what_is_unfinished_and_how_old_it_is() -> None:
 
 
 def test_a_topic_that_is_waited_for_is_said_and_so_is_going_on_without_it() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.broker.denied.add(Topic.PLACED.value)  # there is more, and it does not come
     world.place("a")
     world.loop._edges.consumer.resume([TopicPartition(Topic.PLACED.value, 0)])
@@ -842,8 +816,7 @@ def notices(world: World) -> list[tuple[str, int, int, str]]:
 
 
 def test_one_abort_is_no_reason_to_be_unready_and_some_seconds_of_them_are() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.place("a")
     world.broker.points.fail("transaction.commit", TransactionAborted("timed out"), times=9)
     world.run(3.0)
@@ -855,8 +828,7 @@ def test_one_abort_is_no_reason_to_be_unready_and_some_seconds_of_them_are() -> 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_source_that_was_made_again_is_read_from_its_beginning(restarted: bool) -> None:
     """The new log is shorter than the old position or longer: nothing of it is passed over, nothing told twice."""
-    world = World()
-    world.begun()
+    world = World().begun()
     for number in range(5):
         world.place(f"old-{number}")
     world.run(1.0)
@@ -880,8 +852,7 @@ def test_a_source_that_was_made_again_is_read_from_its_beginning(restarted: bool
 
 
 def test_a_group_without_offsets_goes_on_from_the_book() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.broker.kill(f"c-{WORKER}", noticed=True)
     world.broker.forget(GROUP)
     world.place("while it was away")
@@ -896,8 +867,7 @@ def test_a_group_without_offsets_goes_on_from_the_book() -> None:
 def test_a_client_that_answers_a_seek_with_the_beginning_is_told_again() -> None:
     """librdkafka asks for the beginning of a log where the group has no offset, and takes a late answer for the
     position, whatever it was told meanwhile. What was taken before would be taken again."""
-    world = World()
-    world.begun()
+    world = World().begun()
     world.broker.kill(f"c-{WORKER}", noticed=True)
     world.broker.forget(GROUP)
     begun_anew(world)
@@ -926,8 +896,7 @@ def test_a_first_commit_that_nobody_confirmed_sets_no_offset_back(done: bool) ->
 @pytest.mark.parametrize("done", [False, True], ids=["not committed", "committed"])
 def test_a_start_by_the_book_outlives_a_commit_that_nobody_confirmed(done: bool) -> None:
     """The group has no offsets, or those from before: what it would read again was taken."""
-    world = World()
-    world.begun()
+    world = World().begun()
     world.place("a")
     world.run(1.0)
     world.broker.kill(f"c-{WORKER}", noticed=True)
@@ -943,8 +912,7 @@ def test_a_start_by_the_book_outlives_a_commit_that_nobody_confirmed(done: bool)
 
 
 def test_what_was_gone_is_counted_once_though_nobody_confirmed_the_start() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.broker.kill(f"c-{WORKER}", noticed=True)
     for number in range(12):
         world.place(f"o-{number}")
@@ -973,8 +941,7 @@ def test_a_new_installation_is_no_group_that_lost_its_offsets() -> None:
 
 
 def test_a_group_that_was_set_back_or_on_is_followed_and_it_is_said() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.place("a")
     world.run(1.0)
     where = TopicPartition(Topic.PLACED, 0)
@@ -994,8 +961,7 @@ def test_a_group_that_was_set_back_or_on_is_followed_and_it_is_said() -> None:
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_what_retention_took_before_it_was_read_is_counted_exactly_and_once(restarted: bool) -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.broker.kill(f"c-{WORKER}", noticed=True)
     for number in range(12):
         world.place(f"o-{number}")
@@ -1020,8 +986,7 @@ def test_what_retention_took_before_it_was_read_is_counted_exactly_and_once(rest
 
 
 def test_records_that_are_deleted_under_a_worker_at_work_are_counted() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.broker.down = True
     world.run(1.0)
     for number in range(12):
@@ -1047,8 +1012,7 @@ def test_how_long_the_oldest_record_will_be_there_is_known_while_one_waits() -> 
 
 @pytest.mark.parametrize("topic", [OUTBOX, CHANGELOG])
 def test_a_limit_that_is_lowered_at_work_makes_a_letter_of_what_is_too_large_and_the_rest_flows(topic: str) -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.broker.config[topic] = {"max.message.bytes": "3000"}
     world.place("small")
     world.place("large", size=5000)
@@ -1062,8 +1026,7 @@ def test_a_limit_that_is_lowered_at_work_makes_a_letter_of_what_is_too_large_and
 
 
 def test_a_limit_of_the_dead_letters_that_is_lowered_at_work_costs_a_letter_its_value_and_the_rest_flows() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.broker.config[DEAD] = {"max.message.bytes": "3000"}
     world.place("small")
     items = [{"line_item_id": "x" * 5000, "quantity": 1, "fulfilled_at": AT_MS}]
@@ -1078,8 +1041,7 @@ def test_a_limit_of_the_dead_letters_that_is_lowered_at_work_costs_a_letter_its_
 
 
 def test_dead_letters_are_one_line_a_minute_with_an_example() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     with capture_logs() as logs:
         for _ in range(5):
             world.fulfil("first-0", quantity=5000)
@@ -1095,8 +1057,7 @@ def test_dead_letters_are_one_line_a_minute_with_an_example() -> None:
 
 
 def test_a_quota_of_the_brokers_is_said_and_waited_for_and_batches_shrink_to_one_record() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     for number in range(30):
         world.place(f"o-{number}")
     world.broker.points.fail("transaction.commit", TransactionAborted("timed out"), times=1000)
@@ -1129,8 +1090,7 @@ def test_the_orders_in_state_are_counted_exactly_through_restores_and_erasures()
 
 
 def test_topics_that_changed_end_the_role() -> None:
-    world = World()
-    world.begun()
+    world = World().begun()
     world.topology.changed = Unusable(["orders.placed had 1 partitions"])
     with pytest.raises(Unusable):
         world.run(2.0)
