@@ -1,12 +1,12 @@
-"""What commands do, each package named for its command.
+"""What commands do; each package has the name of its command.
 
-check/       everything that would keep a worker from working, found at once
-status/      who has what, how far behind, and what blocks it
+check/       finds everything that would keep a worker from working
+status/      which worker has which partition, how far behind it is, and what blocks it
 order/       the timeline of one order
 replay/      the `dead-letters` commands
 schemas.py   what `schemas register` will do
-erase.py     an order forgotten, and what of it is left
-state/       the state moved, or written again: `topics grow`, `rebuild-changelog`
-recover.py   after a disaster: a group set back, snapshots sent again. Each is one command, by hand, with the role
-             that it concerns stopped; the procedures are in deploy/RUNBOOK.md
+erase.py     deletes an order, and says what is left of it
+state/       moves the state, or writes it again: `topics grow`, `rebuild-changelog`
+recover.py   after a disaster: sets a group back, sends snapshots again. Each is one command, by hand, with its role
+             stopped; the procedures are in deploy/RUNBOOK.md
 """

@@ -36,7 +36,7 @@ from processor.edges.kafka.scan import KafkaScan, Window
 from processor.errors import BrokerOutage
 from processor.hakuna import Api, entry_ids, feed
 from processor.interfaces import Clock, Committed, Reader, Seen
-from processor.operate.replay.reading import Step, read
+from processor.operate.replay.reading import read
 from processor.operate.state.steps import Installation, write_books
 from processor.records import EntryType, NewRecord, Position, Record, TopicPartition
 from processor.send.kafka_thread.beginnings import BOOKS_READ, encode_book, newest_books
@@ -59,7 +59,7 @@ def resend(settings: Settings, since_ms: int, log: Log, *, dry_run: bool) -> dic
     def all_snapshots() -> Iterator[NewRecord]:
         for where in partitions:
             start, end = beginnings[where], ends[where]
-            states = touched(reader, SystemClock(), where, start, end, since_ms, lambda _records: None)
+            states = touched(reader, SystemClock(), where, start, end, since_ms)
             for snapshot in snapshots(states, settings.topic(Topic.OUTBOX)):
                 counts[where.partition] += 1
                 yield snapshot
@@ -76,12 +76,12 @@ def resend(settings: Settings, since_ms: int, log: Log, *, dry_run: bool) -> dic
 
 
 def touched(
-    reader: Reader, clock: Clock, where: TopicPartition, start: int, end: int, since_ms: int, step: Step
+    reader: Reader, clock: Clock, where: TopicPartition, start: int, end: int, since_ms: int
 ) -> dict[bytes, Record]:
     """Returns the newest state by key of the orders in one changelog partition that an event touched at `since_ms` or
     later. Raises `BrokerOutage`."""
     newest: dict[bytes, Record] = {}
-    for records in read(reader, clock, where, start, end, step):
+    for records in read(reader, clock, where, start, end):
         for record in records:
             if record.key is None or record.key == BOOK_KEY:
                 continue

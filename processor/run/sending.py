@@ -76,13 +76,12 @@ TABLES: Final = {Topic.LEVELS: Table.INVENTORY, Topic.ITEMS: Table.ITEMS, Topic.
 
 
 class _Api(NamedTuple):
-    """The API that a role sends to, as the settings describe it; both names are names of settings."""
+    """The API that a role sends to, as the settings describe it; the names of its settings begin with `prefix`."""
 
     base_url: str
+    prefix: str
     key: KeySource | None
-    key_setting: str
     quota: Quota | None
-    quota_setting: str
     in_flight_max: int
     tls: TlsFiles
 
@@ -119,25 +118,10 @@ class _Ground:
         throttle = Throttle(self.role, log)
         handover: Handover[EntryT] = Handover()
         transport = _transport(settings, api, self.tracing)
+        endpoint = Endpoint(transport, RequestTemplate, api.base_url, settings.request_timeout_s, self.clock)
+        sender_settings, clock, meter = self._sender_settings(), self.clock, self.meter
         sender = Sender(
-            SenderSettings(
-                base_url=api.base_url,
-                quota=api.quota,
-                partitions_total=self.partitions,
-                in_flight_max=min(api.in_flight_max, settings.in_flight_max),
-                request_s_max=settings.request_timeout_s,
-                poison_after_s=settings.poison_after_s,
-                replay_share_max=settings.replay_share_max,
-            ),
-            destination,
-            Endpoint(transport, RequestTemplate, api.base_url, settings.request_timeout_s, self.clock),
-            self.key,
-            memory,
-            handover,
-            self.clock,
-            Random(),
-            self.meter,
-            gatherer,
+            sender_settings, destination, endpoint, self.key, memory, handover, clock, Random(), meter, gatherer
         )
         client: dict[str, Any] = {"client_id": self.client_id, "throttle": throttle}
         edges = SendEdges(
@@ -145,8 +129,8 @@ class _Ground:
             producer=KafkaProducer(kafka, **client),
             reader=KafkaReader(kafka, group=group, client_id=self.client_id),
             topics=KafkaTopics(KafkaAdmin(kafka, client_id=self.client_id), self.topics),
-            clock=self.clock,
-            meter=self.meter,
+            clock=clock,
+            meter=meter,
         )
         send_settings = SendSettings(
             topics=topics,
@@ -158,6 +142,18 @@ class _Ground:
         )
         role = SendRole(send_settings, edges, handover, sender.standing, intake, past)
         return SendLoop(role, sender, transport, throttle)
+
+    def _sender_settings(self) -> SenderSettings:
+        settings, api = self.settings, self.api
+        return SenderSettings(
+            base_url=api.base_url,
+            quota=api.quota,
+            partitions_total=self.partitions,
+            in_flight_max=min(api.in_flight_max, settings.in_flight_max),
+            request_s_max=settings.request_timeout_s,
+            poison_after_s=settings.poison_after_s,
+            replay_share_max=settings.replay_share_max,
+        )
 
 
 def _ground(
@@ -173,11 +169,11 @@ def _ground(
     """Raises `Unusable` if the quota or the key cannot be used, `KeyMissing` while the key's file is missing. Nothing
     is waited for after it, because a directory that was claimed stays claimed until the process ends."""
     partitions = described[settings.topic(source)].partitions
-    if api.quota is not None and (wrong := quota_problem(api.quota, partitions, api.quota_setting)) is not None:
+    if api.quota is not None and (wrong := quota_problem(api.quota, partitions, f"{api.prefix}_QUOTA")) is not None:
         raise Unusable([wrong])
     USEFUL_REPLICAS.labels(role).set(useful_replicas(api.quota, partitions, api.in_flight_max))
     assert api.key is not None, f"{role} was started without a key"
-    key = key_of(api.key, api.key_setting)
+    key = key_of(api.key, f"{api.prefix}_API_KEY_FILE")
     directory = Path(settings.state_dir) / role
     stores = StateDirectory(directory, settings.state_cache_bytes, settings.state_write_buffer_bytes)
     stores.wipe(HOLDS_STORE)  # its content belongs to assignments, and those end with the process
@@ -190,15 +186,8 @@ def send(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
     """The send role. Raises `Outage` while something that it needs is missing, `Unusable` if it never will work."""
     admin = KafkaAdmin(settings.librdkafka, client_id="hakuna-processor-send-start")
     described = described_topics(settings, Role.SEND, admin)
-    api = _Api(
-        settings.hakuna_url,
-        settings.hakuna_key,
-        "HAKUNA_API_KEY_FILE",
-        settings.hakuna_quota,
-        "HAKUNA_QUOTA",
-        settings.in_flight_max,
-        hakuna_tls(settings),
-    )
+    key, quota, in_flight_max = settings.hakuna_key, settings.hakuna_quota, settings.in_flight_max
+    api = _Api(settings.hakuna_url, "HAKUNA", key, quota, in_flight_max, hakuna_tls(settings))
     ground = _ground(settings, Role.SEND, api, described, Topic.OUTBOX, restores, tracing, clock)
     destination = _hakuna(settings)
     letters, resolutions = settings.topic(Topic.HAKUNA_DEAD_LETTERS), settings.topic(Topic.RESOLUTIONS)
@@ -243,15 +232,7 @@ def hako(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
     assert quota is not None, "hako was started without a quota"
     registry = Registry.at(settings)
     check_readable(settings, registry, STOCK_TOPICS)
-    api = _Api(
-        settings.hako_base_url,
-        settings.hako_key,
-        "HAKO_API_KEY_FILE",
-        quota,
-        "HAKO_QUOTA",
-        HAKO_IN_FLIGHT_MAX,
-        hako_tls(settings),
-    )
+    api = _Api(settings.hako_base_url, "HAKO", settings.hako_key, quota, HAKO_IN_FLIGHT_MAX, hako_tls(settings))
     ground = _ground(settings, Role.HAKO, api, described, STOCK_TOPICS[0], restores, tracing, clock)
     memory = SentObjects(ground.store)
     destination = Hako(

@@ -86,17 +86,10 @@ def transform(settings: Settings, clock: SystemClock, restores: Restores, tracin
         newest_book=lambda number: newest_book(admin, books, changelog, number),
     )
     plan = _plan(settings, described, here, stores.worker, transaction, registry)
-    transformer = Transformer(plan, edges)
-    surveying = _surveying(settings, described, plan.topics, client_id, transformer)
     # The demo's mock cluster deletes no records, and is gone with them.
     trims = settings.rekey and not here.cluster.startswith(MOCK_CLUSTER)
     trim = KafkaTrim(kafka, clock, client_id=client_id) if trims else None
-
-    def status() -> dict[str, Any]:
-        placements = [placement_status(one) for one in transformer.whereabouts.verdicts.values()]
-        return {"placements": placements, "throttled_seconds": round(transformer.throttled_s, 3)}
-
-    return SurveyedLoop(transformer, surveying, status, trim)
+    return _surveyed(settings, described, plan.topics, client_id, Transformer(plan, edges), trim)
 
 
 def _plan(
@@ -137,21 +130,28 @@ def _plan(
     )
 
 
-def _surveying(
+def _surveyed(
     settings: Settings,
     described: Mapping[str, TopicState],
     topics: Sequence[str],
     client_id: str,
     transformer: Transformer,
-) -> Surveying:
+    trim: KafkaTrim | None,
+) -> Loop:
     kafka, group = settings.librdkafka, settings.group(Role.TRANSFORM)
     counts = {topic: described[topic].partitions for topic in topics}
-    return Surveying(
+    surveying = Surveying(
         # With rekey, rekey surveys what the shops' producers write.
         lambda: {} if settings.rekey else survey(kafka, counts, group=group, client_id=f"{client_id}-survey", log=log),
         partial(judged, configs={topic: described[topic].config for topic in topics}),
         transformer.whereabouts.learn,
     )
+
+    def status() -> dict[str, Any]:
+        placements = [placement_status(one) for one in transformer.whereabouts.verdicts.values()]
+        return {"placements": placements, "throttled_seconds": round(transformer.throttled_s, 3)}
+
+    return SurveyedLoop(transformer, surveying, status, trim)
 
 
 def placement_status(one: Compared) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from processor.interfaces import Committed
-from processor.operate.state import books
 from processor.operate.state.grow import Grower, Growth
+from processor.operate.state.steps import moved_book
 from processor.operate.state.writing import Writing
 from processor.records import NewRecord, TopicPartition
 from processor.sources.placements import JAVA
@@ -94,6 +94,6 @@ def _mend(world: World, growth: Growth) -> None:
         whole_from = known[number].whole_from if number in known else 0
         identities = {topic: broker.topic_ids[topic] for topic in worlds.SOURCES}
         here, now_ms = worlds.here_of(broker), clock.now_ms()
-        book = books.at(known.get(number), here, number, starts, identities, decided_ms=now_ms, whole_from=whole_from)
+        book = moved_book(known.get(number), here, number, starts, identities, decided_ms=now_ms, whole_from=whole_from)
         writing.add([NewRecord(changelog, number, BOOK_KEY, encode_book(book), [])])
     writing.commit()

@@ -53,8 +53,12 @@ Step = Callable[[int], None]
 """Is called after each step with the number of records read; may raise to end the reading."""
 
 
+def no_step(_records: int) -> None:
+    pass
+
+
 def read(
-    reader: Reader, clock: Clock, where: TopicPartition, start: int, end: int, step: Step
+    reader: Reader, clock: Clock, where: TopicPartition, start: int, end: int, step: Step = no_step
 ) -> Iterator[Sequence[Record]]:
     """Yields the committed records of `where` from `start` up to `end`. Raises `BrokerOutage` if nothing comes."""
     if start >= end:
@@ -89,7 +93,7 @@ class Reading:
     reader: Reader
     offsets: Offsets
     clock: Clock
-    step: Step = lambda _records: None
+    step: Step = no_step
 
     def part(self, where: TopicPartition, start: int, end: int) -> Iterator[Sequence[Record]]:
         """Yields the records from `start` up to `end`. Raises `BrokerOutage`."""
@@ -123,7 +127,7 @@ class Reading:
         found: dict[TopicPartition, int] = {}
         for where, begin in beginnings.items():
             # Without a step: one record of each partition is no progress to be counted.
-            for records in read(self.reader, self.clock, where, begin, ends[where], lambda _records: None):
+            for records in read(self.reader, self.clock, where, begin, ends[where]):
                 found[where] = letter_facts(records[0]).last_failed_ms
                 break
         return found

@@ -1,8 +1,7 @@
-"""The state as a whole: moved to other partitions, written again, set back. Each is one command, with the role stopped.
+"""The state as a whole, moved to other partitions or written again. Each is one command, with the role stopped.
 
-books.py     what the commands write into the changelog's books, pure
-grow.py      `topics grow`: more partitions, and everything with a key goes to where its key is then
+grow.py      `topics grow`: more partitions, and every record with a key goes to the new partition of its key
 rebuild.py   `rebuild-changelog`: the changelog, written again from the stores of a volume
-steps.py     the commands, step by step, on a cluster
+steps.py     the commands, step by step, on a cluster; the books that they write
 writing.py   records in transactions of bounded size
 """

@@ -1,18 +1,18 @@
-"""topics grow: more partitions, and everything with a key goes to where its key is then.
+"""topics grow: more partitions, and every record with a key goes to the new partition of its key.
 
     roles stopped, nothing unread ─► partitions made ─► states ─► holds ─► open letters ─► books ─► roles may start
                                                            │
           each key: the copy at its new place and the end of the old one, in one transaction
 
-Until the books say the new count, transform refuses to start; so a kill at any point costs nothing but the command
-again, which finds what is still at its old place. Topics that somebody has grown already are mended the same way; what
-their producers wrote since is then unread, and is written once more, at its key's place, in the order of its time.
+Until the books have the new count, transform refuses to start. So after a kill the command is run again, and finds what
+is still at its old place. Topics that were grown already are corrected the same way; the records that their producers
+wrote since are unread then, and are written once more, at their keys' places.
 
-What a worker took by mistake before it saw that the topics had grown waits as parked events of an order that is
-elsewhere: these go back into their topics.
+Events that a worker took before it saw that the topics had grown are parked, because their order is in another
+partition: they go back into their topics.
 
-Owned by one command, one thread. Memory: the newest states of one partition at a time, the keys of all; what is
-unread of one partition. Not chosen: the deletion of the old topics (they are the record of what was).
+Owned by one command in one thread. Memory: the newest states of one partition, the keys of all, the unread records of
+one partition. Not chosen: to delete the old records (they show what was).
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ UNREAD_MAX: Final = 500_000
 
 
 class Growth(NamedTuple):
-    """From how many partitions to how many, and who places the keys."""
+    """From how many partitions to how many, and the producers' partitioner."""
 
     was: int
     to: int
     family: Family
 
     def home(self, key: bytes, partition: int) -> int:
-        """Where a key that stands in `partition` belongs from now on. One that was not where its producer puts keys
-        stays: nobody knows what its next event does."""
+        """Returns where a key in `partition` belongs from now on. A key that is not where the partitioner puts it
+        stays: it is not known where its next event goes."""
         to = self.family.of(key, self.to)
         return to if self.family.of(key, self.was) == partition or partition == to else partition
 
 
 class Moved(NamedTuple):
-    """What was done: orders, holds and letters at new places, events given back to their topics, unread records written
-    at their keys' place, orders that were left where they are."""
+    """What was done: orders, holds and letters at new places, parked events that went back to their topics, unread
+    records that were written at their keys' places, orders that stayed where they are."""
 
     orders: int = 0
     holds: int = 0
@@ -72,8 +72,8 @@ class Moved(NamedTuple):
 
 
 def family_of(sample: Sequence[tuple[bytes, int]], was: int, now: int) -> Family:
-    """Who places the keys, in `was` partitions, and in `now` where somebody has grown the topics since. Raises
-    `Unusable` where that cannot be told, and so not where they will be."""
+    """Returns the partitioner that placed the keys, in `was` partitions, or in `now` if the topics were grown since.
+    Raises `Unusable` if it is unknown, because the new places are unknown then."""
     pairs = set(sample)
 
     def explained(family: Family) -> int:
@@ -84,16 +84,14 @@ def family_of(sample: Sequence[tuple[bytes, int]], was: int, now: int) -> Family
         return JAVA
     if explained(best) >= NAMED_SHARE * len(pairs):
         return best
-    raise Unusable(
-        [
-            f"orders are not where one partitioner puts them ({explain(pairs, was)}), so their new partitions "
-            "are not known: set PROCESSOR_REKEY=on, which places them itself, and grow the topics then"
-        ]
+    what = (
+        f"orders are not where one partitioner puts them ({explain(pairs, was)}), so their new partitions are not known"
     )
+    raise Unusable([f"{what}: set PROCESSOR_REKEY=on, which places them itself, and grow the topics then"])
 
 
 class Grower:
-    """Moves what one installation holds. `whole` yields a topic's records, partition by partition."""
+    """Moves what one installation holds. `by` is who is recorded for it."""
 
     def __init__(self, reader: Reader, writing: Writing, clock: Clock, by: str) -> None:
         self._reader = reader
@@ -102,7 +100,7 @@ class Grower:
         self._by = by
 
     def newest(self, where: TopicPartition) -> dict[bytes, Record]:
-        """The newest record of each key of a partition, ends of keys left out."""
+        """Returns the newest record of each key of a partition, without tombstones."""
         found: dict[bytes, Record] = {}
         for records in self._all(where):
             for record in records:
@@ -115,7 +113,7 @@ class Grower:
         return found
 
     def states(self, changelog: str, growth: Growth) -> Moved:
-        """Orders to where their keys are. Returns when all of them are."""
+        """Moves the states of orders to where their keys are."""
         moved = given_back = left = 0
         twice = self._twice(changelog, growth.to)
         others: dict[int, dict[bytes, Record]] = {}
@@ -138,7 +136,7 @@ class Grower:
         return Moved(orders=moved, given_back=given_back, left=left)
 
     def _twice(self, changelog: str, partitions: int) -> set[bytes]:
-        """Orders with a state in two partitions: a worker took their events after the topics had grown."""
+        """Returns orders with a state in two partitions: a worker took their events after the topics had grown."""
         seen: set[bytes] = set()
         twice: set[bytes] = set()
         for number in range(partitions):
@@ -147,24 +145,21 @@ class Grower:
         return twice - {BOOK_KEY}
 
     def keyed(self, topic: str, growth: Growth) -> int:
-        """The records of a compacted topic, by key; returns how many."""
+        """Moves the records of a compacted topic by their keys. Returns how many."""
         moved = 0
         for number in range(growth.to):
             for key, record in self.newest(TopicPartition(topic, number)).items():
                 to = growth.home(key, number)
                 if to != number:
-                    self._writing.add(
-                        [
-                            NewRecord(topic, to, key, record.value, record.headers),
-                            NewRecord(topic, number, key, None, []),
-                        ]
-                    )
+                    copy = NewRecord(topic, to, key, record.value, record.headers)
+                    self._writing.add([copy, NewRecord(topic, number, key, None, [])])
                     moved += 1
         self._writing.commit()
         return moved
 
     def letters(self, topic: str, resolutions: str, growth: Growth) -> int:
-        """Open letters, to where their orders' holds and states are; the old ones are resolved. Returns how many."""
+        """Moves open letters to where their orders' holds and states are, and resolves the old ones. Returns how
+        many."""
         moved = 0
         for number in range(growth.was):
             resolved = {
@@ -181,18 +176,10 @@ class Grower:
                     closed = at_ms is not None and may_be_of(at_ms, letter_facts(record).last_failed_ms)
                     if to == number or closed:
                         continue
-                    end = Resolution(
-                        how=How.SUPERSEDED,
-                        at_ms=self._clock.now_ms(),
-                        by=self._by,
-                        reason=f"topics grow has moved it to partition {to}",
-                    )
-                    self._writing.add(
-                        [
-                            _moved(record, to),
-                            NewRecord(resolutions, number, resolution_key(record.position), encode_resolution(end), []),
-                        ]
-                    )
+                    why, now_ms = f"topics grow has moved it to partition {to}", self._clock.now_ms()
+                    end = encode_resolution(Resolution(how=How.SUPERSEDED, at_ms=now_ms, by=self._by, reason=why))
+                    key = resolution_key(record.position)
+                    self._writing.add([_moved(record, to), NewRecord(resolutions, number, key, end, [])])
                     moved += 1
         self._writing.commit()
         return moved
@@ -205,12 +192,12 @@ class Grower:
         starts: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
     ) -> int:
-        """What is unread of a partition number and partly at its keys' old place is written again, all of it, at its
-        keys' place, each topic in its own order. Returns how many; 0 where all of it is at its place."""
+        """Writes the unread records of a partition number again at their keys' places, each topic in its own order, if
+        some of them are at old places. Returns how many; 0 if all of them are at their places."""
         found: list[Record] = []
         for topic in sources:
             where = TopicPartition(topic, number)
-            for records in read(self._reader, self._clock, where, starts[where], ends[where], _nothing):
+            for records in read(self._reader, self._clock, where, starts[where], ends[where]):
                 found += records
                 if len(found) > UNREAD_MAX:
                     raise Fatal(f"more than {UNREAD_MAX} records of partition {number} are unread")
@@ -223,19 +210,18 @@ class Grower:
         return len(found)
 
     def misplaced(self, topics: Sequence[str], growth: Growth) -> list[str]:
-        """Keys of compacted topics that are not where they belong, as topic/partition: none once all is done."""
-        return sorted(
-            {
-                f"{topic}/{number}"
-                for topic in topics
-                for number in range(growth.to)
-                for key in self.newest(TopicPartition(topic, number))
-                if key != BOOK_KEY and growth.home(key, number) != number
-            }
-        )
+        """Returns topic/partition of compacted topics with keys that belong elsewhere; empty when all is done."""
+        wheres = [TopicPartition(topic, number) for topic in topics for number in range(growth.to)]
+        wrong = {
+            f"{topic}/{number}"
+            for topic, number in wheres
+            for key in self.newest(TopicPartition(topic, number))
+            if key != BOOK_KEY and growth.home(key, number) != number
+        }
+        return sorted(wrong)
 
     def sample(self, changelog: str, partitions: int) -> list[tuple[bytes, int]]:
-        """Keys of orders, and where they stand."""
+        """Returns keys of orders with their partitions."""
         found: list[tuple[bytes, int]] = []
         for number in range(partitions):
             keys = self.newest(TopicPartition(changelog, number))
@@ -245,11 +231,7 @@ class Grower:
 
     def _all(self, where: TopicPartition) -> Iterator[Sequence[Record]]:
         beginning, end = self._reader.beginnings([where])[where], self._reader.ends([where])[where]
-        return read(self._reader, self._clock, where, beginning, end, _nothing)
-
-
-def _nothing(_records: int) -> None:
-    """Nobody counts."""
+        return read(self._reader, self._clock, where, beginning, end)
 
 
 def _moved(record: Record, to: int) -> NewRecord:
@@ -258,19 +240,14 @@ def _moved(record: Record, to: int) -> NewRecord:
 
 
 def _merged(changelog: str, record: Record, other: Record | None, number: int, to: int) -> tuple[list[NewRecord], int]:
-    """The writes that bring one order from `number` to `to`, where `other` may stand, and how many parked events they
-    give back: of two states the one that waits for its order knows nothing but these."""
+    """Returns the writes that move one order from `number` to `to`, where the state `other` may be, and how many parked
+    events they give back: a state that waits for its order has nothing else."""
     assert record.value is not None
     gone = NewRecord(changelog, number, record.key, None, [])
     stays = NewRecord(changelog, to, record.key, record.value, [])
     if other is None or other.value is None:
         return [stays, gone], 0
     theirs, ours = order_state.decode(other.value), order_state.decode(record.value)
-    if theirs.standing is order_state.Standing.WAITING or not ours.parked:
-        back = theirs.parked
-        writes = [stays, gone]
-    else:
-        back = ours.parked
-        writes = [gone]
-    given = [_moved(one.origin, to) for one in back]
-    return [*writes, *given], len(given)
+    theirs_waits = theirs.standing is order_state.Standing.WAITING or not ours.parked
+    given = [_moved(one.origin, to) for one in (theirs if theirs_waits else ours).parked]
+    return [*([stays, gone] if theirs_waits else [gone]), *given], len(given)

@@ -3,12 +3,12 @@
     store (an order each) ─► is its key in the changelog? ──no──► written
                                       └──yes──► it came later than the store: left
 
-What stands in the changelog by now was written after it was made again or cut, by a worker that had the store: it is
-newer. So a kill costs nothing but the command again. In the end the partition's book says that all of the state stands
-behind the log's beginning, and its sources are read on from where the store was: what came after that is decided again,
-and known by its event IDs where the state has it.
+The states in the changelog are newer: a worker that had the store wrote them after the changelog was made again or cut.
+So after a kill, the command is run again. In the end the partition's book says that the whole state is behind the log's
+beginning, and its sources are read on from where the store was: later events are decided again, and the state knows the
+IDs of those that it has.
 
-Owned by one command, one thread. Memory: the keys of one partition.
+Owned by one command in one thread. Memory: the keys of one partition.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from processor.transform.keyed_state import Meta, book_of, orders_of, read_meta
 
 
 class Found(NamedTuple):
-    """A store of one partition, with what it says of itself."""
+    """A store of one partition, with its facts."""
 
     store: Store
     meta: Meta
@@ -34,13 +34,13 @@ class Found(NamedTuple):
 
     @property
     def progress(self) -> tuple[int, int]:
-        """How far it had come, to be compared."""
+        """How far it had come, for comparison."""
         marks = () if self.book is None else self.book.marks.values()
         return sum(mark.next_offset for mark in marks), self.meta.as_of_ms
 
 
 def furthest(stores: Iterable[tuple[int, Store]]) -> dict[int, Found]:
-    """Of each partition the store that had come furthest; the others, and empty ones, are closed. Raises
+    """Returns the store of each partition that had come furthest; closes the others and the empty ones. Raises
     `StateCorrupt`."""
     found: dict[int, Found] = {}
     for number, store in stores:
@@ -60,7 +60,7 @@ def furthest(stores: Iterable[tuple[int, Store]]) -> dict[int, Found]:
 
 
 def lacks(found: Found, identity: str, known: Book | None, beginning: int, end: int) -> bool:
-    """Whether the changelog's partition, `identity` and its offsets, has less than the store."""
+    """Returns true if the changelog's partition `identity`, from `beginning` to `end`, has less than the store."""
     decided = 0 if found.book is None else found.book.decided_ms
     if found.meta.identity != identity:
         return known is None or known.decided_ms <= decided
@@ -68,7 +68,7 @@ def lacks(found: Found, identity: str, known: Book | None, beginning: int, end: 
 
 
 def rebuild(reader: Reader, writing: Writing, clock: Clock, where: TopicPartition, found: Found) -> int:
-    """Writes what the changelog's partition has not; returns how many orders. Raises `Fatal` where not all of them are
+    """Writes the orders that the changelog's partition lacks. Returns how many. Raises `Fatal` if not all of them are
     there afterwards."""
     there = _keys(reader, clock, where)
     written = 0
@@ -87,7 +87,7 @@ def rebuild(reader: Reader, writing: Writing, clock: Clock, where: TopicPartitio
 def positions(
     found: Found, committed: Mapping[TopicPartition, int | None], identities: Mapping[str, str], number: int
 ) -> dict[TopicPartition, int]:
-    """Where the sources of a partition are read on from: never behind what the store has seen."""
+    """Returns where the sources of a partition are read on from: never after what the store has seen."""
     marks = {} if found.book is None else found.book.marks
     wanted: dict[TopicPartition, int] = {}
     for topic, identity in identities.items():
@@ -101,11 +101,11 @@ def positions(
 
 
 def _keys(reader: Reader, clock: Clock, where: TopicPartition) -> set[bytes]:
-    """The keys that stand in a partition, ended ones too."""
+    """Returns the keys of a partition, those with a tombstone too."""
     beginning, end = reader.beginnings([where])[where], reader.ends([where])[where]
     return {
         record.key
-        for records in read(reader, clock, where, beginning, end, lambda _records: None)
+        for records in read(reader, clock, where, beginning, end)
         for record in records
         if record.key is not None
     }

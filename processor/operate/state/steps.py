@@ -1,4 +1,4 @@
-"""What the commands do, step by step, on a cluster: each looks first, says what it does, and may be given again."""
+"""`topics grow` and `rebuild-changelog`, step by step. Each looks first, says what it does, and may be run again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from processor.config import Role, Settings
 from processor.edges.clock import SystemClock
@@ -20,7 +22,6 @@ from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.transaction import KafkaTransaction
 from processor.edges.rocks import Volume
 from processor.errors import BrokerOutage, Fatal, Unusable
-from processor.operate.state import books as written_books
 from processor.operate.state.grow import Grower, Growth, Moved, family_of
 from processor.operate.state.rebuild import Found, furthest, lacks, positions, rebuild
 from processor.operate.state.writing import Nobody, Writing
@@ -28,8 +29,9 @@ from processor.operate.status.brokers import Brokers
 from processor.records import NewRecord, Position, TopicPartition
 from processor.run.layout import here_of, sources
 from processor.sources.placements import explain
+from processor.sources.starts import Mark
 from processor.topics import ORDER_TOPICS, Topic
-from processor.transform.book import BOOK_KEY, Book, Here, encode_book
+from processor.transform.book import BOOK_KEY, Book, Here, encode_book, new_book
 
 VISIBLE_S_MAX: Final = 30.0
 GROWING: Final = (
@@ -43,7 +45,7 @@ GROWING: Final = (
     Topic.SEND_OFFSETS,
     Topic.RESOLUTIONS,
 )
-"""What belongs together by partition number, for orders."""
+"""The topics of orders that must have the same number of partitions."""
 
 Say = Callable[[str], None]
 """Is called with each step, for the operator who watches."""
@@ -51,7 +53,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Installation:
-    """The clients of one command, and what the cluster says of the topics."""
+    """The clients of one command, and its topics as the cluster describes them."""
 
     settings: Settings
     client_id: str
@@ -61,7 +63,7 @@ class Installation:
 
     @classmethod
     def of(cls, settings: Settings, client_id: str, topics: Sequence[Topic], log: Log) -> Installation:
-        """Raises `Fatal` where a topic is missing or a role is at work, `BrokerOutage`."""
+        """Raises `Fatal` if a topic is missing, `BrokerOutage`."""
         admin = KafkaAdmin(settings.librdkafka, client_id=client_id, log=log)
         groups = KafkaGroups(settings.librdkafka, client_id=client_id, log=log)
         described = admin.describe([settings.topic(topic) for topic in topics])
@@ -72,7 +74,7 @@ class Installation:
         )
 
     def nobody(self, *roles: Role) -> None:
-        """Raises `Fatal` where one of these roles has a worker."""
+        """Raises `Fatal` if one of these roles has a worker."""
         for role in roles:
             group = self.settings.group(role)
             if members := self.groups.members(group):
@@ -128,7 +130,7 @@ class Installation:
 
 
 def grow(settings: Settings, partitions: int, log: Log, say: Say, *, dry_run: bool) -> tuple[Growth, Moved]:
-    """Everything of orders to this many partitions. Raises `Fatal` and `Unusable` before anything is done."""
+    """Gives the topics of orders this many partitions. Raises `Fatal` and `Unusable` before anything is done."""
     found = Installation.of(settings, "hakuna-processor-grow", GROWING, log)
     found.nobody(Role.TRANSFORM, Role.SEND)
     most = max(state.partitions for state in found.described.values())
@@ -149,7 +151,7 @@ def grow(settings: Settings, partitions: int, log: Log, say: Say, *, dry_run: bo
 
 
 def _growth(found: Installation, grower: Grower, partitions: int) -> Growth:
-    """From what the books say; without one, from where the orders are."""
+    """Finds the old number of partitions in the books; without a book, by the places of the orders."""
     known = {book.partitions for book in found.books().values()}
     count = found.described[found.changelog].partitions
     sample = grower.sample(found.changelog, count)
@@ -189,7 +191,7 @@ def _made(found: Installation, growth: Growth, log: Log, say: Say) -> Installati
 
 
 def _led(found: Installation, growth: Growth) -> bool:
-    """Whether each of the partitions has a leader by now."""
+    """Returns true if each of the partitions has a leader."""
     try:
         found.admin.ends([TopicPartition(topic, number) for topic in found.described for number in range(growth.to)])
     except BrokerOutage:
@@ -240,27 +242,57 @@ def write_books(
     *,
     decided: bool = True,
 ) -> None:
-    """The books of these partition numbers. `whole_from` None: as they were; `decided`: by a person, now."""
-    here, now_ms = found.here, SystemClock().now_ms()
+    """Writes the books of these partition numbers. `whole_from` None: as before; `decided`: by an operator, now."""
+    now_ms = SystemClock().now_ms()
     with found.writing() as (_, writing):
         for number, at in offsets.items():
             before = known.get(number)
-            whole = 0 if before is None else before.whole_from
-            book = written_books.at(
+            book = moved_book(
                 before,
-                here,
+                found.here,
                 number,
                 at,
                 found.identities(),
                 decided_ms=now_ms if decided else 0 if before is None else before.decided_ms,
-                whole_from=whole if whole_from is None else whole_from[number],
+                whole_from=(0 if before is None else before.whole_from) if whole_from is None else whole_from[number],
             )
             writing.add([NewRecord(found.changelog, number, BOOK_KEY, encode_book(book), [])])
         writing.commit()
 
 
+def moved_book(
+    known: Book | None,
+    here: Here,
+    number: int,
+    offsets: Mapping[TopicPartition, int],
+    identities: Mapping[str, str],
+    *,
+    decided_ms: int,
+    whole_from: int,
+) -> Book:
+    """Returns the book of one partition number that reads on from these offsets: the state is from now on what the
+    changelog holds from `whole_from` on. `identities` are the topics' IDs by name. `decided_ms` is when an operator
+    decided what the state is to be; this drops stores of another changelog. Pure."""
+    base = new_book(here) if known is None else known
+    marks = {
+        where.topic: Mark(identities[where.topic], at) for where, at in offsets.items() if where.partition == number
+    }
+    return msgspec.structs.replace(
+        base,
+        cluster=here.cluster,
+        # What a worker wrote into another changelog stays known as that until an operator decides.
+        changelog=here.changelog if known is None or decided_ms != known.decided_ms else known.changelog,
+        partitions=here.partitions,
+        whole_from=whole_from,
+        decided_ms=decided_ms,
+        marks={**base.marks, **marks},
+        orders=-1,
+    )
+
+
 def rebuild_changelog(settings: Settings, log: Log, say: Say) -> dict[int, int]:
-    """Orders written by partition number, of those whose changelog had less than a store here. Raises `Fatal`."""
+    """Returns the number of orders written by partition number, for changelog partitions that had less than a store
+    here. Raises `Fatal`."""
     found = Installation.of(settings, "hakuna-processor-rebuild", (*ORDER_TOPICS, Topic.CHANGELOG), log)
     found.nobody(Role.TRANSFORM)
     volume = Volume(Path(settings.state_dir))

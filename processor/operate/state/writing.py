@@ -1,7 +1,7 @@
-"""Records in transactions of bounded size: what belongs together is there, or nothing of it.
+"""Records in transactions of bounded size: records that belong together are all written, or none.
 
-Owned by the commands that move state, one thread. A kill leaves what was committed, and the command goes on from there
-when it is given again.
+Owned by the commands that move state, in one thread. After a kill, the command goes on from what was committed when it
+is run again.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from processor.records import NewRecord, record_bytes
 
 _RECORDS_MAX: Final = 2_000
 _BYTES_MAX: Final = 8 * 1024 * 1024
-"""Of one transaction: what is committed well within the time that a broker gives one."""
+"""Limits of one transaction, which must be committed well within the time that a broker gives it."""
 _TRIES: Final = 5
 
 
 class Nobody:
-    """Who commits no offsets."""
+    """The consumer of a transaction that commits no offsets."""
 
     def group_metadata(self) -> Any:
         raise AssertionError("a transaction without offsets")
 
 
 class Writing:
-    """Mutable: `_waiting` what the next transaction holds, `written` how many records were committed."""
+    """Mutable: `_waiting` is the content of the next transaction, `written` counts committed records."""
 
     def __init__(self, transaction: Transaction, clock: Clock) -> None:
         self._transaction = transaction
@@ -37,15 +37,15 @@ class Writing:
         self.written = 0
 
     def add(self, together: Sequence[NewRecord]) -> None:
-        """These go into one transaction. Raises `BrokerOutage`."""
+        """Puts these records into one transaction. Raises `BrokerOutage`."""
         self._waiting += together
         self._bytes += sum(record_bytes(one.key, one.value, one.headers) for one in together)
         if len(self._waiting) >= _RECORDS_MAX or self._bytes >= _BYTES_MAX:
             self.commit()
 
     def commit(self) -> None:
-        """Whatever waits is there when this returns; twice, where a broker did not say whether it was: all of it may
-        be written again. Raises `BrokerOutage`."""
+        """Writes everything that waits; twice, if a broker did not say whether it was written: all of it may be written
+        again. Raises `BrokerOutage`."""
         if not self._waiting:
             return
         why = ""

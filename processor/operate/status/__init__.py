@@ -1,8 +1,8 @@
-"""The fleet: who has what, how far behind, and what blocks it, from the workers and from the brokers.
+"""The fleet: which worker has which partition, how far behind it is, and what blocks it.
 
-    workers.py   asks each worker; one that does not answer is a row, too
-    brokers.py   asks the brokers: committed offsets, ends, members, how old the oldest unfinished record is
+    workers.py   asks each worker; a silent one is a row, too
+    brokers.py   asks the brokers: committed offsets, ends, members, age of the oldest unfinished record
     view.py      both in one picture, pure
 
-Neither is enough alone: a worker that hangs does not answer, and a broker does not know what a worker waits for.
+Both are needed: a worker that hangs does not answer, and a broker does not know what a worker waits for.
 """

@@ -1,5 +1,5 @@
-"""Asks the brokers how far each role is: what its group has committed, where its topics end, who is in it, and how old
-the oldest record is that it has not finished.
+"""Asks the brokers how far each role is: the commits and members of its group, the ends of its topics, and the age of
+its oldest unfinished record.
 
 Owned by the `status` command; its clients are kept from one look to the next.
 """
@@ -20,13 +20,13 @@ from processor.topics import Topic, none_there, sources_of
 
 _CLIENT_ID: Final = "hakuna-processor-status"
 _LOOK_RECORDS: Final = 20
-"""Past the committed offset there may be transaction markers; the first record stands within so many."""
+"""After the committed offset there may be transaction markers; the first record is among this many offsets."""
 
 
 class Behind(NamedTuple):
-    """One partition of one role. `lag` counts transaction markers where the role has not passed them; `oldest_ms` is
-    the timestamp of its oldest unfinished record, None where there is none; `member` the client that has it; `missed`
-    how many offsets were deleted before they were committed, and nobody has come to them yet."""
+    """One partition of one role. `lag` counts transaction markers that the role has not passed; `oldest_ms` is the
+    timestamp of its oldest unfinished record, None if there is none; `member` is the client that has it; `missed` is
+    how many offsets were deleted before they were committed, if no worker has come to them yet."""
 
     role: Role
     where: TopicPartition
@@ -49,7 +49,7 @@ class Brokers:
         self._scan = KafkaScan(kafka, group=settings.group(Role.TRANSFORM), client_id=_CLIENT_ID, log=log)
 
     def ask(self) -> list[Behind]:
-        """Every partition of every role whose topics are there. Raises `BrokerOutage`, `Fatal`."""
+        """Returns every partition of every role whose topics exist. Raises `BrokerOutage`, `Fatal`."""
         counts = self._scan.partitions()
         roles = [role for role in Role if role is not Role.REKEY or self._settings.rekey]
         sources = {role: sources_of(role, rekey=self._settings.rekey) for role in roles}
@@ -62,12 +62,12 @@ class Brokers:
             of_role = self._role(role, partitions) if partitions else []
             unused = all(one.committed is None and one.member is None for one in of_role)
             if role is not Role.HAKO or not unused or self._settings.hako_key is not None:
-                found += of_role  # topics of Hako's alone do not make an installation that wants it
+                found += of_role  # Hako's topics alone do not mean that it is wanted
         return found
 
     def held(self) -> int | None:
-        """How many orders are held, by the compacted topic that says so; None where it is not there, or may not be
-        read. Raises `BrokerOutage`."""
+        """Returns how many orders are held, by the topic of holds; None if it does not exist or may not be read. Raises
+        `BrokerOutage`."""
         topic = self._settings.topic(Topic.HOLDS)
         wheres = [TopicPartition(topic, number) for number in range(self._scan.partitions().get(topic, 0))]
         if not wheres:
@@ -105,7 +105,7 @@ class Brokers:
                 where,
                 committed.get(where),
                 ends[where],
-                # What holds no record is markers alone.
+                # Without a record, these are only markers.
                 0 if where not in oldest and ends[where] - start <= _LOOK_RECORDS else ends[where] - start,
                 oldest.get(where),
                 members.get(where),

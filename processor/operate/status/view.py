@@ -1,14 +1,14 @@
 """Workers and brokers in one picture. Pure.
 
-What a worker says of a partition it has wins over what can be told from the brokers: it knows which records are done
-beyond the committed offset, and what it waits for. Where none answers, the brokers' word stands.
+A worker knows of its partitions which records are done beyond the committed offset, and what it waits for. So its word
+counts more than the brokers'; if no worker answers, the brokers' word counts.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from processor.moments import iso, meant_ms
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PartitionView:
-    """One partition of one role; times are epoch ms. `worker` is the URL of who says that it has it, else the client
-    that the group names, else None: nobody has it."""
+    """One partition of one role; times are epoch ms. `worker` is the URL of the worker that says it has the partition,
+    otherwise the client that the group names, otherwise None: no worker has it. `missed` counts records that were
+    deleted before they were taken, if that is known."""
 
     role: str
     topic: str
@@ -35,17 +36,16 @@ class PartitionView:
     blocked_by: str | None
     blocked_since: int | None
     missed: int = 0
-    """Records that were deleted before they were taken, as far as anybody says."""
 
     @property
     def quiet(self) -> bool:
-        """Somebody has it, and nothing waits."""
+        """True if a worker has it and nothing waits."""
         return self.worker is not None and not self.lag and self.blocked_by is None and not self.missed
 
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """`trouble` is why the brokers could not be asked; `held` how many orders are, None where nobody says."""
+    """`trouble` is why the brokers could not be asked; `held` is the number of held orders, None if it is unknown."""
 
     at_ms: int
     workers: Sequence[Worker]
@@ -55,13 +55,13 @@ class FleetView:
 
     @property
     def well(self) -> bool:
-        """Every worker that was asked answers and is ready, and the brokers answer."""
+        """True if every worker that was asked answers and is ready, and the brokers answer."""
         return self.trouble is None and all(one.silent is None and not one.unready for one in self.workers)
 
     @property
     def producers(self) -> list[dict[str, str]]:
-        """What the workers say of who writes the source topics, each thing once. A worker of another version may leave
-        it out."""
+        """What the workers say of the producers of the source topics, each fact once. A worker of another version may
+        leave it out."""
         named = {
             (str(one.get("topic")), str(one.get("what")), str(one.get("remedy", "")))
             for worker in self.workers
@@ -83,12 +83,8 @@ class FleetView:
                     "ready": worker.silent is None and not worker.unready,
                     "unready": list(worker.unready),
                     "roles": [
-                        {
-                            "role": role.get("role"),
-                            "life": role.get("life"),
-                            "partitions": len(role.get("partitions", [])),
-                        }
-                        for role in worker.roles
+                        {"role": one.get("role"), "life": one.get("life"), "partitions": len(one.get("partitions", []))}
+                        for one in worker.roles
                     ],
                     "destinations": [one for role in worker.roles for one in role.get("destinations", [])],
                     "held_orders": worker.gauges.get("processor_held_orders"),
@@ -100,26 +96,14 @@ class FleetView:
             "held_orders": self.held,
             "producers": self.producers,
             "partitions": [
-                {
-                    "role": one.role,
-                    "topic": one.topic,
-                    "partition": one.partition,
-                    "worker": one.worker,
-                    "committed": one.committed,
-                    "end": one.end,
-                    "lag": one.lag,
-                    "lag_seconds": one.lag_seconds,
-                    "blocked_by": one.blocked_by,
-                    "blocked_since": None if one.blocked_since is None else iso(one.blocked_since),
-                    "missed": one.missed,
-                }
+                {**asdict(one), "blocked_since": None if one.blocked_since is None else iso(one.blocked_since)}
                 for one in self.partitions
             ],
         }
 
 
 def _apart(placements: Sequence[Any]) -> list[dict[str, str]]:
-    """Of what a worker saw itself, what does not agree."""
+    """Returns the topics that a worker itself has seen to be placed differently."""
     return [
         {
             "topic": one["topic"],
@@ -143,11 +127,12 @@ def view(
 
 
 def _told(workers: Sequence[Worker]) -> list[tuple[tuple[str, TopicPartition], tuple[str, Mapping[str, Any]]]]:
-    """What each worker says of each of its partitions. Another version's worker may leave things out."""
+    """Returns what each worker says of its partitions, by role and partition: its URL, and the object of its `/status`.
+    A worker of another version may leave fields out."""
     told: list[tuple[tuple[str, TopicPartition], tuple[str, Mapping[str, Any]]]] = []
     for worker in workers:
         for role in worker.roles:
-            missed: Counter[TopicPartition] = Counter()  # transform notes down when it happened
+            missed: Counter[TopicPartition] = Counter()  # transform has them as events
             for notice in role.get("notices", []):
                 missed[_where(notice)] += int(notice.get("missed", 0))
             for said in role.get("partitions", []):

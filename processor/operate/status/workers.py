@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 ANSWER_S_MAX: Final = 3.0
-"""A worker serves these from a thread of its own, whatever its loops do: one that takes longer is not well."""
+"""A worker serves these from a thread of its own; if it takes longer, it is not well."""
 WORKERS_MAX: Final = 256
 _AT_ONCE_MAX: Final = 32
 
@@ -25,7 +25,7 @@ _GAUGES: Final = ("processor_held_orders", "processor_parked_events", "processor
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What one worker says of itself. `silent` is why it says nothing; then all else is empty. `roles` are the objects
+    """What one worker says of itself. `silent` is why it says nothing; then the rest is empty. `roles` are the objects
     of its `/status`, `gauges` the sums over its partitions."""
 
     url: str
@@ -36,7 +36,7 @@ class Worker:
 
 
 def ask(urls: Sequence[str]) -> list[Worker]:
-    """In the order of the URLs, and of the addresses of each."""
+    """Returns the answers in the order of the URLs, and of the addresses of each."""
     places = [place for url in urls for place in _places(url)][:WORKERS_MAX]
     if not places:
         return []
@@ -45,7 +45,7 @@ def ask(urls: Sequence[str]) -> list[Worker]:
 
 
 def _places(url: str) -> list[str]:
-    """One URL for each address behind the name; the URL itself where it has one, or cannot be resolved."""
+    """Returns one URL for each address of the name; the URL itself if it has one, or cannot be resolved."""
     parsed = httpx.URL(url)
     try:
         found = socket.getaddrinfo(parsed.host, parsed.port or 80, type=socket.SOCK_STREAM)

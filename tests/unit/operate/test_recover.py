@@ -100,15 +100,7 @@ def test_the_newest_state_counts_and_one_that_was_erased_or_is_too_old_does_not(
     write(b"moved", NOW_MS)
     write(b"moved", NOW_MS + 1)
     write(b"erased", None)
-    found = touched(
-        FakeReader(broker, client_id="c"),
-        broker.clock,
-        where,
-        0,
-        broker.ends([where])[where],
-        NOW_MS,
-        lambda _records: None,
-    )
+    found = touched(FakeReader(broker, client_id="c"), broker.clock, where, 0, broker.ends([where])[where], NOW_MS)
     assert {key: record.offset for key, record in found.items()} == {b"moved": 4}
 
 
