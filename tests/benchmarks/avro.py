@@ -1,4 +1,4 @@
-"""One event's Avro to one of our structs, by who wrote it: `python -m tests.benchmarks.avro`. Nothing but this process.
+"""One event's Avro to one of our structs, by who wrote it: `python -m tests.benchmarks avro`. Nothing but this process.
 
 Ours against what Java's generator makes of the same schema (`avro.java.string`), and against times in microseconds.
 What counts is the ratio, side by side: rounds take turns, and of each the least is taken.
@@ -71,7 +71,3 @@ def _side(schema: str, events: list[dict[str, Any]], unit: int) -> tuple[AvroDec
         for event in events
     ]
     return AvroDecoder(reader_schema(Topic.PLACED), _Known(schema), SHAPES), records
-
-
-if __name__ == "__main__":
-    main()

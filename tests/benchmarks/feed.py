@@ -128,7 +128,7 @@ def _sum(lines: list[str], metric: str, label: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(metric) and label in line)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--snapshots", type=int, default=200_000)
     options = parser.parse_args(arguments)
@@ -149,7 +149,3 @@ def main(arguments: list[str] | None = None) -> None:
         for utilisation in (0.1, 0.5, 0.9, 2.0):
             share, requests = superseded_share(TopicSpace(broker.bootstrap_servers), url, utilisation)
             print(f"{utilisation:>12.0%} of the quota: {share:.1%} superseded, {requests} requests", flush=True)
-
-
-if __name__ == "__main__":
-    main()

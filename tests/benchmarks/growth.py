@@ -60,7 +60,7 @@ def run(made: Installation, events: int) -> Run:
         return figures
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 1_000_000], help="orders of state")
     parser.add_argument("--orders", type=int, default=30_000, help="new ones")
@@ -78,7 +78,3 @@ def main(arguments: list[str] | None = None) -> None:
             smallest = smallest or figures
             rate, cpu = figures.rate / smallest.rate, figures.cpu_us / smallest.cpu_us
             print(f"{'ratio':<12} {rate:>9.0%} of the smallest state's rate, {cpu:.0%} of its CPU an event", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -78,7 +78,7 @@ def table(url: str) -> dict[tuple[str, str], int]:
     return {(row["warehouseID"], row["sku"]): row["quantity"] for row in rows}
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--keys", type=int, default=50_000)
@@ -139,7 +139,3 @@ def _line(name: str, worker: Worker, started_s: float, cpu_before: float, record
         f"{name:<12} {records:,} records in {seconds:.0f} s, {cpu / records * 1e6:.0f} µs CPU each, "
         f"{requests} requests, {rss_bytes(worker.pid) / 1e6:.0f} MB at most"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -77,7 +77,7 @@ class Writers:
         assert sum(producer.flush(30) for producer in self._producers.values()) == 0
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rate", type=int, default=4_000, help="events a second")
     parser.add_argument("--seconds", type=int, default=30)
@@ -114,7 +114,3 @@ def main(arguments: list[str] | None = None) -> None:
             )
             print(f"{'ratio':<12} {per_cent[98] / 300:>9.0%} of the 300 ms that p99 may be", flush=True)
             assert worker.terminate() == 0
-
-
-if __name__ == "__main__":
-    main()

@@ -128,7 +128,7 @@ def _line(name: str, run: Run, tell: Callable[[str], None]) -> None:
     tell(run.line(name).replace("events/s", "letters/s").replace("an event", "a letter"))
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--letters", type=int, default=300_000)
     options = parser.parse_args(arguments)
@@ -159,7 +159,3 @@ def main(arguments: list[str] | None = None) -> None:
         _line("plan", all_of_them, tell)
         for name, before, after in (("list", start, ours), ("plan", some, all_of_them)):
             tell(f"{name:<12} {(after.rss_bytes - before.rss_bytes) / 1e6:>9.0f} MB more for three times the letters")
-
-
-if __name__ == "__main__":
-    main()

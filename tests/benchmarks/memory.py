@@ -33,7 +33,7 @@ def resident_mb(pid: int) -> float:
     return next(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--orders", type=int, default=200_000)
     options = parser.parse_args(arguments)
@@ -68,7 +68,3 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"{written:>10,} {resident_mb(first.pid):>6.0f} {resident_mb(second.pid):>6.0f}", flush=True)
             assert first.terminate() == 0
             assert second.terminate() == 0
-
-
-if __name__ == "__main__":
-    main()

@@ -175,7 +175,7 @@ def questions(records: int) -> Iterable[tuple[str, list[str], int]]:
     yield "full", [order_id(0), "--full"], 4
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--records", type=int, default=RECORDS)
     parser.add_argument("--partitions", type=int, nargs="*", default=[12, 1])
@@ -205,7 +205,3 @@ def ask_all(made: Installation, records: int, byte_code: str) -> None:
 
 def _line(name: str, figures: Took) -> str:
     return f"{name:<12} {figures.wall_s:>6.2f} s from start to end, {figures.cpu_s:>5.2f} s CPU"
-
-
-if __name__ == "__main__":
-    main()

@@ -23,12 +23,8 @@ HERE = Path(__file__).parent / "parallel_consumer"
 AT_ONCE = [256, 1000]  # the best of 100, 256 and 1,000 beside a server next door, and of those 50 ms away
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     options = send_options(arguments, AT_ONCE)
     with tempfile.TemporaryDirectory() as classes:
         peer = compiled("parallel-consumer", HERE, Path(classes))
         send_beside("parallel consumer", options, partial(run_java, peer))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""What it costs to look at the producers: `python -m tests.benchmarks.producers [--records N]`.
+"""What it costs to look at the producers: `python -m tests.benchmarks producers [--records N]`.
 
 `check` reads the newest keys of topics of so many records each; a running transform samples what it takes anyway. The
 one is held against two seconds, the other against what transform's own work on the same records costs.
@@ -7,7 +7,6 @@ one is held against two seconds, the other against what transform's own work on 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from typing import Final
 
@@ -30,7 +29,7 @@ SECONDS: Final = 60
 BATCH: Final = 2_500
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--records", type=int, default=1_000_000)
     options = parser.parse_args(arguments)
@@ -83,7 +82,3 @@ def looked_at(servers: str, records: int) -> None:
             f"{len(said)} topics told",
             flush=True,
         )
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

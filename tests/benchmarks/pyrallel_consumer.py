@@ -27,7 +27,7 @@ PACKAGES = ("pyrallel-consumer==1.0.0", "aiohttp==3.14.5", "uvloop==0.23.0")
 AT_ONCE = [64, 128]  # the best of 16 to 1,000; 256 halve its rate
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     options = send_options(arguments, AT_ONCE)
     with tempfile.TemporaryDirectory() as directory:
         try:
@@ -40,7 +40,3 @@ def main(arguments: list[str] | None = None) -> None:
             return run_peer([str(python), str(PEER), *told], entries, s_max)
 
         send_beside("pyrallel consumer", options, run)
-
-
-if __name__ == "__main__":
-    main()

@@ -36,7 +36,7 @@ def run_quix_streams(python: Path, installation: Installation, events: int) -> R
         return run_peer([str(python), str(PEER), *arguments], events, WAIT_S_MAX)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--orders", type=int, default=80_000)
     options = parser.parse_args(arguments)
@@ -55,7 +55,3 @@ def main(arguments: list[str] | None = None) -> None:
             theirs = run_quix_streams(python, made, events)
             print(theirs.line("quix streams"), flush=True)
             print(beside(ours, theirs), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""rekey beside transform, in one run on one broker: `python -m tests.benchmarks.rekey [--orders N]`.
+"""rekey beside transform, in one run on one broker: `python -m tests.benchmarks rekey [--orders N]`.
 
 rekey takes a backlog first, then transform takes what it has written. The ratio of their CPU an event is what counts:
 rekey reads one field of each event and writes the record again, so it should cost no more than what follows it.
@@ -7,13 +7,12 @@ rekey reads one field of each event and writes the record again, so it should co
 from __future__ import annotations
 
 import argparse
-import sys
 
 from tests.benchmarks.measured import run_workers
 from tests.benchmarks.transform import loaded, site
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--orders", type=int, default=60_000)
     options = parser.parse_args(arguments)
@@ -25,7 +24,3 @@ def main(arguments: list[str] | None = None) -> None:
         after = run_workers("transform", made.environment, events)
         print(after.line("transform"), flush=True)
         print(f"{'ratio':<12} {ours.cpu_us / after.cpu_us:.0%} of transform's CPU an event", flush=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -86,7 +86,7 @@ def seconds(line: dict[str, Any]) -> float:
     return datetime.fromisoformat(line["timestamp"]).timestamp()
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--orders", type=int, default=1_000_000)
     parser.add_argument("--env", action="append", default=[], help="NAME=VALUE for the worker")
@@ -126,7 +126,3 @@ def main(arguments: list[str] | None = None) -> None:
             theirs = run_streams(made, options.orders)
             print(theirs.line("streams"), flush=True)
             print(beside(run, theirs), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -232,7 +232,7 @@ def half_load(space: TopicSpace, url: str, entries: int, orders: int, rate: floa
     return f"{'half load':<12} {rate:>9,.0f} events/s  from the outbox record to its 2xx: {told}"
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--orders", type=int, default=1000)

@@ -29,7 +29,7 @@ def total_mb(stores: Sequence[RocksStore], name: str) -> float:
     return sum(store._db.property_int_value(name) or 0 for store in stores) / 1e6
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--orders", type=int, default=1_000_000)
     parser.add_argument("--cache", type=int, default=64, help="MiB of block cache (default: the worker's own)")
@@ -64,7 +64,3 @@ def main(arguments: list[str] | None = None) -> None:
         for store in stores:
             store.close()
         print(f"{'ratio':<12} {resident_mb(os.getpid()) / 300:>9.0%} of the 300 MB that a worker may have", flush=True)
-
-
-if __name__ == "__main__":
-    main()

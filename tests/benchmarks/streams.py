@@ -31,7 +31,7 @@ def run_streams(installation: Installation, events: int, threads: int, class_pat
         return run_java(class_path, arguments, events, WAIT_S_MAX)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--orders", type=int, default=80_000)
     options = parser.parse_args(arguments)
@@ -47,7 +47,3 @@ def main(arguments: list[str] | None = None) -> None:
             theirs = run_streams(made, events, count, peer)
             print(theirs.line(f"streams ×{count}"), flush=True)
             print(beside(ours, theirs), flush=True)
-
-
-if __name__ == "__main__":
-    main()

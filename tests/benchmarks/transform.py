@@ -1,4 +1,4 @@
-"""transform beside its floor, in one run on one broker: `python -m tests.benchmarks.transform [--orders N]`.
+"""transform beside its floor, in one run on one broker: `python -m tests.benchmarks transform [--orders N]`.
 
 The floor is the least that any such program has to do, in one function (`floor`): consume, fastavro, a state in a
 dict, orjson, two transactional produces an event. It runs before and after, and the ratio to both is what counts: these
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -115,7 +114,7 @@ def loaded(
     return made, len(steps)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--orders", type=int, default=60_000)
     parser.add_argument("--env", action="append", default=[], help="NAME=VALUE for the worker")
@@ -129,7 +128,3 @@ def main(arguments: list[str] | None = None) -> None:
         print(ours.line("transform"), flush=True)
         after = run_floor(made, events, "floor-again")
         print(ours.beside_floor(both(before, after)), flush=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

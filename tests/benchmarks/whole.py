@@ -130,7 +130,7 @@ def latencies_ms(site: Site, steady: Sequence[Event], rate: float, before: int) 
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--backlog", type=int, default=100_000, help="events by which the rate is found")
     parser.add_argument("--seconds", type=int, default=30, help="of each steady load")
@@ -160,7 +160,3 @@ def main(arguments: list[str] | None = None) -> None:
                 f"{share:<12.0%} {rate:>9,.0f} events/s  p50 {p50} ms  p99 {p99} ms  p99.9 {p999} ms{of_max}",
                 flush=True,
             )
-
-
-if __name__ == "__main__":
-    main()
