@@ -82,10 +82,11 @@ class Held:
 class Partitions:
     """The assignment, as facts and as stores.
 
-    Mutable: `_assigned` the source partitions that the group gave us, `held` the numbers that are whole, `_kept` stores
-    of numbers that were taken away and may come back, `_wipes` how often each number was wiped since it last committed
-    a batch, `_purge_at_s` when the next erased order may leave the disk, `_tidy_at_s` when stores that lie by are
-    looked at, `epoch` counts assignments, `restored` changelog offsets that were passed.
+    Mutable: `_assigned` the source partitions that the group gave us, `whole` the numbers of which all topics are
+    here, `held` those whose stores are open, `_kept` stores of numbers that were taken away and may come back,
+    `_wipes` how often each number was wiped since it last committed a batch, `_purge_at_s` when the next erased order
+    may leave the disk, `_tidy_at_s` when stores that lie by are looked at, `epoch` counts assignments, `restored`
+    changelog offsets that were passed.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Partitions:
         self._wipes: dict[int, int] = {}
         self.restored = 0
         self._assigned: set[TopicPartition] = set()
+        self.whole: frozenset[int] = frozenset()
         self._kept: dict[int, KeyedState] = {}
         self.held: dict[int, Held] = {}
         self._purge_at_s = 0.0
@@ -122,11 +124,13 @@ class Partitions:
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         self._assigned.update(partitions)
+        self.whole = self._all_here()
         self.epoch += 1
 
     def unassigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Revoked or lost: nothing of these numbers may be written any more."""
         self._assigned.difference_update(partitions)
+        self.whole = self._all_here()
         for number in {partition.partition for partition in partitions} & self.held.keys():
             held = self.held.pop(number)
             held.state.rollback()
@@ -135,9 +139,7 @@ class Partitions:
             self._kept[number] = held.state
             self._reader.unassign([self._changelog_partition(number)])
 
-    @property
-    def whole(self) -> frozenset[int]:
-        """The numbers of which every source topic is assigned."""
+    def _all_here(self) -> frozenset[int]:
         return frozenset(
             number
             for number in {partition.partition for partition in self._assigned}
@@ -150,8 +152,7 @@ class Partitions:
     @property
     def incomplete(self) -> list[TopicPartition]:
         """Assigned partitions whose number is not whole (a cooperative rebalance brings the rest later)."""
-        whole = self.whole
-        return [partition for partition in self._assigned if partition.partition not in whole]
+        return [partition for partition in self._assigned if partition.partition not in self.whole]
 
     @property
     def gathering(self) -> list[int]:

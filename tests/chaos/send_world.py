@@ -483,7 +483,8 @@ class World:
             self._end(worker, fatal)
             return
         finally:
-            self.stood.append((worker.name, before_s, self.now_s()))
+            if self.now_s() > before_s:
+                self.stood.append((worker.name, before_s, self.now_s()))
         if worker.task.done():
             worker.task.result()
         if self._cut is not None:

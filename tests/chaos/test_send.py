@@ -37,6 +37,17 @@ def _survive(seed: int) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.parametrize("seed", [115, 153])
+def test_a_seed_is_one_history_however_often_it_is_run(seed: int) -> None:
+    """In these, several requests end at the same moment."""
+    worlds = [World(plan_of(seed)) for _ in range(6)]  # kept, so that no object is where another was
+    for world in worlds:
+        world.run()
+    first, *others = [world.api.calls for world in worlds]
+    assert all(calls == first for calls in others)
+
+
+@pytest.mark.chaos
 @pytest.mark.parametrize("seconds", [7.9, 9.3, 12.0])
 def test_a_worker_that_stood_still_with_much_to_send_sends_nothing_beside_its_heir(seconds: float) -> None:
     plan = Plan(seed=3, partitions=2, quota=Quota(20, 1.0), entries_max=400, done_within_s=120.0)

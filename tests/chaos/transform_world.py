@@ -372,7 +372,7 @@ class World:
         move(self.chance, self.broker, GROUP, owners)
 
     def _struck(self, client_id: str, call: str) -> None:
-        error = self.broker.struck(client_id, call, done=False)
+        error = self.broker.points.struck(client_id, call, False)
         if error is not None:
             raise error
 
@@ -565,7 +565,7 @@ def check_memory(worker: Worker) -> None:
     for number in transformer._merge.numbers:
         for one in transformer._merge.inputs(number):
             assert len(one.records) <= merge.BUFFER_RECORDS_MAX + transformer._plan.batch_records_max
-            assert one.bytes == sum(len(record.value or b"") for record in one.records), "bytes that nobody holds"
+            assert one.bytes == sum([len(record.value or b"") for record in one.records]), "bytes that nobody holds"
     for held in transformer._partitions.held.values():
         assert not held.state._staged, "staged beyond its transaction"
 

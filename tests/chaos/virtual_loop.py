@@ -44,7 +44,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     """Runs while `run_for` is called, and only then. Other threads have no business here, and there is no connection:
     where asyncio's loop asks its selector, this one lets the time pass on the clock. All else happens as in asyncio's,
     in the same order, without what that does for threads, signals and debuggers, which took as long as the callbacks.
-    """
+    What a callback raises ends the run."""
 
     _ready: deque[_Call]
     _scheduled: list[tuple[float, _Call]]
@@ -111,7 +111,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         for _ in range(len(ready)):
             call = ready.popleft()
             if not call._cancelled:
-                call._run()
+                call._context.run(call._callback, *call._args)
 
     def _forget_cancelled(self) -> None:
         scheduled = self._scheduled

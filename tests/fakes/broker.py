@@ -450,8 +450,3 @@ class FakeBroker:
                 targets[who].update(partitions[first : first + count])
                 first += count
         return targets
-
-    # ---- strikes -----------------------------------------------------------------------------------------
-
-    def struck(self, client_id: str, call: str, *, done: bool) -> BaseException | None:
-        return self.points.struck(client_id, call, done)

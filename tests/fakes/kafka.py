@@ -302,7 +302,7 @@ class FakeConsumer:
             raise raised[0]
 
     def _struck(self, call: str, *, done: bool) -> None:
-        error = self._broker.struck(self.client_id, call, done=done)
+        error = self._broker.points.struck(self.client_id, call, done)
         if error is not None:
             raise error
 
@@ -351,7 +351,7 @@ class FakeReader:
 
     def poll(self, records_max: int, timeout_s: float) -> Polled:
         assert records_max > 0, "a poll for nothing"
-        error = self._broker.struck(self._client_id, "reader.poll", done=False)
+        error = self._broker.points.struck(self._client_id, "reader.poll", False)
         if error is not None:
             raise error
         if self._broker.down:
@@ -488,7 +488,7 @@ class FakeProducer:
     def _deliver(self, count: int) -> None:
         for sent, size in self._in_batches(count):
             del self._queue[0]
-            refused = self._broker.struck(self._client_id, "producer.deliver", done=False)
+            refused = self._broker.points.struck(self._client_id, "producer.deliver", False)
             if isinstance(refused, Crash):
                 raise refused
             log = self._broker.logs.get(sent.where)
@@ -501,7 +501,7 @@ class FakeProducer:
             if refused is None:
                 assert log is not None
                 offset = log.append(sent.key, sent.value, sent.headers, sent.timestamp_ms, Fate.COMMITTED)
-                refused = self._broker.struck(self._client_id, "producer.deliver", done=True)
+                refused = self._broker.points.struck(self._client_id, "producer.deliver", True)
                 if isinstance(refused, Crash):
                     raise refused
             if refused is None:
@@ -517,7 +517,7 @@ class FakeProducer:
         self._queue.clear()
 
     def _struck(self, call: str, *, done: bool) -> None:
-        error = self._broker.struck(self._client_id, call, done=done)
+        error = self._broker.points.struck(self._client_id, call, done)
         if error is not None:
             raise error
 
@@ -660,7 +660,7 @@ class FakeTransaction:
         self._state = _State.CLOSED
 
     def _struck(self, call: str, *, done: bool) -> None:
-        error = self._broker.struck(self._consumer.client_id, call, done=done)
+        error = self._broker.points.struck(self._consumer.client_id, call, done)
         if error is None:
             return
         if isinstance(error, TransactionAborted):

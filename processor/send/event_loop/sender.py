@@ -114,7 +114,8 @@ class Flight(Generic[EntryT]):
 class Sender(Generic[EntryT]):
     """One destination's sending. `run` is the whole of its life.
 
-    Mutable. `_flights` are the requests under way, `_answered` those of them whose answer has come and is not dealt
+    Mutable. `_flights` are the requests under way, in the order in which they were sent (of a set it would be chance:
+    a simulated seed would not be one history), `_answered` those of them whose answer has come and is not dealt
     with; `_due` says that a round comes as soon as the loop has read what there is; `_partitions` by epoch, those that
     are ours; `_withdrawn` are epochs that leave as soon as none of their requests is in flight; `_failure` is our own
     mistake, which ends `run`; `_over` says that nothing is sent any more, since that has ended or will.
@@ -148,7 +149,7 @@ class Sender(Generic[EntryT]):
         self._lanes = lanes = _lanes(destination, self._replays) if gatherer is None else gatherer
         self._tally = Tally()
 
-        self._flights: set[Flight[EntryT]] = set()
+        self._flights: dict[Flight[EntryT], None] = {}
         self._answered: list[tuple[Flight[EntryT], Heard]] = []
         self._due = False
         self._failure: Exception | None = None
@@ -203,7 +204,7 @@ class Sender(Generic[EntryT]):
             flight = self._take()
             if flight is None:
                 return
-            self._flights.add(flight)
+            self._flights[flight] = None
             entries = flight.parcel.entries
             request = self._destination.request(
                 [entries[0].entry] if len(entries) == 1 else [pending.entry for pending in entries]
@@ -315,7 +316,7 @@ class Sender(Generic[EntryT]):
         if key != gate.key:
             self._endpoint.use(self._destination.headers(gate.current_key()))
         self._outcomes.judge(parcel, outcome, now_s, now_ms)
-        self._flights.remove(flight)
+        del self._flights[flight]
         if self._withdrawn:
             self._release(now_s)
 
@@ -335,7 +336,7 @@ class Sender(Generic[EntryT]):
         self._attempted(flight, now_s)
         self._gate.unheard(flight.probe, now_s)
         self._outcomes.put_back(flight.parcel, now_s, self._clock.now_ms())
-        self._flights.remove(flight)
+        del self._flights[flight]
         if self._withdrawn:
             self._release(now_s)
 
