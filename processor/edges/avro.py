@@ -1,11 +1,11 @@
-"""Avro of the source topics, straight to values of ours: writer schema from the registry, reader schema from us.
+"""Decodes the Avro of the source topics into our own values: writer schema from the registry, reader schema from us.
 
     record ─ framing (avro_wire.py) ─ schema ID ─ reader (avro_reader.py), made once of a plan (avro_plan.py) ─► value
 
 Owned by the thread of the role that reads. Times are epoch milliseconds, whatever a writer's logical type.
 
-Not chosen: confluent-kafka's AvroDeserializer, which costs six times as much and refuses values of under 6 bytes that
-are framed by a header.
+Not chosen: confluent-kafka's AvroDeserializer, which costs six times as much and refuses values of under 6 bytes whose
+framing is in a header.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from processor.records import Record
 from processor.topics import Topic
 
 SCHEMAS_MAX: Final = 1000
-"""Writer schemas remembered. A producer that registers a schema per record must not fill the memory."""
-
+"""Writer schemas in memory. A producer that registers a schema per record must not fill it."""
 
 _READER_FILES: Final = {
     Topic.PLACED: "order_placed.avsc",
@@ -41,39 +40,38 @@ _READER_FILES: Final = {
 
 
 def schema_directory() -> Path:
-    """Where the .avsc files are: inside an installed package, else at the top of the checkout."""
+    """Returns the directory of the .avsc files: in an installed package, else at the top of the checkout."""
     installed = Path(__file__).parents[1] / "_schemas"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "schemas"
 
 
 def reader_file(topic: Topic) -> Path:
-    """The file of the schema that a topic's records are read with."""
+    """Returns the file of the reader schema of a topic."""
     return schema_directory() / _READER_FILES[topic]
 
 
 def reader_schema(topic: Topic) -> str:
-    """Its text."""
     return reader_file(topic).read_text(encoding="utf-8")
 
 
 def reader_schema_of(topic: Topic, field: str) -> str:
-    """The text of a reader schema with this one field: what is left out is skipped, which costs a third of reading."""
+    """Returns a reader schema with one field only: to skip a field costs a third of reading it."""
     schema = json.loads(reader_schema(topic))
     return json.dumps({**schema, "fields": [one for one in schema["fields"] if one["name"] == field]})
 
 
 class Schemas(Protocol):
-    """What the decoder asks of a registry (`processor/edges/registry.py`)."""
+    """The decoder's questions to a registry (`processor/edges/registry.py`)."""
 
     def schema(self, schema_id: SchemaId) -> tuple[str, dict[str, str]] | None: ...
 
 
 class AvroDecoder:
-    """Decodes the values of one topic into the reader schema's shape: a dict of each record's fields, or what `shapes`
-    makes of them.
+    """Decodes the values of one topic into the reader schema's shape: a dict for each record, or what `shapes` makes of
+    its fields.
 
-    Mutable: `_readers` maps a schema ID to the reader that was made for it, and only ever grows up to SCHEMAS_MAX;
-    `_framed` has what is known of a value by its first bytes, where no header may say otherwise.
+    Mutable: `_readers` maps a schema ID to its reader, at most SCHEMAS_MAX of them; `_framed` is the same by the first
+    bytes of a value, for records without headers.
     """
 
     def __init__(
@@ -84,7 +82,8 @@ class AvroDecoder:
         *,
         references: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises `NotAvro` if the reader schema is not one. `references` are those that it refers to, by name."""
+        """Raises `NotAvro` if the reader schema is not valid. `references` are the schemas that it refers to, by
+        name."""
         self._ours = parse(reader_schema, references)
         self._schemas = schemas
         self._shapes = shapes
@@ -92,12 +91,12 @@ class AvroDecoder:
         self._framed: dict[bytes, tuple[Reader, SchemaId, int]] = {}
 
     def decode(self, record: Record) -> dict[str, Any]:
-        """The value's fields, without shapes. Raises `BadRecord` (undecodable) or `RegistryOutage`."""
+        """Returns the value's fields, without shapes. Raises `BadRecord` (undecodable) or `RegistryOutage`."""
         fields: dict[str, Any] = self.read(record)
         return fields
 
     def read(self, record: Record) -> Any:
-        """The value, as the shape of its record makes it. Raises as `decode` does."""
+        """Returns the value in the shape of its record. Raises as `decode` does."""
         value = record.value
         assert value is not None, "a null value is an erasure and never decoded"
         known = None if record.headers else self._framed.get(value[:FRAME_BYTES])
@@ -108,11 +107,11 @@ class AvroDecoder:
             raise undecodable(shortened(f"{refused} (schema {schema_id})")) from refused
         except Exception as broken:
             # Hostile bytes make plain Python raise nearly anything (IndexError, UnicodeDecodeError, RecursionError,
-            # OverflowError, MemoryError, struct.error, ...), and all of it means the same.
+            # OverflowError, MemoryError, struct.error, …), always with the same meaning.
             raise undecodable(f"not Avro of schema {schema_id}: {_said(broken)}") from broken
 
     def _found(self, record: Record, value: bytes) -> tuple[Reader, SchemaId, int]:
-        """The reader of a value, the writer's schema, and where the Avro starts."""
+        """Returns the reader of a value, the writer's schema, and the start of the Avro."""
         schema_id, start = framing(record, value)
         found = self._readers.get(schema_id) or self._reader(schema_id), schema_id, start
         if not record.headers and start == FRAME_BYTES:
@@ -129,7 +128,7 @@ class AvroDecoder:
         except NotAvro as broken:
             raise undecodable(shortened(f"schema {schema_id} is not an Avro schema: {broken}")) from broken
         except Exception as broken:
-            # A schema of a stranger's, too large for Python's compiler or its stack: its records are its producer's.
+            # Too large for Python's compiler or its stack: the fault of the schema, and so of its records.
             raise undecodable(f"schema {schema_id} cannot be read: {type(broken).__name__}") from broken
         if len(self._readers) >= SCHEMAS_MAX:
             self._readers.clear()
@@ -139,14 +138,14 @@ class AvroDecoder:
 
 
 def _said(broken: Exception) -> str:
-    """What is wrong with bytes, in words that hold none of them."""
+    """Returns the fault of bytes, in words that hold none of them."""
     match broken:
         case Unreadable():
             return str(broken)
         case IndexError() | struct.error():
             return "it ends in the middle of a value"
         case UnicodeDecodeError():
-            return "a text is no UTF-8"
+            return "a text is not UTF-8"
         case RecursionError():
             return "records within records without end"
     return type(broken).__name__

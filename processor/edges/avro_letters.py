@@ -1,9 +1,9 @@
-"""Avro of dead letters: read in the schema it was written with, edited, and written again in that same schema.
+"""Edits the Avro of dead letters: decodes it with its writer's schema, and encodes it again with the same schema.
 
 Owned by the `dead-letters` commands. The framing stays byte for byte, so an edited record names the schema that its
-producer registered; whether it still is an event of ours is for transform's own decoder to say.
+producer registered. Whether it is a valid event, transform's own decoder decides.
 
-Not chosen: the reader schema (it would have to be registered, and drop what newer producers write).
+Not chosen: the reader schema (it would have to be registered, and would drop the fields of newer producers).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from processor.records import Record
 
 
 class _Written:
-    """A writer's schema and those that it refers to, as a registry that knows no other."""
+    """A writer's schema and the schemas that it refers to, as a registry with this schema only."""
 
     def __init__(self, schema_id: SchemaId, text: str, references: dict[str, str]) -> None:
         self._found = text, references
@@ -38,7 +38,7 @@ class _Written:
         return self._found
 
     def for_writing(self) -> Any:
-        """As fastavro writes with it: without logical types, so that values stay as they are read."""
+        """Returns the schema for fastavro: without logical types, so that values stay as they are read."""
         text, references = self._found
         named: dict[str, Any] = {}
         for reference in references.values():
@@ -47,17 +47,17 @@ class _Written:
 
 
 class AvroLetters:
-    """Mutable: `_known` by schema, as they are met; there are as many as producers register."""
+    """Mutable: `_known` are the schemas so far; there are as many as producers register."""
 
     def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
         self._known: dict[SchemaId, _Written] = {}
 
     def fields(self, letter: Record) -> dict[str, Any]:
-        """What a letter holds, in its writer's schema. Raises `BadRecord`, `RegistryOutage`."""
+        """Returns the fields of a letter, in its writer's schema. Raises `BadRecord`, `RegistryOutage`."""
         fields = self._written(letter).decoder.decode(letter)
         if not isinstance(fields, dict):
-            raise undecodable("it is Avro, and no record")
+            raise undecodable("it is Avro, but not a record")
         return fields
 
     def _written(self, letter: Record) -> _Written:
@@ -71,7 +71,7 @@ class AvroLetters:
         return known
 
     def edited(self, letter: Record, patch: dict[str, Any]) -> bytes | Unsendable:
-        """A letter's Avro with a merge patch applied. A field that the patch deletes takes its default, or null."""
+        """Returns a letter's Avro after a merge patch. A field that the patch deletes takes its default, or null."""
         try:
             fields = self.fields(letter)
         except BadRecord as bad:
@@ -87,7 +87,7 @@ class AvroLetters:
         except ValidationError as invalid:
             return Unsendable(f"the patch does not fit its schema: {_first(invalid)}")
         except Exception as broken:
-            # fastavro raises as it likes where a value has another shape than its schema (TypeError, KeyError, …).
+            # fastavro raises anything for a value of another shape than its schema (TypeError, KeyError, …).
             return Unsendable(f"the patch does not fit its schema: {type(broken).__name__}: {broken}")
         edited = value[:start] + out.getvalue()
         copy = Record(letter.topic, letter.partition, letter.offset, letter.timestamp_ms, None, edited, letter.headers)
@@ -110,14 +110,14 @@ def _bare(schema: Any) -> Any:
 
 
 def _set(patch: dict[str, Any]) -> dict[str, Any]:
-    """What a patch sets, without what it deletes."""
+    """Returns the fields that a patch sets, without those that it deletes."""
     return {
         name: _set(value) if isinstance(value, dict) else value for name, value in patch.items() if value is not None
     }
 
 
 def _first(invalid: ValidationError) -> str:
-    """The first of its complaints, without the value that it complains of."""
+    """Returns the first complaint, without the value."""
     for error in invalid.errors:
         return f"field {error.field} must be of type {error.schema if isinstance(error.schema, str) else 'another'}"
     return "it is of another shape"

@@ -1,21 +1,21 @@
-"""How values of a writer's schema are read with ours: made once a schema, the one judge of whether they can be. Pure.
+"""Decides whether and how values of a writer's schema are read with ours: one plan a schema. Pure.
 
-`check`, `schemas check`, the start of a worker and the reader itself go by the same plan, so what one of them accepts
-the others read. It says of every field where it comes from (`steps`) and, for people, what is done to it (`findings`):
+`check`, `schemas check`, the start of a worker and the reader itself use the same plan, so they agree on what can be
+read. A plan has the source of every field (`steps`) and, for people, what is done to it (`findings`):
 
     a field of the same name, or of an alias      read; promoted as Avro allows; a time converted to milliseconds
     a field of ours that is not written           its default
     a field that is not ours                      skipped
-    a union of the writer's                       branch by branch: a value of one that does not fit is a dead letter
+    a union of the writer's                       branch by branch: a value of an unfit branch is a dead letter
     anything else                                 refused, with the field's path
 
-Where this leaves Avro's own rules of resolution, it is because shops' schemas do:
-- Records go by their fields, whatever they are called (Kafka Connect calls them ConnectDefault). Only where a union
-  holds several records do names decide, since another event may well have the same fields.
-- A writer's logical type of time is converted; where it names no instant (`local-*`, `date`, `time-*`) it is refused.
-  Debezium's and Kafka Connect's own markers say the same as logical types do. A long without any is milliseconds.
-- Where a writer may write null and we need a value, everything but the nulls is read. A time of which nothing but the
-  null could be read is refused as a whole: Kafka Connect writes each optional `date` so.
+The plan departs from Avro's own rules of resolution because shops' schemas do:
+- Fields decide about records, names do not (Kafka Connect calls a record ConnectDefault). Only in a union with several
+  records do names decide, because another event may have the same fields.
+- A writer's logical type of time is converted; a type that is no instant (`local-*`, `date`, `time-*`) is refused.
+  Debezium's and Kafka Connect's own markers have the same meaning as logical types. A long without any is milliseconds.
+- If a writer may write null and we need a value, all other values are read. A time of which only null could be read is
+  refused as a whole: Kafka Connect writes each optional `date` so.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from processor.letters.letter import shortened
 
 
 def plan_of(reader: Schema, writer: Schema) -> Plan:
-    """How values of `writer` are read with `reader`."""
+    """Returns the plan to read values of `writer` with `reader`."""
     planning = _Planning(reader, writer)
     found: list[Finding] = []
     top = planning.step(writer.top, reader.top, "", found)
@@ -71,16 +71,14 @@ def plan_of(reader: Schema, writer: Schema) -> Plan:
 def judged(
     reader: str, writer: str, references: Mapping[str, str] | None = None, *, ours: Mapping[str, str] | None = None
 ) -> Plan:
-    """The same of a reader's and a writer's text; `references` are the schemas that the writer's refers to, by name,
-    `ours` those of the reader's. A text that is no Avro schema makes a plan that refuses."""
+    """Returns the plan for the texts of a reader and a writer. `references` are the schemas that the writer's refers
+    to, by name, `ours` those of the reader's. A text that is not an Avro schema makes a plan that refuses."""
     try:
         return plan_of(parse(reader, ours), parse(writer, references))
     except (NotAvro, RecursionError) as broken:
         why = shortened(f"it is not an Avro schema: {broken}")
         return Plan(Refuse(why), {}, (Finding("", What.REFUSED, why),))
 
-
-# ---- planning --------------------------------------------------------------------------------------------------------
 
 _PROMOTIONS: Final[Mapping[tuple[str, str], Conversion]] = {
     ("int", "long"): Conversion.NONE,
@@ -103,34 +101,26 @@ _TIMES: Final[Mapping[str, Conversion]] = {
     "io.debezium.time.NanoTimestamp": Conversion.NANOS,
     "org.apache.kafka.connect.data.Timestamp": Conversion.NONE,
 }
-_NO_INSTANT: Final = frozenset(
-    {
-        "date",
-        "time-millis",
-        "time-micros",
-        "local-timestamp-millis",
-        "local-timestamp-micros",
-        "local-timestamp-nanos",
-        "duration",
-        "org.apache.kafka.connect.data.Date",
-        "org.apache.kafka.connect.data.Time",
-    }
-)
-"""Integers that are no time of the world's: a day, a time of day, a clock on some wall."""
+_NO_INSTANT: Final = frozenset({
+    "date", "time-millis", "time-micros", "duration",
+    "local-timestamp-millis", "local-timestamp-micros", "local-timestamp-nanos",
+    "org.apache.kafka.connect.data.Date", "org.apache.kafka.connect.data.Time",
+})  # fmt: skip
+"""Integers that are no instant: a day, a time of day, a local time."""
 _DEBEZIUM: Final = "io.debezium.time."
 _ZONED: Final = "io.debezium.time.ZonedTimestamp"
 
 
 @dataclass(slots=True)
 class _Planning:
-    """Mutable while a plan is made: `records` by the names of both sides, each planned once however often it is met."""
+    """Mutable while a plan is made: `records` by the names of both sides, each planned once."""
 
     reader: Schema
     writer: Schema
     records: dict[tuple[str, str], ReadRecord | Refuse] = field(default_factory=dict)
 
     def step(self, written: Node, wanted: Node, path: str, found: list[Finding], *, by_name: bool = False) -> Step:
-        """How a value is read. A `Refuse` comes with its reasons in `found`."""
+        """Returns how a value is read. Adds the reasons of a `Refuse` to `found`."""
         written, wanted = self.writer.at(written), self.reader.at(wanted)
         if isinstance(written, Union):
             return self._written_union(written, wanted, path, found)
@@ -165,8 +155,6 @@ class _Planning:
     def _mismatch(self, written: Node, wanted: Node) -> str:
         return f"written as {self._said(self.writer, written)}, read as {self._said(self.reader, wanted)}"
 
-    # ---- primitives --------------------------------------------------------------------------------------------------
-
     def _primitive(self, written: Primitive, wanted: Primitive, path: str, found: list[Finding]) -> Step:
         if wanted.name == "long" and wanted.logical == _TIME:
             return self._time(written, wanted, path, found)
@@ -196,16 +184,13 @@ class _Planning:
             found.append(Finding(path, What.CONVERTED, f"{marker} to {_TIME}{cut}"))
         return Read(written.name, conversion)
 
-    # ---- named types -------------------------------------------------------------------------------------------------
-
     def _enum(self, written: Enum, wanted: Enum, path: str, found: list[Finding]) -> Step:
         known = set(wanted.symbols)
         symbols = tuple(symbol if symbol in known else wanted.default for symbol in written.symbols)
         for symbol, read in zip(written.symbols, symbols, strict=True):
             if read is None:
-                found.append(
-                    Finding(path, What.PARTLY, f"the symbol {symbol} becomes a dead letter: ours has no such one")
-                )
+                why = f"the symbol {symbol} becomes a dead letter: ours has no such one"
+                found.append(Finding(path, What.PARTLY, why))
             elif read != symbol:
                 found.append(Finding(path, What.CONVERTED, f"the symbol {symbol} is read as {read}"))
         if not any(symbols):
@@ -221,7 +206,7 @@ class _Planning:
         if key in self.records:
             return ReadNamed(key)
         names = tuple(one.name for one in wanted.fields)
-        self.records[key] = ReadRecord(wanted.name, names, (), ())  # met within itself, it is this one again
+        self.records[key] = ReadRecord(wanted.name, names, (), ())  # for a record within itself
         sources = _sources(written, wanted)
         mine: list[Finding] = []
         if not alike:
@@ -273,8 +258,6 @@ class _Planning:
             defaults.append((place, value))
         return defaults
 
-    # ---- unions ------------------------------------------------------------------------------------------------------
-
     def _written_union(self, written: Union, wanted: Node, path: str, found: list[Finding]) -> Step:
         branches = [self.writer.at(branch) for branch in written.branches]
         by_name = sum(isinstance(branch, Record) for branch in branches) > 1
@@ -293,9 +276,9 @@ class _Planning:
             else:
                 mine.extend(of_branch)
         read = [branch for branch, step in zip(branches, steps, strict=True) if not isinstance(step, Refuse)]
-        # A time that may be null as well is still none: of all that the field is there for nothing could be read.
+        # A nullable time of which only null could be read is useless: it is refused.
         if not read or (inner and self._holds_a_time(wanted) and all(branch == Primitive("null") for branch in read)):
-            if len(inner) == 1:  # a nullable type, of which the other branch says best why
+            if len(inner) == 1:  # a nullable type: its other branch has the best reason
                 found.extend(inner[0])
                 return Refuse(shortened("; ".join(str(finding) for finding in inner[0])))
             return self._refuse(path, self._mismatch(written, wanted), found)
@@ -307,7 +290,7 @@ class _Planning:
         return any(isinstance(one, Primitive) and one.logical == _TIME for one in map(self.reader.at, branches))
 
     def _branch(self, written: Node, wanted: Union, *, by_name: bool) -> Node | None:
-        """The branch of ours that a value of this type is read as: the first that fits, a record's by its name."""
+        """Returns our branch for a value of this type: the first that fits, or the record of its name."""
         branches = [self.reader.at(branch) for branch in wanted.branches]
         if isinstance(written, Record):
             records = [branch for branch in branches if isinstance(branch, Record)]
@@ -316,7 +299,7 @@ class _Planning:
             structural = records if len(records) == 1 and not by_name else []
             return next(iter(exact + by_alias + structural), None)
         alike = [branch for branch in branches if _kind(branch) == _kind(written)]
-        # Of its own type first; where none fits, that one says best why, or the time that a number may be.
+        # Its own type first. If none fits, that branch has the best reason, or the time that a number may be.
         times = [
             one for one in branches if isinstance(written, Primitive) and written.logical and self._holds_a_time(one)
         ]
@@ -324,12 +307,10 @@ class _Planning:
         return next((one for one in (*alike, *branches) if self._fits(written, one)), said)
 
     def _fits(self, written: Node, wanted: Node) -> bool:
-        """Whether a type goes with a branch of ours; what it holds is seen to later."""
+        """True if a type fits our branch. The contents of an array or a map are checked later."""
         if isinstance(written, Array | Map):
             return type(written) is type(wanted)
         return not isinstance(self.step(written, wanted, "", []), Refuse)
-
-    # ---- what is said of types ---------------------------------------------------------------------------------------
 
     def _said(self, schema: Schema, node: Node) -> str:
         match schema.at(node):
@@ -365,7 +346,7 @@ def _kind(node: Node) -> str:
 
 
 def _is_named_alike(written: Record | Enum | Fixed, wanted: Record | Enum | Fixed) -> bool:
-    """By simple names, as namespaces are no matter, and by our aliases."""
+    """Compares simple names and our aliases; namespaces do not matter."""
     name = simple(written.name)
     return name == simple(wanted.name) or any(name == simple(alias) for alias in wanted.aliases)
 
@@ -375,8 +356,8 @@ def _is_no_instant(marker: str) -> bool:
 
 
 def _sources(written: Record, wanted: Record) -> dict[int, Field]:
-    """The writer's field that fills each of ours, by its place: of its name, else of the first of its aliases that is
-    written. None fills two."""
+    """Returns, by place of our field, the writer's field that fills it: of its name, else of its first alias that is
+    written. No field fills two."""
     free = {one.name: one for one in written.fields}
     sources = {place: free.pop(one.name) for place, one in enumerate(wanted.fields) if one.name in free}
     for place, one in enumerate(wanted.fields):
@@ -387,7 +368,7 @@ def _sources(written: Record, wanted: Record) -> dict[int, Field]:
 
 
 def _default(schema: Schema, wanted: Node, value: Any) -> Default | None:
-    """A default as a value of its type; None where it does not fit."""
+    """Returns a default as a value of its type. Returns None if it does not fit."""
     node = schema.at(wanted)
     match node:
         case Union(branches=branches):
@@ -439,7 +420,7 @@ def _primitive_default(name: str, value: Any) -> Default | None:
 
 
 def _latin1(text: str) -> bytes | None:
-    """Bytes as a schema writes them: each as the character of its number."""
+    """Returns the bytes of a schema's text, in which each character stands for the byte of its number."""
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:

@@ -1,19 +1,19 @@
-"""A reader for one writer's schema: plain Python, generated from its plan, straight into our structs.
+"""A reader for one writer's schema: Python code, generated from its plan, that makes our structs directly.
 
     plan (avro_plan.py) ──source──► def read(d, p): ... ──exec──► read(bytes, start) -> value
 
-Owned by the decoder, which makes one for each schema that it meets; plans that are equal share one. A schema as Java
-writes it, with its own properties, defaults and namespaces, makes the same plan as ours, and so costs the same.
+Owned by the decoder, which makes one for each schema; equal plans share one. A schema as Java writes it, with
+properties, defaults and namespaces of its own, gives the same plan as ours, and so costs the same.
 
-The whole of Avro is covered, so that nothing is left for another library to read. Invariants, for bytes that anybody
-may write:
-- A position never goes back: lengths and counts below zero are refused. A text or a skip that goes beyond the end ends
-  in the next byte that is not there, or at the end of the value, where the position must be the length.
+It covers all of Avro, so no other library is needed to read. Invariants, for any bytes:
+- A position never goes back: lengths and counts below zero are refused. A text or a skip beyond the end fails at the
+  next
+  missing byte, or at the end of the value, where the position must be the length.
 - Every value of an array takes a byte (the plan refuses others), so a count costs no more than its bytes.
-- Records within themselves nest as far as Python's stack reaches; that is a bad record as well.
-- No word of a writer's stands in the source: our names do, as literals, and messages are constants beside it.
+- Records within themselves nest as far as Python's stack reaches; a deeper one is a bad record.
+- No text of a writer is in the source: our names are literals in it, and messages are constants beside it.
 
-Not chosen: fastavro here. It takes twice as long to a dict, out of which structs have to be made then, resolves anew
+Not chosen: fastavro here. It takes twice as long to make a dict, from which structs must be made, resolves schemas anew
 for each record, and converts no time.
 """
 
@@ -45,30 +45,30 @@ from processor.edges.avro_steps import (
 )
 
 Reader = Callable[[bytes, int], Any]
-"""A value out of bytes, from a position to their end. Raises `Unreadable`, or what hostile bytes make of it:
-IndexError, ValueError, RecursionError, struct.error."""
+"""Returns a value from bytes, from a position to their end. Raises `Unreadable`; hostile bytes raise IndexError,
+ValueError, RecursionError, struct.error."""
 Shapes = Mapping[str, Callable[..., Any]]
-"""What is made of a record, by its whole name: called with the values of its fields in their order."""
+"""The constructor of a record, by its full name: called with the values of its fields in order."""
 
 
 class Unreadable(ValueError):
-    """Bytes that are no value of their schema, or one that we cannot take."""
+    """Bytes that are not a value of their schema, or not a value that we can read."""
 
 
 class Refused(Unreadable):
-    """A value that is written as it should be, and that our schema has no place for."""
+    """A valid value that our schema has no place for."""
 
 
 _VARINT_BYTES_MAX: Final = 10
 _SIX_BYTES: Final = sum(0x80 << shift for shift in range(0, 35, 7))
-"""What the first five bytes of six add to a number by saying that there are more."""
+"""The sum of the continuation bits in the first five bytes of six."""
 _INLINE_DEPTH_MAX: Final = 6
-"""Blocks within blocks before a function of its own is made: Python takes 20 at most."""
+"""Nested blocks before a step becomes a function of its own: Python allows 20 at most."""
 
 
 def compiled(plan: Plan, writer: Schema, shapes: Shapes | None = None) -> Reader:
-    """Reads values of `writer` as `plan` says; records become dicts, or what `shapes` makes of them (arrays are tuples
-    then)."""
+    """Returns the reader of a plan. Records become dicts; with `shapes`, what it makes of them, and arrays become
+    tuples."""
     source = _Source(plan, writer, shapes or {})
     read: Reader = _code(source.text(), tuple(source.constants))(*source.constants.values())
     return read
@@ -76,7 +76,7 @@ def compiled(plan: Plan, writer: Schema, shapes: Shapes | None = None) -> Reader
 
 @lru_cache(maxsize=256)
 def _code(text: str, names: tuple[str, ...]) -> Callable[..., Reader]:
-    """What takes the constants by these names and returns a reader. Schemas that read alike share its code."""
+    """Returns a function that takes the constants by these names and returns a reader. Like schemas share its code."""
     module: dict[str, Any] = {
         "varint": _varint,
         "long": _long,
@@ -94,8 +94,6 @@ def _code(text: str, names: tuple[str, ...]) -> Callable[..., Reader]:
     return made
 
 
-# ---- what the generated code calls -----------------------------------------------------------------------------------
-
 _SINGLE: Final = Struct("<f").unpack_from
 _DOUBLE: Final = Struct("<d").unpack_from
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -103,8 +101,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number whose first byte stands before `position` and says that there are more: as it stands there, without its
-    sign taken out, and where it ends."""
+    """Returns a number whose first byte, before `position`, announces more, and its end. Its sign is not decoded."""
     second = data[position]
     if second < 128:
         return data[position - 1] + (second << 7) - 0x80, position + 1
@@ -123,7 +120,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _long(data: bytes, position: int) -> tuple[int, int]:
-    """The same of a long, which is a time in milliseconds more often than not: six bytes, until 2039."""
+    """Does the same for a long, which is most often a time in milliseconds: six bytes, until 2039."""
     if position + 5 <= len(data):
         second, third, fourth, fifth, sixth = data[position : position + 5]
         if second & third & fourth & fifth >= 128 > sixth:
@@ -133,7 +130,7 @@ def _long(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _length(data: bytes, position: int) -> tuple[int, int]:
-    """The same of a length."""
+    """Does the same for a length."""
     raw, at = _varint(data, position) if data[position - 1] > 127 else (data[position - 1], position)
     if raw & 1:
         raise Unreadable("a length below zero")
@@ -141,24 +138,22 @@ def _length(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _zoned(text: str) -> int:
-    """Epoch ms of a time with its zone, such as `2026-11-21T11:00:00.123456+01:00`."""
+    """Returns epoch ms of a time with a zone, such as `2026-11-21T11:00:00.123456+01:00`."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise Unreadable("a time with its zone is no ISO 8601") from None
+        raise Unreadable("a time with a zone is not ISO 8601") from None
     if moment.tzinfo is None:
-        raise Unreadable("a time that shall have its zone has none")
+        raise Unreadable("a time that needs a zone has none")
     return (moment - _EPOCH) // _MILLISECOND
 
 
 def _beyond(data: bytes, position: int) -> Unreadable:
-    """What is wrong with a value that does not end where its bytes do."""
+    """Returns the fault of a value that does not end with its bytes."""
     if position > len(data):
         return Unreadable("it ends in the middle of a value")
     return Unreadable(f"{len(data) - position} bytes follow the value")
 
-
-# ---- the source ------------------------------------------------------------------------------------------------------
 
 _CONVERTED: Final[Mapping[Conversion, str]] = {
     Conversion.NONE: "{}",
@@ -173,9 +168,9 @@ _WIDTHS: Final[Mapping[str, int]] = {"boolean": 1, "float": 4, "double": 8}
 
 
 class _Source:
-    """Mutable while a reader is written: its lines at their depth, the constants that they name, and the functions of
-    their own that are still to be written. In the lines `d` are the bytes, `p` is the position, `b` a number as it was
-    read, `n` a count."""
+    """Mutable while a reader is written: its lines at their depth, the constants that they use, and the functions that
+    are still to be written. In the lines `d` is the bytes, `p` the position, `b` a number as it was read, `n` a
+    count."""
 
     def __init__(self, plan: Plan, writer: Schema, shapes: Shapes) -> None:
         self.constants: dict[str, Any] = {}
@@ -218,7 +213,7 @@ class _Source:
         self._line(f"raise Refused({self._constant(why)})")
 
     def _function(self, key: object, write: Callable[[], None]) -> str:
-        """The name of a function of its own, which is written once, later."""
+        """Returns the name of a function, which is written once, later."""
         name = self._functions.get(key)
         if name is None:
             name = self._functions[key] = f"f{len(self._functions)}"
@@ -230,8 +225,6 @@ class _Source:
         self._depth = 1
         write()
 
-    # ---- reading -----------------------------------------------------------------------------------------------------
-
     def _raw(self, rest: str = "varint") -> None:
         self._line("b = d[p]; p += 1")
         self._line(f"if b > 127: b, p = {rest}(d, p)")
@@ -241,7 +234,7 @@ class _Source:
         self._line("if b & 129: b, p = length(d, p)")
 
     def _step(self, step: Step) -> str:
-        """Writes how a value is read; the expression that has it then, to be used once."""
+        """Writes how a value is read. Returns the expression of the value, to be used once."""
         if self._depth > _INLINE_DEPTH_MAX and not isinstance(step, Read | Skip | Refuse):
             return self._called(id(step), lambda: self._returned(self._step_inline(step)))
         return self._step_inline(step)
@@ -312,10 +305,10 @@ class _Source:
 
     def _enum(self, symbols: tuple[str | None, ...]) -> str:
         self._raw()
-        self._line(f'if b & 1 or b > {2 * len(symbols) - 2}: raise Unreadable("no symbol of its enum")')
+        self._line(f'if b & 1 or b > {2 * len(symbols) - 2}: raise Unreadable("not a symbol of its enum")')
         value = self._kept(f"{self._constant(symbols)}[b >> 1]")
         if None in symbols:
-            self._line(f'if {value} is None: raise Refused("a symbol that our schema has not")')
+            self._line(f'if {value} is None: raise Refused("a symbol that our schema does not have")')
         return value
 
     def _union(self, branches: tuple[Step, ...]) -> str:
@@ -324,18 +317,19 @@ class _Source:
         return value
 
     def _chosen(self, branches: int, write: Callable[[int], None]) -> None:
-        """The branch of a union that a value is of."""
+        """Writes the choice of a union's branch."""
         self._raw()
-        # The last first: a null stands before what is mostly there.
+        # The last first: null is the first branch, and most values are not null.
         for index in reversed(range(branches)):
             self._line(f"{'if' if index == branches - 1 else 'elif'} b == {2 * index}:")
             self._depth += 1
             write(index)
             self._depth -= 1
-        self._line('else: raise Unreadable("no branch of its union")')
+        self._line('else: raise Unreadable("not a branch of its union")')
 
     def _blocks(self, item: Callable[[], None]) -> None:
-        """The items of an array or map, block by block; a negative count is followed by a size, which is not needed."""
+        """Writes the items of an array or map, block by block. A size, which follows a negative count, is not
+        needed."""
         self._raw()
         self._line("while b:")
         self._depth += 1
@@ -349,7 +343,7 @@ class _Source:
         self._depth -= 1
 
     def _items(self, item: Callable[[], None]) -> None:
-        """The items of one block, and the count of the next."""
+        """Writes the items of one block, and the count of the next."""
         self._line("for _ in range(n):")
         self._depth += 1
         item()
@@ -391,10 +385,8 @@ class _Source:
             return "{" + ", ".join(f"{key!r}: {value}" for key, value in zip(default.keys, values, strict=True)) + "}"
         return f"[{', '.join(values)}]" if not self._shapes else f"({''.join(value + ', ' for value in values)})"
 
-    # ---- skipping ----------------------------------------------------------------------------------------------------
-
     def _skip(self, node: Node) -> None:
-        """Writes how a value is skipped; a line at least."""
+        """Writes how a value is skipped, in at least one line."""
         whole = self._writer.at(node)
         if self._writer.takes_no_byte(whole):
             self._line("pass")
@@ -432,8 +424,7 @@ class _Source:
                 raise AssertionError("a record has a function of its own, a name is looked up first")
 
     def _skip_blocks(self, item: Callable[[], None] | None) -> None:
-        """The same, where a block that says its size is skipped by it. Without `item` a block's items take no byte, so
-        that there may be any number of them."""
+        """Skips items block by block; a block with a size at once. Without `item` the items take no byte."""
         self._raw()
         self._line("while b:")
         self._depth += 1
@@ -459,7 +450,7 @@ class _Source:
 
 
 def _shared(plan: Plan) -> frozenset[tuple[str, str]]:
-    """The records that are met more than once, and so within themselves too: each has a function of its own."""
+    """Returns the records that are used more than once, so also within themselves: each becomes a function."""
     uses: Counter[tuple[str, str]] = Counter()
     waiting: list[Step] = [plan.top]
     while waiting:

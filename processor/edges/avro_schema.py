@@ -1,8 +1,8 @@
-"""An Avro schema as a tree: what matters for reading, with names made whole. Pure.
+"""An Avro schema as a tree: the parts that matter for reading, with full names. Pure.
 
-`parse` takes what registries hold and writers register, also what a strict library refuses and every writer's own has
-written with: a namespace with a dash, a default that does not fit its type, `"type": "error"`, one record defined twice
-alike. Nothing of that changes a byte. What does is refused with `NotAvro`.
+`parse` accepts what registries hold and writers register, even where a strict library refuses it though every writer's
+own library has written with it: a namespace with a dash, a default that does not fit its type, `"type": "error"`, one
+record defined twice alike. None of these changes a byte. A fault that does is refused with `NotAvro`.
 
     text ──json──► Record(fields) · Array · Map · Union · Enum · Fixed · Primitive      Ref is a name, to be looked up
 
@@ -17,40 +17,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 _DEPTH_MAX: Final = 64
-"""Types within types. A schema that is nested more deeply is no shop's, and would nest its reader as deeply."""
-
-
+"""Types within types. No shop's schema is deeper, and its reader would be as deep."""
 _BRANCHES_MAX: Final = 256
-"""Branches of a union. More would cost a plan their square, and a reader more cases than Python compiles."""
+"""Branches of a union. A plan costs their square, and Python would not compile a reader of more."""
 
 
 class NotAvro(ValueError):
-    """A text is no Avro schema."""
+    """A text is not an Avro schema."""
 
 
-@dataclass(frozen=True, slots=True)
-class Primitive:
-    """`logical` is its logical type, `connect` what Kafka Connect or Debezium calls it; both may be empty."""
+class Primitive(msgspec.Struct, frozen=True):
+    """`logical` is its logical type, `connect` the name by Kafka Connect or Debezium; both may be empty."""
 
     name: str
     logical: str = ""
     connect: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """`name` is whole, as are `aliases`."""
+class Fixed(msgspec.Struct, frozen=True):
+    """`name` and `aliases` are full names."""
 
     name: str
     aliases: tuple[str, ...]
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Enum:
-    """`default` is the symbol that an unknown one is read as."""
+class Enum(msgspec.Struct, frozen=True):
+    """`default` is the symbol in place of an unknown one."""
 
     name: str
     aliases: tuple[str, ...]
@@ -58,31 +55,27 @@ class Enum:
     default: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Array:
+class Array(msgspec.Struct, frozen=True):
     """Values of one type."""
 
     items: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Map:
-    """Values of one type, by text."""
+class Map(msgspec.Struct, frozen=True):
+    """Values of one type, by string."""
 
     values: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Union:
-    """A value of one of these."""
+class Union(msgspec.Struct, frozen=True):
+    """A value of one of several types."""
 
     branches: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """`default` is JSON, in a tuple of one; empty without a default. `beside` is a logical type that stands beside the
-    type, where Avro ignores it."""
+class Field(msgspec.Struct, frozen=True):
+    """`default` is JSON in a tuple of one; empty without a default. `beside` is a logical type beside the type, where
+    Avro ignores it."""
 
     name: str
     aliases: tuple[str, ...]
@@ -91,18 +84,16 @@ class Field:
     beside: str
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """`name` is whole, as are `aliases`."""
+class Record(msgspec.Struct, frozen=True):
+    """`name` and `aliases` are full names."""
 
     name: str
     aliases: tuple[str, ...]
     fields: tuple[Field, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """A type that is defined elsewhere, by its whole name."""
+class Ref(msgspec.Struct, frozen=True):
+    """A type that is defined elsewhere, by its full name."""
 
     name: str
 
@@ -111,19 +102,18 @@ Named = Record | Enum | Fixed
 Node = Primitive | Fixed | Enum | Array | Map | Union | Record | Ref
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """A schema, and every named type that it or its references define."""
+class Schema(msgspec.Struct, frozen=True):
+    """A schema, with every named type that it or its references define."""
 
     top: Node
     named: Mapping[str, Named]
 
     def at(self, node: Node) -> Node:
-        """The type itself, where `node` only names it."""
+        """Returns the type itself if `node` is its name."""
         return self.named[node.name] if isinstance(node, Ref) else node
 
     def takes_no_byte(self, node: Node) -> bool:
-        """Whether all of its values are written as nothing, so that there may be any number of them."""
+        """True if its values take no bytes, so that there may be any number of them."""
         return self._takes_no_byte(node, {})
 
     def _takes_no_byte(self, node: Node, known: dict[str, bool]) -> bool:
@@ -132,14 +122,14 @@ class Schema:
                 return True
             case Record(name=name, fields=fields):
                 if name not in known:
-                    known[name] = True  # within itself: whether it takes any is for its other fields to say
+                    known[name] = True  # within itself: its other fields decide
                     known[name] = all(self._takes_no_byte(one.type, known) for one in fields)
                 return known[name]
         return False
 
 
 def parse(text: str, references: Mapping[str, str] | None = None) -> Schema:
-    """A schema of its text and those that it refers to, by name. Raises `NotAvro`."""
+    """Returns the schema of a text. `references` are the schemas that it refers to, by name. Raises `NotAvro`."""
     reading = _Reading()
     try:
         for reference in (references or {}).values():
@@ -148,7 +138,7 @@ def parse(text: str, references: Mapping[str, str] | None = None) -> Schema:
     except RecursionError:
         raise NotAvro("it is nested too deeply") from None
     except json.JSONDecodeError as broken:
-        raise NotAvro(f"it is no JSON: {broken}") from None
+        raise NotAvro(f"it is not JSON: {broken}") from None
     for name in reading.referred:
         if name not in reading.named:
             raise NotAvro(f"it refers to {name}, which nothing defines")
@@ -156,13 +146,13 @@ def parse(text: str, references: Mapping[str, str] | None = None) -> Schema:
 
 
 def simple(name: str) -> str:
-    """A name without its namespace."""
+    """Returns a name without its namespace."""
     return name.rpartition(".")[2]
 
 
 @dataclass(slots=True)
 class _Reading:
-    """Mutable while a schema is read: what was defined so far, and which names were met."""
+    """Mutable while a schema is read: the types that are defined and the names that are used so far."""
 
     named: dict[str, Named] = field(default_factory=dict)
     referred: set[str] = field(default_factory=set)
@@ -182,7 +172,7 @@ class _Reading:
                 return Union(branches)
             case {"type": str(kind)}:
                 return self._of(kind, schema, space, depth)
-        raise NotAvro(f"{_shown(schema)} is no type")
+        raise NotAvro(f"{_shown(schema)} is not a type")
 
     def _of(self, kind: str, schema: dict[str, Any], space: str, depth: int) -> Node:
         match kind:
@@ -243,12 +233,12 @@ class _Reading:
     def _define(self, node: Named) -> Node:
         before = self.named.setdefault(node.name, node)
         if before != node:
-            raise NotAvro(f"{node.name} is defined twice, each time in another way")
+            raise NotAvro(f"{node.name} is defined twice, differently")
         return Ref(node.name)
 
 
 def _names(schema: dict[str, Any], space: str) -> tuple[str, tuple[str, ...], str]:
-    """The whole name of a named type, its whole aliases, and the namespace of what it holds."""
+    """Returns the full name of a named type, its full aliases, and the namespace of its fields."""
     name, own = schema.get("name"), schema.get("namespace")
     if not isinstance(name, str) or not name:
         raise NotAvro(f"a {schema['type']} has no name")
@@ -264,7 +254,7 @@ def _whole(name: str, space: str) -> str:
 
 
 def _logical(schema: dict[str, Any]) -> str:
-    """Iceberg says by a property of its own that a timestamp is a clock on some wall, where Avro has `local-*`."""
+    """Returns the logical type. Iceberg marks a local timestamp by a property of its own, where Avro has `local-*`."""
     logical = _text(schema, "logicalType")
     is_local = schema.get("adjust-to-utc") is False and logical.startswith("timestamp-")
     return f"local-{logical}" if is_local else logical

@@ -1,27 +1,28 @@
-"""A plan's nouns: how values of a writer's schema are read with ours, step by step, and what is said of it. Pure.
+"""The nouns of a plan: the steps by which values of a writer's schema are read with ours, and its findings. Pure.
 
-Made by `avro_plan.py`, carried out by `avro_reader.py`; `check` and `schemas check` show the findings.
+`avro_plan.py` makes a plan, `avro_reader.py` carries it out; `check` and `schemas check` show the findings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+
+import msgspec
 
 from processor.edges.avro_schema import Node
 from processor.letters.letter import shortened
 
 
 class What(StrEnum):
-    """What is done to a field."""
+    """The kind of a finding."""
 
     CONVERTED = "converted"
     DEFAULTED = "defaulted"
     DROPPED = "dropped"
     NAMED = "named"
-    """A record or an enum of another name is taken for ours."""
+    """A record of another name is read as ours."""
     PARTLY = "partly"
     """Values of one branch of the writer's union become dead letters; others are read."""
     REFUSED = "refused"
@@ -39,7 +40,7 @@ class Finding(NamedTuple):
 
 
 class Conversion(StrEnum):
-    """What is done to a primitive value once it is read."""
+    """The conversion of a primitive value after it is read."""
 
     NONE = ""
     FLOAT = "float"
@@ -50,67 +51,58 @@ class Conversion(StrEnum):
     ZONED = "zoned"
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A primitive as it is written, and what becomes of it."""
+class Read(msgspec.Struct, frozen=True):
+    """A primitive of the written type, and its conversion."""
 
     written: str
     conversion: Conversion = Conversion.NONE
 
 
-@dataclass(frozen=True, slots=True)
-class ReadFixed:
-    """So many bytes."""
+class ReadFixed(msgspec.Struct, frozen=True):
+    """A fixed number of bytes."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReadEnum:
-    """What each symbol is read as, by its index; None where it is a dead letter."""
+class ReadEnum(msgspec.Struct, frozen=True):
+    """The symbol to read, by index of the written one; None if the value becomes a dead letter."""
 
     symbols: tuple[str | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ReadArray:
-    """Values of one kind."""
+class ReadArray(msgspec.Struct, frozen=True):
+    """An array of one type."""
 
     items: Step
 
 
-@dataclass(frozen=True, slots=True)
-class ReadMap:
-    """Values of one kind, by text."""
+class ReadMap(msgspec.Struct, frozen=True):
+    """A map of one type."""
 
     values: Step
 
 
-@dataclass(frozen=True, slots=True)
-class ReadUnion:
-    """A step for each branch of the writer's, by its index."""
+class ReadUnion(msgspec.Struct, frozen=True):
+    """A step for each branch of the writer's union, by its index."""
 
     branches: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """A value that is written, and is not ours."""
+class Skip(msgspec.Struct, frozen=True):
+    """A written value that our schema does not have."""
 
     written: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """A value that cannot be read, and why."""
+class Refuse(msgspec.Struct, frozen=True):
+    """A value that cannot be read, and the reason."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Default:
-    """A default, whole: `value` holds no record, `fields` are those of a record, `items` the values of an array or,
-    with `keys`, of a map."""
+class Default(msgspec.Struct, frozen=True):
+    """A default. `value` is a primitive, `fields` are those of a record, `items` the values of an array or, with
+    `keys`, of a map."""
 
     value: bool | int | float | str | bytes | None = None
     record: str = ""
@@ -119,10 +111,9 @@ class Default:
     keys: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReadRecord:
-    """`written` are the fields as the writer has them, each with the place among ours that it fills (-1: none);
-    `defaults` fills the others. `names` are all of ours, in their order, `name` is the record's."""
+class ReadRecord(msgspec.Struct, frozen=True):
+    """`written` are the writer's fields in order, each with the place of our field that it fills (-1: none); `defaults`
+    fill the others. `names` are all our fields, in order, `name` is the record's."""
 
     name: str
     names: tuple[str, ...]
@@ -130,9 +121,8 @@ class ReadRecord:
     defaults: tuple[tuple[int, Default], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ReadNamed:
-    """A record that is found in the plan's `records` by this: the writer's and the reader's whole name."""
+class ReadNamed(msgspec.Struct, frozen=True):
+    """A record of the plan's `records`, by the full names of writer and reader."""
 
     key: tuple[str, str]
 
@@ -140,9 +130,8 @@ class ReadNamed:
 Step = Read | ReadFixed | ReadEnum | ReadArray | ReadMap | ReadUnion | Skip | Refuse | ReadNamed
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """`top` is read with `records` at hand; `findings` stand in the order of the writer's fields."""
+class Plan(msgspec.Struct, frozen=True):
+    """`top` reads a value and refers to `records`; `findings` are in the order of the writer's fields."""
 
     top: Step
     records: Mapping[tuple[str, str], ReadRecord | Refuse]
@@ -150,12 +139,12 @@ class Plan:
 
     @property
     def refusal(self) -> str | None:
-        """Why no value can be read; None where some can. As long as a letter's message at most."""
+        """Returns why no value can be read; None if some can. At most as long as a letter's message."""
         refused = [str(finding) for finding in self.findings if finding.what is What.REFUSED]
         return shortened("; ".join(refused)) if refused else None
 
     @property
     def strict_refusal(self) -> str | None:
-        """Why a registry that goes by Avro's rules alone would say that it cannot be read; None where it would not."""
+        """Returns why a registry with Avro's rules only would call it unreadable; None if it would not."""
         refused = [str(finding) for finding in self.findings if finding.what in {What.REFUSED, What.PARTLY, What.NAMED}]
         return shortened("; ".join(refused)) if refused else None

@@ -1,11 +1,11 @@
-"""Which schema a value was written with, and where its Avro starts. Pure.
+"""The schema ID of a value, and the start of its Avro. Pure.
 
     value:  00 | schema ID, 4 bytes big endian | Avro          Confluent's framing, and Apicurio's since 3
             01 | GUID, 16 bytes                | Avro          Confluent's newer one, in the value ...
-    header: __value_schema_id = 00 + ID or 01 + GUID           ... or in a header, the value then being Avro alone
+    header: __value_schema_id = 00 + ID or 01 + GUID           ... or in a header; the value is then Avro only
             apicurio.value.contentId, .globalId = 8 bytes      Apicurio's headers, its default before 3; the same
 
-What other serialisers write is named, with what to set at the producer.
+The formats of other serialisers are named, with the setting for the producer.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _ID_MAGIC: Final = 0
 _GUID_MAGIC: Final = 1
 _ID_BYTES: Final = 4
 FRAME_BYTES: Final = 1 + _ID_BYTES
-"""Of Confluent's framing: the same bytes name the same schema, unless a header names one."""
+"""The length of Confluent's framing: the same bytes name the same schema, unless a header names one."""
 _GUID_BYTES: Final = 16
 _ID_MAX: Final = 2**31 - 1
-"""Registries count in 32 bits with a sign, and some answer a larger number with an error of their own."""
+"""Registries count in signed 32 bits, and some answer a larger number with an error of their own."""
 
 _APICURIO_REMEDY: Final = (
     "set apicurio.registry.as-confluent=true (2.x) or the Default4ByteIdHandler (3.x), and "
@@ -43,11 +43,11 @@ _OTHERS: Final = (
     (b'"', f"JSON; {_WRITE_SO}"),
     (b"<", f"XML; {_WRITE_SO}"),
 )
-"""By what values start with."""
+"""The formats by the first bytes of a value."""
 
 
 class GlobalId(NamedTuple):
-    """Apicurio's number of one version, which is not the ID that Confluent's API goes by."""
+    """Apicurio's number of one version, which is not the ID of Confluent's API."""
 
     number: int
 
@@ -60,7 +60,7 @@ SchemaId = int | str | GlobalId
 
 
 def framing(record: Record, value: bytes) -> tuple[SchemaId, int]:
-    """The writer schema's ID, and where the Avro starts in the value. Raises `BadRecord`."""
+    """Returns the writer schema's ID, and the start of the Avro in the value. Raises `BadRecord`."""
     if record.headers:
         found = _by_header(record.headers)
         if found is not None:
@@ -69,12 +69,12 @@ def framing(record: Record, value: bytes) -> tuple[SchemaId, int]:
 
 
 def undecodable(message: str) -> BadRecord:
-    """A value that can never be read."""
+    """Returns the error of a value that can never be read."""
     return BadRecord(Stage.DECODE, Reason.UNDECODABLE, message)
 
 
 def unknown(schema_id: SchemaId) -> BadRecord:
-    """A value of a schema that the registry does not have."""
+    """Returns the error of a value whose schema the registry does not have."""
     eight = f": are these Apicurio's IDs of 8 bytes? Then {_APICURIO_REMEDY}" if schema_id == 0 else ""
     return undecodable(f"the schema registry knows no schema {schema_id}{eight}")
 
@@ -99,7 +99,7 @@ def _by_apicurio(headers: dict[str, bytes]) -> SchemaId | None:
             continue
         number = int.from_bytes(content, "big", signed=True)
         if len(content) != _APICURIO_BYTES or number < 0:
-            raise undecodable(f"the header {_APICURIO}{name} is no number of {_APICURIO_BYTES} bytes")
+            raise undecodable(f"the header {_APICURIO}{name} is not a number of {_APICURIO_BYTES} bytes")
         return _number(number) if name == "contentId" else GlobalId(number)
     if "artifactId" in headers or "contentHash" in headers:
         raise undecodable(f"Apicurio's headers without contentId and globalId; {_APICURIO_REMEDY}")
@@ -121,7 +121,7 @@ def _number(schema_id: int) -> int:
 
 
 def _looks(value: bytes, headers: Headers) -> str:
-    """What a value without framing looks like, and what to do about it."""
+    """Returns what a value without framing looks like, and what to do about it."""
     if any(name == "content-type" and (content or b"").startswith(b"avro/binary") for name, content in headers):
         return f"Azure's framing (the header content-type), whose registry is not read; {_WRITE_SO}"
     for start, what in _OTHERS:

@@ -1,7 +1,4 @@
-"""The real clock: the operating system's, for the composition root to hand out.
-
-Stages never read time themselves; they are given a `Clock`, so that a test can let a day pass in no time.
-"""
+"""The operating system's clock. Stages get a `Clock` and never read time themselves, so that a test controls time."""
 
 from __future__ import annotations
 
@@ -14,4 +11,4 @@ class SystemClock:
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    monotonic_s = staticmethod(time.monotonic)  # as it is: a function around it would cost twice as much
+    monotonic_s = staticmethod(time.monotonic)  # a function around it would cost twice as much

@@ -1,12 +1,12 @@
 """The HTTP endpoints of a worker: `/metrics`, `/livez`, `/readyz`, `/status`.
 
-Owned by the composition root. A small threaded server of its own, apart from every loop, so that it answers when they
-do not: that is when somebody asks. Reads what the roles publish and changes nothing.
+Owned by the composition root. A small threaded server, apart from every loop, so that it answers when they do not: that
+is when somebody asks. It reads what the roles publish and changes nothing.
 
     /livez    200 while every role's loop makes its rounds; 503 with the name of the one that does not
-    /readyz   200 when every role is assigned, restored and accepted; 503 with every reason why not
+    /readyz   200 if every role is assigned, restored and accepted; 503 with every reason why not
     /status   JSON: role, partitions, destinations; of several roles in one process all of them, and each under `roles`
-    /metrics  Prometheus text or OpenMetrics, as the Accept header asks; gzipped for those who take it
+    /metrics  Prometheus text or OpenMetrics, as the Accept header asks; gzipped if it allows that
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ _JSON: Final = "application/json"
 
 
 class Health(Protocol):
-    """What a role publishes of itself; may be called from any thread at any time."""
+    """What a role publishes; any thread may call it at any time."""
 
     def stuck(self) -> str | None:
-        """Why the loop is not making its rounds; None while it does."""
+        """Returns why the loop does not make its rounds; None while it does."""
 
     def unready(self) -> list[str]:
-        """Why the role is not ready; empty when it is."""
+        """Returns why the role is not ready; empty if it is."""
 
     def status(self) -> dict[str, Any]:
-        """The role's object of `/status`."""
+        """Returns the role's object of `/status`."""
 
 
 _AT_ONCE_MAX: Final = 64
-"""Connections that are answered at once, each by a thread of its own: a scan of the network must not make thousands."""
+"""Connections at once, each with a thread of its own: a scan of the network must not make thousands."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
-    request_queue_size = 128  # of five, a probe that comes beside others waits a second for its connection, or three
+    request_queue_size = 128  # with the default of 5, a probe beside others waits a second or three for its connection
 
     def server_activate(self) -> None:
         self._free = threading.BoundedSemaphore(_AT_ONCE_MAX)
@@ -56,7 +56,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             return
         try:
             super().process_request(request, client_address)
-        except RuntimeError:  # no thread is to be had
+        except RuntimeError:  # no thread can be started
             self._free.release()
             raise
 
@@ -68,7 +68,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
-    """One request a connection, at most 10 s; a probe is no news for the log."""
+    """One request a connection, at most 10 s. Probes are not logged."""
 
     timeout: ClassVar[float | None] = 10
 
@@ -77,7 +77,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 class HealthServer:
-    """Serves until `close`. Raises `Unusable` where the port cannot be had."""
+    """Serves until `close`. Raises `Unusable` if the port is taken."""
 
     def __init__(self, port: int, roles: list[Health], registry: CollectorRegistry = REGISTRY) -> None:
         self._roles = roles
@@ -85,9 +85,8 @@ class HealthServer:
         try:
             self._server = make_server("0.0.0.0", port, self._answer, server_class=_Server, handler_class=_Quiet)
         except OSError as taken:
-            raise Unusable(
-                [f"PROCESSOR_METRICS_PORT: {port} cannot be served on: {taken.strerror}; choose another, or 0"]
-            ) from taken
+            problem = f"PROCESSOR_METRICS_PORT: {port} cannot be served on: {taken.strerror}; choose another, or 0"
+            raise Unusable([problem]) from taken
         self.port: int = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self._thread.start()
@@ -103,8 +102,7 @@ class HealthServer:
                 answer: Iterable[bytes] = self._metrics(environ, start)
                 return answer
             case "/livez":
-                stuck = [why for role in self._roles if (why := role.stuck()) is not None]
-                return self._verdict(start, stuck)
+                return self._verdict(start, [why for role in self._roles if (why := role.stuck()) is not None])
             case "/readyz":
                 return self._verdict(start, [why for role in self._roles for why in role.unready()])
             case "/status":
@@ -126,7 +124,7 @@ class HealthServer:
 
 
 def _as_one(of_roles: list[dict[str, Any]]) -> dict[str, Any]:
-    """The body of `/status`: a reader of one role's partitions finds them wherever the role runs."""
+    """Returns the body of `/status`. A role's partitions stand in the same place, whether it runs alone or not."""
     if len(of_roles) == 1:
         return of_roles[0]
     return {

@@ -1,8 +1,8 @@
 """An API key from the settings, or from a file that may be replaced while the worker runs.
 
-Owned by the sender's event loop. A Kubernetes secret is replaced by swapping a symlink. So the file is opened anew each
-time, and only its content is compared. A content that cannot be a header (a newline in the middle, a control character)
-is not taken, and the last good key stays.
+Owned by the sender's event loop. A Kubernetes secret is replaced by swapping a symlink, so the file is opened anew each
+time and only its content is compared. A content that cannot be a header (a newline in the middle, a control character)
+is not used, and the last good key stays.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FILE_BYTES_MAX: Final = 64 * 1024
 
 
 class FixedKey:
-    """A key that was given as a setting: only a restart changes it."""
+    """A key from a setting: only a restart changes it."""
 
     def __init__(self, value: str) -> None:
         self._value = value
@@ -36,10 +36,10 @@ class FixedKey:
 
 
 class FileKey:
-    """A key in a file. Raises `KeyMissing` where there is no file at the start (a secret may be made after the pods
-    that mount it), `Unusable` where it holds something else.
+    """A key in a file. Raises `KeyMissing` if there is no file at the start (a secret may be made after the pods that
+    mount it), `Unusable` if it holds something else.
 
-    Mutable: `_value` the last good content, `_complained` the last complaint that was logged.
+    Mutable: `_value` is the last good content, `_complained` the last complaint in the log.
     """
 
     def __init__(self, path: Path, setting: str) -> None:
@@ -75,15 +75,15 @@ class FileKey:
 
 
 def key_of(source: KeySource, setting: str) -> FixedKey | FileKey:
-    """`setting` is the environment variable that names the file, for the complaint."""
+    """Returns the key. `setting` is the environment variable that names the file, for complaints."""
     return FixedKey(source.value) if source.file is None else FileKey(source.file, setting)
 
 
 def _read(path: Path) -> str:
-    """A path may name anything: what is no file would be waited for, or read without end."""
+    """Reads the key. A path may name anything, so anything but a file is refused: it could block, or have no end."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("an API key: it is no file")
+            raise ValueError("an API key: it is not a file")
         content = file.read(_FILE_BYTES_MAX)
     return api_key(content.decode("utf-8", "replace").strip())
 

@@ -1,11 +1,11 @@
 """Logs: structlog on standard error, one line an event, facts as fields.
 
-Owned by the composition root, which calls `configure` once. A message is a constant; what varies is a field. Neither
-an API key nor customer data is ever a field: what names a record is its topic, partition and offset.
+Owned by the composition root, which calls `configure` once. A message is a constant; its facts are fields. Neither an
+API key nor customer data is ever a field: topic, partition and offset name a record.
 
-A traceback names lines and no values: structlog's own shows what stood in the variables, such as a key or an order.
-What others wrote (an order ID, an API's words) stays one line and moves no terminal's cursor: JSON escapes it, and for
-the console it is escaped here.
+A traceback shows lines and no values; structlog's own would show variables, such as a key or an order. Foreign text (an
+order ID, an API's words) stays on one line and moves no terminal's cursor: JSON escapes it, and the console's renderer
+escapes it here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from processor.config import LogFormat, LogLevel
 
 
 def configure(log_format: LogFormat, level: LogLevel) -> None:
-    """Sends everything, the libraries' own logging too, through one renderer."""
+    """Sends all logs, with those of libraries, through one renderer."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -34,11 +34,10 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
             frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
             renderers = [structlog.processors.ExceptionRenderer(frames), structlog.processors.JSONRenderer()]
         case LogFormat.CONSOLE:
-            colors = sys.stderr.isatty()
-            renderers = [
-                _printable_fields,
-                structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_printable_traceback),
-            ]
+            console = structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=_printable_traceback
+            )
+            renderers = [_printable_fields, console]
     number = logging.getLevelNamesMapping()[level]
     structlog.configure(
         processors=[*shared, *renderers],

@@ -1,11 +1,11 @@
 """METRICS: every metric of the processor, declared once, and the meters through which the stages feed them.
 
 Owned by the composition root. Labels come from enums and topic names. No label holds an order ID, a URL, a key or free
-text. Gauges of lag and state are replaced as a whole once a second: a partition that went to another worker leaves no
-last value behind.
+text. Gauges of lag and state are replaced as a whole once a second (`_Shown`), so a partition that went to another
+worker leaves no last value behind.
 
 `BulkHistogram` is a Prometheus histogram that takes many observations in one call. `Histogram.observe` of
-`prometheus_client` costs 2.5 µs, and two of them a request were an eighth of what an entry costs to send. Here the
+`prometheus_client` costs 2.5 µs, and two of them a request were an eighth of the cost of an entry. Here the
 observations of one second are sorted and counted between the bounds: 0.15 µs each.
 """
 
@@ -31,7 +31,7 @@ from processor.transform.meter import StateSize
 
 
 class _Counted:
-    """Mutable. `counts` by bucket, not cumulated, the last one for what is above every bound; `total`, their sum."""
+    """Mutable. `counts` by bucket, not cumulated, the last one above every bound; `total` is the sum of the values."""
 
     def __init__(self, buckets: int) -> None:
         self.counts = [0] * buckets
@@ -39,10 +39,8 @@ class _Counted:
 
 
 class BulkHistogram(Collector):
-    """See the module. Registered when it is made. `observe` by its owner's thread, collected by any.
-
-    `bounds` are upper bounds, inclusive, in order, without +Inf.
-    """
+    """See the module. Registered when it is made. Its owner's thread calls `observe`, any thread collects. `bounds` are
+    upper bounds, inclusive, in order, without +Inf."""
 
     def __init__(
         self,
@@ -63,7 +61,7 @@ class BulkHistogram(Collector):
         registry.register(self)
 
     def observe(self, values: Sequence[float], *labels: str) -> None:
-        """Counts all of them under these labels, which are known from now on, even by no value at all."""
+        """Counts all values under these labels, which are shown from now on, even without a value."""
         assert len(labels) == len(self._labels)
         ordered = sorted(values)
         with self._lock:
@@ -92,7 +90,7 @@ class BulkHistogram(Collector):
         yield family
 
 
-# A `_created` series beside every counter doubles what is scraped, and no query of ours reads it.
+# A `_created` series beside every counter doubles the scrape, and no query of ours reads it.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client types most but not this
 
 _TRANSACTION_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -239,45 +237,53 @@ FLOOD_STOPPED: Final = Gauge(
 _CIRCUIT: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
+class _Shown:
+    """Gauges whose labels come and go. Mutable: `_labels` are the labels that they show now."""
+
+    def __init__(self, *gauges: Gauge) -> None:
+        self._gauges = gauges
+        self._labels: set[tuple[str, ...]] = set()
+
+    def show(self, values: Mapping[tuple[str, ...], Sequence[float]]) -> None:
+        """Replaces all values: by labels, one a gauge."""
+        for labels in self._labels - values.keys():
+            for gauge in self._gauges:
+                gauge.remove(*labels)
+        self._labels = set(values)
+        for labels, of_gauges in values.items():
+            for gauge, value in zip(self._gauges, of_gauges, strict=True):
+                gauge.labels(*labels).set(value)
+
+
 class _Lags:
-    """The lag gauges of one role. Mutable: `_shown` are the partitions that they show now, so that one that went
-    elsewhere leaves no last value behind, `_left` those of which it is shown how long their oldest record will be
-    there. One whose end is not known yet has none: a 0 would say that all is done."""
+    """The lag gauges of one role. A partition whose end is not known yet has no value: a 0 would say that all is
+    done."""
 
     def __init__(self, role: Role) -> None:
         self._role = role.value
-        self._shown: set[tuple[str, int]] = set()
-        self._left: set[tuple[str, int]] = set()
+        self._lags = _Shown(LAG_RECORDS, LAG_SECONDS)
+        self._left = _Shown(RETENTION_LEFT)
 
     def show(self, lags: Sequence[SourceLag | PartitionLag]) -> None:
-        known = [lag for lag in lags if lag.known]
-        now = {(lag.topic, lag.partition) for lag in known}
-        for topic, partition in self._shown - now:
-            LAG_RECORDS.remove(self._role, topic, str(partition))
-            LAG_SECONDS.remove(self._role, topic, str(partition))
-        self._shown = now
-        for lag in known:
-            LAG_RECORDS.labels(self._role, lag.topic, lag.partition).set(lag.records)
-            LAG_SECONDS.labels(self._role, lag.topic, lag.partition).set(lag.seconds)
-        left = {(lag.topic, lag.partition): lag.retention_left_s for lag in lags if lag.retention_left_s is not None}
-        for topic, partition in self._left - left.keys():
-            RETENTION_LEFT.remove(self._role, topic, str(partition))
-        self._left = set(left)
-        for (topic, partition), seconds in left.items():
-            RETENTION_LEFT.labels(self._role, topic, partition).set(seconds)
+        by_labels = {(self._role, lag.topic, str(lag.partition)): lag for lag in lags}
+        self._lags.show({labels: (lag.records, lag.seconds) for labels, lag in by_labels.items() if lag.known})
+        left = {labels: lag.retention_left_s for labels, lag in by_labels.items()}
+        self._left.show({labels: (seconds,) for labels, seconds in left.items() if seconds is not None})
+        for labels in by_labels:
+            MISSED.labels(*labels)  # 0 from the first second on
 
 
 class Restores:
-    """`processor_restore_remaining_records`, which several roles of a process may have something to say about.
+    """`processor_restore_remaining_records`, to which several roles of a process contribute.
 
-    Mutable: `_remaining` by role and partition; the gauge shows their sum. Written under a lock, for each role has its
-    thread.
+    Mutable: `_remaining` by role and partition; the gauge shows their sum. Written under a lock, because each role has
+    its thread.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._remaining: dict[Role, dict[int, int]] = {}
-        self._shown: set[int] = set()
+        self._remaining: dict[Role, Mapping[int, int]] = {}
+        self._shown = _Shown(RESTORE_REMAINING)
 
     def show(self, role: Role, remaining: Mapping[int, int]) -> None:
         with self._lock:
@@ -285,15 +291,11 @@ class Restores:
             total: Counts[int] = Counts()
             for of_role in self._remaining.values():
                 total.update(of_role)
-            for gone in self._shown - total.keys():
-                RESTORE_REMAINING.remove(str(gone))
-            self._shown = set(total)
-            for partition, records in total.items():
-                RESTORE_REMAINING.labels(partition).set(records)
+            self._shown.show({(str(partition),): (records,) for partition, records in total.items()})
 
 
 def _count(role: str, counts: Written | Endings) -> None:
-    """What every role counts of the records that it has finished."""
+    """Counts the finished records of any role."""
     for (topic, outcome), count in counts.records.items():
         RECORDS.labels(role, topic, outcome).inc(count)
     for (topic, outcome), count in counts.replayed.items():
@@ -309,7 +311,7 @@ class OrdersMeter:
 
     def __init__(self, role: Role) -> None:
         self._role = role.value
-        self._lags = _Lags(role)
+        self.lag = _Lags(role).show
         FLOOD_STOPPED.labels(role).set(0)
 
     def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None:
@@ -323,11 +325,6 @@ class OrdersMeter:
         for topic, count in written.left_out.items():
             LEFT_OUT.labels(topic).inc(count)
 
-    def lag(self, lags: list[SourceLag]) -> None:
-        self._lags.show(lags)
-        for lag in lags:
-            MISSED.labels(self._role, lag.topic, lag.partition)  # 0 from the first second on
-
     def started(self, topic: str, partition: int, start: Start) -> None:
         MISSED.labels(self._role, topic, partition).inc(start.missed)
         for correction in start.corrections:
@@ -338,11 +335,11 @@ class OrdersMeter:
 
 
 class PrometheusTransformMeter:
-    """The transform role's meter. Mutable: `_numbers` are the partitions that the state gauges show now."""
+    """The meter of the role transform."""
 
     def __init__(self, restores: Restores) -> None:
         self._restores = restores
-        self._numbers: set[int] = set()
+        self._state = _Shown(STATE_ORDERS, PARKED_EVENTS, PARKED_OLDEST)
         records = OrdersMeter(Role.TRANSFORM)
         self.transaction, self.written, self.lag = records.transaction, records.written, records.lag
         self.flooded, self.started = records.flooded, records.started
@@ -350,34 +347,27 @@ class PrometheusTransformMeter:
     def misplaced(self, records: Mapping[str, int]) -> None:
         for topic, count in records.items():
             MISPLACED.labels(topic).inc(count)
-            MISPLACED_ERASURES.labels(topic)  # known from the start, so that the first one is an increase
+            MISPLACED_ERASURES.labels(topic)  # 0 from the start, so that the first one is an increase
 
     def throttled(self, seconds: float) -> None:
         THROTTLED.labels(Role.TRANSFORM).inc(seconds)
 
     def state(self, sizes: list[StateSize]) -> None:
-        now = {size.partition for size in sizes}
-        for gone in self._numbers - now:
-            STATE_ORDERS.remove(str(gone))
-            PARKED_EVENTS.remove(str(gone))
-            PARKED_OLDEST.remove(str(gone))
-        self._numbers = now
-        for size in sizes:
-            STATE_ORDERS.labels(size.partition).set(size.orders)
-            PARKED_EVENTS.labels(size.partition).set(size.parked_events)
-            PARKED_OLDEST.labels(size.partition).set(size.parked_oldest_s)
+        self._state.show(
+            {(str(size.partition),): (size.orders, size.parked_events, size.parked_oldest_s) for size in sizes}
+        )
         self._restores.show(Role.TRANSFORM, {size.partition: size.restore_remaining for size in sizes})
 
 
 class PrometheusSendMeter:
-    """The meter of a role that sends: `requests`, `gauges` and `loop_lag` are called by its event loop, `endings` and
-    `lag` by its Kafka thread. Mutable: `_held` are the partitions that the holds gauge shows now."""
+    """The meter of a role that sends. Its event loop calls `requests`, `gauges` and `loop_lag`, its Kafka thread the
+    others."""
 
     def __init__(self, role: Role, restores: Restores) -> None:
         self._role = role
         self._restores = restores
         self._lags = _Lags(role)
-        self._held: set[int] = set()
+        self._held = _Shown(HELD_ORDERS)
         FLOOD_STOPPED.labels(role).set(0)
 
     def requests(self, destination: str, requests: Requests) -> None:
@@ -411,17 +401,10 @@ class PrometheusSendMeter:
 
     def lag(self, lags: Sequence[PartitionLag]) -> None:
         self._lags.show(lags)
-        for lag in lags:
-            MISSED.labels(self._role, lag.topic, lag.partition)
-        # Only orders are held; and partition N of several sources is restored once.
-        now = {lag.partition for lag in lags} if self._role is Role.SEND else set()
-        for gone in self._held - now:
-            HELD_ORDERS.remove(str(gone))
-        self._held = now
+        if self._role is Role.SEND:  # only orders are held
+            self._held.show({(str(lag.partition),): (lag.held_orders,) for lag in lags})
         remaining: dict[int, int] = {}
-        for lag in lags:
-            if self._role is Role.SEND:
-                HELD_ORDERS.labels(lag.partition).set(lag.held_orders)
+        for lag in lags:  # partition N of several sources is restored once
             remaining[lag.partition] = max(remaining.get(lag.partition, 0), lag.restore_remaining)
         self._restores.show(self._role, remaining)
 

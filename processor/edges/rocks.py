@@ -2,16 +2,16 @@
 
     PROCESSOR_STATE_DIR/
       worker-0/           claimed by a lock on worker-0/claim; the next process takes worker-1, and so on
-        claim             holds the worker's name, made once: it goes into the transactional ID
+        claim             holds the worker's name, made once, which is part of the transactional ID
         partition-7/      a RocksDB
 
-Owned by the transform thread. The store is a cache of the changelog: a write is in RocksDB's log and so in the page
-cache when it returns, which survives `kill -9`; a power cut may lose the tail, and then the offset that is stored in
-the same write is older too, so that the changelog brings the rest. What a restore loads is not in the log: a `kill -9`
-may lose its tail in the same way, and the first write after it, which is in the log, waits until all of it is on disk.
+Owned by the transform thread. The store is a cache of the changelog. A write is in RocksDB's log, and so in the page
+cache, when it returns: it survives `kill -9`. A power cut may lose the last writes; the offset that is stored in the
+same write is older then, too, and the changelog brings the rest. A restore does not write to the log: a `kill -9` may
+lose its last part in the same way. The first write after it, which goes to the log, waits until all of it is on disk.
 
-Memory is bounded: one block cache for all partitions, which holds index and filter blocks as well, and two write
-buffers a partition. At the defaults: 64 MiB + 8 MiB a partition.
+Memory is bounded: one block cache for all partitions, with index and filter blocks, and two write buffers a partition.
+At the defaults: 64 MiB + 8 MiB a partition.
 
 Not chosen: one directory by host name (two processes on one host would fence each other), SQLite (5 times the write
 cost), state in a dict (1 million orders are 2.5 GB).
@@ -25,7 +25,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -43,10 +43,10 @@ from rocksdict import (
 from processor.errors import Fatal, StateCorrupt, Unusable
 
 WORKERS_MAX: Final = 256
-"""Processes that may share one state directory; more is a mistake in a loop somewhere."""
+"""Processes that may share one state directory; more are the mistake of a loop."""
 
 _OPEN_FILES_MAX: Final = 64
-"""Table files open per partition, lest 50 partitions meet the limit of 1,024 file descriptors."""
+"""Open table files per partition, so that 50 partitions stay below the limit of 1,024 file descriptors."""
 
 _FULL: Final = ("No space left", "Disk quota exceeded")
 _DISK_TROUBLE: Final = (
@@ -61,33 +61,31 @@ _DISK_TROUBLE: Final = (
     "Stale file handle",
     "Structure needs cleaning",
 )
-"""What is wrong with the disk and not with the store: wiping would not help."""
+"""Faults of the disk, not of the store: wiping would not help."""
 
 _LOADING: Final = {"level0_file_num_compaction_trigger": "16"}
 _LOADED: Final = {"level0_file_num_compaction_trigger": "4"}
-"""RocksDB's own. A store that is loaded is not read meanwhile, and tables merged sixteen at a time are merged half as
-often."""
+"""RocksDB's default. Nobody reads a store during a load, and tables that are merged sixteen at a time are merged half
+as often."""
 
 _NAME: Final = re.compile(r"[0-9a-f]{16}\Z")
-"""A worker's name. Predecessors know their own kind by it (`kafka/predecessors.py`)."""
+"""A worker's name. `kafka/predecessors.py` recognises workers by it."""
 
 
 class RocksStore:
-    """One partition's RocksDB, raw bytes in and out. Mutable: `_loading` says that not all of it is in the log or in
-    a table."""
+    """One partition's RocksDB, raw bytes in and out. Mutable: `_loading` is true while a part of it is neither in the
+    log nor in a table."""
 
     def __init__(self, path: Path, options: Options) -> None:
         self._path = path
         self._loading = False
         self._unlogged = WriteOptions()
-        setattr(self._unlogged, "disable_wal", True)  # noqa: B010 - a property, which its stub takes for a method
-        try:
+        setattr(self._unlogged, "disable_wal", True)  # noqa: B010 - a property; its stub says method
+        with self._checked("opened"):
             self._db = Rdict(str(path), options)
-        except Exception as broken:  # rocksdict raises Exception itself, whatever RocksDB complained of
-            raise self._trouble("opened", broken) from broken
 
     def get(self, key: bytes) -> bytes | None:
-        try:
+        try:  # `_checked` would cost more than the read
             found: bytes | None = self._db.get(key)
         except Exception as broken:
             raise self._trouble("read", broken) from broken
@@ -95,53 +93,50 @@ class RocksStore:
 
     def write(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
         self._end_load()
-        try:
+        with self._checked("written"):
             self._db.write(_batch(pairs))
-        except Exception as broken:
-            raise self._trouble("written", broken) from broken
 
     def load(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> None:
-        try:
+        with self._checked("written"):
             if not self._loading:
                 self._db.set_options(_LOADING)
                 self._loading = True
             self._db.write(_batch(pairs), self._unlogged)
-        except Exception as broken:
-            raise self._trouble("written", broken) from broken
 
     def _end_load(self) -> None:
         if self._loading:
-            try:
+            with self._checked("written"):
                 self._db.flush()
                 self._db.set_options(_LOADED)
-            except Exception as broken:
-                raise self._trouble("written", broken) from broken
             self._loading = False
 
     def purge(self, key: bytes) -> None:
         self._end_load()
-        try:
+        with self._checked("written"):
             self._db.flush()
             self._db.compact_range(key, key)
-        except Exception as broken:
-            raise self._trouble("written", broken) from broken
 
     def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
         found: list[tuple[bytes, bytes]] = []
-        try:
+        with self._checked("read"):
             # The iterator lives in this call only: one that is left over keeps the database's lock after `close`.
             cursor = self._db.iter()
             cursor.seek(start)
             while cursor.valid() and len(found) < records_max:
                 found.append((cursor.key(), cursor.value()))
                 cursor.next()
-        except Exception as broken:
-            raise self._trouble("read", broken) from broken
         return found
 
     def close(self) -> None:
         self._end_load()
         self._db.close()
+
+    @contextmanager
+    def _checked(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as broken:  # rocksdict raises Exception itself, for every complaint of RocksDB's
+            raise self._trouble(done, broken) from broken
 
     def _trouble(self, done: str, cause: Exception) -> StateCorrupt | Fatal:
         message = f"the store in {self._path} cannot be {done}: {cause}"
@@ -165,8 +160,8 @@ def _batch(pairs: Iterable[tuple[bytes, bytes | None]]) -> WriteBatch:
 class StateDirectory:
     """This process's place under PROCESSOR_STATE_DIR, held by a lock until the process ends.
 
-    `worker` names it for ever, also after a restart: a worker that comes back aborts the transaction that its own
-    last life left open. Raises `Unusable` where the directory cannot be made or written.
+    `worker` is its name, which survives a restart: a worker that comes back aborts the transaction that its last run
+    left open. Raises `Unusable` if the directory cannot be made or written.
     """
 
     def __init__(self, root: Path, cache_bytes: int, write_buffer_bytes: int) -> None:
@@ -174,9 +169,8 @@ class StateDirectory:
             self._home, self._claim = _claim(root)
             self.worker = _name(self._claim)
         except OSError as refused:
-            raise Unusable(
-                [f"PROCESSOR_STATE_DIR: {root} cannot be used: {refused.strerror}; mount a writable volume there"]
-            ) from refused
+            problem = f"PROCESSOR_STATE_DIR: {root} cannot be used: {refused.strerror}; mount a writable volume there"
+            raise Unusable([problem]) from refused
         self._cache = Cache(cache_bytes)
         self._write_buffer_bytes = write_buffer_bytes
 
@@ -198,7 +192,7 @@ class StateDirectory:
         return sorted(int(name) for name in names if name.isdigit())
 
     def close(self) -> None:
-        """Gives the place up; the process's end does the same."""
+        """Releases the place; the end of the process does the same."""
         os.close(self._claim)
 
     def _path(self, partition: int) -> Path:
@@ -217,7 +211,7 @@ class StateDirectory:
         blocks.set_block_cache(self._cache)
         blocks.set_cache_index_and_filter_blocks(True)
         blocks.set_bloom_filter(10, False)
-        # Whole, a large table's index and filter are more than a shard of the cache holds, and each read loads them.
+        # Unsplit, a large table's index and filter exceed a shard of the cache, and each read would load them.
         blocks.set_index_type(BlockBasedIndexType.two_level_index_search())
         blocks.set_partition_filters(True)
         options.set_block_based_table_factory(blocks)
@@ -225,7 +219,7 @@ class StateDirectory:
 
 
 class Volume:
-    """All stores under a PROCESSOR_STATE_DIR, to be read. Raises `Unusable` where a worker runs there."""
+    """All stores under a PROCESSOR_STATE_DIR, for reading. Raises `Unusable` if a worker runs there."""
 
     def __init__(self, root: Path) -> None:
         self._claims: list[int] = []
@@ -240,7 +234,7 @@ class Volume:
                 raise Unusable([f"PROCESSOR_STATE_DIR: a worker runs in {home}: stop it first"]) from held
 
     def stores(self) -> Iterator[tuple[int, RocksStore]]:
-        """Each with the number of its partition; one that cannot be opened is left out. For the caller to close."""
+        """Yields each store with its partition's number; the caller closes it. Skips one that cannot be opened."""
         for home in self._homes:
             for path in sorted(home.glob("partition-*")):
                 number = path.name.removeprefix("partition-")
@@ -255,7 +249,7 @@ class Volume:
 
 
 def _claim(root: Path) -> tuple[Path, int]:
-    """The first worker directory that no living process holds, and the descriptor that holds it."""
+    """Returns the first worker directory that no living process holds, and the descriptor of its lock."""
     root.mkdir(parents=True, exist_ok=True)
     for number in range(WORKERS_MAX):
         home = root / f"worker-{number}"
@@ -271,7 +265,7 @@ def _claim(root: Path) -> tuple[Path, int]:
 
 
 def _name(claim: int) -> str:
-    """What is written in a claim; a new name where there is none, or a crash left half of one."""
+    """Returns the name in a claim. Writes a new name if there is none, or half of one after a crash."""
     known = os.read(claim, 64).decode("ascii", "replace").strip()
     if _NAME.match(known):
         return known

@@ -5,18 +5,18 @@
                      └── parent of ───────────────► span "POST /events"          one a request (attempt), here
                                                     span "transaction"           one a transaction of transform, here
 
-CPU a request (over a transport that does nothing, the exporting thread included): off 0, sampled out by the one who
-began the trace 36 µs, on 200 to 230.
+CPU a request (over a transport that does nothing, the exporting thread included): off 0, sampled out by the service
+that began the trace 36 µs, on 200 to 230.
 
-Owned by the composition root, which wraps what it builds: a transport, a meter. Nothing of this is on any path where
-traces are off, and nothing of OpenTelemetry is imported then; it comes with the extra `otel`.
+Owned by the composition root, which wraps what it builds: a transport, a meter. While traces are off, nothing of this
+is on any path, and nothing of OpenTelemetry is imported; it comes with the extra `otel`.
 
-What is where, when and how much of it is exported is OpenTelemetry's own environment's to say: `OTEL_EXPORTER_OTLP_*`,
+OpenTelemetry's own environment variables decide what is exported, where, when and how much: `OTEL_EXPORTER_OTLP_*`,
 `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_BSP_*`. A collector that is down costs
-spans, never records: they are dropped when the queue (2,048) is full.
+spans, never records: spans are dropped when the queue (2,048) is full.
 
-Not chosen: a span a record in transform (12,000 a second, for 10 µs of work each: the trace of an order shows the gap
-between the shop and the request as it is); our own span's ID in the request's `traceparent` (it would change with each
+Not chosen: a span a record in transform (12,000 a second, for 10 µs of work each; the trace of an order shows the gap
+between the shop and the request anyway); our own span's ID in the request's `traceparent` (it would change with each
 attempt, and an attempt must be the same request).
 """
 
@@ -34,9 +34,8 @@ from weakref import WeakKeyDictionary
 from processor.edges.http.exchange import Exchange, Receiver, Transport
 from processor.edges.http.request import RawHeaders, RequestTemplate
 from processor.errors import Problem, Unusable
-from processor.sources.standing import SourceLag, TransactionOutcome, Written
-from processor.sources.starts import Start
-from processor.transform.meter import StateSize, TransformMeter
+from processor.sources.standing import TransactionOutcome
+from processor.transform.meter import TransformMeter
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -46,15 +45,15 @@ _PROTOCOL: Final = "http/protobuf"
 _PROTOCOL_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _FLUSH_S_MAX: Final = 2.0
-"""What a collector that does not answer may take of the end of a process."""
+"""The longest time that a silent collector delays the end of a process."""
 
 
 def traces_problem() -> Problem | None:
-    """Why spans cannot be had here. None where they can."""
+    """Returns why spans cannot be exported. Returns None if they can."""
     for name in _PROTOCOL_VARIABLES:
         wanted = os.environ.get(name, _PROTOCOL)
         if wanted != _PROTOCOL:
-            return Problem(name, f"{wanted} is not spoken here", f"take it out, or set {_PROTOCOL}")
+            return Problem(name, f"{wanted} is not supported", f"take it out, or set {_PROTOCOL}")
     for module in ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
         try:
             found = find_spec(module)
@@ -67,8 +66,8 @@ def traces_problem() -> Problem | None:
 
 
 class Tracing:
-    """One process's spans and their way out. Raises `Unusable` where they cannot be had. Mutable: `_names`, what was
-    made of a destination's templates."""
+    """One process's spans and their export. Raises `Unusable` if that is not possible. Mutable: `_names`, by template,
+    the name and attributes of its spans."""
 
     def __init__(self, service: str, version: str) -> None:
         wrong = traces_problem()
@@ -81,7 +80,7 @@ class Tracing:
         from opentelemetry.trace import SpanKind
 
         attributes = {"service.version": version}
-        # What is given here would win over the environment.
+        # A name that is given here would win over the environment.
         if "OTEL_SERVICE_NAME" not in os.environ and "service.name=" not in os.environ.get(
             "OTEL_RESOURCE_ATTRIBUTES", ""
         ):
@@ -93,23 +92,21 @@ class Tracing:
         self._names: WeakKeyDictionary[RequestTemplate, tuple[str, Mapping[str, str | int]]] = WeakKeyDictionary()
 
     def transport(self, inner: Transport) -> Transport:
-        """The same transport, with a span a request."""
+        """Returns the same transport, with a span a request."""
         return _TracedTransport(inner, self)
 
     def meter(self, inner: TransformMeter) -> TransformMeter:
-        """The same meter, with a span a transaction."""
+        """Returns the same meter, with a span a transaction."""
         return _TracedMeter(inner, self)
 
     def close(self) -> None:
-        """Sends what is left, for no longer than a moment: a process that was told to end does end."""
+        """Exports the remaining spans, for `_FLUSH_S_MAX` at most."""
         flush = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
         flush.start()
         flush.join(_FLUSH_S_MAX)
 
-    # ---- the two spans -----------------------------------------------------------------------------------------------
-
     def request(self, template: RequestTemplate, headers: RawHeaders) -> Span:
-        """A request that begins now, below the span that its `traceparent` names."""
+        """Starts the span of a request, below the span in its `traceparent`."""
         own = {name.lower(): value for name, value in headers}
         name, attributes = self._names.get(template) or self._name(template)
         if (key := own.get(b"idempotency-key")) is not None:
@@ -118,8 +115,8 @@ class Tracing:
         return self._tracer.start_span(name, parent, self._client, attributes)
 
     def _name(self, template: RequestTemplate) -> tuple[str, Mapping[str, str | int]]:
-        """A span's name and what it says of where the request goes; made once a template, since reading a URL costs
-        more than the rest."""
+        """Returns a span's name and attributes. Made once a template, because reading a URL costs more than the
+        rest."""
         url = template.url
         attributes: dict[str, str | int] = {
             "http.request.method": template.method,
@@ -132,7 +129,7 @@ class Tracing:
         return made
 
     def _below(self, traceparent: bytes) -> Context:
-        """A context with the span that a `traceparent` names as the current one; an empty one where it names none."""
+        """Returns a context whose current span is that of a `traceparent`; an empty context without a valid one."""
         from opentelemetry.context import Context
         from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
@@ -143,7 +140,7 @@ class Tracing:
         return set_span_in_context(NonRecordingSpan(SpanContext(trace, span, True, TraceFlags(flags))), Context())
 
     def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None:
-        """A transaction that has just ended."""
+        """Records a transaction that has just ended."""
         from opentelemetry.context import Context
         from opentelemetry.trace import Status, StatusCode
 
@@ -160,8 +157,7 @@ class Tracing:
 
 
 class _TracedTransport:
-    """Another transport, with a span a request: from before its first byte to its whole answer or the reason why there
-    is none."""
+    """Another transport, with a span a request: from before its first byte to its whole answer or its failure."""
 
     def __init__(self, inner: Transport, tracing: Tracing) -> None:
         self._inner = inner
@@ -182,7 +178,8 @@ class _TracedTransport:
 
 
 class _Traced:
-    """One request under way, and the receiver of its answer. Mutable: `exchange` is what carries it."""
+    """One request under way, and the receiver of its answer. Mutable: `exchange`, the request of the inner
+    transport."""
 
     def __init__(self, span: Span, receiver: Receiver) -> None:
         self._span = span
@@ -221,28 +218,9 @@ class _TracedMeter:
     def __init__(self, inner: TransformMeter, tracing: Tracing) -> None:
         self._inner = inner
         self._tracing = tracing
+        self.written, self.lag, self.state, self.misplaced = inner.written, inner.lag, inner.state, inner.misplaced
+        self.flooded, self.started, self.throttled = inner.flooded, inner.started, inner.throttled
 
     def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None:
         self._inner.transaction(outcome, duration_s)
         self._tracing.transaction(outcome, duration_s)
-
-    def written(self, written: Written) -> None:
-        self._inner.written(written)
-
-    def lag(self, lags: list[SourceLag]) -> None:
-        self._inner.lag(lags)
-
-    def state(self, sizes: list[StateSize]) -> None:
-        self._inner.state(sizes)
-
-    def misplaced(self, records: Mapping[str, int]) -> None:
-        self._inner.misplaced(records)
-
-    def flooded(self) -> None:
-        self._inner.flooded()
-
-    def started(self, topic: str, partition: int, start: Start) -> None:
-        self._inner.started(topic, partition, start)
-
-    def throttled(self, seconds: float) -> None:
-        self._inner.throttled(seconds)

@@ -17,7 +17,7 @@ from processor.edges.kafka.consumer import Assignment, KafkaConsumer
 from processor.edges.kafka.left import KafkaOthers
 from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.survey import survey
-from processor.edges.kafka.topology import KafkaTopology
+from processor.edges.kafka.topics import KafkaTopology
 from processor.edges.kafka.transaction import KafkaTransaction
 from processor.edges.metrics import USEFUL_REPLICAS, OrdersMeter, Restores
 from processor.edges.registry import Registry

@@ -19,9 +19,9 @@ from processor.config import Quota, Role, Settings
 from processor.config.parsers import KeySource
 from processor.edges.avro import AvroDecoder, reader_schema
 from processor.edges.clock import SystemClock
-from processor.edges.http.choice import transport_for
 from processor.edges.http.connection import HttpLimits
 from processor.edges.http.exchange import Transport
+from processor.edges.http.pool import transport_for
 from processor.edges.http.proxies import proxy_for
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls, tls_problems
@@ -29,8 +29,8 @@ from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
 from processor.edges.kafka.producer import KafkaProducer
 from processor.edges.kafka.reader import KafkaReader
-from processor.edges.kafka.sightings import KafkaTopics
 from processor.edges.kafka.throttle import Throttle
+from processor.edges.kafka.topics import KafkaTopics
 from processor.edges.keys import FileKey, FixedKey, key_of
 from processor.edges.metrics import USEFUL_REPLICAS, PrometheusSendMeter, Restores
 from processor.edges.registry import Registry

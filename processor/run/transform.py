@@ -16,8 +16,8 @@ from processor.edges.kafka.admin import MOCK_CLUSTER, KafkaAdmin, TopicState
 from processor.edges.kafka.books import KafkaBooks
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
 from processor.edges.kafka.reader import KafkaReader
-from processor.edges.kafka.sources import WatchedTopics
 from processor.edges.kafka.survey import survey
+from processor.edges.kafka.topics import WatchedTopics
 from processor.edges.kafka.transaction import KafkaTransaction
 from processor.edges.kafka.trim import KafkaTrim
 from processor.edges.metrics import USEFUL_REPLICAS, PrometheusTransformMeter, Restores

@@ -25,7 +25,7 @@ import orjson
 from processor.config import Role
 from processor.edges.kafka.admin import Member
 from processor.edges.kafka.predecessors import KafkaPredecessors
-from processor.edges.kafka.sources import WatchedTopics
+from processor.edges.kafka.topics import WatchedTopics
 from processor.errors import BadRecord, BrokerOutage, Fatal, Problem, RegistryOutage, Unusable
 from processor.hakuna import Api, Orders
 from processor.interfaces import Committed

@@ -13,7 +13,7 @@ from processor.edges.kafka.consumer import Assignment, KafkaConsumer
 from processor.edges.kafka.groups import KafkaGroups
 from processor.edges.kafka.producer import KafkaProducer
 from processor.edges.kafka.reader import KafkaReader
-from processor.edges.kafka.sightings import KafkaTopics
+from processor.edges.kafka.topics import KafkaTopics
 from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
 from processor.interfaces import Committed, Consumer, Polled, Producer, Reader, Topics, Transaction
 from processor.records import Headers, NewRecord, Record, TopicPartition

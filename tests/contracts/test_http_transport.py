@@ -35,11 +35,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from processor.config import HttpTransport
-from processor.edges.http.choice import transport_for
 from processor.edges.http.connection import Connection, HttpLimits, Phase, fields
 from processor.edges.http.exchange import Answered, Awaited, ask
 from processor.edges.http.httpx_client import HttpxTransport
-from processor.edges.http.pool import LeanTransport
+from processor.edges.http.pool import LeanTransport, transport_for
 from processor.edges.http.proxies import Proxy
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import tls_context

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from math import inf
 from typing import Any
 
-from processor.edges.kafka.retention import kept_s
+from processor.edges.kafka.topics import kept_s
 from processor.errors import BrokerOutage, Fenced, OutcomeUnknown, StateCorrupt, TransactionAborted
 from processor.interfaces import COMMIT_METADATA_BYTES_MAX, Acknowledged, Committed, Polled, Rebalance, Seen
 from processor.records import Headers, NewRecord, Position, Record, TopicPartition, record_bytes

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from processor.edges.kafka.admin import TopicState
-from processor.edges.kafka.retention import kept_s
+from processor.edges.kafka.topics import kept_s
 from processor.errors import BrokerOutage
 from processor.transform.book import BOOK_KEY, Book, decode_book
 from tests.fakes.broker import FakeBroker

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from processor.edges.kafka.admin import KafkaAdmin
-from processor.edges.kafka.sources import WatchedTopics
+from processor.edges.kafka.topics import WatchedTopics
 from processor.errors import Unusable
 from tests.fakes.clock import FakeClock
 from tests.support.topics import TopicSpace
@@ -40,7 +40,7 @@ class Watched:
         for _ in range(5):
             self.clock.advance(60)
             self.topology.check()
-            while self.topology._asked or self.topology._settings:
+            while self.topology._looks.asked or self.topology._settings.asked:
                 assert time.monotonic() < deadline_s, "the cluster does not answer"
                 time.sleep(0.02)
                 self.topology.check()

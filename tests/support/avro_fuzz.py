@@ -28,8 +28,8 @@ STRICTER: Final = frozenset(
     {
         "a number of more than 64 bits",
         "a length below zero",
-        "no branch of its union",
-        "no symbol of its enum",
+        "not a branch of its union",
+        "not a symbol of its enum",
         "it ends in the middle of a value",
     }
 )

@@ -1,10 +1,9 @@
-"""HTTP, out: a lean client for one host over httptools, and httpx where it is asked for.
+"""HTTP, out: a lean client for one host over httptools, and httpx's client as a setting.
 
-choice.py       which of the two serves a URL
-tls.py          whose certificates are trusted, and the one that we show
-proxies.py      which proxy a request goes through, and how it is asked
-exchange.py     the one door of both: a request out, a receiver told how it ended
-httpx_client.py httpx's own client by that door
+tls.py          the trusted authorities, and our own certificate
+proxies.py      the proxy of a request, and how it is asked
+exchange.py     the interface of both clients: a request out, a receiver for its end
+httpx_client.py httpx's own client behind that interface
 pool.py         the lean client: connections to one host, shared by requests
 connection.py   one connection: bytes out, events in, limits
 request.py      a request's bytes, from a template that is made once

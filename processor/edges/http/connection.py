@@ -9,22 +9,21 @@ A connection's life (`Phase`); every arrow into CLOSED ends the request that is 
        │                │                │                       └─► CLOSED  the server closes; not HTTP;
        │                │                │                               a limit; a deadline; bytes after it
        │                │                └─► CLOSED  the server closes; a deadline; the task is cancelled
-       │                └─► CLOSED  idle too long; too old; bytes nobody asked for; the server closes
+       │                └─► CLOSED  idle too long; too old; unexpected bytes; the server closes
        └─► CLOSED  refused; wrong certificate; deadline
 
 Invariants
 - A request is written at most once, and never again after a failure, whatever is known of its fate.
-- Only a connection whose request was written whole and whose answer arrived whole, with nothing after it,
-  is IDLE again.
-- There is a `_receiver` exactly while a request is under way. It is told once how that ended, by the code
-  that cleared it, when the connection is IDLE or CLOSED already; or never, if it was abandoned.
-- An answer is told whole, its body as it came (no decompression: we ask for none). A body over
-  `body_bytes_max` is cut there.
+- A connection is IDLE again only if its request was written whole and its answer arrived whole, with nothing after it.
+- There is a `_receiver` exactly while a request is under way. The code that clears it calls it once, when the
+  connection is already IDLE or CLOSED; an abandoned receiver is never called.
+- An answer is reported whole, its body unchanged (no decompression: we ask for none). A body over `body_bytes_max` is
+  cut there.
 
-Not chosen: a future a request (with the task it wakes, a quarter of what a request costs); fields of the head
-as they are parsed (3 µs for six of them, and of an accepted request nobody reads one: `fields` reads the head
-again for who does); a timer a request (one a connection, moved lazily, does); an `httpx.Response` an answer (17 µs);
-streaming answers (nobody reads more than 64 KiB of one).
+Not chosen: a future a request (with the task it wakes, a quarter of what a request costs); fields of the head as they
+are parsed (3 µs for six of them, and nobody reads them of an accepted request: `fields` parses the head again if
+asked); a timer a request (one a connection, moved lazily, does); an `httpx.Response` an answer (17 µs); streaming
+answers (no answer is read beyond 64 KiB).
 RFC 9112 sections 6 (message body) and 9 (connections).
 """
 
@@ -45,11 +44,11 @@ import httpx
 from processor.edges.http.exchange import Receiver
 
 Timeouts = Mapping[str, float | None]
-"""Seconds by phase (connect, write, read, pool) and `total`, as httpx names them."""
+"""Seconds by phase (connect, write, read, pool) and in `total`, by httpx's names."""
 
 
 class Phase(Enum):
-    """Where a connection is in its life; the picture is in the module's docstring."""
+    """The phase of a connection; drawn above."""
 
     OPENING = "opening"
     IDLE = "idle"
@@ -68,26 +67,26 @@ _READING: Final = Phase.READING
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What one transport may use. Seconds hold where a template's timeouts have no number."""
+    """The limits of one transport. The seconds apply if a template's timeouts have no number."""
 
     connections_max: int = 512
     """For each origin. File descriptors (often 1024 a process) would run out in the midst of a burst."""
     waiting_max: int = 10_000
     """Requests that wait for a connection of an origin: a caller without a bound must not fill memory."""
     origins_max: int = 16
-    """Origins are settings; a base URL built from data would open a pool for each order."""
+    """Origins are settings. A base URL made of data would open a pool for each order."""
     idle_s_max: float = 4.5
-    """Shorter than servers keep an idle connection (Node 5 s, most 60): if we close first there is no race."""
+    """Shorter than servers keep an idle connection (Node 5 s, most 60), so that we close first, without a race."""
     age_s_max: float = 60.0
     """A busy connection never becomes idle, and would stay with an address that DNS dropped long ago."""
     age_jitter: float = 0.5
-    """Share of the age that is random, so that connections opened together are not all reopened together."""
+    """The random share of the age, so that connections that were opened together are not reopened together."""
     keep_alive_margin_s: float = 1.0
-    """How much sooner than it announces a server's connection is let go: the request may be on its way by then."""
+    """A connection is closed this much sooner than its server announced: a request may be on its way by then."""
     head_bytes_max: int = 64 * 1024
-    """Status line and headers, those of 1xx answers included: a flood of headers must not fill memory."""
+    """Status line and headers, with 1xx answers: a flood of headers must not fill memory."""
     body_bytes_max: int = 64 * 1024
-    """Nobody reads more of an answer than its error codes: 50 MB, or an endless body, must cost nothing."""
+    """Only an answer's error codes are read: 50 MB, or an endless body, must cost nothing."""
     wire_bytes_max: int = 1024 * 1024
     """All bytes of one answer: endless 1xx answers, chunk extensions and trailers escape the limits above.
     The longest honest answer is 64 KiB of head and 64 Ki chunks of one byte, 6 bytes each on the wire."""
@@ -99,15 +98,15 @@ class HttpLimits:
     total_s_max: float = 60.0
     """All phases together: a body that comes one byte at a time never trips the limit between two reads."""
     addresses_max: int = 8
-    """Addresses of one name tried for one connection: each gets a share of `connect_s_max`."""
+    """Addresses of a name that one connection tries: each gets a share of `connect_s_max`."""
     failed_address_s: float = 30.0
-    """An address that refused comes last for so long: a dead one must not delay each new connection."""
+    """An address that refused comes last for this time: a dead one must not delay each new connection."""
     close_s_max: float = 2.0
-    """How long `aclose` waits for sockets to close: the event loop may be too busy to say so."""
+    """The longest wait of `aclose` for sockets to close: the event loop may be too busy to report it."""
 
 
 class _Fields:
-    """Collects the fields of a final answer's head. Mutable: `over` when that has been read."""
+    """Collects the fields of a final answer's head. Mutable: `over` once that is read."""
 
     def __init__(self) -> None:
         self.fields: list[tuple[bytes, bytes]] = []
@@ -119,7 +118,7 @@ class _Fields:
             self.fields = []  # an informational answer may have left some
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.over:  # trailers are nobody's
+        if not self.over:  # no trailers
             self.fields.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -127,8 +126,8 @@ class _Fields:
 
 
 def fields(head: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-    """The header fields of a final answer, in their order. `head` was taken as HTTP before; what follows it need not
-    be any."""
+    """Returns the header fields of a final answer, in their order. `head` was parsed as HTTP before; the bytes after it
+    need not be HTTP."""
     reader = _Fields()
     for part in head:
         if not reader.over:
@@ -139,23 +138,23 @@ def fields(head: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def _announced_s(head: Iterable[bytes]) -> float:
-    """For how long the server keeps an idle connection, by its `Keep-Alive: timeout=N`."""
+    """Returns the seconds for which the server keeps an idle connection, by its `Keep-Alive: timeout=N`."""
     said = [value for name, value in fields(head) if name.lower() == b"keep-alive"]
     found = _TIMEOUT.search(b",".join(said))
     return inf if found is None else float(found[1])
 
 
 class Pool(Protocol):
-    """What a connection tells the pool it belongs to."""
+    """What a connection reports to its pool."""
 
     def release(self, connection: Connection) -> None:
         """A request has ended well: the connection may be used again."""
 
     def closing(self, connection: Connection) -> None:
-        """It must not be used again."""
+        """The connection must not be used again."""
 
     def forget(self, connection: Connection) -> None:
-        """Its socket is closed."""
+        """The socket is closed."""
 
 
 class Connection(asyncio.Protocol):
@@ -182,16 +181,14 @@ class Connection(asyncio.Protocol):
         self._head: list[bytes] = []
         self._body: list[bytes] = []
 
-    # What the pool does with it.
-
     def adopt(self) -> bool:
-        """The pool counts it from now on. False: it was closed in the same moment."""
+        """The pool counts it from now on. Returns false if it was closed in the same moment."""
         if self.phase is Phase.OPENING:
             self.phase = Phase.IDLE
         return self.phase is Phase.IDLE
 
     def send(self, wire: bytes, bodyless: bool, timeouts: Timeouts, give_up_at: float, receiver: Receiver) -> None:
-        """Write a whole request; the receiver is told how it ends."""
+        """Writes a whole request. The receiver is called at its end."""
         assert self.phase is _IDLE, self.phase
         assert self._receiver is None
         limits = self._limits
@@ -210,7 +207,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(wire)  # if the socket takes less: calls pause_writing, the write phase starts
 
     def rest(self, now: float, until: float) -> bool:
-        """Nothing is under way: usable until then, or until it is too old. False: it is too old already."""
+        """Idles until then, or until it is too old. Returns false if it is too old already."""
         assert self.phase is _IDLE
         assert self._receiver is None
         until = min(until, self._retire_at, now + self._keep_s)
@@ -218,7 +215,7 @@ class Connection(asyncio.Protocol):
         return now < until
 
     def close(self) -> None:
-        """Close at once. Idempotent. The slot in the pool is free when `connection_lost` has been called."""
+        """Closes at once. Idempotent. `connection_lost` frees the slot in the pool."""
         assert self._receiver is None, "ends by _fail or _finish"
         if self.phase is not Phase.CLOSED:
             self.phase = Phase.CLOSED
@@ -226,21 +223,19 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def stop(self) -> None:
-        """Close, whatever is under way."""
+        """Closes and fails a request under way."""
         if self._receiver is not None:
             self._fail(httpx.ReadError(f"the transport was closed; {self._progress()}"))
         self.close()
 
     def abandon(self, receiver: Receiver) -> None:
-        """It waits no longer, and is told nothing. Closes, unless the answer was faster."""
+        """Stops: the receiver is not called. Closes, unless the answer was faster."""
         if self._receiver is receiver:
             self._receiver = None
             self.close()
 
-    # What the event loop tells it.
-
     def underneath(self, transport: asyncio.BaseTransport) -> None:
-        """What TLS is begun over: what is closed, should it end before `connection_made`."""
+        """The transport under TLS, which is closed if TLS ends before `connection_made`."""
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -249,7 +244,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._receiver is None:
-            self.close()  # taken as the answer to the next request it would be a wrong verdict
+            self.close()  # else the next request would take it for its answer
             return
         limits = self._limits
         self.phase = _READING
@@ -273,7 +268,7 @@ class Connection(asyncio.Protocol):
             self._wake_at(min(self._loop.time() + self._read_s, self._give_up_at))
 
     def eof_received(self) -> None:
-        self._ended(None)  # and returning None closes the transport: half a connection is of no use
+        self._ended(None)  # returning None closes the transport: half a connection is of no use
 
     def connection_lost(self, error: Exception | None) -> None:
         self._ended(error)
@@ -292,8 +287,6 @@ class Connection(asyncio.Protocol):
         if self._receiver is not None:
             self._wake_at(min(self._loop.time() + self._read_s, self._give_up_at))
 
-    # What the parser tells it, from inside `feed_data`.
-
     def on_message_begin(self) -> None:
         if self._complete:
             raise ValueError("bytes after the answer")  # stops the parser
@@ -302,7 +295,7 @@ class Connection(asyncio.Protocol):
         self._status = self._parser.get_status_code()
         if self._status == 101:
             raise ValueError("switches to a protocol that was not asked for")
-        if self._status >= 200:  # what is informational counts at the end of each read
+        if self._status >= 200:  # the size of an informational answer is checked after each read
             limit = self._limits.head_bytes_max
             if self._received > limit and sum(len(n) + len(v) + 4 for n, v in fields(self._head)) > limit:
                 raise ValueError(f"headers of more than {limit} bytes")
@@ -321,8 +314,6 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._complete = self._in_body  # false for 100 and 103: the answer proper follows
-
-    # How a request ends.
 
     def _finish(self) -> None:
         receiver = self._receiver
@@ -350,7 +341,7 @@ class Connection(asyncio.Protocol):
         receiver.failed(error)
 
     def _ended(self, error: Exception | None) -> None:
-        """The server closed the connection, or the network broke it."""
+        """Called when the server has closed the connection, or the network has broken it."""
         if self._receiver is None:
             self.close()
         elif error is not None:
@@ -366,7 +357,7 @@ class Connection(asyncio.Protocol):
         return b"content-length" in headers or headers.get(b"transfer-encoding", b"").endswith(b"chunked")
 
     def _progress(self) -> str:
-        """Says whether the request may have been taken."""
+        """Returns words that show whether the server may have taken the request."""
         if self._received:
             return f"{self._received} bytes of an answer had arrived"
         return f"no byte of an answer, request {self.requests} of this connection"

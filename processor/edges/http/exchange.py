@@ -1,10 +1,10 @@
-"""exchange: the one door of HTTP. A request goes in with a receiver, which is told once how it ended.
+"""exchange: the interface of HTTP clients. A request goes in with a receiver, which is called once at its end.
 
-    Transport.exchange(template, body, headers, receiver) ─► Exchange        no task and no future is asked for
+    Transport.exchange(template, body, headers, receiver) ─► Exchange        needs no task and no future
                                                  └─► receiver.answered(…) or receiver.failed(error), later
 
-`pool.py` is such a transport, `traces.py` puts spans before one. Every way to fail is one of httpx's own exceptions, so
-that they look the same. `ask` is the same as a coroutine.
+`pool.py` is a transport, `traces.py` wraps one with spans. Every failure is one of httpx's own exceptions, so all
+transports fail alike. `ask` is the same as a coroutine.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from processor.edges.http.request import RawHeaders, RequestTemplate
 
 
 class Receiver(Protocol):
-    """What waits for an answer. One of the two is called, once, and never from inside `exchange`."""
+    """Waits for an answer. One of the two methods is called, once, and never from inside `exchange`."""
 
     def answered(self, status: int, head: Any, body: bytes, truncated: bool) -> None:
-        """`head` is for the transport's `fields`. `truncated`: the body was longer than its limit."""
+        """`head` is for the transport's `fields`. `truncated` is true if the body was cut at its limit."""
 
     def failed(self, error: Exception) -> None:
         """`error` is one of httpx's `TransportError`."""
 
 
 class Exchange(Protocol):
-    """A request that is under way."""
+    """A request under way."""
 
     def abandon(self, receiver: Receiver) -> None:
-        """It is told nothing from now on. Closes the connection, unless the answer was faster."""
+        """Stops: `receiver` is not called any more. Closes the connection, unless the answer was faster."""
 
 
 class Transport(Protocol):
     """The way to one API. Belongs to one event loop."""
 
     def exchange(self, template: RequestTemplate, content: bytes, headers: RawHeaders, receiver: Receiver) -> Exchange:
-        """Sends a request. Raises httpx.TransportError's subclasses where it can never be sent; what happens later is
-        the receiver's to hear."""
+        """Sends a request. Raises subclasses of httpx.TransportError if it can never be sent; the receiver gets every
+        later error."""
 
     def fields(self, head: Any) -> RawHeaders:
-        """The header fields of what a receiver was told."""
+        """Returns the header fields of an answer's `head`."""
 
     async def aclose(self) -> None:
-        """Closes every connection; requests under way end with an exception."""
+        """Closes every connection. Requests under way end with an exception."""
 
 
 class Answered(NamedTuple):
@@ -57,7 +57,7 @@ class Answered(NamedTuple):
 
 
 class Awaited:
-    """A receiver with a future in which the answer comes."""
+    """A receiver that sets a future."""
 
     def __init__(self, fields: Callable[[Any], RawHeaders]) -> None:
         self._fields = fields
@@ -75,7 +75,7 @@ class Awaited:
 async def ask(
     transport: Transport, template: RequestTemplate, content: bytes = b"", headers: RawHeaders = ()
 ) -> Answered:
-    """The answer to one request. Raises httpx.TransportError's subclasses."""
+    """Sends one request and returns its answer. Raises subclasses of httpx.TransportError."""
     awaited = Awaited(transport.fields)
     exchange = transport.exchange(template, content, headers, awaited)
     try:
@@ -83,5 +83,5 @@ async def ask(
     except asyncio.CancelledError:
         exchange.abandon(awaited)
         if awaited.future.done() and not awaited.future.cancelled():
-            awaited.future.exception()  # else the loop complains that nobody has asked
+            awaited.future.exception()  # else the loop reports an exception that was never retrieved
         raise

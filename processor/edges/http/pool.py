@@ -1,27 +1,27 @@
-"""A lean HTTP/1.1 client: thousands in flight, little CPU for each.
+"""A lean HTTP/1.1 client: thousands of requests in flight, little CPU for each.
 
-One event loop, no threads, no locks. Its door is `exchange` (`exchange.py`): no task and no future for a request, a
-receiver is told how it ended.
+One event loop, no threads, no locks. Its interface is `exchange` (`exchange.py`): a request needs no task and no
+future; its receiver is called at its end.
 
     request ─► take an idle connection ─► write it whole ─► the whole answer ─► the connection is idle again
-                 │ none is idle             (`connection.py`)                     or goes to who waits longest
+                 │ none is idle             (`connection.py`)                     or goes to the longest waiting
                  ├─► a slot is free: resolve, connect (through a proxy, `proxies.py`), TLS
                  └─► else wait for a connection or a slot, in order
 
 Invariants
-- A request is a slot of the quota, so nothing is ever sent again behind the sender's back, not even on a
-  connection that turns out to be dead. That race is made rare instead: an idle connection that the server
-  closes leaves the pool as soon as the loop hears of it, the one used last is used first, surplus ones
-  become idle for too long and are closed.
+- A request is a slot of the quota, so it is never sent again without the sender's knowledge, not even after its
+  connection turns out to be dead. That race is made rare instead: an idle connection that the server closes leaves the
+  pool as soon as the loop notices, the connection used last is used first, and surplus ones are closed after a time.
 - `Origin._opened` counts each connection from before it is opened until its socket is closed: at most
   `connections_max`.
-- Somebody waits for a connection only while none is idle, and all slots are taken.
+- A request waits for a connection only while none is idle and all slots are taken.
 
-Not chosen: httpx's own pool (it looks at all its connections for each request: 5,600 µs at 256 in
-flight); automatic retries (above; RFC 9110 section 9.2.2 would allow them); HTTP/2 (one lost segment
-stalls every order); one limit over all origins (a destination that is down must not use up the
-connections of another). Figures: `python -m
-tests.benchmarks.http_clients`.
+`transport_for` gives httpx's client instead if `PROCESSOR_HTTP_TRANSPORT=httpx` asks for it (`httpx_client.py`).
+
+Not chosen: httpx's own pool (it looks at all its connections for each request: 5,600 µs at 256 in flight); automatic
+retries (see above; RFC 9110 section 9.2.2 would allow them); HTTP/2 (one lost segment stalls every order); one limit
+over all origins (a destination that is down must not use up the connections of another). Figures:
+`python -m tests.benchmarks.http_clients`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ from typing import TypeVar
 
 import httpx
 
+from processor.config import HttpTransport
 from processor.edges.http.connection import Connection, HttpLimits, Phase, Timeouts, fields
-from processor.edges.http.exchange import Exchange, Receiver
+from processor.edges.http.exchange import Exchange, Receiver, Transport
+from processor.edges.http.httpx_client import httpx_transport
 from processor.edges.http.proxies import Proxy, Tunnel, absolute
 from processor.edges.http.request import RawHeaders, RequestTemplate
 
@@ -47,7 +49,7 @@ T = TypeVar("T")
 
 
 class Origin:
-    """The connections to one scheme, host and port. Mutable; the invariants are those of the module."""
+    """The connections to one scheme, host and port. Mutable; the module has the invariants."""
 
     def __init__(self, url: httpx.URL, limits: HttpLimits, tls: Callable[[], ssl.SSLContext],
                  jitter: Callable[[], float], proxy: Proxy | None) -> None:  # fmt: skip
@@ -55,8 +57,8 @@ class Origin:
         self._proxy = proxy
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._idle: dict[Connection, None] = {}  # the one used last is at the end, and is used first
-        self._opened = 0  # those being opened, and `_all`
+        self._idle: dict[Connection, None] = {}  # the one used last is last, and is used first
+        self._opened = 0  # `_all` and the ones that are being opened
         self._all: set[Connection] = set()
         self._empty: asyncio.Future[None] | None = None  # set once, by aclose
         self._waiting: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
@@ -72,14 +74,14 @@ class Origin:
         return self._loop.time()
 
     def addressed(self, wire: bytes) -> bytes:
-        """A request as the peer of its connections wants it."""
+        """Returns a request in the form that the peer, a server or a proxy, expects."""
         if self._at is None:
             return wire
         assert self._proxy is not None
         return absolute(wire, self._at, self._proxy)
 
     def take(self, now: float) -> Connection | None:
-        """The idle connection used last, if there is one that may still be used."""
+        """Returns the idle connection that was used last, if one may still be used."""
         while self._idle:
             connection, _ = self._idle.popitem()
             if now < connection.due:
@@ -88,7 +90,7 @@ class Origin:
         return None
 
     async def acquire(self, timeouts: Timeouts, give_up_at: float) -> Connection:
-        """A new connection, or the next one that becomes free. Raises Pool-, ConnectTimeout, ConnectError."""
+        """Returns a new connection, or the next free one. Raises PoolTimeout, ConnectTimeout, ConnectError."""
         if self._closed:
             raise httpx.ConnectError("the transport is closed")
         wait_until = min(self._loop.time() + (timeouts.get("pool") or self._limits.pool_s_max), give_up_at)
@@ -105,7 +107,7 @@ class Origin:
             return connection or await self._open(timeouts, give_up_at)
 
     def release(self, connection: Connection) -> None:
-        """A connection that may be used again: to the request that waits longest, else to the idle ones."""
+        """Gives a reusable connection to the request that has waited longest, else to the idle ones."""
         now = self._loop.time()
         if self._closed or not connection.rest(now, now + self._limits.idle_s_max):
             connection.close()
@@ -140,7 +142,8 @@ class Origin:
         assert 0 <= self._opened <= self._limits.connections_max
 
     def _hand_on(self, connection: Connection | None) -> bool:
-        """To the first who waits: a connection, or a slot to open one in."""
+        """Gives a connection, or (None) a slot to open one, to the first waiting request. Returns false if none
+        waits."""
         while self._waiting:
             waiter, _ = self._waiting.popitem(last=False)
             if not waiter.done():
@@ -170,7 +173,7 @@ class Origin:
             raise
 
     async def _open(self, timeouts: Timeouts, give_up_at: float) -> Connection:
-        """Open a connection in a slot that is ours; the slot is given back if that fails."""
+        """Opens a connection in a slot that is taken already. Frees the slot if that fails."""
         until = min(self._loop.time() + (timeouts.get("connect") or self._limits.connect_s_max), give_up_at)
         where = f"{self._host}:{self._port}"
         try:
@@ -193,10 +196,8 @@ class Origin:
         raise httpx.ConnectError(f"{where}: closed as soon as it was open")
 
     async def _connect(self, until: float) -> Connection:
-        """Resolve anew, so that a change in DNS is followed, and try one address after the other.
-
-        Each gets an equal share of what is left of the time; those that failed lately come last.
-        """
+        """Resolves the name anew, so that a change in DNS is followed, and tries one address after the other. Each gets
+        an equal share of the remaining time; addresses that failed lately come last."""
         host, port = (self._host, self._port) if self._proxy is None else (self._proxy.host, self._proxy.port)
         found = await self._named(self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))[: self._limits.addresses_max]
@@ -215,7 +216,7 @@ class Origin:
         raise failure
 
     async def _connect_to(self, address: str, port: int, retire_at: float) -> Connection:
-        """One address: TCP, TLS where the listener speaks it, and for TLS behind a proxy a tunnel."""
+        """Connects to one address: by TCP or TLS, and through a tunnel for TLS behind a proxy."""
         proxy = self._proxy
         tunnelled = proxy is not None and self._secure
 
@@ -233,7 +234,7 @@ class Origin:
         return made if isinstance(made, Connection) else await self._through(made, transport, retire_at)
 
     async def _through(self, tunnel: Tunnel, transport: asyncio.Transport, retire_at: float) -> Connection:
-        """TLS with the API, through a tunnel that is asked for."""
+        """Opens TLS with the API through a proxy's tunnel."""
         try:
             await tunnel.opened
             connection = Connection(self, self._limits, retire_at)
@@ -247,8 +248,8 @@ class Origin:
             raise
 
     async def _named(self, step: Awaitable[T]) -> T:
-        """What goes wrong on the way to a proxy names it, for it is not the API's fault. A refused connection is called
-        that on either event loop."""
+        """Names the proxy in an error on the way to it, because the API is not at fault. Gives a refused connection the
+        same words on either event loop."""
         try:
             return await step
         except OSError as error:
@@ -262,7 +263,7 @@ class Origin:
 
 
 class Queued:
-    """An exchange that has no connection yet. Mutable: `_connection` from when it has one."""
+    """An exchange that waits for a connection. Mutable: `_connection`, once it has one."""
 
     def __init__(self, origin: Origin, wire: bytes, bodyless: bool, timeouts: Timeouts, give_up_at: float,
                  receiver: Receiver) -> None:  # fmt: skip
@@ -274,7 +275,7 @@ class Queued:
                     receiver: Receiver) -> None:  # fmt: skip
         try:
             self._connection = await origin.acquire(timeouts, give_up_at)
-        except Exception as error:  # whatever it is, somebody waits to be told
+        except Exception as error:  # the receiver waits for any of them
             receiver.failed(error)
         else:
             self._connection.send(wire, bodyless, timeouts, give_up_at, receiver)
@@ -287,8 +288,8 @@ class Queued:
 
 
 class LeanTransport:
-    """See the module. Belongs to the event loop of its first request; `tls` gives the context of each new connection to
-    an https origin or proxy; through `proxy` goes each connection to any origin."""
+    """See the module. Belongs to the event loop of its first request. `tls` returns the context of each new connection
+    to an https origin or proxy. All connections go through `proxy`, if there is one."""
 
     def __init__(self, tls: Callable[[], ssl.SSLContext], limits: HttpLimits | None = None,
                  jitter: Callable[[], float] = random.random, proxy: Proxy | None = None) -> None:  # fmt: skip
@@ -300,7 +301,7 @@ class LeanTransport:
         self._origins: dict[tuple[bytes, bytes, int | None], Origin] = {}
 
     def exchange(self, template: RequestTemplate, content: bytes, headers: RawHeaders, receiver: Receiver) -> Exchange:
-        """As `Transport.exchange`: sent now if a connection is idle, else as soon as there is one."""
+        """Sends the request now if a connection is idle, else as soon as there is one."""
         wire = template.wire(content, headers)
         origin = self._origins.get(template.origin) or self._origin(template.url)
         wire = origin.addressed(wire)
@@ -315,16 +316,15 @@ class LeanTransport:
 
     @staticmethod
     def fields(head: list[bytes]) -> list[tuple[bytes, bytes]]:
-        """As `Transport.fields`."""
         return fields(head)
 
     async def reach(self, url: httpx.URL) -> None:
-        """Opens a connection, as a request would, and keeps it. Raises httpx.TransportError's subclasses."""
+        """Opens a connection, as a request would, and keeps it. Raises subclasses of httpx.TransportError."""
         origin = self._origins.get((url.raw_scheme, url.raw_host, url.port)) or self._origin(url)
         origin.release(await origin.acquire(_NO_TIMEOUTS, origin.now() + self._limits.total_s_max))
 
     async def aclose(self) -> None:
-        """Close every connection; requests under way end with an exception."""
+        """Closes every connection. Requests under way end with an exception."""
         self._closed = True
         for origin in self._origins.values():
             await origin.aclose()
@@ -341,3 +341,13 @@ class LeanTransport:
         origin = Origin(url, self._limits, self._tls, self._jitter, self._proxy)
         self._origins[(url.raw_scheme, url.raw_host, url.port)] = origin
         return origin
+
+
+def transport_for(
+    wanted: HttpTransport, tls: Callable[[], ssl.SSLContext], proxy: Proxy | None, limits: HttpLimits | None = None
+) -> Transport:
+    """Returns the transport for one destination. Both kinds answer and fail alike."""
+    limits = limits or HttpLimits()
+    if wanted is HttpTransport.LEAN:
+        return LeanTransport(tls, limits, proxy=proxy)
+    return httpx_transport(tls(), limits, proxy)

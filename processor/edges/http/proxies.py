@@ -1,15 +1,14 @@
-"""Which proxy a request goes through, as `HTTPS_PROXY` and `NO_PROXY` say, and how it is asked.
+"""The proxy of a request, as `HTTPS_PROXY` and `NO_PROXY` say, and how it is asked.
 
-    HTTPS_PROXY, else ALL_PROXY     http[s]://[user:password@]host:port, or host:port as curl has it
+    HTTPS_PROXY, else ALL_PROXY     http[s]://[user:password@]host:port, or host:port as with curl
     HTTP_PROXY, else ALL_PROXY      the same for an API without TLS
     NO_PROXY                        a list of `*`, `example.com` (its subdomains too), `host:port`, addresses, CIDR
 
     an API with TLS        CONNECT host:port, then TLS through the tunnel     RFC 9110, 9.3.6: `Tunnel`
     an API without TLS     POST http://host:port/events                       RFC 9112, 3.2.2: `absolute`
 
-Either is asked in the clear or, of a proxy that is https, by TLS. Names in lower case win, as curl and Python have it.
-Pure but for `Tunnel`, which belongs to the connection that it opens. SOCKS is refused by its name: nothing here speaks
-it.
+The proxy itself is asked in the clear or, if it is https, by TLS. Lower-case names win, as with curl and Python. Pure,
+except `Tunnel`, which belongs to the connection that it opens. SOCKS is refused by name: no client here speaks it.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]([^\r\n]{0,100})")
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Where a proxy listens; `authorization` is the value of its header, None where it wants none."""
+    """The address of a proxy. `authorization` is the value of its header; None if it needs none."""
 
     scheme: str
     host: str
@@ -52,8 +51,8 @@ class Proxy:
 
 
 def proxy_for(url: httpx.URL, proxies: Mapping[str, str]) -> Proxy | None:
-    """`proxies` are the variables by their names before `_proxy`, in lower case: https, http, all, no. Raises
-    `Unusable` for one that cannot be used."""
+    """Returns the proxy of a URL; None without one. `proxies` are the variables by their names before `_proxy`, in
+    lower case: https, http, all, no. Raises `Unusable` for a value that cannot be used."""
     name = url.scheme if proxies.get(url.scheme) else "all"
     text = proxies.get(name, "").strip()
     port = url.port or (443 if url.scheme == "https" else 80)
@@ -66,7 +65,7 @@ def proxy_for(url: httpx.URL, proxies: Mapping[str, str]) -> Proxy | None:
 
 
 def absolute(wire: bytes, netloc: bytes, proxy: Proxy) -> bytes:
-    """A request to this host as a proxy takes it."""
+    """Returns a request to this host in the form for a proxy."""
     method, _, rest = wire.partition(b" ")
     line, _, rest = rest.partition(b"\r\n")
     said = b"" if proxy.authorization is None else f"Proxy-Authorization: {proxy.authorization}\r\n".encode("latin-1")
@@ -74,20 +73,20 @@ def absolute(wire: bytes, netloc: bytes, proxy: Proxy) -> bytes:
 
 
 def parse_proxy(text: str) -> Proxy:
-    """Raises `ValueError` with what is wrong, without the password that may stand in it."""
+    """Returns the proxy. Raises `ValueError` with the fault, without the password that the text may hold."""
     scheme, colon, _ = text.partition("://")
     scheme = scheme.lower() if colon else "http"
     if scheme.startswith("socks"):
         raise ValueError(f"SOCKS ({scheme}://) is not spoken here; name an HTTP proxy, {_FORM}")
     if scheme not in ("http", "https"):
-        raise ValueError(f"the value given is no HTTP proxy, {_FORM}")
+        raise ValueError(f"the value given is not an HTTP proxy, {_FORM}")
     try:
         parts = urlsplit(text if colon else f"http://{text}")
         port = parts.port
     except ValueError:
-        raise ValueError(f"the value given is no proxy, {_FORM}") from None
+        raise ValueError(f"the value given is not a proxy, {_FORM}") from None
     if not parts.hostname or parts.path not in ("", "/") or parts.query or (port is None and not colon):
-        raise ValueError(f"the value given is no proxy, {_FORM}")
+        raise ValueError(f"the value given is not a proxy, {_FORM}")
     authorization = None
     if parts.username is not None:
         said = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -115,7 +114,7 @@ def is_bypassed(host: str, port: int, no_proxy: str) -> bool:
 
 
 def _split(entry: str) -> tuple[str, int | None]:
-    """`host:port`, `[::1]:port`, or either without a port; an address of IPv6 has colons of its own."""
+    """Splits `host:port`, `[::1]:port`, or either without a port. An IPv6 address has colons of its own."""
     if entry.startswith("["):
         name, _, port = entry[1:].partition("]")
         port = port.removeprefix(":")
@@ -141,8 +140,8 @@ def _network(name: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
 
 
 class Tunnel(asyncio.Protocol):
-    """A connection to a proxy that is asked for a tunnel. Mutable: `_head` is what it has answered; `opened` is done
-    when that is whole, or fails with an `OSError` that says what the proxy said."""
+    """A connection to a proxy that is asked for a tunnel. Mutable: `_head` is the answer so far; `opened` is done when
+    the answer is whole, or fails with an `OSError` that has the proxy's words."""
 
     def __init__(self, proxy: Proxy, target: str) -> None:
         self._proxy = proxy

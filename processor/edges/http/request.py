@@ -1,8 +1,8 @@
 """Requests as bytes, from a template that is made once for a destination.
 
-`wire` is what our own client writes as it is; `build` is the same for httpx's. The head of a request holds only tokens,
-a visible target and field values (RFC 9110 section 5.5). So no order ID and no trace header can smuggle in a header or
-a second request.
+Our own client writes `wire` unchanged; `build` is the same for httpx's. The head of a request holds only tokens, a
+visible target and field values (RFC 9110 section 5.5), so no order ID and no trace header can smuggle in a header or a
+second request.
 
 CPU µs a request, Python 3.11 (`python -m tests.benchmarks.http_clients --parts`): `wire` 2; an `httpx.Request` of a
 string and a dict of headers 46, of a URL and raw headers 18.
@@ -28,7 +28,7 @@ _FRAMING = (b"content-length", b"transfer-encoding")
 
 
 class RequestTemplate:
-    """What the requests to one URL have in common. `headers` are without Host and Content-Length."""
+    """The common part of the requests to one URL. `headers` are without Host and Content-Length."""
 
     def __init__(self, method: str, url: httpx.URL, headers: RawHeaders,
                  timeouts: Mapping[str, float | None] | None = None) -> None:  # fmt: skip
@@ -42,13 +42,14 @@ class RequestTemplate:
         self._start = _head(method, url, self.headers) + b"Content-Length: "
 
     def build(self, content: bytes, extra_headers: RawHeaders = ()) -> httpx.Request:
-        """For httpx's own client. Raises httpx.LocalProtocolError for a header that is none."""
+        """Returns the request for httpx's own client. Raises httpx.LocalProtocolError for a header that is not
+        valid."""
         self.wire(content, extra_headers)
         headers = [*self.headers, (b"Content-Length", b"%d" % len(content)), *extra_headers]
         return httpx.Request(self.method, self.url, headers=headers, content=content, extensions=self.extensions)
 
     def wire(self, content: bytes, extra_headers: RawHeaders = ()) -> bytes:
-        """The whole request as bytes. Raises httpx.LocalProtocolError for a header that is not valid."""
+        """Returns the whole request as bytes. Raises httpx.LocalProtocolError for a header that is not valid."""
         extra = b""
         for name, value in extra_headers:
             # `_FIELD` in another form: 0.2 µs where the pattern takes 1.

@@ -1,12 +1,11 @@
-"""TLS to an API: which authorities are trusted, and which certificate we show.
+"""TLS to an API: the trusted authorities, and our own certificate.
 
-    HAKUNA_CA_FILE                                    these authorities and no others; without it the system's, which
+    HAKUNA_CA_FILE                                    trusts these authorities only; without it the system's, which
                                                       SSL_CERT_FILE and SSL_CERT_DIR may name; else certifi's
-    HAKUNA_CLIENT_CERT_FILE, HAKUNA_CLIENT_KEY_FILE   the certificate that a gateway wants to see (HAKO's likewise)
+    HAKUNA_CLIENT_CERT_FILE, HAKUNA_CLIENT_KEY_FILE   the certificate for a gateway that asks for one (HAKO_… likewise)
 
-Certificate and host name are always verified. For each new connection the files are looked at, and read again if they
-have changed: a secret is renewed without a restart. If a file cannot be read then, the log says so and the last good
-one stays.
+Certificate and host name are always verified. Each new connection checks the files and reads changed ones again, so a
+secret is renewed without a restart. If a file cannot be read then, the log says so and the last good one stays.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ _Seen = tuple[tuple[int, int, int] | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files by the settings that name them; `prefix` is HAKUNA or HAKO. A key may stand in the certificate's
-    file."""
+    """The PEM files of the settings with `prefix`, HAKUNA or HAKO. The certificate's file may hold the key."""
 
     prefix: str
     ca: Path | None = None
@@ -44,31 +42,19 @@ class TlsFiles:
 
 
 def hakuna_tls(settings: Settings) -> TlsFiles:
-    return TlsFiles(
-        "HAKUNA",
-        _path(settings.hakuna_ca_file),
-        _path(settings.hakuna_client_cert_file),
-        _path(settings.hakuna_client_key_file),
-    )
+    paths = settings.hakuna_ca_file, settings.hakuna_client_cert_file, settings.hakuna_client_key_file
+    return TlsFiles("HAKUNA", *(Path(path) if path else None for path in paths))
 
 
 def hako_tls(settings: Settings) -> TlsFiles:
-    return TlsFiles(
-        "HAKO",
-        _path(settings.hako_ca_file),
-        _path(settings.hako_client_cert_file),
-        _path(settings.hako_client_key_file),
-    )
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None
+    paths = settings.hako_ca_file, settings.hako_client_cert_file, settings.hako_client_key_file
+    return TlsFiles("HAKO", *(Path(path) if path else None for path in paths))
 
 
 class Tls:
-    """What makes contexts. Raises `Unusable` where the files cannot be used at the start.
+    """Makes contexts. Raises `Unusable` if the files cannot be used at the start.
 
-    Mutable: `_context` is made of files that looked like `_seen`; `_complained` is the last complaint that was logged.
+    Mutable: `_context` was made of files that looked like `_seen`; `_complained` is the last complaint in the log.
     """
 
     def __init__(self, files: TlsFiles) -> None:
@@ -81,7 +67,7 @@ class Tls:
         self._complained = ""
 
     def __call__(self) -> ssl.SSLContext:
-        """The context for a new connection."""
+        """Returns the context for a new connection."""
         if not self._files.all:
             return self._context
         seen = _looks(self._files)
@@ -103,14 +89,14 @@ class Tls:
 
 
 def tls_problems(files: TlsFiles, environment: Mapping[str, str]) -> list[Problem]:
-    """What is wrong with the files and with `SSL_CERT_FILE` and `SSL_CERT_DIR`, which OpenSSL ignores in silence where
-    they are not there."""
+    """Returns the problems of the files, and of `SSL_CERT_FILE` and `SSL_CERT_DIR`, which OpenSSL ignores without a
+    word if they do not exist."""
     problems: list[Problem] = []
     if files.ca is None:
         for name, there in (("SSL_CERT_FILE", os.path.isfile), ("SSL_CERT_DIR", _any_directory)):
             path = environment.get(name)
             if path and not there(path):
-                problems.append(Problem(name, f"{path} is not there", "correct it, or leave it out"))
+                problems.append(Problem(name, f"{path} does not exist", "correct it, or leave it out"))
     if files.key is not None and files.certificate is None:
         what = f"is set without {files.prefix}_CLIENT_CERT_FILE"
         problems.append(Problem(f"{files.prefix}_CLIENT_KEY_FILE", what, "set both, or neither"))
@@ -123,7 +109,7 @@ def tls_problems(files: TlsFiles, environment: Mapping[str, str]) -> list[Proble
 
 
 def tls_context() -> ssl.SSLContext:
-    """Without files of our own."""
+    """Returns a context without files of our own."""
     return _made(TlsFiles("HAKUNA"))
 
 
@@ -145,7 +131,7 @@ def _made(files: TlsFiles) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(files.ca))
     else:
         context = ssl.create_default_context()
-        directory = ssl.get_default_verify_paths().capath or ""  # read when needed: what is in it is not counted
+        directory = ssl.get_default_verify_paths().capath or ""  # its files are read when needed and not counted
         if not context.cert_store_stats()["x509_ca"] and not (directory and os.listdir(directory)):
             context.load_verify_locations(certifi.where())
     if files.certificate is not None:
@@ -158,7 +144,7 @@ def _made(files: TlsFiles) -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    """OpenSSL would ask the terminal."""
+    """Else OpenSSL would ask the terminal."""
     return ""
 
 
@@ -167,7 +153,7 @@ def _any_directory(paths: str) -> bool:
 
 
 def _looks(files: TlsFiles) -> _Seen:
-    """By which a change of the files is seen; a secret's link is followed."""
+    """Returns what shows a change of the files; follows a secret's link."""
     seen: list[tuple[int, int, int] | None] = []
     for path in files.all:
         try:

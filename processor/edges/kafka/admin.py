@@ -1,22 +1,24 @@
 """Questions to a cluster: topics, logs, members, rights.
 
 Used by the commands (`check`, `topics`), by the roles at their start, and by the consumers for their lag. Every
-question is bounded in time and raises `BrokerOutage` when it is not answered. A method that ends in `_soon` does not
-wait: it returns a future that librdkafka's own thread completes, so a consumer's loop can ask without standing still.
+question is bounded in time and raises `BrokerOutage` without an answer. A method that ends in `_soon` does not wait: it
+returns a future that librdkafka's own thread completes, so the loop of a consumer can ask without standing still
+(`Repeated`).
 
-A client that got no answer is not used again. librdkafka's admin client (2.16) does not get over the restart of a
-broker: it goes on to ask with the leader's old epoch and is refused until its metadata is a quarter of an hour old. It
-also keeps a group's coordinator for good (`groups.py`).
+A client that got no answer is replaced. librdkafka's admin client (2.16) does not survive the restart of a broker: it
+keeps asking with the leader's old epoch and is refused until its metadata is a quarter of an hour old. It also keeps a
+group's coordinator for good (`groups.py`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
 from enum import Enum
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -39,7 +41,7 @@ from processor.errors import BrokerOutage, Fatal
 from processor.records import TopicPartition
 
 _GLANCE_S: Final = 0.1
-ANSWER_S_MAX: Final = 10.0  # a question to a cluster that is down must not hold a start or a command up for ever
+ANSWER_S_MAX: Final = 10.0  # a cluster that is down must not hold up a start or a command for ever
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # confluent-kafka's own omission
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -47,7 +49,7 @@ _MAX_TIMESTAMP: Final = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-ca
 
 MOCK_CLUSTER: Final = "mockCluster"
 _MOCK_CONFIG: Final = {"cleanup.policy": "compact", "delete.retention.ms": "86400000", "max.message.bytes": "1048588"}
-"""What the roles ask for at their start; a broker's defaults."""
+"""The settings that the roles ask for at their start; a broker's defaults."""
 
 T = TypeVar("T")
 
@@ -59,7 +61,7 @@ class TopicState(NamedTuple):
     replicas: int
     config: Mapping[str, str]
     topic_id: str
-    """Kafka's topic ID: a topic that is made again under its name has another."""
+    """Kafka's topic ID: a topic that is made again under its name has another one."""
 
 
 class Member(NamedTuple):
@@ -67,6 +69,38 @@ class Member(NamedTuple):
 
     client_id: str
     partitions: frozenset[TopicPartition]
+
+
+class Repeated(Generic[T]):
+    """A question that is asked every `every_s` seconds, without waiting for its answers.
+
+    Mutable: `asked` are the answers under way, `ask_at_s` is the time of the next question (`monotonic_s`).
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Mapping[str, Future[T]]],
+        every_s: float,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        first_s: float = 0.0,
+    ) -> None:
+        """The first question is asked after `first_s`."""
+        self._ask = ask
+        self._every_s = every_s
+        self._monotonic_s = monotonic_s
+        self.asked: Mapping[str, Future[T]] = {}
+        self.ask_at_s = monotonic_s() + first_s
+
+    def answers(self) -> Mapping[str, Future[T]]:
+        """Returns the answers, once, when all have arrived; else nothing. Asks when it is time."""
+        if self.asked:
+            if all(answer.done() for answer in self.asked.values()):
+                answers, self.asked = self.asked, {}
+                return answers
+        elif self._monotonic_s() >= self.ask_at_s:
+            self.ask_at_s = self._monotonic_s() + self._every_s
+            self.asked = self._ask()
+        return {}
 
 
 class KafkaAdmin:
@@ -92,14 +126,10 @@ class KafkaAdmin:
         if not (isinstance(raised, KafkaException) and error_of(raised).code() in NOT_ALLOWED):
             self._admin = self._new()
 
-    # ---- topics ------------------------------------------------------------------------------------------
-
     def brokers(self, answer_s_max: float = ANSWER_S_MAX) -> int:
         """Returns the number of brokers. Raises `BrokerOutage` if none answers."""
-        try:
+        with self._asking():
             return len(self._admin.list_topics(timeout=answer_s_max).brokers)
-        except KafkaException as refused:
-            raise self._outage(refused) from refused
 
     def refusal(self) -> str | None:
         """Returns why the brokers do not let this client in. Returns None if they do, or if no reason is known after
@@ -143,10 +173,8 @@ class KafkaAdmin:
     def _is_mock(self, topics: Sequence[str]) -> bool:
         """True if the cluster is the demo's: librdkafka's mock, which has no controller and answers no such
         question."""
-        try:
+        with self._asking():
             cluster = self._admin.list_topics(topics[0], timeout=ANSWER_S_MAX)
-        except KafkaException as refused:
-            raise self._outage(refused) from refused
         return str(cluster.cluster_id).startswith(MOCK_CLUSTER)
 
     def _as_mocked(self, topics: Sequence[str]) -> Mapping[str, TopicState | None]:
@@ -162,15 +190,13 @@ class KafkaAdmin:
         assert partitions > 0, "a topic without partitions"
         wanted = NewTopic(topic, num_partitions=partitions, replication_factor=replicas, config=dict(config))
         made: Future[None] = self._admin.create_topics([wanted], request_timeout=ANSWER_S_MAX)[topic]
-        try:
-            made.result(timeout=2 * ANSWER_S_MAX)
-        except KafkaException as refused:
-            if error_of(refused).code() == KafkaError.TOPIC_ALREADY_EXISTS:
+        with self._asking(f"make the topic {topic} (Create)", f"the new topic {topic}"):
+            try:
+                made.result(timeout=2 * ANSWER_S_MAX)
+            except KafkaException as refused:
+                if error_of(refused).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
                 return False
-            raise self._outage(refused, f"make the topic {topic} (Create)") from refused
-        except FutureTimeout as silence:
-            self.went_wrong(silence)
-            raise BrokerOutage(f"no answer about the new topic {topic}") from silence
         return True
 
     def grow(self, topic: str, partitions: int) -> None:
@@ -182,22 +208,17 @@ class KafkaAdmin:
 
     def configure(self, topic: str, config: Mapping[str, str]) -> None:
         """Sets these settings of a topic and leaves its others alone."""
-        resource = ConfigResource(
-            ResourceType.TOPIC,
-            topic,
-            incremental_configs=[
-                ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
-            ],
-        )
+        changes = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=changes)
         answer = self._admin.incremental_alter_configs([resource], request_timeout=ANSWER_S_MAX)[resource]
         self._answer(answer, f"change the settings of {topic} (AlterConfigs)")
 
     def cluster_id(self) -> str:
         """Returns the cluster's ID; a cluster that its records were copied to has another. Raises `BrokerOutage`."""
-        try:
+        with self._asking():
             return str(self._admin.list_topics(timeout=ANSWER_S_MAX).cluster_id)
-        except KafkaException as refused:
-            raise self._outage(refused) from refused
 
     def broker_setting(self, name: str) -> str | None:
         """Returns the value of a broker's setting; None if the brokers do not say, or this user lacks the right to
@@ -228,17 +249,13 @@ class KafkaAdmin:
         return {resource.name: answer for resource, answer in answers.items()}
 
     def _topic(self, name: str, future: Future[TopicDescription]) -> TopicDescription | None:
-        try:
-            return future.result(timeout=2 * ANSWER_S_MAX)
-        except KafkaException as refused:
-            if error_of(refused).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        with self._asking(f"ask about {name} (Describe)", name):
+            try:
+                return future.result(timeout=2 * ANSWER_S_MAX)
+            except KafkaException as refused:
+                if error_of(refused).code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
                 return None
-            raise self._outage(refused, f"ask about {name} (Describe)") from refused
-        except FutureTimeout as silence:
-            self.went_wrong(silence)
-            raise BrokerOutage(f"no answer about {name}") from silence
-
-    # ---- offsets -----------------------------------------------------------------------------------------
 
     def beginnings(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Returns the first offset that is still in each log."""
@@ -261,13 +278,13 @@ class KafkaAdmin:
         return {partition: timestamp if timestamp >= 0 else None for partition, timestamp in found.items()}
 
     def stable_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The last stable offset of each log: where a read_committed reader ends."""
+        """Returns the last stable offset of each log: the end for a read_committed reader."""
         return self._offsets(self.stable_ends_soon(partitions))
 
     def stable_ends_soon(
         self, partitions: Sequence[TopicPartition]
     ) -> Mapping[TopicPartition, Future[ListOffsetsResultInfo]]:
-        """The last stable offset of each log: where a read_committed reader ends."""
+        """Returns the last stable offset of each log: the end for a read_committed reader."""
         return self._offsets_soon(partitions, _LATEST, ck.IsolationLevel.READ_COMMITTED)
 
     def _offsets_soon(
@@ -290,21 +307,16 @@ class KafkaAdmin:
             raise silence
         return told
 
-    # ---- groups ------------------------------------------------------------------------------------------
-
     def members(self, group: str) -> Sequence[Member]:
-        """Who is in `group` now; nobody where there is no such group. For a client made for this one question
-        (`groups.py`)."""
+        """Returns the members of `group`; empty if there is no such group. Needs a client of its own (`groups.py`)."""
         future = self.group_soon(group)
-        try:
-            described = future.result(timeout=2 * ANSWER_S_MAX)
-        except KafkaException as refused:
-            if error_of(refused).code() == KafkaError.GROUP_ID_NOT_FOUND:
+        with self._asking(f"ask who is in {group} (Describe)", f"the group {group}"):
+            try:
+                described = future.result(timeout=2 * ANSWER_S_MAX)
+            except KafkaException as refused:
+                if error_of(refused).code() != KafkaError.GROUP_ID_NOT_FOUND:
+                    raise
                 return ()
-            raise self._outage(refused, f"ask who is in {group} (Describe)") from refused
-        except FutureTimeout as silence:
-            self.went_wrong(silence)
-            raise BrokerOutage(f"no answer about the group {group}") from silence
         return [
             Member(
                 member.client_id,
@@ -320,28 +332,31 @@ class KafkaAdmin:
         )[group]
         return future
 
-    # ---- answers -----------------------------------------------------------------------------------------
-
     def _answer(self, future: Future[T], doing: str = "ask") -> T:
-        try:
+        with self._asking(doing):
             return future.result(timeout=2 * ANSWER_S_MAX)  # librdkafka ends the request itself, well before
+
+    @contextmanager
+    def _asking(self, doing: str = "ask", about: str = "") -> Iterator[None]:
+        """Raises our own errors. `doing` is the action, with the right that it needs; `about` is its subject."""
+        try:
+            yield
         except KafkaException as refused:
             raise self._outage(refused, doing) from refused
         except FutureTimeout as silence:
             self.went_wrong(silence)
-            raise BrokerOutage("no broker answers") from silence
+            raise BrokerOutage(f"no answer about {about}" if about else "no broker answers") from silence
 
     def _outage(self, refused: KafkaException, doing: str = "ask") -> BrokerOutage | Fatal:
-        """Returns the error to raise. `doing` is what was asked, with the name of the right that it needs."""
         error = error_of(refused)
         if error.code() in NOT_ALLOWED:
             return Fatal(f"not allowed to {doing}: {said(error)}")
         if error.code() in _REFUSED:
-            # A policy says in its owner's words what it is about, and the size of records is what is large of ours.
+            # A policy has its owner's words, and the size of records is our largest setting.
             may_be_size = error.code() == KafkaError.POLICY_VIOLATION or "max.message.bytes" in error.str()
             lower = "; `topics create --max-message-bytes` asks for less" if may_be_size else ""
             return Fatal(f"the cluster refuses to {doing}: {error.str()}{lower}")
-        self._admin.poll(0)  # the error callback and the log are heard of in here alone
+        self._admin.poll(0)  # runs the error callback and the log
         complaint = self._complaints.text()
         self.went_wrong(refused)
         kind = NoCoordinatorYet if error.code() in NO_COORDINATOR_YET else BrokerOutage
@@ -355,13 +370,13 @@ def is_no_answer(told: ListOffsetsResultInfo) -> bool:
 
 
 class NoCoordinatorYet(BrokerOutage):
-    """A group without a coordinator, mostly for a moment only: see `NO_COORDINATOR_YET`."""
+    """A group has no coordinator, most often only for a moment: see `NO_COORDINATOR_YET`."""
 
 
 NO_COORDINATOR_YET: Final = frozenset(
     {KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR}
 )
-"""No fault: a cluster that has had no group yet first creates its topic of offsets, which takes seconds."""
+"""Not a fault: a cluster without groups first creates its topic of offsets, which takes seconds."""
 _REFUSED: Final = frozenset(
     {KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR}
 )

@@ -1,11 +1,10 @@
-"""KafkaBarrier: keeps readers of committed records from what comes after a place, for some seconds.
+"""KafkaBarrier: hides new records from readers of committed records, for some seconds.
 
     put ─► one record a partition in a transaction that stays open ─► nothing behind it is read ─► lift: aborted, gone
 
-Kafka shows a read_committed reader nothing past the oldest open transaction of a partition. A replay uses
-that to take an order's hold off with nothing of the order coming in between
-(`processor/operate/replay/release.py`). The record is never readable. Should the process die in between, the
-broker ends the transaction when it times out: 4 to 14 s.
+Kafka shows a read_committed reader nothing past the oldest open transaction of a partition. A replay uses this to
+release an order's hold with no record of the order in between (`processor/operate/replay/release.py`). The record
+itself is never readable. If the process dies in between, the broker ends the transaction at its timeout: 4 to 14 s.
 
 Owned by the replay's thread.
 """
@@ -31,7 +30,7 @@ _HEADERS: Final = [("barrier", b"a replay takes a hold off; this is never commit
 
 
 class KafkaBarrier:
-    """See the module. Mutable: `_client` once it is opened, None again after anything went wrong."""
+    """See the module. Mutable: `_client` once it is opened; None again after any error."""
 
     def __init__(self, settings: KafkaSettings, *, transactional_id: str, client_id: str) -> None:
         self._log = structlog.get_logger()
@@ -41,7 +40,7 @@ class KafkaBarrier:
         self._client: ck.Producer | None = None
 
     def put(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Where the barrier stands in each of them. Raises `BrokerOutage`: then there is none."""
+        """Returns the barrier's offset in each partition. Raises `BrokerOutage`: then there is no barrier."""
         client = self._opened()
         places: dict[TopicPartition, int] = {}
         try:
@@ -60,7 +59,7 @@ class KafkaBarrier:
         return places
 
     def lift(self) -> None:
-        """Readers go on."""
+        """Lets readers go on."""
         if self._client is None:
             return
         error = until(time.monotonic() + ABORT_S_MAX, self._client.abort_transaction)

@@ -1,8 +1,8 @@
 """KafkaBooks: finds the newest book (`transform/book.py`) of changelog partitions, from their ends backwards.
 
-Owned by the start of transform, `check`, and the commands that move state. A book is the last record of its
-partition's last transaction, so that a few records are read where there is one. Where there is none, an installation
-older than its first book, no more than the last records are looked through.
+Owned by the start of transform, `check`, and the commands that move state. A book is the last record of its partition's
+last transaction, so a few records are read if there is one. In an installation that is older than books, only the last
+records are searched.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from processor.records import TopicPartition
 from processor.transform.book import BOOK_KEY, Book, decode_book
 
 _STEP_RECORDS: Final = 100
-"""A transaction's last records and its marker, and some that came to nothing."""
+"""A transaction's last records and its marker, and some aborted ones."""
 _BACK_RECORDS_MAX: Final = 20_000
-"""Four transactions of the largest kind: further back no book is the newest of anything."""
+"""Four of the largest transactions: an older book is not the newest."""
 
 
 class KafkaBooks:
-    """See the module. Holds nothing: each question has a client of its own."""
+    """See the module. Holds no connection: each question has a client of its own."""
 
     def __init__(
         self, settings: KafkaSettings, changelog: str, *, group: str, client_id: str, log: Log | None = None
@@ -36,7 +36,8 @@ class KafkaBooks:
         self._log: Log = log or structlog.get_logger()
 
     def newest(self, ends: Mapping[int, int], beginnings: Mapping[int, int]) -> Mapping[int, Book]:
-        """By partition number; those without one are left out. Raises `BrokerOutage`, `Fatal`, `StateCorrupt`."""
+        """Returns the books by partition; a partition without one is left out. Raises `BrokerOutage`, `Fatal`,
+        `StateCorrupt`."""
         spans = [
             Window(self._changelog, number, max(beginnings[number], end - _BACK_RECORDS_MAX), end)
             for number, end in ends.items()
@@ -52,7 +53,7 @@ class KafkaBooks:
 
 
 def by_number(offsets: Mapping[TopicPartition, int]) -> dict[int, int]:
-    """The offsets of one topic's partitions."""
+    """Returns the offsets of one topic by partition."""
     return {where.partition: offset for where, offset in offsets.items()}
 
 

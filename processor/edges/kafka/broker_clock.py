@@ -1,14 +1,14 @@
-"""How far this machine's clock is from the brokers': told by which times they would take.
+"""The difference between this machine's clock and the brokers', found by the timestamps that they accept.
 
-Kafka has no request for a broker's time. What it has is a limit: since 4.0 it refuses a record that is more than
-`message.timestamp.after.max.ms` ahead of the broker's own clock, and says of each record of a batch whether it was one
-of these. So one batch is sent, with a record for each distance between the clocks that there may be, and one that no
-broker's clock explains. That one has the whole batch refused: nothing is written, and the others' answers tell.
+Kafka has no request for a broker's time. But since 4.0 a broker refuses a record that is more than
+`message.timestamp.after.max.ms` ahead of its own clock, and reports which records of a batch were. So one batch is
+sent, with a record for each possible difference between the clocks, and one that no difference explains. That one makes
+the broker refuse the whole batch: nothing is written, and the answers to the others give the difference.
 
     sent, as seen from here:  limit − 1 h … limit − 13 s, limit, limit + 13 s … limit + 1 h … limit + 10 years
-    refused for their own sake:                     └── the brokers' clock is behind ours by so much ──┘
+    refused for themselves:                         └── the brokers' clock is this far behind ours ──┘
 
-Where a topic has no such limit (brokers before 4.0, other makes) nothing is sent, and nothing is known.
+If a topic has no such limit (brokers before 4.0, other makes), nothing is sent and nothing is known.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from processor.errors import BrokerOutage, Fatal
 ANSWER_S_MAX: Final = 3.0
 LIMIT: Final = "message.timestamp.after.max.ms"
 _LIMIT_MS_MAX: Final = 366 * 86_400_000
-"""A limit above this limits nothing: it is there to let any time pass."""
+"""A limit above this is meant to allow any time."""
 _STEP: Final = 1.3
 _STEPS: Final = tuple(round(10_000 * _STEP**number) for number in range(1, 66))
 """From 13 s to ten years, each a third more than the last."""
 _NEVER_MS: Final = 100 * 365 * 86_400_000
 _KEY: Final = b"\xffclock"
-"""No key of ours: a broker that takes it all the same, whatever its configuration says, has a tombstone of nothing."""
+"""Not a key of ours: a broker that accepts it in spite of its configuration has a tombstone of nothing."""
 
 
 def limit_ms(config: Mapping[str, str]) -> int | None:
-    """How far ahead of their own clock the brokers take a record of a topic with this configuration; None where they
-    do not look."""
+    """Returns how far ahead of their clock the brokers accept a record of a topic with this configuration. Returns None
+    if they do not check."""
     given = config.get(LIMIT, "")
     if config.get("message.timestamp.type", "CreateTime") != "CreateTime" or not given.isdigit():
         return None
@@ -45,19 +45,19 @@ def limit_ms(config: Mapping[str, str]) -> int | None:
 def ahead_s(
     settings: KafkaSettings, topic: str, config: Mapping[str, str], now_ms: int, *, client_id: str
 ) -> float | None:
-    """By how many seconds `now_ms` is ahead of the brokers' clock, at least; negative where it is behind, 0 where they
-    agree but for some seconds, None where that cannot be told. `config` is that of `topic`, which this user may write
-    to. Raises `BrokerOutage` without an answer, `Fatal` without the right."""
+    """Returns by how many seconds, at least, `now_ms` is ahead of the brokers' clock; negative if it is behind, 0
+    within some seconds, None if unknown. `config` is that of `topic`, to which this user may write. Raises
+    `BrokerOutage` without an answer, `Fatal` without the right."""
     limit = limit_ms(config)
     if limit is None:
         return None
-    # Times from the limit that the brokers take where our clock is ahead by more, right, or behind by so much. One is
-    # our own time: where that is refused, nothing can be written.
+    # Distances to the limit. The brokers accept them by how far our clock is ahead, right, or behind. One is our own
+    # time: if that is refused, nothing can be written.
     offs = {*(-step for step in _STEPS), -limit, 0, *_STEPS}
     refused = _refused(settings, topic, {off: now_ms + limit + off for off in (*offs, _NEVER_MS)}, client_id)
     taken = offs - refused
     if _NEVER_MS not in refused or not taken:
-        return None  # a broker that does not say it of each
+        return None  # the broker does not report single records
     nearest = max(taken)
     if nearest >= _STEPS[0]:
         return -nearest / 1000
@@ -65,7 +65,7 @@ def ahead_s(
 
 
 def _refused(settings: KafkaSettings, topic: str, times: Mapping[int, int], client_id: str) -> frozenset[int]:
-    """Which of these times, by name, were refused for their own sake."""
+    """Returns the names of the times that were refused for themselves."""
     config: dict[str, Any] = merged(
         {},
         settings,

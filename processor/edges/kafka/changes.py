@@ -1,10 +1,7 @@
-"""OffsetsOfGroup: sets what a consumer group has committed, which nothing but `rewind` does.
+"""Changes by commands only, in a module of its own so that no worker calls them by mistake.
 
-In a module of its own so that no worker can call it by mistake. The broker refuses while the group has members.
-
-RecordDeletion: deletes the beginnings of partitions, which nothing but a purge of dead letters does.
-
-Owned by the `dead-letters purge` command. In a module of its own so that no worker can call it by mistake.
+OffsetsOfGroup sets the committed offsets of a group, for `rewind` and state moves. The broker refuses while the group
+has members. RecordDeletion deletes the beginnings of partitions, for `dead-letters purge`.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ from processor.records import Position
 
 
 class OffsetsOfGroup:
-    """One group's. Holds nothing but its client."""
+    """The offsets of one group. Holds only its client."""
 
     def __init__(self, settings: KafkaSettings, group: str, *, client_id: str) -> None:
         log = structlog.get_logger()
@@ -33,8 +30,8 @@ class OffsetsOfGroup:
         self._admin = new_admin(merged({}, settings, {"client.id": client_id}), Complaints(log).on_error, log)
 
     def set(self, positions: Sequence[Position]) -> None:
-        """Raises `Fatal` where a partition was refused, `BrokerOutage` without an answer: others may be done, and the
-        same again is harmless."""
+        """Raises `Fatal` if a partition was refused, `BrokerOutage` without an answer. Other partitions may be set; to
+        set them again is harmless."""
         asked = [ck.TopicPartition(*position) for position in positions]
         (future,) = self._admin.alter_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(self._group, asked)], request_timeout=ANSWER_S_MAX
@@ -51,15 +48,14 @@ class OffsetsOfGroup:
 
 
 class RecordDeletion:
-    """One cluster's. Holds nothing but its client."""
+    """Deletions in one cluster. Holds only its client."""
 
     def __init__(self, settings: KafkaSettings, *, client_id: str) -> None:
         log = structlog.get_logger()
         self._admin = new_admin(merged({}, settings, {"client.id": client_id}), Complaints(log).on_error, log)
 
     def before(self, positions: Iterable[Position]) -> None:
-        """Deletes all records before these. Raises `Fatal` where one of the partitions refused; others may be
-        done."""
+        """Deletes all records before these offsets. Raises `Fatal` if a partition was refused; others may be done."""
         asked = [ck.TopicPartition(*position) for position in positions]
         futures: dict[ck.TopicPartition, Future[Any]] = self._admin.delete_records(asked, request_timeout=ANSWER_S_MAX)
         refusals: list[str] = []

@@ -1,25 +1,26 @@
-"""What all Kafka clients share: how they are made, their settings, log lines and complaints, and messages as records.
+"""The common part of all Kafka clients: how they are made, their settings, log lines and errors, and messages as
+records.
 
 librdkafka reports trouble in four ways, and none of them raises by itself: an error callback, a log line, a message
-that is an error, an exception. Here they become facts, a structured log line and one sentence for `/readyz`. Without
-that a client that was refused would be silent and look idle.
+that is an error, an exception. Here they become facts, a structured log line and one sentence for `/readyz`. Otherwise
+a client that was refused would be silent and look idle.
 
-`taken` runs once for each record that the processor reads: 0.5 µs, half of what `consume` itself costs. Not chosen:
-a record that keeps the message and asks it lazily (most of the calls are made anyway, and a stage could not be given a
-record of its own making).
+`taken` runs once for each record that the processor reads: 0.5 µs, half of the cost of `consume` itself. Not chosen: a
+record that keeps the message and asks it lazily (most calls are made anyway, and a stage could not be given a record of
+its own making).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from processor.errors import Unusable
+from processor.errors import Fatal, Unusable
 from processor.records import Headers, Record, TopicPartition
 
 T = TypeVar("T")
@@ -29,11 +30,10 @@ KafkaSettings = Mapping[str, Setting]
 """librdkafka's names and values, as the user gave them; `bootstrap.servers` is always among them."""
 
 SHARED_DEFAULTS: Final[Mapping[str, Setting]] = {
-    # A broker that hangs instead of dying is given up after this; librdkafka's 60 s would outlast every
-    # promise.
+    # The time until a broker that hangs is given up. librdkafka's 60 s would break every promise.
     "socket.timeout.ms": 10_000,
     "socket.connection.setup.timeout.ms": 5_000,
-    # A restarted broker is found again within a second, not within librdkafka's 10.
+    # A restarted broker is found again within a second (librdkafka: 10).
     "reconnect.backoff.max.ms": 1_000,
     "retry.backoff.max.ms": 500,
     "socket.keepalive.enable": True,
@@ -69,6 +69,14 @@ def merged(defaults: KafkaSettings, settings: KafkaSettings, owned: KafkaSetting
     return {**SHARED_DEFAULTS, **defaults, **settings, **owned}
 
 
+def groupless(defaults: KafkaSettings, settings: KafkaSettings, owned: KafkaSettings) -> dict[str, Any]:
+    """Returns the settings of a consumer that joins no group, and so commits nothing. The group protocol is for
+    members: a setting of it would be refused. `owned` has the `group.id` that librdkafka needs."""
+    others = {name: value for name, value in settings.items() if not name.startswith("group.")}
+    never = {"enable.auto.commit": False, "enable.auto.offset.store": False, "allow.auto.create.topics": False}
+    return merged(defaults, others, {**never, **owned})
+
+
 def error_of(raised: KafkaException) -> KafkaError:
     """Returns the `KafkaError` inside a confluent-kafka exception."""
     error = raised.args[0]
@@ -82,7 +90,7 @@ def unusable(raised: KafkaException) -> Unusable:
 
 
 REPEAT_S: Final = 10.0
-KINDS_MAX: Final = 200  # kinds hold broker names and topics: many, but not without end
+KINDS_MAX: Final = 200  # kinds hold broker names and topics
 KIND_CHARACTERS: Final = 60  # the thread and the broker, not the milliseconds that follow
 
 
@@ -114,7 +122,7 @@ class LibraryLog:
         self._repeats = Repeats()
 
     def log(self, level: int, _template: str, facility: str, client: str, text: str) -> None:
-        if facility == "CONFWARN":  # one set of settings serves consumers and producers: each warns of the other's
+        if facility == "CONFWARN":  # consumers and producers share the settings: each warns of the other's
             return
         if self._heard is not None:
             self._heard(facility, text)
@@ -122,7 +130,7 @@ class LibraryLog:
             return
         facts = {"facility": facility, "client": client, "detail": text}
         if level >= 30:
-            # Not an error of ours to act on: what matters comes as a complaint, an exception or a delivery report.
+            # Nothing to act on: important errors also come as a complaint, an exception or a delivery report.
             self._log.warning("kafka.library", **facts)
         elif level >= 20:
             self._log.info("kafka.library", **facts)
@@ -154,7 +162,7 @@ _REMEDIES: Final[Mapping[int, str]] = {
     KafkaError.INVALID_TIMESTAMP: (
         "this machine's clock is ahead of the brokers': set it by NTP; nothing is lost, and it goes on by itself then"
     ),
-    KafkaError._ALL_BROKERS_DOWN: "`hakuna-processor check` tells what stands at these addresses instead",
+    KafkaError._ALL_BROKERS_DOWN: "`hakuna-processor check` tells what answers at these addresses instead",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: ALLOW,
     KafkaError.GROUP_AUTHORIZATION_FAILED: ALLOW,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: ALLOW,
@@ -198,7 +206,7 @@ class Complaints:
         if subject not in self._open:  # librdkafka repeats some of these every second
             self._log.warning("kafka.trouble", subject=subject, code=error.name(), detail=said(error))
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
-            return  # says less than what stands there already: why they are
+            return  # the present text says more: why they are down
         self._open[subject] = f"{error.name()}: {said(error)}"
 
     def clear(self, subject: str) -> None:
@@ -239,13 +247,27 @@ class Message(Protocol):
     def error(self) -> KafkaError | None: ...
 
 
+def consumed(consumer: ck.Consumer, records_max: int, timeout_s: float) -> list[Message]:
+    """Returns the available messages; if there are none, waits for one and returns it with the rest. `consume` itself
+    would wait for all of `records_max`. Raises `Fatal`."""
+    try:
+        messages = cast("list[Message]", consumer.consume(records_max, 0))
+        if not messages and timeout_s > 0:
+            messages = cast("list[Message]", consumer.consume(1, timeout_s))
+            if messages and records_max > 1:
+                messages += cast("list[Message]", consumer.consume(records_max - 1, 0))
+    except KafkaException as fatal:  # any other error is a message
+        raise Fatal(error_of(fatal).str()) from fatal
+    return messages
+
+
 def taken(messages: list[Message], at_end: dict[TopicPartition, int]) -> tuple[list[Record], list[Message]]:
     """Returns the records among `messages`, and the messages that are errors. Updates `at_end` in the order of arrival:
     the end of a partition adds it, a record removes it."""
     records: list[Record] = []
     refused: list[Message] = []
     append = records.append
-    run_topic = ""  # partitions come in runs: one look at `at_end` a run, not a record
+    run_topic = ""  # partitions come in runs: one lookup in `at_end` a run, not a record
     run_partition = -1
     for message in messages:
         topic = message.topic()
@@ -274,8 +296,6 @@ def taken(messages: list[Message], at_end: dict[TopicPartition, int]) -> tuple[l
             refused.append(message)
     return records, refused
 
-
-# ---- the one place where clients are made ---------------------------------------------------------------------------
 
 Called = Callable[..., Any]
 Heard = Callable[[str, str], None]

@@ -1,11 +1,11 @@
-"""The offsets of a group: what it has committed, and a commit that is known to stand.
+"""The offsets of a group: what it has committed, and a commit that is verified.
 
 Owned by `KafkaConsumer`, in its thread. librdkafka's own synchronous commit can wait for ever: if its coordinator goes
-away meanwhile, the commit is put back into the queue of a coordinator that nobody looks for. The caller polls no more,
-so the session ends as well: alive, ready and idle. So `commit` sends without waiting, and then asks the coordinator
-what stands there, with a timeout.
+away meanwhile, the commit returns to the queue of a coordinator that nobody looks for. The caller no longer polls, so
+the session ends, too: alive, ready and idle. So `commit` sends without waiting, and then asks the coordinator for the
+committed offsets, with a timeout.
 
-Not chosen: commits that nobody waits for (nobody learns that one failed).
+Not chosen: commits without waiting (nobody learns that one failed).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def parts_of(partitions: Iterable[TopicPartition]) -> list[ck.TopicPartition]:
 
 
 def committable(offsets: Mapping[TopicPartition, Committed]) -> list[ck.TopicPartition]:
-    """As confluent-kafka takes them: the metadata goes into the constructor, setting it later is ignored."""
+    """Returns confluent-kafka's form. It reads the metadata in the constructor only."""
     parts: list[ck.TopicPartition] = []
     for (topic, partition), committed in offsets.items():
         assert committed.next_offset is not None, f"no offset to commit for {topic}/{partition}"
@@ -51,7 +51,7 @@ def assert_member(consumer: ck.Consumer) -> None:
 
 
 class GroupOffsets:
-    """Holds nothing but the client, and the complaints that it adds to."""
+    """Holds only the client, and the complaints to which it adds."""
 
     def __init__(self, consumer: ck.Consumer, complaints: Complaints) -> None:
         self._consumer = consumer
@@ -84,7 +84,7 @@ class GroupOffsets:
             self._send(parts)
             if self._is_committed(parts, offsets, deadline_s):
                 return
-            # Or it waits inside librdkafka for a new coordinator: then it is sent twice, with one meaning.
+            # Or it waits inside librdkafka for a new coordinator: then it is sent twice, which is harmless.
             refusals += 1
             if refusals >= REFUSALS_MAX:
                 raise Fenced("the group does not take our commits: it has gone on without us")
@@ -99,8 +99,8 @@ class GroupOffsets:
     def _is_committed(
         self, parts: list[ck.TopicPartition], offsets: Mapping[TopicPartition, Committed], deadline_s: float
     ) -> bool:
-        """Asks the coordinator what stands there. It gets both requests in order, so this is the answer to
-        the commit."""
+        """Asks the coordinator for the committed offsets. It gets both requests in order, so this is the answer to the
+        commit."""
         asked = [ck.TopicPartition(part.topic, part.partition) for part in parts]
         try:
             answer = self._consumer.committed(asked, timeout=max(deadline_s - time.monotonic(), RETRY_S))

@@ -1,7 +1,7 @@
 """KafkaConsumer: a member of a consumer group over librdkafka, reading committed records.
 
-Owned by a role's Kafka thread, in which everything here happens, `Rebalance` included: librdkafka runs its
-callbacks inside `consume`, `close` and nothing else of ours.
+Owned by a role's Kafka thread, in which everything here happens, `Rebalance` included: of our calls, only `consume` and
+`close` run librdkafka's callbacks.
 
     poll ─► consume ─┬─► assigned(partitions) ─► start offsets ─► (incremental) assign ─► pauses
                      ├─► revoked(partitions)  ─► the listener commits ─► (incremental) unassign
@@ -9,15 +9,15 @@ callbacks inside `consume`, `close` and nothing else of ours.
                      └─► messages ─► records, ends, complaints
 
 Invariants:
-- An exception out of a callback reaches the caller of `poll`, after the assignment was carried out all the
-  same (librdkafka waits for that), and no record is lost by it: those of the same poll are kept for the next.
+- An exception out of a callback reaches the caller of `poll`, after the assignment was carried out anyway (librdkafka
+  waits for that), and it loses no record: the records of the same poll are kept for the next one.
 - Records of a partition that was revoked in the same poll are dropped: its next owner starts before them.
-- A pause ends with the assignment that it was made in. librdkafka keeps it: a partition that comes back would not be
-  read, and nobody would know of a pause that there is to end.
+- A pause ends with its assignment. librdkafka would keep it: a partition that comes back would not be read, and nobody
+  would know of the pause.
 - No call waits for ever (`commits.py`).
 
-Not chosen: `AIOConsumer` (its pool can deadlock with a rebalance callback); static membership (a drain would not give
-its partitions up).
+Not chosen: `AIOConsumer` (its pool can deadlock with a rebalance callback); static membership (a drain would keep its
+partitions).
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from processor.edges.kafka.admin import KafkaAdmin, is_no_answer
 from processor.edges.kafka.client import (
     Complaints,
     KafkaSettings,
-    Log,
     Message,
     Setting,
     error_of,
@@ -55,52 +54,49 @@ from processor.errors import BrokerOutage, Fatal
 from processor.interfaces import Committed, Polled, Rebalance
 from processor.records import Position, TopicPartition
 
-SEEK_S_MAX: Final = 5.0  # a partition whose committed offset is still being asked for cannot be sought in yet
-LEAVE_S_MAX: Final = 5.0  # until the revocation begins; how long it takes is the listener's
-SESSION_S: Final = 20.0  # KIP-848, not told: more than its longest heartbeat interval, less than its shortest session
-ENDS_AGE_S_MAX: Final = 2.0  # of the lag that is shown
+SEEK_S_MAX: Final = 5.0  # no seek is possible while the committed offset of a partition is being asked for
+LEAVE_S_MAX: Final = 5.0  # until the revocation begins; the listener has its own bound
+SESSION_S: Final = 20.0  # KIP-848, unknown: above its longest heartbeat interval, below its shortest session
+ENDS_AGE_S_MAX: Final = 2.0  # of the shown lag
 
 CONSUMER_DEFAULTS: Final[Mapping[str, Setting]] = {
-    # A worker that polls no more holds a rebalance of the whole group up for this long (librdkafka: 300 s).
+    # A worker that stops polling holds up a rebalance of the whole group for this time (librdkafka: 300 s).
     "max.poll.interval.ms": 60_000,
-    # 100,000 records a partition and 64 MB would be half of the memory a role may have, and every pause
-    # throws them away. 16 MB is half a second at full speed.
+    # librdkafka's 100,000 records a partition and 64 MB would be half of a role's memory, and every pause drops them.
+    # 16 MB is half a second at full speed.
     "queued.min.messages": 20_000,
     "queued.max.messages.kbytes": 16_384,
-    # Bytes as the broker has them: a megabyte of a partition (librdkafka's default) is ten and more when it has been
-    # decompressed, and comes beside what is queued already.
+    # Compressed bytes: a megabyte of a partition (librdkafka's default) becomes ten and more, in addition to the queue.
     "max.partition.fetch.bytes": 262_144,
-    # When that queue is full the next fetch waits this long; librdkafka's second would be a second of
-    # nothing.
+    # The wait for the next fetch while that queue is full; librdkafka's second would be a second without records.
     "fetch.queue.backoff.ms": 20,
-    # New partitions and recreated topics are seen after this (librdkafka: 5 min).
+    # The time until new partitions and recreated topics are seen (librdkafka: 5 min).
     "topic.metadata.refresh.interval.ms": 30_000,
 }
 
 CLASSIC_DEFAULTS: Final[Mapping[str, Setting]] = {
-    # A killed worker is given up after 6.5 to 8 s (librdkafka: 45), and the rest learn of it with their next
-    # heartbeat: under 10 s, which leaves 5 of the 15 for the restore. The broker allows no less than 6 s;
-    # seven heartbeats in a row have to fail before a live worker is taken for dead.
+    # A killed worker is given up after 6.5 to 8 s (librdkafka: 45), and the others learn it with their next heartbeat:
+    # under 10 s, which leaves 5 of the 15 for the restore. The broker allows no less than 6 s; a live worker counts as
+    # dead after seven failed heartbeats in a row.
     "session.timeout.ms": 8_000,
     "heartbeat.interval.ms": 1_000,
 }
 
 
 class Assignment(StrEnum):
-    """How a group shares partitions out. RANGE: partition N of all its topics to one member, which transform
-    needs."""
+    """How a group shares out partitions. RANGE gives partition N of all topics to one member, which transform needs."""
 
     RANGE = "range"
     COOPERATIVE = "cooperative-sticky"
 
 
 class KafkaConsumer:
-    """See the module. Mutable, all of it owned by the one thread:
+    """See the module. Mutable, all of it owned by the one thread.
 
-    `_assigned`: what is ours now, and `_paused` (a part of it, or of what `assigned` is being told of).
-    `_at_end`: the partitions at their end, with it; a part of `_assigned`, as `_astray` is.
-    `_revoked`: what went since the current poll began. `_raised`: what a callback raised, `_kept`: the
-    messages that came with it. `_overtaken`: whose next offset was gone."""
+    `_assigned` are our partitions now; `_paused` is a part of them, or of those that `assigned` is being called with.
+    `_at_end` are the partitions at their end, with its offset; like `_astray` a part of `_assigned`. `_revoked` are the
+    partitions that went since the current poll began. `_raised` is the exception of a callback, `_kept` are the
+    messages that came with it. `_overtaken` are the partitions whose next offset was deleted."""
 
     def __init__(
         self,
@@ -109,13 +105,12 @@ class KafkaConsumer:
         group: str,
         assignment: Assignment,
         client_id: str,
-        log: Log | None = None,
         resets: bool = True,
         throttle: Throttle | None = None,
     ) -> None:
-        """`resets` False: a partition begins where `assigned` or `seek` says, and a position that is not in the log is
-        told (`Polled.astray`), not moved to the beginning of whatever log there is."""
-        log = log or structlog.get_logger()
+        """With `resets` false, a partition begins at the offset of `assigned` or `seek`, and a position that is not in
+        the log is reported (`Polled.astray`) instead of moved to the beginning of whatever log there is."""
+        log = structlog.get_logger()
         self._log = log
         self._complaints = Complaints(log)
         incremental_protocol = settings.get("group.protocol") == "consumer"
@@ -149,14 +144,12 @@ class KafkaConsumer:
         self._ends_asked: Mapping[TopicPartition, Future[ListOffsetsResultInfo]] = {}
         self._ends_asked_s = -ENDS_AGE_S_MAX
 
-    # ---- reading -----------------------------------------------------------------------------------------
-
     def subscribe(self, topics: Sequence[str], rebalance: Rebalance) -> None:
         assert topics, "a member of a group that reads nothing"
         assert self._listener is None, "subscribed already"
         self._topics = tuple(topics)
         self._listener = rebalance
-        if self._incremental_protocol:  # the broker's to say, and a group's own is no shorter than this
+        if self._incremental_protocol:  # the broker decides; a group's own session is no shorter
             known = self._fresh_admin().broker_setting("group.consumer.min.session.timeout.ms")
             self.session_s = SESSION_S if known is None else int(known) / 1000
         self._recovery.waiting_since_s = time.monotonic()
@@ -168,7 +161,7 @@ class KafkaConsumer:
         self._kept = []
         try:
             messages += self._consume(records_max, 0.0 if messages else timeout_s)
-        except KafkaException as fatal:  # anything less is a message
+        except KafkaException as fatal:  # any other error is a message
             raise Fatal(error_of(fatal).str()) from fatal
         if self._raised is not None:
             raised, self._raised = self._raised, None
@@ -188,8 +181,7 @@ class KafkaConsumer:
         return Polled(records, dict(self._at_end), frozenset(self._astray), resets)
 
     def _consume(self, records_max: int, timeout_s: float) -> list[Message]:
-        """`consume` waits until it has all it was asked for. So: take what is there, or wait for one and take
-        the rest."""
+        """Like `client.consumed`, and drops messages of partitions that went in between."""
         self._revoked.clear()
         messages = cast("list[Message]", self._consumer.consume(records_max, 0))
         if messages or timeout_s <= 0 or self._raised is not None:
@@ -203,13 +195,13 @@ class KafkaConsumer:
         return messages
 
     def _still_ours(self, messages: list[Message], gone: set[TopicPartition]) -> list[Message]:
-        """librdkafka drops what a rebalance made stale, but only within one call."""
+        """Drops stale messages after a rebalance. librdkafka does that within one call only."""
         if not gone:
             return messages
         return [m for m in messages if TopicPartition(m.topic(), m.partition()) not in gone]
 
     def _overheard(self, facility: str, text: str) -> None:
-        """An offset that is not in the log any more is told of in librdkafka's log alone."""
+        """Only librdkafka's log reports an offset that is no longer in the partition's log."""
         reset = _RESET.search(text) if facility == "OFFSET" else None
         if reset is not None:
             self._overtaken[TopicPartition(reset["topic"], int(reset["partition"]))] = int(reset["offset"])
@@ -230,8 +222,6 @@ class KafkaConsumer:
         else:
             self._complaints.note("group", error)
 
-    # ---- moving ------------------------------------------------------------------------------------------
-
     def _on_assign(self, _consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
         partitions = [TopicPartition(part.topic, part.partition) for part in parts]
         assert self._listener is not None
@@ -243,12 +233,12 @@ class KafkaConsumer:
             if start is not None:
                 part.offset = start
             elif not self._resets:
-                # It begins where `seek` says. A number, and no name such as the end: what a name stands for is asked of
-                # the broker, and librdkafka (2.16) asks again half a second after a `seek` that met the question, takes
-                # the answer for the position, and has skipped everything before it.
+                # `seek` gives the start. A number, not a name such as the end: librdkafka (2.16) asks the broker for a
+                # name's offset, asks again half a second after a `seek` in between, takes the answer for the position,
+                # and so skips everything before it.
                 part.offset = 0
         waiting = self._paused & set(partitions)
-        if waiting:  # before, so that nothing is fetched from there; and after, for what it had not heard of yet
+        if waiting:  # before, so that nothing is fetched; and after, for partitions that librdkafka did not know yet
             self._told(lambda: self._consumer.pause(parts_of(waiting)))
         if self._incremental:
             self._told(lambda: self._consumer.incremental_assign(parts))
@@ -259,7 +249,7 @@ class KafkaConsumer:
             self._told(lambda: self._consumer.pause(parts_of(waiting)))
 
     def _on_revoke(self, consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
-        if not self._consumer.memberid():  # it was on its way to us for too long: the group is through without us
+        if not self._consumer.memberid():  # it arrived too late: the group has gone on without us
             self._on_lost(consumer, parts)
             return
         partitions = [TopicPartition(part.topic, part.partition) for part in parts]
@@ -296,20 +286,20 @@ class KafkaConsumer:
             self._told(self._consumer.unassign)
 
     def _told(self, call: Callable[[], Any]) -> Any:
-        """Runs a part of a callback. The first exception is kept for the caller of `poll`: raised here, it
-        would be librdkafka's to report, and the records of the same poll would be gone."""
+        """Runs a part of a callback. Keeps the first exception for the caller of `poll`: raised here, librdkafka would
+        report it, and the records of the same poll would be lost."""
         try:
             return call()
         except KafkaException as refused:
             self._raised = self._raised or Fatal(f"the assignment was refused: {error_of(refused).str()}")
-        except BaseException as raised:  # KeyboardInterrupt as well: it is raised again by `poll`
+        except BaseException as raised:  # KeyboardInterrupt, too: `poll` raises it again
             self._raised = self._raised or raised
         return None
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         wanted = set(partitions)
         self._paused |= wanted
-        now = wanted & self._assigned  # the rest is just being assigned: `_on_assign` sees to it
+        now = wanted & self._assigned  # `_on_assign` pauses the partitions that are being assigned
         self._kept = self._still_ours(self._kept, now)
         if now:
             self._consumer.pause(parts_of(now))
@@ -319,7 +309,7 @@ class KafkaConsumer:
         self._paused -= wanted
         now = wanted & self._assigned
         for partition in now:
-            self._at_end.pop(partition, None)  # it has not been looked at since; librdkafka says its end again
+            self._at_end.pop(partition, None)  # may be old; librdkafka reports the end again
         if now:
             self._consumer.resume(parts_of(now))
 
@@ -339,8 +329,8 @@ class KafkaConsumer:
                 time.sleep(RETRY_S)
 
     def _begin_again(self, where: TopicPartition, offset: int) -> None:
-        """librdkafka has ended the fetching of a partition that it lost its way in: it takes no seek, but an
-        assignment. In a group that gives up everything at each move, one of all partitions."""
+        """librdkafka has stopped fetching a partition whose position is not in its log: it accepts no seek, but an
+        assignment; in a group that is not incremental, one of all partitions."""
         self._astray.discard(where)
         part = ck.TopicPartition(*where, offset)
         if self._incremental:
@@ -359,8 +349,6 @@ class KafkaConsumer:
         except KafkaException as refused:
             return error_of(refused)
         return None
-
-    # ---- offsets -----------------------------------------------------------------------------------------
 
     def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
         return self._offsets.committed(partitions)
@@ -391,31 +379,27 @@ class KafkaConsumer:
         return self._membership.answered_s
 
     def group_metadata(self) -> Any:
-        """Who we are in which generation: a transaction carries it, so that the broker refuses a member that is out.
+        """Returns our member ID and generation. A transaction carries them, so that the broker refuses an old member.
 
-        Raises `Fenced` when we know that ourselves. Then librdkafka has forgotten its member ID, and offsets
-        without one are taken from a transaction unseen: as those of a producer that knows no groups.
+        Raises `Fenced` if we know already that the group has gone on. Then librdkafka has forgotten its member ID, and
+        the broker would accept offsets without one, as those of a producer without a group.
         """
         metadata = self._consumer.consumer_group_metadata()
-        # In this order: a new member ID cannot come before we are told `lost`, by the next poll.
+        # In this order: a new member ID cannot come before `lost`, which the next poll reports.
         assert_member(self._consumer)
         return metadata
-
-    # ---- standing ----------------------------------------------------------------------------------------
 
     def trouble(self) -> str | None:
         return self._recovery.trouble()
 
     def close(self) -> None:
-        """Leaves the group; `revoked` is called for what is still ours. Raises what it raises.
-
-        librdkafka's own `close` would call it too, but answers no question about committed offsets any more by then.
-        """
+        """Leaves the group and calls `revoked` for our partitions. Raises what that raises. librdkafka's own `close`
+        would call it, too, but then answers no question about committed offsets."""
         if self._assigned:
             self._consumer.unsubscribe()
             deadline_s = time.monotonic() + LEAVE_S_MAX
             while self._assigned and time.monotonic() < deadline_s:
-                with suppress(KafkaException):  # a fatal error: there is nothing left to be told
+                with suppress(KafkaException):  # a fatal error: no callback comes
                     self._consumer.consume(1, RETRY_S)
         self._consumer.close()
         self._assigned.clear()
@@ -449,8 +433,7 @@ def _config(
 def _assignor(assignment: Assignment, incremental_protocol: bool) -> dict[str, Setting]:
     if not incremental_protocol:
         return {"partition.assignment.strategy": assignment.value}
-    # KIP-848: the broker assigns. Its own default is `uniform`; only `range` keeps partition N of all topics
-    # together.
+    # KIP-848: the broker assigns. Its default is `uniform`; only `range` keeps partition N of all topics together.
     return {"group.remote.assignor": "range"} if assignment is Assignment.RANGE else {}
 
 
@@ -458,5 +441,5 @@ _ASTRAY: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT
 _RESET: Final = re.compile(
     r"(?P<topic>\S+) \[(?P<partition>\d+)\]: offset reset \(at offset (?P<offset>\d+).*out of range", re.IGNORECASE
 )
-"""librdkafka's words, with `auto.offset.reset=earliest`."""
+"""librdkafka's log line, with `auto.offset.reset=earliest`."""
 _NOT_STARTED: Final = frozenset({KafkaError._STATE, KafkaError._PREV_IN_PROGRESS, KafkaError._IN_PROGRESS})

@@ -1,18 +1,18 @@
-"""Questions about consumer groups from outside: what was committed, and who is a member.
+"""Questions about consumer groups from outside: committed offsets, and members.
 
-Used by transform when it takes partitions over, by the commands, and by a replay that runs for hours. These questions
-do not go to a `KafkaAdmin` that is kept, because librdkafka's admin client (2.16) does not get over a restart of a
+Used by transform when it takes partitions over, by the commands, and by a replay that runs for hours. A `KafkaAdmin`
+that is kept cannot answer these questions, because librdkafka's admin client (2.16) does not survive a restart of a
 group's coordinator:
 
-- it keeps the coordinator that it once found, and every later question about the group runs into its timeout, for good;
+- it keeps the first coordinator that it found, and every later question about the group times out, for good;
 - when the answer to its question about offsets is "not the coordinator", it follows a null pointer (librdkafka #5040),
-  and the process is gone.
+  and the process ends.
 
-So each question has a client that is made for it and closed after it, which takes some 65 ms. A consumer that never
-joins asks for offsets, an admin client asks for members.
+So each question has a client of its own, which takes some 65 ms. A consumer that never joins asks for offsets, an admin
+client asks for members.
 
-Not chosen: to give a question up that is not answered (a dead worker's open transaction would then hold its successor
-up for 14 s, after each broker restart and without a word).
+Not chosen: to give up a question without an answer (a dead worker's open transaction would then hold its successor up
+for 14 s, after each broker restart and without a word).
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException
 
 from processor.edges.kafka.admin import NO_COORDINATOR_YET, NOT_ALLOWED, KafkaAdmin, Member, NoCoordinatorYet
-from processor.edges.kafka.client import Complaints, KafkaSettings, Log, error_of, merged, new_consumer, said
+from processor.edges.kafka.client import (
+    Complaints,
+    KafkaSettings,
+    Log,
+    Setting,
+    error_of,
+    groupless,
+    new_consumer,
+    said,
+)
 from processor.errors import BrokerOutage, Fatal
 from processor.interfaces import Committed
 from processor.records import TopicPartition
@@ -33,19 +42,19 @@ from processor.records import TopicPartition
 T = TypeVar("T")
 
 COMMITTED_S_MAX: Final = 5.0
-"""The longest wait for offsets, in which a worker's own group is not polled; far below `max.poll.interval.ms`."""
+"""The longest wait for offsets. A worker's own group is not polled meanwhile; far below `max.poll.interval.ms`."""
 _TRIES_S: Final = (0.5, 1.5, 3.0)
-"""What that is made of: a refusal of the group itself is told between two tries, and answered by silence in one."""
+"""Its parts: a refusal of the group is reported between two tries, and answered by silence within one."""
 assert sum(_TRIES_S) == COMMITTED_S_MAX
 _NO_COORDINATOR_S_MAX: Final = 5.0
-"""How long a group may be without a coordinator, on top of that, before it is an outage."""
+"""The time that a group may be without a coordinator, in addition, before it is an outage."""
 _NO_COORDINATOR_S: Final = 0.1
 _TOLD_MAX: Final = 10
-"""What a consumer says that never joins: an error or two."""
+"""A consumer that never joins reports an error or two."""
 
 
 class KafkaGroups:
-    """See the module. It holds no connection, and may be used from any thread."""
+    """See the module. It holds no connection; any thread may use it."""
 
     def __init__(self, settings: KafkaSettings, *, client_id: str, log: Log | None = None) -> None:
         if log is None:
@@ -57,18 +66,18 @@ class KafkaGroups:
         self._log = log
 
     def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
-        """What `group` committed last, **not** waiting for a transaction that is still open on top of it.
+        """Returns what `group` committed last, and does **not** wait for an open transaction that has newer offsets.
 
-        A member's own `committed` waits for that, and so would a new owner whose predecessor died with its transaction
-        open: here it learns who that was, and can end the transaction (`abort_left_behind`). Raises `BrokerOutage`, and
-        `Fatal` where the right to ask is missing.
+        A member's own `committed` waits for it, and so would a new owner whose predecessor died with its transaction
+        open. Here it learns the name of that worker, and can end the transaction (`abort_left_behind`). Raises
+        `BrokerOutage`, and `Fatal` if the right to ask is missing.
         """
         if not partitions:
             return {}
         return _patiently(lambda: self._committed(group, partitions))
 
     def members(self, group: str) -> Sequence[Member]:
-        """Who is in `group` now; nobody where there is no such group. Raises `BrokerOutage`, `Fatal`."""
+        """Returns the members of `group`; empty if there is no such group. Raises `BrokerOutage`, `Fatal`."""
         return _patiently(lambda: KafkaAdmin(self._settings, client_id=self._client_id, log=self._log).members(group))
 
     def _committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
@@ -88,24 +97,18 @@ class KafkaGroups:
         }
 
     def _consumer(self, group: str, complaints: Complaints) -> ck.Consumer:
-        config = merged(
-            {},
-            # The group protocol is for members, and this one never joins.
-            {name: value for name, value in self._settings.items() if not name.startswith("group.")},
-            {
-                "client.id": self._client_id,
-                "group.id": group,
-                "enable.auto.commit": False,
-                # Not waiting for a transaction that is still open on top of them: it is why we ask.
-                "isolation.level": "read_uncommitted",
-                "allow.auto.create.topics": False,
-            },
-        )
+        # An open transaction is not waited for: it is why we ask.
+        owned: dict[str, Setting] = {
+            "client.id": self._client_id,
+            "group.id": group,
+            "isolation.level": "read_uncommitted",
+        }
+        config = groupless({}, self._settings, owned)
         return new_consumer(config, complaints.on_error, self._log)
 
 
 def _patiently(ask: Callable[[], T]) -> T:
-    """Asks again, by a client of its own each time, while the group has no coordinator yet."""
+    """Asks again, each time with a new client, while the group has no coordinator yet."""
     deadline_s = time.monotonic() + _NO_COORDINATOR_S_MAX
     while True:
         try:
@@ -119,7 +122,7 @@ def _patiently(ask: Callable[[], T]) -> T:
 def _committed(
     consumer: ck.Consumer, asked: list[ck.TopicPartition]
 ) -> tuple[list[ck.TopicPartition], ck.KafkaError | None]:
-    """The offsets, or why there are none."""
+    """Returns the offsets, or the error."""
     refused: ck.KafkaError | None = None
     for try_s in _TRIES_S:
         try:
@@ -136,7 +139,7 @@ def _committed(
 
 
 def _told(consumer: ck.Consumer) -> Iterator[ck.KafkaError]:
-    """The errors that are waiting; the error callback and the log are heard of in here alone."""
+    """Yields the waiting errors, and runs the error callback and the log."""
     for _ in range(_TOLD_MAX):
         try:
             message = consumer.poll(0)

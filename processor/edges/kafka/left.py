@@ -1,6 +1,6 @@
-"""What a group has not taken of partitions that are not ours: the time of the first record of each.
+"""Finds, in partitions of other workers, the first records that the group has not taken.
 
-Owned by the rekey thread, which asks when it has an erasure and is not alone: some 0.2 s, on which its loop waits.
+Owned by the rekey thread, which asks after an erasure if there are other workers. Its loop waits some 0.2 s.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from processor.moments import meant_ms
 from processor.records import TopicPartition
 
 _OFFSETS_READ: Final = 100
-"""Of each partition, from where the group stands: the markers of transactions in a row are fewer."""
+"""Offsets to read of each partition: there are fewer transaction markers in a row."""
 _READ_S_MAX: Final = 2.0
 
 log = structlog.get_logger(__name__)
 
 
 class KafkaOthers:
-    """Holds no connection: each question has clients of its own (`groups.py` says why)."""
+    """Holds no connection: each question has clients of its own (`groups.py` has the reason)."""
 
     def __init__(self, settings: KafkaSettings, group: str, topics: Sequence[str], *, client_id: str) -> None:
         self._settings = settings

@@ -1,17 +1,17 @@
-"""Until when a member may believe in its partitions: what librdkafka's statistics prove of its heartbeats.
+"""The time until which a member still has its partitions: what librdkafka's statistics prove about its heartbeats.
 
     sample i ──heartbeat──► sample j ──its answer──► sample k ──still steady──► sample l
-       └── what was asked after this moment has been answered, and the answer was not "you are no member" ──┘
+       └── a request after this moment was answered, and the answer was not "you are no member" ──┘
 
-The group's coordinator gives a member's partitions away when a session has passed since its last heartbeat came in, and
-it sends no word to a process that stands still. librdkafka knows when that was, and tells nobody: after a stop of 10 s
-it says `lost` when the next poll serves it, which is too late for another thread that sends. So a heartbeat counts from
-the sample **before** it was sent, and only when it is proven to be answered: on one connection answers come in the
-order of the requests. What came in and has not been dealt with yet shows in the sample after, which is why one more is
-waited for.
+The group's coordinator gives a member's partitions away when a session has passed since its last heartbeat arrived, and
+sends no word to a process that stands still. librdkafka knows that time and does not show it: after a standstill of 10
+s it reports `lost` only when the next poll serves it, which is too late for another thread that sends. So a heartbeat
+counts from the sample **before** it was sent, and only once it is proven to be answered: on one connection answers come
+in the order of the requests. An answer that arrived and is not yet handled shows in the next sample, so one more sample
+is needed.
 
-Pure; owned by the consumer's thread. Not chosen: the time of the last answer (after a stop it is now, and was given
-before); a commit that proves it (a round trip to the coordinator for each second of sending).
+Pure; owned by the consumer's thread. Not chosen: the time of the last answer (after a standstill it is now, although
+the answer is older); a commit as the proof (a round trip to the coordinator for each second of sending).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HEARTBEAT: Final = "Heartbeat"
 
 
 class _Connection(msgspec.Struct, gc=False):
-    """One broker of the statistics. `tx` are requests that went out whole; `req` counts them by kind (that of KIP-848's
+    """One broker of the statistics. `tx` are requests that were sent whole; `req` counts them by kind (KIP-848's
     heartbeat has no name there)."""
 
     state: str = ""
@@ -62,8 +62,8 @@ _STATISTICS: Final = msgspec.json.Decoder(_Statistics)
 
 
 class Membership:
-    """Mutable. `answered_s` is a moment of the monotonic clock: a heartbeat that was sent after it has been answered,
-    and we were a member then. `_samples` are those of one connection, oldest first; `_proven_s` waits for one more."""
+    """Mutable. `answered_s` is a time of the monotonic clock: a heartbeat that was sent after it has been answered, and
+    we were a member then. `_samples` are of one connection, oldest first; `_proven_s` needs one more sample."""
 
     def __init__(self) -> None:
         self.answered_s = -inf
@@ -79,18 +79,18 @@ class Membership:
             self._samples.clear()
             self._proven_s = -inf
             return
-        if link.connects != self._connects:  # what was asked on another connection may never have been answered
+        if link.connects != self._connects:  # requests on another connection may have no answer
             self._connects = link.connects
             self._samples.clear()
             self._proven_s = -inf
         self.answered_s = max(self.answered_s, self._proven_s)
-        if link.outbuf_cnt == 0:  # else something is counted by its kind that has not gone out
+        if link.outbuf_cnt == 0:  # else `req` counts a request that is not sent yet
             others = sum(count for kind, count in link.req.items() if kind != _HEARTBEAT)
             self._samples.append(_Sample(told.ts / 1e6, link.tx, link.tx - others))
         self._prove(link.tx - link.waitresp_cnt)
 
     def _prove(self, answered: int) -> None:
-        """The newest heartbeat among the first `answered` requests was sent after which sample?"""
+        """Finds the sample after which the newest heartbeat among the first `answered` requests was sent."""
         newest = None
         for sample in reversed(self._samples):
             if newest is None:

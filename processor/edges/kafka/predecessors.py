@@ -1,14 +1,14 @@
-"""Ends what dead workers left open, so that nobody waits for their transactions to time out.
+"""Ends the open transactions of dead workers, so that nobody waits for their timeouts.
 
     kill -9 ──► open transaction ──► the successor's reads of the committed offsets wait for it (up to 14 s)
                       ▲
-                      └── the committed metadata names who wrote last; a name that is no member any more is
-                      dead:
-                          taking its transactional ID over for a moment aborts what it left
+                      └── the committed metadata names the last writer; a name that is not a member is dead:
+                          to take over its transactional ID for a moment aborts its transaction
 
-Owned by the transform thread. Fencing a worker that is alive would cost it a restart of its producer and
-nothing more (its group generation protects the data), so a wrong guess is cheap; it is made only for names
-that the group does not list."""
+Owned by the transform thread. To fence a live worker would cost it a restart of its producer and nothing more (its
+group generation protects the data), so a wrong guess is cheap; only names that the group does not list are guessed
+dead.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from processor.records import TopicPartition
 log = structlog.get_logger(__name__)
 
 _WORKER: Final = re.compile(r"([0-9a-f]{16})(?: .*)?\Z")
-"""What our own workers are called, and what may stand behind that; other tools write other things into the metadata."""
+"""The name of a worker, and more words. Other tools write other metadata."""
 
 
 class Groups(Protocol):
-    """What is asked of a consumer group (`groups.py`). Raises `BrokerOutage`."""
+    """The questions about a consumer group (`groups.py`). Raises `BrokerOutage`."""
 
     def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]: ...
 
@@ -37,8 +37,8 @@ class Groups(Protocol):
 
 
 class KafkaPredecessors:
-    """Mutable: `_ended` what a dead worker had last committed of each partition when it was dealt with, so
-    that a rebalance does not do it again; a worker of that name that has lived since has committed more."""
+    """Mutable: `_ended` is, by partition, the last commit of a dead worker whose transaction was ended, so that a
+    rebalance does not end it again. If that worker has lived since, it has committed more."""
 
     def __init__(self, groups: Groups, group: str, worker: str, end: Callable[[str], None]) -> None:
         self._groups = groups
@@ -48,7 +48,8 @@ class KafkaPredecessors:
         self._ended: dict[TopicPartition, Committed] = {}
 
     def end_transactions(self, partitions: Sequence[TopicPartition]) -> None:
-        """Of the dead among those who last committed these partitions. Raises `BrokerOutage`."""
+        """Ends the transactions of dead workers that were the last to commit these partitions. Raises
+        `BrokerOutage`."""
         left = {
             partition: committed
             for partition, committed in self._groups.committed(self._group, partitions).items()

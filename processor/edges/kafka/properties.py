@@ -1,7 +1,7 @@
-"""Which of librdkafka's settings it takes: every name and value that it refuses, at once, each with the nearest name.
+"""Finds all settings that librdkafka refuses, names and values, each with the nearest name.
 
-librdkafka names the first one that it does not know and stops, and tells nobody which names there are. So a client is
-made with what is left, 3 ms a try, until one can be made; `NAMES` is what its CONFIGURATION.md lists for people to set.
+librdkafka names the first unknown one and stops, and does not list its names. So a client is made with the remaining
+settings, 3 ms a try, until it can be made. `NAMES` are the settings for users in its CONFIGURATION.md.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from processor.errors import Problem
 _PREFIX: Final = "KAFKA_"
 _PROPERTY: Final = re.compile(r'configuration property:? "([^"]+)"')
 _TRIES_MAX: Final = 50
-"""Each names one setting; nobody has more of them that are wrong."""
+"""Each try names one setting; nobody has more wrong ones."""
 _OF_SCRIPTS: Final = (
     "HOME", "OPTS", "HEAP_OPTS", "JMX_OPTS", "JMX_PORT", "JVM_PERFORMANCE_OPTS", "GC_LOG_OPTS", "LOG4J_OPTS", "DEBUG",
     "CLUSTER_ID",
 )  # fmt: skip
-"""What Kafka's own scripts read, on the machine of somebody who has them."""
+"""Variables of Kafka's own scripts, on a machine that has them."""
 
 _LISTED: Final = """
     api.version.request api.version.request.timeout.ms batch.num.messages batch.size bootstrap.servers
@@ -56,8 +56,7 @@ NAMES: Final = tuple(_LISTED.split())
 
 
 def refused(kafka: Mapping[str, str]) -> list[Problem]:
-    """Problems of these settings, by the names of the environment variables. `kafka` are librdkafka's own names and
-    values."""
+    """Returns the problems of these settings, by environment variable. `kafka` are librdkafka's names and values."""
     left = dict(kafka)
     complaints: list[Problem] = []
     for _ in range(_TRIES_MAX):
@@ -80,11 +79,11 @@ def _complaint(key: str, text: str) -> Problem:
     if "No such" not in text:
         return Problem(name, text, "librdkafka's CONFIGURATION.md has the values; correct it, or leave it out")
     if name.removeprefix(_PREFIX) in _OF_SCRIPTS:
-        return Problem(name, "it is of Kafka's own scripts, and no setting here", "unset it")
+        return Problem(name, "it belongs to Kafka's own scripts and is not a setting here", "unset it")
     (nearest,) = get_close_matches(key, NAMES, n=1, cutoff=0.0)
     return Problem(name, "no such setting", f"the nearest is {variable(nearest)}")
 
 
 def variable(key: str) -> str:
-    """The environment variable of a setting of librdkafka's."""
+    """Returns the environment variable of a librdkafka setting."""
     return _PREFIX + key.upper().replace(".", "_")

@@ -1,9 +1,9 @@
-"""KafkaReader: reads given partitions, outside of any group, to restore state from a topic.
+"""KafkaReader: reads given partitions outside of any group, to restore state from a topic.
 
 Used for transform's changelog and send's holds, in one thread. It reads committed records only, and knows its position
 past control records, compacted gaps and aborted records. librdkafka's own position moves on records alone, so it would
-never reach the end of a log that ends with a transaction's marker. The end that the broker reports
-(`enable.partition.eof`) and its offset show it.
+never reach the end of a log that ends with a transaction's marker. The broker's report of the end
+(`enable.partition.eof`) has that offset.
 
     assign(position…) ─► poll … ─► position(p) == ends()[p]  ─► restored
 
@@ -18,18 +18,17 @@ from typing import Final, cast
 
 import confluent_kafka as ck
 import structlog
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 
 from processor.edges.kafka.admin import KafkaAdmin
 from processor.edges.kafka.client import (
     CONNECTION,
     Complaints,
     KafkaSettings,
-    Log,
     Message,
     Setting,
-    error_of,
-    merged,
+    consumed,
+    groupless,
     new_consumer,
     taken,
 )
@@ -38,8 +37,8 @@ from processor.interfaces import Polled
 from processor.records import Position, Record, TopicPartition
 
 READER_DEFAULTS: Final[Mapping[str, Setting]] = {
-    # A restore reads as fast as it can, for a short time: more ahead than the consumer, but bounded, since
-    # several gigabytes of changelog stand behind it.
+    # A restore reads as fast as it can, for a short time: further ahead than the consumer, but bounded, because a
+    # changelog may have several gigabytes.
     "queued.max.messages.kbytes": 16_384,
     "fetch.queue.backoff.ms": 20,
     "fetch.message.max.bytes": 1024 * 1024,
@@ -52,28 +51,20 @@ _VALUE: Final = cast("Callable[[Message], bytes | None]", ck.Message.value)
 
 
 class KafkaReader:
-    """See the module. Mutable: `_positions` holds, per assigned partition, the next offset as far as it was
-    read; `_at_end` the partitions at their end, with it."""
+    """See the module. Mutable: `_positions` is, per assigned partition, the next offset to read; `_at_end` are the
+    partitions at their end, with its offset."""
 
-    def __init__(self, settings: KafkaSettings, *, group: str, client_id: str, log: Log | None = None) -> None:
-        log = log or structlog.get_logger()
+    def __init__(self, settings: KafkaSettings, *, group: str, client_id: str) -> None:
+        log = structlog.get_logger()
         self._complaints = Complaints(log)
-        config = merged(
-            READER_DEFAULTS,
-            # The group protocol is for members; a reader that joins nothing must not be refused because of
-            # it.
-            {name: value for name, value in settings.items() if not name.startswith("group.")},
-            {
-                "client.id": client_id,
-                "group.id": group,  # librdkafka insists on one, and looks its coordinator up: one we have the right to
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "error",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "allow.auto.create.topics": False,
-            },
-        )
+        owned: dict[str, Setting] = {
+            "client.id": client_id,
+            "group.id": group,  # librdkafka needs one and looks its coordinator up: one that we have the right to
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+        config = groupless(READER_DEFAULTS, settings, owned)
         self._consumer = new_consumer(config, self._complaints.on_error, log)
         self._admin = KafkaAdmin(settings, client_id=client_id, log=log)
         self._positions: dict[TopicPartition, int] = {}
@@ -81,7 +72,7 @@ class KafkaReader:
 
     def assign(self, positions: Iterable[Position]) -> None:
         wanted = {TopicPartition(topic, partition): offset for topic, partition, offset in positions}
-        assert all(offset >= 0 for offset in wanted.values()), "a reader is told where to start"
+        assert all(offset >= 0 for offset in wanted.values()), "a reader needs a start"
         self.unassign([partition for partition in wanted if partition in self._positions])
         if wanted:
             self._consumer.incremental_assign(
@@ -98,11 +89,11 @@ class KafkaReader:
             self._at_end.pop(partition, None)
 
     def poll(self, records_max: int, timeout_s: float) -> Polled:
-        records = self._taken(self._consume(records_max, timeout_s))
+        records = self._taken(consumed(self._consumer, records_max, timeout_s))
         return Polled(records, dict(self._at_end))
 
     def newest(self, records_max: int, timeout_s: float) -> Mapping[TopicPartition, dict[bytes, bytes | None]]:
-        messages = self._consume(records_max, timeout_s)
+        messages = consumed(self._consumer, records_max, timeout_s)
         topics = {partition.topic for partition in self._positions}
         found: dict[TopicPartition, dict[bytes | None, bytes | None]] = {}
         complained = self._complaints.subjects or self._complaints.fatal is not None
@@ -110,7 +101,7 @@ class KafkaReader:
             for record in self._taken(messages):
                 found.setdefault(TopicPartition(record.topic, record.partition), {})[record.key] = record.value
         else:
-            # An object a record, and a step of Python for each of its fields, is a third of what a restore costs.
+            # An object a record, and a step of Python for each of its fields, is a third of the cost of a restore.
             (topic,) = topics
             for number, of_partition in groupby(messages, _PARTITION):
                 run = list(of_partition)
@@ -123,7 +114,7 @@ class KafkaReader:
         return cast("dict[TopicPartition, dict[bytes, bytes | None]]", found)
 
     def _taken(self, messages: list[Message]) -> list[Record]:
-        """The records among them; what they say of positions and of trouble is taken note of."""
+        """Returns the records among messages. Notes positions and errors."""
         records, refused = taken(messages, self._at_end)
         for record in records:
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
@@ -137,22 +128,9 @@ class KafkaReader:
             raise Fatal(self._complaints.fatal)
         return records
 
-    def _consume(self, records_max: int, timeout_s: float) -> list[Message]:
-        """What is there, or one that is waited for and what came with it: `consume` itself waits for all it
-        may take."""
-        assert records_max > 0, "a poll for nothing"
-        try:
-            messages = cast("list[Message]", self._consumer.consume(records_max, 0))
-            if not messages and timeout_s > 0:
-                messages = cast("list[Message]", self._consumer.consume(1, timeout_s))
-                if messages and records_max > 1:
-                    messages += cast("list[Message]", self._consumer.consume(records_max - 1, 0))
-        except KafkaException as fatal:  # anything less is a message
-            raise Fatal(error_of(fatal).str()) from fatal
-        return messages
-
     def _heard_from(self, topics: set[str]) -> None:
-        """What was complained of is over; but another topic's refusal, which is told once and then no more."""
+        """Clears the complaints of these topics and of the connection. Another topic's refusal is reported only once,
+        so it stays."""
         for subject in self._complaints.subjects:
             if subject == CONNECTION or subject in topics:
                 self._complaints.clear(subject)
@@ -164,9 +142,8 @@ class KafkaReader:
             self._complaints.fatal = self._complaints.fatal or error.str()
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             where = TopicPartition(message.topic(), message.partition())
-            raise StateCorrupt(
-                f"offset {self._positions.get(where)} of {where} is not in the log: {error.str()}", where
-            )
+            at = self._positions.get(where)
+            raise StateCorrupt(f"offset {at} of {where} is not in the log: {error.str()}", where)
         else:
             self._complaints.note(message.topic() or CONNECTION, error)
 

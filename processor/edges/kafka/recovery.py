@@ -1,4 +1,4 @@
-"""When a complaint of a consumer ends, and when a member without an assignment is one that gets none.
+"""Decides when a complaint of a consumer is over, and when a member without an assignment gets none.
 
 Owned by `KafkaConsumer`, in its thread. Each question to the cluster is a future, so nothing here waits.
 """
@@ -23,8 +23,8 @@ RECHECK_S: Final = 3.0  # how soon a recovery is noticed; each costs the broker 
 
 
 class Recovery:
-    """Mutable: `waiting_since_s`, since when no assignment was heard of (monotonic seconds; None: there is one);
-    `_recheck` and `_who_is_in`, the questions that are under way; `_recheck_s`, when the last one was put."""
+    """Mutable: `waiting_since_s` is since when there is no assignment (monotonic seconds; None: there is one);
+    `_recheck` and `_who_is_in` are the questions under way; `_recheck_s` is the time of the last one."""
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class Recovery:
         *,
         incremental: bool,
     ) -> None:
-        """`fresh_admin` makes one for questions about the group: an admin client that is kept does not follow a
-        coordinator (`groups.py`)."""
+        """`fresh_admin` makes a client for a question about the group: one that is kept does not follow a coordinator
+        (`groups.py`)."""
         self._complaints = complaints
         self._admin = admin
         self._fresh_admin = fresh_admin
@@ -53,16 +53,14 @@ class Recovery:
     def trouble(self) -> str | None:
         since_s = self.waiting_since_s
         if since_s is not None and time.monotonic() - since_s > UNASSIGNED_S:
-            told = self._complaints.text()
+            complaint = self._complaints.text()
             why = f"no assignment for more than {UNASSIGNED_S:g} s"
-            return f"{why}: {told}" if told else f"{why}, and no reason is known: {_ASK}"
+            return f"{why}: {complaint}" if complaint else f"{why}, and no reason is known: {_ASK}"
         return self._complaints.text()
 
     def look(self, topics: Sequence[str], topics_read: set[str]) -> None:
-        """A complaint ends when records of its topic arrive, or when the broker, asked again, says what it should.
-
-        Records do not prove a connection: they may have been fetched long before they are taken.
-        """
+        """Clears a complaint if records of its topic have arrived, or the broker now answers as it should. Records do
+        not prove a connection: they may have been fetched long before."""
         for topic in topics_read:
             self._complaints.clear(topic)
         now_s = time.monotonic()
@@ -75,12 +73,11 @@ class Recovery:
             self._recheck = None
 
     def found_idle(self) -> bool:
-        """True once, when we are known to be a member without any partition.
+        """Returns true once, if we are a member without any partition.
 
-        The incremental protocol says nothing to a member that gets nothing: by no callback and in no statistics. A
-        member that is let in gets what there is for it after a heartbeat. So a client that is in the group and has
-        heard of no partition for two heartbeats is a member without any. A client that is not in the group is never
-        ready.
+        The incremental protocol does not report that, neither by a callback nor in statistics. A new member gets its
+        partitions after a heartbeat. So a client that is in the group and has got no partition for two heartbeats is a
+        member without any. A client that is not in the group is never ready.
         """
         now_s, since_s = time.monotonic(), self.waiting_since_s
         if since_s is None or not self._incremental_protocol or now_s - since_s <= IDLE_S:
@@ -99,7 +96,7 @@ class Recovery:
 
 
 class _Recheck:
-    """One round of asking the cluster whether it answers, and allows by now what it refused."""
+    """One round of questions: whether the cluster answers, and allows now what it refused."""
 
     def __init__(self, admin: KafkaAdmin, topics: Sequence[str], group: str, complaints: Complaints) -> None:
         self._admin = admin  # kept for as long as its answers are waited for
@@ -110,7 +107,7 @@ class _Recheck:
         )
 
     def done(self) -> bool:
-        """Whether all is answered; then the complaints say what the answers do."""
+        """Returns true if all is answered; then updates the complaints."""
         asked: list[Future[Any]] = [*self._topics.values(), *([self._group] if self._group else [])]
         if not all(future.done() for future in asked):
             return False

@@ -1,10 +1,10 @@
-"""What a cluster allows this user: asked where the broker tells, tried where it does not, leaving nothing
-behind.
+"""The rights of this user: asked for if the broker tells them, else tried, with no trace left.
 
-Owned by `check`. Topics and groups are described with the operations that are allowed on them. Nothing tells
-of a transactional ID, so a producer is asked for, with a timeout above the broker's
-`transaction.max.timeout.ms`: the broker looks at the right first (TRANSACTIONAL_ID_AUTHORIZATION_FAILED), at
-the timeout next (INVALID_TRANSACTION_TIMEOUT), and only then remembers the ID."""
+Owned by `check`. Topics and groups are described with the operations that are allowed on them. Nothing describes a
+transactional ID, so a producer asks for one with a timeout above the broker's `transaction.max.timeout.ms`: the broker
+checks the right first (TRANSACTIONAL_ID_AUTHORIZATION_FAILED), then the timeout (INVALID_TRANSACTION_TIMEOUT), and only
+then stores the ID.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ from processor.edges.kafka.client import KafkaSettings, LibraryLog, Silence, err
 from processor.errors import Unusable
 
 _NEVER_GRANTED_MS: Final = 2_000_000_000
-"""Above every `transaction.max.timeout.ms` (15 min by default); what librdkafka adds to it still fits 32
-bits."""
+"""Above every `transaction.max.timeout.ms` (15 min by default), and with librdkafka's addition still below 32 bits."""
 
 COORDINATOR_TRIES_MAX: Final = 20
 _COORDINATOR_S: Final = 0.25
 
 
 class Allowed(NamedTuple):
-    """`operations` by their Kafka names, None where the broker does not say; `refused` why it said nothing at
-    all; `members` of a group."""
+    """`operations` by their Kafka names, None if the broker does not tell; `refused` is why it gave no description;
+    `members` counts those of a group."""
 
     operations: frozenset[str] | None
     refused: str | None = None
@@ -38,7 +37,7 @@ class Allowed(NamedTuple):
 
 
 def topic_rights(admin: KafkaAdmin, topics: Sequence[str]) -> Mapping[str, Allowed]:
-    """For each topic. One that does not exist says nothing."""
+    """Returns the rights to each topic; None for one that does not exist."""
     found: dict[str, Allowed] = {}
     for name, future in admin.topics_soon(topics).items():
         try:
@@ -49,7 +48,7 @@ def topic_rights(admin: KafkaAdmin, topics: Sequence[str]) -> Mapping[str, Allow
 
 
 def group_rights(admin: KafkaAdmin, group: str) -> Allowed:
-    """A group that does not exist yet is described all the same, rights included."""
+    """Returns the rights to a group. A group that does not exist yet has a description, too."""
     for _ in range(COORDINATOR_TRIES_MAX):
         try:
             described = admin.group_soon(group).result(timeout=2 * ANSWER_S_MAX)
@@ -66,7 +65,7 @@ def group_rights(admin: KafkaAdmin, group: str) -> Allowed:
 
 
 def may_write_transactions(settings: KafkaSettings, transactional_id: str) -> str | None:
-    """Why a producer of this ID would be refused; None where it would not."""
+    """Returns why a producer with this ID would be refused. Returns None if it would not."""
     config: dict[str, Any] = merged(
         {},
         {name: value for name, value in settings.items() if not name.startswith(("group.", "message.timeout"))},
@@ -85,8 +84,7 @@ def may_write_transactions(settings: KafkaSettings, transactional_id: str) -> st
         if error.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
             return None
         return error.str()
-    # A broker whose limit is above 23 days has let it in: the right is there, and it forgets the unused ID by
-    # itself.
+    # A broker whose limit is above 23 days has let it in: the right exists, and the broker forgets the unused ID.
     return None
 
 

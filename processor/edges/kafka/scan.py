@@ -1,14 +1,14 @@
 """KafkaScan: finds the records of a key in parts of partitions, without making a record of every other one.
 
-Owned by the commands that look for one order, one thread. Kafka has no index by key; what bounds the work is
-how little is read (the caller's windows) and what a record costs that is not asked for: it is compared where
-librdkafka left it, and never becomes one of ours.
+Owned by the commands that look for one order, one thread. Kafka has no index by key. The work is bounded by the
+caller's windows and by the cost of a record that does not match: it is compared in librdkafka's memory, and never
+becomes one of ours.
 
-    find        all windows side by side, one after the other where several lie in one partition
-    heads       the same without values, for as long as there is time
+    find        all windows side by side; several windows of one partition one after the other
+    heads       the same without values, within a time
     find_last   from the end backwards, in growing steps, up to the newest record of the key
 
-Reads committed records only. What an open transaction still holds back is not there yet, and not waited for.
+Reads committed records only. A record of an open transaction does not exist yet, and is not waited for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException
@@ -30,8 +30,9 @@ from processor.edges.kafka.client import (
     Log,
     Message,
     Setting,
+    consumed,
     error_of,
-    merged,
+    groupless,
     new_consumer,
     said,
 )
@@ -39,29 +40,29 @@ from processor.errors import BrokerOutage, Fatal
 from processor.records import Record, TopicPartition
 
 SILENCE_S_MAX: Final = 15.0
-"""A broker that brings nothing for so long has gone; a restarted one is back within this."""
+"""A broker that sends nothing for this long has gone; a restarted one is back sooner."""
 STEP_RECORDS: Final = 25_000
-"""The first step backwards: most orders that are asked about moved lately."""
+"""The first step backwards: most orders in question moved lately."""
 STEP_GROWTH: Final = 4
 _CONSUME_MAX: Final = 250
-"""So few that they stay in the processor's cache from librdkafka to the comparison and away again: a record costs
-1.4 µs CPU then, and 2.8 with 10,000 at a time."""
+"""Few enough to stay in the CPU's cache from librdkafka to the comparison: a record costs 1.4 µs CPU, and 2.8 with
+10,000 at a time."""
 _WAIT_S: Final = 0.05
 ANSWER_TRIES_MAX: Final = 10
-"""Of a second each, for the first question; what will not change ends it at once."""
+"""Tries of a second each for the first question; an error that will not change ends it at once."""
 _NOT_LET_IN: Final = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL")
 
 _SCAN_DEFAULTS: Final[Mapping[str, Setting]] = {
-    # As fast as it can, for a moment; bounded, since records of 16 MB may stand in there.
-    # What is fetched beyond a window is decoded for nothing: of a hundred records in each of three topics 1 MB a
-    # fetch made 0.07 s, this 0.03, and long windows cost the same.
+    # As fast as it can, for a moment; bounded, because records may have 16 MB. Records beyond a window are decoded for
+    # nothing: a hundred records in each of three topics took 0.07 s with 1 MB a fetch and take 0.03 with this; long
+    # windows cost the same.
     "queued.min.messages": 20_000,
     "queued.max.messages.kbytes": 65_536,
     "fetch.message.max.bytes": 256 * 1024,
-    # A full queue is looked at again at once, not after librdkafka's second.
+    # A full queue is checked again at once, not after librdkafka's second.
     "fetch.queue.backoff.ms": 5,
-    # A question at the end of a partition stays at the broker for so long, and what is looked for next waits for it:
-    # 100 ms were 0.1 s for each step of a search.
+    # A fetch at the end of a partition waits at the broker for this time, and the next step of a search waits for it:
+    # 100 ms were 0.1 s for each step.
     "fetch.wait.max.ms": 5,
 }
 
@@ -80,31 +81,24 @@ class KafkaScan:
 
     def __init__(self, settings: KafkaSettings, *, group: str, client_id: str, log: Log) -> None:
         self._complaints = Complaints(log)
-        config = merged(
-            _SCAN_DEFAULTS,
-            # The group protocol is for members; who joins nothing must not be refused because of it.
-            {name: value for name, value in settings.items() if not name.startswith("group.")},
-            {
-                "client.id": client_id,
-                "group.id": group,  # librdkafka insists on one; nothing is committed to it
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                # What was deleted by age since the windows were made is gone: the rest of them is read.
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "allow.auto.create.topics": False,
-            },
-        )
+        owned: dict[str, Setting] = {
+            "client.id": client_id,
+            "group.id": group,  # librdkafka needs one; nothing is committed to it
+            # Records that retention has deleted since the windows were made are gone: the rest of them is read.
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+        config = groupless(_SCAN_DEFAULTS, settings, owned)
         self._consumer = new_consumer(config, self._complaints.on_error, log)
 
     def partitions(self) -> Mapping[str, int]:
-        """How many partitions each topic of the cluster has that we may see. Raises `BrokerOutage`."""
+        """Returns the number of partitions of each topic that we may see. Raises `BrokerOutage`."""
         for tries in range(ANSWER_TRIES_MAX):
             try:
                 topics = self._consumer.list_topics(timeout=1.0).topics
             except KafkaException as refused:
-                self._consumer.poll(0)  # the error callback is heard of in here alone
+                self._consumer.poll(0)  # runs the error callback
                 told = self._complaints.text() or ""
                 if tries == ANSWER_TRIES_MAX - 1 or any(code in told for code in _NOT_LET_IN):
                     raise self._outage(error_of(refused).str()) from refused
@@ -113,14 +107,14 @@ class KafkaScan:
         raise AssertionError("the last try returns or raises")
 
     def find(self, windows: Sequence[Window], keys: AbstractSet[bytes] | None) -> list[Record]:
-        """The records with one of these keys (None: all), in offset order per partition. Raises
-        `BrokerOutage`, `Fatal`."""
+        """Returns the records with one of these keys (None: all), in offset order per partition. Raises `BrokerOutage`,
+        `Fatal`."""
         found: list[Record] = []
         self._read(windows, lambda messages, reading: self._taken(messages, keys, reading, found))
         return found
 
     def matching(self, windows: Sequence[Window], takes: Callable[[Message], bool]) -> list[Record]:
-        """The records that `takes` takes, in offset order per partition. Raises as `find` does."""
+        """Returns the records for which `takes` returns true, in offset order per partition. Raises as `find` does."""
         found: list[Record] = []
 
         def some(messages: list[Message], reading: Mapping[TopicPartition, Window]) -> list[TopicPartition]:
@@ -131,8 +125,8 @@ class KafkaScan:
         return found
 
     def heads(self, windows: Sequence[Window], seconds_max: float) -> list[Record]:
-        """All records, in offset order per partition, each without its headers and its value (empty, or None where it
-        has none), since values of some MB would fill the memory. Ends after `seconds_max` with what it has by then.
+        """Returns all records, in offset order per partition, with empty headers and an empty value (None for a
+        tombstone), because values of some MB would fill the memory. Ends after `seconds_max` with the records so far.
         Raises as `find` does."""
         found: list[Record] = []
         self._read(
@@ -159,7 +153,7 @@ class KafkaScan:
             with _nothing_collected():
                 self._go_on(list(waiting), reading, waiting)
                 while reading and (seconds_max is None or time.monotonic() - began_s < seconds_max):
-                    messages = self._consume()
+                    messages = consumed(self._consumer, _CONSUME_MAX, _WAIT_S)
                     if not messages:
                         if time.monotonic() - heard_s > SILENCE_S_MAX:
                             raise self._outage(f"nothing was read for {SILENCE_S_MAX:g} s")
@@ -173,7 +167,7 @@ class KafkaScan:
     def find_last(
         self, spans: Sequence[Window], key: bytes, step: int = STEP_RECORDS
     ) -> Mapping[TopicPartition, Record]:
-        """The newest record of a key in each span; none where it has none. Raises as `find` does."""
+        """Returns the newest record of a key in each span that has one. Raises as `find` does."""
         found: dict[TopicPartition, Record] = {}
         left = [span for span in spans if span.start < span.end]
         while left:
@@ -191,16 +185,6 @@ class KafkaScan:
     def close(self) -> None:
         self._consumer.close()
 
-    # ---- inside ------------------------------------------------------------------------------------------
-
-    def _consume(self) -> list[Message]:
-        """What is there, or one that is waited for: `consume` itself waits for all that it may take."""
-        try:
-            messages = cast("list[Message]", self._consumer.consume(_CONSUME_MAX, 0))
-            return messages or cast("list[Message]", self._consumer.consume(1, _WAIT_S))
-        except KafkaException as fatal:  # anything less is a message
-            raise Fatal(error_of(fatal).str()) from fatal
-
     def _taken(
         self,
         messages: list[Message],
@@ -209,9 +193,9 @@ class KafkaScan:
         found: list[Record],
         make: Callable[[Message], Record] | None = None,
     ) -> list[TopicPartition]:
-        """Keeps what has one of the keys. Returns the partitions whose end was met."""
+        """Adds the records with one of the keys to `found`. Returns the partitions whose end was reached."""
         over: list[TopicPartition] = []
-        if keys is not None:  # errors have no key, and have to be looked at
+        if keys is not None:  # an error has no key
             messages = [one for one in messages if (key := one.key()) is None or key in keys]
         for message in messages:
             error = message.error()
@@ -224,14 +208,14 @@ class KafkaScan:
                     found.append((make or _record)(message))
             elif error.code() == KafkaError._PARTITION_EOF:
                 over.append(TopicPartition(message.topic(), message.partition()))
-            elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:  # the group's is not needed: it is never joined
+            elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:  # no right to the group is needed
                 raise Fatal(f"not allowed to read {message.topic()} (Read): {said(error)}")
             elif error.fatal():
                 raise Fatal(error.str())
         return over
 
     def _passed(self, reading: Mapping[TopicPartition, Window], over: Sequence[TopicPartition]) -> list[TopicPartition]:
-        """The partitions that were read to the end of their window."""
+        """Returns the partitions that were read to the end of their window."""
         asked = [ck.TopicPartition(*where) for where in reading if where not in over]
         return [
             TopicPartition(position.topic, position.partition)
@@ -245,7 +229,7 @@ class KafkaScan:
         reading: dict[TopicPartition, Window],
         waiting: Mapping[TopicPartition, deque[Window]],
     ) -> None:
-        """Leaves the windows that are done, and begins the next of each partition."""
+        """Leaves the windows that are done, and begins the next one of each partition."""
         ended = [where for where in dict.fromkeys(done) if where in reading]
         if ended:
             self._consumer.incremental_unassign([ck.TopicPartition(*where) for where in ended])
@@ -263,8 +247,8 @@ class KafkaScan:
 
 @contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """Without Python's collector, which would look through every few hundred records for cycles that they never have:
-    a quarter of a record's cost."""
+    """Pauses Python's collector, which would search every few hundred records for cycles that they never have: a
+    quarter of a record's cost."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -287,7 +271,7 @@ def _record(message: Message) -> Record:
 
 
 def _head(message: Message) -> Record:
-    """A record that takes no room; of headers it has the names."""
+    """Returns a small record: of its headers only the names."""
     kind, stamp = message.timestamp()
     return Record(
         message.topic(),

@@ -1,4 +1,4 @@
-"""survey: the newest records of each source topic, for what their keys and timestamps say of who wrote them.
+"""survey: reads the newest records of each source topic, whose keys and timestamps show who wrote them.
 
 Owned by its caller: `check`, and a thread beside a running transform. Bounded: at most RECORDS_MAX records a topic,
 SECONDS_MAX in all, no values kept. Reads committed records, writes nothing and joins no group.
@@ -16,7 +16,7 @@ from processor.records import Record, TopicPartition
 from processor.sources.survey import Surveyed, surveyed
 
 RECORDS_MAX: Final = 1_000
-"""Of a topic: enough to see a producer that writes one in a hundred, and some 0.2 s for five topics."""
+"""Records of a topic: enough to see a producer of one in a hundred, and some 0.2 s for five topics."""
 SECONDS_MAX: Final = 1.5
 _QUEUE_KBYTES: Final = 8 * 1024
 
@@ -24,8 +24,8 @@ _QUEUE_KBYTES: Final = 8 * 1024
 def survey(
     kafka: KafkaSettings, topics: Mapping[str, int], *, group: str, client_id: str, log: Log
 ) -> dict[str, Surveyed]:
-    """`topics` are whole names with their partitions; `group` names nobody, librdkafka insists on one. Raises
-    `BrokerOutage`, `Fatal` where a right is missing."""
+    """`topics` are whole names with their partitions; `group` is needed by librdkafka only. Raises `BrokerOutage`, and
+    `Fatal` if a right is missing."""
     admin = KafkaAdmin(kafka, client_id=client_id, log=log)
     settings = dict(kafka) | {"queued.max.messages.kbytes": str(_QUEUE_KBYTES)}
     scan = KafkaScan(settings, group=group, client_id=client_id, log=log)

@@ -1,11 +1,11 @@
-"""Throttle: what the brokers' quotas cost a role's clients.
+"""Throttle: the delays that the brokers' quotas cause for a role's clients.
 
-A broker that is sent more than a client may (`producer_byte_rate`, `request_percentage`) answers late and mutes the
-connection. librdkafka says so by one callback and nowhere else: neither an error nor a complaint comes of it, only
-receipts that wait for their acknowledgement, or transactions that run out of time.
+A broker that gets more than a client may send (`producer_byte_rate`, `request_percentage`) answers late and mutes the
+connection. librdkafka reports that by one callback and nowhere else: there is no error and no complaint, only receipts
+that wait for their acknowledgement, or transactions that time out.
 
-Told by all clients of one role, each in its own thread's polls; read by any. Mutable: `seconds`, all of the delays that
-brokers announced, and `last_s`, when the last came (monotonic).
+All clients of one role report here, each in its own thread's polls; any thread reads. Mutable: `seconds`, all delays
+that brokers announced, and `last_s`, the time of the last (monotonic).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from processor.edges.metrics import THROTTLED
 
 SAID_EVERY_S: Final = 60.0
 RECENT_S: Final = 30.0
-"""For how long after the last delay it still explains why something waits."""
+"""The time after the last delay during which it still explains a wait."""
 
 
 class ThrottleEvent(Protocol):
-    """confluent-kafka's, as far as we look at it."""
+    """The part of confluent-kafka's event that we read."""
 
     @property
     def broker_name(self) -> str: ...
@@ -43,7 +43,7 @@ class Throttle:
         self.last_s: float | None = None
 
     def heard(self, event: ThrottleEvent) -> None:
-        """librdkafka's `throttle_cb`. It is called with 0 too, when a delay is over."""
+        """librdkafka's `throttle_cb`. It is called with 0 when a delay is over."""
         if event.throttle_time <= 0:
             return
         self.seconds += event.throttle_time

@@ -1,4 +1,4 @@
-"""KafkaTransaction: everything between `begin` and `commit` is readable whole or not at all, offsets included.
+"""KafkaTransaction: everything between `begin` and `commit`, offsets included, is readable whole or not at all.
 
 Owned by transform's Kafka thread.
 
@@ -9,20 +9,21 @@ Owned by transform's Kafka thread.
       └────────────────┴───────────── SPENT
 
 Invariants:
-- Every call ends within its bound. A broker that is restarted under an open transaction ends it: what was
-  begun before is aborted or fenced, `begin` makes a new producer, and the loop goes on.
-- From the moment that `commit_transaction` was called, a failure is `TransactionAborted` only if the broker
-  confirmed an abort after it; anything else is `OutcomeUnknown`. Before that moment nothing of ours can
-  become readable, whether the abort is confirmed or not.
+- Every call ends within its bound. A broker restart under an open transaction ends it: the transaction is aborted or
+  fenced, `begin` makes a new producer, and the loop goes on.
+- Once `commit_transaction` was called, a failure is `TransactionAborted` only if the broker confirmed an abort after
+  it;
+  any other failure is `OutcomeUnknown`. Before that call nothing of ours can become readable, whether the abort is
+  confirmed or not.
 - A member that the group has left behind cannot commit: offsets carry the consumer's generation (KIP-447).
 
-`transaction.timeout.ms` is 4 s: the broker looks for transactions that took too long every 10 s, so one that
-was left open holds readers up for 4 to 14 s. That is also what a live worker's transaction has, which takes
-some 0.2 s; and the successor does not wait for it, but ends what its predecessor left (`abort_left_behind`).
+`transaction.timeout.ms` is 4 s. The broker looks for late transactions every 10 s, so one that was left open holds
+readers up for 4 to 14 s. A live worker's transaction takes some 0.2 s of them; a successor does not wait for the
+timeout, but ends its predecessor's transaction (`abort_left_behind`).
 
 Not chosen: a producer per partition (as many connections, PIDs and commits as partitions);
-`delivery.report.only.error` (it would hide the one offset that is asked for); waiting for each record's
-report (the commit reports what failed).
+`delivery.report.only.error` (it would hide the one offset that is needed); to wait for each record's report (the commit
+reports what failed).
 """
 
 from __future__ import annotations
@@ -45,7 +46,6 @@ from processor.edges.kafka.client import (
     Complaints,
     KafkaSettings,
     LibraryLog,
-    Log,
     Setting,
     error_of,
     merged,
@@ -60,18 +60,18 @@ from processor.records import NewRecord, TopicPartition
 
 TRANSACTION_TIMEOUT_MS: Final = 4_000  # see the module
 
-OPEN_S_MAX: Final = 5.0  # one try; whoever opens tries again
+OPEN_S_MAX: Final = 5.0  # one try; the caller tries again
 COMMIT_S_MAX: Final = 6.0  # inside a fifth of `max.poll.interval.ms`, which a revocation has; twice the timeout above
 ABORT_S_MAX: Final = 2.0  # the rest of that fifth
 STUCK_S_MAX: Final = 2.0  # how much later than its own bound a call may come back before its client is given up
 LEFT_BEHIND_MAX: Final = 5  # a stuck client keeps its threads and some MB until a broker's state changes
-QUEUE_S_MAX: Final = 4.0  # a queue that is full for as long as a transaction may last is a broker that is gone
+QUEUE_S_MAX: Final = 4.0  # a queue that is full for longer than a transaction may last: the broker is gone
 RETRY_S: Final = 0.05
 
 TRANSACTION_DEFAULTS: Final[Mapping[str, Setting]] = {
     **PRODUCER_DEFAULTS,
-    # A partition that is added while the broker still writes the last transaction's markers is refused, and asked for
-    # again after this: 28 ms a small transaction become 21 (librdkafka: 100, which it doubles up to a second).
+    # The broker refuses to add a partition while it still writes the last transaction's markers; the next try comes
+    # after this: 28 ms a small transaction become 21 (librdkafka: 100, which it doubles up to a second).
     "retry.backoff.ms": 10,
 }
 
@@ -87,29 +87,21 @@ _BEGUN: Final = _State.BEGUN  # in Python 3.11 each mention of an enum's member 
 
 
 class Membership(Protocol):
-    """Who commits: the consumer whose offsets go into the transaction."""
+    """The consumer whose offsets go into the transaction."""
 
     def group_metadata(self) -> Any:
-        """As librdkafka wants it. Raises `Fenced` when the group has gone on without us."""
+        """Returns librdkafka's form. Raises `Fenced` if the group has gone on without us."""
 
 
 class KafkaTransaction:
-    """See the module. Mutable: `_state` and `_producer` (there in every state but CLOSED and SPENT, and in
-    CLOSED while an `open` is being retried). Of the open transaction: `_last_offsets`, what its keyed records
-    were given so far; `_witnesses`, the topics whose first record reports its delivery, and `_undelivered`,
-    the first refusal that such a report told of: the commit itself only says that something was not
-    delivered; `_denied`, which topic may not be written. `_left_behind` counts the clients that got stuck."""
+    """See the module. Mutable: `_state` and `_producer` (set in every state but CLOSED and SPENT, and in CLOSED while
+    an `open` is retried). Of the open transaction: `_last_offsets` are the offsets of its keyed records so far;
+    `_witnesses` are the topics whose first record reports its delivery; `_undelivered` is the first refusal in such a
+    report, because the commit itself only says that something was not delivered; `_denied` is a topic that may not be
+    written. `_left_behind` counts stuck clients."""
 
-    def __init__(
-        self,
-        settings: KafkaSettings,
-        *,
-        transactional_id: str,
-        consumer: Membership,
-        client_id: str,
-        log: Log | None = None,
-    ) -> None:
-        self._log = log or structlog.get_logger()
+    def __init__(self, settings: KafkaSettings, *, transactional_id: str, consumer: Membership, client_id: str) -> None:
+        self._log = structlog.get_logger()
         self._complaints = Complaints(self._log)
         self._consumer = consumer
         self.transactional_id = transactional_id
@@ -139,10 +131,8 @@ class KafkaTransaction:
         return seconds
 
     def _on_throttle(self, told: ck.ThrottleEvent) -> None:
-        """librdkafka's only word of a quota."""
+        """librdkafka's only report of a quota."""
         self._throttled_s += told.throttle_time
-
-    # ---- opening -----------------------------------------------------------------------------------------
 
     def open(self) -> None:
         assert self._state is not _State.BEGUN, "opened in the middle of a transaction"
@@ -155,7 +145,7 @@ class KafkaTransaction:
             )
         error = until(time.monotonic() + OPEN_S_MAX, self._producer.init_transactions)
         with suppress(KafkaException):
-            self._producer.poll(0)  # what a wrong password or CA is told through
+            self._producer.poll(0)  # runs the error callback, which reports a wrong password or CA
         if error is None:
             self._complaints.forgive()
             self._state = _State.READY
@@ -176,23 +166,21 @@ class KafkaTransaction:
         self._undelivered = self._denied = None
         try:
             self._producer.begin_transaction()
-        except KafkaException as refused:  # fenced since the last one: the broker may tell at any time
+        except KafkaException as refused:  # fenced since the last one
             self._discard(_State.SPENT)
             raise Fenced(error_of(refused).str()) from refused
         self._state = _State.BEGUN
 
     def _leave_a_shaken_client(self) -> None:
-        """A client that lost a broker since it was opened is replaced before it is trusted with a
-        transaction: most of those that got stuck in `_send_offsets` had lived through a restart, idle."""
+        """Replaces a client that has lost a broker since it was opened: most clients that got stuck in `_send_offsets`
+        had been idle during a restart."""
         if self._state is not _State.READY:
             return
         assert self._producer is not None
-        with suppress(KafkaException):  # fenced: `begin_transaction` says so
+        with suppress(KafkaException):  # fenced: `begin_transaction` reports it
             self._producer.poll(0)
         if self._complaints.suspicious or self._complaints.subjects:
             self._discard(_State.SPENT)
-
-    # ---- producing ---------------------------------------------------------------------------------------
 
     def produce(self, record: NewRecord) -> None:
         topic, partition, key, value, headers, timestamp_ms = record
@@ -201,7 +189,7 @@ class KafkaTransaction:
         if topic not in self._witnesses:
             self._witnesses.add(topic)
             report = self._reported
-        given: Any = headers  # its stub wants a header's value to be there
+        given: Any = headers  # its stub allows no header without a value
         while True:
             try:
                 producer.produce(topic, value, key, partition, report, timestamp=timestamp_ms, headers=given)
@@ -255,8 +243,7 @@ class KafkaTransaction:
         return self._producer
 
     def _wait_for_room(self, producer: ck.Producer) -> None:
-        """The queue holds what the broker has not taken yet. It empties in milliseconds, or the broker is
-        gone."""
+        """Waits for room in the queue. It empties in milliseconds, or the broker is gone."""
         deadline_s = time.monotonic() + QUEUE_S_MAX
         full = len(producer)
         while len(producer) >= full:
@@ -266,8 +253,6 @@ class KafkaTransaction:
                 producer.poll(0.01)
             except KafkaException as refused:
                 raise self._given_up(error_of(refused)) from refused
-
-    # ---- ending ------------------------------------------------------------------------------------------
 
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> Mapping[TopicPartition, int]:
         producer = self._begun()
@@ -295,19 +280,17 @@ class KafkaTransaction:
     def _send_offsets(
         self, producer: ck.Producer, parts: list[ck.TopicPartition], member: Any, deadline_s: float
     ) -> KafkaError | None:
-        """Adds the offsets, in a thread of its own, which is left behind if it does not come back.
+        """Adds the offsets, in a thread of its own, which is left behind if it does not return.
 
-        This one call of the API has no timeout inside librdkafka (2.16: a coordinator request's deadline is
-        set and never looked at). When a restarted broker does not know the group's coordinator yet,
-        librdkafka waits for the state of a broker to change, which it does not, and the caller waits for
-        ever, its transaction open."""
+        This one call has no timeout inside librdkafka (2.16: a coordinator request's deadline is set and never
+        checked). If a restarted broker does not know the group's coordinator yet, librdkafka waits for the state of a
+        broker to change, which it does not, and the caller would wait for ever, its transaction open."""
         answer: Future[KafkaError | None] = Future()
 
         def send() -> None:
             try:
-                answer.set_result(
-                    until(deadline_s, lambda left_s: producer.send_offsets_to_transaction(parts, member, left_s))
-                )
+                call = producer.send_offsets_to_transaction
+                answer.set_result(until(deadline_s, lambda left_s: call(parts, member, left_s)))
             except BaseException as raised:
                 answer.set_exception(raised)
 
@@ -316,7 +299,7 @@ class KafkaTransaction:
             return answer.result(timeout=max(deadline_s - time.monotonic(), 0.0) + STUCK_S_MAX)
         except FutureTimeout as stuck:
             self._state = _State.SPENT
-            self._producer = None  # never to be touched again: every call of it would wait behind the stuck one
+            self._producer = None  # never used again: every call would wait behind the stuck one
             self._left_behind += 1
             self._log.warning("kafka.client_stuck", call="send_offsets_to_transaction", clients=self._left_behind)
             if self._left_behind >= LEFT_BEHIND_MAX:
@@ -328,8 +311,8 @@ class KafkaTransaction:
             self._abort()
 
     def _abort(self) -> KafkaError | None:
-        """None when the broker has confirmed it. Otherwise the next `begin` makes a new producer, which ends
-        it too."""
+        """Returns None if the broker has confirmed it. Otherwise the next `begin` makes a new producer, which ends it,
+        too."""
         producer = self._begun()
         error = until(time.monotonic() + ABORT_S_MAX, producer.abort_transaction)
         if error is None:
@@ -340,8 +323,8 @@ class KafkaTransaction:
         return error
 
     def _given_up(self, error: KafkaError) -> TransactionAborted | Fenced:
-        """Ends a transaction that cannot be committed any more; none of it was, whether the broker hears of
-        it or not."""
+        """Ends a transaction that can no longer be committed, and returns the error to raise. None of it is
+        readable."""
         if error.fatal() or self._complaints.fatal is not None:
             self._discard(_State.SPENT)
             return Fenced(self._why("transaction", error))
@@ -349,7 +332,7 @@ class KafkaTransaction:
         return TransactionAborted(self._why("transaction", error))
 
     def _discard(self, state: _State) -> None:
-        """Lets go of the client: nothing that it still holds shall be sent."""
+        """Drops the client with all that it still holds."""
         self._state = state
         producer, self._producer = self._producer, None
         if producer is not None:
@@ -361,7 +344,7 @@ class KafkaTransaction:
 
     def _overheard(self, facility: str, text: str) -> None:
         """A topic that may not be written ends the transaction: its records are answered "purged", the commit
-        "erroneous state", and which topic it was stands in librdkafka's log alone."""
+        "erroneous state", and only librdkafka's log names the topic."""
         if facility == "ADDPARTS" and "authorization" in text:
             self._denied = f"{text.rpartition(']: ')[2].partition(': ')[2] or text}: {ALLOW}"
 
@@ -371,13 +354,10 @@ class KafkaTransaction:
         self._discard(_State.CLOSED)
 
 
-def abort_left_behind(
-    settings: KafkaSettings, transactional_id: str, *, client_id: str, log: Log | None = None
-) -> None:
-    """Ends what a dead worker left open, by taking its transactional ID over for a moment. It must be dead: a
-    live one is fenced by this. Raises `BrokerOutage` when the broker does not answer, `Fatal` when it
-    refuses."""
-    log = log or structlog.get_logger()
+def abort_left_behind(settings: KafkaSettings, transactional_id: str, *, client_id: str) -> None:
+    """Ends the open transaction of a dead worker, by taking over its transactional ID for a moment. A live worker would
+    be fenced. Raises `BrokerOutage` if the broker does not answer, `Fatal` if it refuses."""
+    log = structlog.get_logger()
     complaints = Complaints(log)
     producer = new_producer(transactional(settings, transactional_id, client_id), complaints.on_error, LibraryLog(log))
     try:
@@ -392,9 +372,8 @@ def abort_left_behind(
 
 
 def transactional(settings: KafkaSettings, transactional_id: str, client_id: str) -> dict[str, Any]:
-    """The settings of a producer of transactions."""
-    # Both of these must stay below the transaction's own timeout; librdkafka derives them where nobody sets
-    # them.
+    """Returns the settings of a transactional producer."""
+    # Both must stay below the transaction's timeout; librdkafka derives them if they are not set.
     derived = {"socket.timeout.ms", "message.timeout.ms"}
     config = merged(
         TRANSACTION_DEFAULTS,
@@ -412,15 +391,15 @@ def transactional(settings: KafkaSettings, transactional_id: str, client_id: str
 
 
 def dropped(producer: ck.Producer) -> None:
-    """`close` would wait for ever for what can no longer be delivered; so that goes first."""
+    """Purges the client first: `close` would wait for ever for records that cannot be delivered."""
     producer.purge()
-    with suppress(KafkaException):  # a client that was fenced says so again in every poll
-        producer.poll(0)  # the purged records' reports, which hold references
+    with suppress(KafkaException):  # a fenced client raises in every poll
+        producer.poll(0)  # runs the purged records' reports, which hold references
 
 
 def until(deadline_s: float, call: Callable[[float], Any]) -> KafkaError | None:
-    """Makes a bounded call of the transactional API until it is done, refused, or out of time. All of them
-    may be repeated where librdkafka says `retriable`: they go on where they stood."""
+    """Makes a bounded call of the transactional API until it is done, refused, or out of time. Any of them may be
+    repeated if librdkafka says `retriable`: it continues."""
     while True:
         left_s = max(deadline_s - time.monotonic(), RETRY_S)
         try:

@@ -1,13 +1,13 @@
-"""Deletes from rekeyed topics what transform has taken, as Kafka Streams does with its repartition topics.
+"""Deletes from rekeyed topics the records that transform has taken, as Kafka Streams does with its repartition topics.
 
     transform commits ─► once a second: DeleteRecords below the committed offset ─► no reader sees them again
 
-Owned by the transform thread, which calls once a round and never waits for an answer. The rekeyed topics are read once,
-by transform, and hold customers' data: what is taken serves nobody any more, and an erasure would not reach it. Nobody
-may read below a log's start from the moment of the answer; the bytes go with the segment that they are in.
+Owned by the transform thread, which calls once a round and never waits for an answer. Only transform reads the rekeyed
+topics, once, and they hold customers' data: taken records serve nobody, and an erasure would not reach them. Once the
+answer has come, nobody can read below a log's start; the bytes go with their segment.
 
-A deletion is never ahead of a commit, so a crash in between deletes later and loses nothing. What is refused is said in
-the log and in `/readyz`, for personal data stays then.
+A deletion is never ahead of a commit, so a crash in between only delays it. A refusal is reported in the log and in
+`/readyz`, because personal data stays then.
 
 Not chosen: retention by age (records keep the times of their events, so a backlog would be deleted before it is read);
 compaction (an order's key holds several events).
@@ -30,12 +30,12 @@ from processor.interfaces import Clock
 from processor.records import Position, TopicPartition
 
 _EVERY_S: Final = 1.0
-"""How long a person's data outlives its erasure in here: a second, and what the request takes."""
+"""A person's data outlives its erasure here by a second and the time of the request."""
 
 
 class KafkaTrim:
-    """Mutable: `_trimmed` what is deleted already, `_asked` answers under way with what they are about, `trouble` why
-    the last deletion did not come about."""
+    """Mutable: `_trimmed` is what is deleted already, `_asked` are the answers under way by position, `trouble` is why
+    the last deletion failed."""
 
     def __init__(self, settings: KafkaSettings, clock: Clock, *, client_id: str) -> None:
         self._settings = settings
@@ -49,7 +49,7 @@ class KafkaTrim:
         self.trouble: str | None = None
 
     def turn(self, taken: Iterable[Position]) -> None:
-        """`taken`: the next offsets that are committed, of this worker's partitions."""
+        """`taken` are the committed offsets of this worker's partitions."""
         if self._asked:
             if all(answer.done() for answer in self._asked.values()):
                 self._answered()
@@ -79,7 +79,7 @@ class KafkaTrim:
             if self.trouble is None:
                 self._log.error("taken records are not deleted, personal data stays after an erasure", why=refused)
             self.trouble = f"records that are taken cannot be deleted: {refused}"
-            self._admin = self._new()  # a client that was not answered does not get over it (`admin.py`)
+            self._admin = self._new()  # a client without an answer does not recover (`admin.py`)
         elif self.trouble is not None:
             self.trouble = None
             self._log.info("taken records are deleted again")

@@ -1,7 +1,7 @@
-"""Which requests a broker knows: the one question that every broker answers to everybody, before any password.
+"""The requests that a broker supports: the one question that every broker answers to everybody, before any password.
 
-librdkafka knows the answer and keeps it to itself: a consumer whose group protocol the brokers do not know waits for
-ever, without an error, a callback or a log line (2.16). So it is asked by a socket of our own, once, at the start.
+librdkafka knows the answer and does not show it: a consumer whose group protocol the brokers do not know waits for
+ever, without an error, a callback or a log line (2.16). So our own socket asks, once, at the start.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ CONSUMER_GROUP_HEARTBEAT: Final = 68
 
 
 def without_consumer_protocol(kafka: Mapping[str, str]) -> Problem | None:
-    """Why `group.protocol=consumer` cannot work with these brokers; None where it can, is not asked for, or cannot be
-    told. `kafka` are librdkafka's settings."""
+    """Returns why `group.protocol=consumer` cannot work with these brokers. Returns None if it can, is not set, or no
+    broker tells. `kafka` are librdkafka's settings."""
     if kafka.get("group.protocol") != "consumer":
         return None
     for address in kafka.get("bootstrap.servers", "").split(","):
@@ -46,7 +46,7 @@ def without_consumer_protocol(kafka: Mapping[str, str]) -> Problem | None:
 
 
 def _known(address: str, *, tls: bool) -> Mapping[int, int] | None:
-    """The newest version that it knows of each request; None where it does not say."""
+    """Returns the newest version of each request that the broker supports. Returns None if it does not tell."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdigit():
         return None
@@ -54,7 +54,7 @@ def _known(address: str, *, tls: bool) -> Mapping[int, int] | None:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S_MAX) as plain:
             if not tls:
                 return _asked(plain)
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # nothing secret is said: whose certificate is no matter
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # nothing secret is sent: any certificate will do
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             with context.wrap_socket(plain) as connection:

@@ -35,9 +35,8 @@ from processor.api.verdicts import (
 )
 from processor.config import KeySource, Settings
 from processor.edges.clock import SystemClock
-from processor.edges.http.choice import transport_for
 from processor.edges.http.exchange import Transport, ask
-from processor.edges.http.pool import LeanTransport
+from processor.edges.http.pool import LeanTransport, transport_for
 from processor.edges.http.proxies import proxy_for
 from processor.edges.http.request import RawHeaders, RequestTemplate
 from processor.edges.http.tls import Tls, TlsFiles, hako_tls, hakuna_tls

@@ -81,4 +81,4 @@ def test_a_path_that_names_no_key_file_is_neither_waited_for_nor_read_without_en
                 sparse.truncate(1 << 36)
     with pytest.raises(Unusable if kind != "directory" else KeyMissing, match=SETTING) as raised:
         FileKey(file, SETTING)
-    assert ("it is no file" in str(raised.value)) is (kind in ("pipe", "device"))
+    assert ("it is not a file" in str(raised.value)) is (kind in ("pipe", "device"))

@@ -207,7 +207,7 @@ def test_a_protocol_that_is_not_spoken_is_refused(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(Unusable) as refused:
         Tracing("send", "1")
     (told,) = refused.value.problems
-    assert str(told) == "OTEL_EXPORTER_OTLP_PROTOCOL: grpc is not spoken here; take it out, or set http/protobuf"
+    assert str(told) == "OTEL_EXPORTER_OTLP_PROTOCOL: grpc is not supported; take it out, or set http/protobuf"
 
 
 WITHOUT = """

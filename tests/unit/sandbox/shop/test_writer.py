@@ -17,7 +17,7 @@ from processor.records import Position
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.registry import RegistryApi
 from processor.sandbox.apis.stand_in import StandIn
-from processor.sandbox.demo.broker import PARTITIONS, EmbeddedBroker
+from processor.sandbox.demo.demo import PARTITIONS, EmbeddedBroker
 from processor.sandbox.shop.history import TRANSFORMED, Step, Truncated
 from processor.sandbox.shop.orders import Shop, shop
 from processor.sandbox.shop.writer import OrderWriter, write_in_time

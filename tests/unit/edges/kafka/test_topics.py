@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from processor.edges.kafka.sightings import KafkaTopics
+from processor.edges.kafka.topics import KafkaTopics
 from tests.fakes.broker import FakeBroker
 from tests.fakes.topology import FakeAdmin
 
