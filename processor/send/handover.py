@@ -146,8 +146,6 @@ class Handover(Generic[EntryT]):
         self._reported: Signal = threading.Event() if reported is None else reported
         self.lease = NO_LEASE
 
-    # ---- the Kafka thread's side --------------------------------------------------------------------------
-
     def give(self, message: Message[EntryT]) -> None:
         if type(message) is list:
             self._given += len(message)
@@ -179,8 +177,6 @@ class Handover(Generic[EntryT]):
         """Sets until when the group keeps this member."""
         if until_s != self.lease.until_s:
             self.lease = Lease(until_s, clock.now_ms() + (until_s - clock.monotonic_s()) * 1000)
-
-    # ---- the event loop's side ----------------------------------------------------------------------------
 
     def attach(self, loop: asyncio.AbstractEventLoop, receive: Callable[[Message[EntryT]], None]) -> None:
         """Makes `receive` get all messages on this loop, first those that wait already."""

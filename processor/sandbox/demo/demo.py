@@ -25,7 +25,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
+
+from confluent_kafka import Producer
 
 from processor.config import Quota, Role
 from processor.edges.kafka.reader import KafkaReader
@@ -38,7 +41,6 @@ from processor.sandbox.apis.registry import RegistryApi
 from processor.sandbox.apis.script import Fault, Latency, Script
 from processor.sandbox.apis.stand_in import StandIn
 from processor.sandbox.demo import workers
-from processor.sandbox.demo.broker import PARTITIONS, EmbeddedBroker
 from processor.sandbox.demo.judgement import dead_letters, differences, expected_letters
 from processor.sandbox.demo.watch import Scraper, Sight
 from processor.sandbox.shop.history import TRANSFORMED, Expected, Step
@@ -50,6 +52,11 @@ from processor.topics import DEAD_LETTER_TOPICS, ORDER_TOPICS, STOCK_TOPICS, pla
 ROLES: Final = (Role.TRANSFORM, Role.SEND, Role.HAKO)
 LETTERS: Final = DEAD_LETTER_TOPICS
 STOCK_SEED: Final = 7
+
+BROKERS: Final = 3
+PARTITIONS: Final = 4
+"""Of every topic; the mock cluster's default."""
+_ANSWER_S_MAX: Final = 10.0
 
 START_S_MAX: Final = 60.0
 FINISH_S_MAX: Final = 60.0
@@ -74,6 +81,39 @@ SCRIPT: Final = Script(
 """An ordinary day, a little worse."""
 HAKO_SCRIPT: Final = Script(latency=Latency(median_ms=40, p99_ms=200), quota=Quota(120, 60.0))
 """The quota of its reference: 120 requests a minute."""
+
+
+class EmbeddedBroker:
+    """A Kafka in this process, librdkafka's mock cluster: `with EmbeddedBroker() as broker: …
+    broker.bootstrap_servers`.
+
+    Other processes reach it until the context ends. It ignores `read_committed`, keeps the last 5 MB of a partition,
+    forgets everything when it ends, and answers no administrative request, so no test of a guarantee may run on it. It
+    creates a topic, with PARTITIONS partitions, at the first request for it. Mutable: `_owner` is the client that holds
+    the cluster; None once closed.
+    """
+
+    def __init__(self) -> None:
+        self._owner: Producer | None = Producer({"test.mock.num.brokers": BROKERS, "log_level": 0})
+        brokers = self._owner.list_topics(timeout=_ANSWER_S_MAX).brokers
+        assert len(brokers) == BROKERS, f"{len(brokers)} of {BROKERS} mock brokers"
+        self.bootstrap_servers = ",".join(f"{broker.host}:{broker.port}" for broker in brokers.values())
+
+    def create(self, topics: list[str]) -> None:
+        """Creates each topic, so that it exists before a consumer subscribes to it."""
+        assert self._owner is not None, "closed"
+        for topic in topics:
+            found = self._owner.list_topics(topic, timeout=_ANSWER_S_MAX).topics[topic]
+            assert found.error is None, f"{topic}: {found.error}"
+            assert len(found.partitions) == PARTITIONS, f"{topic} has {len(found.partitions)} partitions"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._owner = None
 
 
 class Phase(StrEnum):

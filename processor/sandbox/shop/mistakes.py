@@ -33,17 +33,24 @@ def dead_letter(reason: Reason) -> Expected:
     return Expected(Outcome.DEAD_LETTERED, reason)
 
 
-def _not_avro(history: History) -> None:
-    history.add(Topic.FULFILLED, b'{"this": "is JSON"}', dead_letter(Reason.UNDECODABLE))
+UNDECODABLE: Final = dead_letter(Reason.UNDECODABLE)
+CANCELLED: Final = Expected(Outcome.IGNORED, IgnoredReason.ORDER_CANCELLED)
+
+
+def _moved(
+    topic: Topic, at: str, expected: Expected, quantity: int = 1, name: str | None = None
+) -> Callable[[History], None]:
+    """Returns a mistake that is an event about one line item, `name` or any."""
+
+    def mistake(history: History) -> None:
+        history.add(topic, history.movement_event(name or history.anything(), quantity, at), expected)
+
+    return mistake
 
 
 def _truncated(history: History) -> None:
     event = history.movement_event(history.anything(), 1, "fulfilled_at")
-    history.add(Topic.FULFILLED, Truncated(event), dead_letter(Reason.UNDECODABLE))
-
-
-def _schema_unknown(history: History) -> None:
-    history.add(Topic.REFUNDED, SCHEMA_UNKNOWN + b"\x02a\x02b\x00", dead_letter(Reason.UNDECODABLE))
+    history.add(Topic.FULFILLED, Truncated(event), UNDECODABLE)
 
 
 def _key_mismatch(history: History) -> None:
@@ -65,30 +72,10 @@ def _protection_dangling(history: History) -> None:
     history.add(Topic.PLACED, event, dead_letter(Reason.PROTECTION_DANGLING))
 
 
-def _line_item_unknown(history: History) -> None:
-    event = history.movement_event("line-of-another-order", 1, "refunded_at")
-    history.add(Topic.REFUNDED, event, dead_letter(Reason.LINE_ITEM_UNKNOWN))
-
-
 def _one_of_two_unknown(history: History) -> None:
     event = history.movement_event(history.anything(), 1, "cancelled_at")
     event["items"] += history.movement_event("line-of-another-order", 1, "cancelled_at")["items"]
     history.add(Topic.LINE_ITEMS_CANCELLED, event, dead_letter(Reason.LINE_ITEM_UNKNOWN))
-
-
-def _quantity_exceeded(history: History) -> None:
-    event = history.movement_event(history.anything(), 1_000, "fulfilled_at")
-    history.add(Topic.FULFILLED, event, dead_letter(Reason.QUANTITY_EXCEEDED))
-
-
-def _quantity_not_positive(history: History) -> None:
-    event = history.movement_event(history.anything(), -1, "refunded_at")
-    history.add(Topic.REFUNDED, event, dead_letter(Reason.QUANTITY_EXCEEDED))
-
-
-def _nothing_moved(history: History) -> None:
-    event = history.movement_event(history.anything(), 0, "refunded_at")
-    history.add(Topic.REFUNDED, event, Expected(Outcome.IGNORED, IgnoredReason.NOTHING_MOVED))
 
 
 def _time_in_seconds(history: History) -> None:
@@ -100,35 +87,12 @@ def _time_in_seconds(history: History) -> None:
 
 def _event_id_empty(history: History) -> None:
     event = history.movement_event(history.anything(), 1, "cancelled_at") | {"event_id": ""}
-    history.add(Topic.LINE_ITEMS_CANCELLED, event, dead_letter(Reason.UNDECODABLE))
+    history.add(Topic.LINE_ITEMS_CANCELLED, event, UNDECODABLE)
 
 
 def _order_exists(history: History) -> None:
     event = dict(history.placed_event) | {"event_id": history.event_id()}
     history.add(Topic.PLACED, event, dead_letter(Reason.ORDER_EXISTS))
-
-
-def _event_repeated(history: History) -> None:
-    history.add(Topic.PLACED, history.placed_event, Expected(Outcome.DUPLICATE, IgnoredReason.DUPLICATE))
-
-
-def _fulfilled_after_cancellation(history: History) -> None:
-    event = history.movement_event(history.anything(), 1, "fulfilled_at")
-    history.add(Topic.FULFILLED, event, dead_letter(Reason.ORDER_CANCELLED))
-
-
-def _refunded_after_cancellation(history: History) -> None:
-    event = history.movement_event(history.anything(), 1, "refunded_at")
-    history.add(Topic.REFUNDED, event, Expected(Outcome.IGNORED, IgnoredReason.ORDER_CANCELLED))
-
-
-def _cancelled_twice(history: History) -> None:
-    history.add(Topic.CANCELLED, history.cancelled_event(), Expected(Outcome.IGNORED, IgnoredReason.ORDER_CANCELLED))
-
-
-def _never_placed(history: History) -> None:
-    event = history.movement_event("line-1", 1, "fulfilled_at")
-    history.add(Topic.FULFILLED, event, dead_letter(Reason.ORDER_UNKNOWN))
 
 
 def parked_too_many(history: History) -> None:
@@ -141,25 +105,30 @@ def parked_too_many(history: History) -> None:
     )
 
 
-MISTAKES: Final[Mapping[Callable[[History], None], Point]] = {
-    _not_avro: Point.PLACED,
+Mistake = Callable[[History], None]
+MISTAKES: Final[Mapping[Mistake, Point]] = {
+    lambda history: history.add(Topic.FULFILLED, b'{"this": "is JSON"}', UNDECODABLE): Point.PLACED,
     _truncated: Point.PLACED,
-    _schema_unknown: Point.PLACED,
+    lambda history: history.add(Topic.REFUNDED, SCHEMA_UNKNOWN + b"\x02a\x02b\x00", UNDECODABLE): Point.PLACED,
     _key_mismatch: Point.PLACED,
     _line_item_duplicate: Point.BEFORE,
     _protection_dangling: Point.BEFORE,
-    _line_item_unknown: Point.PLACED,
+    _moved(
+        Topic.REFUNDED, "refunded_at", dead_letter(Reason.LINE_ITEM_UNKNOWN), name="line-of-another-order"
+    ): Point.PLACED,
     _one_of_two_unknown: Point.PLACED,
-    _quantity_exceeded: Point.PLACED,
-    _quantity_not_positive: Point.PLACED,
-    _nothing_moved: Point.PLACED,
+    _moved(Topic.FULFILLED, "fulfilled_at", dead_letter(Reason.QUANTITY_EXCEEDED), 1_000): Point.PLACED,
+    _moved(Topic.REFUNDED, "refunded_at", dead_letter(Reason.QUANTITY_EXCEEDED), -1): Point.PLACED,
+    _moved(Topic.REFUNDED, "refunded_at", Expected(Outcome.IGNORED, IgnoredReason.NOTHING_MOVED), 0): Point.PLACED,
     _time_in_seconds: Point.PLACED,
     _event_id_empty: Point.PLACED,
     _order_exists: Point.PLACED,
-    _event_repeated: Point.PLACED,
-    _fulfilled_after_cancellation: Point.CANCELLED,
-    _refunded_after_cancellation: Point.CANCELLED,
-    _cancelled_twice: Point.CANCELLED,
-    _never_placed: Point.INSTEAD,
+    lambda history: history.add(
+        Topic.PLACED, history.placed_event, Expected(Outcome.DUPLICATE, IgnoredReason.DUPLICATE)
+    ): Point.PLACED,
+    _moved(Topic.FULFILLED, "fulfilled_at", dead_letter(Reason.ORDER_CANCELLED)): Point.CANCELLED,
+    _moved(Topic.REFUNDED, "refunded_at", CANCELLED): Point.CANCELLED,
+    lambda history: history.add(Topic.CANCELLED, history.cancelled_event(), CANCELLED): Point.CANCELLED,
+    _moved(Topic.FULFILLED, "fulfilled_at", dead_letter(Reason.ORDER_UNKNOWN), name="line-1"): Point.INSTEAD,
     parked_too_many: Point.BEFORE,
 }

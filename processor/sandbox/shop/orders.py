@@ -16,13 +16,13 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final, NamedTuple, assert_never
 
 from processor.records import Reason
 from processor.sandbox.shop.history import Event, History, Step, event_id
-from processor.sandbox.shop.mistakes import MISTAKES, Point, parked_too_many
+from processor.sandbox.shop.mistakes import MISTAKES, Mistake, Point, parked_too_many
 
 REFUSED_COUNTRY: Final = "li"
 REFUSED_PRODUCT: Final = "prd-drone"
@@ -116,7 +116,7 @@ def shop(plan: Shop) -> Iterator[Step]:
         yield heapq.heappop(waiting)[3]
 
 
-def _mistakes(seed: int) -> Iterator[Callable[[History], None]]:
+def _mistakes(seed: int) -> Iterator[Mistake]:
     """Yields every kind in turn. `parked_too_many` comes once: it has a hundred records and would drown the others."""
     kinds = list(MISTAKES)
     random.Random(f"{seed}/mistakes").shuffle(kinds)
@@ -125,7 +125,7 @@ def _mistakes(seed: int) -> Iterator[Callable[[History], None]]:
     yield from itertools.cycle(kinds)
 
 
-def _history(plan: Shop, number: int, start_ms: int, mistake: Callable[[History], None] | None) -> list[Step]:
+def _history(plan: Shop, number: int, start_ms: int, mistake: Mistake | None) -> list[Step]:
     chance = random.Random(f"{plan.seed}/{number}")
     order_id = f"ord-{plan.seed}-{number:06d}"
     event, refusal = _placed(plan, order_id, start_ms, chance)

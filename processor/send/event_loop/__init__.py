@@ -4,11 +4,9 @@ sender.py     the loop
 lanes.py      one FIFO per order ID; the parcels that are ready, that wait, that are split
 gatherer.py   what hands parcels to the loop: lanes, or Hako's gathering
 gate.py       what holds a whole destination: its pause, its breaker, its key, its limit
-doubt.py      answers that are not the API's: a gateway, a login page
-breaker.py    closed, open, half open: for a destination that is down, a key that is refused, a doubt
+breaker.py    closed, open, half open: for an outage, a refused key, answers that are not the API's
 limit.py      without a quota: how many requests at once
 pace.py       the quota, by slots of partitions, over any number of workers; what replays may take of it
-alarm.py      what time alone will change
 outcomes.py   what an answer means for the destination, and what becomes of its entries
 standing.py   how the destination stands, for other threads
 retries.py    what becomes of a request that was not taken: another attempt, or the end of it

@@ -1,15 +1,19 @@
-"""Breaker: stops sending where it is no use, and finds out by itself when it is again.
+"""Breaker: stops sending while it is useless, and finds out by itself when it is useful again.
 
     CLOSED ──refused `trip_after` times in a row──► OPEN ──its time is over──► HALF_OPEN ──probe passed──► CLOSED
                                                       ▲                            │
                                                       └──── probe refused: longer ─┘
 
-The sender has two: one for a destination that is down (trips after some refusals in a row, of different
-orders: one that crashes the server is not an outage), one for a key that is refused (trips at once). In
-HALF_OPEN one probe is under way at a time. Nothing here uses up an attempt or makes a dead letter.
+The sender has three: one for a destination that is down (it trips after some refusals in a row, of different orders,
+because one order that crashes the server is not an outage), one for a key that is refused (it trips at once), and one
+for answers that may not be the API's (`Doubt`). In HALF_OPEN one probe is under way at a time. Nothing here uses up an
+attempt or makes a dead letter.
 
-Owned by the sender's event loop; pure but for the state announced in `Breaker`, and the random numbers it is
-given.
+`Doubt` trips at three different orders in a row, or at any answer before the first acceptance. Answers of a gateway, a
+proxy or a login page count; an answer of the API's own ends the row and closes it. While it is open, no entry ends by a
+doubted answer.
+
+Owned by the sender's event loop; pure, except the announced state and the given random numbers.
 """
 
 from __future__ import annotations
@@ -21,8 +25,7 @@ from typing import Final
 from processor.send.meter import BreakerState
 
 ROW: Final = 5
-"""Refusals in a row that mean an outage: at one fault in 20 it takes three million requests to see five by
-chance."""
+"""Refusals in a row that mean an outage: with one fault in 20, five by chance take three million requests."""
 
 
 class Admission(Enum):
@@ -37,8 +40,8 @@ _CLOSED: Final = BreakerState.CLOSED  # each mention of a member costs 0.1 µs, 
 
 
 class Breaker:
-    """Mutable. `_row` counts refusals since the last pass, while CLOSED; `_trips` the openings since the last
-    pass; `until_s` is when OPEN ends; `_probing` says that HALF_OPEN's one request is under way."""
+    """Mutable. `_row` counts refusals since the last pass, while CLOSED; `_trips` counts openings since the last pass;
+    `until_s` is the end of OPEN; `_probing` is true while HALF_OPEN's one request is under way."""
 
     def __init__(self, trip_after: int, first_s: float, s_max: float, random: Random) -> None:
         self._trip_after = trip_after
@@ -69,7 +72,7 @@ class Breaker:
             self._probing = True
 
     def passed(self) -> bool:
-        """A request was taken for what it is. True where that closed it."""
+        """The destination accepted a request. Returns true if that closed the breaker."""
         if self._row == 0 and self.state is _CLOSED:
             return False
         self._row = 0
@@ -81,7 +84,7 @@ class Breaker:
         return closed
 
     def refused(self, order_id: str, now_s: float, was_probe: bool) -> bool:
-        """A request was refused. True where that opened it."""
+        """A request was refused. Returns true if that opened the breaker."""
         if self.state is BreakerState.CLOSED:
             if self._last != order_id:
                 self._row += 1
@@ -95,13 +98,13 @@ class Breaker:
         return opened
 
     def unclear(self, now_s: float) -> None:
-        """The probe ended and proved nothing: another one, as soon as after the last."""
+        """The probe ended without a proof: the next one comes as soon as this one did."""
         if self.state is BreakerState.HALF_OPEN and self._probing:
             self._trips = max(self._trips - 1, 0)
             self._open(now_s)
 
     def hurry(self) -> None:
-        """Something has changed: probe now."""
+        """Something has changed: the next probe may go now."""
         self._trips = 0
         self.until_s = 0.0
 
@@ -113,3 +116,42 @@ class Breaker:
         self._last = None
         self._probing = False
         self.state = BreakerState.OPEN
+
+
+ORDERS: Final = 3
+ROW_MAX: Final = 10
+"""Doubted answers in a row, if there are only two orders."""
+PROBE_FIRST_S: Final = 0.5
+
+
+class Doubt:
+    """Mutable. `_orders` are the different orders of the row, `_row` is its length; `_known` is true once something was
+    accepted."""
+
+    def __init__(self, s_max: float, random: Random) -> None:
+        self.breaker = Breaker(1, PROBE_FIRST_S, s_max, random)
+        self._orders: set[str] = set()
+        self._row = 0
+        self._known = False
+
+    @property
+    def holds(self) -> bool:
+        return self.breaker.state is not BreakerState.CLOSED
+
+    def doubted(self, order_id: str, now_s: float, was_probe: bool) -> bool:
+        """An answer to a request about this order is doubted. Returns true if that opened the breaker."""
+        if not self.holds:
+            self._row += 1
+            self._orders.add(order_id)
+            many = len(self._orders) >= ORDERS or (self._row >= ROW_MAX and len(self._orders) > 1)
+            if self._known and not many:
+                return False
+        return self.breaker.refused(order_id, now_s, was_probe)
+
+    def passed(self, accepted: bool) -> bool:
+        """The API itself answered. Returns true if that closed the breaker."""
+        self._known = self._known or accepted
+        if self._row:
+            self._row = 0
+            self._orders.clear()
+        return self.breaker.passed()

@@ -4,7 +4,7 @@
     the circuit   refusals in a row of different orders: one probe at a time, with backoff
     the key       401, or 403 of everything: it is read again at once and every second; one probe at a time, at
                   once when it changed
-    the doubt     answers that are not the API's (`doubt.py`): one probe at a time, with backoff
+    the doubt     answers that are not the API's (`breaker.py`): one probe at a time, with backoff
     the limit     how many requests at once (`limit.py`)
 
 `heard` gets each answer once, before its entries are judged. Nothing here touches an entry. The text of the last answer
@@ -37,8 +37,7 @@ from processor.api.verdicts import (
     words_of,
 )
 from processor.send.destination import Key
-from processor.send.event_loop.breaker import ROW, Admission, Breaker
-from processor.send.event_loop.doubt import Doubt
+from processor.send.event_loop.breaker import ROW, Admission, Breaker, Doubt
 from processor.send.event_loop.limit import Limit
 from processor.send.meter import BreakerState
 from processor.send.settings import SenderSettings
@@ -97,8 +96,6 @@ class Gate:
         self.paused_until_s = 0.0
         self.key = 0
         self.halted = False
-
-    # ---- may a request go ---------------------------------------------------------------------------------
 
     @property
     def limit(self) -> int:
@@ -197,8 +194,6 @@ class Gate:
 
     def current_key(self) -> str:
         return self._source.current()
-
-    # ---- what an answer says of the destination -----------------------------------------------------------
 
     def heard(
         self,

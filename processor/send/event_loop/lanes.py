@@ -146,8 +146,6 @@ class Lanes(Generic[EntryT]):
         self._numbered = 0
         self._epochs: set[int] = set()
 
-    # ---- in -----------------------------------------------------------------------------------------------
-
     def open(self, epoch: int) -> None:
         """A new assignment of a partition: its entries may come."""
         assert epoch not in self._epochs
@@ -172,8 +170,6 @@ class Lanes(Generic[EntryT]):
             return self._supersede(lane, pending)
         queue.append(pending)
         return None
-
-    # ---- out ----------------------------------------------------------------------------------------------
 
     def take(self, now_s: float, fresh_first: bool = False) -> Parcel[EntryT] | None:
         """The next parcel: a live one if there is any, else a replay's within its share. One that has waited and one
@@ -277,8 +273,6 @@ class Lanes(Generic[EntryT]):
             ready.popleft()
         return parcel
 
-    # ---- back ---------------------------------------------------------------------------------------------
-
     def finish(self, parcel: Parcel[EntryT], now_s: float, delivered: bool) -> None:
         """Its entries have ended."""
         if delivered and self._supersedes and self._share is not None:
@@ -323,8 +317,6 @@ class Lanes(Generic[EntryT]):
     def caught_up(self, epochs: Collection[int]) -> None:
         """Does nothing: entries leave while others are still being read."""
 
-    # ---- what is there ------------------------------------------------------------------------------------
-
     def __len__(self) -> int:
         """Orders that have an entry here."""
         return len(self._lanes)
@@ -350,8 +342,6 @@ class Lanes(Generic[EntryT]):
     def state(self, order_id: str) -> LaneState | None:
         lane = self._lanes.get(order_id)
         return None if lane is None else lane.state
-
-    # ---- within -------------------------------------------------------------------------------------------
 
     def _make_ready(self, lane: Lane[EntryT], now_s: float) -> None:
         lane.ready_s = now_s

@@ -9,6 +9,7 @@ Owned by the sender's event loop. Invariant: a parcel that is judged or put back
 from __future__ import annotations
 
 from collections.abc import Container
+from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Generic, assert_never
 
@@ -35,39 +36,28 @@ log = structlog.get_logger(__name__)
 
 RETRIES_SAID: Final = 10
 """From so many on of one entry somebody who looks at the log should know."""
+_RETRIES: Final = "refused ten times and tried again, such as the entry of this record"
 RETRY_S_MIN: Final = 0.05
 """A server that refuses and says `Retry-After: 0` would be asked as fast as it can refuse."""
 
 
+@dataclass(eq=False)
 class Outcomes(Generic[EntryT]):
     """See the module. `epochs` are those of the partitions that are ours. Mutable: `_witness` is what others than a
     suspect were answered."""
 
-    def __init__(
-        self,
-        settings: SenderSettings,
-        destination: Destination[EntryT],
-        gate: Gate,
-        lanes: Gatherer[EntryT],
-        holds: Memory,
-        epochs: Container[int],
-        handover: Handover[EntryT],
-        random: Random,
-        tally: Tally,
-        clock: Clock,
-    ) -> None:
-        self._settings = settings
-        self._destination = destination
-        self._gate = gate
-        self._lanes = lanes
-        self._holds = holds
-        self._epochs = epochs
-        self._handover = handover
-        self._random = random
-        self._tally = tally
-        self._clock = clock
-        self._witness = Witness()
-        self._retries_said = Seldom(log, "refused ten times and tried again, such as the entry of this record")
+    _settings: SenderSettings
+    _destination: Destination[EntryT]
+    _gate: Gate
+    _lanes: Gatherer[EntryT]
+    _holds: Memory
+    _epochs: Container[int]
+    _handover: Handover[EntryT]
+    _random: Random
+    _tally: Tally
+    _clock: Clock
+    _witness: Witness = field(default_factory=Witness)
+    _retries_said: Seldom = field(default_factory=lambda: Seldom(log, _RETRIES))
 
     def weigh(
         self, parcel: Parcel[EntryT], verdict: Verdict, now_s: float, now_ms: int

@@ -46,7 +46,6 @@ import structlog
 from processor.api.verdicts import Answer, Delivered, NoAnswer, Otherwise, Verdict
 from processor.interfaces import Clock
 from processor.send.destination import Destination, EntryT, Key
-from processor.send.event_loop.alarm import Alarm
 from processor.send.event_loop.breaker import Admission
 from processor.send.event_loop.endpoint import Endpoint, Heard, Posted
 from processor.send.event_loop.gate import Gate
@@ -95,6 +94,29 @@ class GivenUp(Enum):
 
     HUNG = "hung"
     WITHDRAWN = "withdrawn"
+
+
+class Alarm:
+    """One timer for the earliest time at which something may change by itself. It calls `ring`. Mutable: the running
+    timer and its end."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+        self._timer: asyncio.TimerHandle | None = None
+        self._at_s = 0.0
+
+    def set(self, at_s: float | None, now_s: float) -> None:
+        """Rings at `at_s` at the latest. None: no time will change anything."""
+        if at_s is None or (self._timer is not None and self._at_s <= at_s):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._at_s = at_s
+        self._timer = asyncio.get_running_loop().call_later(max(at_s - now_s, 0.0), self._rings)
+
+    def _rings(self) -> None:
+        self._timer = None
+        self._ring()
 
 
 class Flight(Generic[EntryT]):
@@ -162,8 +184,6 @@ class Sender(Generic[EntryT]):
         self.standing = Standing(destination.name, gate, lanes, self._pace, self._replays, holds, flights, clock)
         self._outcomes = Outcomes(settings, destination, gate, lanes, holds, ours, handover, random, tally, clock)
 
-    # ---- the loop -----------------------------------------------------------------------------------------
-
     async def run(self) -> None:
         """Sends until the Kafka thread says `Stop`."""
         self._endpoint.use(self._destination.headers(self._gate.current_key()))
@@ -227,8 +247,6 @@ class Sender(Generic[EntryT]):
         self._failure = self._failure or mistake
         self._over = True
 
-    # ---- take: may anything go, and what ------------------------------------------------------------------
-
     def _take(self) -> Flight[EntryT] | None:
         """The next request, with all that it needs to go. None where nothing may go now; an alarm is set
         where time alone will change that."""
@@ -280,8 +298,6 @@ class Sender(Generic[EntryT]):
     def _slots(self) -> int:
         """Requests a window that are this worker's; without a quota, at once."""
         return self._gate.limit if self._pace is None else self._pace.share
-
-    # ---- finish: what an answer changes -------------------------------------------------------------------
 
     def _finish_answered(self) -> None:
         if not self._answered:
@@ -339,8 +355,6 @@ class Sender(Generic[EntryT]):
         del self._flights[flight]
         if self._withdrawn:
             self._release(now_s)
-
-    # ---- what the Kafka thread says -----------------------------------------------------------------------
 
     def _receive(self, message: Message[EntryT]) -> None:
         self._guarded(partial(self._hear, message))
@@ -422,8 +436,6 @@ class Sender(Generic[EntryT]):
             self._holds.close(epoch)
             used[epoch] = None if self._pace is None else self._pace.close(epoch, now_s)
         return used
-
-    # ---- the watch ----------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         """Four times a second, until stopped: what no answer and no message would bring about."""

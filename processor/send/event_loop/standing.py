@@ -7,7 +7,7 @@ any thread: they only look, at numbers and enums that are replaced whole.
 from __future__ import annotations
 
 from collections.abc import Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic
 
 from processor.interfaces import Clock
@@ -40,30 +40,23 @@ class DestinationStatus:
     """The last answer, or why there was none, while something holds the destination."""
 
 
+@dataclass(eq=False)
 class Standing(Generic[EntryT]):
     """See the module. Mutable: `ticked_s` is when the event loop last came round, by the monotonic clock: a watch sees
     by it that the loop lives."""
 
-    def __init__(
-        self,
-        name: str,
-        gate: Gate,
-        lanes: Gatherer[EntryT],
-        pace: Pace | None,
-        replays: ReplayShare,
-        holds: Memory,
-        flights: Sized,
-        clock: Clock,
-    ) -> None:
-        self._name = name
-        self._gate = gate
-        self._lanes = lanes
-        self._pace = pace
-        self._replays = replays
-        self._holds = holds
-        self._flights = flights
-        self._clock = clock
-        self.ticked_s = clock.monotonic_s()
+    _name: str
+    _gate: Gate
+    _lanes: Gatherer[EntryT]
+    _pace: Pace | None
+    _replays: ReplayShare
+    _holds: Memory
+    _flights: Sized
+    _clock: Clock
+    ticked_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ticked_s = self._clock.monotonic_s()
 
     @property
     def in_flight(self) -> int:

@@ -9,15 +9,18 @@ Owned by the Kafka thread; mutable, as announced.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic
+from typing import Final, Generic
 
 from processor.interfaces import Committed
 from processor.records import Record, TopicPartition
 from processor.send.destination import EntryT
 from processor.send.kafka_thread.beginnings import Beginning, Book, Gap, Log, Newest
-from processor.send.kafka_thread.offsets import SILENT, OffsetMap
+from processor.send.kafka_thread.offsets import SILENT, Note, OffsetMap
 from processor.send.pending import Pending
+
+NOTHING: Final = Committed(None, "")
 
 
 class Phase(Enum):
@@ -28,82 +31,57 @@ class Phase(Enum):
     OPEN = "open"
 
 
+@dataclass(slots=True, eq=False)
 class Booked:
-    """The book of a partition on its way to its topic, and what may be committed with it. Mutable: `durable` once it is
-    there."""
+    """The book of a partition on its way to its topic, and what may be committed with it. Mutable: `durable` once the
+    broker has acknowledged it."""
 
-    __slots__ = ("committed", "durable", "value")
-
-    def __init__(self, committed: Committed, value: bytes) -> None:
-        self.committed = committed
-        self.value = value
-        self.durable = False
+    committed: Committed
+    value: bytes
+    durable: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class Assignment(Generic[EntryT]):
     """One assignment of one partition.
 
-    `log` is its source as it was when it was assigned, once that is known; `committed` is the last commit as the
-    broker has it, `note` what that said, `newest` its book where the topic of books was read; `began` is what came of
-    them, `gap` the newest that was ever found in its log. `past` is the place of the topic that remembers, `knew` of
-    that which it was known from: what is committed says `past` once `unwritten` records of it are there, and `knew`
-    until then. `stood` has the places of the topics that it rests on, by name, `books` has that of the topic of books.
-    `claim` is how many of its slots of the quota count as in use, until that is settled (`commits.py`), and `shared_s`
-    from when on nobody else uses them; `dirty` says that something has changed since the last commit; `booked` is the
-    book under way; `entries` and `bytes` are taken and unfinished, `done` counts the finished.
+    `log` is its source at the time of the assignment, once known; `committed` is the last commit, as the broker has it,
+    `note` its metadata, `newest` its book, if the topic of books was read; `began` follows from them; `gap` is the
+    newest gap that was ever found in its log. `past` is the place of the topic that remembers, `knew` the place that it
+    was known from: a commit names `knew` while `unwritten` records of `past` are not acknowledged, then `past`. `stood`
+    are the places of the topics that it rests on, by name, `books` is that of the topic of books. `claim` is how many
+    of its slots of the quota count as in use, until that is settled (`commits.py`), and from `shared_s` on no other
+    worker uses them; `dirty` is true if something has changed since the last commit; `booked` is the book under way;
+    `entries` and `bytes` are taken and unfinished, `done` counts the finished.
     """
 
-    __slots__ = (
-        "assigned_s",
-        "began",
-        "booked",
-        "books",
-        "bytes",
-        "claim",
-        "committed",
-        "dirty",
-        "done",
-        "entries",
-        "epoch",
-        "gap",
-        "knew",
-        "log",
-        "newest",
-        "note",
-        "offsets",
-        "past",
-        "phase",
-        "remembered",
-        "shared_s",
-        "stood",
-        "unwritten",
-        "where",
-    )
+    where: TopicPartition
+    epoch: int
+    assigned_s: float
+    phase: Phase = Phase.ASSIGNED
+    log: Log | None = None
+    committed: Committed = NOTHING
+    note: Note = SILENT
+    newest: Newest = field(default_factory=Newest)
+    began: Beginning = field(default_factory=lambda: Beginning(0, []))
+    gap: Gap | None = None
+    past: str | None = None
+    knew: str | None = None
+    stood: dict[str, str] = field(default_factory=dict)
+    books: str | None = None
+    remembered: bool = False
+    unwritten: int = 0
+    offsets: OffsetMap[Pending[EntryT] | Record] = field(default_factory=lambda: OffsetMap(None, ()))
+    claim: int | None = None
+    shared_s: float = field(init=False)
+    dirty: bool = False
+    booked: Booked | None = None
+    entries: int = 0
+    bytes: int = 0
+    done: int = 0
 
-    def __init__(self, where: TopicPartition, epoch: int, assigned_s: float) -> None:
-        self.where = where
-        self.epoch = epoch
-        self.assigned_s = self.shared_s = assigned_s
-        self.phase = Phase.ASSIGNED
-        self.log: Log | None = None
-        self.committed = Committed(None, "")
-        self.note = SILENT
-        self.newest = Newest()
-        self.began = Beginning(0, [])
-        self.gap: Gap | None = None
-        self.past: str | None = None
-        self.knew: str | None = None
-        self.stood: dict[str, str] = {}
-        self.books: str | None = None
-        self.remembered = False
-        self.unwritten = 0
-        self.offsets: OffsetMap[Pending[EntryT] | Record] = OffsetMap(None, ())
-        self.claim: int | None = None
-        self.dirty = False
-        self.booked: Booked | None = None
-        self.entries = 0
-        self.bytes = 0
-        self.done = 0
+    def __post_init__(self) -> None:
+        self.shared_s = self.assigned_s
 
     def took(self, size: int) -> None:
         self.entries += 1
@@ -116,7 +94,7 @@ class Assignment(Generic[EntryT]):
 
     @property
     def place(self) -> str:
-        """The name of its log, which no other log has; empty while it is not known."""
+        """The name of its log, which no other log has; empty if not known yet."""
         return "" if self.log is None else self.log.place
 
     def finish(self, offset: int, size: int) -> None:

@@ -11,12 +11,12 @@
 
 A place identifies a log: the cluster's ID and the topic's ID, which no other topic ever has, whatever its name is.
 
-Offsets that say nothing of their place: an operator's (no note at all: `rewind`, Kafka's tools) are obeyed. Those of an
-older version (`v1`) are believed while they fit into the log, so that an upgrade sends nothing twice; a map that
-reaches beyond the end of the log was made in another one (a mirror leaves out transaction markers, so its offsets are
-smaller), and what it says is not believed: to send twice under the same key is better than not at all.
+Offsets without a place: an operator's (no note at all: `rewind`, Kafka's tools) are obeyed. Those of an older version
+(`v1`) are believed while they fit into the log, so that an upgrade sends nothing twice. A map that reaches beyond the
+end of the log is of another one (a mirror leaves out transaction markers, so its offsets are smaller) and is not
+believed: to send twice under the same key is better than not at all.
 
-Pure. Not chosen: the larger of book and commit (who moves the group's offsets back wants it to be read again).
+Pure. Not chosen: the larger of book and commit (an operator who moves the group's offsets back wants to send again).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ least) and wrote its book when it went on. Clocks of hosts are nearer to one ano
 
 
 class Cause(StrEnum):
-    """Why a partition is not read on from where its group stood."""
+    """Why a partition is not read on from its group's offset."""
 
     OFFSETS_GONE = "offsets_gone"
     MADE_AGAIN = "made_again"
@@ -52,7 +52,7 @@ class Cause(StrEnum):
 
 
 class Log(NamedTuple):
-    """A partition's log as it is: its place, its first offset and its end."""
+    """A partition's log: its place, its first offset and its end."""
 
     place: str
     first: int
@@ -60,7 +60,7 @@ class Log(NamedTuple):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Records that were gone before they were finished: how many, those before `next_offset`, seen when."""
+    """Records that were deleted before they were finished: `missed` of them, before `next_offset`, seen at `at_ms`."""
 
     at_ms: int
     missed: int
@@ -117,10 +117,10 @@ class Beginning(NamedTuple):
 
 
 def beginning(committed: Committed, note: Note, book: Book | None, log: Log) -> Beginning:
-    """See the module. `note` is what the commit's metadata say; `book` None where there is none."""
+    """See the module. `note` is the commit's metadata; `book` is None if there is none."""
     found = _nowhere(book, log) if committed.next_offset is None else _committed(committed.next_offset, note, book, log)
     if found.offset > log.end:
-        # What says nothing of its log may be of any: a topic made again is likelier than a log that lost its end.
+        # Offsets without a place may be of any log: a topic made again is likelier than a log that lost its end.
         place = note.place if committed.next_offset is not None else book and book.place
         if place != log.place:
             return Beginning(log.first, [], found.past, (*found.causes, Cause.MADE_AGAIN))

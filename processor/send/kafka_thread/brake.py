@@ -14,7 +14,7 @@ from processor.send.settings import SendSettings
 
 
 class Brake:
-    """Mutable: `braked` are those that are paused for being full."""
+    """Mutable: `braked` are the partitions that are paused because they are full."""
 
     def __init__(self, settings: SendSettings, assignments: Assignments[Any], consumer: Consumer) -> None:
         self._settings = settings
@@ -23,7 +23,8 @@ class Brake:
         self.braked: set[TopicPartition] = set()
 
     def look(self, *, halted: bool) -> None:
-        """Pausing is dear, so nothing is done in between. `halted`: nothing is to be resumed."""
+        """Pauses full partitions and resumes half-empty ones. A pause is expensive, so there is a gap between the two.
+        `halted`: resumes nothing."""
         entries_max, bytes_max = self._settings.entries_max, self._settings.bytes_max
         entries, size = self._assignments.entries, self._assignments.bytes
         share = max(min(self._settings.partition_share, len(self._assignments)), 1)

@@ -1,18 +1,16 @@
-"""catch-up: after an assignment, what stands in the sources already is read before anything of it is sent.
+"""catch-up: after an assignment, the present records of the sources are read before any of them is sent.
 
-    assigned ─► opened ─► READING ──past the end of then, or nothing stands there any more──► through
+    assigned ─► opened ─► READING ──past the end at the assignment, or at the end now──► through
                              │
-                             ├── as many entries wait as may, so that no more of it is read    ─┐ given up, with a
+                             ├── as many entries wait as may, so no more are read              ─┐ given up, with a
                              ├── nothing could be read for `STILL_S_MAX`                        ├─ warning: sent while
-                             └── `s_max` since it was assigned                                 ─┘ it is read on
+                             └── `s_max` since the assignment                                  ─┘ it is read on
 
-For a destination whose newer entries take the place of older ones: of a topic with a million changes each key is then
-sent once. A partition that has nothing more than was committed is through as soon as it is opened, so a restart waits
-for a fetch of what was left over, and for nothing else.
+For a destination whose newer entries replace older ones: each key of a topic with a million changes is then sent once.
+A partition without new records is through as soon as it is opened, so a restart waits only for a fetch of the rest.
 
-Who gathers the entries (`Gatherer`) sends nothing while any partition is being read: a level in one partition may name
-an item in another. A reading ends by position, not by count; where an open transaction hides the end, the end that can
-be read counts.
+The `Gatherer` sends nothing while any partition is being read, because a level in one partition may name an item in
+another. A reading ends by position, not by count; if an open transaction hides the end, the readable end counts.
 
 Owned by the Kafka thread; mutable, as announced.
 """
@@ -31,15 +29,15 @@ from processor.send.kafka_thread.assignments import Assignment, Phase
 log = structlog.get_logger(__name__)
 
 STILL_S_MAX: Final = 30.0
-"""One partition without a leader, or one schema that cannot be had, must not hold all others for as long."""
+"""One partition without a leader, or one schema that is not available, must not hold up all others for longer."""
 
 
 class CatchUp(Generic[EntryT]):
-    """Mutable. `_reading` are those that are not through, by epoch; `_moved` has where each stood when it last moved,
-    and when that was, by the monotonic clock."""
+    """Mutable. `_reading` are the partitions that are not through, by epoch; `_moved` is the position of each when it
+    last moved, and the time (monotonic)."""
 
     def __init__(self, s_max: float | None) -> None:
-        """None: nothing is waited for."""
+        """`s_max` None: never waits."""
         self._s_max = s_max
         self._reading: dict[int, Assignment[EntryT]] = {}
         self._moved: dict[int, tuple[int, float]] = {}
@@ -55,8 +53,8 @@ class CatchUp(Generic[EntryT]):
     def step(
         self, now_s: float, at_end: Collection[TopicPartition], braked: Collection[TopicPartition]
     ) -> frozenset[int]:
-        """The epochs that are through, or given up, since the last step. `at_end` are partitions at their ends,
-        `braked` those of which no more is read for now."""
+        """Returns the epochs that are through, or given up, since the last step. `at_end` are partitions at their ends,
+        `braked` are paused."""
         ended = []
         for assignment in self._reading.values():
             if self._is_through(assignment, at_end):
@@ -77,38 +75,33 @@ class CatchUp(Generic[EntryT]):
         return frozenset(assignment.epoch for assignment in ended)
 
     def remaining(self, assignment: Assignment[EntryT]) -> int:
-        """Records to be read of it before it is through, about."""
+        """Returns about how many records are still to be read before it is through."""
         if assignment.epoch not in self._reading or assignment.log is None:
             return 0
-        return max(assignment.log.end - (_position(assignment) or 0), 0)
+        return max(assignment.log.end - (assignment.offsets.position or 0), 0)
 
     def __len__(self) -> int:
-        """Partitions that are not through."""
+        """The number of partitions that are not through."""
         return len(self._reading)
 
     def _is_through(self, assignment: Assignment[EntryT], at_end: Collection[TopicPartition]) -> bool:
         if assignment.phase is not Phase.OPEN:
             return False
         assert assignment.log is not None, "opened without having asked for its end"
-        return (_position(assignment) or 0) >= assignment.log.end or assignment.where in at_end
+        return (assignment.offsets.position or 0) >= assignment.log.end or assignment.where in at_end
 
     def _gives_up(self, assignment: Assignment[EntryT], braked: Collection[TopicPartition], now_s: float) -> str | None:
         assert self._s_max is not None, "reading without a limit"
         if now_s - assignment.assigned_s >= self._s_max:
             return f"not read to its end within {self._s_max:.0f} s"
         if assignment.phase is not Phase.OPEN:
-            return None  # what it waits for is told by the takeover
+            return None  # the takeover reports what it waits for
         if assignment.where in braked:
             return "as many entries wait as may"
-        position = _position(assignment) or 0
+        position = assignment.offsets.position or 0
         before = self._moved.get(assignment.epoch)
         if before is None or before[0] != position:
             self._moved[assignment.epoch] = (position, now_s)
         elif now_s - before[1] >= STILL_S_MAX:
             return f"nothing of it could be read for {STILL_S_MAX:.0f} s"
         return None
-
-
-def _position(assignment: Assignment[EntryT]) -> int | None:
-    """Past all that was read of it."""
-    return assignment.offsets.position

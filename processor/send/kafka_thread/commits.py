@@ -1,6 +1,6 @@
-"""commits: what is committed of each partition, and when its slots of the quota may be used.
+"""commits: the commits of each partition, and when its slots of the quota may be used.
 
-    regular    the oldest unfinished offset, and what is finished beyond it
+    regular    the oldest unfinished offset, and the finished offsets beyond it
     leaving    the same, and how many of the slots are in use: the mark
     claim      the first commit of an assignment that finds a mark, or that finds nothing: without a mark
 
@@ -10,9 +10,9 @@ The mark must be true whenever a worker reads it. So the new owner overwrites it
 after that, all slots count as in use. No worker sends before its first commit, so all slots of a partition without a
 commit are free.
 
-Where a book is kept (`beginnings.py`), what is committed stands in it first: written, acknowledged, then committed. So
-a worker that finds the group's offsets gone finds no less there. A partition that leaves waits for it no longer than
-`BOOK_FLUSH_S`: the commit counts.
+If there is a topic of books (`beginnings.py`), a commit's content goes there first: written, acknowledged, then
+committed. So a worker that finds the group's offsets gone finds the same in the book. A partition that leaves waits for
+its book for `BOOK_FLUSH_S` at most, because the commit matters more.
 
 Owned by the Kafka thread; no state of its own.
 """
@@ -38,7 +38,7 @@ from processor.send.settings import SendSettings
 log = structlog.get_logger(__name__)
 
 BOOK_FLUSH_S: Final = 1.0
-"""What a partition that leaves may wait for its book to be acknowledged."""
+"""The longest wait of a leaving partition for the acknowledgement of its book."""
 
 
 class Commits(Generic[EntryT]):
@@ -54,19 +54,18 @@ class Commits(Generic[EntryT]):
         self._topics = settings.topics
 
     def opened(self, assignment: Assignment[EntryT]) -> None:
-        """Its last owner's commit is known. Without a mark, all slots count as in use; else they are claimed
-        first."""
+        """Its last owner's commit is known. Without a mark, all slots count as in use; else a claim comes first."""
         if assignment.claim is None:
             self._pace(assignment, None)
 
     def claims(self, assignments: Iterable[Assignment[EntryT]]) -> bool:
-        """Whether a claim can be made: the sooner it is, the sooner something is sent."""
+        """True if a claim can be made: the sooner it is, the sooner entries are sent."""
         return any(
             assignment.claim is not None and assignment.offsets.next_offset is not None for assignment in assignments
         )
 
     def commit(self, assignments: Iterable[Assignment[EntryT]]) -> str | None:
-        """Those that have something new to say. Returns why it was refused."""
+        """Commits the partitions that have changed. Returns why that was refused, or None."""
         offsets = {}
         for assignment in assignments:
             changed = assignment.dirty or assignment.claim is not None or assignment.booked is not None
@@ -83,7 +82,7 @@ class Commits(Generic[EntryT]):
         return refused
 
     def book_anew(self, assignments: Iterable[Assignment[EntryT]], seen: Mapping[str, Seen]) -> None:
-        """Where another topic of books stands than they were written to, they are written once more."""
+        """Writes the books once more if their topic was made again."""
         books = None if self._topics.offsets is None else seen.get(self._topics.offsets)
         for assignment in assignments:
             if books is not None and assignment.phase is Phase.OPEN and assignment.books != books.place:
@@ -91,8 +90,8 @@ class Commits(Generic[EntryT]):
                 assignment.dirty = True
 
     def leave(self, assignments: Iterable[Assignment[EntryT]], used: Mapping[int, int | None]) -> None:
-        """The last commit of those that go to another worker; `used` by epoch, None where a bucket was never
-        opened."""
+        """Makes the last commit of partitions that leave. `used` are their slots in use by epoch; None if the partition
+        was never paced."""
         offsets: dict[Assignment[EntryT], Committed] = {}
         for assignment in assignments:
             if assignment.phase is Phase.OPEN:  # else the last owner's note stands
@@ -115,7 +114,7 @@ class Commits(Generic[EntryT]):
         try:
             self._consumer.commit(told)
         except (BrokerOutage, Fenced) as refused:
-            # Fenced: the group has given them to another worker, and `lost` will say so.
+            # Fenced: the group has given them to another worker, and `lost` will come.
             log.warning("a commit was refused", error=str(refused))
             for assignment in offsets:
                 assignment.dirty = True
@@ -125,7 +124,7 @@ class Commits(Generic[EntryT]):
         return None
 
     def _regular(self, assignment: Assignment[EntryT]) -> Committed | None:
-        """What may be committed of it now; where a book is kept, what has been written there."""
+        """Returns what may be committed now; with books, only what its book holds already."""
         booked = assignment.booked
         if booked is not None:
             if not booked.durable:
@@ -163,8 +162,8 @@ class Commits(Generic[EntryT]):
         self._effects.book(assignment, value)
 
     def _finished(self, assignment: Assignment[EntryT]) -> list[Range]:
-        """What is finished beyond the offset, where it has to be told: a destination that knows what it has sent of
-        each key finds out by itself."""
+        """Returns the finished offsets beyond the committed one. Without books there are none: such a destination knows
+        what it has sent of each key."""
         return [] if self._topics.offsets is None else assignment.offsets.finished()
 
     def _pace(self, assignment: Assignment[EntryT], used: int | None) -> None:
@@ -178,7 +177,7 @@ def _known_past(assignment: Assignment[Any]) -> str | None:
 
 
 def _rests_on_its_book(assignment: Assignment[EntryT], committed: Committed) -> bool:
-    """Whether this commit points at a book that is not there."""
+    """True if this commit refers to a book that is not acknowledged."""
     note = read_note(committed.metadata)
     booked = assignment.booked
     return note is not None and note.finished is None and (booked is None or not booked.durable)

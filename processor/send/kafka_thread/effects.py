@@ -151,8 +151,6 @@ class Effects(Generic[EntryT]):
         self.finished = 0
         """Records finished since the start; a watch sees progress by it."""
 
-    # ---- from endings to writes ---------------------------------------------------------------------------
-
     def settle(self, endings: list[Ended[EntryT]]) -> None:
         delivered = 0
         receipt, topic, append = self._intake.receipt, self._topics.receipts, self._writes.append
@@ -190,7 +188,7 @@ class Effects(Generic[EntryT]):
                 self._write(written.held_letter(ended, topics.dead_letters, self._group), finishing)
             case Rejected() as rejected:
                 finishing = _finishing(pending, Outcome.DEAD_LETTERED, rejected.reason)
-                # No flood is made of what an operator brings again.
+                # An operator's replay is not a flood.
                 if not finishing.replayed and self._floods():
                     return
                 finishing.letter = self._open_letter(pending.record, pending.entry)
@@ -202,7 +200,7 @@ class Effects(Generic[EntryT]):
                 assert_never(ending)
 
     def unreadable(self, record: Record, bad: BadRecord, epoch: int, size: int) -> None:
-        """A record that is no entry. It holds no order: which one would be a guess."""
+        """A record is not an entry. It holds no order, because the order would be a guess."""
         if self._floods():
             return
         finishing = Finishing(record, epoch, size, Outcome.DEAD_LETTERED, bad.reason, bad.stage)
@@ -211,7 +209,7 @@ class Effects(Generic[EntryT]):
         self._write(written.unreadable_letter(record, bad, at_ms, self._topics.dead_letters, self._group), finishing)
 
     def book(self, assignment: Assignment[EntryT], value: bytes) -> None:
-        """Its time is that of its making: it may be produced after a standstill (`takeover.py`)."""
+        """Writes a book. It has the time of its making, because a standstill may come before it is produced."""
         assert self._topics.offsets is not None, "a book where none is kept"
         partition, made_ms = assignment.where.partition, self._clock.now_ms()
         self._writes.append((NewRecord(self._topics.offsets, partition, b"%d" % partition, value, [], made_ms), None))
@@ -225,10 +223,8 @@ class Effects(Generic[EntryT]):
             write = NewRecord(self._topics.holds, assignment.where.partition, key, encode_hold(hold), [])
             self._writes.append((write, Anew(assignment.epoch)))
 
-    # ---- an open letter, and the newer entry that makes it needless -----------------------------------------
-
     def look(self, seen: Mapping[str, Seen]) -> None:
-        """Letters that went with their topic are not marked any more: others stand at their places by now."""
+        """Forgets letters whose topic was made again: their offsets have other letters now."""
         there = seen.get(self._topics.dead_letters)
         if there is not None:
             if self._letters_in not in (None, there.place):
@@ -272,8 +268,6 @@ class Effects(Generic[EntryT]):
         resolution = self._intake.superseded(letter.order_id, letter.superseded_ms)
         self._writes.append((written.resolved(where, resolution, resolutions, partition), None))
 
-    # ---- the flood guard --------------------------------------------------------------------------------------
-
     def _floods(self) -> bool:
         """Returns true if one more dead letter would be a flood."""
         if not self.flooded:
@@ -293,10 +287,8 @@ class Effects(Generic[EntryT]):
         finishing.awaited += 1
         self._writes.append((write, finishing))
 
-    # ---- from writes to finished offsets ------------------------------------------------------------------
-
     def produce(self) -> None:
-        """As many as the client has room for, in order; and what was acknowledged since."""
+        """Produces as many records as the client has room for, in order, and handles acknowledgements."""
         writes = self._writes
         if writes and self._clock.monotonic_s() >= self._not_before_s:
             produce = self._producer.produce
@@ -323,7 +315,7 @@ class Effects(Generic[EntryT]):
         if error is None and self._refusals:
             self._refusals.pop(id(write), None)
         if error is None and type(finishing) is Finishing and finishing.awaited == 1 and finishing.letter is None:
-            finishing.awaited = 0  # a receipt, most often: in as few steps as there can be
+            finishing.awaited = 0  # most often a receipt: in the fewest steps
             self._finish(finishing)
             if self._unheld:
                 self._held_now(write)
@@ -338,7 +330,7 @@ class Effects(Generic[EntryT]):
         elif finishing is None:
             if write.topic == self._topics.offsets:
                 self._book_answered(write, error)
-            elif error is not None:  # nothing is lost: the next replay finds out by itself, and marks it
+            elif error is not None:  # nothing is lost: the next replay finds out and marks it
                 log.warning("a letter could not be marked superseded", letter=write.key, error=error)
         elif error is not None:
             self._refused(write, error)
@@ -356,7 +348,7 @@ class Effects(Generic[EntryT]):
                 self._held_now(write)
 
     def _held_now(self, write: NewRecord) -> None:
-        """If it is a hold: what waited for it to be there."""
+        """If it is a hold, finishes the letters that waited for it."""
         if write.topic == self._topics.holds and write.key is not None:
             for waiting in self._unheld.pop(write.key.decode(), ()):
                 self._arrived(waiting)

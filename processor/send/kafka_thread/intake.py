@@ -1,12 +1,9 @@
-"""intake: what a role makes of the records that it reads, and what an accepted entry leaves; the outbox's is here.
+"""intake: turns the records of a role's topics into entries. The outbox's intake is here, Hako's in `hako/intake.py`.
 
-The Kafka thread of every role that sends is the same (`role.py`); what its topics hold is not.
+The Kafka thread of every sending role is the same (`role.py`); the contents of its topics differ.
 
-outgoing: an outbox record as the entry that it is, or why it is not one.
-
-Pure. Everything in the outbox was written by transform, or by a replay; what was not is a dead letter, not a
-crash. The value is checked to be a JSON object (2.5 µs), for an API would have to say so otherwise, once for
-each attempt.
+Pure. Transform, or a replay, wrote every record of the outbox; any other record becomes a dead letter. The value is
+checked to be a JSON object (2.5 µs), because otherwise the API would have to say so, once for each attempt.
 """
 
 from __future__ import annotations
@@ -25,12 +22,12 @@ from processor.send.kafka_thread import written
 from processor.send.pending import Ended, Pending
 
 ENTRY_ID_CHARS_MAX: Final = 500
-"""It becomes a header of each request."""
+"""The entry ID becomes a header of each request."""
 TIME_DIGITS_MAX: Final = 19
 
 
 class _Object(msgspec.Struct, gc=False):
-    """Any JSON object: what it holds is skipped, but must be JSON."""
+    """Any JSON object: its contents are skipped, but must be JSON."""
 
 
 _BODY: Final = msgspec.json.Decoder(_Object)
@@ -38,8 +35,8 @@ _TYPES: Final[dict[bytes | None, EntryType]] = {entry_type.value.encode(): entry
 
 
 def read_entry(record: Record) -> tuple[OutboxEntry, str | None, bool] | str:
-    """The entry, the replay that it belongs to, and whether one brought it at all (through transform it has lost the
-    ID); else what is wrong with the record."""
+    """Returns the entry, the ID of its replay, and whether a replay brought it at all (through transform it has lost
+    the ID). Returns a text if the record is not an entry."""
     headers = dict(record.headers)
     entry_id = headers.get("entry-id")
     entry_type = _TYPES.get(headers.get("entry-type"))
@@ -83,10 +80,11 @@ class Intake(Protocol[EntryT]):
     """One kind of entries."""
 
     def pending(self, record: Record, epoch: int, taken_ms: int) -> Pending[EntryT] | BadRecord:
-        """The entry of a record, or why it is not one. Raises `RegistryOutage`: later."""
+        """Returns the entry of a record, or why it is not one. Raises `RegistryOutage`: try later."""
 
     def foreign(self, entry: EntryT) -> str | None:
-        """Why this destination cannot be sent this entry, ever: a setting was changed. None where it can."""
+        """Returns why this destination can never take this entry, because a setting was changed. Returns None if it
+        can."""
 
     def receipt(self, ended: Ended[EntryT], delivered: Delivered, topic: str, place: str) -> NewRecord:
         """Returns the record of an accepted entry; `place` names the log that the entry came from."""
@@ -99,16 +97,16 @@ class Intake(Protocol[EntryT]):
         """Returns true if the entry is at least as new as the mark."""
 
     def superseded(self, order_id: str, at_ms: int) -> Resolution:
-        """The reason of a letter's resolution when such an entry was accepted."""
+        """Returns the resolution of a letter that an accepted entry has superseded."""
 
 
 class OutboxIntake:
-    """The outbox's. `entry_types` are what the destination takes: others mean that `HAKUNA_API` was changed over a
-    full outbox."""
+    """The intake of the outbox. `entry_types` are the types of the destination: another type means that `HAKUNA_API`
+    was changed while the outbox was not empty."""
 
     def __init__(self, entry_types: Collection[EntryType]) -> None:
         self._entry_types = entry_types
-        # By identity: an enum's member is hashed in Python, 0.3 µs, and there is one look an entry.
+        # By identity: an enum's member is hashed in Python, 0.3 µs, and there is one lookup an entry.
         self._ours = frozenset(map(id, entry_types))
 
     def pending(self, record: Record, epoch: int, taken_ms: int) -> Pending[OutboxEntry] | BadRecord:

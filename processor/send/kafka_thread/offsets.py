@@ -6,31 +6,29 @@
 
 A committed offset says that all offsets before it are finished. Finished offsets beyond it are kept as ranges in the
 commit's metadata and in the compacted topic `hakuna.send-offsets` (`beginnings.py`); the next worker of the partition
-skips them. So one order that is stuck for a day does not make a day's entries go out twice.
+skips them. So one order that is stuck for a day does not make a day's entries go out twice. Offsets without a record
+(transaction markers, compaction) count as finished.
 
-Owned by the Kafka thread. Offsets without a record (transaction markers, compaction) are never taken, so
-they count as finished.
+Owned by the Kafka thread. Memory: the unfinished offsets, which the role bounds; never the finished ones.
 
-Memory: the unfinished offsets, which the role bounds; never the finished ones.
-
-The note: the metadata of a committed offset, by which a worker informs the next one.
+The note is the metadata of a committed offset, for the next worker.
 
     v2 in=CLUSTER/TOPIC past=CLUSTER/TOPIC used=17 done=eJxjYGBgYGRgYAQAAA8ABA
     v2 in=CLUSTER/TOPIC done=topic
 
-    in      the place, by IDs, of the log that the offset and the ranges count in
+    in      the place, by IDs, of the log of the offset and the ranges
     past    the place of the topic of holds from which the holds were known
-    used    slots of the quota, left at a clean revoke alone (`pace.py`)
-    of      by how many partitions they were shared out, where there is no book (hako's)
-    done    finished ranges beyond the offset, here or, where they outgrow the metadata, in the topic
+    used    slots of the quota in use, after a clean revoke only (`pace.py`)
+    of      the number of partitions that shared them, if there is no book (hako's)
+    done    finished ranges beyond the offset, here or, if they outgrow the metadata, in the topic
             `hakuna.send-offsets`
 
-The topic is compacted: key the partition's number, in the same partition; its newest record, by when it was made, is
-the book of the partition. (Which came last does not say it: a worker that stood still for a session may write its own
-after its heir's.) It is acknowledged before the commit. A book that is newer than the commit (a crash between the
-two) is as good: what is finished stays finished, and what it says of offsets before the committed one no
-longer matters. While there is a commit that does not say `topic` nobody reads it, so an operator who moves the
-group's offsets back sends again. Where nothing is committed it is what goes on (`beginnings.py`).
+The topic is compacted. Its key is the partition's number, in the same partition; the newest record, by its own time, is
+the book of the partition. (The last record may be older: a worker that stood still for a session may write its book
+after its heir's.) It is acknowledged before the commit. A book that is newer than the commit (a crash between the two)
+is as good: finished offsets stay finished, and those before the committed one no longer matter. Nobody reads the book
+while there is a commit without `topic`, so an operator who moves the group's offsets back sends again. Without a
+commit, the book counts (`beginnings.py`).
 
 A note that cannot be read (another tool's, a later version's) is ignored: entries may then go out twice, and the
 quota's slots count as used. Both are safe.
@@ -49,22 +47,22 @@ UnfinishedT = TypeVar("UnfinishedT")
 
 RANGES_MAX: Final = 1_000_000
 _INFLATED_BYTES_MAX: Final = 16 * 1024 * 1024
-"""Bytes of somebody else's making must not inflate without end."""
+"""Foreign bytes must not inflate without end."""
 
 
 class Range(NamedTuple):
-    """Finished offsets, `end` not among them."""
+    """Finished offsets, without `end`."""
 
     start: int
     end: int
 
 
 class OffsetMap(Generic[UnfinishedT]):
-    """One assignment of one partition.
+    """The offsets of one assignment.
 
-    Mutable. `_unfinished` has what was taken and is not finished, in offset order (a dict keeps the order of
-    taking); `position` is past everything that was taken or skipped; `_skips` are the ranges known from
-    before that reach beyond it; `_taken` says that a record has come.
+    Mutable. `_unfinished` are the taken and unfinished records, in offset order (a dict keeps the order of insertion);
+    `position` is past everything that was taken or skipped; `_skips` are the ranges from before that reach beyond it;
+    `_taken` is true once a record has come.
     """
 
     def __init__(self, committed: int | None, finished: Iterable[Range]) -> None:
@@ -74,12 +72,11 @@ class OffsetMap(Generic[UnfinishedT]):
         self._skips = deque(sorted(known for known in finished if known.end > (committed or 0)))
 
     def take(self, offset: int, unfinished: UnfinishedT) -> bool:
-        """A record was read. False where it is not to be taken: finished before this assignment, or taken
-        already."""
+        """A record was read. Returns false if it was finished before this assignment, or is taken already."""
         if self.position is not None and offset < self.position:
             if self._taken:
                 return False
-            self._skips.clear()  # the log has been made anew, or the group's offsets were moved back: all of it again
+            self._skips.clear()  # the log was made again, or the offsets were moved back: all of it again
         self._taken = True
         self.position = offset + 1
         skips = self._skips
@@ -91,7 +88,7 @@ class OffsetMap(Generic[UnfinishedT]):
         return True
 
     def reached(self, end: int) -> None:
-        """Nothing stands between the position and `end`."""
+        """There is no record between the position and `end`."""
         if self.position is None or end > self.position:
             self.position = end
 
@@ -100,18 +97,18 @@ class OffsetMap(Generic[UnfinishedT]):
 
     @property
     def next_offset(self) -> int | None:
-        """The offset that may be committed: all before it are finished. None if no offset is known yet."""
+        """The offset to commit: all before it are finished. None if no offset is known yet."""
         return next(iter(self._unfinished), self.position)
 
     def oldest(self) -> UnfinishedT | None:
-        """The unfinished record that holds the commit."""
+        """Returns the oldest unfinished record, which holds the commit."""
         return next(iter(self._unfinished.values()), None)
 
     def __len__(self) -> int:
         return len(self._unfinished)
 
     def finished(self) -> list[Range]:
-        """The finished offsets beyond `next_offset`, as ranges, in order."""
+        """Returns the finished offsets beyond `next_offset`, as ranges, in order."""
         if self.position is None:
             return []
         ranges: list[Range] = []
@@ -134,7 +131,7 @@ class OffsetMap(Generic[UnfinishedT]):
 
 
 def encode_ranges(ranges: Iterable[Range]) -> bytes:
-    """Distances as variable-length integers, deflated. Ranges in order, apart from one another."""
+    """Returns distances as variable-length integers, deflated. The ranges must be in order and apart."""
     plain = bytearray()
     before = 0
     for start, end in ranges:
@@ -146,7 +143,7 @@ def encode_ranges(ranges: Iterable[Range]) -> bytes:
 
 
 def decode_ranges(data: bytes) -> list[Range] | None:
-    """None if the bytes are foreign."""
+    """Returns None if the bytes are foreign."""
     inflater = zlib.decompressobj()
     try:
         plain = inflater.decompress(data, _INFLATED_BYTES_MAX)
@@ -195,14 +192,14 @@ METADATA_CHARS_MAX: Final = 4000
 
 _VERSION: Final = "v2"
 _BEFORE: Final = "v1"
-"""Without places: what an older version left."""
+"""The note of an older version, without places."""
 _IN_TOPIC: Final = "topic"
 
 
 class Note(NamedTuple):
-    """`used` is None where nothing was left; `finished` is None where the map is in the topic; `place` and `past` are
-    None where it does not say them. `shared_by` is by how many partitions the slots of `used` were shared out, where no
-    book says it: a worker of an older version takes a note with it for foreign."""
+    """`used` is None without a mark; `finished` is None if the ranges are in the topic; `place` and `past` may be
+    missing. `shared_by` is the number of partitions that shared the slots of `used`, if no book has it: a worker of an
+    older version takes such a note for foreign."""
 
     used: int | None
     finished: list[Range] | None
@@ -215,7 +212,7 @@ SILENT: Final = Note(None, [])
 
 
 def write_note(note: Note) -> str | None:
-    """The metadata string; None where the ranges do not fit into it."""
+    """Returns the metadata string. Returns None if the ranges do not fit into it."""
     words = [_VERSION]
     if note.place is not None:
         words.append(f"in={note.place}")
@@ -247,11 +244,11 @@ def read_note(metadata: str) -> Note | None:
     finished: list[Range] | None = []
     for word in words:
         name, _, value = word.partition("=")
-        if name in ("used", "of") and value.isascii() and value.isdigit() and len(value) < 10:
-            if name == "used":
-                used = int(value)
-            else:
-                shared_by = int(value)
+        whole = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
+        if name == "used" and whole is not None:
+            used = whole
+        elif name == "of" and whole is not None:
+            shared_by = whole
         elif name == "in" and "/" in value:
             place = value
         elif name == "past" and "/" in value:

@@ -9,19 +9,19 @@ does. Under load the two threads take turns (`handover.py`).
 
     assigned  paused until its past is known (`takeover.py`), then open; Hako's are read to their ends (`catch_up.py`)
               before anything is sent
-    revoked   nothing more is taken ─► what is in flight ends, or is given up at the deadline ─► what it leaves is
+    revoked   nothing more is taken ─► requests in flight end, or are given up at the deadline ─► their records are
               acknowledged ─► commit, with the slots of the quota that are in use ─► gone
     lost      gone; the next owner sends again what was in flight
     stop      all partitions as if revoked, within the drain; then the group is left
 
 Invariants
 - an offset is finished when its effect is durable, and not before;
-- what is taken and unfinished is at most `entries_max` entries and `bytes_max` bytes, and one poll more; beyond what
-  keeps requests going one record a turn is taken;
+- at most `entries_max` entries and `bytes_max` bytes, and one more poll, are taken and unfinished; if the requests have
+  enough entries, one record a turn is taken;
 - a report about an assignment that is over is dropped.
 
-Not chosen: committing on a timer of librdkafka's (it knows of positions, not of effects); one producer call
-awaited for each receipt (a round trip an entry).
+Not chosen: librdkafka's commit timer (it knows positions, not effects); one awaited producer call for each receipt (a
+round trip an entry).
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ log = structlog.get_logger(__name__)
 
 OBSERVE_S: Final = 1.0
 RETRY_S: Final = 1.0
-"""The wait after a question that no broker answered; the group is polled on."""
+"""The wait after a question without an answer; polling goes on."""
 COLLECT_MAX: Final = 5_000
-"""Reports settled in one turn: the next poll must not wait for a million held entries."""
+"""Reports that one turn settles: the next poll must not wait for a million held entries."""
 UNDELIVERED_MAX: Final = 5_000
 """The most entries on their way to the loop. More would fill memory with values that newer ones replace."""
 WAIT_S: Final = 0.05
@@ -69,7 +69,7 @@ NO_WORK: Final = Work(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class SendEdges:
-    """The outside, as the Kafka thread uses it; all of it belongs to that thread."""
+    """The edges of the Kafka thread; all belong to that thread."""
 
     consumer: Consumer
     producer: Producer
@@ -80,11 +80,10 @@ class SendEdges:
 
 
 class SendRole(Generic[EntryT]):
-    """The Kafka thread. `turn` and the rebalance's calls are made by one thread; `standing` may be
-    asked from others.
+    """The Kafka thread. One thread calls `turn` and the methods of a rebalance; others may ask `standing`.
 
-    Mutable. `_released` is what the loop said of withdrawn epochs; `_halted` says that nothing is taken any more;
-    `_busy` that the last turn found something to do; `_starts` are where partitions are read from whose past is known.
+    Mutable. `_released` is the loop's report of withdrawn epochs; `_halted` is true once nothing more is taken; `_busy`
+    is true if the last turn had work; `_starts` are the offsets at which opened partitions begin.
     """
 
     def __init__(
@@ -127,17 +126,15 @@ class SendRole(Generic[EntryT]):
         self._claim_at_s = 0.0
         self._observe_at_s = 0.0
 
-    # ---- the loop -----------------------------------------------------------------------------------------
-
     def start(self) -> None:
         self._consumer.subscribe(list(self._settings.topics.sources), self)
 
     def turn(self) -> None:
-        """One round. Raises `Fatal` and `Unusable`; everything else is dealt with here."""
+        """Makes one round. Raises `Fatal` and `Unusable`, and handles every other error."""
         if self._busy:
             self.turns.take()
         timeout_s = 0.0 if self._busy or self._effects.waiting else self._settings.poll_s_max
-        # One at least: by it the group is served. What is not needed yet would only be cold when it is.
+        # One at least: the poll serves the group. Records that are not needed yet would only be cold later.
         records_max = 1 if self._loop.has_enough() else self._settings.poll_records_max
         polled = self._consumer.poll(records_max, timeout_s)
         now_s = self._clock.monotonic_s()
@@ -172,14 +169,13 @@ class SendRole(Generic[EntryT]):
         self._end(self._settings.drain_s_max)
 
     def fail(self) -> None:
-        """Something has ended the turns, maybe the event loop too: what has been reported is written and committed, and
-        nothing is waited for that is in flight."""
+        """Ends after an error, perhaps of the event loop: writes and commits the reported endings, and does not wait
+        for requests in flight."""
         self.turns.give_back()
         self._end(0.0)
 
     def _end(self, patience_s: float) -> None:
-        """The group is left first, so that others take over while the rest is closed, and the rest is closed whatever
-        that raises."""
+        """Leaves the group first, so that others take over meanwhile, and closes the rest whatever that raises."""
         with ExitStack() as closing:
             closing.callback(self._handover.give, Stop())
             closing.callback(self._reader.close)
@@ -187,8 +183,6 @@ class SendRole(Generic[EntryT]):
             closing.callback(self._consumer.close)
             self._withdraw(list(self._assignments), patience_s)
             self._meter.endings(self._effects.tell())
-
-    # ---- take: from records to entries --------------------------------------------------------------------
 
     def _take(self, records: Sequence[Record]) -> bool:
         """Takes polled records. Returns true if all could be read; otherwise the polled ends are not reached yet."""
@@ -218,7 +212,7 @@ class SendRole(Generic[EntryT]):
         return self.standing.registry is None
 
     def _taken(self, record: Record, assignment: Assignment[EntryT], taken_ms: int) -> Pending[EntryT] | None:
-        """The entry of a record, if it is one and is unfinished."""
+        """Returns the entry of a record, if it is one and is unfinished."""
         pending = self._intake.pending(record, assignment.epoch, taken_ms)
         if isinstance(pending, BadRecord):
             if assignment.offsets.take(record.offset, record):
@@ -236,7 +230,7 @@ class SendRole(Generic[EntryT]):
         return pending
 
     def _again(self, records: Sequence[Record], why: str) -> None:
-        """Seeks back to records that no worker can read now: they are fetched again."""
+        """Seeks back to records that cannot be read now, and waits."""
         if self.standing.registry is None:
             log.warning("waiting for the schema registry", why=why)
         self.standing.registry = why
@@ -311,16 +305,14 @@ class SendRole(Generic[EntryT]):
             self._effects.hold_anew(assignment, holds)
 
     def _read_on(self, now_s: float, at_end: Mapping[TopicPartition, int]) -> None:
-        """Says which partitions have been read to where they ended when they were assigned."""
+        """Reports the partitions that have been read to the ends that they had when they were assigned."""
         if len(self._catch_up):
             ended = self._catch_up.step(now_s, at_end, self._brake.braked)
             if ended:
                 self._handover.give(CaughtUp(ended))
 
-    # ---- topics that change under us ------------------------------------------------------------------------
-
     def _lose_way(self, astray: Collection[TopicPartition]) -> None:
-        """Their positions are not in their logs: made again, or overtaken by retention. The takeover finds out."""
+        """Takes partitions over anew whose position is not in their log: made again, or overtaken by retention."""
         lost = [
             assignment
             for where in astray
@@ -330,7 +322,7 @@ class SendRole(Generic[EntryT]):
             self._take_over_anew(lost)
 
     def _look_at_topics(self) -> None:
-        """Returns true if a topic was made again under its name. Raises `Fatal` if all topics have grown."""
+        """Takes partitions over anew whose topics were made again. Raises `Fatal` if all topics have grown."""
         seen = self._topics.latest()
         if seen is self._seen:
             return
@@ -360,14 +352,12 @@ class SendRole(Generic[EntryT]):
         self._effects.look(seen)
 
     def _take_over_anew(self, assignments: list[Assignment[EntryT]]) -> None:
-        """As if they had been lost and assigned: what is in flight ends, and nothing of the old log is kept."""
+        """Does as if they were revoked and assigned: requests in flight end, and nothing of the old log is kept."""
         self.turns.give_back()
         wheres = [assignment.where for assignment in assignments]
         self._consumer.pause(wheres)
         self._withdraw(assignments, self._settings.revoke_s_max)
         self.assigned(wheres)
-
-    # ---- moves --------------------------------------------------------------------------------------------
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         self.turns.give_back()
@@ -399,7 +389,7 @@ class SendRole(Generic[EntryT]):
         return [assignment for where in partitions if (assignment := self._assignments.at(where)) is not None]
 
     def _withdraw(self, leaving: list[Assignment[EntryT]], patience_s: float) -> None:
-        """To another worker. Finishes inside the call, under one deadline."""
+        """Gives partitions to another worker. Finishes inside the call, under one deadline."""
         if not leaving:
             return
         epochs = frozenset(assignment.epoch for assignment in leaving)

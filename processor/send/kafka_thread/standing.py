@@ -1,12 +1,12 @@
-"""standing: how the partitions of a sending role stand, for `/status`, `/readyz`, the watch, the metrics.
+"""standing: the state of a sending role's partitions, for `/status`, `/readyz`, the watch, the metrics.
 
-Once a second the Kafka thread looks (`observe`); what others may ask from their threads is replaced whole then.
+The Kafka thread looks once a second (`observe`) and replaces the values for other threads as a whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol
 
 from processor.interfaces import Clock, Consumer, Reader, Topics
@@ -41,8 +41,8 @@ class Loop(Protocol[EntryT]):
 
 @dataclass(frozen=True, slots=True)
 class PartitionStatus:
-    """One outbox partition, as `/status` shows it. `blocked_by` names the entry that holds its commit, and
-    why; times are epoch ms."""
+    """One outbox partition, as `/status` shows it. `blocked_by` is the entry that holds its commit, and the reason;
+    times are epoch ms."""
 
     topic: str
     partition: int
@@ -52,48 +52,36 @@ class PartitionStatus:
     blocked_by: str | None
     blocked_since: int | None
     began: tuple[str, ...] = ()
-    """Why it was not read on from where its group stood (`beginnings.py`); empty where it was."""
+    """Why it was not read on from its group's offset (`beginnings.py`); empty if it was."""
     missed: int = 0
     """Records that retention took before they were taken."""
 
 
+@dataclass(eq=False)
 class Standing(Generic[EntryT]):
-    """See the module. Mutable. What the role has met: `greeted` by the group; `trouble` is what that did not answer,
-    `waiting` why partitions are not taken over now, `registry` what the schema registry did not answer, `grown` that
-    the topics are others than at the start."""
+    """See the module. Mutable. `greeted` is true once the group has answered; `trouble` is the last failed commit,
+    `waiting` why partitions cannot be taken over now, `registry` the schema registry's failure, `grown` a change of the
+    topics since the start."""
 
-    def __init__(
-        self,
-        consumer: Consumer,
-        reader: Reader,
-        clock: Clock,
-        meter: RecordMeter,
-        assignments: Assignments[EntryT],
-        takeover: Takeover[EntryT],
-        catch_up: CatchUp[EntryT],
-        effects: Effects[EntryT],
-        loop: Loop[EntryT],
-        topics: Topics,
-    ) -> None:
-        self._consumer = consumer
-        self._reader = reader
-        self._clock = clock
-        self._meter = meter
-        self._assignments = assignments
-        self._takeover = takeover
-        self._catch_up = catch_up
-        self._effects = effects
-        self._loop = loop
-        self._topics = topics
-        self.greeted = False
-        self.trouble: str | None = None
-        self.waiting: str | None = None
-        self.registry: str | None = None
-        self.grown: str | None = None
-        self._unready: tuple[str, ...] = ("no assignment yet",)
-        self._work: Mapping[int, Work] = {}
-        self.status: tuple[PartitionStatus, ...] = ()
-        self._began: dict[TopicPartition, Beginning] = {}
+    _consumer: Consumer
+    _reader: Reader
+    _clock: Clock
+    _meter: RecordMeter
+    _assignments: Assignments[EntryT]
+    _takeover: Takeover[EntryT]
+    _catch_up: CatchUp[EntryT]
+    _effects: Effects[EntryT]
+    _loop: Loop[EntryT]
+    _topics: Topics
+    greeted: bool = False
+    trouble: str | None = None
+    waiting: str | None = None
+    registry: str | None = None
+    grown: str | None = None
+    status: tuple[PartitionStatus, ...] = ()
+    _unready: tuple[str, ...] = ("no assignment yet",)
+    _work: Mapping[int, Work] = field(default_factory=dict)
+    _began: dict[TopicPartition, Beginning] = field(default_factory=dict)
 
     def observe(self) -> None:
         """Once a second, by the Kafka thread."""
@@ -116,7 +104,7 @@ class Standing(Generic[EntryT]):
             left_s = None if kept_s is None else kept_s - seconds
             lags.append(PartitionLag(*where, records, seconds, held, remaining, known, left_s))
             committed = assignment.committed.next_offset
-            # It is kept when a partition goes and comes back: this time it begins where it was left.
+            # Kept when a partition goes and comes back: the second time it begins where it was left.
             began = assignment.began if assignment.began.causes else self._began.get(where, assignment.began)
             self._began[where] = began
             blocked = self._blocked(oldest)
@@ -136,7 +124,7 @@ class Standing(Generic[EntryT]):
         self._meter.endings(self._effects.tell())
 
     def _blocked(self, oldest: Pending[EntryT] | Record | None) -> tuple[str | None, int | None]:
-        """The entry that holds a commit and why, and since when."""
+        """Returns the entry that holds a commit with the reason, and since when."""
         if oldest is None:
             return None, None
         if isinstance(oldest, Record):
@@ -182,6 +170,6 @@ class Standing(Generic[EntryT]):
         return [*self._unready, *self._loop.standstills()]
 
     def progress(self) -> tuple[Mapping[int, Work], bool]:
-        """For the watch: the work of each partition, without what waits for something known; and whether all
-        of it does."""
+        """Returns, for the watch, the work of each partition without entries that wait for something known, and whether
+        all of it waits so."""
         return self._work, self._effects.flooded or bool(self._troubles())

@@ -4,13 +4,13 @@
         │                                         │                                                  │
         └─────────────────────────── revoked or lost: forgotten ─────────────────────────────────────┘
 
-The partition is paused until it is OPEN, and the group is polled all the while: reading a million holds takes
-seconds. A restore ends when the reader's position reaches the end that the topic had when it began: never by
-a count. From then on the holds are followed, so that a release works at once.
+The partition is paused until it is OPEN, and the group is polled meanwhile, because reading a million holds takes
+seconds. A restore ends when the reader's position reaches the end that the topic had at its beginning: never by a
+count. From then on the holds are followed, so that a release works at once.
 
-From where it is read is `beginnings.py`'s to say; what is not as its group left it is said here. Holds whose topic is
-another than that which they were known from are made anew from the open letters (`witness.py`). A partition that our
-other topics do not have, or that was not there when this worker started, waits, and says so; the others go on.
+`beginnings.py` decides the offset; a difference to the group's offset is logged here. If the topic of holds is another
+one than before, the holds are made anew from the open letters (`witness.py`). A partition that our other topics do not
+have, or that is new since the start of this worker, waits and is reported; the others go on.
 
 Owned by the Kafka thread; mutable, as announced in `Takeover`.
 """
@@ -40,12 +40,12 @@ READ_MAX: Final = 2_000
 """Records of one step: the group's poll must not wait for a million holds."""
 
 LOOKS_S: Final = 10.0
-"""Within this time every worker has seen that the topics have grown, and has ended: the looks at them are five seconds
-apart, their answers within one of them taken notice of."""
+"""Within this time every worker has noticed that the topics have grown, and has ended: it looks every five seconds and
+reads the answer by the next look."""
 
 
 class Past(Protocol):
-    """The compacted topic that remembers what a destination's entries have come to, and how it is read."""
+    """The compacted topic that remembers the outcomes of a destination's entries, and how it is read."""
 
     @property
     def topic(self) -> str: ...
@@ -78,8 +78,8 @@ class HoldsPast:
 class Takeover(Generic[EntryT]):
     """All assignments on their way to OPEN, and the past of those that are.
 
-    Mutable. `_ends` are the ends that a restore reads to, by partition of another topic; `_following` the
-    assignments by their partition of the past (those of several sources have one past together).
+    Mutable. `_ends` are the ends to which a restore reads, by partition of another topic; `_following` are the
+    assignments by their partition of the past (several sources share one past).
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Takeover(Generic[EntryT]):
         self._following: dict[TopicPartition, list[Assignment[EntryT]]] = {}
         self._witness: dict[int, Witness] = {}
         self.unequal: str | None = None
-        """Why some of them cannot be taken over now, in words."""
+        """Why some partitions cannot be taken over now, in words."""
 
     @property
     def past_topic(self) -> str | None:
@@ -131,8 +131,7 @@ class Takeover(Generic[EntryT]):
             self._reader.unassign([where])
 
     def step(self) -> list[Assignment[EntryT]]:
-        """A bounded step for all of them. Returns those that may be opened now. Raises `BrokerOutage`: again,
-        later."""
+        """Makes a bounded step for all. Returns the assignments that are open now. Raises `BrokerOutage`: try later."""
         asked = [assignment for assignment in self._underway.values() if assignment.phase is Phase.ASSIGNED]
         if asked:
             self._ask(asked)
@@ -154,7 +153,7 @@ class Takeover(Generic[EntryT]):
         return any(name in seen and seen[name].place != place for name, place in assignment.stood.items())
 
     def remaining(self, assignment: Assignment[EntryT]) -> int:
-        """Records still to be read before it is open, about."""
+        """Returns about how many records are still to be read before it is open."""
         return sum(
             max(self._ends[where] - self._reader.position(where), 0)
             for where in self._beside(assignment.where.partition)
@@ -201,8 +200,8 @@ class Takeover(Generic[EntryT]):
     def _new_beside_others(
         self, committed: Mapping[TopicPartition, Committed], seen: Mapping[str, Seen]
     ) -> frozenset[TopicPartition]:
-        """Those of them that have no commit though others of the topic have: it has grown. Their slots of the quota are
-        still others' at a worker that has not seen it yet, or were in use a moment ago."""
+        """Returns the partitions without a commit, if others of the topic have one: it has grown. A worker that has not
+        noticed that still uses their slots of the quota, or did so a moment ago."""
         first = self._first_source
         new = frozenset(where for where, one in committed.items() if where.topic == first and one.next_offset is None)
         if not new:
@@ -214,7 +213,7 @@ class Takeover(Generic[EntryT]):
         return frozenset(where for where in new if where.partition not in booked) if booked else frozenset()
 
     def _booked(self, seen: Mapping[str, Seen]) -> set[int]:
-        """The partitions of which a worker has written down what it had done, in what outlives the group's offsets."""
+        """Returns the partitions with a record in a topic that outlives the group's offsets."""
         kept = self._offsets or (None if self._past is None else self._past.topic)
         if kept is None:
             return set()
@@ -223,7 +222,7 @@ class Takeover(Generic[EntryT]):
         return {where.partition for where in books if ends[where] > beginnings[where]}
 
     def _read_from(self, wanted: Mapping[TopicPartition, bool]) -> None:
-        """To their ends: all of what they hold, or (False) its last records, which are of its one key."""
+        """Reads partitions to their ends: whole, or (False) only the last records, which have one key."""
         beginnings = self._reader.beginnings(list(wanted))
         ends = self._reader.ends(list(wanted))
         starts = {
@@ -248,7 +247,7 @@ class Takeover(Generic[EntryT]):
             if topic not in seen:
                 self.unequal = f"{topic} is not there"
                 continue
-            if partition >= seen[topic].partitions:  # nobody can say anything of it, and the others go on
+            if partition >= seen[topic].partitions:  # nothing is known of it; the others go on
                 self.unequal = f"{topic} has {seen[topic].partitions} partitions, and partition {partition} is gone"
                 continue
             fewer = next((name for name in others if seen[name].partitions <= partition), None)
@@ -379,7 +378,7 @@ class Takeover(Generic[EntryT]):
 
 
 def _say(assignment: Assignment[Any]) -> None:
-    """A partition is not read on from where its group stood."""
+    """Logs that a partition is not read on from its group's offset."""
     began = assignment.began
     assert assignment.log is not None
     facts = {
@@ -398,7 +397,7 @@ def _say(assignment: Assignment[Any]) -> None:
 
 
 def _hold(record: Record) -> tuple[OrderId, Hold | None] | None:
-    """None where the record is no hold."""
+    """Returns None if the record is not a hold."""
     if record.key is None:
         return None
     try:

@@ -6,9 +6,9 @@ A refusal that holds its order writes two records: its letter and the hold. With
 same: which order waits, and behind which entry. A record of `hakuna.holds`, a tombstone included, wins over a letter,
 because it is newer.
 
-Owned by the takeover. Mutable, by the letters' offsets: `_open` their holds and when they failed, `_resolved` when that
-was. `_known` are the orders that the topic of holds speaks of. Memory: the open letters' orders, and the numbers of the
-resolved ones.
+Owned by the takeover. Mutable, by offset of the letter: `_open` is its hold and when it failed, `_resolved` the time of
+its resolution. `_known` are the orders in the topic of holds. Memory: the open letters' orders, and the offsets of
+resolved letters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HOLD_NOTHING = frozenset({Reason.CANCEL_DECLINE.value, Reason.UNDECODABLE.value
 
 
 class Witness:
-    """One partition's."""
+    """The holds of one partition."""
 
     def __init__(self, letters: str, resolutions: str, partition: int) -> None:
         self._letters = TopicPartition(letters, partition)
@@ -37,11 +37,11 @@ class Witness:
         return self._letters, self._resolutions
 
     def known(self, order_id: str) -> None:
-        """The topic of holds speaks of this order."""
+        """The topic of holds has a record of this order."""
         self._known.add(order_id)
 
     def heard(self, record: Record) -> None:
-        """A record of one of the two."""
+        """Takes a record of the letters or of their resolutions."""
         where = TopicPartition(record.topic, record.partition)
         if where == self._letters:
             found = _hold(record)
@@ -63,7 +63,7 @@ class Witness:
 
 
 def _hold(record: Record) -> tuple[Hold, int] | None:
-    """And when it failed last; None where the letter holds no order."""
+    """Returns the hold of a letter, and when it failed last. Returns None if the letter holds no order."""
     head = letter_head(record)
     entry_id, replay_id = record.header(HeaderName.ENTRY_ID), record.header(HeaderName.REPLAY_ID)
     if head is None or head.stage != Stage.SEND or head.reason in _HOLD_NOTHING or record.key is None or not entry_id:

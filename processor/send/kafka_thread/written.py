@@ -1,7 +1,7 @@
-"""written: what an ending becomes on Kafka, before its offset is finished.
+"""written: the records on Kafka of an ending, before its offset is finished.
 
-Pure. A delivered entry leaves a receipt; a refused one its letter and, where it holds its order, the hold; a
-held one its letter. A superseded one leaves nothing: the newer entry that replaced it stands in the outbox.
+Pure. A delivered entry leaves a receipt; a refused one its letter and, if it holds its order, the hold; a held one its
+letter. A superseded one leaves nothing: the newer entry is in the outbox.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from processor.send.pending import Ended
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """The value of a record on `hakuna.deliveries`, JSON. `latency_ms` counts from the source record's
-    timestamp."""
+    """The value of a record on `hakuna.deliveries`, JSON. `latency_ms` is since the source record's timestamp."""
 
     order_id: str
     entry_id: str
