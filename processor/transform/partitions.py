@@ -239,16 +239,18 @@ class Partitions:
         for number, held in restoring.items():
             partition = self._changelog_partition(number)
             position = self._reader.position(partition)
-            if position > held.state.next_offset:
-                self.restored += position - held.restore_position
-                try:
+            is_at_end = position >= held.restore_end
+            try:
+                if position > held.state.next_offset:
+                    self.restored += position - held.restore_position
                     told = newest.get(partition, {})
                     held.state.restore(told, position, self._clock.now_ms(), bulk=held.bulk)
-                except StateCorrupt as corrupt:
-                    raise StateCorrupt(str(corrupt), partition) from corrupt
-            if position >= held.restore_end:
-                self._whole(number, held)
-                held.state.restored()
+                if is_at_end:
+                    self._whole(number, held)
+                    held.state.restored()
+            except StateCorrupt as corrupt:
+                raise StateCorrupt(str(corrupt), partition) from corrupt
+            if is_at_end:
                 held.phase = Phase.RUNNING
                 self._reader.unassign([partition])
                 done.append(number)

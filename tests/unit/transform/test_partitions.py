@@ -432,6 +432,26 @@ def test_a_store_that_breaks_while_an_order_leaves_it_is_named() -> None:
     assert corrupt.value.partition == TopicPartition(CHANGELOG, 0)
 
 
+def test_a_store_that_breaks_while_its_orders_are_counted_is_named_and_comes_back_from_the_changelog() -> None:
+    world = World()
+    world.write(0, "a", "b")
+    world.held.assigned(sources(0))
+    world.held.take_over([0])
+
+    def broken(how: str) -> None:
+        if how == "read":
+            raise StateCorrupt("a table is damaged")
+
+    world.disk.touched = broken
+    with pytest.raises(StateCorrupt, match="damaged") as corrupt:
+        world.held.restore()
+    assert corrupt.value.partition == TopicPartition(CHANGELOG, 0)
+    world.disk.touched = lambda _how: None
+    world.held.wipe(0, corrupt.value)
+    world.restored()
+    assert (world.held.running, world.orders(0), world.disk.wiped) == ([0], ["a", "b"], 1)
+
+
 def lying_by() -> World:
     """A worker that has lost the second of its partitions for good."""
     world = World()
