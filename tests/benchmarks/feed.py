@@ -29,7 +29,7 @@ from tests.benchmarks import send, transform
 from tests.benchmarks.measured import Run, finished, run_floor, run_workers
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
-from tests.support.topics import TopicSpace
+from tests.support.topics import TopicSpace, produce
 
 ARRAY = 100
 SNAPSHOT_BYTES = 1_200
@@ -84,14 +84,7 @@ class Outbox:
         ]
         self._count += 1
         topic, partition = self._space.name(Topic.OUTBOX), order % send.PARTITIONS
-        while True:
-            try:
-                self._producer.produce(
-                    topic, snapshot(order), b"ord-%d" % order, partition=partition, headers=list(headers)
-                )
-                return
-            except BufferError:
-                self._producer.poll(0.1)
+        produce(self._producer, topic, snapshot(order), b"ord-%d" % order, partition=partition, headers=list(headers))
 
     def flush(self) -> None:
         assert self._producer.flush(60) == 0

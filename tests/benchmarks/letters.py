@@ -27,7 +27,7 @@ from tests.benchmarks.measured import Run, in_a_process, rss_bytes
 from tests.support.children import REPOSITORY
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import OWN_PREFIXES
-from tests.support.topics import TopicSpace
+from tests.support.topics import TopicSpace, produce
 
 PARTITIONS: Final = 4
 FAILED_MS: Final = 1_700_000_000_000
@@ -57,14 +57,7 @@ def write(space: TopicSpace, letters: int) -> None:
     producer = ck.Producer({"bootstrap.servers": space.bootstrap_servers, "compression.type": "lz4", "linger.ms": 20})
     topic, value = space.name(Topic.HAKUNA_DEAD_LETTERS), b'{"type":"order_placed"}' * 20
     for number in range(letters):
-        while True:
-            try:
-                producer.produce(
-                    topic, value, b"ord-%d" % number, number % PARTITIONS, headers=list[Any](headers[number % 3])
-                )
-                break
-            except BufferError:
-                producer.poll(0.1)
+        produce(producer, topic, value, b"ord-%d" % number, number % PARTITIONS, headers=list[Any](headers[number % 3]))
     assert producer.flush(120) == 0
 
 

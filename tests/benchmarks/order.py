@@ -42,7 +42,7 @@ from tests.support.commands import command
 from tests.support.installation import Installation
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import OWN_PREFIXES
-from tests.support.topics import TopicSpace
+from tests.support.topics import TopicSpace, produce
 
 RECORDS = 1_000_000
 SPAN_MS = 6 * 86_400_000
@@ -100,19 +100,15 @@ def fill(made: Installation, records: int, now_ms: int) -> None:
     def write(
         topic: Topic, where: int, key: bytes, value: bytes, at_ms: int, headers: list[tuple[str, bytes]] | None = None
     ) -> None:
-        while True:
-            try:
-                producer.produce(
-                    made.space.name(topic),
-                    value.replace(_MARK.encode(), key),
-                    key,
-                    partition=where,
-                    timestamp=at_ms,
-                    headers=headers or [],  # type: ignore[arg-type]  # its stub wants a union
-                )
-                return
-            except BufferError:
-                producer.poll(0.1)
+        produce(
+            producer,
+            made.space.name(topic),
+            value.replace(_MARK.encode(), key),
+            key,
+            partition=where,
+            timestamp=at_ms,
+            headers=headers or [],
+        )
 
     offsets = [0] * made.partitions
     for number in range(records):

@@ -18,6 +18,7 @@ from processor.transform.book import BOOK_KEY, Here, encode_book, new_book
 from processor.transform.transitions import Rules, Taken
 from tests.support.installation import Installation
 from tests.support.order_events import order_event
+from tests.support.topics import produce
 
 MODELS = 2_000
 """Orders of which the states are made; the others are these under other IDs."""
@@ -57,12 +58,7 @@ def fill(installation: Installation, changelog: str, orders: int) -> int:
     written = 0
 
     def write(partition: int, key: bytes, value: bytes) -> None:
-        while True:
-            try:
-                producer.produce(changelog, value, key, partition)
-                return
-            except BufferError:
-                producer.poll(0.1)
+        produce(producer, changelog, value, key, partition)
 
     for number, (key, value) in enumerate(states(orders)):
         written += len(value)

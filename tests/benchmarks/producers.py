@@ -19,7 +19,7 @@ from processor.sources.survey import judged
 from processor.topics import ORDER_TOPICS
 from processor.transform.whereabouts import Whereabouts
 from tests.support.kafka import KafkaBroker
-from tests.support.topics import TopicSpace
+from tests.support.topics import TopicSpace, produce
 
 PARTITIONS: Final = 12
 TRANSFORM_US: Final = 76.0
@@ -63,12 +63,7 @@ def looked_at(servers: str, records: int) -> None:
     for topic in ORDER_TOPICS:
         space.create(topic, partitions=PARTITIONS)
         for number in range(records):
-            while True:
-                try:
-                    producer.produce(space.name(topic), b"x" * 100, b"ord-%d" % number)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
+            produce(producer, space.name(topic), b"x" * 100, b"ord-%d" % number)
         producer.flush()
     counts = {space.name(topic): PARTITIONS for topic in ORDER_TOPICS}
     for which in ("first", "next"):

@@ -39,7 +39,7 @@ from processor.topics import TOPICS, Topic
 from tests.benchmarks.measured import Run, both, finished, run_floor, run_workers
 from tests.support.kafka import KafkaBroker
 from tests.support.processes import Worker
-from tests.support.topics import TopicSpace
+from tests.support.topics import TopicSpace, produce
 
 MODULE = "tests.benchmarks.send"
 PARTITIONS = 4
@@ -173,14 +173,7 @@ def write(space: TopicSpace, entries: int, orders: int, rate: float | None) -> N
             ("source", b"bench/0/%d" % number),
             ("occurred-at", now),
         ]
-        while True:
-            try:
-                producer.produce(
-                    topic, body(order), b"ord-%d" % order, partition=order % PARTITIONS, headers=list(headers)
-                )
-                break
-            except BufferError:
-                producer.poll(0.1)
+        produce(producer, topic, body(order), b"ord-%d" % order, partition=order % PARTITIONS, headers=list(headers))
     assert producer.flush(60) == 0
 
 

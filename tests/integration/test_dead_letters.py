@@ -35,7 +35,7 @@ from tests.support.children import wait_until
 from tests.support.commands import ask
 from tests.support.json_output import printed
 from tests.support.refused_shop import PLACED_MS, REFUSED, Shop, fulfilled_at
-from tests.support.topics import TopicSpace
+from tests.support.topics import TopicSpace, produce
 
 pytestmark = pytest.mark.timeout(300)
 """Each starts several processes one after the other: on a machine that others use too, that takes minutes."""
@@ -364,15 +364,8 @@ def on_terminal(
 def write_letters(space: TopicSpace, topic: str, count: int, headers: Callable[[int], Headers]) -> None:
     producer = ck.Producer({"bootstrap.servers": space.bootstrap_servers, "compression.type": "lz4", "linger.ms": 20})
     for number in range(count):
-        while True:
-            try:
-                producer.produce(
-                    space.name(topic), key=f"ord-{number}", value=b'{"type":"order_placed"}' * 20,
-                    headers=list[Any](headers(number)), timestamp=PLACED_MS,
-                )  # fmt: skip
-                break
-            except BufferError:
-                producer.poll(0.1)
+        value, given = b'{"type":"order_placed"}' * 20, headers(number)
+        produce(producer, space.name(topic), value, f"ord-{number}", headers=given, timestamp=PLACED_MS)
     assert producer.flush(60) == 0
 
 

@@ -6,18 +6,24 @@ internal topics, a cleaner that looks every second (a compaction would else take
 
 from __future__ import annotations
 
-import base64
-import subprocess
-import uuid
 from contextlib import ExitStack
 from typing import Final, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.support.children import ChildProcess, StartFailed, free_ports, own_directory, wait_until
+from tests.support.children import ChildProcess, free_ports, own_directory, wait_until
 from tests.support.jars import java, kafka_class_path
-from tests.support.kafka import ONE_NODE_SETTINGS, SHORT_LIVED_JVM, START_SECONDS_MAX, Jvm, answers
+from tests.support.kafka import (
+    ONE_NODE_SETTINGS,
+    START_SECONDS_MAX,
+    Jvm,
+    answers,
+    as_properties,
+    format_storage,
+    new_cluster_id,
+    short_lived_jvm,
+)  # fmt: skip
 
 NODES: Final = 3
 _REPLICATED: Final = {
@@ -50,7 +56,7 @@ class Cluster:
         with ExitStack() as undo:
             self._directory = undo.enter_context(own_directory("soak-kafka"))
             undo.callback(self._end)
-            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+            cluster_id = new_cluster_id()
             for node in range(NODES):
                 self._format(node, cluster_id)
             for node in range(NODES):
@@ -67,7 +73,10 @@ class Cluster:
         child = self.children[node]
         assert child is None or not child.running
         self.children[node] = ChildProcess(
-            self._command("kafka.Kafka", str(self._directory / f"{node}.properties"), jvm=self._jvm()),
+            [
+                *(java(), *self._jvm(), "-Dlog4j2.level=WARN", "-cp", kafka_class_path(), "kafka.Kafka"),
+                str(self._directory / f"{node}.properties"),
+            ],
             log=self._directory / f"broker-{node}.log",
             cwd=self._directory,
         )
@@ -104,17 +113,5 @@ class Cluster:
             "log.dirs": str(self._directory / f"data-{node}"),
         }  # fmt: skip
         file = self._directory / f"{node}.properties"
-        file.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
-        done = subprocess.run(
-            self._command("kafka.tools.StorageTool", "format", f"-t={cluster_id}", "-c", str(file)),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=START_SECONDS_MAX,
-        )
-        if done.returncode != 0:
-            raise StartFailed(f"formatting Kafka's storage failed: {done.stdout}{done.stderr}")
-
-    @staticmethod
-    def _command(main_class: str, *arguments: str, jvm: tuple[str, ...] = SHORT_LIVED_JVM) -> list[str]:
-        return [java(), *jvm, "-Dlog4j2.level=WARN", "-cp", kafka_class_path(), main_class, *arguments]
+        file.write_text(as_properties(properties))
+        format_storage([java(), *short_lived_jvm(), "-cp", kafka_class_path()], file, cluster_id)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from io import BytesIO
-from typing import Any, cast
+from typing import Any
 
 import fastavro
 import httpx
@@ -17,7 +17,7 @@ from processor.edges.avro import reader_schema
 from processor.records import Headers
 from processor.sandbox.shop.history import Step, Truncated
 from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic, plans
-from tests.support.topics import TopicSpace
+from tests.support.topics import TopicSpace, produce
 
 FLUSH_SECONDS_MAX = 60.0
 SOURCES = (*ORDER_TOPICS, *STOCK_TOPICS)
@@ -91,22 +91,16 @@ class Installation:
         partition: int | None = None,
     ) -> None:
         """Queues one record; `flush` waits for all of them."""
-        # confluent-kafka's stubs want None left out of headers' values, and an absent partition to be -1.
-        written = cast("list[tuple[str, str | bytes | None]]", headers or [])
-        while True:
-            try:
-                self._producer.produce(
-                    self.space.name(topic),
-                    key=key,
-                    value=value,
-                    partition=-1 if partition is None else partition,
-                    timestamp=timestamp_ms,
-                    headers=written,
-                    on_delivery=self._delivered,
-                )
-                return
-            except BufferError:
-                self._producer.poll(0.1)
+        produce(
+            self._producer,
+            self.space.name(topic),
+            key=key,
+            value=value,
+            partition=-1 if partition is None else partition,
+            timestamp=timestamp_ms,
+            headers=headers or [],
+            on_delivery=self._delivered,
+        )
 
     def event(self, topic: Topic, event: Mapping[str, Any], *, timestamp_ms: int = 0) -> None:
         """Queues an event under its own order ID."""

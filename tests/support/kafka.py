@@ -22,7 +22,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -194,6 +194,18 @@ class KafkaBroker:
         return self.vehicle.log_tail()
 
 
+def new_cluster_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+
+
+def format_storage(jvm: Sequence[str], properties: Path, cluster_id: str, *more: str) -> None:
+    """`jvm`: the command without a main class. Raises StartFailed."""
+    tool = ("kafka.tools.StorageTool", "format", f"-t={cluster_id}", "-c", str(properties), *more)  # "=": for a dash
+    done = subprocess.run([*jvm, *tool], capture_output=True, text=True, check=False, timeout=START_SECONDS_MAX)
+    if done.returncode != 0:
+        raise StartFailed(f"formatting Kafka's storage failed: {done.stdout}{done.stderr}")
+
+
 def answers(bootstrap_servers: str) -> bool:
     """Whether a broker there answers a metadata request within a second."""
     settings: dict[str, Any] = {
@@ -248,27 +260,14 @@ class _JarVehicle:
             **own,
         }
         self._properties = self._directory / "server.properties"
-        self._properties.write_text(_as_properties(settings))
+        self._properties.write_text(as_properties(settings))
         alone = {"process.roles": "controller", "listeners": controller, "broker.session.timeout.ms": "500"}
         self._controller_properties = self._directory / "controller.properties"
-        self._controller_properties.write_text(_as_properties(settings | alone))
+        self._controller_properties.write_text(as_properties(settings | alone))
         self._child: ChildProcess | None = None
         self._registered = False
-        self._format()
+        format_storage([self._java, *self._jvm, "-cp", self._class_path], self._properties, new_cluster_id())
         cleanup.callback(self.kill)
-
-    def _format(self) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        done = subprocess.run(
-            # "-t=…": an ID may begin with a dash
-            self._command("kafka.tools.StorageTool", "format", f"-t={cluster_id}", "-c", str(self._properties)),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=START_SECONDS_MAX,
-        )
-        if done.returncode != 0:
-            raise StartFailed(f"formatting Kafka's storage failed: {done.stdout}{done.stderr}")
 
     def _command(self, main_class: str, *arguments: str, log_level: str = "WARN") -> list[str]:
         level = f"-Dlog4j2.level={log_level}"
@@ -447,7 +446,7 @@ def _image() -> str:
     return os.environ.get(IMAGE_VARIABLE) or IMAGE
 
 
-def _as_properties(settings: dict[str, str]) -> str:
+def as_properties(settings: dict[str, str]) -> str:
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 

@@ -13,9 +13,6 @@ Behind all but the first is `worker`, who may do what was granted, which is noth
 
 from __future__ import annotations
 
-import base64
-import subprocess
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +31,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 from tests.support.certificates import Authority, Issued
 from tests.support.children import ChildProcess, free_ports, own_directory, wait_until
 from tests.support.jars import java, kafka_class_path
-from tests.support.kafka import ONE_NODE_SETTINGS, START_SECONDS_MAX, answers, short_lived_jvm
+from tests.support.kafka import (
+    ONE_NODE_SETTINGS,
+    START_SECONDS_MAX,
+    answers,
+    as_properties,
+    format_storage,
+    new_cluster_id,
+    short_lived_jvm,
+)  # fmt: skip
 
 USER = "worker"
 PASSWORD = "not-a-secret"
@@ -93,15 +98,9 @@ def secured_kafka() -> Iterator[SecuredKafka]:
         kafka = SecuredKafka(anybody, password, scram, tls, authority, authority.issue(USER))
         properties = directory / "server.properties"
         properties.write_text(_properties(kafka, ports[4], directory))
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         command = [jvm, *short_lived_jvm(), "-cp", class_path]
         scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
-        subprocess.run(
-            [*command, "kafka.tools.StorageTool", "format", f"-t={cluster_id}", "-c", str(properties), "-S", scram],
-            check=True,
-            capture_output=True,
-            timeout=START_SECONDS_MAX,
-        )
+        format_storage(command, properties, new_cluster_id(), "-S", scram)
         child = ChildProcess(
             [*command, "-Dlog4j2.level=WARN", "kafka.Kafka", str(properties)],
             log=directory / "broker.log",
@@ -143,4 +142,4 @@ def _properties(kafka: SecuredKafka, controller_port: int, directory: Path) -> s
     for door in ("scram", "tls"):
         settings[f"listener.name.{door}.ssl.keystore.type"] = "PEM"
         settings[f"listener.name.{door}.ssl.keystore.location"] = str(keystore)
-    return "".join(f"{name}={value}\n" for name, value in settings.items())
+    return as_properties(settings)

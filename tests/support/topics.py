@@ -4,7 +4,7 @@ has."""
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -13,6 +13,7 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
+    Producer,
     TopicPartition,
 )
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but it does not say so
@@ -254,6 +255,16 @@ class _Reader:
                 else:
                     raise KafkaException(error)
         return [message for messages in by_partition.values() for message in messages]
+
+
+def produce(producer: Producer, *record: Any, **more: Any) -> None:
+    """Queues a record as soon as there is room for it."""
+    while True:
+        try:
+            producer.produce(*record, **more)
+            return
+        except BufferError:
+            producer.poll(0.1)
 
 
 def _answered(ask: Callable[[], T]) -> T:
