@@ -75,9 +75,9 @@ OPERATOR: Final[Mapping[Topic, frozenset[str]]] = {
     **dict.fromkeys(
         (Topic.RESOLUTIONS, Topic.HOLDS, Topic.OUTBOX, *ORDER_TOPICS, *STOCK_TOPICS), _BOOKS_AND_LETTERS | {WRITE}
     ),
-    **dict.fromkeys((Topic.DELIVERIES, Topic.CHANGELOG, Topic.SEND_OFFSETS), _BOOKS_AND_LETTERS),
+    **dict.fromkeys((Topic.DELIVERIES, Topic.CHANGELOG, Topic.SEND_OFFSETS, Topic.HAKO_SENT), _BOOKS_AND_LETTERS),
 }
-"""What the commands of an operator need, by topic: `status`, `order`, `dead-letters`."""
+"""What the commands of an operator need, by topic: `status`, `order`, `sku`, `dead-letters`."""
 OPERATOR_WITH_REKEY: Final[Mapping[Topic, frozenset[str]]] = {
     **OPERATOR,
     **dict.fromkeys(REKEYED.values(), _BOOKS_AND_LETTERS | {WRITE}),

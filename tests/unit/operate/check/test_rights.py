@@ -13,6 +13,7 @@ from processor.hakuna import Api
 from processor.operate.check.rights import (
     DELETE,
     DESCRIBE_CONFIGS,
+    OPERATOR,
     READ,
     TRANSACTIONAL,
     WRITE,
@@ -35,6 +36,10 @@ def test_every_topic_of_a_role_is_read_or_written(role: Role, api: Api, rekey: b
     wanted = needed(role, api, rekey=rekey)
     assert set(wanted) - {Topic.RESOLUTIONS} == set(needed_topics(role, rekey=rekey))
     assert all({READ, WRITE} & operations for operations in wanted.values())
+
+
+def test_an_operator_may_read_every_topic_that_a_timeline_shows() -> None:
+    assert {one.topic for one in TOPICS} <= {topic for topic, operations in OPERATOR.items() if READ in operations}
 
 
 def test_who_marks_letters_superseded_may_write_the_resolutions() -> None:
