@@ -9,9 +9,10 @@ not well, or the command line makes no sense. 78: the settings, or what they poi
     settings.py      how a command gets its settings, and says that no broker answers
     shop.py          the options of the commands that have a shop
     output.py        JSON or a table on standard output
+    recover.py       `rewind`, `resend` and `rebuild-changelog`
 
 The others are a command each: run.py, check.py, topics.py, schemas.py, status.py, order.py, sku.py, erase.py,
-rewind.py, rebuild_changelog.py, resend.py, simulate.py, demo.py.
+simulate.py, demo.py.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ _COMMANDS: Final = {
     "demo": "show the whole path at work, with a broker and stand-ins for the APIs inside",
 }
 
+_RECOVERY: Final = ("rewind", "rebuild-changelog", "resend")
 INTERRUPTED: Final = 130
 """128 + SIGINT: what a shell makes of a command that Ctrl-C ended."""
 
 
 class _Lazy(click.Group):
-    """A group whose commands are modules of this package, each with a `command`."""
+    """A group whose commands are modules of this package, each with a `command`; those of recovery share one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -57,8 +59,10 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"processor.cli.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
+        name = cmd_name.replace("-", "_")
+        is_recovery = cmd_name in _RECOVERY
+        module = importlib.import_module(f"processor.cli.{'recover' if is_recovery else name}")
+        command: click.Command = getattr(module, name if is_recovery else "command")
         return command
 
     def resolve_command(

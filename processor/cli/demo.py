@@ -20,13 +20,9 @@ if TYPE_CHECKING:
     from processor.sandbox.shop.orders import Shop
 
 _SHOWN: Final = (
-    "KAFKA_BOOTSTRAP_SERVERS",
-    "SCHEMA_REGISTRY_URL",
-    "HAKUNA_BASE_URL",
-    "HAKUNA_API_KEY",
-    "HAKO_BASE_URL",
+    "KAFKA_BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL", "HAKUNA_BASE_URL", "HAKUNA_API_KEY", "HAKO_BASE_URL",
     "HAKO_API_KEY",
-)
+)  # fmt: skip
 """The settings that another terminal needs."""
 
 
@@ -62,15 +58,8 @@ def command(orders: int, rate: float, bad_share: float, seed: int, producers: st
     from processor.sandbox.shop.orders import Shop
 
     def plan(start_ms: int) -> Shop:
-        return Shop(
-            orders,
-            rate,
-            bad_share,
-            seed,
-            start_ms,
-            refused_countries=SCRIPT.refused_countries,
-            refused_products=SCRIPT.refused_products,
-        )
+        countries, products = SCRIPT.refused_countries, SCRIPT.refused_products
+        return Shop(orders, rate, bad_share, seed, start_ms, refused_countries=countries, refused_products=products)
 
     sys.exit(_demo(plan, Console(), mixed=producers == "mixed", keep=keep))
 

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from processor.cli.output import output_option, print_json, printable, show, table
-from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file, span_ms
+from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file, fields_of, span_ms
 
 if TYPE_CHECKING:
     from processor.config import Settings
     from processor.operate.order.gather import Asked, Found
-    from processor.operate.order.story import Fields, Happening
-    from processor.topics import Topic
+    from processor.operate.order.story import Happening
 
 
 @click.command("order", short_help="show everything known of one order")
@@ -105,19 +104,12 @@ def _told(
     found.waits = waits(settings, found, workers, Heard())
 
     from processor.operate.order.story import tell
+    from processor.topics import ORDER_TOPICS
 
     if not settings.registry_url:
         found.notes.append("what the source records say is not shown: SCHEMA_REGISTRY_URL is not set")
-        return found, tell(found, {}, personal=personal)
-    from processor.edges.avro import AvroDecoder, reader_schema
-    from processor.edges.registry import Registry
-    from processor.topics import ORDER_TOPICS
-
-    registry = Registry.at(settings)
-    fields: dict[Topic, Fields] = {
-        topic: AvroDecoder(reader_schema(topic), registry).decode for topic in ORDER_TOPICS if topic in found.records
-    }
-    return found, tell(found, fields, personal=personal)
+    topics = [topic for topic in ORDER_TOPICS if topic in found.records]
+    return found, tell(found, fields_of(settings, topics), personal=personal)
 
 
 def _show(settings: Settings, happenings: Sequence[Happening]) -> None:

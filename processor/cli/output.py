@@ -85,6 +85,11 @@ def say(text: str, err: bool = False) -> None:
     click.echo(folded(text) if stream.isatty() else text, err=err)
 
 
+def say_step(step: str) -> None:
+    """Prints what a command is doing."""
+    click.echo(step, err=True)
+
+
 def folded(text: str) -> str:
     """Returns the text in lines of the terminal's width; the lines after the first are indented."""
     import shutil

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from processor.cli.output import interruptible, output_option, print_json, show, table
-from processor.cli.settings import UNUSABLE, env_file, settings_or_exit
+from processor.cli.settings import env_file, exit_unusable, settings_or_exit
 
 if TYPE_CHECKING:
     from processor.config import Settings
@@ -56,7 +56,7 @@ def register(output: str, env_file: Path | None) -> None:
 def _steps(settings: Settings, *, register: bool) -> list[SchemaStep]:
     from processor.edges.avro import reader_schema
     from processor.edges.registry import Registry
-    from processor.operate.schemas import Registered, SchemaAction, schema_step
+    from processor.operate.schemas import SchemaAction, schema_step
     from processor.topics import ORDER_TOPICS, STOCK_TOPICS
 
     registry = Registry.at(settings)
@@ -67,8 +67,7 @@ def _steps(settings: Settings, *, register: bool) -> list[SchemaStep]:
         level = registry.level(subject)
         there = [version for number in numbers if (version := registry.version(subject, number)) is not None]
         schemas[subject] = reader_schema(topic)
-        known = [Registered(version.number, version.schema, version.references) for version in there]
-        steps.append(schema_step(subject, schemas[subject], known, level))
+        steps.append(schema_step(subject, schemas[subject], there, level))
     if register and not any(step.action is SchemaAction.REFUSE for step in steps):
         for step in steps:
             if step.action is SchemaAction.REGISTER:
@@ -77,12 +76,11 @@ def _steps(settings: Settings, *, register: bool) -> list[SchemaStep]:
 
 
 def _settings(file: Path | None) -> Settings:
+    from processor.errors import Unusable
+
     settings = settings_or_exit(file, None)
     if not settings.registry_url:
-        click.echo(
-            "1 problem with the settings:\n  SCHEMA_REGISTRY_URL: not set; such as http://registry:8081", err=True
-        )
-        sys.exit(UNUSABLE)
+        exit_unusable(Unusable(["SCHEMA_REGISTRY_URL: not set; such as http://registry:8081"]))
     return settings
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -20,6 +20,8 @@ from processor.cli.output import interruptible, printable, say
 if TYPE_CHECKING:
     from processor.config import Role, Settings
     from processor.errors import Problem, Unusable
+    from processor.operate.order.story import Fields
+    from processor.topics import Topic
 
 T = TypeVar("T")
 
@@ -64,11 +66,11 @@ def _refused(kafka: Mapping[str, str]) -> list[Problem]:
 
 def cluster_settings_or_exit(file: Path | None) -> Settings:
     """Settings for a command that asks the cluster and runs no role."""
+    from processor.errors import Unusable
+
     settings = settings_or_exit(file, None)
     if not settings.bootstrap_servers:
-        click.echo("1 problem with the settings:", err=True)
-        click.echo("  KAFKA_BOOTSTRAP_SERVERS: not set; such as kafka-1:9092,kafka-2:9092", err=True)
-        sys.exit(UNUSABLE)
+        exit_unusable(Unusable(["KAFKA_BOOTSTRAP_SERVERS: not set; such as kafka-1:9092,kafka-2:9092"]))
     return settings
 
 
@@ -151,6 +153,17 @@ def asked_of_brokers(settings: Settings, ask: Callable[[], T]) -> T:
         return ask()
 
     return interruptible(asked)
+
+
+def fields_of(settings: Settings, topics: Iterable[Topic]) -> dict[Topic, Fields]:
+    """Returns what reads the fields of a source record's value, by topic; empty without a registry."""
+    if not settings.registry_url:
+        return {}
+    from processor.edges.avro import AvroDecoder, reader_schema
+    from processor.edges.registry import Registry
+
+    registry = Registry.at(settings)
+    return {topic: AvroDecoder(reader_schema(topic), registry).decode for topic in topics}
 
 
 def at_the_door(settings: Settings) -> None:

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -137,15 +138,8 @@ class _Wanted:
     def shop(self, now_ms: int) -> Shop:
         from processor.sandbox.shop.orders import Shop
 
-        return Shop(
-            self.orders,
-            self.rate,
-            self.bad_share,
-            self.seed,
-            now_ms,
-            refused_countries=self.refused_countries,
-            refused_products=frozenset(self.products),
-        )
+        shop = partial(Shop, refused_countries=self.refused_countries, refused_products=frozenset(self.products))
+        return shop(self.orders, self.rate, self.bad_share, self.seed, now_ms)
 
     def stock(self, now_ms: int) -> Changing | None:
         from processor.sandbox.shop.stock import Changing

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from processor.cli.output import output_option, print_json, printable, show, table
-from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file
+from processor.cli.settings import asked_of_brokers, cluster_settings_or_exit, env_file, fields_of
 
 if TYPE_CHECKING:
     from processor.config import Settings
@@ -53,8 +53,6 @@ def command(sku: str, output: str, env_file: Path | None) -> None:
 
 
 def _told(settings: Settings, sku: bytes) -> tuple[FoundSku, Sequence[Happening]]:
-    from processor.edges.avro import AvroDecoder, reader_schema
-    from processor.edges.registry import Registry
     from processor.operate.check.findings import Heard
     from processor.operate.order.sku import gather_sku, tell_sku
     from processor.topics import Topic
@@ -62,7 +60,4 @@ def _told(settings: Settings, sku: bytes) -> tuple[FoundSku, Sequence[Happening]
     found = gather_sku(settings, sku, Heard())
     if not settings.registry_url:
         found.notes.append("what the source records say is not shown: SCHEMA_REGISTRY_URL is not set")
-        return found, tell_sku(found, {})
-    registry = Registry.at(settings)
-    fields = {topic: AvroDecoder(reader_schema(topic), registry).decode for topic in (Topic.ITEMS, Topic.LEVELS)}
-    return found, tell_sku(found, fields)
+    return found, tell_sku(found, fields_of(settings, (Topic.ITEMS, Topic.LEVELS)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from processor.cli.output import interruptible, many, noted, output_option, print_json, show, table
+from processor.cli.output import interruptible, many, noted, output_option, print_json, say_step, show, table
 from processor.cli.settings import (
     asked_of_brokers,
     cluster_option,
@@ -160,16 +160,12 @@ def grow(env_file: Path | None, partitions: int, dry_run: bool, output: str) -> 
     from processor.operate.check.findings import Heard
     from processor.operate.state.steps import grow as grown
 
-    def say(step: str) -> None:
-        click.echo(step, err=True)
-
-    growth, moved = asked_of_brokers(settings, lambda: grown(settings, partitions, Heard(), say, dry_run=dry_run))
+    growth, moved = asked_of_brokers(settings, lambda: grown(settings, partitions, Heard(), say_step, dry_run=dry_run))
     told = {"was": growth.was, "partitions": growth.to, "partitioner": growth.family.name, **moved._asdict()}
     if output == "json":
         print_json(told)
     else:
         show(table(("", "", ""), [(name.replace("_", " "), str(value), "") for name, value in told.items()]))
-    sys.exit(0)
 
 
 def _strimzi(file: Path | None, wanted: _Wanted, cluster: str) -> None:

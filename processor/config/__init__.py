@@ -23,22 +23,6 @@ from processor.config.settings import (
 )
 
 __all__ = [
-    "KAFKA_OWNED",
-    "PREFIXES",
-    "Declaration",
-    "HakunaEnvironment",
-    "HttpTransport",
-    "KeySource",
-    "LogFormat",
-    "LogLevel",
-    "Quota",
-    "Role",
-    "Settings",
-    "Traces",
-    "api_key",
-    "declarations",
-    "duration_s",
-    "load",
-    "quota",
-    "url",
-]
+    "KAFKA_OWNED", "PREFIXES", "Declaration", "HakunaEnvironment", "HttpTransport", "KeySource", "LogFormat",
+    "LogLevel", "Quota", "Role", "Settings", "Traces", "api_key", "declarations", "duration_s", "load", "quota", "url",
+]  # fmt: skip

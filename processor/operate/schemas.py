@@ -1,27 +1,26 @@
-"""What `schemas register` will do with a subject, and whether it may, as a planner says it; and how what is there is
-read, field by field. Pure.
+"""What `schemas register` will do with a subject, and how the registered versions are read, field by field. Pure.
 
-The registry has the last word, but says little of why; so compatibility is judged here first, in the directions that
-the subject's level asks for, as strictly as a registry does (`Plan.strict_refusal`):
+The registry decides, but says little of its reasons. So compatibility is judged here first, in the directions that the
+subject's level asks for, as strictly as a registry does (`Plan.strict_refusal`):
 
     BACKWARD   our schema reads what was written with the latest version
     FORWARD    the latest version's schema reads what is written with ours
-    FULL       both             …_TRANSITIVE   of all versions, not the latest alone             NONE   nothing
+    FULL       both             …_TRANSITIVE   of all versions, not only of the latest           NONE   nothing
 
-A worker reads with the schemas in `schemas/` whatever is registered, and more than a registry allows; so a latest
-version that it cannot read is refused at every level.
+A worker reads with the schemas in `schemas/`, and reads more than a registry allows. So a latest version that it cannot
+read is refused at every level.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
 from processor.edges.avro_plan import judged
 from processor.edges.avro_steps import What
+from processor.edges.registry import Version
 
 
 class SchemaAction(StrEnum):
@@ -32,17 +31,9 @@ class SchemaAction(StrEnum):
     REFUSE = "refuse"
 
 
-class Registered(NamedTuple):
-    """A version that is there, and the schemas that it refers to, by name."""
-
-    number: int
-    schema: str
-    references: Mapping[str, str]
-
-
 @dataclass(frozen=True, slots=True)
 class FieldRead:
-    """What is done to one field of a version; `field` is its path, empty for the whole record."""
+    """How one field of a version is read; `field` is its path, empty for the whole record."""
 
     field: str
     what: What
@@ -68,13 +59,13 @@ class SchemaStep:
     versions: tuple[VersionRead, ...]
 
 
-def schema_step(subject: str, ours: str, there: Sequence[Registered], level: str) -> SchemaStep:
-    """`there` are all of a subject's versions, in their order."""
+def schema_step(subject: str, ours: str, there: Sequence[Version], level: str) -> SchemaStep:
+    """Returns the step for one subject. `there` are all of its versions in their order."""
     action, why = _step(ours, there, level)
     return SchemaStep(subject, action, why, tuple(_read(ours, version) for version in there))
 
 
-def _step(ours: str, there: Sequence[Registered], level: str) -> tuple[SchemaAction, str]:
+def _step(ours: str, there: Sequence[Version], level: str) -> tuple[SchemaAction, str]:
     if not there:
         return SchemaAction.REGISTER, "nothing is registered there yet"
     latest = there[-1]
@@ -97,7 +88,7 @@ def _step(ours: str, there: Sequence[Registered], level: str) -> tuple[SchemaAct
     return SchemaAction.REGISTER, f"differs from version {latest.number}, and goes together with it ({level})"
 
 
-def _read(ours: str, version: Registered) -> VersionRead:
+def _read(ours: str, version: Version) -> VersionRead:
     plan = judged(ours, version.schema, version.references)
     fields = tuple(FieldRead(finding.path, finding.what, finding.why) for finding in plan.findings)
     return VersionRead(version.number, plan.refusal is None, fields)

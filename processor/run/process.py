@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import Final, assert_never
 
 import structlog
 
@@ -29,10 +29,6 @@ from processor.edges.traces import Tracing
 from processor.errors import Unusable
 from processor.run.rekey import rekey
 from processor.run.roles import RoleThread
-
-if TYPE_CHECKING:
-    pass
-
 from processor.run.sending import hako, send, way_problems
 from processor.run.start import AFTER_DRAIN_S, build
 from processor.run.transform import transform
@@ -82,7 +78,7 @@ def run(settings: Settings, roles: tuple[Role, ...]) -> int:
 
 
 def _tracing(settings: Settings, roles: tuple[Role, ...]) -> Tracing | None:
-    """Spans, where they are asked for. Raises `Unusable` where they cannot be had."""
+    """Returns what makes spans, if the settings ask for them. Raises `Unusable` if it cannot be made."""
     match settings.traces:
         case Traces.OFF:
             return None
@@ -103,7 +99,7 @@ def _tune() -> None:
 
 
 def _open_files() -> None:
-    """As many files as we may have: a thousand requests in flight meet the usual soft limit of 1,024."""
+    """Raises the limit of open files: a thousand requests in flight exceed the usual soft limit of 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
     if soft < wanted:
@@ -111,8 +107,8 @@ def _open_files() -> None:
 
 
 def _no_core() -> None:
-    """No core dump: it would hold the key and orders. A kernel that pipes dumps to a program asks no limit, so what a
-    dump may hold is nothing as well."""
+    """Forbids core dumps: they would hold the key and orders. A kernel that pipes dumps to a program ignores the limit,
+    so the content of a dump is set to nothing as well."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):  # no Linux, or no /proc
         Path("/proc/self/coredump_filter").write_text("0")
@@ -121,7 +117,7 @@ def _no_core() -> None:
 def _stop_on_signals(over: threading.Event) -> None:
     def stop(number: int, _frame: FrameType | None) -> None:
         if over.is_set():
-            os._exit(1)  # whoever asks a second time does not want to wait for the drain
+            os._exit(1)  # the second signal does not wait for the drain
         log.info("signal", signal=signal.Signals(number).name)
         over.set()
 

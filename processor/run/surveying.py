@@ -108,11 +108,8 @@ class SurveyedLoop:
     def turn(self) -> None:
         self._loop.turn()
         if self._trim is not None:
-            self._trim.turn(
-                Position(one.topic, one.partition, one.committed)
-                for one in self._loop.status
-                if one.committed is not None
-            )
+            taken = {one: one.committed for one in self._loop.status if one.committed is not None}
+            self._trim.turn(Position(one.topic, one.partition, offset) for one, offset in taken.items())
 
     def stop(self) -> None:
         self._surveying.ask_to_stop()

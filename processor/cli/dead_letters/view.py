@@ -15,6 +15,7 @@ import structlog
 from processor.cli.dead_letters.counts import walk
 from processor.cli.dead_letters.desk import Desk
 from processor.cli.output import console, print_json, printable, table
+from processor.cli.settings import fields_of
 from processor.errors import BadRecord, BrokerOutage, Fatal, RegistryOutage, StateCorrupt, Unusable
 from processor.letters.families import Family, LetterFacts, letter_facts
 from processor.letters.masking import HIDDEN, masked, masked_message, masked_whole
@@ -244,19 +245,9 @@ def _timeline(desk: Desk, letter: Record, plain: bool) -> tuple[list[Any], list[
         return [], ["the letter has no key, so it belongs to no order"]
     try:
         found = gather(desk.settings, letter.key, Asked(), structlog.get_logger(__name__))
-        return tell(found, _fields(desk), personal=plain), list(found.notes)
+        return tell(found, fields_of(desk.settings, ORDER_TOPICS), personal=plain), list(found.notes)
     except (BrokerOutage, Fatal, Unusable, StateCorrupt) as trouble:
         return [], [f"the order's timeline cannot be read: {trouble}"]
-
-
-def _fields(desk: Desk) -> Mapping[Any, Any]:
-    if not desk.settings.registry_url:
-        return {}
-    from processor.edges.avro import AvroDecoder, reader_schema
-    from processor.edges.registry import Registry
-
-    registry = Registry.at(desk.settings)
-    return {topic: AvroDecoder(reader_schema(topic), registry).decode for topic in ORDER_TOPICS}
 
 
 def _text(content: bytes) -> str:

@@ -20,19 +20,9 @@ from typing import Final, NamedTuple
 
 import httpx
 
+from processor.api import verdicts
 from processor.api.credentials import AuthHeader
-from processor.api.verdicts import (
-    Answer,
-    Delivered,
-    Denied,
-    Doubted,
-    KeyRefused,
-    Rejected,
-    RetryLater,
-    Verdict,
-    kept,
-    words_of,
-)
+from processor.api.verdicts import Answer, Delivered, Rejected, RetryLater, Verdict
 from processor.config import KeySource, Settings
 from processor.edges.clock import SystemClock
 from processor.edges.http.exchange import Transport, ask
@@ -74,14 +64,8 @@ class Place(NamedTuple):
 
 def check_hakuna(settings: Settings, *, try_key: bool | None) -> list[Finding]:
     """`try_key` None: tried if there is no quota."""
-    place = Place(
-        "HAKUNA_API_KEY",
-        "HAKUNA_BASE_URL, HAKUNA_ENVIRONMENT",
-        settings.hakuna_url,
-        hakuna_tls(settings),
-        settings.hakuna_auth_header,
-        hakuna.verdict,
-    )
+    url, auth, names = settings.hakuna_url, settings.hakuna_auth_header, "HAKUNA_BASE_URL, HAKUNA_ENVIRONMENT"
+    place = Place("HAKUNA_API_KEY", names, url, hakuna_tls(settings), auth, hakuna.verdict)
     path, body = ("/events", b"{}") if settings.hakuna_api is Api.EVENTS else ("/feeds/order", b"[]")
     headers = [
         (b"Hakuna-Version", settings.hakuna_version.encode()),
@@ -93,14 +77,8 @@ def check_hakuna(settings: Settings, *, try_key: bool | None) -> list[Finding]:
 
 def check_hako(settings: Settings, *, try_key: bool | None) -> list[Finding]:
     """`try_key` None: not tried, because Hako always has a quota."""
-    place = Place(
-        "HAKO_API_KEY",
-        "HAKO_BASE_URL",
-        settings.hako_base_url,
-        hako_tls(settings),
-        settings.hako_auth_header,
-        hako.verdict,
-    )
+    url, auth = settings.hako_base_url, settings.hako_auth_header
+    place = Place("HAKO_API_KEY", "HAKO_BASE_URL", url, hako_tls(settings), auth, hako.verdict)
     # An update of nothing: an empty array, where one or more objects are needed.
     return _check(settings, place, settings.hako_key, Asked("PUT", "/items", [], b"[]"), tries=bool(try_key))
 
@@ -152,20 +130,20 @@ async def _try(place: Place, key: str, asked: Asked, transport: Transport) -> li
             return [_unreachable(place, broken)]
     date = httpx.Headers(answered.fields).get("date")
     skew = _skew(place.url, date, before_ms, clock.now_ms())
-    answer = Answer(answered.status, kept(answered.fields), answered.body)
+    answer = Answer(answered.status, verdicts.kept(answered.fields), answered.body)
     return [judged(answer, str(template.url), place), *skew]
 
 
 def judged(answer: Answer, url: str, place: Place) -> Finding:
     """Returns what an answer shows of the key and of the server."""
     setting = place.key_setting
-    said = f"{url} answers {words_of(answer)}"
+    said = f"{url} answers {verdicts.words_of(answer)}"
     match place.judge(answer, 0):
-        case KeyRefused() | Denied():
+        case verdicts.KeyRefused() | verdicts.Denied():
             refused = f"{said}: the key is refused, sent as `{place.auth}`"
             header = f"{setting.removesuffix('_API_KEY')}_AUTH_HEADER"
             return problem(Area.KEYS, setting, refused, f"set {setting} to a key of that environment, or {header}")
-        case Doubted(status):
+        case verdicts.Doubted(status):
             plain = status == 400 and url.startswith("http://")
             why = "is plain HTTP sent to a TLS port?" if plain else "does a gateway, a proxy or a login page answer?"
             return problem(Area.KEYS, setting, f"{said}: that is not the API", f"correct {place.url_settings}: {why}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ from processor.edges.registry import Registry
 from processor.errors import RegistryOutage
 from processor.letters.letter import shortened
 from processor.operate.check.findings import Area, Finding, note, problem, sound
-from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic
+from processor.topics import ORDER_TOPICS, STOCK_TOPICS
 
 ROOM_BYTES_MIN: Final = 256 * 1024 * 1024
 """What a worker needs before a restore: RocksDB's logs and write buffers of some dozen partitions."""
@@ -49,11 +49,7 @@ def check_disk(settings: Settings) -> list[Finding]:
     return [sound(Area.STATE, subject, f"writable, {free / 2**30:.1f} GiB free{made}")]
 
 
-_SOURCES: Final[Mapping[Role, tuple[Topic, ...]]] = {
-    Role.TRANSFORM: ORDER_TOPICS,
-    Role.REKEY: ORDER_TOPICS,
-    Role.HAKO: STOCK_TOPICS,
-}
+_SOURCES: Final = {Role.TRANSFORM: ORDER_TOPICS, Role.REKEY: ORDER_TOPICS, Role.HAKO: STOCK_TOPICS}
 """The topics of each role that are written with a schema."""
 
 

@@ -37,6 +37,7 @@ from processor.operate.replay.database import (
     row,
 )
 
+_GOING: Final = "SELECT partition, offset, topic, selected, followed FROM letters"
 _WAITS: Final = f"kind IN ({Kind.REFUSED:d}, {Kind.HELD:d})"
 """True of a letter that waits behind an earlier one of its order."""
 
@@ -136,11 +137,7 @@ class Plan:
     def going(self, partition: int) -> Iterator[Going]:
         """Yields all letters of a partition that are to go, by offset. The plan must not change meanwhile."""
         cursor = self._db.cursor()
-        cursor.execute(
-            "SELECT partition, offset, topic, selected, followed FROM letters"
-            " WHERE status = ? AND partition = ? ORDER BY offset",
-            (Status.GO, partition),
-        )
+        cursor.execute(f"{_GOING} WHERE status = ? AND partition = ? ORDER BY offset", (Status.GO, partition))
         while rows := cursor.fetchmany(BATCH):
             yield from (Going(row[0], row[1], row[2], bool(row[3]), bool(row[4])) for row in rows)
 
@@ -158,20 +155,14 @@ class Plan:
 
     def next_orders(self, limit: int) -> list[OrderKey]:
         """Returns the orders whose turn it is."""
-        rows = self._db.execute(
-            "SELECT partition, order_id FROM orders WHERE state = ? ORDER BY turn, partition LIMIT ?",
-            (OrderState.PENDING, limit),
-        )
-        return [OrderKey(*row) for row in rows]
+        sql = "SELECT partition, order_id FROM orders WHERE state = ? ORDER BY turn, partition LIMIT ?"
+        return [OrderKey(*row) for row in self._db.execute(sql, (OrderState.PENDING, limit))]
 
     def next_letters(self, order: OrderKey, limit: int) -> list[Going]:
         """Returns the letters of an order that may go now, in its sequence: up to the first one for another topic,
         because two topics keep no order between them."""
-        rows = self._db.execute(
-            "SELECT partition, offset, topic, selected, followed FROM letters"
-            " WHERE partition = ? AND order_id = ? AND status = ? ORDER BY s1, s2, s3, offset LIMIT ?",
-            (*order, Status.GO, limit),
-        ).fetchall()
+        sql = f"{_GOING} WHERE partition = ? AND order_id = ? AND status = ? ORDER BY s1, s2, s3, offset LIMIT ?"
+        rows = self._db.execute(sql, (*order, Status.GO, limit)).fetchall()
         found: list[Going] = []
         for partition, offset, topic, selected, followed in rows:
             if found and topic != found[0].topic:
@@ -181,19 +172,14 @@ class Plan:
 
     def stale_letters(self, order: OrderKey) -> list[tuple[int, str]]:
         """Returns offset and reason of the letters that another one replaces."""
-        return self._db.execute(
-            "SELECT offset, why FROM letters WHERE partition = ? AND order_id = ? AND status = ?",
-            (*order, Status.STALE),
-        ).fetchall()
+        sql = "SELECT offset, why FROM letters WHERE partition = ? AND order_id = ? AND status = ?"
+        return self._db.execute(sql, (*order, Status.STALE)).fetchall()
 
     def sent(self, letters: Sequence[tuple[int, int, str, int]], dropped: Sequence[tuple[int, int]]) -> None:
         """Notes what was written: partition, offset, the copy's entry ID, and the end of its topic afterwards."""
         self._db.execute("BEGIN")
-        for partition, offset, entry_id, mark in letters:
-            self._db.execute(
-                "UPDATE letters SET status = ?, entry_id = ?, mark = ? WHERE partition = ? AND offset = ?",
-                (Status.SENT, entry_id, mark, partition, offset),
-            )
+        sql = "UPDATE letters SET status = ?, entry_id = ?, mark = ? WHERE partition = ? AND offset = ?"
+        self._db.executemany(sql, ((Status.SENT, entry_id, mark, *place) for *place, entry_id, mark in letters))
         for partition, offset in dropped:
             self._set(partition, offset, Status.DROPPED)
         self._db.execute("COMMIT")
@@ -205,18 +191,14 @@ class Plan:
 
     def accepted(self, partition: int, entry_id: str) -> OrderKey | None:
         """Settles the letter of an entry that has a receipt. Returns its order; None if the plan has no such letter."""
-        row = self._db.execute(
-            "SELECT offset, order_id FROM letters WHERE partition = ? AND entry_id = ? AND status = 5",
-            (partition, entry_id),
-        ).fetchone()
+        sql = "SELECT offset, order_id FROM letters WHERE partition = ? AND entry_id = ? AND status = 5"
+        row = self._db.execute(sql, (partition, entry_id)).fetchone()
         return None if row is None else self._settle(partition, row[0], row[1], Status.ACCEPTED)
 
     def settled(self, partition: int, offset: int, status: Status) -> OrderKey | None:
         """Settles a letter that was sent. Returns its order; None if it was not sent, or was settled already."""
-        row = self._db.execute(
-            "SELECT order_id FROM letters WHERE partition = ? AND offset = ? AND status = ?",
-            (partition, offset, Status.SENT),
-        ).fetchone()
+        sql = "SELECT order_id FROM letters WHERE partition = ? AND offset = ? AND status = ?"
+        row = self._db.execute(sql, (partition, offset, Status.SENT)).fetchone()
         return None if row is None else self._settle(partition, offset, row[0], status)
 
     def _settle(self, partition: int, offset: int, order_id: bytes, status: Status) -> OrderKey:
@@ -314,7 +296,5 @@ class Plan:
         self._stay(order, why, "snapshot AND failed_ms < ?", at_ms, to=Status.STALE)
 
     def _set(self, partition: int, offset: int, status: Status, why: str = "") -> None:
-        self._db.execute(
-            "UPDATE letters SET status = ?, why = ? WHERE partition = ? AND offset = ?",
-            (status, why, partition, offset),
-        )
+        sql = "UPDATE letters SET status = ?, why = ? WHERE partition = ? AND offset = ?"
+        self._db.execute(sql, (status, why, partition, offset))

@@ -112,14 +112,9 @@ class Purge:
             else:
                 deleted += 1
                 cut = record.offset + 1
+        topic, partition = where
         return Cut(
-            topic=where.topic,
-            partition=where.partition,
-            offset=cut,
-            deleted=deleted,
-            stays=stays,
-            because=because,
-            letter=letter,
+            topic=topic, partition=partition, offset=cut, deleted=deleted, stays=stays, because=because, letter=letter
         )
 
     def _bury(self, number: int, gone: dict[bytes, bool], ledger: Ledger) -> int:

@@ -46,12 +46,7 @@ from processor.records import EntryType, HeaderName, Reason, Record, TopicPartit
 UNKEYED: Final = b"\x00unkeyed\x00"
 """Begins what stands for the order of a letter without a key: it belongs to no order."""
 HAD_A_STATE: Final = frozenset(
-    {
-        Reason.LINE_ITEM_UNKNOWN.value,
-        Reason.QUANTITY_EXCEEDED.value,
-        Reason.ORDER_CANCELLED.value,
-        Reason.ORDER_EXISTS.value,
-    }
+    {Reason.LINE_ITEM_UNKNOWN, Reason.QUANTITY_EXCEEDED, Reason.ORDER_CANCELLED, Reason.ORDER_EXISTS}
 )
 """The reasons for which transform refuses an event only if it has a state of the order."""
 _HOLDS_NOBODY: Final = frozenset({Reason.CANCEL_DECLINE.value, Reason.UNDECODABLE.value})
@@ -285,16 +280,8 @@ class Survey:
                 if target not in marks:
                     is_finished_by_a_group = resolution.sent_to in self._task.groups
                     marks.update(self._reading.offsets.ends([target]) if is_finished_by_a_group else {target: 0})
-                order_id = resolution.order_id.encode()
-                yield SentLetter(
-                    letter.partition,
-                    letter.offset,
-                    order_id,
-                    resolution.sent_to,
-                    resolution.entry_id,
-                    marks[target],
-                    target.partition,
-                )
+                order_id, entry_id = resolution.order_id.encode(), resolution.entry_id
+                yield SentLetter(*letter[1:], order_id, target.topic, entry_id, marks[target], target.partition)
 
     def _whole(self, topic: str, numbers: Sequence[int]) -> Iterator[tuple[TopicPartition, int, Sequence[Record]]]:
         """Yields every record of these partitions, with the partition's end; an empty partition once, without any."""

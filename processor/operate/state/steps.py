@@ -35,16 +35,9 @@ from processor.transform.book import BOOK_KEY, Book, Here, encode_book, new_book
 
 VISIBLE_S_MAX: Final = 30.0
 GROWING: Final = (
-    *ORDER_TOPICS,
-    Topic.CHANGELOG,
-    Topic.OUTBOX,
-    Topic.ORDER_DEAD_LETTERS,
-    Topic.DELIVERIES,
-    Topic.HAKUNA_DEAD_LETTERS,
-    Topic.HOLDS,
-    Topic.SEND_OFFSETS,
-    Topic.RESOLUTIONS,
-)
+    *ORDER_TOPICS, Topic.CHANGELOG, Topic.OUTBOX, Topic.ORDER_DEAD_LETTERS, Topic.DELIVERIES,
+    Topic.HAKUNA_DEAD_LETTERS, Topic.HOLDS, Topic.SEND_OFFSETS, Topic.RESOLUTIONS,
+)  # fmt: skip
 """The topics of orders that must have the same number of partitions."""
 
 Say = Callable[[str], None]
@@ -213,10 +206,8 @@ def _moved(found: Installation, grower: Grower, growth: Growth, say: Say) -> Mov
     moved = grower.states(found.changelog, growth)
     say(f"{moved.orders} orders moved, {moved.given_back} parked events given back to their topics")
     holds = grower.keyed(topic(Topic.HOLDS), growth)
-    letters = sum(
-        grower.letters(topic(one), topic(Topic.RESOLUTIONS), growth)
-        for one in (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS)
-    )
+    of_letters = (topic(Topic.ORDER_DEAD_LETTERS), topic(Topic.HAKUNA_DEAD_LETTERS))
+    letters = sum(grower.letters(one, topic(Topic.RESOLUTIONS), growth) for one in of_letters)
     say(f"{holds} holds and {letters} open letters moved")
     if wrong := grower.misplaced([found.changelog, topic(Topic.HOLDS)], growth):
         raise Fatal(f"not all is where it belongs: {', '.join(wrong)}; give the command again")

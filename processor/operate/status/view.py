@@ -153,30 +153,13 @@ def _of_broker(one: Behind, named: tuple[str, Mapping[str, Any]] | None, now_ms:
     seconds = None
     if lag and one.oldest_ms is not None and one.oldest_ms >= 0:
         seconds = max(0.0, (now_ms - meant_ms(one.oldest_ms)) / 1000)
-    return PartitionView(
-        one.role.value,
-        *one.where,
-        url or one.member,
-        one.committed,
-        one.end,
-        lag,
-        0.0 if not lag else seconds,
-        said.get("blocked_by"),
-        said.get("blocked_since"),
-        one.missed + said.get("missed", 0),
-    )
+    blocked = said.get("blocked_by"), said.get("blocked_since")
+    worker, missed = url or one.member, one.missed + said.get("missed", 0)
+    age_s = 0.0 if not lag else seconds
+    return PartitionView(one.role.value, *one.where, worker, one.committed, one.end, lag, age_s, *blocked, missed)
 
 
 def _of_worker(role: str, where: TopicPartition, url: str, said: Mapping[str, Any]) -> PartitionView:
-    return PartitionView(
-        role,
-        *where,
-        url,
-        said.get("committed"),
-        None,
-        said.get("lag"),
-        None,
-        said.get("blocked_by"),
-        said.get("blocked_since"),
-        said.get("missed", 0),
-    )
+    lag, missed = said.get("lag"), said.get("missed", 0)
+    blocked = said.get("blocked_by"), said.get("blocked_since")
+    return PartitionView(role, *where, url, said.get("committed"), None, lag, None, *blocked, missed)

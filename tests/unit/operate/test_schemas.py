@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from processor.operate.schemas import Registered, SchemaAction, schema_step
+from processor.edges.registry import Version
+from processor.operate.schemas import SchemaAction, schema_step
 
 STRING = {"name": "id", "type": "string"}
 ADDED = {"name": "size", "type": "int"}
@@ -19,7 +20,7 @@ def avro(*fields: Mapping[str, object]) -> str:
 
 
 def step(ours: str, level: str, *there: str) -> tuple[SchemaAction, str]:
-    known = [Registered(number, schema, {}) for number, schema in enumerate(there, start=1)]
+    known = [Version(number, number, schema, {}) for number, schema in enumerate(there, start=1)]
     planned = schema_step("things-value", ours, known, level)
     return planned.action, planned.why
 
