@@ -23,6 +23,7 @@ from tests.deploy.manifests import built, of_kind
 from tests.deploy.tools import DEPLOY
 from tests.support.children import REPOSITORY, free_ports, wait_until
 from tests.support.installation import Installation
+from tests.support.loopback import LOOPBACK
 from tests.support.topics import TopicSpace
 
 pytestmark = [pytest.mark.image, pytest.mark.slow]
@@ -41,7 +42,7 @@ def inspected(containers: Engine, name: str) -> dict[str, Any]:
 
 def ready(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).is_success
+        return LOOPBACK.get(f"http://127.0.0.1:{port}/readyz", timeout=5).is_success
     except httpx.TransportError:
         return False
 
@@ -128,7 +129,7 @@ def test_an_order_goes_through_two_containers_to_the_api_and_both_drain(
             start_ms = round(time.time() * 1000) - 60_000
             installation.play(shop(Shop(orders=20, rate=10, bad_share=0, seed=3, start_ms=start_ms)))
             wait_until(lambda: len(hakuna.record.subjects()) == 20, what="20 orders at the API", timeout_s=60)
-            build = httpx.get(f"http://127.0.0.1:{send_port}/metrics").text
+            build = LOOPBACK.get(f"http://127.0.0.1:{send_port}/metrics").text
             assert f'processor_build_info{{revision="{REVISION}"' in build
             play = json.loads(containers.podman("inspect", POD))[0]
             assert play["HostConfig"]["ReadonlyRootfs"]

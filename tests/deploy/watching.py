@@ -27,6 +27,7 @@ from tests.conftest import StartWorker
 from tests.deploy.tools import DEPLOY, tool
 from tests.support.children import ChildProcess, free_ports, wait_until
 from tests.support.installation import Installation
+from tests.support.loopback import LOOPBACK
 from tests.support.processes import Worker
 
 PROMETHEUS = DEPLOY / "prometheus"
@@ -62,13 +63,13 @@ class Watched(NamedTuple):
 
     def asked(self, path: str, **parameters: Any) -> Any:
         """What Prometheus answers."""
-        answer = httpx.get(f"{self.prometheus}/api/v1/{path}", params=parameters, timeout=20).json()
+        answer = LOOPBACK.get(f"{self.prometheus}/api/v1/{path}", params=parameters, timeout=20).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 
     def told(self) -> set[tuple[str, str]]:
         """The alerts that Alertmanager has been told of and that still fire, each with its destination or role."""
-        alerts = httpx.get(f"{self.alertmanager}/api/v2/alerts", timeout=10).json()
+        alerts = LOOPBACK.get(f"{self.alertmanager}/api/v2/alerts", timeout=10).json()
         firing = [alert["labels"] for alert in alerts if alert["status"]["state"] == "active"]
         return {(labels["alertname"], labels.get("destination", labels.get("role", ""))) for labels in firing}
 
@@ -176,6 +177,6 @@ def _watchers(
 
 def _answers(address: str) -> bool:
     try:
-        return httpx.get(f"http://{address}/-/ready", timeout=2).is_success
+        return LOOPBACK.get(f"http://{address}/-/ready", timeout=2).is_success
     except httpx.TransportError:
         return False

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from processor.edges.avro import reader_schema
@@ -28,6 +27,7 @@ from tests.support.avro_writer import encoded
 from tests.support.commands import ask
 from tests.support.installation import Installation
 from tests.support.json_output import printed
+from tests.support.loopback import LOOPBACK
 from tests.support.registry import schema_registry_url
 from tests.support.topics import TopicSpace
 from tests.support.transform_site import Site
@@ -52,11 +52,11 @@ def schema_registry() -> Iterator[str]:
 def lax(installation: Installation) -> Iterator[None]:
     """Apicurio's own default: whatever is registered becomes the latest. (A subject's NONE gives way to the global.)"""
     place = f"{installation.registry_url}/config"
-    httpx.put(place, json={"compatibility": "NONE"}, timeout=20).raise_for_status()
+    LOOPBACK.put(place, json={"compatibility": "NONE"}, timeout=20).raise_for_status()
     try:
         yield
     finally:
-        httpx.put(place, json={"compatibility": "BACKWARD"}, timeout=20).raise_for_status()
+        LOOPBACK.put(place, json={"compatibility": "BACKWARD"}, timeout=20).raise_for_status()
 
 
 def written_as(installation: Installation, topic: Topic, name: str, kind: Any, value: Any) -> bytes:
@@ -108,7 +108,7 @@ class Nested:
         self._text = json.dumps(order)
         subject = f"{self._prefix}-value"
         # Apicurio 3.0.9 checks a version with references against one without, and finds it invalid: it is the first.
-        httpx.delete(f"{self._url}/subjects/{subject}", timeout=20).raise_for_status()
+        LOOPBACK.delete(f"{self._url}/subjects/{subject}", timeout=20).raise_for_status()
         self.schema_id = self._post(subject, self._text, ("Address", "Customer", "LineItem"))
 
     def value(self, order_id: str) -> bytes:
@@ -124,7 +124,7 @@ class Nested:
     def _post(self, subject: str, schema: str, references: tuple[str, ...]) -> int:
         named = [{"name": f"orders.v1.{one}", "subject": f"{self._prefix}.{one}", "version": 1} for one in references]
         place = f"{self._url}/subjects/{subject}/versions"
-        answer = httpx.post(place, json={"schema": schema, "references": named}, timeout=20)
+        answer = LOOPBACK.post(place, json={"schema": schema, "references": named}, timeout=20)
         answer.raise_for_status()
         schema_id: int = answer.json()["id"]
         return schema_id

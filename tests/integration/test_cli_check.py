@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]  # exported, unsaid
 
@@ -27,6 +26,7 @@ from tests.support.commands import ask, run_on_terminal
 from tests.support.installation import Installation
 from tests.support.json_output import printed
 from tests.support.login_page import login_page
+from tests.support.loopback import LOOPBACK
 from tests.support.secured_kafka import SecuredKafka
 from tests.support.topics import TopicSpace
 
@@ -115,7 +115,7 @@ def test_ten_things_that_are_wrong_are_ten_problems(
     broken = json.loads(reader_schema(Topic.PLACED))
     broken["fields"] = [one for one in broken["fields"] if one["name"] != "currency"]  # 5: cannot be read
     versions = f"{schema_registry}/subjects/{subject}/versions"
-    httpx.post(versions, json={"schema": json.dumps(broken)}, timeout=20).raise_for_status()
+    LOOPBACK.post(versions, json={"schema": json.dumps(broken)}, timeout=20).raise_for_status()
     (tmp_path / "file").write_text("")
     environment = topic_space.environment | HAKUNA | {
         "SCHEMA_REGISTRY_URL": schema_registry,
@@ -375,7 +375,7 @@ def test_a_schema_that_does_not_go_together_is_refused_and_nothing_is_registered
     subject = f"{topic_space.name(Topic.CANCELLED)}-value"
     other = json.loads(reader_schema(Topic.CANCELLED))
     other["fields"] = [one for one in other["fields"] if one["name"] != "cancelled_at"]
-    httpx.post(
+    LOOPBACK.post(
         f"{schema_registry}/subjects/{subject}/versions", json={"schema": json.dumps(other)}, timeout=20
     ).raise_for_status()
     said = ask("schemas", "register", "--output", "json", environment=environment)
@@ -383,7 +383,7 @@ def test_a_schema_that_does_not_go_together_is_refused_and_nothing_is_registered
     (refused,) = [one for one in printed("schemas", said.out) if one["action"] == "refuse"]
     assert refused["subject"] == subject
     assert "cancelled_at" in refused["why"]
-    subjects = httpx.get(f"{schema_registry}/subjects", timeout=20).json()
+    subjects = LOOPBACK.get(f"{schema_registry}/subjects", timeout=20).json()
     assert [one for one in subjects if one.startswith(topic_space.prefix)] == [subject]
 
 

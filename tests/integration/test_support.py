@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from confluent_kafka import Producer
 
@@ -18,6 +17,7 @@ from tests.support import lock
 from tests.support.children import REPOSITORY, ChildProcess, StartFailed, Unavailable, own_directory, wait_until
 from tests.support.kafka import KafkaBroker, answers
 from tests.support.lending import Lender, borrowed
+from tests.support.loopback import LOOPBACK
 from tests.support.processes import Worker
 from tests.support.topics import TopicSpace
 
@@ -133,17 +133,17 @@ def test_the_registry_gives_a_schema_back_by_its_id_and_refuses_an_incompatible_
     name: dict[str, object] = {"name": "name", "type": "string"}
     subject = f"{schema_registry}/subjects/test-support-{os.getpid()}-value/versions"
 
-    registered = httpx.post(subject, json=avro(name))
+    registered = LOOPBACK.post(subject, json=avro(name))
     assert registered.status_code == 200
-    fetched = httpx.get(f"{schema_registry}/schemas/ids/{registered.json()['id']}").json()
+    fetched = LOOPBACK.get(f"{schema_registry}/schemas/ids/{registered.json()['id']}").json()
     assert json.loads(fetched["schema"]) == json.loads(avro(name)["schema"])
 
     compatible = avro(name, {"name": "size", "type": "int", "default": 0})
-    assert httpx.post(subject, json=compatible).status_code == 200
+    assert LOOPBACK.post(subject, json=compatible).status_code == 200
     incompatible = avro(name, {"name": "colour", "type": "string"})  # no default: old data cannot be read with it
-    assert httpx.post(subject, json=incompatible).status_code == 409
+    assert LOOPBACK.post(subject, json=incompatible).status_code == 409
 
-    unknown = httpx.get(f"{schema_registry}/schemas/ids/987654321")
+    unknown = LOOPBACK.get(f"{schema_registry}/schemas/ids/987654321")
     assert (unknown.status_code, unknown.json()["error_code"]) == (404, 40403)
 
 

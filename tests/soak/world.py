@@ -33,6 +33,7 @@ from tests.soak.cluster import Cluster
 from tests.soak.journal import Journal
 from tests.soak.writing import Writing
 from tests.support.certificates import Authority, demanding
+from tests.support.loopback import LOOPBACK
 from tests.support.processes import Worker
 from tests.support.transform_site import Site
 
@@ -222,7 +223,7 @@ class World:
         lags: list[float] = []
         for name in self.of_role(role):
             try:
-                text = httpx.get(f"http://127.0.0.1:{self.workers[name].port}/metrics", timeout=patience_s).text
+                text = LOOPBACK.get(f"http://127.0.0.1:{self.workers[name].port}/metrics", timeout=patience_s).text
             except httpx.TransportError:
                 return -1
             lines = (line for line in text.splitlines() if line.startswith("processor_consumer_lag_records{"))

@@ -119,8 +119,8 @@ class Asked:
         self._took_s = time.monotonic() - began_s
 
     def pause(self, seconds_min: float) -> None:
-        """Before it is asked again: as long as asking took, for who is waited for needs the processor too."""
-        time.sleep(max(seconds_min, self._took_s))
+        """Before it is asked again: three times as long as asking took, for who is waited for needs the processor."""
+        time.sleep(max(seconds_min, 3 * self._took_s))
 
 
 def wait_until(ready: Callable[[], bool], *, what: str, timeout_s: float, child: ChildProcess | None = None) -> None:

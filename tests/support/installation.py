@@ -9,7 +9,6 @@ from io import BytesIO
 from typing import Any
 
 import fastavro
-import httpx
 from confluent_kafka import Producer
 from fastavro.schema import parse_schema
 
@@ -17,6 +16,7 @@ from processor.edges.avro import reader_schema
 from processor.records import Headers
 from processor.sandbox.shop.history import Step, Truncated
 from processor.topics import ORDER_TOPICS, STOCK_TOPICS, Topic, plans
+from tests.support.loopback import LOOPBACK
 from tests.support.topics import TopicSpace, produce
 
 FLUSH_SECONDS_MAX = 60.0
@@ -61,7 +61,7 @@ class Installation:
 
     def register(self, topic: Topic, schema: str) -> int:
         """The ID of `schema` under the topic's subject."""
-        answer = httpx.post(
+        answer = LOOPBACK.post(
             f"{self.registry_url}/subjects/{self.space.name(topic)}-value/versions", json={"schema": schema}, timeout=20
         )
         answer.raise_for_status()

@@ -10,6 +10,7 @@ from typing import Self
 import httpx
 
 from tests.support.children import REPOSITORY, ChildProcess, free_ports, wait_until
+from tests.support.loopback import LOOPBACK
 
 READY_SECONDS_MAX = 60.0
 DRAIN_SECONDS_MAX = 60.0  # above the worker's own limit: what is late must be seen as late, not cut off here
@@ -91,7 +92,7 @@ class Worker:
 
     def get(self, path: str) -> httpx.Response:
         """GET `path`, such as /metrics or /status, from its metrics port."""
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
+        return LOOPBACK.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
 
     def kill(self) -> int:
         """SIGKILL; its exit code (-9, or what it had ended with before)."""

@@ -12,6 +12,7 @@ import httpx
 
 from tests.support.children import ChildProcess, Unavailable, free_ports, own_directory, wait_until
 from tests.support.jars import java, registry_home
+from tests.support.loopback import LOOPBACK
 
 URL_VARIABLE = "TEST_SCHEMA_REGISTRY_URL"  # a registry that is there already: used as it is
 START_SECONDS_MAX = 90.0  # 4 to 7 s on an idle machine
@@ -56,7 +57,7 @@ def schema_registry_url() -> Iterator[str]:
                 child=child,
             )
             url = f"{origin}/apis/ccompat/v7"
-            httpx.put(f"{url}/config", json={"compatibility": "BACKWARD"}, timeout=10).raise_for_status()
+            LOOPBACK.put(f"{url}/config", json={"compatibility": "BACKWARD"}, timeout=10).raise_for_status()
             yield url
         finally:
             child.kill()
@@ -64,6 +65,6 @@ def schema_registry_url() -> Iterator[str]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2).is_success
+        return LOOPBACK.get(url, timeout=2).is_success
     except httpx.TransportError:
         return False

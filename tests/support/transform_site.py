@@ -131,7 +131,7 @@ class Site:
         deadline_s = time.monotonic() + timeout_s
         while not (asked := Asked(ready)).answer:
             assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {what}; left: {self.left()}"
-            asked.pause(0.1)
+            asked.pause(0.2)
 
     def consumed(self, role: Role = Role.TRANSFORM) -> int:
         """Records of all sources that the role's group has consumed; as far as is known while no broker answers."""

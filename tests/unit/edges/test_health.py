@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from processor.edges.health import HealthServer
 from processor.errors import Unusable
 from tests.support.children import wait_until
+from tests.support.loopback import LOOPBACK
 
 
 class Published:
@@ -49,27 +49,27 @@ def url(role: Published) -> Iterator[str]:
 
 
 def test_a_role_that_works_is_live_and_ready(url: str) -> None:
-    assert httpx.get(f"{url}/livez").status_code == 200
-    assert httpx.get(f"{url}/readyz").json() == {"ok": True, "reasons": []}
+    assert LOOPBACK.get(f"{url}/livez").status_code == 200
+    assert LOOPBACK.get(f"{url}/readyz").json() == {"ok": True, "reasons": []}
 
 
 def test_a_role_that_is_not_ready_says_every_reason(url: str, role: Published) -> None:
     role.why_unready = ["no broker answers", "restoring 2 partitions"]
-    answer = httpx.get(f"{url}/readyz")
+    answer = LOOPBACK.get(f"{url}/readyz")
     assert answer.status_code == 503
     assert answer.json()["reasons"] == role.why_unready
-    assert httpx.get(f"{url}/livez").status_code == 200, "waiting is alive"
+    assert LOOPBACK.get(f"{url}/livez").status_code == 200, "waiting is alive"
 
 
 def test_a_loop_that_stands_still_is_not_live(url: str, role: Published) -> None:
     role.why_stuck = "transform: its loop has not come round for 61 s"
-    answer = httpx.get(f"{url}/livez")
+    answer = LOOPBACK.get(f"{url}/livez")
     assert answer.status_code == 503
     assert answer.json()["reasons"] == [role.why_stuck]
 
 
 def test_the_status_of_one_role_is_its_object(url: str) -> None:
-    assert httpx.get(f"{url}/status").json()["role"] == "transform"
+    assert LOOPBACK.get(f"{url}/status").json()["role"] == "transform"
 
 
 def test_the_status_of_several_roles_is_all_of_them_and_each(role: Published) -> None:
@@ -77,7 +77,7 @@ def test_the_status_of_several_roles_is_all_of_them_and_each(role: Published) ->
     send.status = lambda: {"role": "send", "partitions": [{"topic": "o"}], "destinations": [{"name": "h"}]}  # type: ignore[method-assign]  # another role's
     server = HealthServer(0, [role, send], CollectorRegistry())
     try:
-        said = httpx.get(f"http://127.0.0.1:{server.port}/status").json()
+        said = LOOPBACK.get(f"http://127.0.0.1:{server.port}/status").json()
     finally:
         server.close()
     assert (said["role"], said["partitions"], said["destinations"]) == ("all", [{"topic": "o"}], [{"name": "h"}])
@@ -85,14 +85,14 @@ def test_the_status_of_several_roles_is_all_of_them_and_each(role: Published) ->
 
 
 def test_metrics_speak_prometheus_and_openmetrics(url: str) -> None:
-    assert "orders_total 3.0" in httpx.get(f"{url}/metrics").text
-    answer = httpx.get(f"{url}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert "orders_total 3.0" in LOOPBACK.get(f"{url}/metrics").text
+    answer = LOOPBACK.get(f"{url}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
 
 
 def test_any_other_path_names_those_there_are(url: str) -> None:
-    answer = httpx.get(f"{url}/health")
+    answer = LOOPBACK.get(f"{url}/health")
     assert answer.status_code == 404
     assert "/readyz" in answer.text
 
@@ -103,10 +103,10 @@ def test_a_port_that_is_taken_is_unusable(url: str) -> None:
 
 
 def test_metrics_are_gzipped_for_a_scraper_that_takes_it(url: str) -> None:
-    asked = httpx.get(f"{url}/metrics", headers={"Accept-Encoding": "gzip"})
+    asked = LOOPBACK.get(f"{url}/metrics", headers={"Accept-Encoding": "gzip"})
     assert asked.headers["Content-Encoding"] == "gzip"
     assert "orders_total 3.0" in asked.text
-    plain = httpx.get(f"{url}/metrics", headers={"Accept-Encoding": "identity"})
+    plain = LOOPBACK.get(f"{url}/metrics", headers={"Accept-Encoding": "identity"})
     assert "Content-Encoding" not in plain.headers
     assert plain.text == asked.text
 
@@ -120,4 +120,4 @@ def test_connections_that_say_nothing_take_no_thread_beyond_a_bound_and_give_the
             assert one.recv(1) == b"", "closed at once"
         assert threading.active_count() - before <= 64
     wait_until(lambda: threading.active_count() == before, what="the threads' end", timeout_s=15)
-    assert httpx.get(f"{url}/livez").status_code == 200
+    assert LOOPBACK.get(f"{url}/livez").status_code == 200

@@ -16,6 +16,7 @@ from processor.sandbox.apis.hakuna_api import HakunaApi
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.script import Script
 from processor.sandbox.apis.stand_in import StandIn
+from tests.support.loopback import LOOPBACK
 from tests.unit.sandbox.apis.reference import HEADERS, PLACED
 
 BODY = orjson.dumps(PLACED)
@@ -54,7 +55,7 @@ def test_a_gateway_answers_in_the_apis_place_and_nothing_is_done(
 def test_a_login_page_is_what_a_followed_redirect_leads_to(hakuna: tuple[StandIn, str]) -> None:
     stand_in, url = hakuna
     stand_in.script = Script(gateway=Gateway.LOGIN)
-    response = httpx.post(url, content=BODY, headers=HEADERS, follow_redirects=True)
+    response = LOOPBACK.post(url, content=BODY, headers=HEADERS, follow_redirects=True)
     assert (response.status_code, "Sign in" in response.text) == (200, True)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx
 import pytest
 
 from processor.edges.registry import Registry
@@ -16,6 +15,7 @@ from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.registry import RegistryApi
 from processor.sandbox.apis.script import Fault, Script
 from processor.sandbox.apis.stand_in import StandIn
+from tests.support.loopback import LOOPBACK
 
 SCHEMAS = Path(__file__).parents[4] / "schemas"
 PLACED = (SCHEMAS / "order_placed.avsc").read_text()
@@ -45,7 +45,7 @@ def test_a_schema_is_registered_once_and_found_in_every_way(url: str) -> None:
     latest = client.version("orders.placed-value", "latest")
     assert latest is not None
     assert (latest.schema_id, latest.number) == (second, 2)
-    guid = httpx.get(f"{url}/subjects/orders.placed-value/versions/latest").json()["guid"]
+    guid = LOOPBACK.get(f"{url}/subjects/orders.placed-value/versions/latest").json()["guid"]
     assert client.schema(guid) == (latest.schema, {})
     old = client.version("orders.placed-value", 1)
     assert old is not None
@@ -73,7 +73,7 @@ def test_what_is_not_there_or_wrong_has_confluents_code(
     url: str, method: str, path: str, body: object, status: int, code: int
 ) -> None:
     Registry(url).register("orders.placed-value", PLACED)
-    refused = httpx.request(method, url + path, json=body)
+    refused = LOOPBACK.request(method, url + path, json=body)
     assert (refused.status_code, refused.json()["error_code"]) == (status, code)
 
 
@@ -88,7 +88,7 @@ def test_a_subject_may_be_called_anything(url: str) -> None:
     client.register(name, PLACED)
     assert client.subjects() == [name]
     assert client.versions(name) == [1]
-    assert httpx.get(f"{url}/subjects/{quote(name, safe='')}/versions/latest").json()["version"] == 1
+    assert LOOPBACK.get(f"{url}/subjects/{quote(name, safe='')}/versions/latest").json()["version"] == 1
 
 
 def test_credentials_are_asked_for_when_there_are_any() -> None:
@@ -100,7 +100,7 @@ def test_credentials_are_asked_for_when_there_are_any() -> None:
 
 def test_without_guids_it_knows_none_and_is_no_outage() -> None:
     with Loopback(StandIn(RegistryApi(guids=False))) as loopback:
-        answer = httpx.get(f"{loopback.url}/schemas/guids/748192be-4d2d-53a0-9dee-000000000000")
+        answer = LOOPBACK.get(f"{loopback.url}/schemas/guids/748192be-4d2d-53a0-9dee-000000000000")
         assert (answer.status_code, answer.json()) == (404, "Not Found")
         assert Registry(loopback.url).schema("748192be-4d2d-53a0-9dee-000000000000") is None
 
