@@ -24,7 +24,7 @@ from processor.cli.output import say as write
 from processor.edges.kafka.rights import group_rights, topic_rights
 from processor.moments import iso
 from processor.operate.check.rights import missing, to_resolve
-from processor.operate.replay.campaign import Campaign, Refused, Report, Summary
+from processor.operate.replay.campaign import Campaign, Refused, Report, Summary, unfinished
 from processor.operate.replay.contents import as_sent
 from processor.operate.replay.making import Content
 from processor.operate.replay.place import Clients
@@ -65,13 +65,15 @@ LETTERS_NAMED: Final = 5
 
 
 def refuse_resolved(desk: Desk, clients: Clients, selection: Selection) -> None:
-    """Raises if a letter that was named by its place is resolved already."""
+    """Raises if a letter that was named by its place is resolved already, unless the run that resolved it has not
+    ended: the same command goes on with it."""
     found = []
     for letter in selection.letters:
         resolution = resolution_of(desk, clients.reading, parse_letter(letter))
         if resolution is not None:
             found.append(f"{letter} was {resolution.how} by {resolution.by} at {iso(resolution.at_ms)}")
-    if found:
+    topics = {parse_letter(letter).topic for letter in selection.letters}
+    if found and not any(unfinished(clients.reading, desk.field(topic)) for topic in topics):
         raise click.ClickException("; ".join(found))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -12,12 +13,17 @@ from click.testing import CliRunner
 
 from processor.cli import main
 from processor.cli.dead_letters.filters import Filters, filters
-from processor.cli.dead_letters.runs import in_turn, say, say_unread
+from processor.cli.dead_letters.runs import in_turn, refuse_resolved, say, say_unread
+from processor.letters.resolutions import resolution_key
 from processor.operate.replay.campaign import Refused, Report, Summary
 from processor.operate.replay.replay import Ending
+from processor.operate.replay.selection import Selection
 from processor.operate.replay.survey import Field, Route
+from processor.topics import Topic
 from tests.fakes.clock import FakeClock
+from tests.fakes.crash_points import Crash, Point
 from tests.support.json_output import printed
+from tests.unit.operate.replay.world import World
 
 SUMMARY = Summary(
     topic="hakuna.dead-letters",
@@ -112,6 +118,31 @@ def test_after_one_topic_that_stopped_early_no_other_is_begun(capsys: pytest.Cap
     assert begun == ["a", "b"]
     assert ended.code == 1
     assert [one["left"] for one in printed("dead-letters.replay", out)] == [0, 2]
+
+
+def test_a_named_letter_is_refused_once_it_is_resolved_but_the_same_command_goes_on_with_its_run() -> None:
+    world = World(random.Random(1))
+    world.order("o-1")
+    world.refuse("o-1")
+    world.drain()
+    world.accept_all()
+    (letter,) = world.letters()
+    named = Selection(letters=(str(letter.position),))
+
+    def dies_when_it_is_sent(point: Point) -> BaseException | None:
+        sent = any(record.key == resolution_key(letter.position) for record in world.broker.records(Topic.RESOLUTIONS))
+        return Crash("killed") if sent and point.done else None
+
+    goes_on = world.broker.points.decide
+    world.broker.points.decide = dies_when_it_is_sent
+    assert world.replay(named) is None
+    world.broker.points.decide = goes_on
+    refuse_resolved(*world.asked(), named)
+    report = world.replay(named)
+    assert report is not None
+    assert (report.ending, report.accepted, world.held()) == ("done", 1, set())
+    with pytest.raises(click.ClickException, match=r"hakuna\.dead-letters/1/0 was replayed by a test at "):
+        refuse_resolved(*world.asked(), named)
 
 
 @pytest.mark.parametrize("verb", [("replay",), ("replay", "--dry-run"), ("discard", "--reason", "x")])

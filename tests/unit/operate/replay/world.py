@@ -18,10 +18,12 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 
+from processor.cli.dead_letters.desk import Desk
 from processor.errors import ProcessorError
 from processor.interfaces import Committed
 from processor.letters.holds import Hold, Holds, encode_hold
@@ -335,6 +337,13 @@ class World:
         transaction.close()
         exclusive.leave()
         return report
+
+    def asked(self) -> tuple[Desk, Clients]:
+        """The desk of a command that only looks, and its clients."""
+        reading = Reading(FakeReader(self.broker, client_id="looks"), FakeOffsets(self.broker), self.clock)
+        field = self._task(EVERYTHING, {}).field
+        desk = SimpleNamespace(offsets=reading.offsets, resolutions=Topic.RESOLUTIONS, field=lambda _topic: field)
+        return cast("Desk", desk), cast("Clients", SimpleNamespace(reading=reading))
 
     def _task(self, selection: Selection, more: dict[str, Any]) -> Task:
         defaults: dict[str, Any] = {
