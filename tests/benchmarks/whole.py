@@ -1,8 +1,9 @@
 """The whole path on two cores, from a shop's record to the 2xx of its request: `python -m tests.benchmarks whole`.
 
 A broker, a stand-in for both APIs in a process of its own, and one worker a role: transform, send, and hako beside
-them with changes of stock. First a backlog, which tells the rate that all of it together can do; then a steady load at
-10, 50 and 90 % of that. What it took is what the receipts say: from the source record's timestamp, which is when it was
+them with changes of stock. First a backlog, which tells the rate that all of it together can do; then half of it for a
+while that is not counted, until the broker's JVM has compiled what it runs (`--warm`); then a steady load at 10, 50 and
+90 % of that. What it took is what the receipts say: from the source record's timestamp, which is when it was
 written, to the answer. Writer, broker and stand-in share the cores with the workers.
 """
 
@@ -134,6 +135,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--backlog", type=int, default=100_000, help="events by which the rate is found")
     parser.add_argument("--seconds", type=int, default=30, help="of each steady load")
+    parser.add_argument("--warm", type=int, default=60, help="seconds of a load beforehand, which does not count")
     options = parser.parse_args(arguments)
     with (
         site() as (broker, registry_url),
@@ -142,13 +144,16 @@ def main(arguments: list[str]) -> None:
         ExitStack() as running,
     ):
         made = Installation(TopicSpace(broker.bootstrap_servers), registry_url, partitions=PARTITIONS)
-        shown = Shop(orders=options.backlog * 4, rate=100, bad_share=0.0, seed=1, start_ms=1_700_000_000_000)
+        shown = Shop(orders=options.backlog * 12, rate=100, bad_share=0.0, seed=1, start_ms=1_700_000_000_000)
         coming = ((step.topic, step.key, made.value(step)) for step in shop(shown))
         whole = Site(made, url, Path(directory))
         found = most(whole, list(islice(coming, options.backlog)), running)
         print(f"whole, from a shop's record to its 2xx, a backlog of {options.backlog:,} events", flush=True)
         print(found.line("all roles"), flush=True)
         before = options.backlog
+        warming = list(islice(coming, round(found.rate * JUDGED * options.warm)))
+        latencies_ms(whole, warming, found.rate * JUDGED, before)
+        before += len(warming)
         for share in SHARES:
             rate = found.rate * share
             steady = list(islice(coming, round(rate * options.seconds)))

@@ -240,7 +240,7 @@ def _until_answered(ask: Callable[[], None]) -> Blow:
     while True:
         try:
             return ask()
-        except KafkaException:
+        except (KafkaException, TimeoutError):
             yield 1.0
 
 
@@ -253,7 +253,7 @@ def _grow(world: World, chance: random.Random) -> tuple[frozenset[str], Blow] | 
     def blow() -> Blow:
         partitions = world.writing.counts[topic] + 1
         world.note(f"{topic} grows to {partitions} partitions")
-        world.site.space.grow(topic, partitions)
+        yield from _until_answered(lambda: world.site.space.grow(topic, partitions))
         yield 3.0
         yield from _until_answered(world.site.installation.look_again)
         world.writing.counts[topic] = partitions

@@ -215,7 +215,7 @@ class World:
             return self._unsent() == 0 and not any(
                 self.site.left(role) for role in self.roles if role in (Role.REKEY, Role.TRANSFORM)
             )
-        except (KafkaException, AssertionError):
+        except (KafkaException, TimeoutError, AssertionError):
             return False
 
     def _lag(self, role: Role, patience_s: float) -> int:

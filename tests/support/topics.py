@@ -52,7 +52,7 @@ class TopicSpace:
         self.bootstrap_servers = bootstrap_servers
         self.replication = replication
         self.prefix = f"t{uuid.uuid4().hex[:8]}."
-        self.admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 3})
+        self.admin = self._new_admin()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -91,13 +91,19 @@ class TopicSpace:
             ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
         ]
         wanted = [ConfigResource(ResourceType.TOPIC, self.name(topic), incremental_configs=changes) for topic in topics]
-        for answer in self.admin.incremental_alter_configs(wanted).values():
+        admin = self._new_admin()
+        for answer in admin.incremental_alter_configs(wanted).values():
             answer.result(timeout=30)
 
+    def _new_admin(self) -> AdminClient:
+        """A client that has seen no broker restart: one that has may wait for a leader or controller that is gone."""
+        return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 3})
+
     def grow(self, topic: str, partitions: int) -> None:
-        """Gives `topic` more partitions."""
-        name = self.name(topic)
-        self.admin.create_partitions([NewPartitions(name, partitions)])[name].result(timeout=30)
+        """Gives `topic` so many partitions, unless it has them: who got no answer asks again."""
+        name, admin = self.name(topic), self._new_admin()
+        if len(admin.list_topics(name, timeout=10).topics[name].partitions) < partitions:
+            admin.create_partitions([NewPartitions(name, partitions)])[name].result(timeout=30)
 
     def make_again(self, topic: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
         """Deletes `topic` and makes another one of its name."""
@@ -122,8 +128,7 @@ class TopicSpace:
     def ends(
         self, *topics: str, isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
     ) -> dict[tuple[str, int], int]:
-        """`end_offsets` of all of them, by topic and partition. Asked all at once, for what waits for them asks often;
-        by a client of its own, for an admin client does not get over a restart of a leader."""
+        """`end_offsets` of all of them, by topic and partition: one question, for what waits for them asks often."""
         known = self.admin.list_topics(timeout=10).topics
         asked = {
             TopicPartition(self.name(topic), partition): (topic, partition)
@@ -133,7 +138,7 @@ class TopicSpace:
         }
 
         def ask() -> dict[tuple[str, int], int]:
-            admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 3})
+            admin = self._new_admin()
             answers = admin.list_offsets(dict.fromkeys(asked, _LATEST), isolation_level=isolation, request_timeout=10)
             return {asked[where]: answer.result().offset for where, answer in answers.items()}
 
@@ -190,7 +195,7 @@ class TopicSpace:
 
     def _delete_groups(self) -> bool:
         """Whether some are left that still have members."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 3})
+        admin = self._new_admin()
         listing = admin.list_consumer_groups().result(timeout=10)
         groups = [group.group_id for group in listing.valid if group.group_id.startswith(self.prefix)]
         left = False
