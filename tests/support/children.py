@@ -110,6 +110,9 @@ def log_tail(path: Path, lines_max: int = 40) -> str:
     return "\n".join(text.splitlines()[-lines_max:])
 
 
+PAUSE_S_MAX = 0.5  # an answer that was waited for in vain has cost nobody anything
+
+
 class Asked:
     """What is waited for, asked now. `answer`: whether it is there."""
 
@@ -120,7 +123,7 @@ class Asked:
 
     def pause(self, seconds_min: float) -> None:
         """Before it is asked again: three times as long as asking took, for who is waited for needs the processor."""
-        time.sleep(max(seconds_min, 3 * self._took_s))
+        time.sleep(max(seconds_min, min(3 * self._took_s, PAUSE_S_MAX)))
 
 
 def wait_until(ready: Callable[[], bool], *, what: str, timeout_s: float, child: ChildProcess | None = None) -> None:

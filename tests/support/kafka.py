@@ -19,13 +19,15 @@ import base64
 import functools
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -207,7 +209,9 @@ def format_storage(jvm: Sequence[str], properties: Path, cluster_id: str, *more:
 
 
 def answers(bootstrap_servers: str) -> bool:
-    """Whether a broker there answers a metadata request within a second."""
+    """Whether a broker there answers a metadata request within a second; at once where nobody listens."""
+    if not any(map(listens, bootstrap_servers.split(","))):
+        return False
     settings: dict[str, Any] = {
         "bootstrap.servers": bootstrap_servers,
         "log_level": 0,  # refused connections are what is expected here
@@ -218,6 +222,13 @@ def answers(bootstrap_servers: str) -> bool:
         return len(admin.list_topics(timeout=1.0).brokers) > 0
     except KafkaException:
         return False
+
+
+def listens(address: str) -> bool:
+    place = urlsplit(f"//{address}")
+    with suppress(OSError), socket.create_connection((place.hostname, place.port or 9092), timeout=1.0):
+        return True
+    return False
 
 
 def _vehicle(
