@@ -25,6 +25,7 @@ from processor.errors import Problem
 
 DAY_MS: Final = 86_400_000
 KEEP: Final = "-1"
+"""No limit of age."""
 
 RECORD_BYTES_MAX: Final = 16 * 1024 * 1024
 """The largest record that we write. Above any source record that a default broker takes (1 MB) and a generous one
@@ -223,7 +224,7 @@ def needed(role: Role, *, rekey: bool) -> tuple[Topic, ...]:
 
 
 BOOKS: Final = frozenset({Topic.SEND_OFFSETS, Topic.RESOLUTIONS, Topic.HAKO_SENT, Topic.REKEYED_EVENTS})
-"""Topics that only workers read and write. So a worker that finds one missing makes it."""
+"""Topics that only workers read and write. A worker that finds one missing makes it, like a topic that it has."""
 
 CONFIG: Final[Mapping[Topic, Mapping[str, str]]] = {plan.topic: plan.config for plan in (*TOPICS, *REKEY_TOPICS)}
 
@@ -231,8 +232,6 @@ _KEYED: Final = frozenset({*ORDER_TOPICS, *REKEYED.values(), *STOCK_TOPICS, Topi
 """Topics whose partition count decides where a key is."""
 _SOURCES: Final = frozenset({*ORDER_TOPICS, *STOCK_TOPICS})
 """The topics that belong to the shops."""
-_SOURCES_AND_OUTBOX: Final = frozenset({*ORDER_TOPICS, *STOCK_TOPICS, Topic.OUTBOX})
-"""Topics whose records can become dead letters."""
 _DEFAULT_BYTES: Final = 1_048_588
 """A broker's own `message.max.bytes`."""
 _LETTER_BYTES: Final = 16 * 1024
@@ -251,29 +250,6 @@ class TopicAsItIs(Protocol):
 
     @property
     def config(self) -> Mapping[str, str]: ...
-
-
-class TopicBeside(Protocol):
-    """The topic whose counts a book gets."""
-
-    @property
-    def partitions(self) -> int: ...
-
-    @property
-    def replicas(self) -> int: ...
-
-
-class MakesTopics(Protocol):
-    """Makes topics (`KafkaAdmin`)."""
-
-    def create(self, topic: str, *, partitions: int, replicas: int, config: Mapping[str, str]) -> bool: ...
-
-
-def make_book(cluster: MakesTopics, book: Topic, name: str, beside: TopicBeside) -> None:
-    """Makes the topic of a book by its whole name, with as many partitions and replicas as `beside`. Raises what
-    `create` raises: `Fatal` if a right is missing."""
-    assert book in BOOKS, f"{book} is read or written by others"
-    cluster.create(name, partitions=beside.partitions, replicas=beside.replicas, config=CONFIG[book])
 
 
 def missing(role: Role, described: Mapping[str, TopicAsItIs | None], prefix: str, *, rekey: bool = False) -> list[str]:
@@ -319,15 +295,13 @@ def oddities(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, r
     """Returns what a person should mend although workers go on: topics with more partitions than are used."""
     first, *others = alike(role, rekey=rekey)
     partitions = described[prefix + first].partitions
-    return [
-        Problem(
-            prefix + topic,
-            f"has {count} partitions and {prefix + first} has {partitions}: those beyond are not used",
-            _grow(count),
-        )
-        for topic in others
-        if topic not in _KEYED and (count := described[prefix + topic].partitions) > partitions
-    ]
+    found: list[Problem] = []
+    for topic in others:
+        count = described[prefix + topic].partitions
+        if topic not in _KEYED and count > partitions:
+            what = f"has {count} partitions and {prefix + first} has {partitions}: those beyond are not used"
+            found.append(Problem(prefix + topic, what, _grow(count)))
+    return found
 
 
 def _grow(partitions: int) -> str:
@@ -345,7 +319,7 @@ def producer_problems(
     sizes = (
         (int(state.config.get("max.message.bytes", "0")), prefix + topic)
         for topic in NEEDED.get(role, ())
-        if (state := described.get(prefix + topic)) is not None and topic in _SOURCES_AND_OUTBOX
+        if (state := described.get(prefix + topic)) is not None and topic in _SOURCES | {Topic.OUTBOX}
     )
     # An entry is seldom larger than an event, and a default broker takes an event of 1 MB at most.
     largest = max(((min(size, _DEFAULT_BYTES) if Topic.OUTBOX in name else size, name) for size, name in sizes))
@@ -358,15 +332,10 @@ def producer_problems(
 
 def none_there(prefix: str) -> str:
     """Returns the message for a cluster without a single topic of ours."""
+    unseen = "on these brokers (or this user may not see them)"
     if prefix:
-        return (
-            f"PROCESSOR_TOPIC_PREFIX: no topic of ours begins with {prefix!r} on these brokers (or this user may not "
-            "see them)"
-        )
-    return (
-        "KAFKA_BOOTSTRAP_SERVERS: these brokers have none of our topics (or this user may not see them); if their "
-        "names have a prefix, set PROCESSOR_TOPIC_PREFIX"
-    )
+        return f"PROCESSOR_TOPIC_PREFIX: no topic of ours begins with {prefix!r} {unseen}"
+    return f"KAFKA_BOOTSTRAP_SERVERS: no topic of ours is {unseen}; if names have a prefix, set PROCESSOR_TOPIC_PREFIX"
 
 
 _REPLICAS_SAFE: Final = 3
@@ -375,7 +344,6 @@ _AT_LEAST: Final = frozenset({"retention.ms", "max.message.bytes", "min.insync.r
 """Settings that may be larger than asked for."""
 _AT_MOST: Final = frozenset({"max.compaction.lag.ms"})
 """Settings that may be smaller than asked for."""
-_UNLIMITED: Final = "-1"
 
 
 class Action(StrEnum):
@@ -430,43 +398,31 @@ def plan(
             return there.partitions
         return of_stock if topic in NEEDED[Role.HAKO] else of_orders
 
-    return [
-        _step(
-            one, prefix, described.get(prefix + one.topic), wanted(one.topic), retention_ms, replicas, message_bytes_max
-        )
-        for one in only
-    ]
+    def config(one: TopicPlan) -> dict[str, str]:
+        config, there = dict(one.config), described.get(prefix + one.topic)
+        if retention_ms is not None and config.get("retention.ms", KEEP) != KEEP:
+            config["retention.ms"] = str(retention_ms)
+        if "max.message.bytes" in config:
+            config["max.message.bytes"] = str(min(int(config["max.message.bytes"]), message_bytes_max))
+        is_ours = there is None or one.topic not in _SOURCES
+        if is_ours and (replicas if there is None else there.replicas) >= _REPLICAS_SAFE:
+            config["min.insync.replicas"] = "2"
+        return config
+
+    return [_step(one, prefix, described.get(prefix + one.topic), wanted(one.topic), config(one)) for one in only]
 
 
 def _step(
-    wanted: TopicPlan,
-    prefix: str,
-    there: TopicAsItIs | None,
-    partitions: int,
-    retention_ms: int | None,
-    replicas: int,
-    message_bytes_max: int,
+    wanted: TopicPlan, prefix: str, there: TopicAsItIs | None, partitions: int, config: Mapping[str, str]
 ) -> Step:
     name = prefix + wanted.topic
-    config = dict(wanted.config)
-    if retention_ms is not None and config.get("retention.ms", _UNLIMITED) != _UNLIMITED:
-        config["retention.ms"] = str(retention_ms)
-    if "max.message.bytes" in config:
-        config["max.message.bytes"] = str(min(int(config["max.message.bytes"]), message_bytes_max))
-    is_ours = there is None or wanted.topic not in _SOURCES
-    if is_ours and (replicas if there is None else there.replicas) >= _REPLICAS_SAFE:
-        config["min.insync.replicas"] = "2"
     if there is None:
         return Step(name, Action.CREATE, partitions, config, wanted.why)
     if there.partitions != partitions:
-        return Step(
-            name,
-            Action.REFUSE,
-            there.partitions,
-            {},
-            f"has {there.partitions} partitions where {partitions} are needed, and where a key is follows from that: "
-            f"{_grow(max(there.partitions, partitions))}",
+        what = (
+            f"has {there.partitions} partitions and needs {partitions}; the partition of each key depends on the count"
         )
+        return Step(name, Action.REFUSE, there.partitions, {}, f"{what}: {_grow(max(there.partitions, partitions))}")
     if why := compacted({name: there}, prefix).get(name):
         by_hand = "set cleanup.policy=delete by hand, which deletes what is older than its retention.ms"
         return Step(name, Action.REFUSE, there.partitions, {}, f"{why}; {by_hand}")
@@ -486,7 +442,7 @@ def _good_enough(key: str, wanted: str, there: str | None) -> bool:
         # `compact,delete` would delete state by age. Where `delete` is wanted, `compacted` has refused before.
         return wanted == "delete"
     if key in _AT_LEAST:
-        return there == _UNLIMITED or (wanted != _UNLIMITED and int(there) >= int(wanted))
+        return there == KEEP or (wanted != KEEP and int(there) >= int(wanted))
     if key in _AT_MOST:
         return int(there) <= int(wanted)
     return False

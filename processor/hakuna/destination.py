@@ -24,86 +24,58 @@ _RawHeaders = Sequence[tuple[bytes, bytes]]
 _Request = tuple[str, str, bytes, _RawHeaders]
 
 _TRACEPARENT: Final = re.compile(rb"[\x21-\x7e]{1,256}")
-"""What may stand in an HTTP header as it is. Whether it is a trace is its readers' to judge: W3C has them begin a new
-one where it is not valid."""
+"""What may stand in an HTTP header as it is. Its readers judge whether it is a trace: by W3C they begin a new one if it
+is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
-class HakunaEvents:
-    """The Events API: one request an event."""
+class Hakuna:
+    """One of Hakuna's two APIs. The order feed (`supersedes`) takes arrays of whole orders, the Events API one event a
+    request."""
 
     version: str
     user_agent: str
-    auth: AuthHeader = BEARER
-    name: str = "hakuna"
-    error_codes: frozenset[str] = answers.ERROR_CODES
-    entry_types: frozenset[EntryType] = frozenset(EntryType) - {EntryType.ORDER}
+    auth: AuthHeader
+    path: str
+    entry_types: frozenset[EntryType]
+    supersedes: bool
     parcel_entries_max: int = 1
     parcel_bytes_max: int = 1
     linger_s: float = 0.0
-    supersedes: bool = False
-
-    def headers(self, key: str) -> _RawHeaders:
-        return _headers(self.auth, key, self.version, self.user_agent)
-
-    def request(self, entries: Sequence[OutboxEntry]) -> _Request:
-        (entry,) = entries
-        own = [(b"Idempotency-Key", _quoted(entry.entry_id))]
-        traceparent = _traceparent(entry)
-        if traceparent is not None:
-            own.append((b"traceparent", traceparent))
-        return "POST", "/events", entry.body, own
-
-    def verdict(self, answer: Answer | NoAnswer, now_ms: int) -> Verdict:
-        return answers.verdict(answer, now_ms)
-
-    def reconsidered(self, entries: Sequence[OutboxEntry], rejected: Rejected, now_ms: int) -> Rejected:
-        """An event is told in one way."""
-        return rejected
-
-    @property
-    def sent_as(self) -> str:
-        return str(self.auth)
-
-    def holds(self, reason: str) -> bool:
-        """`cancel_decline` is an answer, not a fault: the order goes on."""
-        return reason != Reason.CANCEL_DECLINE
-
-
-@dataclass(frozen=True, slots=True)
-class HakunaFeed:
-    """The Order feed: arrays of whole orders, the newest snapshot of each."""
-
-    version: str
-    user_agent: str
-    parcel_entries_max: int
-    parcel_bytes_max: int
-    linger_s: float
-    auth: AuthHeader = BEARER
     name: str = "hakuna"
     error_codes: frozenset[str] = answers.ERROR_CODES
-    entry_types: frozenset[EntryType] = frozenset({EntryType.ORDER})
-    supersedes: bool = True
 
     def headers(self, key: str) -> _RawHeaders:
-        return _headers(self.auth, key, self.version, self.user_agent)
+        return (
+            self.auth.field(key),
+            (b"Content-Type", b"application/json"),
+            (b"Accept", b"application/json"),
+            (b"Accept-Encoding", b"identity"),
+            (b"Hakuna-Version", self.version.encode("ascii")),
+            (b"User-Agent", self.user_agent.encode("ascii")),
+        )
 
     def request(self, entries: Sequence[OutboxEntry]) -> _Request:
-        if len(entries) == 1:
-            key = _quoted(entries[0].entry_id)
-        else:
-            key = _quoted("array/" + sha256("\n".join(entry.entry_id for entry in entries).encode()).hexdigest())
-        own = [(b"Idempotency-Key", key)]
-        traceparent = _traceparent(entries[0]) if len(entries) == 1 else None
-        if traceparent is not None:
-            own.append((b"traceparent", traceparent))
-        return "POST", "/feeds/order", feed.array([entry.body for entry in entries]), own
+        first = entries[0]
+        body = first.body
+        if self.supersedes:
+            body = feed.array([entry.body for entry in entries])
+            if len(entries) > 1:
+                digest = sha256("\n".join(entry.entry_id for entry in entries).encode()).hexdigest()
+                return "POST", self.path, body, [(b"Idempotency-Key", _quoted(f"array/{digest}"))]
+        own = [(b"Idempotency-Key", _quoted(first.entry_id))]
+        for name, value in reversed(first.headers):  # the last, as Kafka's `lastHeader`
+            if name == "traceparent":
+                if value is not None and _TRACEPARENT.fullmatch(value):
+                    own.append((b"traceparent", value))
+                break
+        return "POST", self.path, body, own
 
     def verdict(self, answer: Answer | NoAnswer, now_ms: int) -> Verdict:
         return answers.verdict(answer, now_ms)
 
     def reconsidered(self, entries: Sequence[OutboxEntry], rejected: Rejected, now_ms: int) -> Rejected:
-        """An order is told in one way."""
+        """Returns the refusal: an event or an order has one form only."""
         return rejected
 
     @property
@@ -111,19 +83,21 @@ class HakunaFeed:
         return str(self.auth)
 
     def holds(self, reason: str) -> bool:
-        """A newer snapshot is whole by itself, and is tried."""
-        return False
+        """`cancel_decline` is an answer, not a fault: the order goes on. A newer snapshot is whole by itself, and is
+        tried."""
+        return not self.supersedes and reason != Reason.CANCEL_DECLINE
 
 
-def _headers(auth: AuthHeader, key: str, version: str, user_agent: str) -> _RawHeaders:
-    return (
-        auth.field(key),
-        (b"Content-Type", b"application/json"),
-        (b"Accept", b"application/json"),
-        (b"Accept-Encoding", b"identity"),
-        (b"Hakuna-Version", version.encode("ascii")),
-        (b"User-Agent", user_agent.encode("ascii")),
-    )
+def events_api(version: str, user_agent: str, auth: AuthHeader = BEARER) -> Hakuna:
+    return Hakuna(version, user_agent, auth, "/events", frozenset(EntryType) - {EntryType.ORDER}, supersedes=False)
+
+
+def order_feed(
+    version: str, user_agent: str, entries_max: int, bytes_max: int, linger_s: float, auth: AuthHeader = BEARER
+) -> Hakuna:
+    """`entries_max` and `bytes_max` limit one array."""
+    types = frozenset({EntryType.ORDER})
+    return Hakuna(version, user_agent, auth, "/feeds/order", types, True, entries_max, bytes_max, linger_s)
 
 
 def _quoted(text: str) -> bytes:
@@ -131,11 +105,3 @@ def _quoted(text: str) -> bytes:
     if "\\" in text or '"' in text:
         text = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'.encode("ascii")
-
-
-def _traceparent(entry: OutboxEntry) -> bytes | None:
-    """The last one, as Kafka's `lastHeader`: who hands a record on may add its own behind."""
-    for name, value in reversed(entry.headers):
-        if name == "traceparent":
-            return value if value is not None and _TRACEPARENT.fullmatch(value) else None
-    return None

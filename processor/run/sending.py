@@ -43,7 +43,7 @@ from processor.hako.gathering import Gathering
 from processor.hako.intake import StockIntake
 from processor.hako.sent import SentObjects, SentPast
 from processor.hakuna import Api
-from processor.hakuna.destination import HakunaEvents, HakunaFeed
+from processor.hakuna.destination import Hakuna, events_api, order_feed
 from processor.interfaces import Store
 from processor.letters.holds import Holds
 from processor.run.roles import Loop
@@ -205,13 +205,13 @@ def send(settings: Settings, clock: SystemClock, restores: Restores, tracing: Tr
     return ground.loop(topics, destination, Holds(ground.store), None, Assignment.COOPERATIVE, intake, past)
 
 
-def _hakuna(settings: Settings) -> HakunaEvents | HakunaFeed:
+def _hakuna(settings: Settings) -> Hakuna:
     user_agent = f"hakuna-processor/{build()[0]}"
     match settings.hakuna_api:
         case Api.EVENTS:
-            return HakunaEvents(settings.hakuna_version, user_agent, settings.hakuna_auth_header)
+            return events_api(settings.hakuna_version, user_agent, settings.hakuna_auth_header)
         case Api.FEED:
-            return HakunaFeed(
+            return order_feed(
                 settings.hakuna_version,
                 user_agent,
                 settings.feed_batch_max,

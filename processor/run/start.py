@@ -29,10 +29,10 @@ from processor.moments import CLOCK_S_MAX, apart
 from processor.topics import (
     BOOKS,
     CLOCK_TOPICS,
+    CONFIG,
     ORDER_TOPICS,
     Topic,
     compacted,
-    make_book,
     missing,
     needed,
     problems,
@@ -65,7 +65,8 @@ def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mappi
         if model is not None and len(books) == len(absent):
             with suppress(Fatal):  # no right to make topics: somebody else has to
                 for book in books:
-                    make_book(admin, book, settings.topic(book), model)
+                    counts = {"partitions": model.partitions, "replicas": model.replicas}
+                    admin.create(settings.topic(book), config=CONFIG[book], **counts)
                 raise BrokerOutage(f"topics of our own were missing and are made: {', '.join(absent)}")
         raise BrokerOutage(f"topics are missing: {', '.join(absent)}; make them with `hakuna-processor topics create`")
     there = {name: state for name, state in described.items() if state is not None}

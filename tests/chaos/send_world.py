@@ -21,7 +21,7 @@ import msgspec
 from processor.config import Quota, Role
 from processor.edges.http.request import RequestTemplate
 from processor.errors import Fatal
-from processor.hakuna.destination import HakunaEvents, HakunaFeed
+from processor.hakuna.destination import events_api, order_feed
 from processor.letters.holds import Holds
 from processor.records import EntryType, Headers, OutboxEntry, Record, TopicPartition
 from processor.send.event_loop.endpoint import Endpoint
@@ -411,8 +411,8 @@ class World:
         plan = self.plan
         self._named += 1
         name = f"w{self._named}"
-        feed = HakunaFeed("v1.2", "test/1", parcel_entries_max=8, parcel_bytes_max=100_000, linger_s=0.2)
-        destination = feed if plan.feed else HakunaEvents("v1.2", "test/1")
+        feed = order_feed("v1.2", "test/1", entries_max=8, bytes_max=100_000, linger_s=0.2)
+        destination = feed if plan.feed else events_api("v1.2", "test/1")
         settings = SenderSettings(
             base_url=BASE_URL,
             quota=plan.quota,

@@ -42,7 +42,7 @@ from processor.operate.replay.selection import Selection
 from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import Field, Route, Task
 from processor.records import EntryType, TopicPartition
-from processor.topics import ORDER_TOPICS, REKEYED, STOCK_TOPICS, Topic, make_book, sources_of
+from processor.topics import CONFIG, ORDER_TOPICS, REKEYED, STOCK_TOPICS, Topic, sources_of
 
 LETTER_TOPICS: Final = tuple(topic for topic in Topic if topic.endswith(".dead-letters"))
 GROUP: Final = "hakuna-processor.dead-letters"
@@ -152,7 +152,12 @@ class Desk:
         why = "no dead-letter topic of ours is there either"
         if model is not None:
             try:
-                make_book(self.admin, Topic.RESOLUTIONS, self.resolutions, model)
+                self.admin.create(
+                    self.resolutions,
+                    partitions=model.partitions,
+                    replicas=model.replicas,
+                    config=CONFIG[Topic.RESOLUTIONS],
+                )
                 return
             except Fatal as refused:
                 why = str(refused)

@@ -7,7 +7,7 @@ import pytest
 from processor.api.credentials import auth_header
 from processor.config import load
 from processor.errors import Unusable
-from processor.hakuna.destination import HakunaEvents, HakunaFeed
+from processor.hakuna.destination import events_api, order_feed
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_any_header_and_scheme_can_carry_the_key_and_what_is_shown_never_holds_i
     header = auth_header("Bearer")(text)
     assert header.field("sk_1") == field
     assert str(header) == shown
-    for destination in (HakunaEvents("v1.2", "t", header), HakunaFeed("v1.2", "t", 1, 1, 0.0, header)):
+    for destination in (events_api("v1.2", "t", header), order_feed("v1.2", "t", 1, 1, 0.0, header)):
         assert field in destination.headers("sk_1")
         assert (b"Accept-Encoding", b"identity") in destination.headers("sk_1")
         assert destination.sent_as == shown

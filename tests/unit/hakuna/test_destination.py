@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from processor.hakuna.destination import HakunaEvents, HakunaFeed
+from processor.hakuna.destination import Hakuna, events_api, order_feed
 from processor.records import EntryId, EntryType, Headers, OrderId, OutboxEntry, Reason
 
-EVENTS = HakunaEvents("v1.2", "hakuna-processor/1")
-FEED = HakunaFeed("v1.2", "hakuna-processor/1", 100, 1_000_000, 0.2)
+EVENTS = events_api("v1.2", "hakuna-processor/1")
+FEED = order_feed("v1.2", "hakuna-processor/1", 100, 1_000_000, 0.2)
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -51,7 +51,7 @@ def test_a_traceparent_goes_along_if_it_can_stand_in_a_header(value: bytes | Non
 
 
 @pytest.mark.parametrize("destination", [EVENTS, FEED])
-def test_of_two_traceparents_the_last_one_goes_along(destination: HakunaEvents | HakunaFeed) -> None:
+def test_of_two_traceparents_the_last_one_goes_along(destination: Hakuna) -> None:
     """Who hands a record on adds its own behind: Kafka's `lastHeader`."""
     headers: Headers = [("traceparent", b"00-of-the-shop"), ("other", b"x"), ("traceparent", TRACE)]
     assert own(destination.request([entry(headers=headers)]))[b"traceparent"] == TRACE

@@ -19,7 +19,7 @@ import orjson
 
 from processor.config import Quota
 from processor.edges.http.request import RequestTemplate
-from processor.hakuna.destination import HakunaEvents, HakunaFeed
+from processor.hakuna.destination import events_api, order_feed
 from processor.letters.holds import Holds
 from processor.records import EntryId, EntryType, OrderId, OutboxEntry, Record
 from processor.send.event_loop.endpoint import Endpoint
@@ -104,7 +104,7 @@ class LoopSide:
         self.holds = Holds(DictStore({}))
         self.handover: Handover[OutboxEntry] = Handover(VirtualSignal(self.loop))
         self.feed = feed
-        destination = HakunaFeed("v1.2", "test/1", 100, 1_000_000, 0.2) if feed else HakunaEvents("v1.2", "test/1")
+        destination = order_feed("v1.2", "test/1", 100, 1_000_000, 0.2) if feed else events_api("v1.2", "test/1")
         settings = SenderSettings(
             base_url="http://api.test",
             quota=quota,
