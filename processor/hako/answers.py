@@ -1,18 +1,18 @@
-"""What Hako answers, as a verdict; and what a refusal means for objects that may be there already, or not yet. Pure.
+"""answers: what an answer of Hako means, and what a refusal means for objects that may exist already, or not yet. Pure.
 
-    a level that names what was not accepted  ─► it waits, whatever 4xx it is
-    POST    400, 404, 409, 410, 422: it may be there already  ─► PUT
-    PUT     the same: it may not be there                     ─► POST
-    DELETE  404: it is gone                                   ─► that is what was wanted
+    a level that names an unknown object, any 4xx               ─► it waits
+    POST    400, 404, 409, 410, 422: the object may exist       ─► PUT
+    PUT     the same: the object may not exist                  ─► POST
+    DELETE  404, 410: the object is gone                        ─► delivered
 
-Where both verbs are refused, an array is split; a single object becomes a dead letter, with the answer that says more.
+If both verbs are refused, an array is split; a single object becomes a dead letter, with the answer that says more.
 
-Hako's reference names no status and no form of an error, so the verb is tried whichever of the likely ones came, and
-nothing is read out of its text but what the dead letter keeps. HTML, redirects and a gateway's word that it has no such
-route are not Hako's at all and are doubted whole; a refusal without JSON is doubted when no other verb is left. An
-array is all accepted or all refused: it changes its verb as a whole once, for most often all of it was told before (a
+Hako's reference names no status and no form of an error. So the other verb is tried for each likely status, and the
+text of an error is only kept for the dead letter. HTML, a redirect, or a gateway's message that it has no route is not
+Hako's answer and is doubted whole. A refusal without JSON is doubted when no other verb is left. An array is accepted
+or refused as a whole. It changes its verb as a whole once, because most often all of it was sent before (after a
 restart that forgot), and is split after that. It waits as a whole a few times before it is split to find the one object
-that has nothing to stand on.
+whose item or warehouse is unknown.
 """
 
 from __future__ import annotations
@@ -45,25 +45,23 @@ from processor.hako.changes import Change, Table, Verb
 from processor.records import http_reason
 
 UNSURE: Final = frozenset({400, 404, 409, 410, 422})
-"""Refusals that the other verb may not meet."""
+"""Refusals after which the other verb may be accepted."""
 TOO_LARGE: Final = 413
-"""Speaks of the array's size, whatever is in it."""
+"""The array is too large, whatever is in it."""
 ARRAY_TRIALS_MAX: Final = 3
-"""How often an array waits for what it names before it is split: at a start, what it names is usually on its way."""
+"""How often an array waits for the objects that it names before it is split: at a start they are usually on their
+way."""
 WAIT_MS_MIN: Final = 600_000
-"""How long an old level waits at least, counted from its first refusal: the item that it names may be as old, and next
-in line."""
+"""How long an old level waits at least, from its first refusal on: its item may be as old, and next in line."""
 MESSAGE_CHARS_MAX: Final = 500
 
 _GONE: Final = (404, 410)
-
-
 _CODES: Final = ("error_code", "errorCode", "code", "type", "name")
 """Fields in which APIs name an error."""
 
 
 def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
-    """Total: every status, every body, every way to have no answer."""
+    """Returns the verdict for any status, any body, and for no answer."""
     if isinstance(answer, Answer) and 200 <= answer.status < 300:
         if (doubted := _page_or_error(answer)) is not None:
             return doubted
@@ -93,8 +91,8 @@ def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
 
 
 def _page_or_error(answer: Answer) -> Doubted | None:
-    """What a gateway says instead of an accepted array. Hako echoes the array: what begins so is read only where it
-    names an error."""
+    """Returns the verdict if a 2xx is a gateway's page or an error. Hako echoes the array: a body that begins as an
+    array is read only if it names an error."""
     firewall = is_a_firewalls(answer.headers)
     if not firewall and (not answer.body or (answer.body[:1] == b"[" and b'"error_code"' not in answer.body)):
         return None
@@ -115,8 +113,8 @@ def _rejected(answer: Answer, body: Body) -> Rejected:
 def reconsidered(
     changes: Sequence[Change], rejected: Rejected, now_ms: int, park_for_ms: int, grounded: Callable[[Change], bool]
 ) -> Rejected | Delivered | Otherwise:
-    """What becomes of an array that was refused. Says in each change what is to be tried next. `grounded` is true if
-    what a level names was accepted, as far as is known here."""
+    """Returns what a refusal means for an array, and notes in each change what to try next. `grounded` returns true if
+    the objects that a level names were accepted, as far as this worker knows."""
     first = changes[0]
     status = rejected.http_status
     assert status is not None, "a refusal without an answer"
@@ -140,12 +138,12 @@ def reconsidered(
 
 
 def _telling(before: Rejected, rejected: Rejected) -> Rejected:
-    """Of the refusals of both verbs the one that says more."""
+    """Returns the refusal of either verb that says more."""
     return rejected if before.http_status in _GONE else before
 
 
 def _unknown(changes: Sequence[Change], rejected: Rejected, now_ms: int, park_for_ms: int) -> Rejected | Otherwise:
-    """Levels of an item or a warehouse that Hako does not know, one of them at least."""
+    """Makes levels wait: Hako does not know the item or the warehouse of at least one of them."""
     overdue = False
     for change in changes:
         change.refused = None
@@ -165,7 +163,7 @@ def _unknown(changes: Sequence[Change], rejected: Rejected, now_ms: int, park_fo
 
 
 def _said(value: object) -> tuple[str | None, tuple[str, ...]]:
-    """Hako's own code and words, for the dead letter, wherever they stand."""
+    """Returns Hako's own code and words, wherever they stand, for the dead letter."""
     outer = value[0] if isinstance(value, list) and value else value
     levels = [outer.get("error"), *_first(outer.get("errors")), outer] if isinstance(outer, dict) else []
     code: str | None = None

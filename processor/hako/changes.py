@@ -1,14 +1,13 @@
-"""Changes: one object of Hako's as it shall be, made from what a shop writes about it.
+"""changes: what a shop writes about one object, as the change that Hako gets.
 
     catalog.items       key sku               {"sku", "name", "expires", "price"}        PUT: "updates" of the same
     catalog.warehouses  key warehouse_id      {"warehouseID", "name"}
     inventory.levels    key warehouse_id/sku  {"sku", "warehouseID", "quantity"}         no value: DELETE
 
-Pure. `read_change` raises `BadRecord` for what can never be sent: a key that names no object, or another object than
-the value does; a quantity that readers of JSON would round. `check_times` raises it for a time that is not plausible.
-Nulls are left out, because an update leaves what it does not name as it is. `expires` is in seconds. Price and quantity
-go as they are, negative ones too: a level below zero is a shop that has sold what it does not have, and Hako decides
-about it.
+Pure. `read_change` raises `BadRecord` for a record that can never be sent: its key names no object, or another object
+than its value; or readers of JSON would round its quantity. `check_times` raises it for a time that is not plausible.
+Nulls are left out: an update does not change the fields that it does not name. `expires` is in seconds. Price and
+quantity go as they are, negative ones too: below zero a shop has sold more than it has, and Hako decides about that.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from processor.moments import implausible
 from processor.records import Reason, Stage
 
 WHOLE_MAX: Final = 2**53 - 1
-"""The largest whole number that every reader of JSON takes for itself; beyond it a level would arrive as another."""
+"""The largest whole number that every reader of JSON reads exactly; a larger level would arrive as another one."""
 
 
 class Table(StrEnum):
-    """Hako's kinds of object; the values are its paths."""
+    """Hako's kinds of object; the values are the paths of its API."""
 
     ITEMS = "items"
     WAREHOUSES = "warehouses"
@@ -37,7 +36,7 @@ class Table(StrEnum):
 
 
 class Verb(StrEnum):
-    """How an array of objects is told."""
+    """The HTTP method of an array of objects."""
 
     POST = "POST"
     PUT = "PUT"
@@ -45,8 +44,8 @@ class Verb(StrEnum):
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
-    """What was accepted last of an object: its place in the order of changes, its own time, and whether that was its
-    deletion."""
+    """The last accepted change of an object: its place in the order of changes, and its own time. `gone` is true if it
+    was the deletion."""
 
     rank: int
     occurred_at_ms: int | None
@@ -54,14 +53,13 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Change(msgspec.Struct, gc=False):
-    """The newest that is known of one object.
+    """The newest known change of one object.
 
-    `key` names it among all objects; `identity` and `fields` are members of a JSON object (no `fields`: it is to be
-    deleted). `rank` orders the changes of one object,
-    `occurred_at_ms` before it where both have one.
+    `key` names the object among all objects; `identity` and `fields` are members of a JSON object (`fields` None: it is
+    to be deleted). `occurred_at_ms` orders the changes of one object if both have it, otherwise `rank` does.
 
-    Mutable, below the line: the verb to be tried next; what the other verb was answered; how often it waited for an
-    object that it names, until when it may (epoch ms), and whether it is to wait again now.
+    Mutable, below the blank line: `verb` is tried next; `refused` is the refusal of the other verb; `trials` counts the
+    waits for an object that it names, which may last until `wait_until_ms`; `waits` is true if it is to wait now.
     """
 
     table: Table
@@ -80,20 +78,21 @@ class Change(msgspec.Struct, gc=False):
 
     @property
     def parents(self) -> tuple[str, ...]:
-        """The keys of the objects that it names: an item and a warehouse. Not kept, for a million levels may wait."""
+        """The keys of the objects that a level names: an item and a warehouse. Not stored, for a million levels may
+        wait."""
         if self.table is not Table.INVENTORY:
             return ()
         _, warehouse, sku = self.key.split("/", 2)
         return f"{Table.ITEMS.value}/{sku}", f"{Table.WAREHOUSES.value}/{warehouse}"
 
     def is_newer(self, rank: int, occurred_at_ms: int | None) -> bool:
-        """Than the change of the same object with this rank and time."""
+        """True if this change is newer than one of the same object with this rank and time."""
         if self.occurred_at_ms is not None and occurred_at_ms is not None and self.occurred_at_ms != occurred_at_ms:
             return self.occurred_at_ms > occurred_at_ms
         return self.rank > rank
 
     def body(self) -> bytes:
-        """The object as `verb` wants it."""
+        """Returns the object in the form that `verb` wants."""
         match self.verb:
             case Verb.DELETE:
                 return b"{%b}" % self.identity
@@ -109,8 +108,7 @@ _TIMES: Final = {Table.ITEMS: "expires", Table.INVENTORY: "occurred_at"}
 
 
 def check_times(table: Table, value: Mapping[str, Any], now_ms: int) -> None:
-    """Raises `BadRecord` for a time that a shop cannot have meant: written in another unit, a level would be the newest
-    for ever."""
+    """Raises `BadRecord` for a time that is not plausible: in another unit, a level would be the newest for ever."""
     name = _TIMES.get(table, "")
     at_ms = value[name] if name else None
     why = None if at_ms is None else implausible(at_ms, now_ms)
@@ -119,49 +117,41 @@ def check_times(table: Table, value: Mapping[str, Any], now_ms: int) -> None:
 
 
 def read_change(table: Table, key: bytes | None, value: Mapping[str, Any] | None, *, rank: int, at_ms: int) -> Change:
-    """`value` as decoded with the table's schema, None to delete; `at_ms` is when the change was written."""
+    """`value` is decoded with the table's schema, None to delete; `at_ms` is when the change was written."""
     names = _names(table, key)
-    fields: bytes | None = None
+    identity: Mapping[str, str]
+    fields: Mapping[str, Any] | None = None
     occurred_at_ms: int | None = None
-    if value is not None:
-        match table:
-            case Table.ITEMS:
-                _agree(names, (value["sku"],))
-                expires = value["expires"]
-                fields = _members(
-                    {
-                        "name": value["name"],
-                        "expires": None if expires is None else expires // 1000,
-                        "price": value["price"],
-                    }
-                )
-            case Table.WAREHOUSES:
-                _agree(names, (value["warehouse_id"],))
-                fields = _members({"name": value["name"]})
-            case Table.INVENTORY:
-                _agree(names, (value["warehouse_id"], value["sku"]))
-                quantity = value["quantity"]
-                if abs(quantity) > WHOLE_MAX:
-                    raise BadRecord(
-                        Stage.TRANSFORM, Reason.QUANTITY_EXCEEDED, "a quantity beyond 2^53 would arrive as another one"
-                    )
-                occurred_at_ms = value["occurred_at"]
-                fields = _members({"quantity": quantity})
     match table:
         case Table.ITEMS:
             identity = {"sku": names[0]}
+            if value is not None:
+                _agree(names, (value["sku"],))
+                expires_s = None if value["expires"] is None else value["expires"] // 1000
+                fields = {"name": value["name"], "expires": expires_s, "price": value["price"]}
         case Table.WAREHOUSES:
             identity = {"warehouseID": names[0]}
+            if value is not None:
+                _agree(names, (value["warehouse_id"],))
+                fields = {"name": value["name"]}
         case Table.INVENTORY:
             identity = {"sku": names[1], "warehouseID": names[0]}
+            if value is not None:
+                _agree(names, (value["warehouse_id"], value["sku"]))
+                if abs(value["quantity"]) > WHOLE_MAX:
+                    what = "a quantity beyond 2^53 would arrive as another one"
+                    raise BadRecord(Stage.TRANSFORM, Reason.QUANTITY_EXCEEDED, what)
+                occurred_at_ms = value["occurred_at"]
+                fields = {"quantity": value["quantity"]}
         case _:
             assert_never(table)
-    verb = Verb.DELETE if fields is None else Verb.POST
-    return Change(table, _key(table, names), _members(identity), fields, occurred_at_ms, rank, at_ms, verb)
+    object_key, verb = _key(table, names), Verb.DELETE if fields is None else Verb.POST
+    members = None if fields is None else _members(fields)
+    return Change(table, object_key, _members(identity), members, occurred_at_ms, rank, at_ms, verb)
 
 
 def key_of(table: Table, key: bytes | None) -> str | None:
-    """The object that a record's key names among all objects; None where it names none."""
+    """Returns the key of the object that a record's key names; None if it names no object."""
     try:
         return _key(table, _names(table, key))
     except BadRecord:
@@ -169,7 +159,7 @@ def key_of(table: Table, key: bytes | None) -> str | None:
 
 
 def array(changes: list[bytes]) -> bytes:
-    """The body of one request."""
+    """Returns the body of one request."""
     assert changes, "a request about nothing"
     return b"[" + b",".join(changes) + b"]"
 
@@ -179,7 +169,7 @@ def _key(table: Table, names: tuple[str, ...]) -> str:
 
 
 def _names(table: Table, key: bytes | None) -> tuple[str, ...]:
-    """What a record's key says: the SKU, the warehouse, or the warehouse and the SKU."""
+    """Returns the names in a record's key: the SKU, the warehouse, or the warehouse and the SKU."""
     if not key:
         raise _mismatch("no key: it names no object")
     try:
@@ -204,5 +194,5 @@ def _mismatch(message: str) -> BadRecord:
 
 
 def _members(fields: Mapping[str, Any]) -> bytes:
-    """The members of a JSON object, without its braces and without nulls."""
+    """Returns the members of a JSON object, without its braces and without nulls."""
     return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})[1:-1]

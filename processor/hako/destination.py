@@ -1,7 +1,7 @@
-"""Hako as the sender needs it: a path, a method, a body, credentials, and what an answer means. Pure.
+"""destination: Hako as the sender needs it: path, method, body, credentials, and the meaning of an answer. Pure.
 
-Hako's reference sets no size for an array. Objects go by the hundreds, because there are only 120 requests a minute,
-and in less than the 100 kB that a web framework's body parser usually takes.
+Hako's reference sets no size for an array. An array has hundreds of objects, because Hako allows only 120 requests a
+minute, and is smaller than the 100 kB that a web framework's body parser usually takes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _Request = tuple[str, str, bytes, _RawHeaders]
 
 @dataclass(frozen=True, slots=True)
 class Hako:
-    """`park_for_ms` is how long a level may wait for its item or warehouse; `grounded` is true if both were accepted,
-    as far as is known here."""
+    """`park_for_ms` is how long a level may wait for its item or warehouse; `grounded` returns true if both were
+    accepted, as far as this worker knows."""
 
     user_agent: str
     parcel_entries_max: int
@@ -61,5 +61,5 @@ class Hako:
         return str(self.auth)
 
     def holds(self, reason: str) -> bool:
-        """The next value of an object is whole by itself, and is tried."""
+        """Returns False: the next value of an object is whole by itself, and is tried."""
         return False

@@ -1,33 +1,34 @@
-"""The gathering: the newest change of each object, in as few requests as the quota needs, in the order that Hako takes.
+"""gathering: the newest change of each object, in as few requests as the quota needs, in the order that Hako takes.
 
     push ──► one lane a key, in the lanes of its kind ──take──► an array of one kind ──finish──► gone, or the next
               ▲      │                                                    │
               │      └─ BEHIND: an object that it names is being          ├─ retry, split: as all lanes
               │         created or deleted; placed when that has ended    │
-              └──────── PARKED: Hako does not know what it names ◄────────┘  (until that is told, or a time)
+              └──────── PARKED: Hako does not know an object ◄────────────┘  (until that is sent, or for a time)
+                        that it names
 
-A lane of a key holds its newest change, and one more while that is under way, so memory is that of the keys. Nothing is
-taken while what stands in the topics at an assignment is still being pushed: each key is told once then.
+A lane has the newest change of its key, and one more while that is in flight, so memory grows with the keys alone.
+Right after an assignment nothing is taken until the topics are read to their end, so each key is sent once.
 
-    what was accepted before (`Known`)              PUT
-    what is not known, or was deleted               POST
+    an object that was accepted before (`Known`)    PUT
+    an object that is not known, or was deleted     POST
     no value                                        DELETE
     a level whose parent is created or deleted      waits behind it
     an item or a warehouse that is to be deleted    goes when no deletion of a level waits (`kinds.py`)
-    a level that Hako refused for what it names     is parked: woken when this worker tells Hako of that object, tried
-                                                    again by time (`parked.py`), in arrays of such alone
-    a deletion of what is not there by all we know  goes alone with its like: Hako may have it from somebody else
+    a level that names an object unknown to Hako    is parked: tried again when this worker has sent that object, or
+                                                    after a time (`parked.py`), in arrays of parked levels
+    a deletion of an object that is not known       goes in arrays of its own: another program may have made the object
 
 Owned by the event loop; pure but for the state announced in `Gathering`.
 
 Invariants
-- a key is in one place: the lanes of one kind, behind a parent, or parked; never twice in flight (lanes' own);
-- a change that is not newer than what was sent, is being sent or waits, is given back and never sent;
-- the lanes under a kind hold entries of that table alone, and an array has one verb.
+- a key is in one place: the lanes of one kind, behind a parent, or parked; never twice in flight (the lanes see to it);
+- a change that is not newer than one that was sent, is being sent or waits, is given back and never sent;
+- the lanes of a kind have entries of one table, and an array has one verb.
 
-Not chosen: to ask Hako what it has (a request for each answer, of 120 a minute); to wait for the catalogue before the
-first level (whose end is never known: it changes all day); waiting in Hako's answer order across workers (that would
-be coordination, and a level that comes early is simply told so).
+Not chosen: to ask Hako which objects it has (each answer is one of 120 requests a minute); to wait for the catalogue
+before the first level (it changes all day and has no end); an order across workers (that is coordination, and Hako
+simply refuses a level that comes early).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from processor.send.pending import Pending
 
 
 class Known(Protocol):
-    """What Hako has accepted of each object."""
+    """The last accepted change of each object."""
 
     def sent(self, epoch: int, key: str) -> Sent | None: ...
 
@@ -52,13 +53,13 @@ class Known(Protocol):
 
 
 class Behind(NamedTuple):
-    """It waits for an object that is being created or deleted."""
+    """The place of a level that waits for an object that is being created or deleted."""
 
     parent: str
 
 
 class Parked(NamedTuple):
-    """It waits for an object that Hako does not know, until it is tried again."""
+    """The place of a level that waits for an object that Hako does not know."""
 
 
 PARKED: Final = Parked()
@@ -68,12 +69,12 @@ _PARENTS_MOVING: Final = tuple(
 
 
 class Gathering:
-    """All changes of a worker that wait.
+    """All waiting changes of a worker.
 
-    Mutable. `_place` has every key that has a change here; `_flying` the changes under way; `_since` since when each
-    key has something unsent that may go, the oldest first, about; `_behind` by parent and `_parked` are changes outside
-    of the lanes; `_epochs` the assignments whose changes are wanted, `_reading` those of which more comes before any
-    is sent.
+    Mutable. `_place` has the place of each key that has a change here; `_flying` the changes in flight; `_since` the
+    time since when each key has had an unsent change that may go, roughly the oldest first; `_behind` (by parent) and
+    `_parked` the changes outside of the lanes; `_epochs` the open assignments, `_reading` those that are not read to
+    their end yet.
     """
 
     def __init__(self, known: Known, parcel_entries_max: int, parcel_bytes_max: int, linger_s: float) -> None:
@@ -93,29 +94,24 @@ class Gathering:
         self._kinds.open(epoch)
 
     def caught_up(self, epochs: Collection[int]) -> None:
-        """What stood in the topics when these were assigned has been pushed."""
+        """Notes that the topics are read to the end that they had when these partitions were assigned."""
         if self._reading and self._reading <= set(epochs):
             self._step_behind()
         self._reading.difference_update(epochs)
 
     def push(self, pending: Pending[Change], now_s: float) -> Pending[Change] | None:
-        """A new change. Returns the one that it takes the place of: itself, where it is not newer than others."""
+        """Takes a new change. Returns the change that it replaces, or itself if it is not newer than others."""
         assert pending.epoch in self._epochs, "a change of a partition that has gone"
         key, change = pending.order_id, pending.entry
-        sent = self._known.sent(pending.epoch, key)
-        if sent is not None and not change.is_newer(sent.rank, sent.occurred_at_ms):
-            return pending
-        flying = self._flying.get(key)
-        if flying is not None and not change.is_newer(flying.rank, flying.occurred_at_ms):
-            return pending
-        before = self._waiting(key)
-        if before is not None and not change.is_newer(before.entry.rank, before.entry.occurred_at_ms):
-            return pending
+        sent, flying, before = self._known.sent(pending.epoch, key), self._flying.get(key), self._waiting(key)
+        for known in (sent, flying, None if before is None else before.entry):
+            if known is not None and not change.is_newer(known.rank, known.occurred_at_ms):
+                return pending
         self._since.setdefault(key, now_s)
         if flying is not None:
             place = self._place[key]
-            assert isinstance(place, Kind), "under way outside of the lanes"
-            return self._kinds[place].push(pending, now_s)  # placed when what is under way comes back
+            assert isinstance(place, Kind), "in flight outside of the lanes"
+            return self._kinds[place].push(pending, now_s)  # placed when the change in flight comes back
         kind = _kind(change, sent)
         place = self._destined(change, kind)
         if before is not None and self._place[key] != place:
@@ -124,7 +120,7 @@ class Gathering:
         return before
 
     def take(self, now_s: float, fresh_first: bool = False) -> Parcel[Change] | None:
-        """The next array."""
+        """Returns the next array."""
         if self._reading:
             return None
         for pending in self._parked.due(now_s):
@@ -141,7 +137,7 @@ class Gathering:
         return min((time for time in times if time is not None), default=None)
 
     def _fly(self, parcel: Parcel[Change]) -> None:
-        """One verb for all: a newer change may have joined those that were refused with another one."""
+        """Gives all changes of an array one verb: a newer change may have joined refused ones with another verb."""
         first = parcel.entries[0].entry
         for pending in parcel.entries:
             change = pending.entry
@@ -149,8 +145,7 @@ class Gathering:
             self._flying[pending.order_id] = change
 
     def finish(self, parcel: Parcel[Change], now_s: float, delivered: bool) -> None:
-        ended = parcel.entries
-        lanes = self._kinds[self._kind_of(parcel)]
+        ended, lanes = parcel.entries, self._kinds[self._kind_of(parcel)]
         if delivered:
             for pending in ended:
                 self._accepted(pending)
@@ -165,8 +160,7 @@ class Gathering:
                 self._parent_ended(pending.entry, now_s, delivered)
 
     def retry(self, parcel: Parcel[Change], due_s: float) -> list[Pending[Change]]:
-        back = parcel.entries
-        lanes = self._kinds[self._kind_of(parcel)]
+        back, lanes = parcel.entries, self._kinds[self._kind_of(parcel)]
         if any(pending.entry.waits for pending in back):
             return self._park_all(parcel, lanes, due_s)
         replaced = lanes.retry(parcel, due_s)
@@ -174,8 +168,7 @@ class Gathering:
         return replaced
 
     def split(self, parcel: Parcel[Change], now_s: float) -> list[Pending[Change]]:
-        back = parcel.entries
-        lanes = self._kinds[self._kind_of(parcel)]
+        back, lanes = parcel.entries, self._kinds[self._kind_of(parcel)]
         replaced = lanes.split(parcel, now_s)
         self._come_back(back, lanes, now_s)
         return replaced
@@ -196,7 +189,7 @@ class Gathering:
             self._release(parent, 0.0)
 
     def __len__(self) -> int:
-        """Keys that have a change here."""
+        """The number of keys that have a change here."""
         return len(self._place)
 
     def state(self, order_id: str) -> LaneState | None:
@@ -206,15 +199,15 @@ class Gathering:
         return None if place is None else LaneState.WAITING
 
     def has_enough(self, at_once: int) -> bool:
-        """Never: what is read now may replace what waits."""
+        """Returns False: a change that is read now may replace one that waits."""
         return False
 
     def oldest_s(self) -> float | None:
-        """Since when the oldest unsent key could have been sent: one that is parked could not."""
+        """Returns since when the oldest unsent key could have been sent; a parked one could not."""
         return next(iter(self._since.values()), None)
 
     def waits(self) -> Mapping[WaitsFor, int]:
-        """Objects with something unsent, by what they wait for; what is under way counts as in line."""
+        """Returns the number of objects with an unsent change, by what they wait for; those in flight count as TURN."""
         behind = sum(map(len, self._behind.values()))
         return {
             WaitsFor.TURN: len(self._place) - behind - len(self._parked),
@@ -226,7 +219,8 @@ class Gathering:
         return _kind(pending.entry, self._known.sent(pending.epoch, pending.order_id))
 
     def _destined(self, change: Change, kind: Kind) -> Kind | Behind:
-        """The lanes of its kind, or behind an object that it names and that is being created or deleted."""
+        """Returns the place of a change: the lanes of its kind, or behind an object that is being created or
+        deleted."""
         if change.table is Table.INVENTORY and kind.verb is not Verb.DELETE:
             for parent in change.parents:
                 place = self._place.get(parent)
@@ -235,12 +229,12 @@ class Gathering:
         return kind
 
     def _put(self, pending: Pending[Change], now_s: float) -> None:
-        """A change that is nowhere."""
+        """Places a change that has no place."""
         kind = self._kind(pending)
         self._put_down(pending, now_s, kind, self._destined(pending.entry, kind))
 
     def _put_down(self, pending: Pending[Change], now_s: float, kind: Kind, place: Kind | Behind) -> None:
-        """At its place, maybe that of one that waits there."""
+        """Places a change, instead of an older one that waits there."""
         key, change = pending.order_id, pending.entry
         change.verb, change.refused, change.waits = kind.verb, None, False
         self._set(key, place)
@@ -250,13 +244,13 @@ class Gathering:
             self._kinds[place].push(pending, now_s)
 
     def _step_behind(self) -> None:
-        """Levels that were read before the items and warehouses that they name go behind them."""
+        """Moves levels behind the items and warehouses that they name, if those were read later."""
         if not self._kinds.any_in(_PARENTS_MOVING):
             return
         for key, place in list(self._place.items()):
             if isinstance(place, Kind) and place.table is Table.INVENTORY and key not in self._flying:
                 pending = self._kinds[place].queued(key)
-                assert pending is not None, "neither waits nor is under way"
+                assert pending is not None, "neither waits nor is in flight"
                 behind = self._destined(pending.entry, place)
                 if behind != place:
                     self._withdraw(key)
@@ -273,14 +267,14 @@ class Gathering:
             self._kinds.entered(place)
 
     def _forget(self, key: str) -> None:
-        """It has no change here any more."""
+        """Removes a key that has no change here any more."""
         place = self._place.pop(key)
         if isinstance(place, Kind):
             self._kinds.left(place)
         self._since.pop(key, None)
 
     def _waiting(self, key: str) -> Pending[Change] | None:
-        """The change of this key that is not under way."""
+        """Returns the change of this key that is not in flight."""
         match self._place.get(key):
             case Kind() as kind:
                 return self._kinds[kind].queued(key)
@@ -292,7 +286,7 @@ class Gathering:
                 return None
 
     def _withdraw(self, key: str) -> None:
-        """Takes the change that waits out of its place."""
+        """Removes the waiting change of this key from its place."""
         match self._place[key]:
             case Kind() as kind:
                 self._kinds[kind].withdraw(key)
@@ -305,7 +299,7 @@ class Gathering:
 
     def _kind_of(self, parcel: Parcel[Change]) -> Kind:
         kind = self._place[parcel.entries[0].order_id]
-        assert isinstance(kind, Kind), "under way outside of the lanes"
+        assert isinstance(kind, Kind), "in flight outside of the lanes"
         return kind
 
     def _accepted(self, pending: Pending[Change]) -> None:
@@ -314,7 +308,7 @@ class Gathering:
         self._known.accepted(pending.epoch, pending.order_id, sent)
 
     def _go_on(self, lanes: Lanes[Change], key: str, now_s: float) -> None:
-        """The newer change of a key whose last one has left its lane."""
+        """Places the newer change of a key whose last one has left its lane."""
         newer = lanes.withdraw(key)
         if newer is None:
             self._forget(key)
@@ -323,7 +317,7 @@ class Gathering:
             self._put(newer, now_s)
 
     def _come_back(self, back: list[Pending[Change]], lanes: Lanes[Change], now_s: float) -> None:
-        """A parcel is in its lanes again; what has become of another kind meanwhile leaves them."""
+        """Sees to a parcel that is in its lanes again: a change that is of another kind by now leaves them."""
         for pending in back:
             key = pending.order_id
             del self._flying[key]
@@ -350,7 +344,7 @@ class Gathering:
         self._put(pending, now_s)
 
     def _release(self, parent: str, now_s: float) -> None:
-        """Those that waited behind it."""
+        """Places the levels that waited behind an object."""
         for pending in self._behind.pop(parent, {}).values():
             self._put(pending, now_s)
 
@@ -376,7 +370,7 @@ class Gathering:
 
 
 def _kind(change: Change, sent: Sent | None) -> Kind:
-    """`sent` is what was accepted last of the same object."""
+    """Returns the kind of a change; `sent` is the last accepted change of the same object."""
     known = sent is not None and not sent.gone
     if change.fields is None:
         return Kind(change.table, Verb.DELETE, trial=not known)

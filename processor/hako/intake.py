@@ -1,10 +1,8 @@
-"""A record of `catalog.items`, `catalog.warehouses` or `inventory.levels`, read as the change that it is.
+"""intake: a record of `catalog.items`, `catalog.warehouses` or `inventory.levels` as a change.
 
-Owned by the role's Kafka thread. Raises `RegistryOutage` if the writer's schema cannot be had now: the record is read
-again. A replayed record keeps the rank of the record that it is a copy of, so a dead letter from last week never
-replaces what has been accepted since.
-
-Sizes are those of the bytes that will be sent: they fill an array as well as memory.
+Owned by the role's Kafka thread. Raises `RegistryOutage` if the registry does not have the writer's schema now; the
+record is read again. A replayed record keeps the rank of its original, so a dead letter from last week never replaces a
+value that was accepted since. Sizes are those of the bytes that will be sent: they fill an array as well as memory.
 """
 
 from __future__ import annotations
@@ -27,8 +25,7 @@ Decode = Callable[[Record], dict[str, Any]]
 
 
 class StockIntake:
-    """What the role reads: `tables` by source topic, whole name, and how its values are decoded; and what an accepted
-    change leaves on `hako.sent`."""
+    """`tables` has, by source topic (whole name), the kind of its objects and the decoder of its values."""
 
     def __init__(self, tables: Mapping[str, tuple[Table, Decode]]) -> None:
         self._tables = tables
@@ -39,26 +36,17 @@ class StockIntake:
             value = None if record.value is None else decode(record)
             if value is not None:
                 check_times(table, value, taken_ms)
-            change = read_change(
-                table, record.key, value, rank=_rank(record), at_ms=max(meant_ms(record.timestamp_ms), 0)
-            )
+            at_ms = max(meant_ms(record.timestamp_ms), 0)
+            change = read_change(table, record.key, value, rank=_rank(record), at_ms=at_ms)
         except BadRecord as bad:
             return bad
         size = len(change.key) + len(change.identity) + len(change.fields or b"") + len(b'{,"updates":{}},')
-        return Pending(
-            change.key,
-            str(record.position),
-            change,
-            record,
-            epoch,
-            size,
-            max(record.timestamp_ms, 0),
-            taken_ms,
-            record.header_text(HeaderName.REPLAY_ID),
-        )
+        place, stamp_ms = str(record.position), max(record.timestamp_ms, 0)
+        replay_id = record.header_text(HeaderName.REPLAY_ID)
+        return Pending(change.key, place, change, record, epoch, size, stamp_ms, taken_ms, replay_id)
 
     def foreign(self, entry: Change) -> str | None:
-        """A change is never another destination's."""
+        """Returns None: a change never belongs to another destination."""
         return None
 
     def receipt(self, ended: Ended[Change], delivered: Delivered, topic: str, place: str) -> NewRecord:
@@ -78,7 +66,7 @@ class StockIntake:
 
 
 def _rank(record: Record) -> int:
-    """The offset that says how new a change is: its own, or that of the record that it repeats."""
+    """Returns the offset that orders a change: the record's own, or that of the record that it repeats."""
     head = letter_head(record) if record.headers else None
     if head is None or (head.origin.topic, head.origin.partition) != (record.topic, record.partition):
         return record.offset

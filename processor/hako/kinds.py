@@ -23,8 +23,8 @@ TRIAL_EVERY: Final = 10
 
 
 class Kind(NamedTuple):
-    """What an array is of. `trial`: likely to be refused, so that it must not spoil the arrays of others: levels that
-    were refused for what they name, deletions of what we have never told Hako of."""
+    """The kind of an array. `trial` is true for changes that are likely to be refused and must not spoil the arrays of
+    others: levels that were refused for an unknown object, deletions of objects that were never sent."""
 
     table: Table
     verb: Verb
@@ -41,7 +41,7 @@ _LEVELS_GOING: Final = (Kind(Table.INVENTORY, Verb.DELETE), Kind(Table.INVENTORY
 
 
 class Kinds:
-    """Mutable. `_lanes` by kind; `_counts` how many keys are in each, those under way among them; `_taken` counts
+    """Mutable. `_lanes` by kind; `_counts` the keys in the lanes of each kind, in flight or not; `_taken` counts
     parcels."""
 
     def __init__(self, parcel_entries_max: int, parcel_bytes_max: int, linger_s: float) -> None:
@@ -63,7 +63,7 @@ class Kinds:
             lanes.drop(epochs)
 
     def entered(self, kind: Kind) -> None:
-        """A key is in the lanes of this kind now."""
+        """Counts a key that is in the lanes of this kind from now on."""
         self._counts[kind] += 1
 
     def left(self, kind: Kind) -> None:
@@ -74,7 +74,7 @@ class Kinds:
         return any(self._counts[kind] > 0 for kind in kinds)
 
     def take(self, now_s: float, fresh_first: bool) -> Parcel[Change] | None:
-        """The next array: the kind whose first change has waited the longest."""
+        """Returns the next array: of the kind whose first change has waited the longest."""
         for kind in self._in_turn():
             next_s = self._next_s(kind)
             if next_s is None or next_s > now_s:
@@ -86,7 +86,7 @@ class Kinds:
         return None
 
     def next_s(self) -> float | None:
-        """When there will be something to take, if nothing else happens."""
+        """Returns when there is something to take, if nothing else happens."""
         return min((next_s for kind in KINDS if (next_s := self._next_s(kind)) is not None), default=None)
 
     def _in_turn(self) -> list[Kind]:

@@ -16,12 +16,12 @@ from processor.send.pending import Pending
 
 TRIAL_FIRST_S: Final = 1.0
 TRIAL_S_MAX: Final = 300.0
-"""Parked levels are tried again at least this often, for another worker may tell Hako of what they name."""
+"""Parked levels are tried again at least this often, for another worker may send the objects that they name."""
 
 
 class ParkedLevels:
-    """Mutable. `_parked` by key, each with when it is due; `_due` a heap of (due, key) with some that have left;
-    `_waiters` the keys by what they name."""
+    """Mutable. `_parked` by key, each with the time when it is due; `_due` a heap of (due, key), also of keys that have
+    left; `_waiters` the keys by the objects that they name."""
 
     def __init__(self) -> None:
         self._parked: dict[str, tuple[float, Pending[Change]]] = {}
@@ -53,11 +53,11 @@ class ParkedLevels:
         return pending
 
     def next_s(self) -> float | None:
-        """When one of them is due, or a little before."""
+        """Returns when the first of them is due, or a little earlier."""
         return self._due[0][0] if self._due else None
 
     def due(self, now_s: float) -> list[Pending[Change]]:
-        """Those whose time has come leave."""
+        """Removes the levels that are due, and returns them."""
         leaving = []
         while self._due:
             due_s, key = self._due[0]
@@ -70,5 +70,5 @@ class ParkedLevels:
         return leaving
 
     def naming(self, parent: str) -> list[Pending[Change]]:
-        """Those that wait for this object leave."""
+        """Removes the levels that wait for this object, and returns them."""
         return [self.leave(key) for key in list(self._waiters.get(parent, ()))]

@@ -1,19 +1,16 @@
-"""sent: what Hako has accepted of each object, on the compacted topic `hako.sent` and in a store on the local disk.
+"""sent: the last accepted change of each object, on the compacted topic `hako.sent` and in a store on the local disk.
 
     accepted ─► a record on `hako.sent` ─► acknowledged ─► the source record's offset is finished
     key  items/SKU, warehouses/ID or inventory/WAREHOUSE/SKU, in the partition of the source record
     value  `SentRecord`, JSON; a deletion's too
 
-A worker reads its partitions to their end when it is assigned them. So it knows after any move which verb an object
-wants, which changes are older than what was sent, and which of the records that it reads again were accepted before:
-an unchanged topic is not sent again, and a letter from last week does not bring back what was deleted since (a deleted
-object keeps its record, some 150 bytes). Should the topic be lost, Hako itself corrects the verbs, at the cost of a
-request for each array.
+A worker reads its partitions to their end when it is assigned them. So after any move it knows the verb of each object,
+the changes that are older than the accepted one, and the records that it reads again but were accepted before. An
+unchanged topic is not sent again, and a letter from last week does not bring back a deleted object (its record of some
+150 bytes stays). If the topic is lost, Hako's refusals correct the verbs, at the cost of a request for each array.
 
-`SentObjects` belongs to the sender's event loop. Mutable: `_epochs` are the assignments that are open.
-
-Not chosen: to ask Hako (a request of 120 a minute for each page of answers); the offsets of the group alone (they say
-nothing of verbs, nor of a key's time once its record is compacted away).
+Not chosen: to ask Hako (each page of answers is one of 120 requests a minute); the group's offsets alone (they do not
+tell the verb, nor the time of a key whose record is compacted away).
 """
 
 from __future__ import annotations
@@ -34,8 +31,8 @@ from processor.send.pending import Ended
 
 class SentRecord(msgspec.Struct, frozen=True, gc=False):
     """The value of a record on `hako.sent`: `rank` is the offset of the change, `occurred_at` its own time (levels),
-    `object` what was sent of it; times are epoch ms. `place` names the log that the rank counts in; empty where an
-    older version wrote it."""
+    `object` the JSON that was sent; times are epoch ms. `place` names the log that the rank counts in; it is empty if
+    an older version wrote the record."""
 
     rank: int
     occurred_at: int | None
@@ -54,27 +51,15 @@ _SENT: Final = msgspec.msgpack.Decoder(Sent)
 
 
 def sent_write(ended: Ended[Change], delivered: Delivered, topic: str, place: str = "") -> NewRecord:
-    """The record of an accepted change."""
-    pending = ended.pending
-    change = pending.entry
-    value = _JSON.encode(
-        SentRecord(
-            change.rank,
-            change.occurred_at_ms,
-            change.verb.value,
-            delivered.status,
-            pending.attempts,
-            ended.at_ms,
-            pending.entry_id,
-            msgspec.Raw(change.body()),
-            place,
-        )
-    )
-    return NewRecord(topic, pending.record.partition, change.key.encode(), value, [])
+    """Returns the record of an accepted change."""
+    pending, change = ended.pending, ended.pending.entry
+    rank, at, verb, raw = change.rank, change.occurred_at_ms, change.verb.value, msgspec.Raw(change.body())
+    sent = SentRecord(rank, at, verb, delivered.status, pending.attempts, ended.at_ms, pending.entry_id, raw, place)
+    return NewRecord(topic, pending.record.partition, change.key.encode(), _JSON.encode(sent), [])
 
 
 class SentPast:
-    """Reads `hako.sent`. `tables` has the source topic of each kind of object by the beginning of its keys."""
+    """Reads `hako.sent`. `tables` has the source topic of each kind of object, by the first part of its keys."""
 
     def __init__(self, topic: str, tables: dict[str, str]) -> None:
         self.topic = topic
@@ -82,11 +67,11 @@ class SentPast:
 
     @property
     def followed(self) -> bool:
-        """Nobody else writes while the partition is ours."""
+        """False: only this worker writes while the partition is its own."""
         return False
 
     def read(self, record: Record, log: Log) -> tuple[str, Sent | None] | None:
-        """None if the record is foreign. A tombstone means that nothing is known of its object."""
+        """Returns the key and the change of a record; None if the record is foreign, no change if it is a tombstone."""
         if record.key is None:
             return None
         try:
@@ -96,24 +81,25 @@ class SentPast:
             sent = _RECORD.decode(record.value)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        # An offset of another log says nothing of this one's: whatever stands here is newer.
+        # An offset of another log does not count in this one: every record here is newer.
         foreign = sent.place != log.place if sent.place else sent.rank >= log.end
         return key, Sent(-1 if foreign else sent.rank, sent.occurred_at, gone=sent.verb == Verb.DELETE)
 
     def concerns(self, source: str, key: str) -> bool:
-        """Whether an object of this key comes from that topic."""
+        """True if an object of this key comes from that topic."""
         return self._tables.get(key.partition("/")[0]) == source
 
 
 class SentObjects:
-    """See the module. The verbs of `Memory`, and of the gathering's `Known`."""
+    """`Memory` for the sender, and `Known` for the gathering. Belongs to the sender's event loop. Mutable: `_epochs`
+    are the assignments that are open."""
 
     def __init__(self, store: Store) -> None:
         self._kept = ByEpoch(store)
         self.sweep = self._kept.sweep
         self._epochs: set[int] = set()
         self.total = 0
-        """No object waits for a person."""
+        """The number of holds: Hako has none."""
 
     def open(self, epoch: int) -> None:
         assert epoch not in self._epochs, f"epoch {epoch} is open already"
@@ -124,7 +110,7 @@ class SentObjects:
         self._kept.leave(epoch)
 
     def read(self, epoch: int, order_id: OrderId, past: Sent | None) -> None:
-        """A record of the topic; None is a tombstone."""
+        """Takes a record of the topic; None is a tombstone."""
         self._keep(epoch, order_id, past)
 
     def sent(self, epoch: int, key: str) -> Sent | None:
@@ -132,8 +118,8 @@ class SentObjects:
         return None if value is None else _SENT.decode(value)
 
     def grounded(self, change: Change) -> bool:
-        """True if what a level names was accepted and is not deleted, by all that this worker knows: from its own
-        records, or because the level itself was accepted. What belongs to another worker's partitions is not known."""
+        """True if the objects that a level names were accepted and are not deleted, as this worker knows from its own
+        records, or because the level itself was accepted. It does not know objects of other workers' partitions."""
         named = [self._found(parent) for parent in change.parents]
         if any(sent is not None and sent.gone for sent in named):
             return False
@@ -141,7 +127,7 @@ class SentObjects:
         return None not in named or (level is not None and not level.gone)
 
     def _found(self, key: str) -> Sent | None:
-        """In whichever of the open partitions it is."""
+        """Returns the last accepted change of an object, from any open partition."""
         return next((sent for epoch in self._epochs if (sent := self.sent(epoch, key)) is not None), None)
 
     def accepted(self, epoch: int, key: str, sent: Sent) -> None:
@@ -152,7 +138,7 @@ class SentObjects:
             self._kept.put(epoch, key, None if sent is None else msgspec.msgpack.encode(sent))
 
     def count(self, epoch: int) -> int:
-        """Orders held: Hako has none."""
+        """Returns the number of held orders: Hako has none."""
         return 0
 
     def of(self, epoch: int, order_id: OrderId) -> Hold | None:

@@ -1,11 +1,11 @@
-"""What is known by key in each assignment of a partition, in one store on the local disk.
+"""by_epoch: values by key and assignment of a partition, in one store on the local disk.
 
     key in the store:  epoch (8 bytes, big endian), then the key
 
-An epoch is one assignment of one partition, so what an earlier assignment knew is never taken for today's. What an
-assignment leaves behind is swept by and by, a thousand keys at a time: a million of them block nobody.
+An epoch is one assignment of one partition, so a value of an earlier assignment is never taken for today's. The values
+of an assignment that has gone are deleted a thousand at a time, so that a million of them block nothing.
 
-`Holds` and hako's `SentObjects` keep what they know here, so that memory is the same for ten keys and for ten million.
+`Holds` and hako's `SentObjects` keep their values here: memory is the same for ten keys and for ten million.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SWEEP_MAX: Final = 1000
 
 
 class ByEpoch:
-    """Mutable: `_left` are the prefixes of assignments that have gone and are still in the store."""
+    """Mutable: `_left` has the key prefixes of assignments that have gone and are still in the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -34,11 +34,11 @@ class ByEpoch:
         self._store.write([(_key(epoch, key), value)])
 
     def leave(self, epoch: int) -> None:
-        """The assignment has gone; `sweep` takes its keys out of the store."""
+        """Marks an assignment as gone; `sweep` deletes its keys."""
         self._left.append(_key(epoch, ""))
 
     def sweep(self) -> None:
-        """Called now and then: deletes a little of what is left over."""
+        """Deletes up to a thousand keys of assignments that have gone. Called from time to time."""
         if not self._left:
             return
         prefix = self._left[0]

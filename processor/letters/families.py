@@ -1,11 +1,11 @@
-"""Families: which tool wrote a dead letter, and what its headers say, in the same words for all tools.
+"""families: which tool wrote a dead letter, and the facts of its headers, in the same words for all tools.
 
     ours            __dlq.errors.* with a reason       UTF-8, times and HTTP's answer among them (`letter.py`)
-    share group     __dlq.errors.* without one         UTF-8 (KIP-1191)
+    share group     __dlq.errors.* without a reason    UTF-8 (KIP-1191)
     Kafka Connect   __connect.errors.*                 UTF-8 (KIP-298)
     Kafka Streams   __streams.errors.*                 UTF-8 (KIP-1034)
     Spring          kafka_dlt-*, kafka_original-*      text, but partition and offset are big-endian integers
-    unknown         no header of these                 nothing is known; it cannot go back anywhere
+    unknown         none of these headers              no fact is known; it cannot go back anywhere
 
 Pure. Other tools write neither a time nor a reason. So the time is the record's own, and the reason is the short name
 of the exception's class. A copy that goes back is without their headers, because each tool adds its own again and would
@@ -70,8 +70,9 @@ _ORIGINS: Final = frozenset(
         for name in ("topic", "partition", "offset", "timestamp")
     }
 )
-"""Where a record stood. A tool that refuses it again on its way (a retry topic, a letter that is read) writes these
-once more: the first are of the record, the last of its copy. Of what went wrong the last counts."""
+"""Where a record stood. A tool that refuses the record again on its way (a retry topic, a letter that is read) writes
+these headers once more. The first of them are the record's, the last its copy's. Of the other headers the last
+counts."""
 _WHOLE_CHARS_MAX: Final = 19
 
 _FOREIGN_PREFIXES: Final[Mapping[Family, tuple[str, ...]]] = {
@@ -88,21 +89,7 @@ def letter_facts(record: Record) -> LetterFacts:
     """Returns the facts of any record of any topic, whatever its headers are; raises nothing."""
     head = letter.letter_head(record)
     if head is not None:
-        return LetterFacts(
-            family=Family.PROCESSOR,
-            origin=head.origin,
-            reason=head.reason,
-            first_failed_ms=head.first_failed_ms,
-            last_failed_ms=head.last_failed_ms,
-            stage=head.stage,
-            group=head.group,
-            exception=head.exception,
-            message=head.message,
-            delivery_count=head.delivery_count,
-            http_status=head.http_status,
-            error_code=head.error_code,
-            validation_errors=head.validation_errors,
-        )
+        return LetterFacts(family=Family.PROCESSOR, **msgspec.structs.asdict(head))
     headers = {name: value for name, value in record.headers if value is not None}
     for name, value in reversed(record.headers):
         if value is not None and name in _ORIGINS:

@@ -1,8 +1,8 @@
-"""The flood guard: stops a role before it writes a flood of dead letters.
+"""flood: the guard that stops a role before it writes a flood of dead letters.
 
-Orders go bad one at a time. When most of the last thousand records would be dead letters, something of ours or of a
-producer's is broken, and a topic full of good orders marked bad is the costliest thing that this project can make. So
-the guard is asked before a batch is written, and a batch that it refuses is not written at all.
+Orders go bad one at a time. If most of the last thousand records would be dead letters, our code or a producer is
+broken, and a topic full of good orders marked bad is the costliest result that this project can have. So a loop asks
+the guard before it writes a batch, and writes nothing of a batch that the guard refuses.
 
 Pure but for the window, announced below. Owned by the loop that asks it.
 """
@@ -21,8 +21,8 @@ WINDOW_RECORDS: Final = 1000
 class FloodGuard:
     """The last WINDOW_RECORDS records, and whether each became a dead letter.
 
-    Mutable: `_window` holds them, the latest last. A held entry and a replayed record do not count
-    as dead (the one is no fault, the other an operator's own doing): the caller leaves them out.
+    Mutable: `_window` holds them, the latest last. The caller leaves out held entries, which are no fault, and replayed
+    records, which are an operator's own doing.
     """
 
     def __init__(self, share_max: float) -> None:
@@ -31,10 +31,8 @@ class FloodGuard:
         self._window: deque[bool] = deque(maxlen=WINDOW_RECORDS)
 
     def flooded_by(self, dead: Iterable[bool]) -> float | None:
-        """The share of dead letters that these next records would bring the window to, where it is too much.
-
-        None where they may be written. Judges after each record, from WINDOW_RECORDS records on. Changes nothing.
-        """
+        """Returns the share of dead letters in the window after these records, if it is too large; None if they may be
+        written. Judges after each record, from WINDOW_RECORDS records on. Changes nothing."""
         window = deque(self._window, maxlen=WINDOW_RECORDS)
         count = sum(window)
         for is_dead in dead:
@@ -47,12 +45,12 @@ class FloodGuard:
         return None
 
     def written(self, dead: Iterable[bool]) -> None:
-        """These records are written: the window moves on."""
+        """Moves the window past these records: they are written."""
         self._window.extend(dead)
 
 
 def flood(share: float, dead_letters: Counter[tuple[str, Stage, str]]) -> str:
-    """What the guard has to say of a batch, by topic, stage and reason of its dead letters."""
+    """Returns why the guard refuses a batch, from the topics and reasons of its dead letters."""
     most = ", ".join(f"{reason} of {topic} ({n})" for (topic, _, reason), n in dead_letters.most_common(3))
     what = f"{share:.0%} of the last 1,000 records would be dead letters, mostly {most}"
     return f"{what}; find out what changed, then restart"

@@ -1,4 +1,4 @@
-"""Holds: the orders whose later entries wait, because one of their entries was dead-lettered.
+"""holds: the orders whose later entries wait because one of their entries is a dead letter.
 
     entry refused ──► hold ──► later entries of the order become dead letters `held`, in their order
                        │  ▲
@@ -8,8 +8,7 @@
 
 The compacted topic `hakuna.holds` (key: order ID, same partition number as the outbox) is the truth. A worker reads its
 partitions to their end at the assignment, and follows them from then on. `Holds` is what the worker knows of them, in a
-store on disk (`by_epoch.py`). RocksDB answers in 1.4 µs. A partition without a hold, the usual case, is not asked at
-all.
+store on disk (`by_epoch.py`): RocksDB answers in 1.4 µs. A partition without a hold, the usual case, is not asked.
 
 Owned by the sender's event loop. The loop adds a hold at the moment of the refusal, before its record is durable,
 because the next entry of that order is judged microseconds later. The topic is behind meanwhile. So a tombstone does
@@ -56,7 +55,7 @@ def encode_hold(hold: Hold) -> bytes:
 
 
 def decode_hold(value: bytes) -> Hold | None:
-    """None where the bytes are no hold: something foreign in the topic."""
+    """Returns None if the bytes are not a hold but a foreign record."""
     try:
         return _HOLD.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -83,7 +82,7 @@ class Holds:
         self._counts[epoch] = 0
 
     def close(self, epoch: int) -> None:
-        """The partition has gone; `sweep` takes its holds out of the store by and by."""
+        """Takes the holds of a partition that has gone out of the count; `sweep` deletes them from the store."""
         gone = self._counts.pop(epoch)
         if gone:
             self.total -= gone
@@ -92,7 +91,7 @@ class Holds:
                 del self._unread[held]
 
     def count(self, epoch: int) -> int:
-        """Orders held in that assignment; 0 where it is not open."""
+        """Returns the number of orders held in that assignment; 0 if it is not open."""
         return self._counts.get(epoch, 0)
 
     def of(self, epoch: int, order_id: OrderId) -> Hold | None:
@@ -102,12 +101,12 @@ class Holds:
         return None if value is None else _HOLD.decode(value)
 
     def refused(self, epoch: int, hold: Hold) -> None:
-        """An entry was refused just now; the record that says so is on its way to the topic."""
+        """Adds the hold of an entry that was refused just now, before its record is in the topic."""
         self._put(epoch, hold.order_id, hold)
         self._unread[epoch, hold.order_id] = hold.entry_id
 
     def read(self, epoch: int, order_id: OrderId, hold: Hold | None) -> None:
-        """A record of the topic; None is a tombstone."""
+        """Takes a record of the topic; None is a tombstone."""
         own = self._unread.get((epoch, order_id))
         if own is not None:
             if hold is None or hold.entry_id != own:

@@ -1,4 +1,4 @@
-"""The letter: a refused record in a dead-letter topic, and what its headers say.
+"""letter: a refused record in a dead-letter topic, and the facts of its headers.
 
 Pure. Transform, rekey, send and hako make letters; the `dead-letters` commands read them.
 
@@ -14,7 +14,7 @@ Pure. Transform, rekey, send and hako make letters; the `dead-letters` commands 
 Invariants: no header of ours stands twice; origin and first time never change once they are written; a letter that is
 replayed and refused again keeps everything else byte for byte; the message holds no personal data.
 
-Not chosen: headers of the last refusal kept from the one before (an HTTP status beside a `held` would mislead).
+Not chosen: to keep headers of the refusal before the last (an HTTP status beside a `held` would mislead).
 """
 
 from __future__ import annotations
@@ -49,22 +49,8 @@ VALUE_LEFT_OUT: Final = "ValueLeftOut"
 letter's origin, for as long as that topic keeps it. A null value of any other letter is its record's own."""
 
 OURS: Final = frozenset(
-    {
-        TOPIC,
-        PARTITION,
-        OFFSET,
-        GROUP,
-        MESSAGE,
-        EXCEPTION,
-        STAGE,
-        REASON,
-        DELIVERY_COUNT,
-        FIRST_FAILED_AT,
-        LAST_FAILED_AT,
-        HTTP_STATUS,
-        HTTP_ERROR_CODE,
-        HTTP_VALIDATION_ERRORS,
-    }
+    {TOPIC, PARTITION, OFFSET, GROUP, MESSAGE, EXCEPTION, STAGE, REASON, DELIVERY_COUNT, FIRST_FAILED_AT}
+    | {LAST_FAILED_AT, HTTP_STATUS, HTTP_ERROR_CODE, HTTP_VALIDATION_ERRORS}
 )
 """A header with this prefix and another name belongs to another tool, and stays."""
 
@@ -89,7 +75,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LetterHead(msgspec.Struct, frozen=True, kw_only=True):
-    """What a letter's headers say: the origin and time of its first refusal, and all facts of its last one."""
+    """The facts of a letter's headers: origin and time of its first refusal, and everything about its last one."""
 
     origin: Position
     group: str
@@ -121,11 +107,9 @@ def letter_headers(record: Record, refusal: Refusal) -> Headers:
     count = 0
     if refusal.reason != Reason.HELD:
         count = (_whole(before.get(DELIVERY_COUNT)) or 0) + refusal.delivery_count
-    origin = _origin(before)
-    first_failed = before.get(FIRST_FAILED_AT)
+    origin, first_failed = _origin(before), before.get(FIRST_FAILED_AT)
     if origin is None:
-        origin = record.position
-        first_failed = None
+        origin, first_failed = record.position, None
     headers: Headers = [header for header in record.headers if header[0] not in OURS]
     headers += [
         (TOPIC, origin.topic.encode()),
@@ -194,10 +178,9 @@ def without_value(headers: Headers, value: bytes | None, topic: str, bytes_max: 
 
 
 def letter_head(record: Record) -> LetterHead | None:
-    """Returns what the headers of a letter say; None if `record` has no origin or no reason and so is not ours."""
+    """Returns the facts of a letter's headers; None if `record` has no origin or no reason and so is not ours."""
     ours = _ours(record.headers)
-    origin = _origin(ours)
-    reason = ours.get(REASON)
+    origin, reason = _origin(ours), ours.get(REASON)
     if origin is None or reason is None:
         return None
     last_failed_ms = _whole(ours.get(LAST_FAILED_AT)) or 0
@@ -228,12 +211,8 @@ def _ours(headers: Headers) -> dict[str, bytes | None]:
 
 
 def _origin(ours: Mapping[str, bytes | None]) -> Position | None:
-    topic = _text(ours.get(TOPIC))
-    partition = _whole(ours.get(PARTITION))
-    offset = _whole(ours.get(OFFSET))
-    if not topic or partition is None or offset is None:
-        return None
-    return Position(topic, partition, offset)
+    topic, partition, offset = _text(ours.get(TOPIC)), _whole(ours.get(PARTITION)), _whole(ours.get(OFFSET))
+    return None if not topic or partition is None or offset is None else Position(topic, partition, offset)
 
 
 def _whole(value: bytes | None) -> int | None:

@@ -1,8 +1,8 @@
-"""masking: a letter's content without what it says of a person. Pure.
+"""masking: shows a letter's content without personal data. Pure.
 
-To find the reason of a refusal one needs the shape of an order, its IDs and quantities, and nobody's name. In a
-payload of ours the fields that hold personal data are known; of a stranger's every text could be one, so only its shape
-and its numbers are shown.
+The reason of a refusal is found in the shape of an order, its IDs and its quantities, without a person's name. The
+fields with personal data are known in our own payloads. In a foreign payload every text could be personal, so only its
+shape and its numbers are shown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _QUOTED: Final = re.compile(r"""(?P<q>["'`])(?:(?!(?P=q)).)*(?P=q)|\S+@\S+|""" +
 
 
 def masked(value: Any) -> Any:
-    """A payload of ours: personal fields hidden where they hold anything."""
+    """Returns a payload of ours with its personal fields hidden, unless they are empty."""
     match value:
         case dict():
             return {name: HIDDEN if name in PERSONAL and inner else masked(inner) for name, inner in value.items()}
@@ -34,7 +34,7 @@ def masked(value: Any) -> Any:
 
 
 def masked_whole(value: Any) -> Any:
-    """A stranger's payload: every text hidden, keys, numbers and shape shown."""
+    """Returns a foreign payload with every text hidden; names, numbers and shape stay."""
     match value:
         case dict():
             return {name: masked_whole(inner) for name, inner in value.items()}
@@ -47,5 +47,5 @@ def masked_whole(value: Any) -> Any:
 
 
 def masked_message(text: str) -> str:
-    """Somebody's message, which may quote what it complains of."""
+    """Returns a message without what it quotes."""
     return _QUOTED.sub(HIDDEN, text)

@@ -12,7 +12,7 @@ class Unsendable(NamedTuple):
 
 
 def merged(target: Any, patch: Any) -> Any:
-    """`target` with `patch` applied; neither is changed."""
+    """Returns `target` with `patch` applied; changes neither."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}

@@ -1,4 +1,4 @@
-"""Resolutions: which dead letters are no longer open, and what was done about them.
+"""resolutions: which dead letters are no longer open, and what was done about them.
 
     letter ──open──► replayed    sent again; if it comes back, that is a new letter with an offset of its own
              │

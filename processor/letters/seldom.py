@@ -1,7 +1,7 @@
-"""Seldom: what happens often is said once a minute, with how often it did since and one example.
+"""seldom: logs a frequent event once a minute, with its count since then and one example.
 
-Owned by the thread that logs. Not chosen: a line each (a flood of letters would be a flood of lines), none (who
-looks at a log alone would not know).
+Owned by the thread that logs. Not chosen: a line for each event (a flood of letters would be a flood of lines), no line
+at all (a person who looks at the log alone would not know).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Log(Protocol):
 
 
 class Seldom:
-    """One saying. Mutable: `_count` since it was said last, `_next_s` from when on it may be said again."""
+    """One log line. Mutable: `_count` the events since the last line, `_next_s` when the next line may come."""
 
     def __init__(self, log: Log, event: str) -> None:
         self._log = log
@@ -28,12 +28,12 @@ class Seldom:
         self._next_s = 0.0
 
     def happened(self, count: int, now_s: float) -> bool:
-        """Counts; whether it is to be said now, by `say`."""
+        """Counts events. Returns true if `say` is to log them now."""
         self._count += count
         return self._count > 0 and now_s >= self._next_s
 
     def say(self, now_s: float, facts: Mapping[str, Any]) -> None:
-        """`facts` are of one of them."""
+        """Logs the count, with the `facts` of one event."""
         self._log.warning(self._event, count=self._count, **facts)
         self._count = 0
         self._next_s = now_s + SAID_EVERY_S
