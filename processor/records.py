@@ -12,8 +12,9 @@ Fields of an `array_like` struct are stored by position: append with a default, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Final, NamedTuple, NewType
+from typing import Any, Final, NamedTuple, NewType
 
 import msgspec
 
@@ -184,6 +185,24 @@ class OrderCancelled(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=F
 
 
 OrderEvent = OrderPlaced | LineItemsFulfilled | LineItemsRefunded | LineItemsCancelled | OrderCancelled
+
+
+SHAPES: Final[Mapping[str, Callable[..., Any]]] = {
+    "orders.v1.OrderPlaced": OrderPlaced,
+    "orders.v1.Customer": Customer,
+    "orders.v1.Address": Address,
+    "orders.v1.LineItem": LineItem,
+    "orders.v1.Protection": Protection,
+    "orders.v1.LineItemsFulfilled": LineItemsFulfilled,
+    "orders.v1.FulfilledItem": Movement,
+    "orders.v1.LineItemsRefunded": LineItemsRefunded,
+    "orders.v1.RefundedItem": Movement,
+    "orders.v1.LineItemsCancelled": LineItemsCancelled,
+    "orders.v1.CancelledItem": Movement,
+    "orders.v1.OrderCancelled": OrderCancelled,
+}
+"""The struct of each Avro record. `edges/avro.py` calls it with the record's fields in the schema's order, which is the
+struct's own (a test holds the two together)."""
 
 
 class Pairing(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -134,6 +134,14 @@ class Doubted(msgspec.Struct, frozen=True, gc=False):
     whole: bool = True
 
 
+_RETRIED: Final = {
+    403: RetryReason.THROTTLED,
+    408: RetryReason.TIMEOUT,
+    409: RetryReason.IN_PROGRESS,
+    425: RetryReason.TOO_EARLY,
+    429: RetryReason.THROTTLED,
+}
+
 Verdict = Delivered | RetryLater | Rejected | KeyRefused | Denied | Doubted
 
 
@@ -159,22 +167,11 @@ def unless_final(answer: Answer | NoAnswer, now_ms: int) -> RetryLater | None:
     if isinstance(answer, NoAnswer):
         return RetryLater(RetryReason.TIMEOUT if answer is NoAnswer.TIMEOUT else RetryReason.CONNECTION)
     status = answer.status
-    if 200 <= status < 400:
-        return None
-    if status == 429 or status == 403:
-        reason = RetryReason.THROTTLED
-    elif status == 408:
-        reason = RetryReason.TIMEOUT
-    elif status == 409:
-        reason = RetryReason.IN_PROGRESS
-    elif status == 425:
-        reason = RetryReason.TOO_EARLY
-    elif 500 <= status < 600:
-        reason = RetryReason.SERVER_ERROR
-    elif 400 <= status < 500:
-        return None
-    else:
+    if not 200 <= status < 600:
         return RetryLater(RetryReason.CONNECTION, status)
+    reason = RetryReason.SERVER_ERROR if status >= 500 else _RETRIED.get(status)
+    if reason is None:
+        return None
     after_s = retry_after_s(answer.headers, now_ms)
     if after_s is not None:
         return RetryLater(reason, status, after_s, status != 409)

@@ -1,14 +1,14 @@
-"""erasures: one is handed on only when no worker is behind it, or it would find no order and leave a person's data.
+"""erasures: an erasure is written only when no worker is behind it. Otherwise it would find no order, and leave data.
 
     worker A: … OrderPlaced 10:00 │ (a backlog)
-    worker B: … erasure 10:05     │ waits until every partition of others has nothing left from before 10:05
+    worker B: … erasure 10:05     │ waits until no partition of another worker has a record from before 10:05
 
-A worker merges its own partitions by time and knows nothing of others'. Transform parks an event that comes before its
-order; an erasure cannot be parked, for it says nothing of what it waits for.
+A worker merges its own partitions by time and does not see those of others. Transform parks an event that comes before
+its order; it cannot park an erasure, which does not name the event that it waits for.
 
-No two workers wait for each other: by the time of its erasure one of them is the first, and what others have left then
-is not older than theirs. One answer holds for all erasures up to the oldest record that others have left, so a worker
-that is alone asks once, and a flood of erasures asks twice a second at most.
+No two workers wait for each other: one of them has the earliest erasure, and the records that the others have left are
+not older than their own erasures. One answer holds for all erasures up to the oldest record that others have left. So a
+worker that is alone asks once, and a flood of erasures asks twice a second at most.
 
 Owned by the rekey thread.
 """
@@ -28,16 +28,16 @@ _NAMED_MAX: Final = 3
 
 
 class Others(Protocol):
-    """The source partitions that are not ours."""
+    """The source partitions of other workers."""
 
     def left(self, mine: Collection[TopicPartition]) -> Mapping[TopicPartition, int] | None:
-        """Of those that hold records that the group has not taken: when the first of them is from (epoch ms). None
-        where all partitions are ours. Raises `BrokerOutage`, `Fatal`."""
+        """Returns the time of the first record (epoch ms) of each partition that has records the group has not taken.
+        Returns None if all partitions are ours. Raises `BrokerOutage`, `Fatal`."""
 
 
 class Erasures:
-    """Mutable: `_passed_ms` up to when others have taken everything, as was found for `_mine`; `_ask_at_s` when to ask
-    again; `waits_for` what the last answer was, for people (None: nothing)."""
+    """Mutable: `_passed_ms` is the time up to which others have taken everything, as found for the partitions `_mine`;
+    `_ask_at_s` is when to ask again; `waits_for` is the last answer in words (None: an erasure may pass)."""
 
     def __init__(self, others: Others, clock: Clock) -> None:
         self._others = others
@@ -48,7 +48,7 @@ class Erasures:
         self.waits_for: str | None = None
 
     def may_pass(self, at_ms: int, mine: Collection[TopicPartition]) -> bool:
-        """Whether an erasure of this time may be handed on. Raises `BrokerOutage`: not yet."""
+        """Returns true if an erasure of this time may be written. Raises `BrokerOutage`: not yet."""
         if self._mine != mine:
             self._mine = frozenset(mine)
             self._passed_ms = -1
@@ -65,7 +65,7 @@ class Erasures:
         elif left:
             self._passed_ms = min(left.values())
         else:
-            # What is written from now on is live, and as early or late as it is to a single worker.
+            # A record that is written from now on is live, and as early or late as for a single worker.
             self._passed_ms = max(at_ms, self._clock.now_ms())
         behind = sorted(where for where, first_ms in (left or {}).items() if first_ms < at_ms)
         self.waits_for = None

@@ -25,6 +25,7 @@ from processor.edges.registry import Registry
 from processor.edges.rocks import StateDirectory
 from processor.edges.traces import Tracing
 from processor.errors import Unusable
+from processor.records import SHAPES
 from processor.run.layout import here_of, newest_book, state_problems
 from processor.run.roles import Loop
 from processor.run.start import bytes_max, check_readable, described_topics, predecessors
@@ -35,7 +36,6 @@ from processor.sources.survey import judged
 from processor.topics import Topic, sources_of, transform_sources
 from processor.transform.batch import Decode, Plan
 from processor.transform.book import Here
-from processor.transform.decode import SHAPES
 from processor.transform.plan import TransformEdges, TransformPlan
 from processor.transform.transformer import Transformer
 from processor.transform.transitions import Rules

@@ -5,8 +5,7 @@ placements.py   the partitioners of client families
 survey.py       judges from a sample whether the producers of an installation agree
 merge.py        the records of several topics in the order of their times
 starts.py       the offset at which a source begins, and why
-notices.py      sources that begin elsewhere than at the group's offset: logged, counted and shown
-offsets.py      what the group has committed, and the way back to it
-standing.py     lag and status of a role that merges, and how its transactions end
+loop.py         the group and the transactions of a role that merges
+standing.py     lag and status of the sources, how their records ended, and those that begin elsewhere
 standstill.py   why a role takes nothing at the moment
 """

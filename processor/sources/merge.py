@@ -251,8 +251,9 @@ class Merge:
         """Returns the partitions of this number that `to_pause` has named and `to_resume` has not."""
         return [one.partition for one in self._inputs[number] if one.paused]
 
-    def lagging(self, number: int) -> tuple[list[TopicPartition], float]:
-        """The topics that this partition number waits for, and since which monotonic second (for `/status`)."""
+    def lagging(self, partition: int) -> tuple[list[TopicPartition], float]:
+        """Returns the topics that this partition waits for, and since which monotonic second (for `/status`)."""
+        number = 0 if self._together else partition
         since_s = self._waiting_since.get(number)
         if since_s is None:
             return [], 0.0

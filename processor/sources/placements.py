@@ -1,17 +1,17 @@
-"""The partitioners of real clients: which of them placed the keys of a topic, judged from a sample.
+"""placements: the partitioners of real clients, and which of them placed the keys of a topic, judged from a sample.
 
 A record's partition is chosen by its producer, and the clients of different languages choose differently. The five
 topics of one order meet in one partition number only if all who write them choose alike.
 
     FAMILIES     one line a family: each formula was confirmed against partitions that the real clients chose
                  (`tests/data/placements.tsv`)
-    explain      (key, partition) pairs of one topic ─► the family that put them there, and the share that it explains
-    compare      samples of several topics ─► the share of each one's keys that lie elsewhere than the first's
+    explain      (key, partition) pairs of one topic ─► the family that placed them, and the share that it explains
+    compare      samples of several topics ─► the share of each topic's keys that are elsewhere than the first topic's
 
-Pure. Keys are the bytes of the record; a null or an empty key says nothing, since clients spread those at random.
+Pure. Keys are the bytes of the record. A null or empty key is left out, because clients place those at random.
 
-Not chosen: to ask the producers' settings (nobody knows them all); to trust a name (a client of one name has two
-defaults: confluentinc/kafka-javascript's two APIs differ).
+Not chosen: to ask for the producers' settings (nobody knows all of them); to trust a client's name (the two APIs of
+confluentinc/kafka-javascript have different defaults).
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ FAMILIES: Final = (
         lambda key, count: _abs(_java_hash(key)) % count,
     ),
 )
-"""In the order in which they are tried: where two explain a sample alike, it is the first's."""
+"""In the order in which they are tried: if two explain a sample equally well, the first is named."""
 
 JAVA: Final = FAMILIES[0]
 
@@ -132,30 +132,30 @@ MEND_UNKNOWN: Final = (
 MEND_KEYLESS: Final = "give each record its order ID as the key (Watermill: NewWithPartitioningMarshaler and murmur2)"
 
 NAMED_SHARE: Final = 0.9
-"""A family that explains less of a sample did not write the topic alone."""
+"""A family that explains a smaller share of a sample did not write the topic alone."""
 _CHANCE_MAX: Final = 0.001
-"""How often a sample may be explained by a family that did not place it: below it, more keys are needed."""
+"""The most that chance may explain: a sample has as many keys that a wrong family fits it less often than this."""
 
 
 def by_murmur2(key: bytes, partitions: int) -> int:
-    """Where Java's clients put a key."""
+    """Returns the partition in which Java's clients put a key."""
     assert partitions > 0, "a topic without partitions"
     return JAVA.of(key, partitions)
 
 
 def keys_needed(partitions: int) -> int:
-    """How many different keys it takes until chance explains them no longer: 13 of two partitions, 4 of twelve."""
+    """Returns how many different keys rule out chance: 13 for two partitions, 4 for twelve."""
     return 1 if partitions < 2 else math.ceil(math.log(len(FAMILIES) / _CHANCE_MAX) / math.log(partitions))
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What a sample of one topic says of how its keys are placed.
+    """How the keys of one topic are placed, as a sample shows it.
 
-    `family` explains `share` of the sampled keys; None where no known one explains NAMED_SHARE of them. `mixed` are two
-    families and their shares, where the second explains NAMED_SHARE of what the first leaves: a producer that changed
-    its client, or two producers. `keys` counts the different keys sampled, `wandering` the further partitions in which
-    some of them stand, `keyless` the records without a key.
+    `family` explains `share` of the sampled keys; it is None if no known family explains NAMED_SHARE of them. `mixed`
+    are two families and their shares, if the second explains NAMED_SHARE of the keys that the first does not: a
+    producer changed its client, or there are two producers. `keys` counts the different keys, `wandering` the further
+    partitions of keys that are in more than one, `keyless` the records without a key.
     """
 
     partitions: int
@@ -168,7 +168,7 @@ class Placement:
 
     @property
     def told(self) -> bool:
-        """True where there are enough keys to say anything."""
+        """True if the sample has enough keys for a judgement."""
         return self.keys >= keys_needed(self.partitions)
 
     def __str__(self) -> str:
@@ -187,7 +187,7 @@ class Placement:
 
 
 def explain(sample: Iterable[Placed], partitions: int, keyless: int = 0) -> Placement:
-    """Which family placed these keys. A key counts once in each partition in which it stands."""
+    """Returns the family that placed these keys. A key counts once in each of its partitions."""
     pairs = {pair for pair in sample if pair[0]}
     keys = len({key for key, _ in pairs})
     wandering = len(pairs) - keys
@@ -206,7 +206,7 @@ def explain(sample: Iterable[Placed], partitions: int, keyless: int = 0) -> Plac
 
 
 def _best(pairs: set[Placed], partitions: int) -> tuple[Family, int]:
-    """The family that explains most of these, and how many; of equals the first."""
+    """Returns the family that explains most of these pairs, and how many; the first of equals."""
     counts = [sum(family.of(key, partitions) == partition for key, partition in pairs) for family in FAMILIES]
     most = max(counts)
     return FAMILIES[counts.index(most)], most
@@ -214,7 +214,7 @@ def _best(pairs: set[Placed], partitions: int) -> tuple[Family, int]:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The newest records of one topic: `pairs` their keys with their partitions, `keyless` those without a key."""
+    """The newest records of one topic: `pairs` are their keys with their partitions, `keyless` counts those without."""
 
     partitions: int
     pairs: Sequence[Placed]
@@ -223,8 +223,8 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One topic's placement, and the share of its keys that `reference` puts, or has, in another partition (`compared`
-    keys tell; None where nothing can be said). `mend` is what makes its producers agree."""
+    """One topic's placement, and the share of its keys that `reference` puts, or has, in another partition (of
+    `compared` keys; None if they are too few). `mend` is the setting that makes its producers agree."""
 
     topic: str
     placement: Placement
@@ -235,16 +235,13 @@ class Compared:
 
     @property
     def agrees(self) -> bool:
-        """False where some order of this topic cannot meet what `reference` says of it."""
+        """False if an order of this topic has its other events in another partition."""
         return not self.share
 
 
 def compare(samples: Mapping[str, Sample]) -> dict[str, Compared]:
-    """Each topic beside the first of which anything can be told (in a worker and in `check`: orders.placed).
-
-    Keys that stand in both topics decide, whatever placed them; for the others, the family of the one topic says where
-    it would put the keys of the other.
-    """
+    """Compares each topic with the first that has enough keys (in a worker and in `check`: orders.placed). Keys of both
+    topics decide; for the other keys, the family of one topic tells where it would put the keys of the other."""
     placements = {topic: explain(one.pairs, one.partitions, one.keyless) for topic, one in samples.items()}
     reference = next((topic for topic, placement in placements.items() if placement.told), None)
     found = {}
@@ -256,14 +253,13 @@ def compare(samples: Mapping[str, Sample]) -> dict[str, Compared]:
         share, compared = _apart(one, other, placements[reference])
         if share is None:
             share, compared = _apart(other, one, placement)
-        found[topic] = Compared(
-            topic, placement, reference, share, compared, _mend(placement, placements[reference]) if share else ""
-        )
+        mend = _mend(placement, placements[reference]) if share else ""
+        found[topic] = Compared(topic, placement, reference, share, compared, mend)
     return found
 
 
 def _apart(one: Sequence[Placed], other: Sequence[Placed], of_other: Placement) -> tuple[float | None, int]:
-    """The share of the keys of `one` that stand elsewhere than `other` has or would put them, and of how many."""
+    """Returns the share of the keys of `one` that `other` has, or would put, elsewhere, and the number of keys."""
     where: dict[bytes, set[int]] = {}
     for key, partition in other:
         where.setdefault(key, set()).add(partition)
@@ -282,14 +278,13 @@ def _apart(one: Sequence[Placed], other: Sequence[Placed], of_other: Placement) 
 
 
 def _mend(placement: Placement, reference: Placement) -> str:
-    """Returns the setting to change, at the producers of a topic that disagrees with the reference, or at the
-    reference's."""
+    """Returns the setting to change at the producers of a topic that disagrees, or at the reference's producers."""
     if not placement.keys:
         return MEND_KEYLESS
     if placement.family is not None:
         if placement.family.mend:
             return placement.family.mend
-        # Java's own: then it is the others who have to change.
+        # The topic's producers place keys as Java does, so the reference's have to change.
         return f"at the producers of the other topic: {_own_mend(reference)}"
     return _own_mend(placement)
 

@@ -1,18 +1,29 @@
-"""How far a role that merges its sources is, per source partition; and how its transactions end. Pure.
+"""standing: what others see of a role that merges its sources: lag, status, how records end, and odd beginnings.
 
-Shared by transform and rekey: both read through `merge.py`, and both show the same of themselves.
+Shared by transform and rekey. Owned by the role's thread; what other threads read is replaced whole, never changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple, Protocol
 
+import structlog
+
+from processor.interfaces import Clock, Consumer, Topology
 from processor.moments import meant_ms
-from processor.records import IgnoredReason, Outcome, Stage, TopicPartition
-from processor.sources.merge import Input
+from processor.records import HeaderName, IgnoredReason, Outcome, Reason, Record, Stage, TopicPartition
+from processor.sources.merge import Input, Merge
+from processor.sources.standstill import Standstills
+from processor.sources.starts import Start
+
+log = structlog.get_logger(__name__)
+
+_OBSERVE_S: Final = 1.0
+_NOTICES_MAX: Final = 50
 
 
 class TransactionOutcome(StrEnum):
@@ -24,23 +35,37 @@ class TransactionOutcome(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Written(NamedTuple):
-    """The effects of one committed transaction, by source topic: each record once, by how it ended."""
+@dataclass(slots=True)
+class Written:
+    """How the records of one transaction ended, by source topic; each record counts once. Mutable: it only grows.
 
-    records: Mapping[tuple[str, Outcome], int]
-    ignored: Mapping[tuple[str, IgnoredReason], int]
-    dead_letters: Mapping[tuple[str, Stage, str], int]
-    replayed: Mapping[tuple[str, Outcome], int]
-    """Of a replay's those that are dead letters again; the others are the send role's to count."""
-    astray: Mapping[str, int] = {}
-    """Erasures that found no order, by topic, where the order lives in another partition."""
-    left_out: Mapping[str, int] = {}
-    """Lines and items of no unit, by topic, of events that were taken without them."""
+    `replayed` counts the records of a replay that are dead letters again (the send role counts the others), `astray`
+    erasures whose order lives in another partition, `left_out` lines and items of no unit in events that were taken.
+    """
+
+    records: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+    ignored: Counter[tuple[str, IgnoredReason]] = field(default_factory=Counter)
+    dead_letters: Counter[tuple[str, Stage, str]] = field(default_factory=Counter)
+    replayed: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+    astray: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def dead_letter(self, record: Record, letter_value: bytes | None, stage: Stage, reason: Reason) -> bool:
+        """Counts a dead letter; one without its record's value is `too_large`. Returns true if a replay sent it."""
+        if letter_value is None and record.value is not None:
+            reason = Reason.TOO_LARGE
+        self.records[record.topic, Outcome.DEAD_LETTERED] += 1
+        self.dead_letters[record.topic, stage, reason] += 1
+        if record.header(HeaderName.REPLAY_ID) is None:
+            return False
+        self.replayed[record.topic, Outcome.DEAD_LETTERED] += 1
+        return True
 
 
 class SourceLag(NamedTuple):
     """One source partition: its unfinished records, and the age of the oldest (0 without any). `known` is false until a
-    broker has said how many there are."""
+    broker has said how many there are. `retention_left_s` is for how long retention keeps the oldest unfinished record
+    at least; None if there is no record, or no retention."""
 
     topic: str
     partition: int
@@ -48,8 +73,6 @@ class SourceLag(NamedTuple):
     seconds: float
     known: bool = True
     retention_left_s: float | None = None
-    """Seconds for which retention keeps the oldest unfinished record at least; None if there is none, or no
-    retention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +88,85 @@ class SourceStatus:
     blocked_since: int | None
 
 
-def position(one: Input, committed: Mapping[TopicPartition, int]) -> int:
-    """The next offset to be read: before the first word of a poll, where the group left off."""
+class SourceMeter(Protocol):
+    """What both roles measure: facts in bulk, once a transaction or second, never per record. Called by their threads.
+    `processor/edges/metrics.py` turns them into Prometheus metrics."""
+
+    def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None: ...
+
+    def written(self, written: Written) -> None: ...
+
+    def lag(self, lags: list[SourceLag]) -> None:
+        """Takes all source partitions of this worker; others are no longer its own."""
+
+    def started(self, topic: str, partition: int, start: Start) -> None:
+        """A source partition is read from here on; what is `missed` was deleted before it was read."""
+
+    def flooded(self) -> None:
+        """The flood guard has stopped the role, for good."""
+
+
+@dataclass(eq=False)
+class Standing:
+    """Looks at the sources once a second. `_committed` has the group's next offsets. `_waits_for` returns why nothing
+    is taken of a number yet, or None. Mutable: `status` of each source, and when the next look is due."""
+
+    _merge: Merge
+    _consumer: Consumer
+    _committed: Mapping[TopicPartition, int]
+    _topology: Topology
+    _standstills: Standstills
+    _clock: Clock
+    _waits_for: Callable[[int], str | None] = lambda number: None
+    status: tuple[SourceStatus, ...] = ()
+    _observe_at_s: float = 0.0
+
+    def is_due(self) -> bool:
+        """Returns true once a second."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._observe_at_s:
+            return False
+        self._observe_at_s = now_s + _OBSERVE_S
+        return True
+
+    def look(self) -> list[SourceLag]:
+        """Returns the lag of each source partition as of now, and makes `status` anew."""
+        now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
+        inputs = [one for number in self._merge.numbers for one in self._merge.inputs(number)]
+        behind = [one.partition for one in inputs if not one.at_end]
+        ends = self._consumer.ends(behind) if behind else {}
+        known, kept_s = self._committed, self._topology.kept_s
+        lags = [source_lag(one, known, ends, now_ms, kept_s(one.partition.topic)) for one in inputs]
+        self.status = tuple(
+            SourceStatus(
+                *one.partition,
+                _position(one, known),
+                known.get(one.partition),
+                lag.records,
+                *self._blocked(one.partition.partition, lag, now_s, now_ms),
+            )
+            for one, lag in zip(inputs, lags, strict=True)
+        )
+        return lags
+
+    def _blocked(self, partition: int, lag: SourceLag, now_s: float, now_ms: int) -> tuple[str | None, int | None]:
+        """Returns what a source partition waits for, and since when (epoch ms)."""
+        if not lag.records:
+            return None, None
+        if self._standstills.shown:
+            return self._standstills.first
+        if (why := self._waits_for(partition)) is not None:
+            return why, None
+        lagging, since_s = self._merge.lagging(partition)
+        if lagging:
+            topics = ", ".join(dict.fromkeys(one.topic for one in lagging))
+            return f"merge: {topics} has more at the broker", now_ms - round((now_s - since_s) * 1000)
+        return None, None
+
+
+def _position(one: Input, committed: Mapping[TopicPartition, int]) -> int:
+    """Returns the next offset to be read; before the first poll, where the group left off."""
     return max(one.polled_next, committed.get(one.partition, 0))
-
-
-def source_status(
-    one: Input, lag: SourceLag, committed: Mapping[TopicPartition, int], blocked: tuple[str | None, int | None]
-) -> SourceStatus:
-    """`blocked` is what the source waits for, and since when."""
-    return SourceStatus(
-        lag.topic, lag.partition, position(one, committed), committed.get(one.partition), lag.records, *blocked
-    )
 
 
 def source_lag(
@@ -86,10 +176,10 @@ def source_lag(
     now_ms: int,
     kept_s: float | None = None,
 ) -> SourceLag:
-    """`ends` are the last stable offsets, as far as they are known; `kept_s` is for how long the topic keeps a record
-    (None: not deleted by age)."""
+    """`ends` are the last stable offsets that are known; `kept_s` is for how long the topic keeps a record (None: it
+    does not delete by age)."""
     end = one.polled_next if one.at_end else ends.get(one.partition, one.polled_next)
-    records = len(one.records) + max(0, end - position(one, committed))
+    records = len(one.records) + max(0, end - _position(one, committed))
     oldest_ms = one.records[0].timestamp_ms if one.records else None
     if records and (oldest_ms is None or oldest_ms < 0):
         # Known to be there and not read yet: as old as the last one that was, which it came after.
@@ -100,3 +190,41 @@ def source_lag(
     known = records > 0 or one.at_end or one.partition in ends
     left_s = None if kept_s is None or not records or oldest_ms is None else kept_s - seconds
     return SourceLag(*one.partition, records, seconds, known, left_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A source that is not simply read on, as `/status` shows it: from which offset it is read since `at` (epoch ms),
+    how many offsets are missed, and why (`Correction`)."""
+
+    at: int
+    topic: str
+    partition: int
+    offset: int
+    missed: int
+    why: str
+
+
+class Notices:
+    """Mutable: `shown` has the newest notices; it is replaced whole, so that any thread may read it."""
+
+    def __init__(self, clock: Clock, started: Callable[[str, int, Start], None]) -> None:
+        """`started` counts one start: topic, partition, start."""
+        self._clock = clock
+        self._started = started
+        self._newest: deque[Notice] = deque(maxlen=_NOTICES_MAX)
+        self.shown: tuple[Notice, ...] = ()
+
+    def take(self, source: TopicPartition, start: Start) -> None:
+        """Does nothing if the start has no corrections."""
+        if not start.corrections:
+            return
+        self._started(*source, start)
+        why = ", ".join(start.corrections)
+        facts = {"topic": source.topic, "partition": source.partition, "offset": start.offset, "why": why}
+        if start.missed:
+            log.error("records are gone that were never taken", missed=start.missed, **facts)
+        else:
+            log.warning("a source is not read on from the group's offset", **facts)
+        self._newest.append(Notice(self._clock.now_ms(), *source, start.offset, start.missed, why))
+        self.shown = tuple(self._newest)

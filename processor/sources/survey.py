@@ -19,17 +19,17 @@ from processor.sources.placements import MEND_UNKNOWN, Compared, Sample, compare
 from processor.topics import KEEP
 
 APART_MIN: Final = 0.01
-"""The share of orders that cannot meet from which on it is a problem; below it a few records went astray once."""
+"""The least share of orders that cannot meet that is a problem; below it a few records went astray once."""
 MANY: Final = 0.5
-"""The share of a topic's newest records from which on a fault is its producer's way, and not a record's."""
+"""A fault of a larger share of the newest records is the producer's, not a record's."""
 FEW_RECORDS: Final = 20
-"""Fewer say nothing about a share."""
+"""Fewer records do not show a share."""
 _ODD_MIN: Final = 0.1
-"""The share of keys that are no order IDs from which on it is a problem."""
+"""The least share of keys that are not order IDs that is a problem."""
 
 
 class Weight(StrEnum):
-    """SOUND: as it should be. NOTE: somebody should know. PROBLEM: orders are lost to it, or customers' data stays."""
+    """SOUND: as it should be. NOTE: a person should know. PROBLEM: orders are lost by it, or customers' data stays."""
 
     SOUND = "sound"
     NOTE = "note"
@@ -37,7 +37,7 @@ class Weight(StrEnum):
 
 
 class Said(NamedTuple):
-    """Something about a topic (whole name), and what to do about it (empty where nothing needs to be done)."""
+    """A finding about a topic (whole name), and what to do about it (empty if nothing needs to be done)."""
 
     weight: Weight
     topic: str
@@ -62,26 +62,14 @@ class Surveyed:
 
 def surveyed(records: Sequence[Record], partitions: int) -> Surveyed:
     """Returns what these records show of the producers of one topic."""
-    odd = [key for record in records if (key := read_key(record.key, record.headers)).kind is not KeyKind.PLAIN]
+    keys = [read_key(record.key, record.headers) for record in records]
+    odd = tuple(key for key in keys if key.kind is not KeyKind.PLAIN)
+    erasing = [key for key, record in zip(keys, records, strict=True) if record.value is None]
+    nobodys = tuple(key for key in erasing if not key.is_trusted or key.order_id is None)
     stamps = [record.timestamp_ms for record in records if 0 <= record.timestamp_ms < PLAUSIBLE_MS_MIN]
-    return Surveyed(
-        Sample(
-            partitions,
-            tuple((record.key, record.partition) for record in records if record.key),
-            sum(not record.key for record in records),
-        ),
-        len(records),
-        sum(record.value is None for record in records),
-        tuple(odd),
-        tuple(
-            key
-            for record in records
-            if record.value is None
-            and not ((key := read_key(record.key, record.headers)).is_trusted and key.order_id is not None)
-        ),
-        len(stamps),
-        stamps[-1] if stamps else None,
-    )
+    pairs = tuple((record.key, record.partition) for record in records if record.key)
+    sample = Sample(partitions, pairs, len(records) - len(pairs))
+    return Surveyed(sample, len(records), len(erasing), odd, nobodys, len(stamps), stamps[-1] if stamps else None)
 
 
 def judged(
@@ -132,17 +120,21 @@ def _keys(topic: str, one: Surveyed) -> list[Said]:
     findings: list[Said] = []
     for kind, count in kinds.most_common():
         example = next(key for key in one.odd_keys if key.kind is kind)
-        what = (
-            f"{count} of the newest {one.records} records have as their key {example.detail}, which is no plain order "
-            "ID: dead letters `key_mismatch`"
-        )
+        what = f"{count} of the newest {one.records} records have as their key {example.detail}"
         is_problem = count >= _ODD_MIN * one.records and one.records >= FEW_RECORDS
-        findings.append(Said(Weight.PROBLEM if is_problem else Weight.NOTE, topic, what, example.remedy))
+        findings.append(
+            Said(
+                Weight.PROBLEM if is_problem else Weight.NOTE,
+                topic,
+                f"{what}, which is no plain order ID: dead letters `key_mismatch`",
+                example.remedy,
+            )
+        )
     return findings
 
 
 def _nobodys(topic: str, one: Surveyed) -> list[Said]:
-    """Erasures are all that rekey knows by their keys."""
+    """Judges the keys of erasures: rekey needs no other keys."""
     if not one.nobodys:
         return []
     example = one.nobodys[0]
@@ -156,41 +148,26 @@ def _nobodys(topic: str, one: Surveyed) -> list[Said]:
 def _erasures(topic: str, one: Surveyed) -> list[Said]:
     if one.records < FEW_RECORDS or one.erasures <= MANY * one.records:
         return []
-    return [
-        Said(
-            Weight.PROBLEM,
-            topic,
-            f"{one.erasures} of the newest {one.records} records have no value, and each of them erases its order",
-            "stop the producer that writes a tombstone after each event (Debezium: tombstones.on.delete=false)",
-        )
-    ]
+    what = f"{one.erasures} of the newest {one.records} records have no value, and each of them erases its order"
+    remedy = "stop the producer that writes a tombstone after each event (Debezium: tombstones.on.delete=false)"
+    return [Said(Weight.PROBLEM, topic, what, remedy)]
 
 
 def _stamps(topic: str, one: Surveyed, config: Mapping[str, str]) -> list[Said]:
     if config.get("message.timestamp.type") == "LogAppendTime":
-        return [
-            Said(
-                Weight.NOTE,
-                topic,
-                "message.timestamp.type=LogAppendTime: events that are written late, or copied, are taken by when they "
-                "were written and not by when they happened",
-                "set message.timestamp.type=CreateTime",
-            )
-        ]
+        what = (
+            "message.timestamp.type=LogAppendTime: events that are written late, or copied, are taken by when they "
+            "were written and not by when they happened"
+        )
+        return [Said(Weight.NOTE, topic, what, "set message.timestamp.type=CreateTime")]
     if one.odd_stamp is None:
         return []
     meant = meant_ms(one.odd_stamp)
     as_what = f", taken as the seconds of {iso(meant)}" if meant != one.odd_stamp else ""
     what = f"{one.odd_stamps} of the newest {one.records} records are stamped before 2000 ({one.odd_stamp} ms{as_what})"
     remedy = "stamp records in milliseconds since 1970"
-    deleted = "delete" in config.get("cleanup.policy", "delete") and config.get("retention.ms", KEEP) != KEEP
-    if deleted:
-        return [
-            Said(
-                Weight.PROBLEM,
-                topic,
-                f"{what}: older than retention.ms={config['retention.ms']}, so the brokers delete them within minutes",
-                f"{remedy}; until then set retention.ms={KEEP}",
-            )
-        ]
-    return [Said(Weight.NOTE, topic, what, remedy)]
+    retention = config.get("retention.ms", KEEP)
+    if "delete" not in config.get("cleanup.policy", "delete") or retention == KEEP:
+        return [Said(Weight.NOTE, topic, what, remedy)]
+    what += f": older than retention.ms={retention}, so the brokers delete them within minutes"
+    return [Said(Weight.PROBLEM, topic, what, f"{remedy}; until then set retention.ms={KEEP}")]

@@ -7,13 +7,12 @@
 One thread, one transaction a batch. In the order in which an event travels:
 
 transformer.py     the loop: poll, take, write and commit in one transaction
-plan.py            the loop's settings, its edges, and why it may stand still
+plan.py            the loop's settings and its edges
 partitions.py      the partition numbers of this worker, and how each restores its state
 beginnings.py      the offset at which each source begins
 book.py            how far each source is finished, kept beside the state
 taking.py          which records the next transaction takes
 batch.py           decides how each record ends
-decode.py          the structs that an event is read into
 keyed_state.py     the orders of one partition: staged, committed, restored
 order_state.py     the state of an order, and its bytes
 order_state_1.py   the bytes of the version before

@@ -11,7 +11,6 @@ states that it changed are staged (`keyed_state.py`) and forgotten with it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, assert_never
@@ -20,7 +19,6 @@ from processor.errors import BadRecord
 from processor.letters.letter import Refusal, fitting_letter
 from processor.records import (
     RECORD_OVERHEAD_BYTES,
-    HeaderName,
     IgnoredReason,
     NewRecord,
     OrderEvent,
@@ -43,18 +41,19 @@ from processor.transform.transitions import Applied, Ignored, Parked, Refused, R
 from processor.transform.units import of_no_unit
 
 _SMALL_BYTES: Final = 16 * 1024
-"""An event of fewer bytes, of an order that is not large, cannot make anything that is too large to be written: only
-others are measured."""
+"""An event of fewer bytes, of an order that is not large, cannot make anything too large to be written. Only others are
+measured."""
 _LARGE_BYTES: Final = 256 * 1024
 """A state that is larger is measured after each event: 10,000 of them, or a few with IDs of some KB."""
 _GROWTH_MAX: Final = 20
-"""How much larger than its Avro an event's JSON can be: nine bytes of an item become ninety, twice with pairing."""
+"""How many times larger than its Avro an event's JSON can be: nine bytes of an item become ninety, twice with
+pairing."""
 
 _TOLD: Final = (Applied, Retold)  # a tuple: a union would be made, and walked, for each event
 _TRANSFORMED: Final = Outcome.TRANSFORMED  # in Python 3.11 each mention of an enum's member costs 0.1 µs or more
 
 Decode = Callable[[Record], OrderEvent]
-"""Raises `BadRecord`, or `RegistryOutage`: then nothing was decided, and the record is taken again later."""
+"""Raises `BadRecord`, or `RegistryOutage`: then nothing is decided, and the record is taken again later."""
 
 Elsewhere = Callable[[bytes | None, int], bool]
 """Returns true if the order of this key is known to be in another partition than this number."""
@@ -84,23 +83,19 @@ class Plan:
 class Batch:
     """One transaction in the making. Mutable until it is written: it only grows.
 
-    `records` are the source records in the order in which they were taken, `consumed` the next offset by topic and
-    partition, `dead` whether each record that left became a dead letter (for the flood guard), `touched` the partitions
-    whose state changed, `left_out` lines and items of no unit of events that were applied, by topic, `astray` erasures
-    whose order lives in another partition, `unfound` others that found none, `bytes` what was read and what will be
-    written, roughly.
+    `now_ms` is the wall clock when it began, `records` are the source records in the order in which they were taken,
+    `consumed` the next offset by topic and partition, `written` how records ended, `dead` which of these became dead
+    letters (for the flood guard), `touched` the partitions whose state changed, `astray` erasures whose order lives in
+    another partition, `unfound` erasures that found no order, `bytes` roughly what was read and will be written.
     """
 
+    now_ms: int
     records: list[Record] = field(default_factory=list)
     outgoing: list[NewRecord] = field(default_factory=list)
     consumed: dict[tuple[str, int], int] = field(default_factory=dict)
     dead: list[bool] = field(default_factory=list)
     touched: dict[int, KeyedState] = field(default_factory=dict)
-    outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
-    ignored: Counter[tuple[str, IgnoredReason]] = field(default_factory=Counter)
-    dead_letters: Counter[tuple[str, Stage, str]] = field(default_factory=Counter)
-    replayed: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
+    written: Written = field(default_factory=Written)
     astray: list[Position] = field(default_factory=list)
     unfound: list[Record] = field(default_factory=list)
     bytes: int = 0
@@ -110,12 +105,13 @@ class Batch:
 
     @property
     def next_offsets(self) -> dict[TopicPartition, int]:
-        """The offsets that are consumed with these records. (Not one named tuple a record: making one is expensive.)"""
+        """The offsets to commit with these records. (Not one named tuple a record: making one is expensive.)"""
         return {TopicPartition(*source): next_offset for source, next_offset in self.consumed.items()}
 
-    def written(self) -> Written:
-        astray = Counter(position.topic for position in self.astray)
-        return Written(self.outcomes, self.ignored, self.dead_letters, self.replayed, astray, self.left_out)
+    def roll_back(self) -> None:
+        """Forgets what was staged in the states."""
+        for state in self.touched.values():
+            state.rollback()
 
 
 class Decider:
@@ -128,33 +124,33 @@ class Decider:
         self._large_bytes = min(_LARGE_BYTES, plan.state_bytes_max // 4, plan.entry_bytes_max // _GROWTH_MAX)
         self._small_bytes = min(_SMALL_BYTES, plan.entry_bytes_max // _GROWTH_MAX)
 
-    def take(self, record: Record, state: KeyedState, batch: Batch, now_ms: int) -> None:
-        """One source record, whole. Raises `RegistryOutage` and `StateCorrupt`, both before anything is decided."""
+    def take(self, record: Record, state: KeyedState, batch: Batch) -> None:
+        """Decides one source record. Raises `RegistryOutage` and `StateCorrupt`, both before anything is decided."""
         bytes_in = _bytes_in(record)
         if record.value is None:
-            self._erase(record, state, batch, now_ms)
+            self._erase(record, state, batch)
         else:
             try:
                 event = self._decoded(record)
             except BadRecord as bad:
                 cause = type(bad.__cause__ or bad).__name__
-                self._refuse(record, state.partition, bad.stage, bad.reason, str(bad), batch, now_ms, cause)
+                self._refuse(record, state.partition, bad.stage, bad.reason, str(bad), batch, cause)
             else:
-                self._apply(Taken(event, record), bytes_in, state, batch, now_ms)
+                self._apply(Taken(event, record), bytes_in, state, batch)
         batch.bytes += bytes_in
         batch.records.append(record)
         batch.consumed[record.topic, record.partition] = record.offset + 1
 
-    def expire(self, order_id: OrderId, state: KeyedState, batch: Batch, now_ms: int) -> None:
-        """Lets go of an order's events that have been parked for too long."""
+    def expire(self, order_id: OrderId, state: KeyedState, batch: Batch) -> None:
+        """Refuses the events of an order that have been parked for too long."""
         known = state.get(order_id)
         if known is None:
-            return  # let go by a record of this very batch, which the index does not know of yet
-        transition = rules.expire_parked(known, self._plan.rules, now_ms)
-        self._stage(order_id, known, transition, [], state, batch, now_ms)
+            return  # a record of this very batch has removed the order; the index does not have that yet
+        transition = rules.expire_parked(known, self._plan.rules, batch.now_ms)
+        self._stage(order_id, known, transition, [], state, batch)
 
     def forget(self, order_id: OrderId, state: KeyedState, batch: Batch) -> None:
-        """Lets go of an order whose retention is over."""
+        """Removes an order whose retention is over."""
         state.stage(order_id, None)
         batch.touched[state.partition] = state
 
@@ -168,14 +164,14 @@ class Decider:
             raise BadRecord(Stage.TRANSFORM, Reason.KEY_MISMATCH, mismatch(record.key, event.order_id, record.headers))
         return event
 
-    def _erase(self, record: Record, state: KeyedState, batch: Batch, now_ms: int) -> None:
-        """A record without a value: the order is forgotten, and nothing is sent. Somebody's data has to go, so a key
-        that names no order as it should is refused, and never counted as if that had been done."""
+    def _erase(self, record: Record, state: KeyedState, batch: Batch) -> None:
+        """Forgets the order of a record without a value; nothing is sent. A key that does not name an order as it
+        should is refused and never counted as an erasure, because a person's data would stay."""
         order_id = _order_id(record.key)
         known = None if order_id is None else state.get(order_id)
         if known is None and (read := read_key(record.key, record.headers)).kind is not KeyKind.PLAIN:
             why = unreadable(read)
-            self._refuse(record, state.partition, Stage.TRANSFORM, Reason.KEY_MISMATCH, why, batch, now_ms)
+            self._refuse(record, state.partition, Stage.TRANSFORM, Reason.KEY_MISMATCH, why, batch)
             return
         reason = IgnoredReason.ERASURE_UNKNOWN
         if order_id is not None and known is not None:
@@ -189,14 +185,15 @@ class Decider:
             # Events that were parked here, in vain, may be gone; the order is where it was.
             reason = IgnoredReason.ERASURE_UNKNOWN
             batch.astray.append(record.position)
+            batch.written.astray[record.topic] += 1
         elif known is None:
             batch.unfound.append(record)
         self._ignore(record, reason, batch)
 
-    def _apply(self, taken: Taken, bytes_in: int, state: KeyedState, batch: Batch, now_ms: int) -> None:
+    def _apply(self, taken: Taken, bytes_in: int, state: KeyedState, batch: Batch) -> None:
         order_id = taken.event.order_id
         known = state.get(order_id)
-        transition = rules.apply(known, taken, self._plan.rules, now_ms)
+        transition = rules.apply(known, taken, self._plan.rules, batch.now_ms)
         produced: list[NewRecord] = []
         for effect in transition.effects:
             if isinstance(effect, _TOLD):
@@ -205,22 +202,21 @@ class Decider:
                     entry = entry._replace(partition=state.partition)
                 produced.append(entry)  # a comprehension is a function in 3.11
         is_large = state.grow(order_id, bytes_in) >= self._large_bytes
-        is_usual = not is_large and bytes_in < self._small_bytes and len(transition.effects) == 1
-        message = None if is_usual else self._too_large(bytes_in, transition, produced)
-        if message is not None:
-            transition = Transition(known, (Refused(taken, Reason.TOO_LARGE, message),))
-            produced = []
-        self._stage(order_id, known, transition, produced, state, batch, now_ms)
+        if is_large or bytes_in >= self._small_bytes or len(transition.effects) > 1:
+            message = self._too_large(bytes_in, transition, produced)
+            if message is not None:
+                transition = Transition(known, (Refused(taken, Reason.TOO_LARGE, message),))
+                produced = []
+        self._stage(order_id, known, transition, produced, state, batch)
 
     def _too_large(self, bytes_in: int, transition: Transition, produced: list[NewRecord]) -> str | None:
-        """Why a transition could not be written, if it could not: it would abort its transaction, and the next, for
-        ever."""
+        """Returns why a transition cannot be written, or None. It would abort each of its transactions, for ever."""
         plan = self._plan
         size = max((record_bytes(one.key, one.value, one.headers) for one in produced), default=0)
         if size > plan.entry_bytes_max:
             return f"its entry needs {size} bytes, and {plan.outbox} takes {plan.entry_bytes_max}"
         if isinstance(transition.effects[-1], Parked) and bytes_in * _GROWTH_MAX > plan.entry_bytes_max:
-            # Refused while it is alone: later it would take the order that it waits for with it.
+            # Refuse the event now, while it is alone: later it would take the order that it waits for with it.
             return f"its entry could need more than the {plan.entry_bytes_max} bytes that {plan.outbox} takes"
         if transition.state is not None:
             size = len(order_state.encode(transition.state)) + RECORD_OVERHEAD_BYTES
@@ -236,7 +232,6 @@ class Decider:
         produced: list[NewRecord],
         state: KeyedState,
         batch: Batch,
-        now_ms: int,
     ) -> None:
         if transition.state is not known:
             state.stage(order_id, transition.state)
@@ -248,53 +243,38 @@ class Decider:
             origin = effect.taken.origin
             match effect:
                 case Applied():
-                    batch.outcomes[origin.topic, _TRANSFORMED] += 1
+                    batch.written.records[origin.topic, _TRANSFORMED] += 1
                     if nothing := of_no_unit(effect.taken.event):
-                        batch.left_out[origin.topic] += nothing
+                        batch.written.left_out[origin.topic] += nothing
                     batch.dead.append(False)
                 case Ignored(reason=reason):
                     self._ignore(origin, reason, batch)
                 case Refused(reason=reason, message=message):
-                    self._refuse(origin, state.partition, Stage.TRANSFORM, reason, message, batch, now_ms)
-                case Parked():
-                    pass  # it counts when it leaves
-                case Retold():
-                    pass  # it was counted when it came
+                    self._refuse(origin, state.partition, Stage.TRANSFORM, reason, message, batch)
+                case Parked() | Retold():
+                    pass  # one counts when it leaves, the other was counted when it came
                 case _:
                     assert_never(effect)
 
     def _ignore(self, record: Record, reason: IgnoredReason, batch: Batch) -> None:
         outcome = Outcome.DUPLICATE if reason is IgnoredReason.DUPLICATE else Outcome.IGNORED
-        batch.outcomes[record.topic, outcome] += 1
-        batch.ignored[record.topic, reason] += 1
+        batch.written.records[record.topic, outcome] += 1
+        batch.written.ignored[record.topic, reason] += 1
         batch.dead.append(False)
 
     def _refuse(
-        self,
-        record: Record,
-        number: int,
-        stage: Stage,
-        reason: Reason,
-        message: str,
-        batch: Batch,
-        now_ms: int,
-        exception: str = "",
+        self, record: Record, number: int, stage: Stage, reason: Reason, message: str, batch: Batch, exception: str = ""
     ) -> None:
-        refusal = Refusal(
-            stage=stage, reason=reason, message=message, group=self._plan.group, failed_ms=now_ms, exception=exception
-        )
         plan = self._plan
+        refusal = Refusal(
+            stage=stage, reason=reason, message=message, group=plan.group, failed_ms=batch.now_ms, exception=exception
+        )
         letter, size = fitting_letter(record, refusal, plan.dead_letters, number, plan.letter_bytes_max)
         batch.outgoing.append(letter)
-        if letter.value is None and record.value is not None:
-            reason = Reason.TOO_LARGE
         batch.bytes += size
-        batch.outcomes[record.topic, Outcome.DEAD_LETTERED] += 1
-        batch.dead_letters[record.topic, stage, reason] += 1
-        if record.header(HeaderName.REPLAY_ID) is not None:
-            batch.replayed[record.topic, Outcome.DEAD_LETTERED] += 1
-        elif reason not in _NEVER_MET or not self._elsewhere(record.key, record.partition):
-            # A misplaced event is no fault of the others: a flood of them alone must not stop good orders.
+        replayed = batch.written.dead_letter(record, letter.value, stage, reason)
+        # A misplaced event is no fault of the others: a flood of them alone must not stop good orders.
+        if not (replayed or (reason in _NEVER_MET and self._elsewhere(record.key, record.partition))):
             batch.dead.append(True)
 
 
@@ -307,7 +287,8 @@ def _bytes_in(record: Record) -> int:
 
 
 def _order_id(key: bytes | None) -> OrderId | None:
-    """The order that a key names. Bytes that are no UTF-8 name none: made readable, they might name another one."""
+    """Returns the order that a key names. A key that is not UTF-8 names no order: decoded with replacements, it might
+    name another one."""
     try:
         return None if key is None else OrderId(key.decode())
     except UnicodeDecodeError:

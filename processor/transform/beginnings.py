@@ -4,19 +4,20 @@
     the group's offset   ─┼─► start_of (sources/starts.py) ─► seek, where the group would not go there ─► the next book
     the topic as it is   ─┘
 
-Owned by the transform thread. Decided for a number once its state is restored, and again when one of its topics was
-made again or brought a record from before what it had brought, or when it was not known whether a transaction counts:
-a start that was committed must not be committed once more, over what was taken since. What is out of the ordinary is
-said, counted and kept to be shown (`Notice`).
+Owned by the transform thread. A number's starts are decided once its state is restored. They are decided again when
+one of its topics was made again, when a topic brought a record from before its last one, and when it was not known
+whether a transaction counts: a start that was committed must not be committed once more, over what was taken since.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from processor.records import Position, TopicPartition
+from processor.records import TopicPartition
+from processor.sources.loop import Group
 from processor.sources.merge import Merge
-from processor.sources.notices import Notice, Notices
+from processor.sources.standing import Notice, Notices
 from processor.sources.starts import Correction, Mark, Start, start_of
 from processor.transform import book as books
 from processor.transform.book import Book, Gap, Here
@@ -24,57 +25,50 @@ from processor.transform.partitions import Partitions
 from processor.transform.plan import TransformEdges
 
 
+@dataclass(eq=False)
 class Beginnings:
-    """Where each source of this worker began.
+    """Where each source of this worker began. `_unread` returns how many unread records of a source were known.
 
-    Mutable: `_waiting` numbers of which is to be decided where their sources are read from, `_starts` what was decided,
-    with the topics' identities then (`_identities`), `unbooked` numbers whose book does not say so yet, `_resets`
-    sources whose next offset was not there any more.
+    Mutable: `_waiting` are the numbers whose starts are to be decided, `_starts` the decided ones, `_identities` the
+    topics' IDs then, `unbooked` the numbers whose book does not have their starts yet, `_resets` the sources whose next
+    offset was not in the log any more.
     """
 
-    def __init__(
-        self,
-        here: Here,
-        edges: TransformEdges,
-        partitions: Partitions,
-        merge: Merge,
-        committed: Mapping[TopicPartition, int],
-        unread: Callable[[TopicPartition], int],
-    ) -> None:
-        """`committed` has the group's next offsets, and is kept by the loop; `unread` says how many records of a source
-        were known to be there."""
-        self._here = here
-        self._edges = edges
-        self._partitions = partitions
-        self._merge = merge
-        self._committed = committed
-        self._unread = unread
-        self._waiting: set[int] = set()
-        self._starts: dict[TopicPartition, int] = {}
-        self._identities: dict[TopicPartition, str] = {}
-        self._resets: dict[TopicPartition, int] = {}
-        self._notices = Notices(edges.clock, edges.meter.started)
-        self.unbooked: set[int] = set()
+    _here: Here
+    _edges: TransformEdges
+    _partitions: Partitions
+    _merge: Merge
+    _group: Group
+    _unread: Callable[[TopicPartition], int]
+    unbooked: set[int] = field(default_factory=set)
+    _waiting: set[int] = field(default_factory=set)
+    _starts: dict[TopicPartition, int] = field(default_factory=dict)
+    _identities: dict[TopicPartition, str] = field(default_factory=dict)
+    _resets: dict[TopicPartition, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._committed = self._group.known
+        self._notices = Notices(self._edges.clock, self._edges.meter.started)
 
     @property
     def notices(self) -> tuple[Notice, ...]:
-        """The latest. May be read by any thread."""
+        """The latest notices. May be read by any thread."""
         return self._notices.shown
 
     def heard(self, resets: Mapping[TopicPartition, int]) -> None:
-        """What a poll told: sources whose next offset was gone, and what the merge found to be another log."""
+        """Takes the sources whose next offset a poll found gone, and those in which the merge found another log."""
         self._resets.update(resets)
         self._waiting.update(source.partition for source in self._merge.went_back)
 
     def look_at_the_topics(self) -> None:
-        """A source that is another topic by now is begun anew."""
+        """Begins a source anew if its topic was made again."""
         identities = self._edges.topology.identities
         for source, known in self._identities.items():
             if identities[source.topic] != known:
                 self._waiting.add(source.partition)
 
     def read_anew(self, numbers: Iterable[int]) -> None:
-        """Whether their last transaction counts was not known: what the group and the book say by now decides."""
+        """Decides these numbers again, because it was not known whether their last transaction counts."""
         self._waiting.update(numbers)
 
     def let_go(self, partitions: Iterable[TopicPartition]) -> None:
@@ -85,16 +79,15 @@ class Beginnings:
             self.unbooked.discard(partition.partition)
 
     def begin(self, running: Sequence[int]) -> None:
-        """Decides where these numbers are read from, if that is not decided yet, and counts what was gone before a
-        source that is being read got there. Raises `BrokerOutage`: then it is to be called again."""
-        # By what is known of them, not by what a restore returned: one corrupt store raises past the others' names.
+        """Decides where these numbers are read from, if that is not decided yet, and counts the records that were gone
+        before their source was read. Raises `BrokerOutage`, and is to be called again then."""
+        # Not by what a restore returned: one corrupt store raises past the names of the others.
         self._waiting.update(number for number in running if not self._has_begun(number))
         self._begin(sorted(self._waiting.intersection(running)))
         self._count_overtaken()
 
     def _begin(self, numbers: Sequence[int]) -> None:
-        """By their books and the group's offsets; reads from there where the group would not. Raises `BrokerOutage`:
-        then nothing has happened."""
+        """Decides by their books and the group's offsets. Raises `BrokerOutage`: then nothing has happened."""
         if not numbers:
             return
         sources = [source for number in numbers for source in self._partitions.sources(number)]
@@ -118,9 +111,7 @@ class Beginnings:
                 offset != self._committed.get(source, beginnings[source]) for source, offset in offsets.items()
             )
             if again:
-                self._edges.consumer.seek([Position(*source, offset) for source, offset in offsets.items()])
-                self._edges.consumer.resume(starts)
-                self._merge.assign(starts, offsets)
+                self._group.read_from(offsets)
             for source, start in starts.items():
                 self._notices.take(source, self._untold(source, start, identities[source.topic]))
                 self._starts[source] = start.offset
@@ -137,8 +128,8 @@ class Beginnings:
         return all(source in self._identities for source in self._partitions.sources(number))
 
     def _untold(self, source: TopicPartition, start: Start, identity: str) -> Start:
-        """What of a start is news. A topic that was made again while this worker ran takes with it what was known to be
-        unfinished; of a start that was decided before and is not booked yet, only what has gone since is told."""
+        """Returns the part of a start that is news. If a topic was made again while this worker ran, its unread records
+        are missed. If a start was decided before and is not booked yet, only what has gone since is news."""
         if source not in self._identities:
             return start
         if self._identities[source] == identity and source.partition in self.unbooked:
@@ -150,7 +141,7 @@ class Beginnings:
         return start
 
     def _count_overtaken(self) -> None:
-        """What the broker had deleted before a source that is being read got there. Raises `BrokerOutage`."""
+        """Counts the records that the broker had deleted before they were read. Raises `BrokerOutage`."""
         known = {source: at for source, at in self._resets.items() if source in self._starts}
         if known:
             for source, beginning in self._edges.reader.beginnings(list(known)).items():
@@ -161,7 +152,7 @@ class Beginnings:
         self._resets.clear()
 
     def not_booked(self, numbers: Collection[int]) -> dict[TopicPartition, int]:
-        """Where sources of these numbers begin, as far as their book does not say so yet."""
+        """Returns where the sources of these numbers begin, if their book does not have that yet."""
         return {
             source: self._starts[source]
             for number in self.unbooked.intersection(numbers)
@@ -169,7 +160,7 @@ class Beginnings:
         }
 
     def book(self, number: int, offsets: Mapping[TopicPartition, int]) -> Book:
-        """The book of a number once these offsets are committed."""
+        """Returns the book of a number once these offsets are committed."""
         known = self._partitions.held[number].state.book
         here = self._here
         marks = {

@@ -1,4 +1,4 @@
-"""The book: how far transform has finished each source, and the layout that its state was made with.
+"""book: how far transform has finished each source, and the layout that its state was made with.
 
     changelog/3:  … state, state, book │ state, book │ …     one book a transaction and partition, under a key that no
                                                              order ID can have; compaction keeps the newest
@@ -6,10 +6,10 @@
 It is written in the same transaction as the state, so it is never ahead of the state or behind it, and a restore brings
 both back. It answers four questions that the group's offsets cannot answer. Are the offsets gone, or is the
 installation new? Is a topic still the one that was read? Is the number of partitions the one that the state was made
-with? Does the changelog hold all that a store holds?
+with? Does the changelog have everything that a store has?
 
-Its bytes begin as an order's state does (`order_state.py`). A worker of an older version, which may have the partition
-during an upgrade, so keeps it as the state of an order that no event names.
+Its bytes begin as an order's state does (`order_state.py`). So a worker of an older version, which may have the
+partition during an upgrade, keeps it as the state of an order that no event names.
 
 Pure. Not chosen: the commit metadata (it goes with the group's offsets), a file beside the store (it goes with the
 volume), a topic of its own (one more to make, allow and keep).
@@ -44,10 +44,10 @@ class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class Book(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One partition's book. `cluster` and `changelog` are the IDs of both when it was written; `partitions` is the
-    number of each topic's partitions when the state was made. The changelog's log may begin at `whole_from` at the
-    latest: every state stands at that offset or after it. `decided_ms` is when a person last decided what the state is
-    (`rewind`, `rebuild-changelog`, `topics grow`): older stores of another changelog may be wiped. `marks` and `gaps`
-    (the newest) are by whole topic name. `orders` is the number of orders in the state (-1: not counted)."""
+    partition count of each topic when the state was made. The changelog's log may begin at `whole_from` at the latest:
+    every state is at that offset or after it. `decided_ms` is when a person last decided what the state is (`rewind`,
+    `rebuild-changelog`, `topics grow`): older stores of another changelog may be wiped. `marks` and `gaps` (the newest)
+    are by whole topic name. `orders` is the number of orders in the state (-1: not counted)."""
 
     format: int
     cluster: str
@@ -79,8 +79,8 @@ def decode_book(value: bytes) -> Book:
 
 
 class Here(NamedTuple):
-    """The installation as it is now: the IDs of its cluster and its changelog, and the number of its topics'
-    partitions."""
+    """The installation as it is now: the IDs of its cluster and its changelog, and the partition count of its
+    topics."""
 
     cluster: str
     changelog: str
@@ -123,11 +123,13 @@ def problems_at_start(
     for number, beginning in sorted(beginnings.items()):
         known = books.get(number)
         if beginning > (known.whole_from if known is not None else 0):
-            what = (
-                f"begins at offset {beginning}: its records before that were deleted, and with them the state of orders"
-            )
-            found.append(Problem(f"{changelog}/{number}", what, REBUILD))
+            found.append(cut_off(changelog, number, beginning))
     return found
+
+
+def cut_off(changelog: str, number: int, beginning: int) -> Problem:
+    what = f"begins at offset {beginning}: its records before that were deleted, and with them the state of orders"
+    return Problem(f"{changelog}/{number}", what, REBUILD)
 
 
 def _numbers(numbers: Sequence[int]) -> str:
@@ -149,6 +151,5 @@ def layout_problem(changelog: str, made_with: int, now: int) -> Problem:
 def may_go(of_store: Book | None, of_changelog: Book | None) -> bool:
     """True if a store of another changelog may be wiped: a person has decided what the state is since it was written.
     The marks of both prove nothing: a changelog that was made again goes on from the same marks without orders."""
-    if of_changelog is None:
-        return False
-    return of_changelog.decided_ms > (0 if of_store is None else of_store.decided_ms)
+    decided_ms = 0 if of_store is None else of_store.decided_ms
+    return of_changelog is not None and of_changelog.decided_ms > decided_ms

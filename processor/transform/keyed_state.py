@@ -1,4 +1,4 @@
-"""The keyed state: what is known of each order of one partition, staged per transaction, rebuilt from the changelog.
+"""keyed_state: the state of each order of one partition, staged per transaction, rebuilt from the changelog.
 
     get ──► staged, else store          stage(order, state) ──► staged ──changes()──► changelog (in the transaction)
                                                                    │
@@ -11,14 +11,14 @@ Owned by the transform thread. Invariants:
   together with the changelog's next offset, so after any crash it reflects the changelog up to exactly that offset;
 - one changelog record per order and transaction, the last state, whose bytes are the store's bytes.
 
-Keys in the store: `b` the book (`book.py`), as the changelog has it; `e` + order ID, that the order was erased and may
-still be in the store's files; `m` what this store is and how far it reflects
-the changelog; `o` + order ID, the state; `p` + order ID, an index of the orders that hold parked events (their number
-is what a restart must know without reading every state).
+Keys in the store: `b` the book (`book.py`), as the changelog has it; `e` + order ID, an erased order that may still be
+in the store's files; `m` the header (`Meta`); `o` + order ID, the state; `p` + order ID, an index of the orders with
+parked events, so that a restart knows them without reading every state.
 
-A store is trusted only for as long as the changelog still holds every tombstone since: compaction lets go of a
+A store is trusted only while the changelog still has every tombstone since its last write. Compaction removes a
 tombstone after `delete.retention.ms`, and an older store that reads only the tail would bring erased orders back. So
-the store says as of when it is (`Meta.as_of_ms`), and `partitions.py` restores an old one from the beginning.
+the header has the time of the last write (`Meta.as_of_ms`), and `partitions.py` restores an old store from the
+beginning.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _ERASED: Final = b"e"
 _META: Final = b"m"
 _ORDER: Final = b"o"
 _PARKED: Final = b"p"
-_AFTER_PARKED: Final = b"q"
 _PARKED_VALUE: Final = struct.Struct(">qI")
 _FORMAT: Final = 1
 _ERASED_MAX: Final = 10_000
-"""A producer that writes a tombstone after each event erases more than any disk can purge."""
+"""The most erased orders that wait for a purge: a producer that writes a tombstone after each event erases more than
+any disk can purge."""
 _SCAN_RECORDS: Final = 1000
-"""Keys read from the store in one call, so that opening a store with many parked orders stays bounded in memory."""
+"""Keys read from the store in one call: opening a store with many parked orders stays bounded in memory."""
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True):
@@ -65,7 +65,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ForeignStore(StateCorrupt):
-    """The store is of another changelog: `next_offset` says how much of it, `book` what it had finished."""
+    """The store is of another changelog, with this header and this book."""
 
     def __init__(self, message: str, meta: Meta, book: Book | None) -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ class ForeignStore(StateCorrupt):
 
 
 class Parked(msgspec.Struct, frozen=True):
-    """That an order holds parked events: since when the oldest is (epoch ms), and how many."""
+    """The parked events of an order: since when the oldest waits (epoch ms), and how many."""
 
     since_ms: int
     events: int
@@ -83,13 +83,12 @@ class Parked(msgspec.Struct, frozen=True):
 class KeyedState:
     """The orders of one partition.
 
-    Mutable: `_staged` what this transaction changed (None: erased), `_encoded` the same as bytes once asked for,
-    `_weights` how large the states that it touched are about to be, `_existing` which of them the store has,
-    `parked` the index of parked events as of the last commit, `next_offset` the changelog offset up to which the store
-    reflects it, `as_of_ms` since when (0: empty),
-    `_erasing` orders that this transaction erases, `erased` orders that may still be on the disk,
-    `orders` how many orders it holds (not `_counted` by a restore before its end: no more than that), `_grown` how many
-    it will when what is staged is committed, `book` the newest one committed (None: the changelog has none yet).
+    Mutable, of this transaction: `_staged` the changed states (None: erased), `_encoded` their bytes once asked for,
+    `_weights` the expected sizes of the states that it touched, `_existing` those that the store has, `_erasing` the
+    orders that it erases, `_grown` the number of orders after its commit. Mutable, as of the last commit: `parked` the
+    index of parked events, `next_offset` the changelog offset up to which the store reflects it, `as_of_ms` the time of
+    that (0: empty), `erased` the orders that may still be on the disk, `orders` the number of orders (an upper bound
+    while `_counted` is false), `book` the newest book (None: the changelog has none yet).
     """
 
     def __init__(self, partition: int, store: Store, identity: str) -> None:
@@ -101,7 +100,7 @@ class KeyedState:
         self._weights: dict[OrderId, int] = {}
         self._existing: set[OrderId] = set()
         self._erasing: set[OrderId] = set()
-        self.erased = {key.removeprefix(_ERASED) for key, _ in self._scanned(_ERASED, _META)}
+        self.erased = {key.removeprefix(_ERASED) for key, _ in _scanned(store, _ERASED)}
         meta = self._read_meta()
         self.next_offset = meta.next_offset
         self.as_of_ms = meta.as_of_ms
@@ -125,12 +124,12 @@ class KeyedState:
         self._staged[order_id] = state
 
     def erase(self, order_id: OrderId) -> None:
-        """A person's data: it is to leave the disk too (`purge`), and not only when its table is written anew."""
+        """Stages an erasure. A person's data has to leave the disk too (`purge`), before its table is written anew."""
         self.stage(order_id, None)
         self._erasing.add(order_id)
 
     def grow(self, order_id: OrderId, event_bytes: int) -> int:
-        """About how many bytes the state of an order has after an event of so many."""
+        """Returns roughly how many bytes the state of an order has after an event of `event_bytes`."""
         weight = self._weights.get(order_id, 0) + event_bytes
         self._weights[order_id] = weight
         return weight
@@ -150,17 +149,13 @@ class KeyedState:
         return self._encoded
 
     def commit(self, last_offset: int | None, now_ms: int) -> None:
-        """The transaction is committed, and `last_offset` is that of its last changelog record (None: it had none).
-        Raises `Unusable` where the changelog is another one by now."""
+        """Writes what was staged to the store: the transaction is committed, and `last_offset` is that of its last
+        changelog record (None: it had none). Raises `Unusable` if the changelog was made again."""
         assert (last_offset is None) == (not self._encoded), "a changelog offset goes with changes, and only with them"
         if last_offset is not None:
             if last_offset < self.next_offset:
-                raise Unusable(
-                    [
-                        f"changelog partition {self.partition} went back from {self.next_offset} to {last_offset}: it "
-                        f"was deleted and made again; {REBUILD}"
-                    ]
-                )
+                what = f"went back from {self.next_offset} to {last_offset}: it was deleted and made again"
+                raise Unusable([f"changelog partition {self.partition} {what}; {REBUILD}"])
             gone = [order_id.encode() for order_id in self._erasing]
             self._write(dict(self._encoded), last_offset + 1, now_ms, self._grown, self._store.write, gone)
         self.rollback()
@@ -176,39 +171,33 @@ class KeyedState:
     def restore(
         self, newest: Mapping[bytes, bytes | None], next_offset: int, now_ms: int, *, bulk: bool = False
     ) -> None:
-        """Takes what the changelog says up to `next_offset`: the last record of each key that it has on the way.
-
-        With `bulk` a crash may lose the end of it, which is read again then. Raises `StateCorrupt` where one of them is
-        no state of an order.
-        """
+        """Takes the changelog's records up to `next_offset`, the last of each key. With `bulk` a crash may lose the end
+        of them, which is read again then. Raises `StateCorrupt` if a record is not the state of an order."""
         assert not self._staged, "restore under a transaction"
         write = self._store.load if bulk else self._store.write
         gone: list[bytes] = []
-        if self.next_offset > 0 and not bulk:  # erased at another worker, while this store lay by
+        if self.next_offset > 0 and not bulk:  # another worker erased them while this store was idle
             erased = [key for key, value in newest.items() if value is None]
             gone = [key for key in erased if self._store.get(_ORDER + key) is not None]
         self._counted = self._counted and not newest
         self._write(newest, next_offset, now_ms, self.orders + len(newest) - (BOOK_KEY in newest), write, gone)
 
     def restored(self) -> None:
-        """The changelog has been read to its end: now it is known how many orders there are."""
+        """Counts the orders: the changelog has been read to its end."""
         if not self._counted:
             of_book = -1 if self.book is None else self.book.orders
             self.orders = of_book if of_book >= 0 else sum(1 for _ in orders_of(self._store))
             self._counted = True
 
     def vouch(self, now_ms: int) -> None:
-        """Nobody else has written to the changelog until now: the store is as of now, however long ago it changed."""
+        """Notes that the store is as of now, because no other worker has written to the changelog until now."""
         if self.next_offset > 0:
             self._write({}, self.next_offset, now_ms, self.orders, self._store.write)
 
     def stale(self, before_ms: int, after: bytes, records_max: int) -> tuple[list[OrderId], bytes]:
-        """Orders that were last touched before `before_ms`, among the next `records_max` after the key `after`.
-
-        Not those that this transaction touches, nor those with parked events: these leave as dead letters, when they
-        have waited for too long. Returns them with the key to go on after; empty when the end is reached. Reads no
-        state whole.
-        """
+        """Returns the orders that were last touched before `before_ms`, among the next `records_max` after the key
+        `after`, and the key to go on after; it is empty when the end is reached. Leaves out the orders that this
+        transaction touches, and those with parked events, which become dead letters in time. Decodes no state."""
         found: list[OrderId] = []
         pairs = self._store.scan(_ORDER + after + (b"\x00" if after else b""), records_max)
         for key, value in pairs:
@@ -223,14 +212,14 @@ class KeyedState:
         return found, pairs[-1][0][1:] if len(pairs) == records_max else b""
 
     def parked_summary(self, now_ms: int) -> tuple[int, float]:
-        """How many events are parked, and for how many seconds the oldest has been."""
+        """Returns how many events are parked, and for how many seconds the oldest has been."""
         if not self.parked:
             return 0, 0.0
         since_ms = min(parked.since_ms for parked in self.parked.values())
         return sum(parked.events for parked in self.parked.values()), max(0.0, (now_ms - since_ms) / 1000)
 
     def purge(self) -> None:
-        """One of the orders that were erased leaves the disk. Raises `StateCorrupt`."""
+        """Removes one of the erased orders from the disk. Raises `StateCorrupt`."""
         key = next(iter(self.erased))
         self._store.purge(_ORDER + key)
         self._store.write([(_ERASED + key, None)])
@@ -248,8 +237,8 @@ class KeyedState:
         write: Callable[[Iterable[tuple[bytes, bytes | None]]], None],
         gone: Sequence[bytes] = (),
     ) -> None:
-        """By `write`, one of the store's: it reflects the changelog up to `next_offset` afterwards. `gone` are orders
-        that are to leave the disk."""
+        """Makes the store reflect the changelog up to `next_offset`. `write` is one of the store's methods; `gone` are
+        the orders that have to leave the disk."""
         states = dict(newest)
         book = self.book
         writes: list[tuple[bytes, bytes | None]] = []
@@ -293,20 +282,12 @@ class KeyedState:
         return meta
 
     def _read_parked(self) -> Iterator[tuple[OrderId, Parked]]:
-        for key, value in self._scanned(_PARKED, _AFTER_PARKED):
+        for key, value in _scanned(self._store, _PARKED):
             try:
                 parked = Parked(*_PARKED_VALUE.unpack(value))
             except struct.error as broken:
                 raise StateCorrupt(f"the index of parked events cannot be read: {broken}") from broken
             yield _order_id(key[1:]), parked
-
-    def _scanned(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        while pairs := self._store.scan(start, _SCAN_RECORDS):
-            for key, value in pairs:
-                if key >= end:
-                    return
-                yield key, value
-            start = pairs[-1][0] + b"\x00"
 
 
 def read_meta(store: Store) -> Meta | None:
@@ -314,25 +295,29 @@ def read_meta(store: Store) -> Meta | None:
     stored = store.get(_META)
     if stored is None:
         if store.scan(b"", 1):
-            raise StateCorrupt("the store holds data but does not say of what")
+            raise StateCorrupt("the store has data but no header")
         return None
     try:
         meta: Meta = msgspec.msgpack.decode(stored, type=Meta)
     except msgspec.MsgspecError as broken:
-        raise StateCorrupt(f"what the store says of itself cannot be read: {broken}") from broken
+        raise StateCorrupt(f"the store's header cannot be read: {broken}") from broken
     if meta.format != _FORMAT:
         raise StateCorrupt(f"the store has format {meta.format}, and this version reads {_FORMAT}")
     return meta
 
 
 def orders_of(store: Store) -> Iterator[tuple[bytes, bytes]]:
-    """The orders in a store: key and state, as the changelog has them."""
-    start = _ORDER
+    """Returns the orders in a store: key and state, as the changelog has them."""
+    return ((key[1:], value) for key, value in _scanned(store, _ORDER))
+
+
+def _scanned(store: Store, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    start = prefix
     while pairs := store.scan(start, _SCAN_RECORDS):
         for key, value in pairs:
-            if not key.startswith(_ORDER):
+            if not key.startswith(prefix):
                 return
-            yield key[1:], value
+            yield key, value
         start = pairs[-1][0] + b"\x00"
 
 

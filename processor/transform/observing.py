@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -14,100 +15,82 @@ import structlog
 from processor.letters.letter import OFFSET, PARTITION, REASON, TOPIC
 from processor.letters.seldom import Seldom
 from processor.records import Position, TopicPartition
-from processor.sources.merge import Input, Merge
-from processor.sources.standing import SourceLag, SourceStatus, Written, source_lag, source_status
-from processor.sources.standstill import Standstills
+from processor.sources.merge import Merge
+from processor.sources.standing import SourceLag, SourceStatus, Standing, Written
+from processor.sources.standstill import Standstill, Standstills
 from processor.transform.batch import Batch
 from processor.transform.meter import StateSize
 from processor.transform.partitions import Partitions
-from processor.transform.plan import Standstill, TransformEdges, TransformPlan
+from processor.transform.plan import TransformEdges, TransformPlan
 from processor.transform.whereabouts import Whereabouts
 from processor.watch import Work
 
 log = structlog.get_logger(__name__)
 
-_OBSERVE_S: Final = 1.0
 _SHOWN_MAX: Final = 10
 """Places in one line of the log."""
 _SAY_AGAIN_S: Final = 10.0
 
 
+@dataclass(eq=False)
 class Observer:
-    """What is known of the loop's standing.
+    """What others see of the loop. `_committed` has the group's next offsets, and is kept by the loop.
 
-    Mutable: `status` each source, `work` by partition number what is to be done and what was (a watch sees progress by
-    it), `throttled_s` for how long brokers have made us wait by their quota, `_gone_without` the numbers of which
-    it was said that a topic is given up, and when is to be looked or said again.
+    Mutable: `work` by partition number, the records to do and the records done (a watch sees progress by it),
+    `throttled_s` for how long brokers have made us wait by their quota, `_gone_without` the numbers for which the log
+    says already that a topic is given up, `_throttle_said_s` when the log last said that brokers throttle us.
     """
 
-    def __init__(
-        self,
-        plan: TransformPlan,
-        edges: TransformEdges,
-        partitions: Partitions,
-        merge: Merge,
-        standstills: Standstills[Standstill],
-        committed: Mapping[TopicPartition, int],
-        whereabouts: Whereabouts,
-    ) -> None:
-        """`committed` has the group's next offsets, and is kept by the loop."""
-        self._plan = plan
-        self._edges = edges
-        self._partitions = partitions
-        self._merge = merge
-        self._standstills = standstills
-        self._committed = committed
-        self._whereabouts = whereabouts
-        self._gone_without: set[int] = set()
-        self._observe_at_s = 0.0
-        self._throttle_said_s = -_SAY_AGAIN_S
-        self._letters_said = Seldom(log, "refused: dead letters were written, such as that of this record")
-        self.status: tuple[SourceStatus, ...] = ()
-        self.work: dict[int, Work] = {}
-        self.throttled_s = 0.0
+    _plan: TransformPlan
+    _edges: TransformEdges
+    _partitions: Partitions
+    _merge: Merge
+    _standstills: Standstills
+    _committed: Mapping[TopicPartition, int]
+    _whereabouts: Whereabouts
+    work: Mapping[int, Work] = field(default_factory=dict)
+    throttled_s: float = 0.0
+    _gone_without: set[int] = field(default_factory=set)
+    _throttle_said_s: float = -_SAY_AGAIN_S
 
-    def is_due(self) -> bool:
-        """True once a second."""
-        now_s = self._edges.clock.monotonic_s()
-        if now_s < self._observe_at_s:
-            return False
-        self._observe_at_s = now_s + _OBSERVE_S
-        return True
+    def __post_init__(self) -> None:
+        edges, committed = self._edges, self._committed
+        self._standing = Standing(
+            self._merge, edges.consumer, committed, edges.topology, self._standstills, edges.clock, self._waits_for
+        )
+        self.is_due = self._standing.is_due
+        self._letters_said = Seldom(log, "refused: dead letters were written, such as that of this record")
+
+    @property
+    def status(self) -> tuple[SourceStatus, ...]:
+        return self._standing.status
 
     def observe(self) -> None:
-        """Lag, state and status, as of now."""
+        """Measures and shows lag, state and status, as of now."""
         self._say_what_is_missing()
-        now_s = self._edges.clock.monotonic_s()
-        now_ms = self._edges.clock.now_ms()
-        kept_s = self._edges.topology.kept_s
-        inputs = [one for number in self._merge.numbers for one in self._merge.inputs(number)]
-        behind = [one.partition for one in inputs if not one.at_end]
-        ends = self._edges.consumer.ends(behind) if behind else {}
-        lags = [source_lag(one, self._committed, ends, now_ms, kept_s(one.partition.topic)) for one in inputs]
-        self._edges.meter.lag(lags)
-        self._edges.meter.state(
+        now_ms, meter = self._edges.clock.now_ms(), self._edges.meter
+        lags = self._standing.look()
+        meter.lag(lags)
+        meter.state(
             [
                 StateSize(number, one.state.orders, events, one.restore_remaining, parked_s)
                 for number, one in self._partitions.held.items()
                 for events, parked_s in [one.state.parked_summary(now_ms)]
             ]
         )
-        self._edges.meter.misplaced(self._whereabouts.judge(now_s))
+        meter.misplaced(self._whereabouts.judge(self._edges.clock.monotonic_s()))
         if astray := self._whereabouts.astray():
-            self._edges.meter.written(Written({}, {}, {}, {}, Counter(one.topic for one in astray)))
+            meter.written(Written(astray=Counter(one.topic for one in astray)))
             self.say_astray(astray)
         self.work = {number: self._work(number, lags) for number in self._merge.numbers}
-        self.status = tuple(
-            source_status(one, lag, self._committed, self._blocked(one, lag, now_s, now_ms))
-            for one, lag in zip(inputs, lags, strict=True)
-        )
 
     def unread(self, source: TopicPartition) -> int:
-        """How many records of a source were known to be there."""
+        """Returns how many unread records of a source were known at the last look."""
         return next((one.lag for one in self.status if (one.topic, one.partition) == source), 0)
 
     def throttled(self) -> float:
-        """For how long brokers have just made us wait, by their quota; said at most every ten seconds."""
+        """Returns for how many seconds brokers have just made us wait, by their quota. Logs it at most every ten
+        seconds."""
         held_s = self._edges.transaction.throttled()
         if held_s:
             self._edges.meter.throttled(held_s)
@@ -120,7 +103,8 @@ class Observer:
 
     def say_letters(self, batch: Batch) -> None:
         now_s = self._edges.clock.monotonic_s()
-        if batch.dead_letters and self._letters_said.happened(batch.dead_letters.total(), now_s):
+        count = batch.written.dead_letters.total()
+        if count and self._letters_said.happened(count, now_s):
             letters = self._plan.decide.dead_letters
             said = next(dict(one.headers) for one in batch.outgoing if one.topic == letters)
             place = "/".join((said[part] or b"").decode() for part in (TOPIC, PARTITION, OFFSET))
@@ -132,7 +116,7 @@ class Observer:
             log.error("erasures found no order where their keys put it", erasures=len(erasures), records=places)
 
     def _say_what_is_missing(self) -> None:
-        """Numbers that are not whole, and numbers that go on without a topic: neither shows by itself."""
+        """Logs the numbers that are not whole and those that go on without a topic: neither shows by itself."""
         gathering = self._partitions.gathering
         if gathering:
             self._standstills.stand(Standstill.GATHERING, f"partitions {gathering}")
@@ -151,17 +135,7 @@ class Observer:
             done=done + (held.restore_position if held is not None else 0),
         )
 
-    def _blocked(self, one: Input, lag: SourceLag, now_s: float, now_ms: int) -> tuple[str | None, int | None]:
-        """What this partition waits for, and since when (epoch ms)."""
-        if not lag.records:
-            return None, None
-        if self._standstills.shown:
-            return self._standstills.first
-        number = one.partition.partition
-        if number in self._partitions.restoring:
-            return f"restore: {self._partitions.held[number].restore_remaining} changelog records to go", None
-        lagging, since_s = self._merge.lagging(number)
-        if lagging:
-            topics = ", ".join(partition.topic for partition in lagging)
-            return f"merge: {topics} has more at the broker", now_ms - round((now_s - since_s) * 1000)
-        return None, None
+    def _waits_for(self, number: int) -> str | None:
+        if number not in self._partitions.restoring:
+            return None
+        return f"restore: {self._partitions.held[number].restore_remaining} changelog records to go"

@@ -1,46 +1,43 @@
-"""The state of one order between its events, and the bytes that store it.
+"""order_state: the state of one order between its events, and the bytes that store it.
 
-Owned by transform: `rules.py` makes new states from old ones, the keyed state stores their bytes in RocksDB
-and in the changelog without looking into them. Pure.
+Owned by transform: `rules.py` makes new states from old ones; the keyed state stores their bytes in RocksDB and in the
+changelog without decoding them. Pure.
 
     (nothing) ──an event that came early──► WAITING ──OrderPlaced──► PLACED
         │                                      │
-        ├──OrderPlaced──► PLACED               └──OrderPlaced, not one of ours──► UNPROTECTED
-        └──OrderPlaced, not one of ours──► UNPROTECTED
+        ├──OrderPlaced──► PLACED               └──OrderPlaced, not for Hakuna──► UNPROTECTED
+        └──OrderPlaced, not for Hakuna──► UNPROTECTED
 
-There is no way back. From each of them the state goes to nothing by erasure or retention, and from WAITING
-also when the last parked event has waited too long. An order that was cancelled is still PLACED: what
-happened before and comes late is taken.
+There is no way back. Erasure and retention remove each state; a WAITING state also ends when its last parked event has
+waited too long. A cancelled order is still PLACED: an event from before the cancellation may come late.
 
 Invariants:
-- WAITING holds parked events and nothing else; PLACED holds the order and totals; UNPROTECTED holds what is needed to
-  tell of the order once it is protected, and nothing about a person: line IDs, quantities, times, event IDs.
-- `totals` has one element a line item, in the order's sequence. Of each road it says what the shop has said (what
-  `order`'s movements add up to) and what was told of it; they differ for protections alone.
-- An event's key (`event_key`) stands in one place: in the event itself while that is kept (parked, or the
-  `OrderPlaced` of the order), in `event_keys` afterwards, the latest last. A refused event is not remembered, so that
-  its dead letter can be replayed.
+- WAITING has parked events and nothing else; PLACED has the order and totals; UNPROTECTED has what is needed to send
+  the order once it is protected, and nothing about a person: line IDs, quantities, times, event IDs.
+- `totals` has one element a line item, in the order's sequence. It counts the units that the shop has reported (the sum
+  of `order`'s movements) and those that Hakuna knows; they differ for protections alone.
+- An event's key (`event_key`) is in one place: in the event itself while that is kept (parked, or the `OrderPlaced` of
+  the order), in `event_keys` afterwards, the latest last. A refused event is not remembered, so that its dead letter
+  can be replayed.
 
-The bytes: 1 byte version, 8 bytes `touched_at_ms`, 8 bytes the earliest `parked_at_ms` (0: none), both
-big-endian, then msgpack. The prefix is there so that a sweep over a million orders need not decode them
-(`peek`); it repeats what is in the body, and `decode` holds one against the other, so that a damaged state
-is noticed.
+The bytes: 1 byte version, 8 bytes `touched_at_ms`, 8 bytes the earliest `parked_at_ms` (0: none), both big-endian, then
+msgpack. With the prefix a sweep over a million orders need not decode them (`peek`). It repeats fields of the body, and
+`decode` compares both, so that a damaged state is noticed.
 
-Versions: a field that is appended with a default needs no new version, because msgspec fills it in. Any
-other change does: raise `_VERSION`, keep the old version's structs in their old shape beside a function that
-turns them into today's, and name it in `_READERS`; a state is written in today's version when its order is
-next touched. The version therefore lives in the bytes only, a decoded state is always today's. A state of a later
-version is not damaged (`StateTooNew`): the older worker stops, changes nothing and leaves its partitions to newer
-workers. So during a rollout, only workers that understand a whole state write it.
+Versions: a field that is appended with a default needs no new version, because msgspec fills it in. Any other change
+needs one: raise `_VERSION`, keep the old structs in their old shape beside a function that turns them into today's, and
+name it in `_READERS`. A state is written in today's version when its order is next touched, and a decoded state is
+always today's. A state of a later version is not damaged (`StateTooNew`): the older worker stops, changes nothing and
+leaves its partitions to newer workers. So during a rollout, only workers that understand a whole state write it.
 
     1    movements of protection that pairing added stood among the shop's; event IDs without their kind; of an
          unprotected order event IDs alone (`order_state_1.py`)
     2    this
 
-Why msgspec's msgpack: an order of three line items is decoded in 4 µs and encoded in 2. Not chosen: JSON, as
-quick, but it cannot hold a parked record's bytes as they are; pickle, which is no format to keep. Why totals
-beside the movements: without them what remains of a line item is a sum over the order's life, and 10,000
-events of one order would cost 10,000 times 10,000.
+Why msgpack by msgspec: it decodes an order of three line items in 4 µs and encodes it in 2. Not chosen: JSON is as
+quick but cannot hold a parked record's bytes; pickle is not a format to keep. Why totals beside the movements:
+otherwise the remaining units are a sum over the order's life, and 10,000 events of one order would cost 10,000 times
+10,000.
 """
 
 from __future__ import annotations
@@ -58,7 +55,7 @@ from processor.transform import order_state_1
 
 _VERSION: Final = 2
 _VERSION_MAX: Final = 31
-"""Versions count up by one, and there have been two: what is beyond this is no version but rubbish."""
+"""Versions count up by one, and there have been two: a number beyond this is rubbish, not a version."""
 _PREFIX: Final = struct.Struct(">Bqq")
 _PREFIX_BYTES: Final = _PREFIX.size
 _PARKED_SINCE: Final = slice(9, 17)
@@ -74,7 +71,7 @@ class Standing(StrEnum):
 
 
 class LineTotals(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How many units of one line item have moved in each direction: as the shop said, and as Hakuna knows."""
+    """The units of one line item that have moved in each direction: as the shop reported, and as Hakuna knows."""
 
     fulfilled: int = 0
     refunded: int = 0
@@ -93,8 +90,8 @@ class ParkedEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Unheard(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The state of an order that Hakuna does not get: its lines (ID and units; None: an earlier version kept none),
-    their movements, and the events of these, each with the position and time of its record."""
+    """The state of an order that Hakuna does not get: its lines (ID and units; None: version 1 kept none), their
+    movements, and the events of these, each with the position and time of its record."""
 
     lines: tuple[tuple[str, int], ...] | None
     totals: tuple[LineTotals, ...]
@@ -104,7 +101,7 @@ class Unheard(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class OrderState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Everything kept of one order. `touched_at_ms` is the wall clock when its last event was taken. `event_ids` are
-    those that version 1 remembered, of whatever kind."""
+    the IDs that version 1 remembered, of any kind."""
 
     standing: Standing
     touched_at_ms: int
@@ -125,15 +122,15 @@ _decoder: Final = msgspec.msgpack.Decoder(OrderState)
 
 
 def encode(state: OrderState) -> bytes:
-    """The bytes to keep, in today's version."""
+    """Returns the bytes to keep, in today's version."""
     fault = _fault(state)
     assert fault is None, fault
     return _PREFIX.pack(_VERSION, state.touched_at_ms, _parked_since_ms(state)) + _encoder.encode(state)
 
 
 def decode(stored: bytes) -> OrderState:
-    """The state that `encode` was given, of this version or an earlier one. Raises `StateCorrupt`, and `StateTooNew`
-    for one of a later version."""
+    """Returns the state in these bytes, of this version or an earlier one. Raises `StateCorrupt`, and `StateTooNew` for
+    a later version."""
     version, touched_at_ms, parked_since_ms = _prefix(stored)
     reader = _READERS.get(version)
     if reader is None:
@@ -154,13 +151,13 @@ def decode(stored: bytes) -> OrderState:
 
 
 def peek(stored: bytes) -> tuple[int, int]:
-    """`(touched_at_ms, parked_since_ms)` without decoding; the latter is 0 where nothing is parked."""
+    """Returns `(touched_at_ms, parked_since_ms)` without decoding; the latter is 0 if nothing is parked."""
     _, touched_at_ms, parked_since_ms = _prefix(stored)
     return touched_at_ms, parked_since_ms
 
 
 def remarkable(stored: Mapping[bytes, bytes | None]) -> list[bytes]:
-    """The keys of those that are to be looked at one by one: erased, with parked events, or no state at all."""
+    """Returns the keys that have to be looked at one by one: erased, with parked events, or not a state at all."""
     nothing = _NOTHING_PARKED
     return [key for key, value in stored.items() if value is None or value[_PARKED_SINCE] != nothing]
 
@@ -174,17 +171,17 @@ def _prefix(stored: bytes) -> tuple[int, int, int]:
 
 
 def _fault(state: OrderState) -> str | None:
-    """Which invariant does not hold, if one does not."""
+    """Returns the invariant that does not hold, or None."""
     order = state.order
     if (order is not None) != (state.standing is _PLACED):
         return "an order stands where none was placed, or none where one was"
     if bool(state.parked) != (state.standing is _WAITING):
         return "events are parked and nothing waits, or the other way round"
     if (state.unheard is not None) != (state.standing is _UNPROTECTED):
-        return "an order is told of and is not, at once"
+        return "an order has a state for Hakuna and one without it, at once"
     unheard = state.unheard
     if unheard is not None and len(unheard.totals) != len(unheard.lines or ()):
-        return "there are not as many totals as lines of an order that is not told of"
+        return "there are not as many totals as lines of an order that Hakuna does not get"
     if len(state.totals) != (0 if order is None else len(order.placed.line_items)):
         return "there are not as many totals as line items"
     return None

@@ -9,13 +9,15 @@ Owned by the transform thread. `assigned`, `revoked` and `lost` are called insid
 `take_over` acts on them afterwards. No transaction is ever open inside a poll (the loop writes between polls), so
 that a revoke has nothing left to finish.
 
-Invariants: a number is taken from only while RUNNING; it is RUNNING only after its store has reached the end that the
-changelog had when the restore began; a new assignment begins a new restore, whatever the store held before; a store
-that is older than the changelog remembers erasures is not trusted with a tail, and wiped where it lies by for so long;
-no store is wiped for a changelog that has less than it (`Unusable`: it may be the last copy of the state).
+Invariants:
+- records of a number are taken only while it is RUNNING, and it is RUNNING only after its store has reached the end
+  that the changelog had when the restore began;
+- a new assignment begins a new restore, whatever the store had before;
+- a store that is older than the changelog's tombstones is restored from the beginning, and wiped if it stays idle;
+- no store is wiped if the changelog has less than it (`Unusable`: the store may be the last copy of the state).
 
-A store is kept open over a revoke until the next assignment says that it goes elsewhere: the eager protocol revokes
-and assigns everything at each rebalance, and what comes back needs only the tail of its changelog.
+A store stays open over a revoke until the next assignment gives its number to another worker. The eager protocol
+revokes and assigns everything at each rebalance, and a store that comes back needs only the tail of its changelog.
 
 Not chosen: restoring in a thread of its own. A slice a turn keeps one thread and no locks, is as fast (half the work is
 librdkafka's and RocksDB's, in threads of their own), and the poll in between keeps the membership alive.
@@ -25,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -34,21 +36,22 @@ import structlog
 from processor.errors import Fatal, StateCorrupt, Unusable
 from processor.interfaces import Clock, Reader, Store, Stores
 from processor.records import Position, TopicPartition
-from processor.transform.book import REBUILD, Book, Here, layout_problem, may_go
+from processor.transform.book import REBUILD, Book, Here, cut_off, layout_problem, may_go
 from processor.transform.keyed_state import ForeignStore, KeyedState, read_meta
 
 log = structlog.get_logger(__name__)
 
 RESTORE_RECORDS_MAX: Final = 10_000
-"""Changelog records of one slice: some 60 ms, so that the group is polled often enough whatever is restored."""
+"""Changelog records of one slice: some 60 ms, so that the group is polled often enough during a restore."""
 BULK_RECORDS_MIN: Final = 10_000
-"""Fewer are written as always: what is loaded is to be on disk before the first commit, which waits for that."""
+"""A shorter restore writes as always: loaded records have to be on disk before the first commit, which waits for
+that."""
 _TIDY_S: Final = 3600.0
 _PURGE_S: Final = 1.0
-"""The least between two erased orders that leave the disk."""
+"""The least time between two erased orders that leave the disk."""
 WIPES_MAX: Final = 3
-"""Wipes of one partition without a committed batch between them. More, and it is not the store that is broken but the
-changelog (or a version of this program that cannot read it), and wiping it again would go on for ever in silence."""
+"""The most wipes of one partition without a committed batch. After that the store is not the problem but the changelog,
+or a version of this program that cannot read it, and wiping would go on for ever in silence."""
 
 
 class Phase(StrEnum):
@@ -79,48 +82,40 @@ class Held:
         return max(0, self.restore_end - self.restore_position) if self.phase is Phase.RESTORING else 0
 
 
+@dataclass(eq=False)
 class Partitions:
-    """The assignment, as facts and as stores.
+    """The assignment, as facts and as stores. `_here` identifies the changelog, which keeps a tombstone for
+    `_tombstones_ms` (`delete.retention.ms`). `_newest_book` returns a partition's book in the changelog, for a store of
+    another changelog, and raises `BrokerOutage`.
 
-    Mutable: `_assigned` the source partitions that the group gave us, `whole` the numbers of which all topics are
-    here, `held` those whose stores are open, `_kept` stores of numbers that were taken away and may come back,
-    `_wipes` how often each number was wiped since it last committed a batch, `_purge_at_s` when the next erased order
-    may leave the disk, `_tidy_at_s` when stores that lie by are looked at, `epoch` counts assignments, `restored`
+    Mutable: `whole` has the numbers of which all topics are assigned, `held` those whose stores are open, `_assigned`
+    the source partitions that the group gave us, `_kept` the stores of numbers that were taken away and may come back,
+    `_wipes` how often each number was wiped since it last committed a batch; `_purge_at_s` is when the next erased
+    order may leave the disk, `_tidy_at_s` when idle stores are looked at; `epoch` counts assignments, `restored`
     changelog offsets that were passed.
     """
 
-    def __init__(
-        self,
-        topics: Sequence[str],
-        changelog: str,
-        here: Here,
-        tombstones_ms: int,
-        stores: Stores,
-        reader: Reader,
-        clock: Clock,
-        newest_book: Callable[[int], Book | None],
-    ) -> None:
-        """`here` identifies this changelog; `tombstones_ms` is for how long it keeps a tombstone
-        (`delete.retention.ms`). `newest_book` returns a partition's book in the changelog, for a store of another
-        changelog, and raises `BrokerOutage`."""
-        self._topics = tuple(topics)
-        self._changelog = changelog
-        self._here = here
-        self._identity = f"{changelog}/{here.changelog}"
-        self._newest_book = newest_book
-        self._age_ms_max = tombstones_ms // 2
-        self._stores = stores
-        self._reader = reader
-        self._clock = clock
-        self._wipes: dict[int, int] = {}
-        self.restored = 0
-        self._assigned: set[TopicPartition] = set()
-        self.whole: frozenset[int] = frozenset()
-        self._kept: dict[int, KeyedState] = {}
-        self.held: dict[int, Held] = {}
-        self._purge_at_s = 0.0
-        self._tidy_at_s = clock.monotonic_s() + _TIDY_S
-        self.epoch = 0
+    _topics: Sequence[str]
+    _changelog: str
+    _here: Here
+    _tombstones_ms: int
+    _stores: Stores
+    _reader: Reader
+    _clock: Clock
+    _newest_book: Callable[[int], Book | None]
+    held: dict[int, Held] = field(default_factory=dict)
+    restored: int = 0
+    epoch: int = 0
+    whole: frozenset[int] = frozenset()
+    _assigned: set[TopicPartition] = field(default_factory=set)
+    _kept: dict[int, KeyedState] = field(default_factory=dict)
+    _wipes: dict[int, int] = field(default_factory=dict)
+    _purge_at_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._identity = f"{self._changelog}/{self._here.changelog}"
+        self._age_ms_max = self._tombstones_ms // 2
+        self._tidy_at_s = self._clock.monotonic_s() + _TIDY_S
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         self._assigned.update(partitions)
@@ -128,7 +123,7 @@ class Partitions:
         self.epoch += 1
 
     def unassigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Revoked or lost: nothing of these numbers may be written any more."""
+        """Takes revoked or lost partitions: nothing of their numbers may be written any more."""
         self._assigned.difference_update(partitions)
         self.whole = self._all_here()
         for number in {partition.partition for partition in partitions} & self.held.keys():
@@ -140,11 +135,8 @@ class Partitions:
             self._reader.unassign([self._changelog_partition(number)])
 
     def _all_here(self) -> frozenset[int]:
-        return frozenset(
-            number
-            for number in {partition.partition for partition in self._assigned}
-            if all(TopicPartition(topic, number) in self._assigned for topic in self._topics)
-        )
+        numbers = {partition.partition for partition in self._assigned}
+        return frozenset(number for number in numbers if self._assigned.issuperset(self.sources(number)))
 
     def sources(self, number: int) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for topic in self._topics]
@@ -156,7 +148,7 @@ class Partitions:
 
     @property
     def gathering(self) -> list[int]:
-        """Numbers of which some topics are here and others are not."""
+        """Numbers of which only some topics are assigned."""
         return sorted({partition.partition for partition in self._assigned} - self.whole)
 
     @property
@@ -165,10 +157,8 @@ class Partitions:
         return sorted(self.whole - self.held.keys())
 
     def take_over(self, gained: Sequence[int]) -> None:
-        """Opens the stores of these numbers and begins their restore; closes those that stayed away.
-
-        Raises `BrokerOutage`: then nothing has happened, and it is to be called again.
-        """
+        """Opens the stores of these numbers and begins their restore; closes the stores that did not come back. Raises
+        `BrokerOutage`: then nothing has happened, and it is to be called again."""
         if gained:
             self.begin_restore(gained)
         if self._assigned:
@@ -176,57 +166,47 @@ class Partitions:
                 self._kept.pop(number).close()
 
     def begin_restore(self, numbers: Sequence[int]) -> None:
-        """Reads the changelog of these numbers from where their stores stand. Raises `BrokerOutage`, and `Unusable`
-        where a store has more than the changelog."""
+        """Reads the changelog of these numbers from where their stores stand. Raises `BrokerOutage`, and `Unusable` if
+        a store has more than the changelog."""
         of = [self._changelog_partition(number) for number in numbers]
         beginnings = self._reader.beginnings(of)
         ends = self._reader.ends(of)
         starts = []
         for number, partition in zip(numbers, of, strict=True):
+            beginning, end = beginnings[partition], ends[partition]
             state = self._opened(number)
             age_ms = abs(self._clock.now_ms() - state.as_of_ms)  # absolute: a clock that was ahead proves nothing
             if state.next_offset == 0:
                 pass  # an empty store begins at the beginning as it is
-            elif state.next_offset > ends[partition]:
-                raise Unusable([self._has_less(number, state.next_offset, f"ends at {ends[partition]}")])
-            elif state.next_offset < beginnings[partition]:
-                self._keep_the_last(number, state, beginnings[partition])
-                state = self._anew(
-                    number,
-                    state,
-                    f"the store reflects {state.next_offset}, the changelog begins at {beginnings[partition]}",
-                )
+            elif state.next_offset > end:
+                raise Unusable([self._has_less(number, state.next_offset, f"ends at {end}")])
+            elif state.next_offset < beginning:
+                self._keep_the_last(number, state, beginning)
+                why = f"the store reflects {state.next_offset}, the changelog begins at {beginning}"
+                state = self._anew(number, state, why)
             elif number not in self.held and age_ms > self._age_ms_max:
-                self._keep_the_last(number, state, beginnings[partition])
-                state = self._anew(
-                    number,
-                    state,
+                self._keep_the_last(number, state, beginning)
+                why = (
                     f"the store was last written {age_ms // 1000} s ago, and the changelog keeps the tombstone of an "
-                    f"erased order for {2 * self._age_ms_max // 1000} s",
+                    f"erased order for {2 * self._age_ms_max // 1000} s"
                 )
-            beginning, end = beginnings[partition], ends[partition]
+                state = self._anew(number, state, why)
             bulk = end - max(beginning, state.next_offset) >= BULK_RECORDS_MIN
-            held = Held(state, Phase.RESTORING, beginning, end, bulk)
-            self.held[number] = held
-            starts.append(Position(*partition, held.restore_position))
-            log.info(
-                "restore begins",
-                partition=number,
-                from_offset=starts[-1].offset,
-                to_offset=ends[partition],
-                epoch=self.epoch,
-            )
+            self.held[number] = held = Held(state, Phase.RESTORING, beginning, end, bulk)
+            at = held.restore_position
+            starts.append(Position(*partition, at))
+            log.info("restore begins", partition=number, from_offset=at, to_offset=end, epoch=self.epoch)
         self._reader.assign(starts)
 
     def restore(self) -> list[int]:
-        """One slice of every restore. Returns the numbers that are running from now on. Raises `StateCorrupt`."""
+        """Restores one slice of each number. Returns the numbers that run from now on. Raises `StateCorrupt`."""
         restoring = {n: held for n, held in self.held.items() if held.phase is Phase.RESTORING}
         if not restoring:
             return []
         try:
             return self._restore_slice(restoring)
         except StateCorrupt:
-            # Whatever came in the same poll went with it: all read on from where their stores stand.
+            # The other records of the same poll are lost with it: all read on from where their stores stand.
             self._reader.assign(
                 Position(*self._changelog_partition(number), held.restore_position)
                 for number, held in restoring.items()
@@ -258,20 +238,15 @@ class Partitions:
         return done
 
     def _whole(self, number: int, held: Held) -> None:
-        """Raises `Unusable` where what was restored is not all that there was, or was made in another layout."""
+        """Raises `Unusable` if the changelog has lost records that were not restored, or has another layout."""
         book = held.state.book
         if book is not None and book.partitions != self._here.partitions:
             raise Unusable([layout_problem(self._changelog, book.partitions, self._here.partitions)])
         if held.restore_start > (0 if book is None else book.whole_from):
-            raise Unusable(
-                [
-                    f"{self._changelog}/{number} begins at offset {held.restore_start}: its records before that were "
-                    f"deleted, and with them the state of orders; {REBUILD}"
-                ]
-            )
+            raise Unusable([cut_off(self._changelog, number, held.restore_start)])
 
     def _keep_the_last(self, number: int, state: KeyedState, beginning: int) -> None:
-        """Raises `Unusable` where the beginning of the changelog was cut off: the store has it, and may be the last."""
+        """Raises `Unusable` if the beginning of the changelog is gone: the store may be the last copy of it."""
         if beginning > 0:
             book = self._newest_book(number)
             if beginning > (0 if book is None else book.whole_from):
@@ -284,8 +259,8 @@ class Partitions:
         )
 
     def wipe(self, number: int, cause: StateCorrupt) -> None:
-        """A store that cannot be trusted goes, and comes back from the changelog. Raises `BrokerOutage`, `Fatal` where
-        that does not help, and `Unusable` where the changelog has less than it."""
+        """Wipes a store that cannot be trusted and begins its restore. Raises `BrokerOutage`, `Fatal` if that does not
+        help, and `Unusable` if the changelog has less than the store."""
         of = self._changelog_partition(number)
         end = self._reader.ends([of])[of]
         if self.held[number].state.next_offset > end:
@@ -302,8 +277,8 @@ class Partitions:
         self.begin_restore([number])
 
     def purge(self) -> None:
-        """Removes one erased order from the disk, if there is one. The role stands still meanwhile, so it waits 99
-        times as long before the next. Raises `StateCorrupt`; raises `BrokerOutage` once an hour at most, when it checks
+        """Removes one erased order from the disk, if there is one. The role stands still meanwhile, so the next order
+        waits 99 times as long. Raises `StateCorrupt`; raises `BrokerOutage` once an hour at most, when it checks the
         stores of partitions that this worker does not have."""
         self._tidy()
         began_s = self._clock.monotonic_s()
@@ -321,9 +296,9 @@ class Partitions:
                 return
 
     def _tidy(self) -> None:
-        """Once an hour: a store that has lain by for so long that it would be restored from the beginning anyway goes.
-        It holds what may have been erased since, where somebody else has the partition. One that has more than the
-        changelog stays. Raises `BrokerOutage`."""
+        """Wipes, once an hour, the idle stores that would be restored from the beginning anyway: another worker may
+        have erased orders that they still have. A store that has more than the changelog stays. Raises
+        `BrokerOutage`."""
         if self._clock.monotonic_s() < self._tidy_at_s:
             return
         idle = [number for number in self._stores.numbers() if number < self._here.partitions]
@@ -333,16 +308,12 @@ class Partitions:
             beginnings, ends = self._reader.beginnings(of), self._reader.ends(of)
             for number, partition in zip(idle, of, strict=True):
                 if beginnings[partition] == 0 and self._is_of_no_use(number, ends[partition]):
-                    log.info(
-                        "a store of a partition that is elsewhere is wiped: it is too old to be trusted",
-                        partition=number,
-                    )
+                    log.info("a store of another worker's partition is wiped: it is too old", partition=number)
                     self._stores.wipe(number)
         self._tidy_at_s = self._clock.monotonic_s() + _TIDY_S
 
     def _is_of_no_use(self, number: int, end: int) -> bool:
-        """Returns true if a store of a partition that this worker does not have is old, and the changelog has all of
-        it."""
+        """Returns true if an idle store is old, and the changelog has all of it."""
         with suppress(StateCorrupt):
             store = self._stores.open(number)
             try:
@@ -354,7 +325,7 @@ class Partitions:
         return False
 
     def proven(self, number: int) -> None:
-        """A batch of this number was committed: its state can be read and written."""
+        """Forgets the wipes of a number: a batch of it was committed, so its state can be read and written."""
         self._wipes.pop(number, None)
 
     @property
@@ -367,7 +338,7 @@ class Partitions:
 
     def close(self) -> None:
         for state in [*self._kept.values(), *(held.state for held in self.held.values())]:
-            # A store that cannot be written is found out by the next life, which reads all of the changelog then.
+            # The next life finds a store that cannot be written, and reads the whole changelog then.
             with suppress(StateCorrupt):
                 state.vouch(state.as_of_ms)
             state.close()
@@ -385,13 +356,12 @@ class Partitions:
             return KeyedState(number, store, self._identity)
         except ForeignStore as foreign:
             assert store is not None, "a store without a store"
-            # One of another partition of this changelog was put here by mistake: its own partition has all of it.
+            # A store of another partition of this changelog was put here by mistake: its own partition has all of it.
             misplaced = foreign.meta.identity.rpartition("/")[0] == self._identity
             if foreign.meta.orders and not misplaced and not may_go(foreign.book, self._newest_book(number)):
                 store.close()
-                raise Unusable(
-                    [self._has_less(number, foreign.meta.next_offset, "was deleted and made again")]
-                ) from foreign
+                why = self._has_less(number, foreign.meta.next_offset, "was deleted and made again")
+                raise Unusable([why]) from foreign
             return self._anew(number, store, str(foreign))
         except StateCorrupt as corrupt:
             return self._anew(number, store, str(corrupt))

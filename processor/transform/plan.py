@@ -1,32 +1,14 @@
-"""The settings of transform's loop, its edges, and the reasons why it may stand still."""
+"""The settings of transform's loop, and its edges."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
 
 from processor.interfaces import Clock, Consumer, Predecessors, Reader, SourceTopics, Stores, Transaction
 from processor.transform.batch import Plan
 from processor.transform.book import Book, Here
 from processor.transform.meter import TransformMeter
-
-
-class Standstill(StrEnum):
-    """Why nothing is taken at the moment, where there is a reason (`/readyz`)."""
-
-    ASSIGNMENT = "no assignment yet"
-    GATHERING = "partitions are here without all of their topics"
-    RESTORE = "the changelog does not answer"
-    TRANSACTION = "the transactional producer is not open"
-    REGISTRY = "the schema registry does not answer"
-    ABORTED = "the last transaction was aborted"
-    FLOOD = "stopped by the flood guard"
-
-
-USUAL: Final = (Standstill.ASSIGNMENT,)
-"""The standstills of every start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,43 +1,43 @@
-"""What becomes of an order when something happens to it: the business rules, as one pure function.
+"""rules: what an event does to its order: the business rules, as one pure function.
 
-Owned by transform, which calls `apply` for every decoded event, `expire_parked` for orders whose parked
-events may have waited too long, and `erase` for a record without a value. No Kafka, no clock, no I/O: the caller
-passes the time, and the result has every effect to be performed.
+Owned by transform, which calls `apply` for every decoded event, `expire_parked` for orders whose parked events may have
+waited too long, and `erase` for a record without a value. No Kafka, no clock, no I/O: the caller passes the time, and
+the result has every effect to be performed.
 
     apply ─┬─ seen before ─────────────────────────► Ignored(duplicate)
            ├─ at no plausible time ────────────────► Refused(time_implausible)
-           ├─ the order is not ours     ─┬─ it is ─► Applied, then what it was not told of: Retold
-           │  (`unheard.py`)             └─ still ─► Ignored(unprotected)
+           ├─ an order that Hakuna does ─┬─ now ───► Applied, then its earlier movements: Retold
+           │  not get (`unheard.py`)     └─ still ─► Ignored(unprotected)
            ├─ OrderPlaced ─┬─ sound ───────────────► Applied, then one effect for each parked event
            │               └─ not ─────────────────► Refused
            ├─ the order is not placed yet ─┬─ room ► Parked
            │                               └─ none ► Refused(parked_too_many)
            └─ any other of a placed order ─────────► Applied, Ignored or Refused
 
-One effect for each event, in the sequence in which they take effect. `Transition.state is state` where
-nothing changed, so that nothing needs to be written: for a duplicate and for a refusal.
+Each event has one effect, in the sequence in which the events count. `Transition.state is state` if nothing changed and
+nothing needs to be written: for a duplicate and for a refusal.
 
 Invariants:
 - An event is taken whole or not at all, and once per event ID and kind. Taken means applied, parked or ignored for
-  what it says; a refused event is not remembered, so its dead letter can be replayed once the fault is gone.
+  its content; a refused event is not remembered, so its dead letter can be replayed once the fault is gone.
 - The result of `apply` never depends on when a sweep last ran: parked events whose time is up always leave first.
 - Every parked event leaves with an effect of its own and the record it came in.
 
 Decisions, where the rules leave room:
-- An order without protection is ignored before it is judged: it is not ours, sound or not. An order once taken
-  stays taken when a correction takes its protection away: Hakuna has to hear of that.
-- Of a refund of a cancelled order each item is taken or left out by its own time. Those that are left out are not
-  looked at: what they say no longer matters.
+- An order without protection is ignored before it is judged, sound or not. An order that Hakuna has stays taken when a
+  correction removes its protection: Hakuna has to hear of that.
+- Each item of a refund of a cancelled order is taken or left out by its own time. Items that are left out are not
+  judged: their content no longer matters.
 - An order that is placed again at the Events API is `order_exists`, sound or not.
 - A line of no unit does not count: another line may have its ID, protection of it is `protection_dangling`, and a
   correction that leaves no unit of a line drops it.
-- An order of nothing but lines of no unit is not told of until it is placed again with more: Hakuna would refuse it,
-  and its events are no unknown order's. A correction to that is told of as any other.
-- An order without line items is taken, an event without items is `nothing_moved`: the one may be corrected, the other
-  says nothing, and Hakuna's refusal of it would hold the order.
-- An event that only repeats what pairing has told is ignored. At the feed it is told all the same where it moves a
-  time: the snapshot is the same in whatever order events come.
-- Erasure drops parked events with the rest; it is there for customers' data, which a dead letter would keep.
+- An order with nothing but lines of no unit is not sent until it is placed again with more: Hakuna would refuse it, and
+  its events do not belong to an unknown order. A correction to no unit is sent as any other.
+- An order without line items is taken, because it may be corrected. An event without items is `nothing_moved`: Hakuna
+  would refuse it, and the refusal would hold the order.
+- An event that only repeats what pairing has sent is ignored. At the feed it is sent if it changes a time: so the
+  snapshot is the same in whatever order events come.
+- Erasure drops parked events too: it is for customers' data, which a dead letter would keep.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def apply(state: OrderState | None, taken: Taken, rules: Rules, now_ms: int) -> 
 
 
 def expire_parked(state: OrderState, rules: Rules, now_ms: int) -> Transition:
-    """Refuses the events that have been parked for longer than `park_for_ms`; others keep their places."""
+    """Refuses the events that have been parked for longer than `park_for_ms`; the others stay."""
     kept: list[ParkedEvent] = []
     effects: list[Effect] = []
     for parked in state.parked:
@@ -81,11 +81,8 @@ def expire_parked(state: OrderState, rules: Rules, now_ms: int) -> Transition:
 
 def erase(state: OrderState | None) -> Transition:
     """Forgets the order; an `OrderPlaced` of its ID starts anew. The caller counts the erasing record."""
-    if state is None:
-        return Transition(None, ())
-    return Transition(
-        None, tuple(Ignored(Taken(gone.event, gone.origin), IgnoredReason.ERASED) for gone in state.parked)
-    )
+    parked = () if state is None else state.parked
+    return Transition(None, tuple(Ignored(Taken(gone.event, gone.origin), IgnoredReason.ERASED) for gone in parked))
 
 
 def _take(state: OrderState | None, taken: Taken, rules: Rules, now_ms: int) -> Transition:
@@ -112,7 +109,7 @@ def _take(state: OrderState | None, taken: Taken, rules: Rules, now_ms: int) -> 
 
 
 def _place(parked: tuple[ParkedEvent, ...], taken: Taken, event: OrderPlaced, rules: Rules, now_ms: int) -> Transition:
-    """A new order, then what was parked for it. No state comes back when the order is refused."""
+    """Takes a new order, then its parked events. Returns no state if the order is refused."""
     placed = without_empty_lines(event)
     why = not_ours(event, placed, rules)
     if why is not None:
@@ -142,7 +139,7 @@ def _park(state: OrderState, taken: Taken, rules: Rules, now_ms: int) -> Transit
 
 
 def _implausible_time(event: OrderEvent, now_ms: int) -> str | None:
-    """Why one of an event's own times cannot be meant. Of an item of no unit nothing is read."""
+    """Returns why one of an event's own times is not plausible, or None. Ignores items of no unit."""
     ahead_ms = now_ms + PLAUSIBLE_AHEAD_MS_MAX
     if isinstance(event, OrderPlaced):
         at_ms, name = event.placed_at_ms, "placed_at"

@@ -1,34 +1,32 @@
-"""The units of an order that may still move, and the units that must move with them. Pure.
+"""units: the units of an order that may still move, and the units that must move with them. Pure.
 
 Owned by `rules.py`, which decides which events are judged, and when. This module decides whether the content of an
 event is sound.
 
-A unit of a line item is ordered, and then moves along two roads that know nothing of each other, out to the
-customer and back as money; cancellation closes both:
+A unit of a line item is ordered, and then moves along two independent roads, out to the customer and back as money;
+cancellation closes both:
 
     remains for fulfilment    ordered − fulfilled − cancelled
     remains for refund        ordered − refunded − cancelled
     remains for cancellation  ordered − max(fulfilled, refunded) − cancelled
 
-so that, for every product, fulfilled + cancelled ≤ ordered and refunded + cancelled ≤ ordered. What is judged is what
-the shop itself has said; what pairing added stands in no one's way.
+so that, for every product, fulfilled + cancelled ≤ ordered and refunded + cancelled ≤ ordered. Only the movements that
+the shop itself has reported are judged; those that pairing has added do not stand in the way.
 
-An event's items are judged in their sequence, each on what the ones before it left, so several items that
-name the same line item add up. An item of no unit is left out. The first bad item decides; of its own faults the first
-of: unknown, quantity, too late.
+An event's items are judged in their sequence, each after the ones before it, so several items of one line item add up.
+An item of no unit is left out. The first bad item decides; of its own faults the first of: unknown, quantity, too late.
 
 Pairing: a protection keeps at most as many units as its product has left (ordered − refunded − cancelled), and is
-fulfilled with it, up to its own quantity. What an item of a product leaves to be done is added, after the named items,
-at the item's time. So whatever the shop says and whenever it says it, of a protection are gone
+fulfilled with it, up to its own quantity. The missing movements are added after the named items, at the item's time. So
+in whatever order the shop reports, the number of units that are gone from a protection is
 
-    max(what the shop took of it, its quantity − what its product has left)
+    max(the units that the shop took, its quantity − the units that its product has left)
 
-units, which is why two sources may report one refund in any order. A movement that pairing has added is absorbed from
-the shop's own later refund or cancellation of the protection, whichever comes first: a unit is gone once. A protection
-that is itself protected takes its own protection along.
+Two sources may therefore report one refund in any order. A movement that pairing has added absorbs the shop's own later
+refund or cancellation of the protection: a unit is gone once. A protected protection takes its own protection along.
 
-A protection is no parcel: it can be withdrawn whatever was fulfilled of it by pairing, or by a shop that fulfils its
-plans when they are paid. Only where its product is out as well, the shop has to refund it.
+A protection is not a parcel. It can be withdrawn although it was fulfilled, by pairing or by a shop that fulfils its
+plans when they are paid. If its product is out as well, the shop has to refund it instead.
 """
 
 from __future__ import annotations
@@ -72,7 +70,7 @@ def _due_back(ordered: int, totals: LineTotals, left: int) -> int:
 
 
 def _untold_out(ordered: int, totals: LineTotals, units: int) -> int:
-    # Of a unit that pairing has cancelled with its product nobody needs to hear that it was fulfilled.
+    # Hakuna need not hear of the fulfilment of a unit that pairing has cancelled with its product.
     untold = units - max(0, totals.told_fulfilled - totals.fulfilled)
     return max(0, min(untold, ordered - totals.told_fulfilled - totals.told_cancelled))
 
@@ -125,8 +123,8 @@ CANCELLATION: Final = Road(
 
 
 class Moved(msgspec.Struct, frozen=True, gc=False):
-    """The movements of an event. `said` are its items without those of quantity 0. `told` are the ones that Hakuna does
-    not know yet, followed by `added`, which pairing adds. `absorbed` are the ones that Hakuna knows. `totals` are the
+    """The movements of an event. `said` are its items without those of quantity 0. `told` are the movements that Hakuna
+    does not know yet, followed by `added`, which pairing adds. `absorbed` are those that Hakuna knows. `totals` are the
     line items' totals afterwards."""
 
     said: tuple[Movement, ...]
@@ -137,7 +135,7 @@ class Moved(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unfit(msgspec.Struct, frozen=True, gc=False):
-    """Why an event cannot be taken; nothing of it is."""
+    """Why an event cannot be taken, not even in part."""
 
     reason: Reason
     message: str
@@ -152,7 +150,7 @@ def move(
     until_ms: int | None,
     pairing: bool,
 ) -> Moved | Unfit:
-    """Takes an event's items whole or not at all. `until_ms` is when the order was cancelled, if it was."""
+    """Takes an event's items whole or not at all. `until_ms` is when the order was cancelled, or None."""
     remains, plus = road.remains, road.plus
     after = list(totals)
     places, protections = _places(lines)
@@ -196,7 +194,7 @@ def move(
 
 
 def _places(lines: Sequence[LineItem]) -> tuple[dict[str, int], dict[str, list[int]]]:
-    """Where each line stands, by its ID, and where its protections do."""
+    """Returns the place of each line by its ID, and the places of its protections."""
     places: dict[str, int] = {}
     protections: dict[str, list[int]] = {}
     for place, line in enumerate(lines):
@@ -217,7 +215,7 @@ def _too_late(road: Road, item: Movement, until_ms: int) -> Unfit:
 
 
 def _withdrawable(ordered: int, totals: LineTotals, product: LineTotals) -> int:
-    """How many units of a protection may still be cancelled: it is out only where its product is."""
+    """Returns how many units of a protection may still be cancelled: a unit is out only if its product is."""
     out = min(totals.fulfilled, product.told_fulfilled)
     return ordered - max(out, totals.refunded) - totals.cancelled
 
@@ -233,7 +231,7 @@ def _follow(
 ) -> None:
     """Adds the units of protections that must follow the movements in `told` to `told` and `after`."""
     reached: dict[int, int] = {}
-    for item in told:  # grows as it is walked: what was added may be protected too
+    for item in told:  # grows as it is walked: an added line may be protected too
         followers = protections.get(item.line_item_id)
         if followers is None:
             continue
@@ -249,7 +247,7 @@ def _follow(
 
 
 def of_no_unit(event: OrderEvent) -> int:
-    """How many of an event's lines or items are left out because they name no unit."""
+    """Returns how many of an event's lines or items are left out because they have no unit."""
     if isinstance(event, OrderCancelled):
         return 0
     count = 0
@@ -260,7 +258,7 @@ def of_no_unit(event: OrderEvent) -> int:
 
 
 def without_empty_lines(placed: OrderPlaced) -> OrderPlaced:
-    """The order without its lines of no unit: an edited order keeps what was removed like that."""
+    """Returns the order without its lines of no unit, which are how an edited order keeps its removed lines."""
     if all(line.quantity for line in placed.line_items):
         return placed
     return msgspec.structs.replace(placed, line_items=tuple([line for line in placed.line_items if line.quantity]))
@@ -281,40 +279,34 @@ def unfit_order(placed: OrderPlaced) -> Unfit | None:
             continue
         protects = line.protection.protects_line_item_id
         if protects not in ids or protects == line.id:
-            return Unfit(
-                Reason.PROTECTION_DANGLING,
-                f"line item {shown(line.id)} protects {shown(protects)}, no other line item of the order",
-            )
+            what = f"line item {shown(line.id)} protects {shown(protects)}, no other line item of the order"
+            return Unfit(Reason.PROTECTION_DANGLING, what)
     return None
 
 
 def carried_over(
     before: Sequence[LineItem], totals: tuple[LineTotals, ...], corrected: OrderPlaced
 ) -> tuple[LineTotals, ...] | Unfit:
-    """The totals of a corrected order: what the shop said has moved stays moved.
+    """Returns the totals of a corrected order: movements that the shop has reported stay.
 
-    A line item that is gone must have no movements. One that is left must have at least as many units as
-    moved: a snapshot that says "2 ordered, 3 fulfilled" is wrong whichever of the two the shop got wrong, and
-    would make what remains negative for good.
+    A removed line item must have no movements. A kept one must have at least as many units as moved: a snapshot with
+    "2 ordered, 3 fulfilled" is wrong in either number, and the remaining units would stay negative.
     """
     kept = {line.id: moved for line, moved in zip(before, totals, strict=True)}
     after = tuple([_corrected(kept.pop(line.id, NOTHING_MOVED), line) for line in corrected.line_items])
     for dropped, moved in kept.items():
         if moved.fulfilled or moved.refunded or moved.cancelled:
-            return Unfit(
-                Reason.LINE_ITEM_UNKNOWN, f"the correction drops line item {shown(dropped)}, of which units moved"
-            )
+            what = f"the correction drops line item {shown(dropped)}, of which units moved"
+            return Unfit(Reason.LINE_ITEM_UNKNOWN, what)
     for line, moved in zip(corrected.line_items, after, strict=True):
         if _moved_most(line, moved) > line.quantity:
-            return Unfit(
-                Reason.QUANTITY_EXCEEDED,
-                f"line item {shown(line.id)}: the correction leaves {line.quantity}, but more units moved",
-            )
+            what = f"line item {shown(line.id)}: the correction leaves {line.quantity}, but more units moved"
+            return Unfit(Reason.QUANTITY_EXCEEDED, what)
     return after
 
 
 def _moved_most(line: LineItem, moved: LineTotals) -> int:
-    """How many units a line item has to have. A protection that was fulfilled may be cancelled."""
+    """Returns the least quantity that a line item must have. A protection that was fulfilled may be cancelled."""
     if line.protection is not None:
         return max(moved.fulfilled, moved.refunded + moved.cancelled)
     return max(moved.fulfilled, moved.refunded) + moved.cancelled
@@ -323,18 +315,14 @@ def _moved_most(line: LineItem, moved: LineTotals) -> int:
 def _corrected(moved: LineTotals, line: LineItem) -> LineTotals:
     """Returns a line's totals for a corrected order. Most lines lose what pairing added; it is worked out anew from the
     product. A protection that still fits keeps it."""
+    gone = moved.told_refunded + moved.told_cancelled
+    if line.protection is not None and max(moved.told_fulfilled, gone) <= line.quantity:
+        return moved
     said = (moved.fulfilled, moved.refunded, moved.cancelled)
-    return moved if line.protection is not None and _fits(moved, line.quantity) else LineTotals(*said, *said)
-
-
-def _fits(moved: LineTotals, ordered: int) -> bool:
-    return moved.told_fulfilled <= ordered and moved.told_refunded + moved.told_cancelled <= ordered
+    return LineTotals(*said, *said)
 
 
 def shown(foreign_id: str) -> str:
-    """An ID that someone else made, cut short for a message.
-
-    The message becomes a header of the dead letter, beside the record's own bytes: an ID of a megabyte would
-    make a dead letter that no broker takes.
-    """
+    """Returns a foreign ID cut short for a message. The message becomes a header of the dead letter, beside the
+    record's own bytes: with an ID of a megabyte, no broker would take the letter."""
     return foreign_id if len(foreign_id) <= 100 else foreign_id[:100] + "…"

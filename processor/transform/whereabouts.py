@@ -1,14 +1,14 @@
-"""whereabouts: in which partition the producers put an order, as far as a sample of their records tells.
+"""whereabouts: the partition in which the producers put an order, judged from a sample of their records.
 
     records of a batch ──some a second──► newest keys a topic ──every 5 s──► compare ──► verdicts, misplaced records
     survey (another thread, all partitions) ──────────────────────────────────┘
 
-An event in another partition than its order's never meets it: it is parked, and after a day a dead letter. Nothing of
-that is wrong with the event, so no other part of transform notices.
+An event in another partition than its order's never meets it: it is parked, and after a day it is a dead letter. The
+event itself has no fault, so no other part of transform notices.
 
-Owned by the transform thread but for `learn`, which a survey calls. The reference is the first topic, orders.placed:
-an order lives where that topic has it. What this worker has seen itself is newer than a survey and wins over it; a
-survey also sees keys that stand in two topics, in partitions of several workers.
+Owned by the transform thread, except for `learn`, which a survey calls. The reference is the first topic,
+orders.placed: an order lives where that topic has it. This worker's own sample is newer than a survey and wins; a
+survey also has keys of two topics, in partitions of several workers.
 
 Costs 0.2 % of a core at most: 50 keys of a topic are kept a second, and 500 are looked at every 5 s, 10 µs each.
 """
@@ -27,21 +27,22 @@ from processor.sources.placements import Compared, Placed, Placement, Sample, co
 log = structlog.get_logger(__name__)
 
 KEYS_KEPT: Final = 100
-"""Of each topic, the newest: enough to tell a family, and soon replaced where a producer changes its client."""
+"""The newest keys of each topic: enough to tell a family, and soon replaced when a producer changes its client."""
 SAMPLED_MAX: Final = 50
 """Records of one topic in one second."""
 _LOOKED_AT_MAX: Final = 200
-"""Records of one batch that are looked at for it, about."""
+"""Records of one batch that are looked at, roughly."""
 _UNFOUND_MAX: Final = 1_000
-"""Erasures that are remembered in the first seconds."""
+"""Erasures that are kept until the placement of orders is known."""
 _SAMPLE_S: Final = 1.0
 _JUDGE_S: Final = 5.0
 
 
 class Whereabouts:
-    """Mutable: `_left` how many records of each topic may be sampled in this second, `_kept` their newest keys, `_new`
-    the sampled records that nothing was said of yet, `_unfound` erasures likewise, `_surveyed` what a survey found,
-    `_placed` how the reference places its keys, `verdicts` by topic, replaced whole and so read by any thread."""
+    """Mutable: `_left` is how many records of each topic may still be sampled in this second, `_kept` has the newest
+    keys by topic, `_keyless` the counts of records without a key, `_new` the sampled records and `_unfound` the
+    erasures that are not judged yet, `_surveyed` the verdicts of a survey, `_placed` how the reference places its keys;
+    `verdicts` by topic is replaced whole, so that any thread may read it."""
 
     def __init__(self, topics: Sequence[str], partitions: int) -> None:
         """`topics` are whole names; the first says where an order lives."""
@@ -59,13 +60,13 @@ class Whereabouts:
         self.verdicts: Mapping[str, Compared] = {}
 
     def learn(self, samples: Mapping[str, Sample]) -> None:
-        """What all partitions of the topics hold. May be called by any thread."""
+        """Takes samples of all partitions of the topics. May be called by any thread."""
         self._surveyed = compare(samples)
         self._stale = True
 
     def sample(self, records: Sequence[Record], now_s: float) -> None:
-        """Keeps some of a batch. What a topic may still have of this second is its own: one that comes after another in
-        a burst is sampled too."""
+        """Keeps some records of a batch. Each topic has its own limit, so that a topic that comes after another in a
+        burst is sampled too."""
         if now_s >= self._sample_at_s:
             self._sample_at_s = now_s + _SAMPLE_S
             self._left = dict.fromkeys(self._topics, SAMPLED_MAX)
@@ -84,12 +85,12 @@ class Whereabouts:
         self._stale = True
 
     def unfound(self, erasures: Sequence[Record]) -> None:
-        """Erasures that found no order, while nobody knows where orders live: looked at again once that is known."""
+        """Keeps erasures that found no order while it is not known where orders live."""
         if self._placed is None or not self._placed.told:
             self._unfound += [(record.position, record.key) for record in erasures]
 
     def astray(self) -> list[Position]:
-        """Those of them that came to other partitions than their orders'."""
+        """Returns the kept erasures that came to another partition than their order's, once that is known."""
         if not self._unfound or self._placed is None or not self._placed.told:
             return []
         found = [position for position, key in self._unfound if self.elsewhere(key, position.partition)]
@@ -97,8 +98,8 @@ class Whereabouts:
         return found
 
     def judge(self, now_s: float) -> Mapping[str, int]:
-        """Looks at what was sampled, every few seconds. Returns how many of the records that were sampled since lie
-        elsewhere than their orders, by topic."""
+        """Judges the sample every few seconds. Returns how many of the newly sampled records are in another partition
+        than their order, by topic."""
         if not self._stale or now_s < self._judge_at_s:
             return {}
         self._judge_at_s = now_s + _JUDGE_S
@@ -111,7 +112,7 @@ class Whereabouts:
         self._placed = self.verdicts[self._topics[0]].placement
         self._say(before)
         if not self._placed.told:
-            return {}  # they are judged once somebody has placed an order
+            return {}  # they are judged once an order has been placed
         misplaced: Counter[str] = Counter()
         while self._new:
             topic, key, number = self._new.popleft()
@@ -119,8 +120,8 @@ class Whereabouts:
         return misplaced
 
     def elsewhere(self, key: bytes | None, number: int, topic: str | None = None) -> bool:
-        """Whether the order of this key lives in another partition than `number`, as far as anybody knows. Where the
-        placement of orders is no known one, it may, if `topic` (None: any) does not agree with it."""
+        """Returns true if the order of this key is known to live in another partition than `number`. If no known family
+        places the orders, it may, unless `topic` (None: any) agrees with the reference."""
         placed = self._placed
         if placed is None or not placed.told or not key:
             return False
@@ -139,14 +140,10 @@ class Whereabouts:
         for topic, one in self.verdicts.items():
             was = before.get(topic)
             if not one.agrees and (was is None or was.agrees):
+                facts = {"topic": topic, "placement": str(one.placement), "share": one.share, "mend": one.mend}
+                other = {"reference": one.reference, "reference_placement": str(self.verdicts[one.reference].placement)}
                 log.error(
-                    "the producers of two topics place keys differently: their orders cannot meet",
-                    topic=topic,
-                    placement=str(one.placement),
-                    reference=one.reference,
-                    reference_placement=str(self.verdicts[one.reference].placement),
-                    share=one.share,
-                    mend=one.mend,
+                    "the producers of two topics place keys differently: their orders cannot meet", **facts, **other
                 )
             elif one.agrees and was is not None and not was.agrees:
                 log.info("the producers of these topics agree again", topic=topic, reference=one.reference)

@@ -13,10 +13,9 @@ from typing import Any, Final
 from processor.edges.avro import AvroDecoder, reader_schema
 from processor.edges.avro_schema import parse
 from processor.edges.avro_wire import SchemaId
-from processor.records import Record
+from processor.records import SHAPES, Record
 from processor.sandbox.shop.orders import Shop, shop
 from processor.topics import Topic
-from processor.transform.decode import SHAPES
 from tests.support.avro_writer import encoded
 
 EVENTS: Final = 400

@@ -8,9 +8,8 @@ from typing import Any
 
 from processor.edges.avro import reader_schema
 from processor.edges.avro_schema import Array, Node, Record, Schema, Union, parse
-from processor.records import OrderEvent
+from processor.records import SHAPES, OrderEvent
 from processor.topics import Topic
-from processor.transform.decode import SHAPES
 
 
 def order_event(topic: Topic, fields: Mapping[str, Any]) -> OrderEvent:

@@ -22,9 +22,8 @@ from processor.edges import avro
 from processor.edges.avro import AvroDecoder, reader_schema
 from processor.edges.avro_wire import SchemaId
 from processor.errors import BadRecord, RegistryOutage
-from processor.records import Headers, Reason, Record, Stage
+from processor.records import SHAPES, Headers, Reason, Record, Stage
 from processor.topics import ORDER_TOPICS, Topic
-from processor.transform.decode import SHAPES
 
 GUID = uuid.UUID("0b9e5a3e-2d6f-4c22-8f68-9d3c54a4a1b2")
 HEADER = "__value_schema_id"

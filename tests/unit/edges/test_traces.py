@@ -180,7 +180,7 @@ def test_a_transaction_is_a_span_of_its_length_and_the_meter_hears_all(spans: Co
     meter = tracing.meter(inner)
     meter.transaction(TransactionOutcome.COMMITTED, 0.25)
     meter.transaction(TransactionOutcome.FENCED, 0.5)
-    written = Written({}, {}, {}, {})
+    written = Written()
     meter.written(written)
     meter.lag([])
     meter.state([])

@@ -50,10 +50,10 @@ def record(
 
 
 def decided(*records: Record, known: KnownEvents | None = None, of: Plan | None = None) -> Batch:
-    batch = Batch()
+    batch = Batch(42)
     decider = Decider(of or plan(), known or KnownEvents())
     for one in records:
-        decider.take(one, batch, 42)
+        decider.take(one, batch)
     return batch
 
 
@@ -62,7 +62,7 @@ def test_value_headers_and_time_stay_and_the_key_is_the_order_id_of_the_value() 
     (out,) = batch.outgoing
     assert (out.topic, out.partition, out.key) == (f"r.{PLACED}", by_murmur2(b"ord-1", PARTITIONS), b"ord-1")
     assert (out.value, out.headers, out.timestamp_ms) == (b"ord-1:placed", [("shop", b"1")], 1_700_000_000_123)
-    assert batch.outcomes == {(PLACED, Outcome.TRANSFORMED): 1}
+    assert batch.written.records == {(PLACED, Outcome.TRANSFORMED): 1}
     assert batch.next_offsets == {(PLACED, 11): 6}
 
 
@@ -99,7 +99,7 @@ def test_the_same_event_from_another_place_is_a_repeat_in_a_batch_and_after_it()
     first, again = record(b"ord-1:placed"), record(b"ord-1:placed", partition=2, offset=0)
     batch = decided(first, again)
     assert len(batch.outgoing) == 1
-    assert batch.outcomes == {(PLACED, Outcome.TRANSFORMED): 1, (PLACED, Outcome.DUPLICATE): 1}
+    assert batch.written.records == {(PLACED, Outcome.TRANSFORMED): 1, (PLACED, Outcome.DUPLICATE): 1}
     assert batch.consumed[PLACED, 2] == 1, "a repeat is consumed"
     known = KnownEvents()
     known.add(batch.events)
@@ -136,9 +136,9 @@ def test_what_is_too_large_to_be_written_is_a_letter_if_need_be_without_its_valu
 
 
 def test_an_outage_of_the_registry_decides_nothing() -> None:
-    batch = Batch()
+    batch = Batch(42)
     with pytest.raises(RegistryOutage):
-        Decider(plan(), KnownEvents()).take(record(b"outage"), batch, 42)
+        Decider(plan(), KnownEvents()).take(record(b"outage"), batch)
     assert not batch.records
     assert not batch.consumed
 

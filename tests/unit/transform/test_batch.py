@@ -45,7 +45,7 @@ class Desk:
         self.events: dict[bytes, OrderEvent | Exception] = {}
         self.store = DictStore({})
         self.state = KeyedState(3, self.store, "id")
-        self.batch = Batch()
+        self.batch = Batch(NOW_MS)
         self.offset = 0
         self.plan = Plan(
             group="g",
@@ -81,14 +81,15 @@ class Desk:
             self.events[value] = event
         record = Record(TOPIC, 3, self.offset, AT_MS, key, value, headers or [])
         self.offset += 1
-        self.decider.take(record, self.state, self.batch, now_ms)
+        self.batch.now_ms = now_ms
+        self.decider.take(record, self.state, self.batch)
         return record
 
     def commit(self) -> None:
         """As the loop does after a transaction."""
         self.state.changes(BOOK)
         self.state.commit(self.offset, NOW_MS)
-        self.batch = Batch()
+        self.batch = Batch(NOW_MS)
 
     @property
     def letters(self) -> list[str]:
@@ -111,7 +112,7 @@ def test_an_applied_event_is_an_outbox_record_a_state_and_an_offset() -> None:
     assert desk.batch.next_offsets == {TopicPartition(TOPIC, 3): 1}
     assert desk.batch.records == [record]
     assert desk.batch.touched == {3: desk.state}
-    assert desk.batch.outcomes == {(TOPIC, Outcome.TRANSFORMED): 1}
+    assert desk.batch.written.records == {(TOPIC, Outcome.TRANSFORMED): 1}
     assert desk.batch.dead == [False]
 
 
@@ -120,10 +121,10 @@ def test_a_parked_event_is_state_alone_and_counts_when_it_leaves() -> None:
     desk.take(fulfilled(("l", 1)))
     assert desk.batch.outgoing == []
     assert desk.batch.dead == []
-    assert not desk.batch.outcomes
+    assert not desk.batch.written.records
     desk.take(placed(product("l")))
     assert desk.entries == 2
-    assert desk.batch.outcomes == {(TOPIC, Outcome.TRANSFORMED): 2}
+    assert desk.batch.written.records == {(TOPIC, Outcome.TRANSFORMED): 2}
     assert desk.batch.dead == [False, False]
 
 
@@ -135,7 +136,7 @@ def test_what_was_parked_before_the_topics_grew_goes_where_its_order_is_now() ->
         value = event.event_id.encode()
         before.events[value] = event
         record = Record(TOPIC, 1, 0, AT_MS, ORDER.encode(), value, [])
-        before.decider.take(record, before.state, before.batch, NOW_MS)
+        before.decider.take(record, before.state, before.batch)
     desk.state.stage(ORDER, before.state.get(ORDER))  # `topics grow` has moved it
     desk.commit()
     desk.take(placed(product("l")))
@@ -147,12 +148,12 @@ def test_what_was_parked_before_the_topics_grew_goes_where_its_order_is_now() ->
 def test_what_names_no_unit_is_counted_where_the_rest_is_taken() -> None:
     desk = Desk()
     desk.take(refunded(("l", 1), ("x", 0), ("y", 0)))
-    assert not desk.batch.written().left_out, "it waits"
+    assert not desk.batch.written.left_out, "it waits"
     desk.take(placed(product("l"), product("gone", 0)))
-    assert desk.batch.written().left_out == {TOPIC: 3}
+    assert desk.batch.written.left_out == {TOPIC: 3}
     desk.take(fulfilled(("l", 0)))
     desk.take(fulfilled(("l", 9), ("l", 0), event_id="bad"))
-    assert desk.batch.written().left_out == {TOPIC: 3}, "ignored and refused as a whole"
+    assert desk.batch.written.left_out == {TOPIC: 3}, "ignored and refused as a whole"
 
 
 def test_a_duplicate_is_counted_and_changes_nothing() -> None:
@@ -160,8 +161,8 @@ def test_a_duplicate_is_counted_and_changes_nothing() -> None:
     desk.take(placed(product("l")))
     desk.commit()
     desk.take(placed(product("l")))
-    assert desk.batch.outcomes == {(TOPIC, Outcome.DUPLICATE): 1}
-    assert desk.batch.ignored == {(TOPIC, IgnoredReason.DUPLICATE): 1}
+    assert desk.batch.written.records == {(TOPIC, Outcome.DUPLICATE): 1}
+    assert desk.batch.written.ignored == {(TOPIC, IgnoredReason.DUPLICATE): 1}
     assert (desk.batch.outgoing, desk.batch.touched) == ([], {})
 
 
@@ -178,7 +179,7 @@ def test_a_record_that_cannot_be_decoded_is_a_dead_letter_with_its_bytes() -> No
     assert head is not None
     assert (head.origin, head.stage, head.reason) == (record.position, "decode", "undecodable")
     assert (head.exception, head.message, head.group) == ("EOFError", "no Avro", "g")
-    assert desk.batch.dead_letters == {(TOPIC, Stage.DECODE, Reason.UNDECODABLE): 1}
+    assert desk.batch.written.dead_letters == {(TOPIC, Stage.DECODE, Reason.UNDECODABLE): 1}
     assert desk.batch.dead == [True]
 
 
@@ -228,7 +229,7 @@ def test_a_null_value_erases_the_order_and_sends_nothing() -> None:
     desk.take(None)
     assert list(desk.state.changes(BOOK)) == [(ORDER.encode(), None), (BOOK_KEY, encode_book(NO_ORDERS))]
     assert desk.batch.outgoing == []
-    assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASED): 1}
+    assert desk.batch.written.ignored == {(TOPIC, IgnoredReason.ERASED): 1}
 
 
 def test_an_erasure_lets_parked_events_go_with_the_order() -> None:
@@ -236,7 +237,7 @@ def test_an_erasure_lets_parked_events_go_with_the_order() -> None:
     desk.take(fulfilled(("l", 1)))
     desk.commit()
     desk.take(None)
-    assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASED): 2}
+    assert desk.batch.written.ignored == {(TOPIC, IgnoredReason.ERASED): 2}
     assert desk.state.get(ORDER) is None
 
 
@@ -265,7 +266,7 @@ def test_an_erasure_under_a_key_that_is_no_order_id_is_a_letter_and_erases_nothi
     assert head is not None
     assert (head.stage, head.reason) == ("transform", "key_mismatch")
     assert head.message.startswith(f"the record's key is {what}; it has to be the order ID as plain UTF-8: ")
-    assert not desk.batch.ignored
+    assert not desk.batch.written.ignored
     assert not desk.batch.touched
 
 
@@ -279,7 +280,7 @@ def test_an_erasure_under_a_key_that_a_header_calls_avro_is_no_erasure_of_anothe
     assert head is not None
     assert head.reason == "key_mismatch"
     assert "order ord-42-0000000001; it has to be the order ID as plain UTF-8" in head.message
-    assert not desk.batch.ignored
+    assert not desk.batch.written.ignored
 
 
 def test_an_erasure_that_finds_parked_events_where_the_order_does_not_live_has_not_found_it() -> None:
@@ -289,13 +290,13 @@ def test_an_erasure_that_finds_parked_events_where_the_order_does_not_live_has_n
     desk.commit()
     record = desk.take(None)
     assert desk.state.get(ORDER) is None
-    assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASED): 1, (TOPIC, IgnoredReason.ERASURE_UNKNOWN): 1}
+    assert desk.batch.written.ignored == {(TOPIC, IgnoredReason.ERASED): 1, (TOPIC, IgnoredReason.ERASURE_UNKNOWN): 1}
     assert desk.batch.astray == [record.position]
-    assert desk.batch.written().astray == {TOPIC: 1}
+    assert desk.batch.written.astray == {TOPIC: 1}
     desk.commit()
     desk.take(placed(product("l")))
     desk.take(None)
-    assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASED): 1}, "the order was here after all"
+    assert desk.batch.written.ignored == {(TOPIC, IgnoredReason.ERASED): 1}, "the order was here after all"
     assert desk.batch.astray == []
 
 
@@ -315,7 +316,7 @@ def test_an_erasure_that_finds_no_order_is_only_counted_as_such(key: bytes) -> N
         desk.state.stage(OrderId(order_id), after(placed(product("l"))))
     desk.commit()
     desk.take(None, key=key)
-    assert desk.batch.ignored == {(TOPIC, IgnoredReason.ERASURE_UNKNOWN): 1}
+    assert desk.batch.written.ignored == {(TOPIC, IgnoredReason.ERASURE_UNKNOWN): 1}
     assert not desk.batch.touched
 
 
@@ -323,7 +324,8 @@ def test_an_event_parked_for_too_long_is_a_dead_letter_of_its_own_record() -> No
     desk = Desk()
     record = desk.take(fulfilled(("l", 1)))
     desk.commit()
-    desk.decider.expire(ORDER, desk.state, desk.batch, NOW_MS + DAY_MS + 1)
+    desk.batch.now_ms = NOW_MS + DAY_MS + 1
+    desk.decider.expire(ORDER, desk.state, desk.batch)
     (letter,) = desk.batch.outgoing
     head = letter_head(Record("dead", 3, 0, 0, None, None, letter.headers))
     assert head is not None
@@ -340,7 +342,8 @@ def test_an_order_that_left_in_this_very_batch_is_not_expired_once_more(then: Or
     desk.commit()
     desk.take(then)
     written = list(desk.batch.outgoing)
-    desk.decider.expire(ORDER, desk.state, desk.batch, NOW_MS + DAY_MS + 1)
+    desk.batch.now_ms = NOW_MS + DAY_MS + 1
+    desk.decider.expire(ORDER, desk.state, desk.batch)
     assert desk.batch.outgoing == written
 
 
@@ -429,7 +432,7 @@ def test_a_replayed_record_that_is_refused_again_does_not_count_as_a_flood() -> 
     desk.take(BadRecord(Stage.DECODE, Reason.UNDECODABLE, "no Avro"), headers=[("replay-id", b"r")])
     assert desk.letters == [Reason.UNDECODABLE]
     assert desk.batch.dead == []
-    assert sum(desk.batch.written().replayed.values()) == 1
+    assert sum(desk.batch.written.replayed.values()) == 1
 
 
 def test_a_letter_keeps_where_it_came_from_first() -> None:

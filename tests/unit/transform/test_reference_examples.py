@@ -92,7 +92,7 @@ class Line:
 
     def __init__(self, api: Api, *, fulfil_protection: bool = True) -> None:
         self.state = KeyedState(0, DictStore({}), "id")
-        self.batch = Batch()
+        self.batch = Batch(NOW_MS)
         self.offset = 0
         self.decider = Decider(
             Plan(
@@ -113,7 +113,7 @@ class Line:
         out.write(b"\x00" + TOPICS.index(topic).to_bytes(4, "big"))
         fastavro.schemaless_writer(out, parse_schema(json.loads(reader_schema(topic))), event)
         key = event["order_id"].encode()
-        self.decider.take(Record(topic, 0, self.offset, 0, key, out.getvalue(), []), self.state, self.batch, NOW_MS)
+        self.decider.take(Record(topic, 0, self.offset, 0, key, out.getvalue(), []), self.state, self.batch)
         self.offset += 1
         written = self.batch.outgoing[-1]
         assert written.topic == "outbox", written.headers

@@ -30,13 +30,14 @@ from processor.records import OrderEvent, Position, Record, TopicPartition
 from processor.sources import merge
 from processor.sources.placements import JAVA, Partitioner, by_murmur2
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
+from processor.sources.standstill import Standstill
 from processor.sources.starts import Correction, Start
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import taking
 from processor.transform.batch import Plan
 from processor.transform.book import BOOK_KEY, Here
 from processor.transform.meter import StateSize
-from processor.transform.plan import Standstill, TransformEdges, TransformPlan
+from processor.transform.plan import TransformEdges, TransformPlan
 from processor.transform.transformer import Transformer
 from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
@@ -322,9 +323,9 @@ def test_batches_shrink_while_transactions_come_to_nothing_and_grow_again() -> N
         world.fulfil(f"o{number}")
     while world.meter.outcomes.count(TransactionOutcome.ABORTED) < 3:
         world.turn()
-    assert world.loop._taking._records_max == 50
+    assert world.loop._transactions.records_max == 50
     world.run(5.0)
-    assert world.loop._taking._records_max == 400
+    assert world.loop._transactions.records_max == 400
     assert world.committed(Topic.FULFILLED) == 400
 
 
@@ -1065,7 +1066,7 @@ def test_a_quota_of_the_brokers_is_said_and_waited_for_and_batches_shrink_to_one
         world.broker.throttled_s = 4.0
         world.run(5.5)
     assert "throttle" in world.loop.unready()[0]
-    assert world.loop._taking._records_max == taking.BATCH_RECORDS_MIN == 1
+    assert world.loop._transactions.records_max == taking.BATCH_RECORDS_MIN == 1
     world.broker.points.spare()
     world.run(30.0)
     assert len(world.entries()) == 31

@@ -10,6 +10,7 @@ import pytest
 from processor.edges.avro import reader_schema
 from processor.edges.avro_schema import Record, parse
 from processor.records import (
+    SHAPES,
     Address,
     Customer,
     LineItem,
@@ -24,7 +25,6 @@ from processor.records import (
     Protection,
 )
 from processor.topics import ORDER_TOPICS, Topic
-from processor.transform.decode import SHAPES
 from tests.support.order_events import order_event
 
 PLACED: Mapping[str, Any] = {
