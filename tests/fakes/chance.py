@@ -23,8 +23,11 @@ def below(chance: random.Random, end: int) -> int:
 
 def shuffled(chance: random.Random, these: Iterable[T]) -> list[T]:
     """A copy, as `chance.shuffle` leaves it."""
-    copy = [*these]
+    copy, draw = [*these], chance.getrandbits
     for last in range(len(copy) - 1, 0, -1):
-        drawn = below(chance, last + 1)
+        bits = (last + 1).bit_length()
+        drawn = draw(bits)
+        while drawn > last:
+            drawn = draw(bits)
         copy[last], copy[drawn] = copy[drawn], copy[last]
     return copy

@@ -56,22 +56,23 @@ class _Fetcher:
 
     def fetch(self, records_max: int) -> list[Record]:
         broker, chance = self._broker, self._broker.chance
+        logs, denied, paused, positions = broker.logs, broker.denied, self.paused, self.positions
         order = self._order if chance is None else shuffled(chance, self._order)
         records: list[Record] = []
         for where in order:
-            log = broker.logs.get(where)
-            if log is None or where in self.paused or where.topic in broker.denied:
+            log = logs.get(where)
+            if log is None or where in paused or (denied and where.topic in denied):
                 continue
-            at = self.positions[where]
+            at = positions[where]
             if not log.start <= at <= log.high_watermark:
                 continue  # whoever reads finds its way first
             room = records_max - len(records)
             if chance is not None:
                 room = below(chance, room + 1)
-            stable = log.last_stable_offset
+            stable = log.settled if log.settled == log.high_watermark else log.last_stable_offset
             if at < stable:
                 found, at = log.read(at, room)
-                self.positions[where] = at
+                positions[where] = at
                 if found:
                     records += found
                     self.at_end.pop(where, None)
