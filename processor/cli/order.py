@@ -70,7 +70,9 @@ def command(
         timeline = [one.as_json() for one in happenings]
         print_json({"order_id": shown, "timeline": timeline})
     elif happenings:
-        _show(settings, happenings)
+        from processor.operate.order.lines import line
+
+        show(table(("time", "what", ""), (line(one, settings.topic_prefix) for one in happenings)))
     _note(settings, shown, found)
     sys.exit(0 if happenings else 1)
 
@@ -110,12 +112,6 @@ def _told(
         found.notes.append("what the source records say is not shown: SCHEMA_REGISTRY_URL is not set")
     topics = [topic for topic in ORDER_TOPICS if topic in found.records]
     return found, tell(found, fields_of(settings, topics), personal=personal)
-
-
-def _show(settings: Settings, happenings: Sequence[Happening]) -> None:
-    from processor.operate.order.lines import line
-
-    show(table(("time", "what", ""), (line(one, settings.topic_prefix) for one in happenings)))
 
 
 def _note(settings: Settings, shown: str, found: Found) -> None:

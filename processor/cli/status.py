@@ -103,7 +103,7 @@ class _Looking:
 
 def _ask_workers(urls: list[str]) -> list[Worker]:
     if not urls:
-        return []
+        return []  # without the import of an HTTP client
     from processor.operate.status.workers import ask
 
     return ask(urls)
@@ -190,6 +190,8 @@ def _worker(worker: Worker) -> tuple[object, ...]:
 
 
 def _destination(url: str, one: dict[str, Any]) -> tuple[str, ...]:
+    from processor.moments import iso
+
     paused = one.get("paused_until")
     share = one.get("quota_share")
     return (
@@ -198,7 +200,7 @@ def _destination(url: str, one: dict[str, Any]) -> tuple[str, ...]:
         "none" if share is None else str(share),
         "key refused" if one.get("key_refused") else "not the API" if one.get("doubted") else str(one.get("circuit")),
         str(one.get("in_flight")),
-        "" if not isinstance(paused, int) else _clock(paused),
+        "" if not isinstance(paused, int) else iso(paused),
         printable(str(one.get("trouble") or "")),
     )
 
@@ -230,12 +232,6 @@ def _short(worker: str) -> str:
     if name is None:
         return worker.removeprefix("http://")
     return name["first"] if name["port"] in (None, "9400") else f"{name['first']}:{name['port']}"
-
-
-def _clock(at_ms: int) -> str:
-    from processor.moments import iso
-
-    return iso(at_ms)
 
 
 def _age(seconds: float) -> str:

@@ -1,11 +1,11 @@
-"""What of an order stands where and for how long, and the null value that makes transform forget it.
+"""Where records of an order are and for how long, and the null value for which transform deletes it.
 
     orders.placed ◄── null value under the order's key ──► transform: state and changelog entry go
-    topics that are deleted by age         its records stay until their retention is over; the command says until when
+    topics that are deleted by age         its records stay until their retention ends; the command says until when
     topics of dead letters, kept for ever  its letters stay until they are discarded and purged
 
-Owned by the `erase` command. With `rekey` on, the null goes the way of every other record of `orders.placed`: its order
-ID is its key, and it ends in the partition where the order lives.
+Owned by the `erase` command. With `rekey` on, the null goes the way of every other record of `orders.placed`: the order
+ID is its key, and it goes to the partition where the order lives.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _CLIENT_ID: Final = "hakuna-processor-erase"
 
 
 class Left(msgspec.Struct, frozen=True, kw_only=True):
-    """What of an order stands in one topic. `kept_until` is when the youngest of it goes by age, epoch ms; None: it is
-    kept until somebody deletes it."""
+    """An order's records in one topic. `kept_until` is when the youngest is deleted by age, epoch ms; None: it is kept
+    until a command deletes it."""
 
     topic: str
     records: int
@@ -41,7 +41,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def left(settings: Settings, found: Found, described: Mapping[str, TopicState | None]) -> list[Left]:
-    """By topic, what stands in those that are not compacted; a compacted one forgets by the erasure itself."""
+    """Returns the records by topic, without compacted topics: the null itself deletes them there."""
     places = []
     for topic, records in sorted(found.records.items()):
         name = settings.topic(topic)
@@ -54,25 +54,19 @@ def left(settings: Settings, found: Found, described: Mapping[str, TopicState | 
             continue
         times = [record.timestamp_ms for record in with_data]
         retention_ms = int(state.config.get("retention.ms", "-1"))
-        places.append(
-            Left(
-                topic=name,
-                records=len(with_data),
-                oldest=min(times),
-                youngest=max(times),
-                kept_until=None if retention_ms < 0 else max(times) + retention_ms,
-            )
-        )
+        until = None if retention_ms < 0 else max(times) + retention_ms
+        count, oldest, youngest = len(with_data), min(times), max(times)
+        places.append(Left(topic=name, records=count, oldest=oldest, youngest=youngest, kept_until=until))
     return places
 
 
 def letters(found: Found) -> list[Record]:
-    """The order's dead letters, resolved or not."""
+    """Returns the order's dead letters, resolved or not."""
     return [record for topic in DEAD_LETTER_TOPICS for record in found.records.get(topic, ())]
 
 
 def stands(found: Found) -> bool:
-    """Whether an erasure has anything to do: a state, or something that transform has not taken yet."""
+    """Returns true if there is something to erase: a state, or records that transform has not taken yet."""
     has_state = found.changelog is not None and found.changelog.value is not None
     return has_state or any(
         record.value is not None for topic in ORDER_TOPICS for record in found.records.get(topic, ())
@@ -80,7 +74,7 @@ def stands(found: Found) -> bool:
 
 
 def home(found: Found, partitions: int) -> int:
-    """The partition of `orders.placed` that the null goes to: where the order stands."""
+    """Returns the partition of `orders.placed` that the null goes to: that of the order."""
     placed: Sequence[Record] = found.records.get(Topic.PLACED, ())
     if placed:
         return placed[-1].partition
@@ -88,7 +82,7 @@ def home(found: Found, partitions: int) -> int:
 
 
 def write_null(settings: Settings, key: bytes, partition: int, log: Log) -> Position:
-    """Writes it, and returns where it stands. Raises `BrokerOutage`, `Fatal`."""
+    """Writes the null and returns its place. Raises `BrokerOutage`, `Fatal`."""
     topic = settings.topic(Topic.PLACED)
     answers: list[tuple[str | None, int]] = []
     producer = KafkaProducer(settings.librdkafka, client_id=_CLIENT_ID, log=log)

@@ -143,14 +143,13 @@ def _print(reports: Sequence[Report | Summary], output: str) -> None:
 def _rows(report: Report) -> list[tuple[str, str]]:
     values: dict[str, Any] = msgspec.to_builtins(report)
     return [
-        (name.replace("_", " "), _counts(value) if isinstance(value, dict) else str(value))
+        (
+            name.replace("_", " "),
+            ", ".join(f"{one}: {count}" for one, count in value.items()) if isinstance(value, dict) else str(value),
+        )
         for name, value in values.items()
         if value or name in ("sent", "left")
     ]
-
-
-def _counts(value: dict[str, int]) -> str:
-    return ", ".join(f"{name}: {count}" for name, count in value.items())
 
 
 def say_unread(unread: Mapping[str, str], tell: Tell) -> None:

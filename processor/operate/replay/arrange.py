@@ -1,14 +1,12 @@
 """What a replay does with each open letter of one order, so that the order's sequence is kept. Pure.
 
-    refused   was judged and refused; those behind it wait     ─┐ what waits goes along with what it waits for, and
-    held      waits behind a refused one                       ─┘ neither goes before something that stays
-    answered  was refused and holds nobody (`cancel_decline`)
-    lone      of a topic where nobody waits for anybody (a source's, another tool's)
+    refused   was judged and refused; later ones wait behind it   ─┐ a held letter goes with the one that it waits for,
+    held      waits behind a refused one                          ─┘ and neither goes before a letter that stays
+    answered  was refused and holds no other (`cancel_decline`)
+    lone      of a topic where no letter waits (a source's, another tool's)
 
-The sequence is that of the first refusals: a letter that came back stands behind younger ones in its topic, and before
-them in its order.
-
-Not chosen: the sequence of the dead-letter topic (after one replay that was refused in part, it is the wrong one).
+The sequence is that of the first refusals: a letter that came back is behind younger ones in its topic, and before them
+in its order. Not chosen: the sequence of the dead-letter topic (after a replay that was refused in part, it is wrong).
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from typing import Final, NamedTuple
 
 
 class Kind(IntEnum):
-    """What a letter is to the others of its order."""
+    """The relation of a letter to the others of its order."""
 
     REFUSED = 0
     HELD = 1
@@ -30,10 +28,10 @@ class Kind(IntEnum):
 class Status(IntEnum):
     """Where a letter is in a replay.
 
-    OPEN     not asked for
-    STAYS    asked for, and cannot go: it says why
-    STALE ──► DROPPED                      another letter says the same, or says it better
-    GO ──► SENT ──┬─► ACCEPTED             somebody said that it was taken
+    OPEN     not selected
+    STAYS    selected, and cannot go: it says why
+    STALE ──► DROPPED                      another letter has the same or newer content
+    GO ──► SENT ──┬─► ACCEPTED             a receipt or an entry shows that it was accepted
       │           ├─► ABSORBED             it is finished, and left no trace: superseded, ignored or parked
       └─► STAYS   └─► RETURNED             it is a dead letter again
     """
@@ -53,9 +51,9 @@ NOT_RESOLVED: Final = (Status.OPEN, Status.STAYS, Status.STALE, Status.GO)
 
 
 class Planned(NamedTuple):
-    """One open letter. `same_as` tells letters of one entry: a crash between a letter and its commit writes it
-    twice. `snapshot`: it is a whole order, which the next one replaces. `obstacle` is why it cannot be sent, whatever
-    else is asked; empty where it can."""
+    """One open letter. `same_as` is equal for letters of one entry: a crash between a letter and its commit writes it
+    twice. `snapshot` is true for a whole order, which the next one replaces. `obstacle` is why it can never be sent;
+    empty if it can."""
 
     offset: int
     kind: Kind
@@ -67,7 +65,7 @@ class Planned(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """What is done about a letter, and why where that is not plain."""
+    """What is done about a letter, and why if that is not obvious."""
 
     status: Status
     why: str = ""
@@ -81,8 +79,8 @@ NOWHERE = "it does not say where it came from, or that topic is gone"
 
 
 def arrange(letters: Sequence[Planned], *, replays_max: int, begun: bool = False, sends: bool = True) -> list[Fate]:
-    """One fate a letter. `letters` are those of one order in its sequence; `begun`: letters of it went already in this
-    replay; `sends` False: they are put aside, so none stands in another's way."""
+    """Returns one fate a letter. `letters` are those of one order in its sequence. `begun` is true if letters of it
+    were sent already in this replay, `sends` false for a discard, in which no letter waits for another."""
     if not begun and not any(letter.selected for letter in letters):
         return [Fate(Status.OPEN)] * len(letters)
     if not sends:

@@ -134,6 +134,9 @@ class Campaign:
         if task.edit is not None or task.rebuild:
             self._make_contents(survey)
         self._follow_from = self._where_to_follow(ends, found)
+        by_topic: dict[str, dict[int, int]] = {}
+        for where, offset in self._follow_from.items():
+            by_topic.setdefault(where.topic, {})[where.partition] = offset
         self._run = found or Run(
             replay_id=replay_id,
             state=RunState.UNDER_WAY,
@@ -144,7 +147,7 @@ class Campaign:
             edit=task.edit,
             started_ms=now_ms,
             by=task.by,
-            follow_from=_by_topic(self._follow_from),
+            follow_from=by_topic,
         )
         return self._summary(replay_id, None if name_all else EXAMPLES_MAX)
 
@@ -326,10 +329,3 @@ def unfinished(reading: Reading, field: Field) -> Run | None:
 def note_run(ledger: Ledger, field: Field, run: Run) -> None:
     """Writes down the state of a run."""
     ledger.write([NewRecord(field.resolutions, RUN_PARTITION, run_key(field.letters), encode_run(run), [])])
-
-
-def _by_topic(offsets: Mapping[TopicPartition, int]) -> dict[str, dict[int, int]]:
-    found: dict[str, dict[int, int]] = {}
-    for where, offset in offsets.items():
-        found.setdefault(where.topic, {})[where.partition] = offset
-    return found

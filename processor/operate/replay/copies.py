@@ -1,14 +1,14 @@
 """The copy: the record that a letter becomes when it is sent again. Pure.
 
-    key, timestamp, headers    the letter's, as they are; the time is the original's, since transform merges by it, and
-                               now only where the topic would soon delete the copy for its age, maybe unread
-    value                      the letter's, or what a rebuild or an edit made of it
+    key, timestamp, headers    the letter's, as they are; the time is the original's, because transform merges by it, or
+                               now if the topic would soon delete the copy for its age
+    value                      the letter's, or the rebuilt or edited one
     replay-id, replay-count    which replay it was, and how often this record was replayed, from 1
-    replay-of                  the letter's place: whatever becomes of the copy names it
+    replay-of                  the letter's place: each later record of the copy names it
     entry-id                   a new one where the value is another: an idempotency key is for the same bytes
 
-A letter of the outbox goes back to the outbox. Any other letter goes to the topic and partition that it came from: what
-transform refused goes through transform again, not round it.
+A letter of the outbox goes back to the outbox. Any other letter goes to the topic and partition that it came from: an
+event that transform refused goes through transform again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from processor.records import HeaderName, NewRecord, Position, Record, TopicPart
 
 _REPLAY: Final = frozenset({HeaderName.REPLAY_ID.value, HeaderName.REPLAY_COUNT.value, HeaderName.REPLAY_OF.value})
 NOW: Final = 0
-"""A timestamp that producers read as now."""
+"""A timestamp that a producer replaces by now."""
 
 
 def copy_of(
@@ -32,7 +32,7 @@ def copy_of(
     value: bytes | None,
     older_than_ms: int | None = None,
 ) -> NewRecord:
-    """`value` is what is sent: the letter's own, or another. What is from before `older_than_ms` is dated now."""
+    """Returns the copy of a letter with this value. A letter from before `older_than_ms` is dated now."""
     headers = [header for header in headers_to_send(facts.family, letter.headers) if header[0] not in _REPLAY]
     entry_id = letter.header_text(HeaderName.ENTRY_ID)
     if value != letter.value and entry_id is not None and value is not None:
@@ -50,13 +50,13 @@ def copy_of(
 
 
 def replays_of(letter: Record) -> int:
-    """How often this record was replayed."""
+    """Returns how often this record was replayed."""
     count = letter.header_text(HeaderName.REPLAY_COUNT) or "0"
     return int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
 
 
 def replay_of(record: Record) -> Position | None:
-    """The letter that this record is a copy of, or was made from."""
+    """Returns the place of the letter that this record is a copy of, or was made from; None if there is none."""
     text = record.header_text(HeaderName.REPLAY_OF) or ""
     topic, _, rest = text.partition("/")
     partition, _, offset = rest.partition("/")

@@ -115,7 +115,8 @@ class Plan:
             (Status.SENT, OrderState.UNDER_WAY, OrderState.PENDING, Status.GO, Status.STALE, Status.SENT),
         )
         self._db.execute("COMMIT")
-        self._recount()
+        rows = self._db.execute("SELECT status, count(*) FROM letters GROUP BY 1")
+        self.counts = Counter({Status(status): count for status, count in rows})
 
     def _by_order(self) -> Iterator[tuple[int, bytes, int, int, int, int, str, int, str, int]]:
         cursor = self._db.cursor()
@@ -129,10 +130,6 @@ class Plan:
     def _write_fates(self, fates: list[tuple[int, str, int, int]]) -> None:
         self._db.executemany("UPDATE letters SET status = ?, why = ? WHERE partition = ? AND offset = ?", fates)
         fates.clear()
-
-    def _recount(self) -> None:
-        rows = self._db.execute("SELECT status, count(*) FROM letters GROUP BY 1")
-        self.counts = Counter({Status(status): count for status, count in rows})
 
     def going(self, partition: int) -> Iterator[Going]:
         """Yields all letters of a partition that are to go, by offset. The plan must not change meanwhile."""

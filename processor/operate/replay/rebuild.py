@@ -2,17 +2,15 @@
 
     order            the snapshot of the order as it stands
     order_placed     what the state holds as placed
-    order_cancelled  when the state says that it was
-    movements        what the state says that this event moved: the event's own items, then the protection that went
-                     with them
+    order_cancelled  the time of the cancellation in the state
+    movements        what this event moved by the state: the event's own items, then the protection that went with them
 
-Which of the state's movements an entry tells of is found by the event itself, read again from its source record: its
-items stand in the state in a row, and what pairing made of them stands beside, under the event's own ID. Of an event
-from before a state of version 2 only the kind is known there; then the protection of what moved, at the same time, went
-with it.
+The event itself, read again from its source record, shows which of the state's movements an entry is about: its items
+are in the state in a row, and what pairing made of them is beside them, under the event's ID. A state before version 2
+has only the kind of the event; then the protection of its items that moved at the same time went with it.
 
-Nothing is guessed: a letter of which the source record or the state is gone, or whose items the state does not hold, or
-holds twice without knowing whose the protection was, is not rebuilt, and says why.
+Nothing is guessed. A letter is not rebuilt, and says why, if its source record or the state is gone, or if the state
+does not hold its items, or holds them twice without knowing which had the protection.
 """
 
 from __future__ import annotations
@@ -46,15 +44,15 @@ _MOVEMENTS: Final = frozenset(
 
 
 def needs_source(entry_type: EntryType) -> bool:
-    """Whether the event itself has to be read again."""
+    """Returns true if the event itself must be read again."""
     return entry_type in _MOVEMENTS
 
 
 def rebuilt(
     entry_type: EntryType, order: Order | None, event: OrderEvent | None, *, fulfil_protection: bool
 ) -> bytes | Unsendable:
-    """The payload as it would be made today. `order` is the order as the state has it, `event` the source record's
-    where `needs_source` asks for it; `fulfil_protection` as the installation is set."""
+    """Returns the payload as it would be made today, or why it cannot be made. `order` is the order of the state,
+    `event` that of the source record if `needs_source`; `fulfil_protection` is the installation's setting."""
     if order is None:
         return Unsendable("the state holds no such order any more")
     if entry_type is EntryType.ORDER:
@@ -92,7 +90,7 @@ def _change(
 def _moved(
     event: OrderEvent, items: tuple[Movement, ...], movements: tuple[Movement, ...], order: Order, *, pairing: bool
 ) -> tuple[Movement, ...] | Unsendable:
-    """What was told of this event, which stands among the order's `movements`."""
+    """Returns what Hakuna was told of this event, whose items are among the order's `movements`."""
     said = tuple(item for item in items if item.quantity)
     if not said:
         return Unsendable("its source record names no line item")
@@ -114,7 +112,7 @@ def _moved(
 
 
 def _without(said: tuple[Movement, ...], absorbed: tuple[Movement, ...]) -> tuple[Movement, ...]:
-    """What is left of the items once what was told before is taken off, each from the first item that it is of."""
+    """Returns the items without what was told before, which is taken off the first item that it belongs to."""
     off: dict[tuple[str, int], int] = {}
     for one in absorbed:
         off[one.line_item_id, one.at_ms] = off.get((one.line_item_id, one.at_ms), 0) + one.quantity
@@ -131,7 +129,7 @@ def _without(said: tuple[Movement, ...], absorbed: tuple[Movement, ...]) -> tupl
 def _added_to(
     said: tuple[Movement, ...], added: tuple[Movement, ...], lines: tuple[LineItem, ...]
 ) -> tuple[Movement, ...]:
-    """Those of the movements that pairing added, to whatever event, that belong to these items."""
+    """Returns the movements that pairing added to any event and that belong to these items."""
     protections: dict[str, list[str]] = {}
     for line in lines:
         if line.protection is not None:
@@ -139,7 +137,7 @@ def _added_to(
     named = {item.line_item_id for item in said}
     pool = list(added)
     told = list(said)
-    for item in told:  # grows as it is walked: what was added may be protected too
+    for item in told:  # grows meanwhile: an added item may be protected too
         for line_id in protections.get(item.line_item_id, ()):
             if line_id in named:
                 continue

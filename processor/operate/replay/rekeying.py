@@ -1,13 +1,13 @@
 """The order ID of a letter, and the partition in which its order lives (`replay --rekey`).
 
-A letter that was refused for its key, or because its order never came, goes back under the order ID to the partition
-where orders.placed has that order. Any other letter goes back to where it came from.
+A letter that was refused for its key, or because its order did not come, goes back under the order ID to the partition
+in which orders.placed has that order. Any other letter goes back to where it came from.
 
-    event      the order ID of its value      erasure    the order in its key, where no other bytes can be that key
+    event      the order ID of its value      erasure    the order in its key, if no other order can have that key
 
-Pure, except for the decoders, which ask the registry. The newest keys of orders.placed show which family of
-partitioners put them there. If two families did, or an unknown one, the letter stays: a guess would only bring it back
-a day later.
+Pure, except for the decoders, which ask the registry. The newest keys of orders.placed show the family of partitioners
+that put them there. If there are two families, or an unknown one, the letter stays: after a guess it would come back a
+day later.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from processor.sources.keys import read_key, unreadable
 from processor.sources.placements import JAVA, Placement
 
 _MOVED: Final = frozenset({Reason.KEY_MISMATCH.value, Reason.ORDER_UNKNOWN.value, Reason.PARKED_TOO_MANY.value})
-"""Why a letter may be in another partition than its order, or under another key."""
+"""The reasons of letters that may be in another partition than their order, or under another key."""
 
 
 class Home(NamedTuple):
@@ -43,7 +43,7 @@ class Rekey:
         self._placed = placed
 
     def home(self, letter: Record, facts: LetterFacts) -> Home | Unsendable | None:
-        """None: it goes back to where it came from. Raises `RegistryOutage`."""
+        """Returns None if the letter goes back to where it came from. Raises `RegistryOutage`."""
         if facts.reason not in _MOVED or facts.origin is None or facts.origin.topic not in self._decoders:
             return None
         order_id = self._order_id(letter, facts.origin.topic)

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -38,6 +38,9 @@ from processor.operate.replay.place import Clients
 from processor.operate.replay.plan import OrderState, Plan
 from processor.operate.replay.survey import Route, Task
 from processor.records import NewRecord, TopicPartition
+
+if TYPE_CHECKING:
+    from processor.operate.replay.replay import Replay
 
 log = structlog.get_logger(__name__)
 
@@ -68,25 +71,12 @@ class Tallied:
     parked: int = 0
 
 
-class Hearing(Protocol):
-    """Reads what becomes of letters and holds (`Replay`)."""
-
-    def hear(self, timeout_s: float) -> None:
-        """Takes in what has come; waits this long if nothing has."""
-
-    def ends_now(self, numbers: Sequence[int]) -> dict[TopicPartition, int]:
-        """Returns the ends of the followed topics in these partitions."""
-
-    def has_read(self, ends: Mapping[TopicPartition, int]) -> bool:
-        """Returns true if everything before these ends was read."""
-
-
 class Release:
     """Mutable: `_settling` are the orders that wait for a look, each with the ends to read to; `_quiet` those that wait
     for their release, with the number of barriers that failed; `_released` the holds that were taken off without a
     barrier lately, and when."""
 
-    def __init__(self, task: Task, plan: Plan, clients: Clients, hearing: Hearing, tallied: Tallied) -> None:
+    def __init__(self, task: Task, plan: Plan, clients: Clients, replay: Replay, tallied: Tallied) -> None:
         self._field = task.field
         self._group = task.groups.get(task.field.outbox, "")  # the sender's
         self._plan = plan
@@ -94,7 +84,7 @@ class Release:
         self._barrier = clients.barrier
         self._offsets = clients.reading.offsets
         self._clock = clients.reading.clock
-        self._hearing = hearing
+        self._replay = replay
         self._tallied = tallied
         self._settling: dict[OrderKey, dict[TopicPartition, int]] = {}
         self._quiet: dict[OrderKey, int] = {}
@@ -140,11 +130,11 @@ class Release:
             return
         new = [order for order, ends in self._settling.items() if not ends]
         if new:
-            ends = self._hearing.ends_now([order.partition for order in new])
+            ends = self._replay.ends_now([order.partition for order in new])
             for order in new:
                 own = {where: end for where, end in ends.items() if where.partition == order.partition}
                 self._settling[order] = own
-        for order in [order for order, ends in self._settling.items() if self._hearing.has_read(ends)]:
+        for order in [order for order, ends in self._settling.items() if self._replay.has_read(ends)]:
             del self._settling[order]
             if self._is_free(order):
                 self._quiet[order] = 0
@@ -166,7 +156,10 @@ class Release:
             places = {}
         try:
             finished = self._await_finished(places)
-            self._read_to(self._hearing.ends_now(sorted({order.partition for order in waiting})))
+            ends = self._replay.ends_now(sorted({order.partition for order in waiting}))
+            deadline_s = self._clock.monotonic_s() + HEARD_S
+            while not self._replay.has_read(ends) and self._clock.monotonic_s() < deadline_s:
+                self._replay.hear(POLL_S)
             self._take_off([order for order in waiting if order.partition in finished and order in self._quiet])
         finally:
             self._barrier.lift()
@@ -185,17 +178,12 @@ class Release:
         finished: set[int] = set()
         deadline_s = self._clock.monotonic_s() + FINISH_S_MAX
         while len(finished) < len(places) and self._clock.monotonic_s() < deadline_s:
-            self._hearing.hear(POLL_S)
+            self._replay.hear(POLL_S)
             committed = self._offsets.committed(self._group, list(places))
             finished = {
                 where.partition for where, place in places.items() if (committed[where].next_offset or 0) >= place
             }
         return finished
-
-    def _read_to(self, ends: dict[TopicPartition, int]) -> None:
-        deadline_s = self._clock.monotonic_s() + HEARD_S
-        while not self._hearing.has_read(ends) and self._clock.monotonic_s() < deadline_s:
-            self._hearing.hear(POLL_S)
 
     def _take_off(self, orders: Sequence[OrderKey]) -> None:
         """Takes the holds off these orders, and gives the sender the time to read that."""
@@ -211,7 +199,7 @@ class Release:
         if releasing:
             until_s = self._clock.monotonic_s() + HEARD_S
             while self._clock.monotonic_s() < until_s:
-                self._hearing.hear(POLL_S)
+                self._replay.hear(POLL_S)
 
     def _lately_released(self) -> bool:
         now_s = self._clock.monotonic_s()

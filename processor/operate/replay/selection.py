@@ -1,6 +1,6 @@
-"""Selection: which letters a command is about; all `dead-letters` commands share it. Pure.
+"""Which letters a `dead-letters` command is about. Pure.
 
-A filter that is not given takes every letter. Times are those of the last failure.
+A filter that is not given selects every letter. Times are those of the last failure.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from processor.sources.keys import names_order
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`origins` are whole names of the topics that the letters came from, `letters` single ones by their place;
-    `since_ms` is the first moment that counts, `until_ms` the first that does not."""
+    """`origins` are whole names of the topics that the letters came from, `letters` the places of single letters;
+    `since_ms` is the first moment that is selected, `until_ms` the first one after that is not."""
 
     reasons: tuple[str, ...] = ()
     error_codes: tuple[str, ...] = ()
@@ -45,17 +45,17 @@ _LETTER: Final = re.compile(r"(?P<topic>.+)/(?P<partition>\d{1,9})/(?P<offset>\d
 
 
 def is_of(record: Record, order_id: str) -> bool:
-    """Whether a letter is about this order: by its key as it is, or by what is in the key or the value."""
+    """Returns true if a letter is about this order: by its key, or by the order ID in its key or value."""
     return order_of(record) == order_id or names_order(record.key, record.value, order_id, record.headers)
 
 
 def order_of(record: Record) -> str:
-    """The order that a letter is about: its key, whatever bytes that is."""
+    """Returns the order of a letter: its key, which may be any bytes."""
     return (record.key or b"").decode("utf-8", "replace")
 
 
 def parse_letter(text: str) -> Position:
-    """`topic/partition/offset`. Raises ValueError in the words of a complaint."""
+    """Reads `topic/partition/offset`. Raises ValueError with what was expected."""
     found = _LETTER.match(text)
     if found is None:
         raise ValueError("a letter's place, such as hakuna.dead-letters/3/17")
