@@ -13,6 +13,7 @@ import structlog
 from processor.sources import merge
 from processor.transform import partitions
 from tests.chaos.seeds import seeds, seldom_collected
+from tests.chaos.transform_checks import check
 from tests.chaos.transform_world import World
 
 pytestmark = pytest.mark.chaos
@@ -43,7 +44,7 @@ def suffer(seed: int) -> None:
             world.strike()
             world.suffer(40)
             world.settle(parked=False)
-            world.check()
+            check(world)
     except Exception as failure:
         failure.add_note(
             f"{world.traits}\nreplay: TRANSFORM_SEED={seed} python -m pytest tests/chaos/test_transform_simulation.py"

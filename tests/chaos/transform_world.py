@@ -6,7 +6,7 @@
        .operate() ► an operator deletes the group's offsets, makes a topic again, lets retention overtake the group, or
                     gives topics more partitions (`growth.py`)
        .settle() ─► no more strikes: all must come to its end within a bound (a stall is a failure)
-       .check()  ─► loss, duplication, order per order ID, offsets, state = changelog, memory: each by itself
+    check(world) ─► loss, duplication, order per order ID, offsets, state = changelog (`transform_checks.py`)
 
 The loop is the real one with its real merge, state, batch and predecessors; the model is the pure rules applied to the
 records in the order of their timestamps. Decoding is JSON here: Avro has its own tests, and costs most of the time.
@@ -15,7 +15,6 @@ records in the order of their timestamps. Decoding is JSON here: Avro has its ow
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,8 +28,7 @@ from processor.edges.kafka.topics import WatchedTopics
 from processor.errors import BadRecord, BrokerOutage, Fatal, Problem, RegistryOutage, Unusable
 from processor.hakuna import Api, Orders
 from processor.interfaces import Committed
-from processor.letters.letter import letter_head
-from processor.records import HeaderName, OrderEvent, OrderId, Reason, Record, Stage, TopicPartition
+from processor.records import OrderEvent, Reason, Record, Stage, TopicPartition
 from processor.sandbox.shop.history import Step, Truncated
 from processor.sandbox.shop.orders import Shop, shop
 from processor.sources import merge
@@ -38,11 +36,9 @@ from processor.sources.placements import by_murmur2
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.sources.starts import Start
 from processor.topics import CONFIG, ORDER_TOPICS, Topic, problems
-from processor.transform import order_state
 from processor.transform.batch import Plan
-from processor.transform.book import BOOK_KEY, Book, Here, problems_at_start
+from processor.transform.book import Book, Here, problems_at_start
 from processor.transform.meter import StateSize
-from processor.transform.order_state import OrderState
 from processor.transform.plan import TransformEdges, TransformPlan
 from processor.transform.transformer import Transformer
 from processor.transform.transitions import Rules
@@ -55,13 +51,11 @@ from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
 from tests.fakes.stores import Disk
 from tests.fakes.topology import FakeAdmin, newest_book, states
 from tests.support.order_events import order_event
-from tests.support.transform_model import Model, difference
 
 GROUP: Final = "transform"
 SOURCES: Final = tuple(topic.value for topic in ORDER_TOPICS)
 OUTPUTS: Final = (Topic.CHANGELOG.value, Topic.OUTBOX.value, Topic.ORDER_DEAD_LETTERS.value)
 DAY_S: Final = 86_400.0
-TRANSACTION_S_MAX: Final = 15.0
 TURNS_MAX: Final = 4_000
 """Turns in which everything must be done once the strikes have ended: some minutes on the clock. More is a stall."""
 
@@ -222,28 +216,7 @@ class World:
         broker, traits = self.broker, self.traits
         consumer = FakeConsumer(broker, group=GROUP, client_id=client_id, eager=traits.eager)
         disk.touched = lambda how: self._struck(client_id, f"store.{how}")
-        plan = TransformPlan(
-            topics=SOURCES,
-            partitions=self.partitions,
-            changelog=Topic.CHANGELOG.value,
-            here=here_of(broker),
-            changelog_tombstones_ms=int(DAY_S * 1000),
-            worker=name,
-            batch_records_max=traits.batch_records_max,
-            merge_wait_s=1e6,  # the wait has its own test; here what is taken must not depend on it
-            retention_ms=int(400 * DAY_S * 1000),
-            dead_letter_share_max=1.0,
-            decide=Plan(
-                group=GROUP,
-                outbox=Topic.OUTBOX.value,
-                dead_letters=Topic.ORDER_DEAD_LETTERS.value,
-                rules=RULES,
-                decoders=dict.fromkeys(SOURCES, self._decode),
-                entry_bytes_max=1 << 20,
-                state_bytes_max=1 << 20,
-                letter_bytes_max=1 << 20,
-            ),
-        )
+        plan = plan_of(self, name)
         edges = TransformEdges(
             consumer=consumer,
             reader=FakeReader(broker, client_id=client_id),
@@ -269,7 +242,7 @@ class World:
         if self.traits.predecessors_named:
             self.broker.abort_left_behind(f"{GROUP}.{dead}")
 
-    def _decode(self, record: Record) -> OrderEvent:
+    def decode(self, record: Record) -> OrderEvent:
         if self.registry_down and self.chance.random() < 0.5:
             raise RegistryOutage("the registry is down")
         return decoded(record)
@@ -428,7 +401,7 @@ class World:
             self.broker.forget(GROUP)
         elif what == "make again":
             self.broker.make_again(topic)
-        ends = dict(self._ends())
+        ends = dict(self.ends())
         self._steps = self._late + self._shop(later_ms=660_000)
         self._write(len(self._steps))
         if what == "overtake":
@@ -474,89 +447,8 @@ class World:
     def _left(self) -> list[TopicPartition]:
         return left(self.broker, GROUP, SOURCES)
 
-    def _ends(self) -> Mapping[TopicPartition, int]:
+    def ends(self) -> Mapping[TopicPartition, int]:
         return self.broker.ends([where for topic in SOURCES for where in self.broker.partitions(topic)])
-
-    # ---- what must hold ----------------------------------------------------------------------------------------------
-
-    def check(self) -> None:
-        self.clock.advance(TRANSACTION_S_MAX)  # what a dead worker left open hides what others wrote behind it
-        self.broker.overdue()
-        model = model_of(self)
-        check_nothing_is_lost_or_doubled(self, model)
-        check_order_per_order_id(self, model)
-        check_offsets(self)
-        check_state_is_the_changelog(self, model)
-
-
-def model_of(world: World) -> Model:
-    model = Model(RULES, decoded, SOURCES, world.clock.now_ms())
-    known = {id(record) for record in world.before}
-    for number in range(world.partitions):
-        model.take(record for record in world.before if record.partition == number)
-    for number in range(world.partitions):
-        now = [record for topic in SOURCES for record in world.broker.records(topic, number)]
-        model.take(record for record in now if id(record) not in known)
-    model.let_parked_events_expire()
-    return model
-
-
-def check_nothing_is_lost_or_doubled(world: World, model: Model) -> None:
-    """Each source record has the one effect that the rules give it, and no other."""
-    written = sorted(_header(record, HeaderName.SOURCE) for record in world.broker.records(Topic.OUTBOX.value))
-    wanted = sorted(source for entries in model.entries.values() for source, _ in entries)
-    assert written == wanted, difference("entries", written, wanted)
-    origins = defaultdict(list)
-    for one in (*world.before, *(record for topic in SOURCES for record in world.broker.records(topic))):
-        origins[one.position].append((one.key, one.value, one.timestamp_ms))
-    letters = []
-    for record in world.broker.records(Topic.ORDER_DEAD_LETTERS.value):
-        head = letter_head(record)
-        assert head is not None
-        letters.append((str(head.origin), head.reason))
-        assert (record.key, record.value, record.timestamp_ms) in origins[head.origin]
-    assert sorted(letters) == sorted(model.refused), difference("dead letters", sorted(letters), sorted(model.refused))
-
-
-def check_order_per_order_id(world: World, model: Model) -> None:
-    """An order's entries are those of the model, byte for byte, one after the other."""
-    written: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
-    records = world.broker.records(Topic.OUTBOX.value)
-    for record in sorted(records, key=lambda one: one.offset >= world.outbox_then.get(one.partition, 1 << 62)):
-        assert record.key is not None
-        assert record.value is not None
-        written[record.key.decode()].append((_header(record, HeaderName.SOURCE), record.value))
-    for order_id, entries in model.entries.items():
-        if world.traits.live:
-            assert sorted(written[order_id]) == sorted(entries), order_id
-            assert written[order_id][0] == entries[0], f"{order_id} does not begin with its placing"
-        else:
-            assert written[order_id] == entries, order_id
-
-
-def check_offsets(world: World) -> None:
-    """The group has committed the end of every source, in the name of a worker."""
-    ends = world._ends()
-    for where, committed in world.broker.committed(GROUP, list(ends)).items():
-        assert (committed.next_offset or 0) == ends[where], where
-        assert not committed.next_offset or len(committed.metadata) == 16, committed
-
-
-def check_state_is_the_changelog(world: World, model: Model) -> None:
-    """The whole changelog, the compacted one, the owner's store and the model agree."""
-    whole = _latest(world)
-    world.broker.compact(Topic.CHANGELOG.value)
-    assert _latest(world) == whole
-    stored: dict[bytes, bytes] = {}
-    for worker in world.workers:
-        for number in worker.transformer._partitions.held:
-            contents = worker.disk.partitions[number]
-            stored |= {key[1:]: value for key, value in contents.items() if key.startswith(b"o")}
-            assert not any(key.startswith(b"p") for key in contents), "an index of parked events that are gone"
-    assert stored == whole
-    told = {OrderId(key.decode()): _timeless(order_state.decode(value)) for key, value in whole.items()}
-    if not world.traits.live:
-        assert told == {order_id: _timeless(state) for order_id, state in model.states.items()}
 
 
 def check_memory(worker: Worker) -> None:
@@ -571,6 +463,32 @@ def check_memory(worker: Worker) -> None:
 
 
 # ---- a start ---------------------------------------------------------------------------------------------------------
+
+
+def plan_of(world: World, name: str) -> TransformPlan:
+    """`name` is the worker's."""
+    return TransformPlan(
+        topics=SOURCES,
+        partitions=world.partitions,
+        changelog=Topic.CHANGELOG.value,
+        here=here_of(world.broker),
+        changelog_tombstones_ms=int(DAY_S * 1000),
+        worker=name,
+        batch_records_max=world.traits.batch_records_max,
+        merge_wait_s=1e6,  # the wait has its own test; here what is taken must not depend on it
+        retention_ms=int(400 * DAY_S * 1000),
+        dead_letter_share_max=1.0,
+        decide=Plan(
+            group=GROUP,
+            outbox=Topic.OUTBOX.value,
+            dead_letters=Topic.ORDER_DEAD_LETTERS.value,
+            rules=RULES,
+            decoders=dict.fromkeys(SOURCES, world.decode),
+            entry_bytes_max=1 << 20,
+            state_bytes_max=1 << 20,
+            letter_bytes_max=1 << 20,
+        ),
+    )
 
 
 def here_of(broker: FakeBroker) -> Here:
@@ -615,22 +533,3 @@ def _value(step: Step) -> bytes | None:
             return orjson.dumps(event)[:-3]
         case _:
             return orjson.dumps(step.value)
-
-
-def _header(record: Record, name: str) -> str:
-    return (dict(record.headers)[name] or b"").decode()
-
-
-def _latest(world: World) -> dict[bytes, bytes]:
-    latest: dict[tuple[bytes, int], bytes | None] = {}
-    for record in world.broker.records(Topic.CHANGELOG.value):
-        assert record.key is not None
-        if record.key != BOOK_KEY:
-            latest[record.key, record.partition] = record.value
-    states = [(key, value) for (key, _), value in latest.items() if value is not None]
-    assert len(dict(states)) == len(states), "an order with two states"
-    return dict(states)
-
-
-def _timeless(state: OrderState) -> tuple[Any, ...]:
-    return state.standing, state.order, state.totals, state.event_keys, state.unheard

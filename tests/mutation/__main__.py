@@ -74,7 +74,8 @@ def score(counts: Counter[str]) -> str:
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--minutes", type=float, default=30.0, show_default=True, help="The most for one module.")
-def main(names: tuple[str, ...], minutes: float) -> None:
+@click.option("--only", multiple=True, help="Try only mutants of such names, as '*_fits__mutmut_*'; may be repeated.")
+def main(names: tuple[str, ...], minutes: float, only: tuple[str, ...]) -> None:
     """Mutate modules, one after the other; print the score of each and its survivors."""
     unknown = set(names) - TARGETS.keys()
     if unknown:
@@ -85,7 +86,7 @@ def main(names: tuple[str, ...], minutes: float) -> None:
                 source = REPOSITORY / one
                 (shutil.copytree if source.is_dir() else shutil.copy)(source, directory / one)
             (directory / "setup.cfg").write_text(settings(TARGETS[name]))
-            _run(directory, "run", "--max-children", "1", seconds=minutes * 60)
+            _run(directory, "run", "--max-children", "1", *only, seconds=minutes * 60)
             found = outcomes(_run(directory, "results", "--all", "true", seconds=60.0))
             click.echo(f"{name}: {score(Counter(found.values()))}")
             for mutant, outcome in found.items():
