@@ -327,7 +327,9 @@ def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, 
         from processor.operate.replay.campaign import Refused, unfinished
         from processor.operate.replay.purge import Purge
 
-        chosen, _ = desk.topics(topics)
+        chosen, origins = desk.topics(topics)
+        if origins:
+            raise Refused(f"a purge is of a whole dead-letter topic: name {', '.join(chosen)}")
         desk.needs_resolutions()
         clients = desk.looking() if dry_run else desk.working()
         purge = Purge(clients.reading, desk.deletion(), desk.resolutions)

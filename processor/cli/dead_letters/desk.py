@@ -41,7 +41,7 @@ from processor.operate.replay.rekeying import Rekey
 from processor.operate.replay.selection import Selection
 from processor.operate.replay.sources import Sources
 from processor.operate.replay.survey import Field, Route, Task
-from processor.records import EntryType, TopicPartition
+from processor.records import EntryType, Position, TopicPartition
 from processor.topics import CONFIG, ORDER_TOPICS, REKEYED, STOCK_TOPICS, Topic, sources_of
 
 LETTER_TOPICS: Final = tuple(topic for topic in Topic if topic.endswith(".dead-letters"))
@@ -113,14 +113,17 @@ class Desk:
         self._open.clear()
 
     def topics(self, given: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-        """Returns the dead-letter topics, and the origins of the letters to select. Raises `Refused`."""
+        """Returns the dead-letter topics, and the origins of the letters to select; among these a dead-letter topic
+        that is named itself. Raises `Refused`."""
         named = self.settings.topic
         letters: dict[str, bool] = {}
         origins: list[str] = []
+        whole: list[str] = []
         for name in given:
             bare = name.removeprefix(self.settings.topic_prefix)
             if bare in LETTER_TOPICS:
                 letters[named(bare)] = True
+                whole.append(named(bare))
             elif bare in ORDER_TOPICS or bare in REKEYED.values():
                 origins += [named(bare)] + ([named(REKEYED[Topic(bare)])] if bare in ORDER_TOPICS else [])
                 letters[named(Topic.ORDER_DEAD_LETTERS)] = True
@@ -131,6 +134,7 @@ class Desk:
                 letters[named(Topic.HAKO_DEAD_LETTERS)] = True
             else:
                 letters[name] = True
+                whole.append(name)
         ours = [named(topic) for topic in LETTER_TOPICS]
         if not given:
             there = [name for name in ours if self.offsets.partitions(name) is not None]
@@ -140,7 +144,15 @@ class Desk:
         for name in letters:
             if self.offsets.partitions(name) is None:
                 raise Refused(f"there is no topic {name}; ours for dead letters are {', '.join(ours)}")
-        return list(letters), tuple(origins)
+        return list(letters), (*origins, *whole) if origins else ()
+
+    def place(self, given: Position) -> Position:
+        """Returns the place of a letter, with the whole name of its topic. Raises `Refused` for that of another
+        record."""
+        (topic, *_), _ = self.topics([given.topic])
+        if given.topic not in (topic, topic.removeprefix(self.settings.topic_prefix)):
+            raise Refused(f"{given} is no letter's place: those are on {topic}, and `list --each` names them")
+        return given._replace(topic=topic)
 
     def needs_resolutions(self) -> None:
         """Makes the topic of resolutions if it is missing beside a topic of letters. Raises `Refused` if nothing can be

@@ -62,12 +62,13 @@ class Filters:
         """Returns the dead-letter topics to read, and which of their letters are selected. Raises `Refused`."""
         from processor.operate.replay.selection import Selection, parse_letter
 
-        places = [parsed(letter, "LETTER", parse_letter) for letter in self.letters]
+        topics, origins = desk.topics(self.topics) if self.topics or not self.letters else ([], ())
+        places = [desk.place(parsed(letter, "LETTER", parse_letter)) for letter in self.letters]
         if places:
-            topics, origins = desk.topics([place.topic for place in places])
-            places = [place._replace(topic=desk.topics([place.topic])[0][0]) for place in places]
-        else:
-            topics, origins = desk.topics(self.topics)
+            named = list(dict.fromkeys(place.topic for place in places))
+            topics = [topic for topic in named if topic in topics or not self.topics]
+            if not topics:
+                raise click.UsageError("none of the named letters is on a topic of --topic")
         since_ms, until_ms = span_ms(self.since, self.until, "no letter would be selected")
         selection = Selection(
             reasons=self.reasons,

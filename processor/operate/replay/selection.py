@@ -16,8 +16,8 @@ from processor.sources.keys import names_order
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`origins` are whole names of the topics that the letters came from, `letters` the places of single letters;
-    `since_ms` is the first moment that is selected, `until_ms` the first one after that is not."""
+    """`origins` are whole names of the topics that the letters came from or are on, `letters` the places of single
+    letters; `since_ms` is the first moment that is selected, `until_ms` the first one after that is not."""
 
     reasons: tuple[str, ...] = ()
     error_codes: tuple[str, ...] = ()
@@ -33,10 +33,13 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             and (not self.reasons or facts.reason in self.reasons)
             and (not self.error_codes or facts.error_code in self.error_codes)
             and (not self.order_ids or any(is_of(record, order_id) for order_id in self.order_ids))
-            and (not self.origins or (facts.origin is not None and facts.origin.topic in self.origins))
+            and (not self.origins or record.topic in self.origins or self._is_from(facts))
             and (self.since_ms is None or facts.last_failed_ms >= self.since_ms)
             and (self.until_ms is None or facts.last_failed_ms < self.until_ms)
         )
+
+    def _is_from(self, facts: LetterFacts) -> bool:
+        return facts.origin is not None and facts.origin.topic in self.origins
 
 
 EVERYTHING: Final = Selection()
