@@ -16,7 +16,7 @@ from processor.edges.metrics import THROTTLED
 from processor.records import NewRecord
 from tests.support.children import wait_until
 from tests.support.jars import java, kafka_class_path
-from tests.support.kafka import KafkaBroker
+from tests.support.kafka import KafkaBroker, short_lived_jvm
 from tests.support.topics import TopicSpace
 from tests.support.transform_site import Site
 
@@ -81,6 +81,7 @@ def test_transform_fits_its_transactions_to_a_quota_says_so_and_loses_nothing(
 
 def quota(bootstrap_servers: str, bytes_a_second: int, *clients: str) -> None:
     """What these clients may write from now on."""
-    program = (java(), "-cp", kafka_class_path(), "kafka.admin.ConfigCommand", "--bootstrap-server", bootstrap_servers)
-    change = ("--alter", "--add-config", f"producer_byte_rate={bytes_a_second}", "--entity-type", "clients", *clients)
-    subprocess.run([*program, *change], check=True, capture_output=True, timeout=120)
+    program = [java(), *short_lived_jvm(), "-cp", kafka_class_path(), "kafka.admin.ConfigCommand"]
+    program += ["--bootstrap-server", bootstrap_servers, "--alter", "--entity-type", "clients", *clients]
+    change = ["--add-config", f"producer_byte_rate={bytes_a_second}"]
+    subprocess.run(program + change, check=True, capture_output=True, timeout=120)
