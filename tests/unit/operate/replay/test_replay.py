@@ -162,6 +162,15 @@ def test_an_order_whose_letters_are_all_put_aside_goes_on_and_one_with_some_left
     assert not world.held()
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_discard_that_is_killed_at_any_moment_puts_all_aside_and_leaves_no_hold(seed: int) -> None:
+    world = refused_world(seed, crash_share=0.02)
+    world.replay_until_done(discard="by hand")
+    assert not list(open_letters(world))
+    assert not world.held()
+    assert not world.api.accepted
+
+
 def test_another_command_is_refused_while_a_run_is_not_finished() -> None:
     world = refused_world(5, crash_share=0.2)
     while world.replay() is not None or not world.broker.records(Topic.RESOLUTIONS):
