@@ -24,82 +24,51 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from processor.edges.avro_schema import (
-    Array,
-    Enum,
-    Field,
-    Fixed,
-    Map,
-    Node,
-    NotAvro,
-    Primitive,
-    Record,
-    Schema,
-    Union,
-    parse,
-    simple,
-)
-from processor.edges.avro_steps import (
-    Conversion,
-    Default,
-    Finding,
-    Plan,
-    Read,
-    ReadArray,
-    ReadEnum,
-    ReadFixed,
-    ReadMap,
-    ReadNamed,
-    ReadRecord,
-    ReadUnion,
-    Refuse,
-    Skip,
-    Step,
-    What,
-)
+from processor.edges import avro_schema as avro
+from processor.edges import avro_steps as plans
 from processor.letters.letter import shortened
 
 
-def plan_of(reader: Schema, writer: Schema) -> Plan:
+def plan_of(reader: avro.Schema, writer: avro.Schema) -> plans.Plan:
     """Returns the plan to read values of `writer` with `reader`."""
     planning = _Planning(reader, writer)
-    found: list[Finding] = []
+    found: list[plans.Finding] = []
     top = planning.step(writer.top, reader.top, "", found)
-    return Plan(top, planning.records, tuple(found))
+    return plans.Plan(top, planning.records, tuple(found))
 
 
 def judged(
     reader: str, writer: str, references: Mapping[str, str] | None = None, *, ours: Mapping[str, str] | None = None
-) -> Plan:
+) -> plans.Plan:
     """Returns the plan for the texts of a reader and a writer. `references` are the schemas that the writer's refers
     to, by name, `ours` those of the reader's. A text that is not an Avro schema makes a plan that refuses."""
     try:
-        return plan_of(parse(reader, ours), parse(writer, references))
-    except (NotAvro, RecursionError) as broken:
+        return plan_of(avro.parse(reader, ours), avro.parse(writer, references))
+    except (avro.NotAvro, RecursionError) as broken:
         why = shortened(f"it is not an Avro schema: {broken}")
-        return Plan(Refuse(why), {}, (Finding("", What.REFUSED, why),))
+        return plans.Plan(plans.Refuse(why), {}, (plans.Finding("", plans.What.REFUSED, why),))
 
 
-_PROMOTIONS: Final[Mapping[tuple[str, str], Conversion]] = {
-    ("int", "long"): Conversion.NONE,
-    ("int", "float"): Conversion.FLOAT,
-    ("int", "double"): Conversion.FLOAT,
-    ("long", "float"): Conversion.FLOAT,
-    ("long", "double"): Conversion.FLOAT,
-    ("float", "double"): Conversion.NONE,
-    ("string", "bytes"): Conversion.ENCODE,
-    ("bytes", "string"): Conversion.DECODE,
+_PROMOTIONS: Final[Mapping[tuple[str, str], plans.Conversion]] = {
+    ("int", "long"): plans.Conversion.NONE,
+    ("int", "float"): plans.Conversion.FLOAT,
+    ("int", "double"): plans.Conversion.FLOAT,
+    ("long", "float"): plans.Conversion.FLOAT,
+    ("long", "double"): plans.Conversion.FLOAT,
+    ("float", "double"): plans.Conversion.NONE,
+    ("string", "bytes"): plans.Conversion.ENCODE,
+    ("bytes", "string"): plans.Conversion.DECODE,
 }
 
 _TIME: Final = "timestamp-millis"
-_TIMES: Final[Mapping[str, Conversion]] = {
-    _TIME: Conversion.NONE,
-    "timestamp-micros": Conversion.MICROS,
-    "timestamp-nanos": Conversion.NANOS,
-    "io.debezium.time.Timestamp": Conversion.NONE,
-    "io.debezium.time.MicroTimestamp": Conversion.MICROS,
-    "io.debezium.time.NanoTimestamp": Conversion.NANOS,
-    "org.apache.kafka.connect.data.Timestamp": Conversion.NONE,
+_TIMES: Final[Mapping[str, plans.Conversion]] = {
+    _TIME: plans.Conversion.NONE,
+    "timestamp-micros": plans.Conversion.MICROS,
+    "timestamp-nanos": plans.Conversion.NANOS,
+    "io.debezium.time.Timestamp": plans.Conversion.NONE,
+    "io.debezium.time.MicroTimestamp": plans.Conversion.MICROS,
+    "io.debezium.time.NanoTimestamp": plans.Conversion.NANOS,
+    "org.apache.kafka.connect.data.Timestamp": plans.Conversion.NONE,
 }
 _NO_INSTANT: Final = frozenset({
     "date", "time-millis", "time-micros", "duration",
@@ -115,61 +84,67 @@ _ZONED: Final = "io.debezium.time.ZonedTimestamp"
 class _Planning:
     """Mutable while a plan is made: `records` by the names of both sides, each planned once."""
 
-    reader: Schema
-    writer: Schema
-    records: dict[tuple[str, str], ReadRecord | Refuse] = field(default_factory=dict)
+    reader: avro.Schema
+    writer: avro.Schema
+    records: dict[tuple[str, str], plans.ReadRecord | plans.Refuse] = field(default_factory=dict)
 
-    def step(self, written: Node, wanted: Node, path: str, found: list[Finding], *, by_name: bool = False) -> Step:
+    def step(
+        self, written: avro.Node, wanted: avro.Node, path: str, found: list[plans.Finding], *, by_name: bool = False
+    ) -> plans.Step:
         """Returns how a value is read. Adds the reasons of a `Refuse` to `found`."""
         written, wanted = self.writer.at(written), self.reader.at(wanted)
-        if isinstance(written, Union):
+        if isinstance(written, avro.Union):
             return self._written_union(written, wanted, path, found)
-        if isinstance(wanted, Union):
+        if isinstance(wanted, avro.Union):
             branch = self._branch(written, wanted, by_name=by_name)
             if branch is None:
                 return self._refuse(path, self._mismatch(written, wanted), found)
             return self.step(written, branch, path, found, by_name=by_name)
         match written, wanted:
-            case Record(), Record():
+            case avro.Record(), avro.Record():
                 return self._record(written, wanted, path, found, by_name=by_name)
-            case Array(items=items), Array(items=wanted_items):
+            case avro.Array(items=items), avro.Array(items=wanted_items):
                 if self.writer.takes_no_byte(items):
                     return self._refuse(path, "an array of values that take no byte has no bound", found)
                 step = self.step(items, wanted_items, path, found)
-                return step if isinstance(step, Refuse) else ReadArray(step)
-            case Map(values=values), Map(values=wanted_values):
+                return step if isinstance(step, plans.Refuse) else plans.ReadArray(step)
+            case avro.Map(values=values), avro.Map(values=wanted_values):
                 step = self.step(values, wanted_values, path, found)
-                return step if isinstance(step, Refuse) else ReadMap(step)
-            case Enum(), Enum() if _is_named_alike(written, wanted):
+                return step if isinstance(step, plans.Refuse) else plans.ReadMap(step)
+            case avro.Enum(), avro.Enum() if _is_named_alike(written, wanted):
                 return self._enum(written, wanted, path, found)
-            case Fixed(), Fixed() if _is_named_alike(written, wanted) and written.size == wanted.size:
-                return ReadFixed(written.size)
-            case Primitive(), Primitive():
+            case avro.Fixed(), avro.Fixed() if _is_named_alike(written, wanted) and written.size == wanted.size:
+                return plans.ReadFixed(written.size)
+            case avro.Primitive(), avro.Primitive():
                 return self._primitive(written, wanted, path, found)
         return self._refuse(path, self._mismatch(written, wanted), found)
 
-    def _refuse(self, path: str, why: str, found: list[Finding]) -> Refuse:
-        found.append(Finding(path, What.REFUSED, why))
-        return Refuse(shortened(str(found[-1])))
+    def _refuse(self, path: str, why: str, found: list[plans.Finding]) -> plans.Refuse:
+        found.append(plans.Finding(path, plans.What.REFUSED, why))
+        return plans.Refuse(shortened(str(found[-1])))
 
-    def _mismatch(self, written: Node, wanted: Node) -> str:
+    def _mismatch(self, written: avro.Node, wanted: avro.Node) -> str:
         return f"written as {self._said(self.writer, written)}, read as {self._said(self.reader, wanted)}"
 
-    def _primitive(self, written: Primitive, wanted: Primitive, path: str, found: list[Finding]) -> Step:
+    def _primitive(
+        self, written: avro.Primitive, wanted: avro.Primitive, path: str, found: list[plans.Finding]
+    ) -> plans.Step:
         if wanted.name == "long" and wanted.logical == _TIME:
             return self._time(written, wanted, path, found)
         if written.name == wanted.name:
-            return Read(written.name)
+            return plans.Read(written.name)
         conversion = _PROMOTIONS.get((written.name, wanted.name))
-        if conversion is None or (conversion is Conversion.DECODE and written.logical):
+        if conversion is None or (conversion is plans.Conversion.DECODE and written.logical):
             return self._refuse(path, self._mismatch(written, wanted), found)
-        found.append(Finding(path, What.CONVERTED, f"{written.name} to {wanted.name}"))
-        return Read(written.name, conversion)
+        found.append(plans.Finding(path, plans.What.CONVERTED, f"{written.name} to {wanted.name}"))
+        return plans.Read(written.name, conversion)
 
-    def _time(self, written: Primitive, wanted: Primitive, path: str, found: list[Finding]) -> Step:
+    def _time(
+        self, written: avro.Primitive, wanted: avro.Primitive, path: str, found: list[plans.Finding]
+    ) -> plans.Step:
         if written.name == "string" and written.connect == _ZONED:
-            found.append(Finding(path, What.CONVERTED, f"{_ZONED} to {_TIME}"))
-            return Read(written.name, Conversion.ZONED)
+            found.append(plans.Finding(path, plans.What.CONVERTED, f"{_ZONED} to {_TIME}"))
+            return plans.Read(written.name, plans.Conversion.ZONED)
         if written.name not in {"int", "long"}:
             return self._refuse(path, self._mismatch(written, wanted), found)
         marker = next((one for one in (written.connect, written.logical) if one in _TIMES or _is_no_instant(one)), "")
@@ -178,71 +153,75 @@ class _Planning:
             return self._refuse(path, why, found)
         if written.name == "int" and marker:
             return self._refuse(path, f"{self._mismatch(written, wanted)}: {marker} needs a long", found)
-        conversion = _TIMES.get(marker, Conversion.NONE)
-        if conversion is not Conversion.NONE:
-            cut = ", cut to milliseconds" if conversion is Conversion.NANOS else ""
-            found.append(Finding(path, What.CONVERTED, f"{marker} to {_TIME}{cut}"))
-        return Read(written.name, conversion)
+        conversion = _TIMES.get(marker, plans.Conversion.NONE)
+        if conversion is not plans.Conversion.NONE:
+            cut = ", cut to milliseconds" if conversion is plans.Conversion.NANOS else ""
+            found.append(plans.Finding(path, plans.What.CONVERTED, f"{marker} to {_TIME}{cut}"))
+        return plans.Read(written.name, conversion)
 
-    def _enum(self, written: Enum, wanted: Enum, path: str, found: list[Finding]) -> Step:
+    def _enum(self, written: avro.Enum, wanted: avro.Enum, path: str, found: list[plans.Finding]) -> plans.Step:
         known = set(wanted.symbols)
         symbols = tuple(symbol if symbol in known else wanted.default for symbol in written.symbols)
         for symbol, read in zip(written.symbols, symbols, strict=True):
             if read is None:
                 why = f"the symbol {symbol} becomes a dead letter: ours has no such one"
-                found.append(Finding(path, What.PARTLY, why))
+                found.append(plans.Finding(path, plans.What.PARTLY, why))
             elif read != symbol:
-                found.append(Finding(path, What.CONVERTED, f"the symbol {symbol} is read as {read}"))
+                found.append(plans.Finding(path, plans.What.CONVERTED, f"the symbol {symbol} is read as {read}"))
         if not any(symbols):
             return self._refuse(path, self._mismatch(written, wanted), found)
-        return ReadEnum(symbols)
+        return plans.ReadEnum(symbols)
 
-    def _record(self, written: Record, wanted: Record, path: str, found: list[Finding], *, by_name: bool) -> Step:
+    def _record(
+        self, written: avro.Record, wanted: avro.Record, path: str, found: list[plans.Finding], *, by_name: bool
+    ) -> plans.Step:
         alike = _is_named_alike(written, wanted)
         if by_name and not alike:
             why = f"{self._mismatch(written, wanted)}, and among several records of a union names decide"
             return self._refuse(path, why, found)
         key = (written.name, wanted.name)
         if key in self.records:
-            return ReadNamed(key)
+            return plans.ReadNamed(key)
         names = tuple(one.name for one in wanted.fields)
-        self.records[key] = ReadRecord(wanted.name, names, (), ())  # for a record within itself
+        self.records[key] = plans.ReadRecord(wanted.name, names, (), ())  # for a record within itself
         sources = _sources(written, wanted)
-        mine: list[Finding] = []
+        mine: list[plans.Finding] = []
         if not alike:
-            mine.append(Finding(path, What.NAMED, f"record {written.name} is read by its fields, as {wanted.name}"))
+            mine.append(
+                plans.Finding(path, plans.What.NAMED, f"record {written.name} is read by its fields, as {wanted.name}")
+            )
             if wanted.fields and not sources:
                 self._refuse(path, f"{self._mismatch(written, wanted)}, and it has none of its fields", mine)
         places = {source.name: place for place, source in sources.items()}
         steps = [self._written_field(one, wanted, places.get(one.name), path, mine) for one in written.fields]
         defaults = self._defaults(wanted, sources, path, mine)
         found.extend(mine)
-        refusals = [str(finding) for finding in mine if finding.what is What.REFUSED]
+        refusals = [str(finding) for finding in mine if finding.what is plans.What.REFUSED]
         if refusals:
-            self.records[key] = refused = Refuse(shortened("; ".join(refusals)))
+            self.records[key] = refused = plans.Refuse(shortened("; ".join(refusals)))
             return refused
-        self.records[key] = ReadRecord(wanted.name, names, tuple(steps), tuple(defaults))
-        return ReadNamed(key)
+        self.records[key] = plans.ReadRecord(wanted.name, names, tuple(steps), tuple(defaults))
+        return plans.ReadNamed(key)
 
     def _written_field(
-        self, written: Field, wanted: Record, place: int | None, path: str, found: list[Finding]
-    ) -> tuple[int, Step]:
+        self, written: avro.Field, wanted: avro.Record, place: int | None, path: str, found: list[plans.Finding]
+    ) -> tuple[int, plans.Step]:
         if place is None:
-            found.append(Finding(_path(path, written.name), What.DROPPED, "written, and not ours"))
-            return -1, Skip(written.type)
+            found.append(plans.Finding(_path(path, written.name), plans.What.DROPPED, "written, and not ours"))
+            return -1, plans.Skip(written.type)
         ours = wanted.fields[place]
         where = _path(path, ours.name)
         if written.name != ours.name:
-            found.append(Finding(where, What.CONVERTED, f"written as {written.name}, which is its alias"))
+            found.append(plans.Finding(where, plans.What.CONVERTED, f"written as {written.name}, which is its alias"))
         if written.beside:
             why = f"the logicalType {written.beside} stands beside the type, where Avro ignores it"
-            found.append(Finding(where, What.CONVERTED, why))
+            found.append(plans.Finding(where, plans.What.CONVERTED, why))
         return place, self.step(written.type, ours.type, where, found)
 
     def _defaults(
-        self, wanted: Record, sources: Mapping[int, Field], path: str, found: list[Finding]
-    ) -> list[tuple[int, Default]]:
-        defaults: list[tuple[int, Default]] = []
+        self, wanted: avro.Record, sources: Mapping[int, avro.Field], path: str, found: list[plans.Finding]
+    ) -> list[tuple[int, plans.Default]]:
+        defaults: list[tuple[int, plans.Default]] = []
         for place, one in enumerate(wanted.fields):
             if place in sources:
                 continue
@@ -254,46 +233,52 @@ class _Planning:
             if value is None:
                 self._refuse(where, "it is not written, and its default does not fit its type", found)
                 continue
-            found.append(Finding(where, What.DEFAULTED, f"not written: {_shown(one.default[0])}"))
+            found.append(plans.Finding(where, plans.What.DEFAULTED, f"not written: {_shown(one.default[0])}"))
             defaults.append((place, value))
         return defaults
 
-    def _written_union(self, written: Union, wanted: Node, path: str, found: list[Finding]) -> Step:
+    def _written_union(
+        self, written: avro.Union, wanted: avro.Node, path: str, found: list[plans.Finding]
+    ) -> plans.Step:
         branches = [self.writer.at(branch) for branch in written.branches]
-        by_name = sum(isinstance(branch, Record) for branch in branches) > 1
-        steps: list[Step] = []
-        mine: list[Finding] = []
-        inner: list[list[Finding]] = []
+        by_name = sum(isinstance(branch, avro.Record) for branch in branches) > 1
+        steps: list[plans.Step] = []
+        mine: list[plans.Finding] = []
+        inner: list[list[plans.Finding]] = []
         for branch in branches:
-            of_branch: list[Finding] = []
+            of_branch: list[plans.Finding] = []
             step = self.step(branch, wanted, path, of_branch, by_name=by_name)
             steps.append(step)
-            if isinstance(step, Refuse):
+            if isinstance(step, plans.Refuse):
                 name = self._said(self.writer, branch)
-                mine.append(Finding(path, What.PARTLY, f"a value of {name} becomes a dead letter: {step.why}"))
-                if branch != Primitive("null"):
-                    inner.append([finding for finding in of_branch if finding.what is What.REFUSED])
+                mine.append(
+                    plans.Finding(path, plans.What.PARTLY, f"a value of {name} becomes a dead letter: {step.why}")
+                )
+                if branch != avro.Primitive("null"):
+                    inner.append([finding for finding in of_branch if finding.what is plans.What.REFUSED])
             else:
                 mine.extend(of_branch)
-        read = [branch for branch, step in zip(branches, steps, strict=True) if not isinstance(step, Refuse)]
+        read = [branch for branch, step in zip(branches, steps, strict=True) if not isinstance(step, plans.Refuse)]
         # A nullable time of which only null could be read is useless: it is refused.
-        if not read or (inner and self._holds_a_time(wanted) and all(branch == Primitive("null") for branch in read)):
+        if not read or (
+            inner and self._holds_a_time(wanted) and all(branch == avro.Primitive("null") for branch in read)
+        ):
             if len(inner) == 1:  # a nullable type: its other branch has the best reason
                 found.extend(inner[0])
-                return Refuse(shortened("; ".join(str(finding) for finding in inner[0])))
+                return plans.Refuse(shortened("; ".join(str(finding) for finding in inner[0])))
             return self._refuse(path, self._mismatch(written, wanted), found)
         found.extend(mine)
-        return ReadUnion(tuple(steps))
+        return plans.ReadUnion(tuple(steps))
 
-    def _holds_a_time(self, wanted: Node) -> bool:
-        branches = wanted.branches if isinstance(wanted, Union) else (wanted,)
-        return any(isinstance(one, Primitive) and one.logical == _TIME for one in map(self.reader.at, branches))
+    def _holds_a_time(self, wanted: avro.Node) -> bool:
+        branches = wanted.branches if isinstance(wanted, avro.Union) else (wanted,)
+        return any(isinstance(one, avro.Primitive) and one.logical == _TIME for one in map(self.reader.at, branches))
 
-    def _branch(self, written: Node, wanted: Union, *, by_name: bool) -> Node | None:
+    def _branch(self, written: avro.Node, wanted: avro.Union, *, by_name: bool) -> avro.Node | None:
         """Returns our branch for a value of this type: the first that fits, or the record of its name."""
         branches = [self.reader.at(branch) for branch in wanted.branches]
-        if isinstance(written, Record):
-            records = [branch for branch in branches if isinstance(branch, Record)]
+        if isinstance(written, avro.Record):
+            records = [branch for branch in branches if isinstance(branch, avro.Record)]
             exact = [branch for branch in records if branch.name == written.name]
             by_alias = [branch for branch in records if _is_named_alike(written, branch)]
             structural = records if len(records) == 1 and not by_name else []
@@ -301,34 +286,36 @@ class _Planning:
         alike = [branch for branch in branches if _kind(branch) == _kind(written)]
         # Its own type first. If none fits, that branch has the best reason, or the time that a number may be.
         times = [
-            one for one in branches if isinstance(written, Primitive) and written.logical and self._holds_a_time(one)
+            one
+            for one in branches
+            if isinstance(written, avro.Primitive) and written.logical and self._holds_a_time(one)
         ]
         said = next(iter(alike + times), None)
         return next((one for one in (*alike, *branches) if self._fits(written, one)), said)
 
-    def _fits(self, written: Node, wanted: Node) -> bool:
+    def _fits(self, written: avro.Node, wanted: avro.Node) -> bool:
         """True if a type fits our branch. The contents of an array or a map are checked later."""
-        if isinstance(written, Array | Map):
+        if isinstance(written, avro.Array | avro.Map):
             return type(written) is type(wanted)
-        return not isinstance(self.step(written, wanted, "", []), Refuse)
+        return not isinstance(self.step(written, wanted, "", []), plans.Refuse)
 
-    def _said(self, schema: Schema, node: Node) -> str:
+    def _said(self, schema: avro.Schema, node: avro.Node) -> str:
         match schema.at(node):
-            case Primitive(name=name, logical=logical, connect=connect):
+            case avro.Primitive(name=name, logical=logical, connect=connect):
                 return f"{name} ({connect or logical})" if connect or logical else name
-            case Union(branches=branches):
+            case avro.Union(branches=branches):
                 text = " or ".join(self._said(schema, branch) for branch in branches[:4])
                 return text if len(branches) <= 4 else f"{text} or others"
-            case Array(items=items):
+            case avro.Array(items=items):
                 return f"array of {self._said(schema, items)}"
-            case Map(values=values):
+            case avro.Map(values=values):
                 return f"map of {self._said(schema, values)}"
-            case Fixed(name=name, size=size):
-                return f"fixed {simple(name)} of {size} bytes"
-            case Record(name=name):
-                return f"record {simple(name)}"
-            case Enum(name=name):
-                return f"enum {simple(name)}"
+            case avro.Fixed(name=name, size=size):
+                return f"fixed {avro.simple(name)} of {size} bytes"
+            case avro.Record(name=name):
+                return f"record {avro.simple(name)}"
+            case avro.Enum(name=name):
+                return f"enum {avro.simple(name)}"
         raise AssertionError("a name is looked up first")
 
 
@@ -341,21 +328,23 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
-def _kind(node: Node) -> str:
-    return node.name if isinstance(node, Primitive) else type(node).__name__
+def _kind(node: avro.Node) -> str:
+    return node.name if isinstance(node, avro.Primitive) else type(node).__name__
 
 
-def _is_named_alike(written: Record | Enum | Fixed, wanted: Record | Enum | Fixed) -> bool:
+def _is_named_alike(
+    written: avro.Record | avro.Enum | avro.Fixed, wanted: avro.Record | avro.Enum | avro.Fixed
+) -> bool:
     """Compares simple names and our aliases; namespaces do not matter."""
-    name = simple(written.name)
-    return name == simple(wanted.name) or any(name == simple(alias) for alias in wanted.aliases)
+    name = avro.simple(written.name)
+    return name == avro.simple(wanted.name) or any(name == avro.simple(alias) for alias in wanted.aliases)
 
 
 def _is_no_instant(marker: str) -> bool:
     return marker in _NO_INSTANT or (marker.startswith(_DEBEZIUM) and marker not in _TIMES)
 
 
-def _sources(written: Record, wanted: Record) -> dict[int, Field]:
+def _sources(written: avro.Record, wanted: avro.Record) -> dict[int, avro.Field]:
     """Returns, by place of our field, the writer's field that fills it: of its name, else of its first alias that is
     written. No field fills two."""
     free = {one.name: one for one in written.fields}
@@ -367,14 +356,14 @@ def _sources(written: Record, wanted: Record) -> dict[int, Field]:
     return sources
 
 
-def _default(schema: Schema, wanted: Node, value: Any) -> Default | None:
+def _default(schema: avro.Schema, wanted: avro.Node, value: Any) -> plans.Default | None:
     """Returns a default as a value of its type. Returns None if it does not fit."""
     node = schema.at(wanted)
     match node:
-        case Union(branches=branches):
+        case avro.Union(branches=branches):
             fits = (_default(schema, branch, value) for branch in branches)
             return next((default for default in fits if default is not None), None)
-        case Record(name=name, fields=fields) if isinstance(value, dict):
+        case avro.Record(name=name, fields=fields) if isinstance(value, dict):
             made = []
             for one in fields:
                 if one.name not in value and not one.default:
@@ -384,39 +373,39 @@ def _default(schema: Schema, wanted: Node, value: Any) -> Default | None:
                     return None
                 made.append(given)
             names = tuple(one.name for one in fields)
-            return Default(record=name, fields=tuple(made), keys=names)
-        case Array(items=items) if isinstance(value, list):
+            return plans.Default(record=name, fields=tuple(made), keys=names)
+        case avro.Array(items=items) if isinstance(value, list):
             values = [_default(schema, items, one) for one in value]
-            return None if None in values else Default(items=tuple(one for one in values if one is not None))
-        case Map(values=inner) if isinstance(value, dict):
+            return None if None in values else plans.Default(items=tuple(one for one in values if one is not None))
+        case avro.Map(values=inner) if isinstance(value, dict):
             values = [_default(schema, inner, one) for one in value.values()]
             known = tuple(one for one in values if one is not None)
-            return Default(items=known, keys=tuple(value)) if len(known) == len(value) else None
-        case Primitive(name=name):
+            return plans.Default(items=known, keys=tuple(value)) if len(known) == len(value) else None
+        case avro.Primitive(name=name):
             return _primitive_default(name, value)
-        case Fixed(size=size) if isinstance(value, str):
+        case avro.Fixed(size=size) if isinstance(value, str):
             made_bytes = _latin1(value)
-            return Default(made_bytes) if made_bytes is not None and len(made_bytes) == size else None
-        case Enum(symbols=symbols) if value in symbols:
-            return Default(value)
+            return plans.Default(made_bytes) if made_bytes is not None and len(made_bytes) == size else None
+        case avro.Enum(symbols=symbols) if value in symbols:
+            return plans.Default(value)
     return None
 
 
-def _primitive_default(name: str, value: Any) -> Default | None:
+def _primitive_default(name: str, value: Any) -> plans.Default | None:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     match name:
         case "null":
-            return Default(None) if value is None else None
+            return plans.Default(None) if value is None else None
         case "boolean":
-            return Default(value) if isinstance(value, bool) else None
+            return plans.Default(value) if isinstance(value, bool) else None
         case "int" | "long":
-            return Default(value) if is_whole else None
+            return plans.Default(value) if is_whole else None
         case "float" | "double":
-            return Default(float(value)) if is_whole or isinstance(value, float) else None
+            return plans.Default(float(value)) if is_whole or isinstance(value, float) else None
         case "string":
-            return Default(value) if isinstance(value, str) else None
+            return plans.Default(value) if isinstance(value, str) else None
     made = _latin1(value) if isinstance(value, str) else None
-    return None if made is None else Default(made)
+    return None if made is None else plans.Default(made)
 
 
 def _latin1(text: str) -> bytes | None:

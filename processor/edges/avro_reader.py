@@ -26,23 +26,8 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any, Final, assert_never
 
-from processor.edges.avro_schema import Array, Enum, Fixed, Map, Node, Primitive, Record, Ref, Schema, Union
-from processor.edges.avro_steps import (
-    Conversion,
-    Default,
-    Plan,
-    Read,
-    ReadArray,
-    ReadEnum,
-    ReadFixed,
-    ReadMap,
-    ReadNamed,
-    ReadRecord,
-    ReadUnion,
-    Refuse,
-    Skip,
-    Step,
-)
+from processor.edges import avro_schema as avro
+from processor.edges import avro_steps as plans
 
 Reader = Callable[[bytes, int], Any]
 """Returns a value from bytes, from a position to their end. Raises `Unreadable`; hostile bytes raise IndexError,
@@ -66,7 +51,7 @@ _INLINE_DEPTH_MAX: Final = 6
 """Nested blocks before a step becomes a function of its own: Python allows 20 at most."""
 
 
-def compiled(plan: Plan, writer: Schema, shapes: Shapes | None = None) -> Reader:
+def compiled(plan: plans.Plan, writer: avro.Schema, shapes: Shapes | None = None) -> Reader:
     """Returns the reader of a plan. Records become dicts; with `shapes`, what it makes of them, and arrays become
     tuples."""
     source = _Source(plan, writer, shapes or {})
@@ -155,14 +140,14 @@ def _beyond(data: bytes, position: int) -> Unreadable:
     return Unreadable(f"{len(data) - position} bytes follow the value")
 
 
-_CONVERTED: Final[Mapping[Conversion, str]] = {
-    Conversion.NONE: "{}",
-    Conversion.FLOAT: "float({})",
-    Conversion.ENCODE: "{}.encode()",
-    Conversion.DECODE: "{}.decode()",
-    Conversion.MICROS: "({}) // 1000",
-    Conversion.NANOS: "({}) // 1000000",
-    Conversion.ZONED: "zoned({})",
+_CONVERTED: Final[Mapping[plans.Conversion, str]] = {
+    plans.Conversion.NONE: "{}",
+    plans.Conversion.FLOAT: "float({})",
+    plans.Conversion.ENCODE: "{}.encode()",
+    plans.Conversion.DECODE: "{}.decode()",
+    plans.Conversion.MICROS: "({}) // 1000",
+    plans.Conversion.NANOS: "({}) // 1000000",
+    plans.Conversion.ZONED: "zoned({})",
 }
 _WIDTHS: Final[Mapping[str, int]] = {"boolean": 1, "float": 4, "double": 8}
 
@@ -172,7 +157,7 @@ class _Source:
     are still to be written. In the lines `d` is the bytes, `p` the position, `b` a number as it was read, `n` a
     count."""
 
-    def __init__(self, plan: Plan, writer: Schema, shapes: Shapes) -> None:
+    def __init__(self, plan: plans.Plan, writer: avro.Schema, shapes: Shapes) -> None:
         self.constants: dict[str, Any] = {}
         self._plan = plan
         self._writer = writer
@@ -233,9 +218,9 @@ class _Source:
         self._line("b = d[p]; p += 1")
         self._line("if b & 129: b, p = length(d, p)")
 
-    def _step(self, step: Step) -> str:
+    def _step(self, step: plans.Step) -> str:
         """Writes how a value is read. Returns the expression of the value, to be used once."""
-        if self._depth > _INLINE_DEPTH_MAX and not isinstance(step, Read | Skip | Refuse):
+        if self._depth > _INLINE_DEPTH_MAX and not isinstance(step, plans.Read | plans.Skip | plans.Refuse):
             return self._called(id(step), lambda: self._returned(self._step_inline(step)))
         return self._step_inline(step)
 
@@ -247,33 +232,33 @@ class _Source:
     def _returned(self, value: str) -> None:
         self._line(f"return {value}, p")
 
-    def _step_inline(self, step: Step) -> str:
+    def _step_inline(self, step: plans.Step) -> str:
         match step:
-            case Read(written=written, conversion=conversion):
+            case plans.Read(written=written, conversion=conversion):
                 return self._kept(_CONVERTED[conversion].format(self._primitive(written)))
-            case ReadFixed(size=size):
+            case plans.ReadFixed(size=size):
                 self._line(f"p += {size}")
                 self._line("if p > len(d): raise beyond(d, p)")
                 return self._kept(f"d[p - {size}:p]")
-            case ReadEnum(symbols=symbols):
+            case plans.ReadEnum(symbols=symbols):
                 return self._enum(symbols)
-            case ReadArray(items=items):
+            case plans.ReadArray(items=items):
                 value = self._kept("[]")
                 self._blocks(lambda: self._line(f"{value}.append({self._step(items)})"))
                 return f"tuple({value})" if self._shapes else value
-            case ReadMap(values=values):
+            case plans.ReadMap(values=values):
                 value = self._kept("{}")
                 self._blocks(lambda: self._entry(value, values))
                 return value
-            case ReadUnion(branches=branches):
+            case plans.ReadUnion(branches=branches):
                 return self._union(branches)
-            case Skip(written=written):
+            case plans.Skip(written=written):
                 self._skip(written)
                 return "None"
-            case Refuse(why=why):
+            case plans.Refuse(why=why):
                 self._raise(why)
                 return "None"
-            case ReadNamed(key=key):
+            case plans.ReadNamed(key=key):
                 record = self._plan.records[key]
                 if key in self._shared:
                     return self._called(key, lambda: self._returned(self._record(record)))
@@ -311,7 +296,7 @@ class _Source:
             self._line(f'if {value} is None: raise Refused("a symbol that our schema does not have")')
         return value
 
-    def _union(self, branches: tuple[Step, ...]) -> str:
+    def _union(self, branches: tuple[plans.Step, ...]) -> str:
         value = self._name()
         self._chosen(len(branches), lambda index: self._line(f"{value} = {self._step(branches[index])}"))
         return value
@@ -351,12 +336,12 @@ class _Source:
         self._depth -= 1
         self._raw()
 
-    def _entry(self, value: str, values: Step) -> None:
+    def _entry(self, value: str, values: plans.Step) -> None:
         key = self._kept(self._primitive("string"))
         self._line(f"{value}[{key}] = {self._step(values)}")
 
-    def _record(self, record: ReadRecord | Refuse) -> str:
-        if isinstance(record, Refuse):
+    def _record(self, record: plans.ReadRecord | plans.Refuse) -> str:
+        if isinstance(record, plans.Refuse):
             self._raise(record.why)
             return "None"
         fields: dict[int, str] = {}
@@ -374,7 +359,7 @@ class _Source:
             return f"{self._constant(self._shapes[name])}({', '.join(values)})"
         return "{" + ", ".join(f"{name!r}: {value}" for name, value in zip(names, values, strict=True)) + "}"
 
-    def _default(self, default: Default) -> str:
+    def _default(self, default: plans.Default) -> str:
         if default.record:
             assert default.keys is not None, "a record's default without its names"
             return self._made(default.record, default.keys, [self._default(one) for one in default.fields])
@@ -385,42 +370,42 @@ class _Source:
             return "{" + ", ".join(f"{key!r}: {value}" for key, value in zip(default.keys, values, strict=True)) + "}"
         return f"[{', '.join(values)}]" if not self._shapes else f"({''.join(value + ', ' for value in values)})"
 
-    def _skip(self, node: Node) -> None:
+    def _skip(self, node: avro.Node) -> None:
         """Writes how a value is skipped, in at least one line."""
         whole = self._writer.at(node)
         if self._writer.takes_no_byte(whole):
             self._line("pass")
-        elif isinstance(whole, Record) or self._depth > _INLINE_DEPTH_MAX:
+        elif isinstance(whole, avro.Record) or self._depth > _INLINE_DEPTH_MAX:
             self._line(f"p = {self._function(id(whole), lambda: self._skipping(whole))}(d, p)")
         else:
             self._skip_inline(whole)
 
-    def _skipping(self, node: Node) -> None:
-        if isinstance(node, Record):
+    def _skipping(self, node: avro.Node) -> None:
+        if isinstance(node, avro.Record):
             for one in node.fields:
                 self._skip(one.type)
         else:
             self._skip_inline(node)
         self._line("return p")
 
-    def _skip_inline(self, node: Node) -> None:
+    def _skip_inline(self, node: avro.Node) -> None:
         match node:
-            case Primitive(name="int" | "long") | Enum():
+            case avro.Primitive(name="int" | "long") | avro.Enum():
                 self._line("while d[p] > 127: p += 1")
                 self._line("p += 1")
-            case Primitive(name="bytes" | "string"):
+            case avro.Primitive(name="bytes" | "string"):
                 self._skip_text()
-            case Primitive(name=name):
+            case avro.Primitive(name=name):
                 self._line(f"p += {_WIDTHS[name]}")
-            case Fixed(size=size):
+            case avro.Fixed(size=size):
                 self._line(f"p += {size}")
-            case Array(items=items):
+            case avro.Array(items=items):
                 self._skip_blocks(None if self._writer.takes_no_byte(items) else lambda: self._skip(items))
-            case Map(values=values):
+            case avro.Map(values=values):
                 self._skip_blocks(lambda: self._skip_entry(values))
-            case Union(branches=branches):
+            case avro.Union(branches=branches):
                 self._chosen(len(branches), lambda index: self._skip(branches[index]))
-            case Record() | Ref():
+            case avro.Record() | avro.Ref():
                 raise AssertionError("a record has a function of its own, a name is looked up first")
 
     def _skip_blocks(self, item: Callable[[], None] | None) -> None:
@@ -444,25 +429,25 @@ class _Source:
         self._length()
         self._line("p += b >> 1")
 
-    def _skip_entry(self, values: Node) -> None:
+    def _skip_entry(self, values: avro.Node) -> None:
         self._skip_text()
         self._skip(values)
 
 
-def _shared(plan: Plan) -> frozenset[tuple[str, str]]:
+def _shared(plan: plans.Plan) -> frozenset[tuple[str, str]]:
     """Returns the records that are used more than once, so also within themselves: each becomes a function."""
     uses: Counter[tuple[str, str]] = Counter()
-    waiting: list[Step] = [plan.top]
+    waiting: list[plans.Step] = [plan.top]
     while waiting:
         match waiting.pop():
-            case ReadNamed(key=key):
+            case plans.ReadNamed(key=key):
                 uses[key] += 1
                 record = plan.records[key]
-                if uses[key] == 1 and isinstance(record, ReadRecord):
+                if uses[key] == 1 and isinstance(record, plans.ReadRecord):
                     waiting.extend(step for _, step in record.written)
-            case ReadArray(items=inner) | ReadMap(values=inner):
+            case plans.ReadArray(items=inner) | plans.ReadMap(values=inner):
                 waiting.append(inner)
-            case ReadUnion(branches=branches):
+            case plans.ReadUnion(branches=branches):
                 waiting.extend(branches)
             case _:
                 pass

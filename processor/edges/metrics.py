@@ -93,19 +93,16 @@ class BulkHistogram(Collector):
 # A `_created` series beside every counter doubles the scrape, and no query of ours reads it.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client types most but not this
 
+_PLACE: Final = ("role", "topic", "partition")
 _TRANSACTION_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _REQUEST_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELIVERY_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400)
 
 LAG_RECORDS: Final = Gauge(
-    "processor_consumer_lag_records",
-    "Unfinished records; 0 when all is done; transaction markers do not count",
-    ["role", "topic", "partition"],
+    "processor_consumer_lag_records", "Unfinished records; 0 when all is done; transaction markers do not count", _PLACE
 )
 LAG_SECONDS: Final = Gauge(
-    "processor_consumer_lag_seconds",
-    "Age of the oldest unfinished record, 0 when there is none",
-    ["role", "topic", "partition"],
+    "processor_consumer_lag_seconds", "Age of the oldest unfinished record, 0 when there is none", _PLACE
 )
 RECORDS: Final = Counter(
     "processor_records_total",
@@ -125,7 +122,7 @@ THROTTLED: Final = Counter(
 MISSED: Final = Counter(
     "processor_records_missed_total",
     "Records that retention deleted before they were taken, transaction markers among them",
-    ["role", "topic", "partition"],
+    _PLACE,
 )
 BEGINNINGS: Final = Counter(
     "processor_offsets_lost_total",
@@ -227,7 +224,7 @@ UNSENT_OBJECTS: Final = Gauge(
 RETENTION_LEFT: Final = Gauge(
     "processor_retention_left_seconds",
     "How long the oldest unfinished record will be there yet, at least; only where one waits and its topic deletes",
-    ["role", "topic", "partition"],
+    _PLACE,
 )
 
 FLOOD_STOPPED: Final = Gauge(

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from processor.config import Role, Settings
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
-from processor.edges.kafka.books import KafkaBooks, by_number, numbered
 from processor.edges.kafka.groups import KafkaGroups
+from processor.edges.kafka.looks import KafkaBooks, by_number, numbered
 from processor.errors import Problem
 from processor.records import TopicPartition
 from processor.topics import Topic, sources_of

@@ -14,9 +14,8 @@ from processor.edges.avro_wire import framing
 from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
-from processor.edges.kafka.left import KafkaOthers
+from processor.edges.kafka.looks import KafkaOthers, survey
 from processor.edges.kafka.reader import KafkaReader
-from processor.edges.kafka.survey import survey
 from processor.edges.kafka.topics import KafkaTopology
 from processor.edges.kafka.transaction import KafkaTransaction
 from processor.edges.metrics import USEFUL_REPLICAS, OrdersMeter, Restores

@@ -13,10 +13,9 @@ from processor.config import Role, Settings
 from processor.edges.avro import AvroDecoder, Schemas, reader_schema
 from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import MOCK_CLUSTER, KafkaAdmin, TopicState
-from processor.edges.kafka.books import KafkaBooks
 from processor.edges.kafka.consumer import Assignment, KafkaConsumer
+from processor.edges.kafka.looks import KafkaBooks, survey
 from processor.edges.kafka.reader import KafkaReader
-from processor.edges.kafka.survey import survey
 from processor.edges.kafka.topics import WatchedTopics
 from processor.edges.kafka.transaction import KafkaTransaction
 from processor.edges.kafka.trim import KafkaTrim

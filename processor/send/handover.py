@@ -6,31 +6,28 @@
 One count bounds both queues: at most `entries_max` entries are given and not yet collected (`role.py` pauses its
 partitions before that), and the loop makes one report of each. So neither can grow while the other side stands still.
 
-Mutable: `_messages` and `_reports` are appended by one side and popped by the other (a deque's ends are safe
-for that); `_called` is set by the Kafka thread before it calls the loop and reset by the loop before it pops,
-so that no message is left behind; `_given` and `_received` count entries, one side each; `lease` says until when our
-partitions are ours, and is replaced whole by the Kafka thread.
+Mutable: one side appends to `_messages` and `_reports` and the other pops (a deque's ends are safe for that); the Kafka
+thread sets `_called` before it calls the loop, and the loop resets it before it pops, so that no message is left
+behind; `_given` and `_received` count entries, one side each; `lease` is the time until which our partitions are ours,
+and the Kafka thread replaces it whole.
 
-turns: the Kafka thread and the event loop run one after the other, not against each other.
+`Turns`: the Kafka thread and the event loop run one after the other, not against each other.
 
     Kafka thread   take ─ ask ┄┄┄┄┄┄┄┄┄┄► [ poll, settle, produce ] ─ give_back
     event loop     … callbacks … ─► stands still ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄► … callbacks …
 
-Python lets one thread run at a time. A loop that has a thousand answers to read lets go of the interpreter for some
-microseconds after each of them, and librdkafka's binding does for each record that was acknowledged. Two such threads
-wake each other ten thousand times a second, mostly for nothing: the other has gone on before the woken one is there.
-So the one with the larger steps asks, and the loop stands still while it works: 1.4 voluntary context switches an entry
-become 0.15, and 200 µs CPU 160, side by side in one hour.
+Python lets one thread run at a time. A loop with a thousand answers to read releases the interpreter for some
+microseconds after each, and so does librdkafka's binding for each acknowledged record. Two such threads wake each other
+ten thousand times a second, mostly for nothing: the other has gone on before the woken one runs. So the one with the
+larger steps asks, and the loop stands still while it works: 1.4 voluntary context switches an entry become 0.15, and
+200 µs CPU 160, side by side in one hour.
 
 Turns only save time; no correctness rests on them. If the loop does not answer in time, the Kafka thread works without
 a turn; a loop that has stood still for long enough goes on.
 
-Not chosen: a longer switch interval (the loop lets go of the interpreter long before it is over); acknowledgements
-taken in the loop's thread (half of the waking remains, and a producer has two owners); one thread for both (a
-rebalance waits inside `poll` for what is in flight).
-
-Mutable: `_taken_s` is when the last turn was taken; `_over` ends the standstill of the turn that is taken, None between
-turns; `_loop` until it has closed. All but `_stand_still` is the Kafka thread's.
+Not chosen: a longer switch interval (the loop releases the interpreter long before its end); acknowledgements in the
+loop's thread (half of the waking remains, and a producer has two owners); one thread for both (a rebalance waits inside
+`poll` for requests in flight).
 """
 
 from __future__ import annotations
@@ -53,11 +50,8 @@ class Signal(Protocol):
     """The event that the Kafka thread waits for: a `threading.Event`, or a simulation's."""
 
     def is_set(self) -> bool: ...
-
     def set(self) -> None: ...
-
     def clear(self) -> None: ...
-
     def wait(self, timeout: float) -> object: ...
 
 
@@ -155,7 +149,7 @@ class Handover(Generic[EntryT]):
             self._called = True
             try:
                 loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:  # the loop has closed: there is nobody to tell
+            except RuntimeError:  # the loop has closed
                 self._loop = None
 
     def collect(self, at_most: int) -> list[Ended[EntryT] | Released]:
@@ -193,7 +187,7 @@ class Handover(Generic[EntryT]):
     def _deliver(self) -> None:
         self._called = False
         assert self._receive is not None
-        for _ in range(len(self._messages)):  # no more than are there: the loop has timers too
+        for _ in range(len(self._messages)):  # no more than are there now: the loop has timers, too
             message = self._messages.popleft()
             if type(message) is list:
                 self._received += len(message)
@@ -205,16 +199,17 @@ Message = list[Pending[EntryT]] | Assigned | PastRead | Paced | CaughtUp | Withd
 
 
 APART_S: Final = 0.02
-"""From one turn to the next. Shorter ones find fewer records each and the caches cold (at 10 ms 170 µs an entry, at 30
-147); an entry may wait for so long before it is sent, and a receipt before it is written."""
+"""From one turn to the next. Shorter turns find fewer records and cold caches (at 10 ms 170 µs an entry, at 30 147). An
+entry may wait this long before it is sent, and a receipt before it is written."""
 ASK_S_MAX: Final = 0.5
-"""A loop with a thousand answers to read comes round after so long."""
+"""A loop with a thousand answers to read makes a round within this time."""
 STILL_S_MAX: Final = 0.05
-"""The longest standstill of the loop: after a longer one it would answer its peers too late."""
+"""The longest standstill of the loop: after a longer one it would answer too late."""
 
 
 class Turns:
-    """See the module."""
+    """See the module. Mutable: `_taken_s` is the time of the last turn; `_over` ends the standstill of the present
+    turn, None between turns; `_loop` until it has closed. All but `_stand_still` runs in the Kafka thread."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -226,7 +221,8 @@ class Turns:
         self._loop = loop
 
     def take(self) -> None:
-        """Returns when the loop stands still, or does not come to it. `APART_S` after the last turn at the earliest."""
+        """Returns when the loop stands still, or did not do so in time; at the earliest `APART_S` after the last
+        turn."""
         assert self._over is None, "one turn at a time"
         loop = self._loop
         if loop is None:
@@ -247,13 +243,13 @@ class Turns:
         still.acquire(timeout=ASK_S_MAX)
 
     def give_back(self) -> None:
-        """The loop goes on. Any number of times."""
+        """Lets the loop go on. May be called any number of times."""
         if self._over is not None:
             self._over.release()
             self._over = None
 
 
 def _stand_still(still: threading.Lock, over: threading.Lock) -> None:
-    """The event loop's part."""
+    """Runs in the event loop."""
     still.release()
     over.acquire(timeout=STILL_S_MAX)

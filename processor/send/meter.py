@@ -71,7 +71,6 @@ class RequestMeter(Protocol):
     """Called by the event loop."""
 
     def requests(self, destination: str, requests: Requests) -> None: ...
-
     def gauges(self, destination: str, gauges: Gauges) -> None: ...
 
     def loop_lag(self, seconds: float) -> None:

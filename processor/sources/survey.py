@@ -1,7 +1,7 @@
 """survey: judges the producers of the source topics by the newest records. Pure.
 
 It finds how they place keys, the kind of their keys, the unit of their timestamps, and whether they erase more than
-they write. `check` shows the result, and a running transform has it in `/status`; `edges/kafka/survey.py` reads the
+they write. `check` shows the result, and a running transform has it in `/status`; `edges/kafka/looks.py` reads the
 records."""
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 from confluent_kafka import Producer
 
-from processor.edges.kafka.survey import survey
+from processor.edges.kafka.looks import survey
 from processor.records import Record
 from processor.sources.survey import judged
 from processor.topics import ORDER_TOPICS

@@ -281,7 +281,7 @@ class Desk:
 
     def rekey(self) -> Rekey:
         """Returns what finds the home of a letter's order. Raises `Unusable` without a registry, `BrokerOutage`."""
-        from processor.edges.kafka.survey import survey
+        from processor.edges.kafka.looks import survey
         from processor.operate.check.findings import Heard
         from processor.sources.placements import Placement, explain
 

@@ -9,13 +9,11 @@ transaction.py   records and offsets in one transaction; ends the transaction of
 barrier.py       hides new records from readers for some seconds
 reader.py        partitions read without a group: restores, commands
 scan.py          the records of many partitions, in bounded parts
-survey.py        the newest records of each source topic: their keys, partitions and timestamps
+looks.py         short looks into topics: newest books, newest source records, records not taken yet
 admin.py         topics, their settings and identities
-books.py         the newest book of changelog partitions
 changes.py       changes by commands: a group's offsets, deleted records
 membership.py    the time until which a member still has its partitions
 groups.py        the members of a group
-left.py          the records that a group has not taken of other workers' partitions
 predecessors.py  dead workers that may have left a transaction open
 properties.py    checks settings for librdkafka
 rights.py        the rights of this user

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError
 
-from processor.edges.kafka.client import KafkaSettings, LibraryLog, Silence, merged, new_producer, said
+from processor.edges.kafka.client import KafkaSettings, merged, new_producer, said
 from processor.errors import BrokerOutage, Fatal
 
 ANSWER_S_MAX: Final = 3.0
@@ -80,7 +80,7 @@ def _refused(settings: KafkaSettings, topic: str, times: Mapping[int, int], clie
         },
     )
     answers: dict[int, KafkaError | None] = {}
-    producer = new_producer(config, lambda _error: None, LibraryLog(Silence()))
+    producer = new_producer(config, lambda _error: None, None)
     for name, time_ms in times.items():
 
         def answered(error: KafkaError | None, _message: object, name: int = name) -> None:

@@ -44,24 +44,9 @@ class Log(Protocol):
     """The part of structlog's bound logger that an edge uses: a constant message and facts."""
 
     def debug(self, event: str, **facts: Any) -> Any: ...
-
     def info(self, event: str, **facts: Any) -> Any: ...
-
     def warning(self, event: str, **facts: Any) -> Any: ...
-
     def error(self, event: str, **facts: Any) -> Any: ...
-
-
-class Silence:
-    """A log that drops every line, for a client whose refusal is expected."""
-
-    def debug(self, event: str, **facts: Any) -> None: ...
-
-    def info(self, event: str, **facts: Any) -> None: ...
-
-    def warning(self, event: str, **facts: Any) -> None: ...
-
-    def error(self, event: str, **facts: Any) -> None: ...
 
 
 def merged(defaults: KafkaSettings, settings: KafkaSettings, owned: KafkaSettings) -> dict[str, Any]:
@@ -231,19 +216,12 @@ class Message(Protocol):
     """confluent-kafka's message as `consume` returns it; in the library's own stub all of these may be None."""
 
     def topic(self) -> str: ...
-
     def partition(self) -> int: ...
-
     def offset(self) -> int: ...
-
     def timestamp(self) -> tuple[int, int]: ...
-
     def key(self) -> bytes | None: ...
-
     def value(self) -> bytes | None: ...
-
     def headers(self) -> Headers | None: ...
-
     def error(self) -> KafkaError | None: ...
 
 
@@ -312,12 +290,14 @@ def new_consumer(config: Mapping[str, Any], called: Called, log: Log, heard: Hea
     return _made(ck.Consumer, config, called, LibraryLog(log, heard))
 
 
-def new_producer(config: Mapping[str, Any], called: Called, log: LibraryLog) -> ck.Producer:
+def new_producer(config: Mapping[str, Any], called: Called, log: LibraryLog | None) -> ck.Producer:
+    """`log` None: drops all log lines, for a client whose refusal is expected."""
     return _made(ck.Producer, config, called, log)
 
 
-def _made(kind: Callable[..., T], config: Mapping[str, Any], called: Called, log: LibraryLog) -> T:
+def _made(kind: Callable[..., T], config: Mapping[str, Any], called: Called, log: LibraryLog | None) -> T:
+    logging: dict[str, Any] = {"log_level": 0} if log is None else {}
     try:
-        return kind({**config, "error_cb": called}, logger=log)
+        return kind({**config, **logging, "error_cb": called}, **({} if log is None else {"logger": log}))
     except KafkaException as refused:
         raise unusable(refused) from refused

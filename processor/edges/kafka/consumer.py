@@ -129,7 +129,7 @@ class KafkaConsumer:
         self._admin = KafkaAdmin(settings, client_id=client_id, log=log)
         self._fresh_admin: Callable[[], KafkaAdmin] = lambda: KafkaAdmin(settings, client_id=client_id, log=log)
         self._recovery = Recovery(
-            self._complaints, self._admin, self._fresh_admin, group, client_id, incremental=incremental_protocol
+            self._complaints, self._admin, self._fresh_admin, group, client_id, incremental_protocol
         )
         self._topics: tuple[str, ...] = ()
         self._listener: Rebalance | None = None
@@ -225,9 +225,8 @@ class KafkaConsumer:
     def _on_assign(self, _consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
         partitions = [TopicPartition(part.topic, part.partition) for part in parts]
         assert self._listener is not None
-        listener = self._listener
         self._recovery.waiting_since_s = None
-        starts = self._told(lambda: listener.assigned(partitions)) or {}
+        starts = self._told(self._listener.assigned, partitions) or {}
         for part in parts:
             start = starts.get(TopicPartition(part.topic, part.partition))
             if start is not None:
@@ -239,14 +238,11 @@ class KafkaConsumer:
                 part.offset = 0
         waiting = self._paused & set(partitions)
         if waiting:  # before, so that nothing is fetched; and after, for partitions that librdkafka did not know yet
-            self._told(lambda: self._consumer.pause(parts_of(waiting)))
-        if self._incremental:
-            self._told(lambda: self._consumer.incremental_assign(parts))
-        else:
-            self._told(lambda: self._consumer.assign(parts))
+            self._told(self._consumer.pause, parts_of(waiting))
+        self._told(self._consumer.incremental_assign if self._incremental else self._consumer.assign, parts)
         self._assigned.update(partitions)
         if waiting:
-            self._told(lambda: self._consumer.pause(parts_of(waiting)))
+            self._told(self._consumer.pause, parts_of(waiting))
 
     def _on_revoke(self, consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
         if not self._consumer.memberid():  # it arrived too late: the group has gone on without us
@@ -254,8 +250,7 @@ class KafkaConsumer:
             return
         partitions = [TopicPartition(part.topic, part.partition) for part in parts]
         assert self._listener is not None
-        listener = self._listener
-        self._told(lambda: listener.revoked(partitions))
+        self._told(self._listener.revoked, partitions)
         self._gone(partitions, parts)
 
     def _on_lost(self, _consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
@@ -263,15 +258,14 @@ class KafkaConsumer:
         self._recovery.waiting_since_s = time.monotonic()
         partitions = [TopicPartition(part.topic, part.partition) for part in parts]
         assert self._listener is not None
-        listener = self._listener
-        self._told(lambda: listener.lost(partitions))
+        self._told(self._listener.lost, partitions)
         self._gone(partitions, parts)
 
     def _gone(self, partitions: Sequence[TopicPartition], parts: list[ck.TopicPartition]) -> None:
         gone = set(partitions)
         held = self._paused & gone
         if held:
-            self._told(lambda: self._consumer.resume(parts_of(held)))
+            self._told(self._consumer.resume, parts_of(held))
         self._assigned -= gone
         self._paused -= gone
         self._revoked |= gone
@@ -281,15 +275,15 @@ class KafkaConsumer:
             self._at_end.pop(partition, None)
             self._ends.pop(partition, None)
         if self._incremental:
-            self._told(lambda: self._consumer.incremental_unassign(parts))
+            self._told(self._consumer.incremental_unassign, parts)
         else:
             self._told(self._consumer.unassign)
 
-    def _told(self, call: Callable[[], Any]) -> Any:
+    def _told(self, call: Callable[..., Any], *given: Any) -> Any:
         """Runs a part of a callback. Keeps the first exception for the caller of `poll`: raised here, librdkafka would
         report it, and the records of the same poll would be lost."""
         try:
-            return call()
+            return call(*given)
         except KafkaException as refused:
             self._raised = self._raised or Fatal(f"the assignment was refused: {error_of(refused).str()}")
         except BaseException as raised:  # KeyboardInterrupt, too: `poll` raises it again

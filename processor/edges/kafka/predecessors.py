@@ -32,7 +32,6 @@ class Groups(Protocol):
     """The questions about a consumer group (`groups.py`). Raises `BrokerOutage`."""
 
     def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]: ...
-
     def members(self, group: str) -> Sequence[Member]: ...
 
 

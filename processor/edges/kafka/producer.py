@@ -72,7 +72,6 @@ class Delivery(Protocol):
     """The message of a delivery callback of confluent-kafka."""
 
     def topic(self) -> str: ...
-
     def offset(self) -> int: ...
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -22,33 +23,25 @@ _ASK: Final = "`hakuna-processor check` tells whether the brokers know this grou
 RECHECK_S: Final = 3.0  # how soon a recovery is noticed; each costs the broker two small requests
 
 
+@dataclass(eq=False)
 class Recovery:
-    """Mutable: `waiting_since_s` is since when there is no assignment (monotonic seconds; None: there is one);
+    """`_fresh_admin` makes a client for a question about the group: one that is kept does not follow a coordinator
+    (`groups.py`).
+
+    Mutable: `waiting_since_s` is since when there is no assignment (monotonic seconds; None: there is one);
     `_recheck` and `_who_is_in` are the questions under way; `_recheck_s` is the time of the last one."""
 
-    def __init__(
-        self,
-        complaints: Complaints,
-        admin: KafkaAdmin,
-        fresh_admin: Callable[[], KafkaAdmin],
-        group: str,
-        client_id: str,
-        *,
-        incremental: bool,
-    ) -> None:
-        """`fresh_admin` makes a client for a question about the group: one that is kept does not follow a coordinator
-        (`groups.py`)."""
-        self._complaints = complaints
-        self._admin = admin
-        self._fresh_admin = fresh_admin
-        self._group = group
-        self._client_id = client_id
-        self._incremental_protocol = incremental
-        self.waiting_since_s: float | None = None
-        self._recheck: _Recheck | None = None
-        self._recheck_s = 0.0
-        self._who_is_in: Future[ConsumerGroupDescription] | None = None
-        self._who_admin: KafkaAdmin | None = None
+    _complaints: Complaints
+    _admin: KafkaAdmin
+    _fresh_admin: Callable[[], KafkaAdmin]
+    _group: str
+    _client_id: str
+    _incremental_protocol: bool
+    waiting_since_s: float | None = None
+    _recheck: _Recheck | None = None
+    _recheck_s: float = 0.0
+    _who_is_in: Future[ConsumerGroupDescription] | None = None
+    _who_admin: KafkaAdmin | None = None
 
     def trouble(self) -> str | None:
         since_s = self.waiting_since_s

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import KafkaError, KafkaException
 
 from processor.edges.kafka.admin import ANSWER_S_MAX, NO_COORDINATOR_YET, KafkaAdmin
-from processor.edges.kafka.client import KafkaSettings, LibraryLog, Silence, error_of, merged, new_producer
+from processor.edges.kafka.client import KafkaSettings, error_of, merged, new_producer
 from processor.errors import Unusable
 
 _NEVER_GRANTED_MS: Final = 2_000_000_000
@@ -76,7 +76,7 @@ def may_write_transactions(settings: KafkaSettings, transactional_id: str) -> st
         },
     )
     try:
-        new_producer(config, lambda _error: None, LibraryLog(Silence())).init_transactions(ANSWER_S_MAX)
+        new_producer(config, lambda _error: None, None).init_transactions(ANSWER_S_MAX)
     except Unusable as refused:
         return str(refused)
     except KafkaException as refused:

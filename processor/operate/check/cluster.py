@@ -22,11 +22,10 @@ from typing import Final
 from processor.config import Role, Settings
 from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
-from processor.edges.kafka.books import KafkaBooks
 from processor.edges.kafka.broker_clock import ahead_s, limit_ms
 from processor.edges.kafka.client import ALLOW
+from processor.edges.kafka.looks import KafkaBooks, survey
 from processor.edges.kafka.rights import Allowed, group_rights, may_write_transactions, topic_rights
-from processor.edges.kafka.survey import survey
 from processor.edges.kafka.versions import without_consumer_protocol
 from processor.errors import BrokerOutage, Fatal, StateCorrupt
 from processor.moments import CLOCK_S_MAX, apart

@@ -14,10 +14,10 @@ import msgspec
 from processor.config import Role, Settings
 from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
-from processor.edges.kafka.books import KafkaBooks, by_number, numbered
 from processor.edges.kafka.changes import OffsetsOfGroup
 from processor.edges.kafka.client import Log
 from processor.edges.kafka.groups import KafkaGroups
+from processor.edges.kafka.looks import KafkaBooks, by_number, numbered
 from processor.edges.kafka.reader import KafkaReader
 from processor.edges.kafka.transaction import KafkaTransaction
 from processor.edges.rocks import Volume

@@ -132,12 +132,7 @@ class HakoApi:
             wanted = msgspec.json.decode(body, type=Fields) if body else {}
         except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
             return self.refuse(400, str(wrong))
-        found = [
-            row
-            for row in self.tables[table].values()
-            if all(name in row and row[name] == value for name, value in wanted.items())
-        ]
-        return _affected(found)
+        return _affected([row for row in self.tables[table].values() if wanted.items() <= row.items()])
 
     def _change(
         self,

@@ -148,16 +148,16 @@ class RegistryApi:
         return _json({"subject": subject, "version": number, "id": found.id, "guid": found.guid, "schema": found.text})
 
     def _by_id(self, number: str) -> Answer:
-        found = self._schemas.get(int(number)) if number.isdecimal() else None
-        if found is None:
-            return _error(404, SCHEMA_UNKNOWN, f"Schema {number} not found")
-        return _json({"schema": found.text, "guid": found.guid})
+        return _schema(self._schemas.get(int(number)) if number.isdecimal() else None, number)
 
     def _by_guid(self, guid: str) -> Answer:
-        found = next((one for one in self._schemas.values() if one.guid == guid), None)
-        if found is None:
-            return _error(404, SCHEMA_UNKNOWN, f"Schema {guid} not found")
-        return _json({"schema": found.text, "guid": found.guid})
+        return _schema(next((one for one in self._schemas.values() if one.guid == guid), None), guid)
+
+
+def _schema(found: Registered | None, name: str) -> Answer:
+    if found is None:
+        return _error(404, SCHEMA_UNKNOWN, f"Schema {name} not found")
+    return _json({"schema": found.text, "guid": found.guid})
 
 
 def _submitted(body: bytes) -> str | Answer:

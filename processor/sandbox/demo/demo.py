@@ -22,7 +22,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -225,14 +225,11 @@ class Demo:
         wrong = self._await_ready(show, began_s)
         now_ms = int(time.time() * 1000)
         goods = stock(STOCK_SEED, now_ms)
-        feed = _Feed(self._writer, plan(now_ms), goods, mixed=self._mixed)
+        feed = _Feed(plan(now_ms), goods, self._writer, self._mixed)
         sight = Sight(time.monotonic())
         if not wrong:
-            feed.start()
-            try:
+            with feed.writing():
                 sight, wrong = self._watch(feed, show, began_s)
-            finally:
-                feed.stop()
         letters = {} if wrong else dead_letters(self._letters())
         wrong = wrong or [
             *differences(feed.written, letters, self.hakuna.record),
@@ -278,11 +275,11 @@ class Demo:
             now_s = time.monotonic()
             if feed.ended and fed_s is None:
                 fed_s = now_s
-            wrong = feed.problems() or self._ended()
+            wrong = self._ended() if feed.failure is None else [f"the shop cannot write: {feed.failure}"]
             done = feed.ended and _finished(sight, feed.written, len(feed.goods.steps))
             if not done and fed_s is not None and now_s - fed_s > FINISH_S_MAX:
                 wrong = wrong or [f"not finished {FINISH_S_MAX:g} s after the last record was written"]
-            phase = _phase(bool(wrong), done, feed.ended)
+            phase = Phase.FAILED if wrong else Phase.DONE if done else Phase.FINISHING if feed.ended else Phase.FEEDING
             show(View(phase, now_s - began_s, len(feed.written), (), seen[0], sight, self.roles))
             if wrong or done:
                 return sight, wrong
@@ -336,39 +333,31 @@ def demo(*, mixed: bool) -> Iterator[Demo]:
             tidy.pop_all()
 
 
+@dataclass(eq=False)
 class _Feed:
     """Writes the shop's records on a thread of its own, while the demo's thread watches.
 
-    Mutable: `written` grows, on that thread; `ended` and `_failure` are set once, at its end.
+    Mutable: `written` grows, on that thread; `ended` and `failure` are set once, at its end.
     """
 
-    def __init__(
-        self,
-        writer: Callable[[Callable[[Step, Position], None]], OrderWriter],
-        plan: Shop,
-        goods: Stock,
-        *,
-        mixed: bool,
-    ) -> None:
-        self._mixed = mixed
-        self.plan = plan
-        self.goods = goods
-        self.written: dict[Position, Step] = {}
-        self.ended = False
-        self._failure: BaseException | None = None
-        self._writer = writer
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="shop", daemon=True)
+    plan: Shop
+    goods: Stock
+    _writer: Callable[[Callable[[Step, Position], None]], OrderWriter]
+    _mixed: bool
+    written: dict[Position, Step] = field(default_factory=dict)
+    ended: bool = False
+    failure: BaseException | None = None
+    _stop: threading.Event = field(default_factory=threading.Event)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(FINISH_S_MAX)
-
-    def problems(self) -> list[str]:
-        return [] if self._failure is None else [f"the shop cannot write: {self._failure}"]
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._run, name="shop", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join(FINISH_S_MAX)
 
     def _run(self) -> None:
         try:
@@ -377,7 +366,7 @@ class _Feed:
                 writer.write(step)
             write_in_time(writer, self._steps(), lambda: int(time.time() * 1000), self._stop.is_set)
         except BaseException as failure:
-            self._failure = failure
+            self.failure = failure
         finally:
             self.ended = True
 
@@ -414,11 +403,3 @@ def _stock_differences(hako: StandIn, goods: Stock) -> list[str]:
     if most > hako.script.quota.requests:
         wrong.append(f"Hako was asked {most} times in a window of {hako.script.quota}")
     return wrong + [f"Hako: {mistake}" for mistake in hako.record.mistakes()]
-
-
-def _phase(wrong: bool, done: bool, fed: bool) -> Phase:
-    if wrong:
-        return Phase.FAILED
-    if done:
-        return Phase.DONE
-    return Phase.FINISHING if fed else Phase.FEEDING

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from processor.records import IgnoredReason, Outcome, Reason
@@ -91,33 +91,27 @@ class Line:
         return self.ordered - max(self.fulfilled, self.refunded) - self.cancelled
 
 
+@dataclass(slots=True)
 class History:
-    """Mutable: `steps` grow, `now_ms` goes on, `lines` move. `refusal` is the reason if Hakuna will refuse the order;
+    """Mutable: `steps` grow, `now_ms` goes on, `lines` move. `_refusal` is the reason if Hakuna will refuse the order;
     the entries behind the refused one are held."""
 
-    def __init__(
-        self,
-        order_id: str,
-        placed_event: Event,
-        refusal: Reason | None,
-        *,
-        start_ms: int,
-        step_ms: int,
-        chance: random.Random,
-    ) -> None:
-        self.order_id = order_id
-        self.placed_event = placed_event
+    order_id: str
+    placed_event: Event
+    _refusal: Reason | None
+    now_ms: int
+    _step_ms: int
+    _chance: random.Random
+    lines: dict[str, Line] = field(init=False)
+    steps: list[Step] = field(default_factory=list)
+    cancelled_at_ms: int | None = None
+    _refused: bool = False
+
+    def __post_init__(self) -> None:
         self.lines = {
             item["id"]: Line(item["quantity"], item["protection"] and item["protection"]["protects_line_item_id"])
-            for item in placed_event["line_items"]
+            for item in self.placed_event["line_items"]
         }
-        self.steps: list[Step] = []
-        self.now_ms = start_ms
-        self.cancelled_at_ms: int | None = None
-        self._refusal = refusal
-        self._refused = False
-        self._step_ms = step_ms
-        self._chance = chance
 
     def place(self) -> None:
         self.placed_event["placed_at"] = self.now_ms - HAPPENED_BEFORE_MS

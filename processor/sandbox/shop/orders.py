@@ -129,7 +129,7 @@ def _history(plan: Shop, number: int, start_ms: int, mistake: Mistake | None) ->
     chance = random.Random(f"{plan.seed}/{number}")
     order_id = f"ord-{plan.seed}-{number:06d}"
     event, refusal = _placed(plan, order_id, start_ms, chance)
-    history = History(order_id, event, refusal, start_ms=start_ms, step_ms=int(plan.step_s * 1000), chance=chance)
+    history = History(order_id, event, refusal, start_ms, int(plan.step_s * 1000), chance)
     _protect(history, chance)
     point = None if mistake is None else MISTAKES[mistake]
     course = chance.choices(list(_COURSES), list(_COURSES.values()))[0]

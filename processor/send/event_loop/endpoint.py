@@ -2,13 +2,13 @@
 
     post ─► Transport.exchange ─► the receiver ─► `ended`, once, never from inside `post`
 
-The composition root chooses the transport (`processor/edges/http/exchange.py`). Of an answer
-the sender reads the status, the beginning of the body, and the few headers that the verdicts read. Advice on an
-accepted request is read now and then only: a server whose quota is used up says so on every answer.
+The composition root chooses the transport (`processor/edges/http/exchange.py`). The sender reads the status of an
+answer, the beginning of its body, and the few headers that verdicts need. Advice on accepted requests is read only now
+and then: a server whose quota is used up gives it on every answer.
 
-Owned by the sender's event loop. Not chosen: `httpx.AsyncClient` (129 µs a request over a transport that does
-nothing; it also follows redirects, keeps cookies and reads the environment); a task for each request (a quarter of an
-entry's CPU).
+Owned by the sender's event loop. Not chosen: `httpx.AsyncClient` (129 µs a request over a transport that does nothing;
+it also follows redirects, keeps cookies and reads the environment); a task for each request (a quarter of an entry's
+CPU).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _METHODS_AND_PATHS_MAX: Final = 64
 
 
 class Exchange(Protocol):
-    """A request that is under way."""
+    """A request under way."""
 
     def abandon(self, receiver: Any) -> None: ...
 
@@ -40,7 +40,6 @@ class Transport(Protocol):
     """The part of a transport that this module uses (`processor/edges/http/exchange.py`)."""
 
     def exchange(self, template: Any, content: bytes, headers: RawHeaders, receiver: Any) -> Exchange: ...
-
     def fields(self, head: Any) -> RawHeaders: ...
 
 
@@ -50,13 +49,13 @@ Templates = Callable[[str, httpx.URL, RawHeaders, Mapping[str, float | None]], A
 
 
 Heard = Answer | NoAnswer | Exception
-"""How a request ended. An exception here is a mistake of ours, not of the transport."""
+"""The end of a request. An exception here is our own mistake, not the transport's."""
 
 WhatT = TypeVar("WhatT")
 
 
 class Posted(Generic[WhatT]):
-    """One request under way, and the receiver of its answer. Mutable: `exchange` is what carries it."""
+    """One request under way, and the receiver of its answer. Mutable: `exchange`, the transport's part of it."""
 
     __slots__ = ("_ended", "_endpoint", "_what", "exchange")
 
@@ -73,7 +72,7 @@ class Posted(Generic[WhatT]):
         self._ended(self._what, self._endpoint.no_answer(error))
 
     def give_up(self) -> None:
-        """The answer is not waited for any more, and `ended` not called."""
+        """Gives the request up: `ended` is not called."""
         if self.exchange is not None:
             self.exchange.abandon(self)
 
@@ -81,8 +80,8 @@ class Posted(Generic[WhatT]):
 class Endpoint:
     """One base URL behind one transport.
 
-    Mutable. `_templates` by method and path, for the headers of today's key; `trouble` is why the last
-    request without an answer had none.
+    Mutable. `_templates` by method and path, with the headers of the present key; `trouble` is the last reason for a
+    missing answer.
     """
 
     def __init__(
@@ -104,8 +103,8 @@ class Endpoint:
         self._templates.clear()
 
     def post(self, request: Request, what: WhatT, ended: Callable[[WhatT, Heard], None]) -> Posted[WhatT]:
-        """Sends it, and calls `ended(what, …)` once, later. Total: whatever the transport raises is a reason why there
-        is no answer."""
+        """Sends a request, and calls `ended(what, …)` once, later. Never raises: an exception of the transport is a
+        reason for a missing answer."""
         method, path, body, headers = request
         template = self._templates.get((method, path)) or self._template(method, path)
         posted = Posted(self, what, ended)
@@ -116,7 +115,7 @@ class Endpoint:
         return posted
 
     def answer(self, status: int, head: Any, body: bytes) -> Answer:
-        """The part of an answer that is read."""
+        """Returns the part of an answer that is read."""
         if strange(body) or self._is_advice_due(status):
             return Answer(status, kept(self._transport.fields(head)), body)
         return Answer(status, NO_HEADERS, body)

@@ -1,18 +1,16 @@
-"""gate: what holds a whole destination, as opposed to one entry.
+"""gate: holds a whole destination, as opposed to one entry.
 
-    a pause       it asked for one (429, `Retry-After`, a quota that is used up): nothing goes until then
+    a pause       the destination asked for one (429, `Retry-After`, a used-up quota): nothing goes until then
     the circuit   refusals in a row of different orders: one probe at a time, with backoff
     the key       401, or 403 of everything: it is read again at once and every second; one probe at a time, at
-                  once when it changed
+                  once if it has changed
     the doubt     answers that are not the API's (`breaker.py`): one probe at a time, with backoff
     the limit     how many requests at once (`limit.py`)
 
 `heard` gets each answer once, before its entries are judged. Nothing here touches an entry. The text of the last answer
 that holds the destination is kept for the log (at once and once a minute), `/readyz` and `/status`.
 
-Owned by the sender's event loop.
-
-Our own backoff is exponential with full jitter (`backoff_s`). Pure.
+Our own backoff is exponential with full jitter (`backoff_s`). Owned by the sender's event loop.
 """
 
 from __future__ import annotations
@@ -60,8 +58,8 @@ _ALL: Final = Admission.ALL
 
 
 def backoff_s(failures: int, first_s: float, s_max: float, random: Random) -> float:
-    """Anything from 0 to `first_s` doubled for each failure after the first, at most `s_max`: those that
-    failed together do not come back together."""
+    """Returns a random time up to `first_s`, doubled for each failure after the first, at most `s_max`, so that
+    requests that failed together do not come back together."""
     assert failures >= 1
     return random.uniform(0.0, min(first_s * 2.0 ** min(failures - 1, 30), s_max))
 
@@ -69,11 +67,11 @@ def backoff_s(failures: int, first_s: float, s_max: float, random: Random) -> fl
 class Gate:
     """`sent_as` is the header and scheme of the key, for the complaint.
 
-    Mutable. `_hindered` says that something may hold the destination, so that `admits` has to look;
-    `opens_s` is when time alone may open it (None: it does not); `paused_until_s` is the pause; `_pauses`
-    counts pauses since something passed; `key` counts the keys used so far; `halted` is for good; `_said` is the last
-    answer that was none of the API's acceptance, or why there was none, and `_say_s` when the log may say it again;
-    `accepted_s` is when something was accepted last."""
+    Mutable. `_hindered` is true if something may hold the destination, so that `admits` has to look; `opens_s` is when
+    time alone may open it (None: it does not); `paused_until_s` is the end of the pause; `_pauses` counts pauses since
+    the last accepted request; `key` counts the keys so far; `halted` is for good; `_said` is the last answer that was
+    not an acceptance, or why there was none, and `_say_s` is when the log may report it again; `accepted_s` is the time
+    of the last acceptance."""
 
     def __init__(self, name: str, settings: SenderSettings, source: Key, random: Random, sent_as: str) -> None:
         self._name = name
@@ -99,20 +97,20 @@ class Gate:
 
     @property
     def limit(self) -> int:
-        """Requests at once. With a quota it is the quota that limits."""
+        """Requests at once. With a quota, the quota is the limit."""
         return self._limit.value if self._limited else self._in_flight_max
 
     def loop_was_late(self, seconds: float) -> None:
-        """How late the event loop came to its last timer."""
+        """Takes the delay of the event loop's last timer."""
         self._limit.late_s = seconds
 
     def round_took(self, seconds: float) -> None:
-        """How long the event loop took to deal with the answers that it had read, and to send what may go then."""
+        """Takes the time in which the event loop handled its last answers and sent the next requests."""
         self._limit.round_s = seconds
 
     @property
     def circuit(self) -> BreakerState:
-        """Of a destination that is down, or of a doubt: nothing but probes goes in either case."""
+        """The breaker of an outage, else that of a doubt: only probes go in either case."""
         return self._circuit.state if self._circuit.state is not BreakerState.CLOSED else self._doubt.breaker.state
 
     @property
@@ -126,7 +124,7 @@ class Gate:
 
     @property
     def trouble(self) -> str | None:
-        """The last answer, or why there was none, in masked words; None while nothing holds the destination."""
+        """The last answer, or why there was none, masked; None while nothing holds the destination."""
         if not (self.key_refused or self.doubted or self._circuit.state is not BreakerState.CLOSED):
             return None
         said = self._said
@@ -208,7 +206,7 @@ class Gate:
     ) -> None:
         """Takes the verdict of a request that was sent with `key`, about `order_id` (the first of an array). `said` is
         the answer, or why there is none."""
-        if probe and key != self.key:  # sent with the key before this one: it proves nothing of today's
+        if probe and key != self.key:  # sent with an older key: it proves nothing about this one
             self._credentials.unclear(now_s)
             self._credentials.hurry()
         match verdict:
@@ -236,8 +234,7 @@ class Gate:
                 assert_never(verdict)
 
     def unheard(self, probe: bool, now_s: float) -> None:
-        """A request was given up by ourselves, or its answer is no verdict yet: that says nothing, but a probe is to be
-        made again."""
+        """A request was given up by us, or its answer is not a verdict yet: only a probe must be repeated."""
         if probe:
             self._circuit.unclear(now_s)
             self._credentials.unclear(now_s)
@@ -264,7 +261,7 @@ class Gate:
             self._credentials.unclear(now_s)
             self._doubt.breaker.unclear(now_s)
         if verdict.reason is RetryReason.IN_PROGRESS or verdict.reason is RetryReason.TOO_EARLY:
-            self._circuit.passed()  # about this entry: the destination is well
+            self._circuit.passed()  # about this entry only
             return
         busy = verdict.status == UNAVAILABLE or verdict.reason in (RetryReason.TIMEOUT, RetryReason.DENIED)
         if verdict.pauses_destination or busy:

@@ -1,7 +1,7 @@
-"""Gatherer: what the sender asks of whatever holds the entries that wait. `Lanes` is one; Hako's gathering another.
+"""Gatherer: holds the waiting entries for the sender. `Lanes` is one; Hako's gathering is another.
 
 `Memory` is what a destination must remember of its entries beyond a restart, read from a compacted topic when a
-partition is taken over: Hakuna's holds, what Hako has accepted.
+partition is taken over: Hakuna's holds, or what Hako has accepted.
 """
 
 from __future__ import annotations
@@ -23,18 +23,13 @@ class Gatherer(Protocol[EntryT]):
     def open(self, epoch: int) -> None: ...
 
     def push(self, pending: Pending[EntryT], now_s: float) -> Pending[EntryT] | None:
-        """A new entry. Returns the one that it takes the place of: itself, where it is older than what is known."""
+        """Takes a new entry. Returns the entry that it replaces, or itself if it is older than what is known."""
 
     def take(self, now_s: float, fresh_first: bool = False) -> Parcel[EntryT] | None: ...
-
     def next_s(self) -> float | None: ...
-
     def finish(self, parcel: Parcel[EntryT], now_s: float, delivered: bool) -> None: ...
-
     def retry(self, parcel: Parcel[EntryT], due_s: float) -> list[Pending[EntryT]]: ...
-
     def split(self, parcel: Parcel[EntryT], now_s: float) -> list[Pending[EntryT]]: ...
-
     def drop(self, epochs: Collection[int]) -> None: ...
 
     def caught_up(self, epochs: Collection[int]) -> None:
@@ -46,7 +41,6 @@ class Gatherer(Protocol[EntryT]):
         """Returns true if that many requests at once need no more entries now."""
 
     def oldest_s(self) -> float | None: ...
-
     def waits(self) -> Mapping[WaitsFor, int]: ...
 
 
@@ -56,16 +50,12 @@ class Memory(Protocol):
     total: int
 
     def open(self, epoch: int) -> None: ...
-
     def close(self, epoch: int) -> None: ...
 
     def read(self, epoch: int, order_id: OrderId, past: Any) -> None:
-        """`past` as that destination's `Past` reads it, None for a tombstone."""
+        """Takes `past` from the destination's `Past`; None for a tombstone."""
 
     def sweep(self) -> None: ...
-
     def count(self, epoch: int) -> int: ...
-
     def of(self, epoch: int, order_id: OrderId) -> Hold | None: ...
-
     def refused(self, epoch: int, hold: Hold) -> None: ...

@@ -1,32 +1,32 @@
 """Lanes: one FIFO per order ID, and the parcels that are taken from their heads.
 
-    push ──► READY ──take──► UNDER_WAY ──finish──► READY, or gone when nothing is left in it
+    push ──► READY ──take──► UNDER_WAY ──finish──► READY, or gone if nothing is left in it
                ▲                │  │
                │                │  └─split─┐
                └── (due: take) ─┴── WAITING ◄┘   retry: until a time; split: until its turn
 
-    READY is YIELDING where a replay's entry is the next: it goes when no live one can, within its share.
+    READY is YIELDING if a replay's entry is the next: it goes when no live one can, within its share.
 
-A parcel is what one request carries: one entry for the Events API, many for arrays. The caller takes a parcel
-and gives it back by `finish`, `retry` or `split`.
+A parcel is the content of one request: one entry for the Events API, many for arrays. The caller takes a parcel and
+gives it back by `finish`, `retry` or `split`.
 
-    split:  a refused parcel becomes two halves. The first goes; only when it has ended the second may go.
-            Where the first was delivered, the fault is in the second, which is then split again without a
-            request of its own. So k refused of n cost at most 2·k·log2(n) requests more.
+    split:  a refused parcel becomes two halves. The first goes; the second may go only after it has ended. If the first
+            was delivered, the fault is in the second, which is then split again without a request of its own. So k
+            refused of n cost at most 2·k·log2(n) more requests.
 
-Owned by the event loop; pure but for the state announced in `Lanes`.
+Owned by the event loop; pure, except the announced state.
 
 Invariants
-- one parcel at most holds an order ID: an order is never twice in one request, nor in two at once;
-- entries of an order leave in the order in which they came;
-- a lane that waits holds nothing but itself: no slot, no worker, no other lane (but for the parcel it is
-  bound to);
-- with `supersedes` a lane has one entry at most beside the one under way, always the newest, and the copy of a dead
-  letter never goes in the place of another one or after it, unless the caller knows that it is the newer;
-- a parcel is live or a replay's: those of a replay are likely to be refused again, and would spoil an array of others.
+- at most one parcel holds an order ID: an order is never twice in one request, nor in two at once;
+- the entries of an order leave in the order of their arrival;
+- a lane that waits holds up nothing but itself and the parcel that it is bound to: no slot, no other lane;
+- with `supersedes` a lane has at most one entry beside the one under way, always the newest, and the copy of a dead
+  letter never replaces or follows another entry, unless the caller knows that it is newer;
+- a parcel is live or a replay's: entries of a replay are likely to be refused again, and would spoil an array of
+  others.
 
-Not chosen: a task per lane (thousands of them, 3 µs an entry); a priority queue over all entries (the heap is
-only for those that wait: an entry that goes at once never sees it).
+Not chosen: a task per lane (thousands of them, 3 µs an entry); a priority queue over all entries (the heap is only for
+waiting ones: an entry that goes at once never sees it).
 """
 
 from __future__ import annotations
@@ -46,15 +46,14 @@ from processor.send.pending import Pending
 
 READY_ROUNDS: Final = 4
 READY_MIN: Final = 500
-"""Orders that are ready, beside those rounds of requests: what a loop at full speed sends until the outbox is read
-again, three times over. A backlog's worth of them would be 60 MB that are cold when their turn comes."""
+"""Ready orders in addition to those rounds of requests: three times as many as a loop at full speed sends until the
+outbox is read again. A whole backlog would be 60 MB that are cold when their turn comes."""
 TOLD_MAX: Final = 20_000
-"""The most deliveries that are remembered. A replay reads of a delivery within a second or two, and then sends no older
-copy."""
+"""Deliveries in memory. A replay learns of a delivery within a second or two, and then sends no older copy."""
 
 
 class LaneState(Enum):
-    """Where a lane is; the picture is in the module's docstring."""
+    """The state of a lane; drawn above."""
 
     READY = "ready"
     YIELDING = "yielding"
@@ -69,8 +68,8 @@ _WAITING: Final = LaneState.WAITING
 
 
 class Lane(Generic[EntryT]):
-    """The entries of one order that are not under way, oldest first. Mutable, by `Lanes` alone. `copied`: what was
-    taken last for an array is the copy of a dead letter."""
+    """The entries of one order that are not under way, oldest first. Only `Lanes` changes it. `copied` is true if the
+    entry that was last taken for an array is the copy of a dead letter."""
 
     __slots__ = ("copied", "order_id", "queue", "ready_s", "state")
 
@@ -100,11 +99,11 @@ class Parcel(Generic[EntryT]):
 
 
 class Queue(Generic[EntryT]):
-    """The lanes that wait to be taken: of live traffic, or of replays. Only `Lanes` changes it.
+    """The lanes of live traffic, or of replays, that can be taken. Only `Lanes` changes it.
 
     `ready` are the lanes in READY or YIELDING, in the order in which they became so, and some that have been emptied
-    since; `waiting` a heap of (due, number, parcel), whose lanes are WAITING, as are those of the second halves behind
-    them; `turned` says that the last parcel was one that had waited.
+    since; `waiting` is a heap of (due, number, parcel), whose lanes are WAITING, like those of the second halves behind
+    them; `turned` is true if the last parcel had waited.
     """
 
     __slots__ = ("ready", "turned", "waiting")
@@ -118,9 +117,9 @@ class Queue(Generic[EntryT]):
 class Lanes(Generic[EntryT]):
     """All lanes of a worker.
 
-    Mutable. `_lanes` has every order that has an entry here; `_live` and `_replays` what waits of them; `_epochs` the
-    assignments whose entries are wanted; `_told`, with `supersedes`, how new the newest snapshot is that was delivered
-    of each of some orders, by its offset, the latest delivery last.
+    Mutable. `_lanes` has every order with an entry here; `_live` and `_replays` are those that can be taken; `_epochs`
+    are the present assignments; `_told` is, with `supersedes`, the offset of the newest delivered snapshot of some
+    orders, the latest delivery last.
     """
 
     def __init__(
@@ -131,8 +130,8 @@ class Lanes(Generic[EntryT]):
         supersedes: bool,
         share: ReplayShare | None = None,
     ) -> None:
-        """`share` is what replays may use. None: replays are not told apart from live traffic, and the caller knows
-        which entry is newer."""
+        """`share` is the share of replays. None: replays are treated like live traffic, and the caller knows which
+        entry is newer."""
         assert parcel_entries_max >= 1
         self._entries_max = parcel_entries_max
         self._bytes_max = parcel_bytes_max
@@ -147,12 +146,12 @@ class Lanes(Generic[EntryT]):
         self._epochs: set[int] = set()
 
     def open(self, epoch: int) -> None:
-        """A new assignment of a partition: its entries may come."""
+        """Accepts entries of a new assignment."""
         assert epoch not in self._epochs
         self._epochs.add(epoch)
 
     def push(self, pending: Pending[EntryT], now_s: float) -> Pending[EntryT] | None:
-        """A new entry. Returns the one that it takes the place of."""
+        """Takes a new entry. Returns the entry that it replaces."""
         assert pending.epoch in self._epochs, "an entry of a partition that has gone"
         lane = self._lanes.get(pending.order_id)
         if self._told and pending.replay_id is not None and self._is_told(pending):
@@ -172,18 +171,20 @@ class Lanes(Generic[EntryT]):
         return None
 
     def take(self, now_s: float, fresh_first: bool = False) -> Parcel[EntryT] | None:
-        """The next parcel: a live one if there is any, else a replay's within its share. One that has waited and one
-        that is ready take turns: an order that fails again and again must not take each slot of a small quota. Unless
-        `fresh_first`: a probe is better made with an entry that has not failed before, and with the one that became
-        ready last, since it is least like those that were refused (a hundred orders that crash the server would be a
-        hundred probes)."""
+        """Returns the next parcel: a live one if there is any, else a replay's within its share. Parcels that have
+        waited and ready ones take turns, because an order that fails again and again must not take each slot of a small
+        quota.
+
+        `fresh_first` is for a probe: it prefers an entry that has not failed before, and the lane that became ready
+        last, because it is least like the refused ones (a hundred orders that crash the server would be a hundred
+        probes)."""
         parcel = self._take(self._live, now_s, fresh_first)
         if parcel is None and self._may_replay(now_s):
             return self._take(self._replays, now_s, fresh_first)
         return parcel
 
     def next_s(self) -> float | None:
-        """When there will be something to take, if nothing else happens; a time that is past: now."""
+        """Returns when a parcel can be taken, if nothing else happens; a past time means now."""
         live_s = self._next_s(self._live)
         if self._share is None or not (self._replays.ready or self._replays.waiting):
             return live_s
@@ -274,7 +275,7 @@ class Lanes(Generic[EntryT]):
         return parcel
 
     def finish(self, parcel: Parcel[EntryT], now_s: float, delivered: bool) -> None:
-        """Its entries have ended."""
+        """The entries of a parcel have ended."""
         if delivered and self._supersedes and self._share is not None:
             self._tell(parcel)
         for lane in parcel.lanes:
@@ -287,14 +288,13 @@ class Lanes(Generic[EntryT]):
             self._release_second(parcel, now_s, delivered)
 
     def retry(self, parcel: Parcel[EntryT], due_s: float) -> list[Pending[EntryT]]:
-        """The same orders again, together, from `due_s` on. Returns the entries that newer ones have
-        replaced."""
+        """Tries the same orders again, together, from `due_s` on. Returns the entries that newer ones have replaced."""
         replaced = self._put_back(parcel)
         self._wait(parcel, due_s)
         return replaced
 
     def split(self, parcel: Parcel[EntryT], now_s: float) -> list[Pending[EntryT]]:
-        """Was refused: find out which of them. Returns the entries that newer ones have replaced."""
+        """Halves a refused parcel to find the refused entry. Returns the entries that newer ones have replaced."""
         assert len(parcel.lanes) > 1, "one entry is refused for itself"
         replaced = self._put_back(parcel)
         if parcel.second is not None:
@@ -318,11 +318,11 @@ class Lanes(Generic[EntryT]):
         """Does nothing: entries leave while others are still being read."""
 
     def __len__(self) -> int:
-        """Orders that have an entry here."""
+        """The number of orders with an entry here."""
         return len(self._lanes)
 
     def queued(self, order_id: str) -> Pending[EntryT] | None:
-        """The next entry of a lane that is not under way."""
+        """Returns the next entry of a lane that is not under way."""
         lane = self._lanes.get(order_id)
         return lane.queue[0] if lane is not None and lane.queue else None
 
@@ -332,11 +332,11 @@ class Lanes(Generic[EntryT]):
         return not self._supersedes and len(self._live.ready) >= READY_ROUNDS * at_once + READY_MIN
 
     def oldest_s(self) -> float | None:
-        """Returns None: since when the oldest entry is unsent is not kept here, because the lag shows it."""
+        """Returns None: the lag shows the age of the oldest entry."""
         return None
 
     def waits(self) -> Mapping[WaitsFor, int]:
-        """Objects by what they wait for; empty where that is not kept."""
+        """Returns nothing: it is not kept here."""
         return {}
 
     def state(self, order_id: str) -> LaneState | None:
@@ -426,7 +426,7 @@ class Lanes(Generic[EntryT]):
 
 
 def _first_offset(pending: Pending[Any]) -> int | None:
-    """Where an entry stood in the outbox first: a copy says where the record of its letter did. None: it does not."""
+    """Returns an entry's first offset in the outbox. A replay's copy has it in its letter's headers, or not: None."""
     if pending.replay_id is None:
         return pending.record.offset
     head = letter_head(pending.record)

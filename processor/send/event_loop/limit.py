@@ -1,27 +1,25 @@
-"""Limit: how many requests at once, where no quota says so, found from latency and refusals alone.
+"""Limit: how many requests at once, if no quota says so, found from latency and refusals alone.
 
     SLOW_START ──latency rose──► LOOKING ──latency no longer falls──► GROWING ──latency rose, or in time──► LOOKING
      doubles                      cuts, and cuts again                  a little each round
 
-A server that does n requests at once answers at its best latency up to n, and later in proportion beyond it.
-So the limit is let grow until latency has risen, then cut until latency no longer falls: what that leaves is
-the best latency, and `limit × best / latency` of the step before is the limit that fits. A look that starts
-from a server which has become slow by itself sees latency not fall at all, and ends where it began: our share
-in it is measured, not assumed. It is taken now and then without a rise, too, since a best latency that was
-measured beside another worker's queue is wrong.
+A server that handles n requests at once answers at its best latency up to n, and later in proportion beyond it. So the
+limit grows until latency has risen, and is then cut until latency no longer falls: what remains is the best latency,
+and `limit × best / latency` of the step before is the right limit. If the server itself has become slow, a look sees
+latency not fall at all, and ends where it began: our share in it is measured, not assumed. There is a look from time to
+time without a rise, too, because a best latency that was measured beside another worker's queue is wrong.
 
-Growth is the same for everyone and a cut in proportion, so that workers come to share a server evenly (AIMD). It
-gathers pace with each round that finds no queue, so that one slow answer at the start, or a pause of ours, does not
-cost a server that is far away its requests for half a minute.
-A round is as many answers as the limit allows at once; what was sent before a cut is not judged after it.
-Refusals count where they are many: a round in which a tenth was refused or timed out is cut; a lone 5xx is
-not. A round during which our own loop was late, or was half of the latency itself, is cut a little: it is the
-loop that is full.
+Growth is equal for all workers and a cut is in proportion, so they come to share a server evenly (AIMD). Growth speeds
+up with each round without a queue, so that one slow answer at the start, or a pause of ours, does not cost a distant
+server its requests for half a minute. A round is as many answers as the limit allows at once; requests from before a
+cut are not judged after it. Refusals count if they are many: a round of which a tenth was refused or timed out is cut;
+a lone 5xx is not. A round in which our own loop was late, or took half of the latency itself, is cut a little: the loop
+is full then.
 
-Owned by the sender's event loop; pure but for the state announced in `Limit`.
+Owned by the sender's event loop; pure, except the announced state.
 
-Not chosen: the best latency as a moving average (drifts up with the queue that we make ourselves) or as a
-minimum (drifts down with the noise of small rounds); a fixed limit.
+Not chosen: the best latency as a moving average (drifts up with our own queue) or as a minimum (drifts down with the
+noise of small rounds); a fixed limit.
 """
 
 from __future__ import annotations
@@ -34,37 +32,37 @@ from typing import Final
 ROUND_MIN: Final = 20
 """Answers: the mean of fewer says too little."""
 RISE: Final = 1.15
-"""A mean latency that is this much over the best is a queue."""
+"""A mean latency this much over the best one means a queue."""
 NOISE: Final = 3.0
 """Standard errors that a difference must exceed to be one."""
 CUT: Final = 0.75
 FELL_SHARE: Final = 0.3
-"""Of the fall that there would be if all of the queue were ours; beside two others like us it is a third."""
+"""Share of the fall that there would be if all of the queue were ours; beside two equal workers it is a third."""
 LOOK_EVERY_S: Final = 5.0
 LOOK_AGAIN_S: Final = 0.5
-"""After a look that found nothing of our doing: the server may have changed in its midst."""
+"""After a look without an effect: the server may have changed meanwhile."""
 REFUSED_SHARE: Final = 0.1
 REFUSED_CUT: Final = 0.7
 OWN_S: Final = 0.01
-"""A latency below this says nothing about the server: with a thousand answers waiting in our own loop, each of them
-looks this slow. Without it, beside a server next door, our own queue would be cut down to one request at once."""
+"""A latency below this says nothing about the server: with a thousand answers in our own loop, each looks this slow.
+Without it, our own queue would be cut down to one request at once beside a server next door."""
 LATE_S: Final = 0.025
-"""An event loop that is so late for its timers has more answers to read than it can: more requests at once would wait
-in it, not at the server. A turn of the Kafka thread takes about half of that (`handover.py`)."""
+"""An event loop that is this late for its timers has too many answers to read: more requests at once would wait in it,
+not at the server. A turn of the Kafka thread takes about half of this (`handover.py`)."""
 OWN_SHARE: Final = 0.5
-"""Of a latency that is our own dealing with a round of answers; reading them and writing what goes out next took about
-as long again. From there on more requests at once only wait for one another in our loop."""
+"""Share of a latency in which we handle a round of answers; to read them and write the next requests takes as long
+again. Beyond this, more requests at once only wait for one another in our loop."""
 LATE_CUT: Final = 0.9
 CALM_ROUNDS: Final = 8
 """Rounds of growth after which the next ones are twice as large, after as many more three times."""
 GROWTH_SHARE: Final = 0.1
-"""Of the limit, at most, in a round that has gathered pace."""
+"""The largest growth in one round, as a share of the limit."""
 OUTLIER: Final = 4.0
-"""A latency counts as at most this many times the best: one hanging request is no queue."""
+"""A latency counts as at most this many times the best: one hanging request is not a queue."""
 
 
 class LimitState(Enum):
-    """The picture is in the module's docstring."""
+    """The state of the limit; drawn above."""
 
     SLOW_START = "slow_start"
     GROWING = "growing"
@@ -72,11 +70,10 @@ class LimitState(Enum):
 
 
 class Limit:
-    """Mutable. `value` is the limit; `_best_s` the latency of a server without a queue, as far as known (0:
-    not yet); `_before` is (limit, latency) of the last step of a look, `_fell` whether latency fell with that
-    step; `_calm` counts the rounds of growth since the limit was last found too high; the fields of a round
-    are reset by `_begin`. `late_s` is how late the loop was for its last timer, `round_s` how long it took over
-    its last answers."""
+    """Mutable. `value` is the limit; `_best_s` is the latency of the server without a queue (0: not known yet);
+    `_before` is (limit, latency) of the last step of a look, `_fell` is true if latency fell with that step; `_calm`
+    counts the rounds of growth since the limit was last too high; `_begin` resets the fields of a round. `late_s` is
+    the delay of the loop's last timer, `round_s` the time for its last answers."""
 
     def __init__(self, maximum: int, random: Random, initial: int = 16) -> None:
         assert maximum >= 1
@@ -117,7 +114,7 @@ class Limit:
             self._judge(now_s)
 
     def _judge(self, now_s: float) -> None:
-        """The end of a round."""
+        """Ends a round."""
         answers, refusals, full = self._answers, self._refusals, self._full
         latency_s = self._total_s / answers if answers else 0.0
         variance = max(self._squares / answers - latency_s * latency_s, 0.0) if answers else 0.0
@@ -135,7 +132,7 @@ class Limit:
         elif self._state is LimitState.LOOKING:
             self._looked(latency_s, noise_s, now_s)
         elif not full:
-            pass  # fewer were sent than are allowed: that says nothing about the limit
+            pass  # fewer requests than allowed: that says nothing about the limit
         elif self._best_s == 0.0:
             self._best_s = latency_s
             self._change(self.value * 2, now_s)
@@ -156,7 +153,7 @@ class Limit:
         self._change(min(self.value * cut, self.value - 1), now_s)
 
     def _looked(self, latency_s: float, noise_s: float, now_s: float) -> None:
-        """A round with fewer at once has ended: did it make a difference?"""
+        """Ends a round with fewer requests at once: compares its latency."""
         limit, before_s = self._before
         fall_s = FELL_SHARE * before_s * (1 - self.value / limit)
         if before_s - latency_s > max(fall_s, noise_s) and self.value > 1:
@@ -178,7 +175,7 @@ class Limit:
         self._round = max(self.value, ROUND_MIN)
 
     def _change(self, value: float, now_s: float) -> None:
-        """A step so large that answers to what was sent before it say nothing about what is sent after it."""
+        """Makes a large step, after which answers to earlier requests do not count."""
         self.value = min(max(ceil(value), 1), self._maximum)
         self._since_s = now_s
         self._begin()

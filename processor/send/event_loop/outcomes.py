@@ -1,6 +1,6 @@
-"""outcomes: what an answer means for the destination, and what becomes of the entries that it answers.
+"""outcomes: what an answer means for the destination, and for its entries.
 
-    weigh ─► what the gate hears of it, and the outcome ─► judge ─► end: a report to the Kafka thread
+    weigh ─► the verdict for the gate, and the outcome ─► judge ─► end: a report to the Kafka thread
                                                                 └► put back: another attempt, later
 
 Owned by the sender's event loop. Invariant: a parcel that is judged or put back goes back to its lanes, once.
@@ -35,7 +35,7 @@ from processor.send.settings import SenderSettings
 log = structlog.get_logger(__name__)
 
 RETRIES_SAID: Final = 10
-"""From so many on of one entry somebody who looks at the log should know."""
+"""After this many attempts of one entry the log reports it."""
 _RETRIES: Final = "refused ten times and tried again, such as the entry of this record"
 RETRY_S_MIN: Final = 0.05
 """A server that refuses and says `Retry-After: 0` would be asked as fast as it can refuse."""
@@ -43,8 +43,8 @@ RETRY_S_MIN: Final = 0.05
 
 @dataclass(eq=False)
 class Outcomes(Generic[EntryT]):
-    """See the module. `epochs` are those of the partitions that are ours. Mutable: `_witness` is what others than a
-    suspect were answered."""
+    """See the module. `_epochs` are the epochs of our partitions. Mutable: `_witness` counts the answers to others than
+    a suspect."""
 
     _settings: SenderSettings
     _destination: Destination[EntryT]
@@ -96,7 +96,7 @@ class Outcomes(Generic[EntryT]):
             case Delivered():
                 for pending in parcel.entries:
                     self.end(pending, verdict, now_ms)
-                    if pending.occurred_at_ms >= PLAUSIBLE_MS_MIN:  # one stamp in seconds, and the sum is worth nothing
+                    if pending.occurred_at_ms >= PLAUSIBLE_MS_MIN:  # one timestamp in seconds would spoil the sum
                         self._tally.latencies_s.append(max(now_ms - pending.occurred_at_ms, 0) / 1000)
                 self._witness.accepted += len(parcel.entries)
                 self._lanes.finish(parcel, now_s, delivered=True)

@@ -2,41 +2,36 @@
 
     quota 120/60s, 7 partitions:   slots  18 17 17 17 17 17 17      partition 0 … 6
 
-A request takes a slot of one of the worker's partitions, whichever is free, and the slot comes back one
-window after the answer. Two requests in one slot thus reach the server more than a window apart, so that no
-window ever sees more requests than there are slots, and the partitions' slots add up to the quota: the
-worker that has the partitions has the slots.
+A request takes a free slot of one of the worker's partitions, and the slot comes back one window after the answer. So
+two requests in one slot reach the server more than a window apart, and no window ever has more requests than there are
+slots. The slots of all partitions add up to the quota: the worker that has the partitions has the slots.
 
     a partition moves, cleanly:  the last owner leaves how many of its slots are in use; the new one counts as many
-                                 as in use until one window after it was assigned
-    without a word (kill -9):    all of them count as in use for so long, and as long as a request may be on its way
+                                 as in use until one window after its assignment
+    without a mark (kill -9):    all of them count as in use for that time, and as long as a request may be on its way
 
 Clocks of two machines are never compared, only trusted to run alike within `CLOCK_DRIFT`.
 
-Owned by the sender's event loop; pure but for the state announced in `Pace`.
-
-Not chosen: a token bucket (lets twice the quota through some window: a full bucket, then its refill); slots
-per worker (the number of workers is known to nobody at the moment that counts); a slot that comes back a
-window after the send (the server counts when the request arrives, which is anywhere before the answer).
-
-The replay share: what an operator's replays may take of a destination, so that live traffic goes first.
+`ReplayShare` bounds the part of a destination that an operator's replays may take, so that live traffic goes first.
 
     quota 120/60s, a worker with half of the partitions, share 0.5:    60 slots, replays hold 30 of them at most
 
-Two rules, kept by each worker for itself, so that they hold over any number of them without a coordinator:
+Each worker keeps two rules for itself, so they hold over any number of workers without a coordinator:
 - a request of a replay goes only while no live entry could go (`lanes.py` hands those out first);
-- replays hold no more than their share of the worker's slots, one window after the answer included. So whatever a
-  replay does, the rest of the quota is there for live traffic in every window. Without a quota the same is said of the
-  requests at once.
+- replays hold no more than their share of the worker's slots, until one window after the answer. So the rest of the
+  quota
+  is there for live traffic in every window. Without a quota the same holds for the requests at once.
 
-A worker whose share is less than one slot lets one request of a replay go and then waits for as many windows as make
-that its share.
+A worker whose share is less than one slot sends one request of a replay and then waits for as many windows as make that
+its share.
 
-Owned by the sender's event loop; pure but for the state announced in `ReplayShare`.
+Owned by the sender's event loop; pure, except the announced state.
 
-Not chosen: the rate of the `replay` command alone (it knows of no retries, of no other command's letters on their way
-through transform, and nothing of what is live at the moment); slots put aside for live traffic (a slot is a
-partition's, and a worker may have one).
+Not chosen: a token bucket (it lets twice the quota through some window: a full bucket, then its refill); slots per
+worker (nobody knows the number of workers at the moment that counts); a slot that comes back a window after the send
+(the server counts when the request arrives, which is any time before the answer); only the rate of the `replay` command
+(it does not know retries, the letters of another command on their way through transform, or the live traffic); reserved
+slots for live traffic (a slot belongs to a partition, and a worker may have one).
 """
 
 from __future__ import annotations
@@ -59,15 +54,14 @@ ON_THE_WAY_S_MAX: Final = 2.0
 
 
 def slots_of(partition: int, quota: Quota, partitions_total: int) -> int:
-    """The slots of one partition. The remainder goes to the first ones, so that together they are the
-    quota."""
+    """Returns the slots of one partition. The first ones get the remainder, so that all add up to the quota."""
     assert 0 <= partition < partitions_total
     whole, rest = divmod(quota.requests, partitions_total)
     return whole + (1 if partition < rest else 0)
 
 
 def quota_problem(quota: Quota, partitions_total: int, setting: str) -> Problem | None:
-    """Why this quota cannot be kept with so many partitions, and what to do; None where it can."""
+    """Returns why this quota cannot be kept with this many partitions. Returns None if it can."""
     if quota.requests >= partitions_total:
         return None
     what = (
@@ -78,16 +72,16 @@ def quota_problem(quota: Quota, partitions_total: int, setting: str) -> Problem 
 
 
 def useful_replicas(quota: Quota | None, partitions_total: int, in_flight_max: int, request_s: float = 1.0) -> int:
-    """How many workers can help. Without a quota one per partition; with one, as many as keep it spent at
-    `in_flight_max` requests each, should each take as long as `request_s`."""
+    """Returns how many workers are useful. Without a quota one per partition; with one, as many as use it up with
+    `in_flight_max` requests each, if each request takes `request_s`."""
     if quota is None:
         return partitions_total
     return min(partitions_total, max(1, ceil(quota.requests / quota.window_s * request_s / in_flight_max)))
 
 
 class Bucket:
-    """The slots of one partition. Mutable, by `Pace` alone: `in_use` counts those under way and those that
-    rest; `ours` until the partition goes, which a request under way may outlive."""
+    """The slots of one partition. Only `Pace` changes it: `in_use` counts slots under way and resting ones; `ours` is
+    true until the partition goes, which a request under way may outlive."""
 
     __slots__ = ("in_use", "ours", "slots")
 
@@ -100,8 +94,8 @@ class Bucket:
 class Pace:
     """The slots of a worker's partitions.
 
-    Mutable. `_buckets` by epoch; `_resting` a heap of (free again at, number, bucket), one for each slot in
-    use that is not under way. `free` is the number of slots of open buckets that are not in use.
+    Mutable. `_buckets` are by epoch; `_resting` is a heap of (free again at, number, bucket), one for each slot in use
+    that is not under way; `_free` has the bucket of each free slot.
     """
 
     def __init__(self, quota: Quota, partitions_total: int) -> None:
@@ -116,11 +110,11 @@ class Pace:
 
     @property
     def share(self) -> int:
-        """Requests a window that are this worker's."""
+        """This worker's requests a window."""
         return sum(bucket.slots for bucket in self._buckets.values())
 
     def open(self, epoch: int, partition: int, used: int | None, assigned_s: float) -> None:
-        """A partition has become ours at `assigned_s`; its last owner left `used` (None: without a word)."""
+        """A partition has become ours at `assigned_s`; its last owner left `used` slots in use (None: no mark)."""
         assert epoch not in self._buckets
         bucket = self._buckets[epoch] = Bucket(slots_of(partition, self.quota, self._partitions_total))
         until_s = assigned_s + self.rest_s + (ON_THE_WAY_S_MAX if used is None else 0.0)
@@ -131,8 +125,7 @@ class Pace:
         self._free += [bucket] * (bucket.slots - used)
 
     def close(self, epoch: int, now_s: float) -> int | None:
-        """The partition goes. Returns how many of its slots are in use; None where it was never opened, and
-        they are not ours to speak of."""
+        """The partition goes. Returns how many of its slots are in use; None if it was never opened."""
         bucket = self._buckets.pop(epoch, None)
         if bucket is None:
             return None
@@ -162,12 +155,12 @@ class Pace:
         return bucket
 
     def answered(self, bucket: Bucket, now_s: float) -> None:
-        """The request in this slot has ended, one way or the other."""
+        """The request in this slot has ended, with or without an answer."""
         if bucket.ours:
             self._rest(bucket, now_s + self.rest_s)
 
     def next_s(self) -> float | None:
-        """When a slot comes back; None while all that are in use are under way."""
+        """Returns when a slot comes back; None while all used slots are under way."""
         return self._resting[0][0] if self._resting else None
 
     def _rest(self, bucket: Bucket, until_s: float) -> None:
@@ -183,11 +176,11 @@ class Pace:
 
 
 class ReplayShare:
-    """Mutable. `_under_way` requests without an answer; `_answered` when those that rest were answered, oldest first;
-    `has_free` what the last look found, for other threads."""
+    """Mutable. `_under_way` counts requests without an answer; `_answered` are the times of resting ones' answers,
+    oldest first; `has_free` is the result of the last check, for other threads."""
 
     def __init__(self, share_max: float, slots: Callable[[], int], rest_s: float) -> None:
-        """`slots` are the worker's as they are now, `rest_s` how long one counts as in use after its answer."""
+        """`slots` returns the worker's present slots; a slot counts as in use for `rest_s` after its answer."""
         assert 0 < share_max <= 1, f"no share: {share_max}"
         self._share_max = share_max
         self._slots = slots
@@ -203,7 +196,7 @@ class ReplayShare:
         return self.has_free
 
     def next_s(self) -> float | None:
-        """From when on the next may go, if nothing else happens; None: not before an answer, or a slot more."""
+        """Returns when the next request may go, if nothing else happens; None: not before an answer or another slot."""
         allowed = self._share_max * self._slots()
         left = max(1, floor(allowed)) - self._under_way
         if left < 1 or allowed <= 0:
@@ -213,11 +206,11 @@ class ReplayShare:
         return self._answered[-left] + self._rests_s(allowed)
 
     def taken(self) -> None:
-        """A request of a replay goes out: `is_free` said that it may."""
+        """A request of a replay goes out; `is_free` has returned true before."""
         self._under_way += 1
 
     def answered(self, now_s: float) -> None:
-        """It has ended, one way or the other."""
+        """The request has ended, with or without an answer."""
         assert self._under_way > 0, "answered twice"
         self._under_way -= 1
         self._answered.append(now_s)

@@ -1,18 +1,18 @@
 """Poison: recognises an entry that alone is refused, as opposed to a destination that is down.
 
 A 5xx counts against an entry only if others have been accepted since its last one, so an outage convicts no entry. The
-entry is poison when at least ten count, over at least `poison_after`, and that many in a row cannot be bad luck: with
-the share of fresh requests of others that failed in the meantime as the odds, it must be less likely than one in a
-million. A server that fails every second request is thus given twenty, one that fails nine in ten 130. The same for a
-403 that is nobody else's, from three on.
+entry is poison if at least ten count, over at least `poison_after`, and that many in a row cannot be bad luck: with the
+share of fresh requests of others that failed meanwhile as the odds, it must be less likely than one in a million. So a
+server that fails every second request allows twenty, one that fails nine in ten 130. The same holds for a 403 that no
+other entry gets, from three on.
 
-A doubted answer (of a gateway, a login page) is the entry's own as soon as no other entry is answered so: at its
-second time when others were accepted in between, or when it alone has been sent for a while.
+A doubted answer (of a gateway, a login page) is the entry's own as soon as no other entry gets one: at its second time
+if others were accepted in between, or if it alone has been sent for a while.
 
-Fresh are requests for an entry's first time or two. What has failed more often does not testify: it may be
+A request is fresh at its entry's first or second attempt. An entry that failed more often does not testify: it may be
 poison itself, and two poisonous orders must not acquit each other.
 
-Pure but for the counts announced below.
+Pure, except the announced counts.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ DENIED_TIMES_MIN: Final = 3
 """A 403 is an answer, where a 5xx may be anything."""
 OWN_TIMES: Final = 2
 OWN_S: Final = 2.0
-"""A gateway that is being replaced answers nonsense for a moment, and others pass meanwhile."""
+"""A gateway that is being replaced answers nonsense for a moment, while other requests pass."""
 ALONE_TIMES: Final = 3
 ALONE_S: Final = 10.0
-"""Where nothing else is sent that could tell."""
+"""If no other entry is sent that could be compared."""
 
 
 class Witness:
@@ -46,8 +46,8 @@ class Witness:
 
 
 class Suspicion:
-    """The refusals of one parcel for one reason. Mutable: `seen` counts them, `times` those that count; the others are
-    what the witness said at the first one and at the last."""
+    """The refusals of one parcel for one reason. Mutable: `seen` counts all, `times` those that count; the others are
+    the witness's counts at the first one and at the last."""
 
     __slots__ = ("_accepted_first", "_accepted_last", "_failed_first", "_first_s", "reason", "seen", "times")
 
@@ -59,7 +59,6 @@ class Suspicion:
         self._failed_first = witness.failed
 
     def again(self, witness: Witness) -> None:
-        """Another one."""
         self.seen += 1
         if witness.accepted > self._accepted_last:
             self.times += 1
@@ -83,6 +82,6 @@ class Suspicion:
 
 
 def times_beyond_chance(accepted: int, failed: int) -> float:
-    """So many failures in a row are no bad luck, where others were accepted and failed so often."""
+    """Returns how many failures in a row are not bad luck, given how often others were accepted and failed."""
     odds = (failed + 1) / (accepted + failed + 2)
     return log(CHANCE_MAX) / log(odds)

@@ -1,6 +1,6 @@
-"""retries: what becomes of a parcel whose request was not taken: another attempt, or the end of it.
+"""retries: decides about a parcel whose request was not accepted: another attempt, or its end.
 
-    decide(parcel, verdict, witness, now)  ─► Again(after_s)     wait so long; None: our own backoff
+    decide(parcel, verdict, witness, now)  ─► Again(after_s)     wait this long; None: our own backoff
                                            └► Give(rejected)     an array is split, an entry is a dead letter
 
     Denied    nothing accepted for a minute     the key (`weighed`)
@@ -11,7 +11,7 @@
     409       ten times                         its own
     5xx       poison                            its own
 
-Pure: `count` writes down what has happened, `decide` looks at it and changes nothing.
+Pure: `count` notes a refusal, `decide` reads the notes and changes nothing.
 """
 
 from __future__ import annotations
@@ -26,32 +26,31 @@ from processor.send.event_loop.lanes import Parcel
 from processor.send.event_loop.poison import DENIED_TIMES_MIN, FRESH_TIMES, TIMES_MIN, Suspicion, Witness
 
 IN_PROGRESS_MAX: Final = 10
-"""409 says that an earlier attempt is still worked on. A server that says so for ever would hold the order
-for ever."""
+"""409 says that an earlier attempt is in progress. A server that says so for ever would hold the order for ever."""
 ARRAY_REFUSALS_MAX: Final = 3
 """5xx or 403 on one array, while others pass, before it is split."""
 ARRAY_FAILURES_MAX: Final = 10
-"""The same where there are no others: one order that crashes the server would hold those beside it for ever.
-A split is no verdict, and costs an array in an outage no more than a few requests."""
+"""The same without other requests: one order that crashes the server would hold the others of its array for ever. A
+split is not a verdict, and costs an array in an outage only a few requests."""
 ACCEPTED_S: Final = 60.0
-"""While something was accepted within this, a 403 that anything may have said does not speak of the key."""
+"""If something was accepted within this time, a 403 without the API's envelope is not about the key."""
 TOO_LARGE: Final = 413
 
 
 class Again(msgspec.Struct, frozen=True):
-    """Another attempt, in so many seconds; None: after our own backoff."""
+    """Another attempt, after these seconds; None: after our own backoff."""
 
     after_s: float | None
 
 
 class Give(msgspec.Struct, frozen=True):
-    """It is given up: an array is split, an entry ends."""
+    """No further attempt: an array is split, an entry ends."""
 
     rejected: Rejected
 
 
 def weighed(verdict: Verdict, parcel: Parcel[Any], accepted_s: float, now_s: float) -> Verdict:
-    """The verdict in the light of what else was answered. `accepted_s`: when something was accepted last."""
+    """Returns the verdict with regard to other answers. `accepted_s` is the time of the last acceptance."""
     match verdict:
         case Denied(rejected, words):
             known = parcel.suspicion is not None and parcel.suspicion.times > 1  # others passed between two of them
@@ -65,7 +64,7 @@ def weighed(verdict: Verdict, parcel: Parcel[Any], accepted_s: float, now_s: flo
 
 
 def count(parcel: Parcel[Any], verdict: RetryLater | Doubted, witness: Witness, now_s: float, now_ms: int) -> None:
-    """Writes down another refusal."""
+    """Notes another refusal."""
     reason = reason_of(verdict)
     parcel.failures += 1
     last = reason.value if verdict.status is None else f"HTTP {verdict.status}"
@@ -95,7 +94,7 @@ def decide(
     poison_after_s: float,
     held: bool,
 ) -> Again | Give:
-    """`held`: doubted answers hold the destination."""
+    """Returns the decision. `held` is true if doubted answers hold the destination."""
     if isinstance(verdict, Doubted):
         return _doubted(parcel, verdict, witness, now_s, held)
     rejected = None
@@ -129,7 +128,7 @@ _TESTIFY: Final = _SUSPECT | {RetryReason.TIMEOUT, RetryReason.CONNECTION}
 
 def _doubted(parcel: Parcel[Any], doubted: Doubted, witness: Witness, now_s: float, held: bool) -> Again | Give:
     if len(parcel.entries) > 1:
-        # A smaller array is more likely to pass: where nothing ever did, each may have an order that is refused.
+        # A smaller array is more likely to pass: if none ever did, each may have a refused order.
         return Give(doubted.rejected) if not held or not witness.accepted else Again(0.0)
     if held:
         return Again(0.0)
@@ -148,7 +147,7 @@ def _still_in_progress(parcel: Parcel[Any], verdict: RetryLater) -> Rejected | N
 
 
 def _is_poison(parcel: Parcel[Any], witness: Witness, now_s: float, after_s: float, times_min: int) -> bool:
-    """Of an array: whether it is to be split."""
+    """True if an entry is poison, or an array shall be split."""
     suspicion = parcel.suspicion
     assert suspicion is not None, "counted before it is judged"
     if len(parcel.entries) > 1:

@@ -2,18 +2,17 @@
 
     round:  the answers that have come: judge ─► finish ─► then pump: take ─► post ─► …     nothing in it waits
 
-What may go out is decided in one place, `_take`, without waiting: is there room under the limit, does
-anything hold the destination (`gate.py`), is a slot of the quota free (`pace.py`), is there a parcel
-(`lanes.py`). Each change pumps: an answer, a message of the Kafka thread, an alarm for what
-time alone will change. So nothing polls, and a request costs no task and no wake-up. All answers that the loop finds
-at once are read first and then dealt with together.
+`_take` alone decides, without waiting, what may go: is there room under the limit, does anything hold the destination
+(`gate.py`), is a slot of the quota free (`pace.py`), is there a parcel (`lanes.py`). Each change pumps: an answer, a
+message of the Kafka thread, an alarm for the time of a change. So nothing polls, and a request costs no task and no
+wake-up. All answers that the loop finds at once are read first and then handled together.
 
     verdict         its entries                                     the destination (`gate.py`)
     Delivered       end; a receipt is written                       its breaker closes
     Rejected        end, and hold their order; an array is split
-    RetryLater      wait: what the server says, else our backoff    pauses if it says so; its breaker counts
+    RetryLater      wait: as the server says, else our backoff      pauses if it says so; its breaker counts
     KeyRefused      go back                                         the key is read again, and probed with backoff
-    Denied          the key's, the rate's or their own: `retries.py` decides by what else was accepted
+    Denied          the key's, the rate's or their own: `retries.py` decides by the other accepted requests
     Doubted         wait; end if no other gets the same             held if others get it, and probed with backoff
 
 Owned by the event loop. The Kafka thread reaches it through the hand-over, and reads `standing`, which any thread may
@@ -22,14 +21,13 @@ read. `outcomes.py` decides what an answer means.
 Invariants
 - a parcel that was taken is given back to its lanes exactly once, whatever happens to its request;
 - an entry that was handed over is reported exactly once, or its partition has been withdrawn or lost;
-- nothing is sent when a session has passed since our group last answered us (`handover.py`): another worker may have
-  the partitions then. It is looked at right before each request, for the whole process may have stood still since.
+- nothing is sent when a session has passed since our group last answered us (`handover.py`), because another worker may
+  have the partitions then. This is checked right before each request: the whole process may have stood still since.
 
-Not chosen: a task per entry, or per request that may be under way (each wakes through a future: a quarter of
-what an entry costs here); an answer at a time, from its socket to the next request (140 µs an entry where in
-one go it is 122: each step finds its code and data where the one before left them); a timeout per request here
-(the transport has one; the watch is for those that hang in spite of it); a queue between take and post (what
-waits in it is stale: with the feed, a newer snapshot could still replace it).
+Not chosen: a task per entry, or per request in flight (each wakes through a future: a quarter of the cost of an entry);
+one answer at a time, from its socket to the next request (140 µs an entry instead of 122: each step finds its code and
+data in the cache); a timeout per request here (the transport has one; the watch is for requests that hang in spite of
+it); a queue between take and post (its contents are stale: with the feed, a newer snapshot could still replace them).
 """
 
 from __future__ import annotations
@@ -77,12 +75,11 @@ TICK_S: Final = 0.25
 TELL_S: Final = 1.0
 REREAD_S: Final = 1.0
 HANG_S: Final = 2.0
-"""How much longer than a request may take the watch waits before it gives it up: the transport is to do it
-first."""
+"""The watch gives a request up this much after its limit, because the transport should do it first."""
 SENT_AT_ONCE_MAX: Final = 100
-"""Requests that go out in one go, for the same reason: some 4 ms."""
+"""Requests that go out in one go: some 4 ms."""
 HELD_AT_ONCE_MAX: Final = 500
-"""Held entries that end in one go, lest a long lane behind a refusal block the loop."""
+"""Held entries that end in one go: a long lane behind a refusal must not block the loop."""
 
 
 _NONE: Final = Admission.NONE
@@ -90,7 +87,7 @@ _PROBE: Final = Admission.PROBE
 
 
 class GivenUp(Enum):
-    """Why the answer to a request is no longer waited for."""
+    """Why a request is given up."""
 
     HUNG = "hung"
     WITHDRAWN = "withdrawn"
@@ -120,7 +117,7 @@ class Alarm:
 
 
 class Flight(Generic[EntryT]):
-    """One request under way. Mutable: `posted`, from when it is."""
+    """One request under way. Mutable: `posted`, once it is sent."""
 
     __slots__ = ("bucket", "key", "parcel", "posted", "probe", "sent_s")
 
@@ -136,11 +133,10 @@ class Flight(Generic[EntryT]):
 class Sender(Generic[EntryT]):
     """One destination's sending. `run` is the whole of its life.
 
-    Mutable. `_flights` are the requests under way, in the order in which they were sent (of a set it would be chance:
-    a simulated seed would not be one history), `_answered` those of them whose answer has come and is not dealt
-    with; `_due` says that a round comes as soon as the loop has read what there is; `_partitions` by epoch, those that
-    are ours; `_withdrawn` are epochs that leave as soon as none of their requests is in flight; `_failure` is our own
-    mistake, which ends `run`; `_over` says that nothing is sent any more, since that has ended or will.
+    Mutable. `_flights` are the requests under way, `_answered` those with an answer that is not handled yet; `_due` is
+    true if a round comes as soon as the loop has read all sockets; `_partitions` are ours, by epoch; `_withdrawn` are
+    epochs that leave as soon as none of their requests is in flight; `_failure` is our own mistake, which ends `run`;
+    `_over` is true once nothing more is sent.
     """
 
     def __init__(
@@ -156,7 +152,7 @@ class Sender(Generic[EntryT]):
         meter: RequestMeter,
         gatherer: Gatherer[EntryT] | None = None,
     ) -> None:
-        """`gatherer`: what holds the entries that wait, where that is more than lanes."""
+        """`gatherer` holds the waiting entries. None: plain lanes do."""
         self._settings = settings
         self._destination = destination
         self._endpoint = endpoint
@@ -198,7 +194,7 @@ class Sender(Generic[EntryT]):
 
     def _ended(self, flight: Flight[EntryT], answer: Heard) -> None:
         """Called by the endpoint for each request that was not given up."""
-        flight.posted = None  # they refer to each other: the collector would have to find each such pair
+        flight.posted = None  # a cycle, which the collector would have to find
         self._answered.append((flight, answer))
         self._round_soon()
 
@@ -217,7 +213,7 @@ class Sender(Generic[EntryT]):
             self._gate.round_took(self._clock.monotonic_s() - since_s)
 
     def _pump(self) -> None:
-        """Sends what may go."""
+        """Sends all requests that may go."""
         if self._over or self._handover.lease.is_over(self._clock):
             return  # after a lease the watch looks again
         for _ in range(SENT_AT_ONCE_MAX):
@@ -243,13 +239,12 @@ class Sender(Generic[EntryT]):
             self._end_by(mistake)
 
     def _end_by(self, mistake: Exception) -> None:
-        """`run` raises it, when it looks next."""
         self._failure = self._failure or mistake
         self._over = True
 
     def _take(self) -> Flight[EntryT] | None:
-        """The next request, with all that it needs to go. None where nothing may go now; an alarm is set
-        where time alone will change that."""
+        """Returns the next request with its slot and parcel. Returns None if nothing may go now, and sets an alarm if
+        time alone will change that."""
         gate = self._gate
         if len(self._flights) >= gate.limit:
             return None
@@ -275,7 +270,7 @@ class Sender(Generic[EntryT]):
         return Flight(parcel, bucket, now_s, gate.key, admission is _PROBE)
 
     def _next_parcel(self, now_s: float, fresh_first: bool) -> Parcel[EntryT] | None:
-        """The next parcel that is to be sent. Held entries on the way there end here."""
+        """Returns the next parcel to send. Held entries before it end here."""
         for _ in range(HELD_AT_ONCE_MAX):
             parcel = self._lanes.take(now_s, fresh_first)
             if parcel is None:
@@ -296,7 +291,7 @@ class Sender(Generic[EntryT]):
             self._alarm.set(due_s, now_s)
 
     def _slots(self) -> int:
-        """Requests a window that are this worker's; without a quota, at once."""
+        """Returns this worker's requests a window; without a quota, at once."""
         return self._gate.limit if self._pace is None else self._pace.share
 
     def _finish_answered(self) -> None:
@@ -337,7 +332,7 @@ class Sender(Generic[EntryT]):
             self._release(now_s)
 
     def _attempted(self, flight: Flight[EntryT], now_s: float) -> None:
-        """A request has ended, one way or the other: its slots rest from now on, and it counts as an attempt."""
+        """A request has ended, with or without an answer: its slot rests from now on, and it counts as an attempt."""
         if flight.bucket is not None:
             assert self._pace is not None
             self._pace.answered(flight.bucket, now_s)
@@ -422,14 +417,14 @@ class Sender(Generic[EntryT]):
             self._finish(flight, NoAnswer.TIMEOUT, self._clock.monotonic_s(), self._clock.now_ms())
 
     def _release(self, now_s: float) -> None:
-        """Lets those partitions go that nothing is in flight of."""
+        """Reports the withdrawn partitions without a request in flight."""
         flying = {pending.epoch for flight in self._flights for pending in flight.parcel.entries}
         for withdrawn in [withdrawn for withdrawn in self._withdrawn if not withdrawn.epochs & flying]:
             self._withdrawn.remove(withdrawn)
             self._handover.report(Released(withdrawn.epochs, self._leave(withdrawn.epochs, now_s)))
 
     def _leave(self, epochs: frozenset[int], now_s: float) -> dict[int, int | None]:
-        """Returns how many of their slots are in use."""
+        """Forgets partitions. Returns how many of their slots are in use."""
         used: dict[int, int | None] = {}
         for epoch in epochs & self._partitions.keys():
             del self._partitions[epoch]
@@ -438,7 +433,7 @@ class Sender(Generic[EntryT]):
         return used
 
     async def _watch(self) -> None:
-        """Four times a second, until stopped: what no answer and no message would bring about."""
+        """Does, four times a second until stopped, what no answer and no message triggers."""
         tell_at_s = reread_at_s = 0.0
         while not self._stopped:
             before_s = self._clock.monotonic_s()

@@ -1,7 +1,7 @@
-"""standing: how a destination stands, for other threads than its event loop.
+"""standing: the state of a destination, for other threads than its event loop.
 
-`/status`, `/readyz`, the watch and the metrics ask; nothing here changes anything. All but `gauges` may be called from
-any thread: they only look, at numbers and enums that are replaced whole.
+`/status`, `/readyz`, the watch and the metrics ask; nothing here changes anything. Any thread may call all but
+`gauges`: they read numbers and enums that are replaced whole.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from processor.send.meter import Gauges
 from processor.send.pending import Pending
 
 STALLED_S: Final = 10.0
-"""A loop that has not come round for so long waits for nothing that is known."""
+"""If the loop has made no round for this long, the reason is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationStatus:
-    """How a destination stands, as `/status` shows it. `paused_until` is epoch ms."""
+    """The state of a destination in `/status`. `paused_until` is epoch ms."""
 
     name: str
     quota_share: int | None
@@ -35,15 +35,15 @@ class DestinationStatus:
     limit: int
     key_refused: bool
     doubted: bool
-    """True while what answers is not the API."""
+    """True while something else than the API answers."""
     trouble: str | None
     """The last answer, or why there was none, while something holds the destination."""
 
 
 @dataclass(eq=False)
 class Standing(Generic[EntryT]):
-    """See the module. Mutable: `ticked_s` is when the event loop last came round, by the monotonic clock: a watch sees
-    by it that the loop lives."""
+    """See the module. Mutable: `ticked_s` is the time of the event loop's last round (monotonic), which shows that it
+    lives."""
 
     _name: str
     _gate: Gate
@@ -78,7 +78,7 @@ class Standing(Generic[EntryT]):
         )
 
     def standstills(self) -> list[str]:
-        """Why nothing, or almost nothing, is sent, in words for `/readyz`; empty when all is well."""
+        """Returns why nothing, or almost nothing, is sent, for `/readyz`; empty if all is well."""
         standstill = self._gate.standstill
         return [] if standstill is None else [f"{self._name}: {standstill}"]
 
@@ -133,7 +133,7 @@ class Standing(Generic[EntryT]):
         return self._holds.count(epoch)
 
     def gauges(self) -> Gauges:
-        """For the event loop alone."""
+        """Called by the event loop only."""
         gate = self._gate
         share = None if self._pace is None else self._pace.share
         oldest_s = self._lanes.oldest_s()

@@ -5,6 +5,7 @@ Owned by the Kafka thread. `entries_max` and `bytes_max` are shared out: one par
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from processor.interfaces import Consumer
@@ -13,14 +14,14 @@ from processor.send.kafka_thread.assignments import Assignments, Phase
 from processor.send.settings import SendSettings
 
 
+@dataclass(eq=False)
 class Brake:
     """Mutable: `braked` are the partitions that are paused because they are full."""
 
-    def __init__(self, settings: SendSettings, assignments: Assignments[Any], consumer: Consumer) -> None:
-        self._settings = settings
-        self._assignments = assignments
-        self._consumer = consumer
-        self.braked: set[TopicPartition] = set()
+    _settings: SendSettings
+    _assignments: Assignments[Any]
+    _consumer: Consumer
+    braked: set[TopicPartition] = field(default_factory=set)
 
     def look(self, *, halted: bool) -> None:
         """Pauses full partitions and resumes half-empty ones. A pause is expensive, so there is a gap between the two.

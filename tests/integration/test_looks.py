@@ -5,7 +5,7 @@ from __future__ import annotations
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as Where
 
-from processor.edges.kafka.left import KafkaOthers
+from processor.edges.kafka.looks import KafkaOthers
 from processor.records import TopicPartition
 from tests.support.topics import TopicSpace
 
