@@ -11,6 +11,7 @@ Tables and JSON go to standard output, everything else to standard error. Exit c
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from processor.operate.replay.campaign import Report, Summary
     from processor.operate.replay.making import Content
     from processor.operate.replay.place import Clients
+    from processor.operate.replay.purge import Cut
     from processor.operate.replay.selection import Selection
     from processor.operate.replay.survey import Field, Task
 
@@ -333,7 +335,7 @@ def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, 
         desk.needs_resolutions()
         clients = desk.looking() if dry_run else desk.working()
         purge = Purge(clients.reading, desk.deletion(), desk.resolutions)
-        cuts = []
+        cuts: list[Cut] = []
         wanted = {name: needs for topic in chosen for name, needs in to_purge(desk.field(topic)).items()}
         if lacks := lacking(desk, wanted):
             if not dry_run:
@@ -344,21 +346,30 @@ def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, 
                 run = unfinished(clients.reading, desk.field(topic))
                 if run is not None:
                     raise Refused(f"{run.replay_id} on {topic} is not finished, and needs its letters: finish it first")
-            for topic in chosen:
-                found = purge.cuts(topic, desk.clock.now_ms() - age_ms)
-                cuts += found
-                if not dry_run:
-                    purge.delete(found)
-                    purge.forget(topic, clients.ledger)
-        if output == "json":
-            print_json({"dry_run": dry_run, "partitions": cuts})
-            return
-        rows = [
-            (f"{cut.topic}/{cut.partition}", f"{cut.deleted:,}", f"{cut.stays:,}", cut.because, cut.letter)
-            for cut in cuts
-        ]
-        columns = ["partition", "would be deleted" if dry_run else "deleted", "stays", "because it is", "from"]
-        console().print(table(columns, rows))
+            try:
+                for topic in chosen:
+                    found = purge.cuts(topic, desk.clock.now_ms() - age_ms)
+                    if not dry_run:
+                        purge.delete(found)
+                    cuts += found
+                    if not dry_run:
+                        purge.forget(topic, clients.ledger)
+            except BaseException:
+                if cuts:  # what was deleted before is told
+                    _print_cuts(cuts, dry_run=dry_run, output=output)
+                raise
+        _print_cuts(cuts, dry_run=dry_run, output=output)
+
+
+def _print_cuts(cuts: Sequence[Cut], *, dry_run: bool, output: str) -> None:
+    if output == "json":
+        print_json({"dry_run": dry_run, "partitions": cuts})
+        return
+    rows = [
+        (f"{cut.topic}/{cut.partition}", f"{cut.deleted:,}", f"{cut.stays:,}", cut.because, cut.letter) for cut in cuts
+    ]
+    columns = ["partition", "would be deleted" if dry_run else "deleted", "stays", "because it is", "from"]
+    console().print(table(columns, rows))
 
 
 def _need_some(filters: Filters, *, everything: bool) -> None:
