@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from processor.cli.dead_letters import desk_of
 from processor.cli.output import console, interruptible, output_option, print_json, printable, say, table
-from processor.cli.settings import at_the_door, cluster_settings_or_exit, env_file
+from processor.cli.settings import env_file
 
 if TYPE_CHECKING:
     from processor.cli.dead_letters.desk import Desk
@@ -40,17 +41,10 @@ def command(order_id: str, letters: bool, dry_run: bool, by: str | None, output:
     hakuna-processor erase ord-123 --dry-run
     hakuna-processor erase ord-123 --letters --by "A. Lovelace, ticket 4711"
     """
-    settings = cluster_settings_or_exit(env_file)
-    at_the_door(settings)
     key = os.fsencode(order_id)
     if not key:
         raise click.BadParameter("is empty", param_hint="ORDER_ID")
-    from processor.cli.dead_letters.desk import Desk
-    from processor.config import LogLevel
-    from processor.edges import logs
-
-    logs.configure(settings.log_format, LogLevel.ERROR if sys.stderr.isatty() else settings.log_level)
-    with closing(Desk(settings, by)) as desk:
+    with closing(desk_of(env_file, by)) as desk:
         erasure = _Erasure(desk, key, letters=letters, dry_run=dry_run, tell=output == "table")
         done = interruptible(erasure.do) if dry_run else erasure.do()
     if output == "json":
@@ -133,11 +127,8 @@ class _Erasure:
             given = f"discard --reason {REASON!r} --order-id {self._shown}"
             task = desk.task(desk.field(topic), given, selection, discard=REASON)
             run(desk, clients, task, dry_run=False, output="json")
-            until = {
-                (letter.topic, letter.partition): letter.offset + 1
-                for letter in sorted(letters, key=lambda one: one.offset)
-                if letter.topic == topic
-            }
+            ours = sorted((one for one in letters if one.topic == topic), key=lambda one: one.offset)
+            until = {(one.topic, one.partition): one.offset + 1 for one in ours}
             cuts = purge.cuts(topic, desk.clock.now_ms() + 1, until)
             purge.delete(cuts)
             purge.forget(topic, clients.ledger)
@@ -145,9 +136,8 @@ class _Erasure:
                 mine = [one for one in letters if (one.topic, one.partition) == (cut.topic, cut.partition)]
                 gone |= {one.position for one in mine if one.offset < cut.offset}
                 if any(one.offset >= cut.offset for one in mine):
-                    self._say(
-                        f"{cut.topic}/{cut.partition}: its letters stay behind {cut.letter}, which is {cut.because}"
-                    )
+                    place = f"{cut.topic}/{cut.partition}"
+                    self._say(f"{place}: its letters stay behind {cut.letter}, which is {cut.because}")
         return gone
 
     def _show(self, still: list[Left], letters: list[Any], gone: Any) -> None:
@@ -165,10 +155,8 @@ class _Erasure:
         if letters and not self._letters:
             click.echo(f"--letters discards and deletes its {len(letters)} dead letters")
         elif letters and self._dry_run:
-            say(
-                f"its {len(letters)} dead letters would be discarded, and deleted where no open letter of another "
-                "order stands before them"
-            )
+            what = f"its {len(letters)} dead letters would be discarded, and deleted"
+            say(f"{what} where no open letter of another order stands before them")
         elif letters:
             click.echo(f"{len(gone)} of its {len(letters)} dead letters are deleted")
 

@@ -1,11 +1,15 @@
-"""The start of a role: its questions to the cluster and the registry, and parts that several roles build alike."""
+"""The start of a role: its questions to the cluster and the registry, and parts that several roles build alike.
+
+Before transform takes a record, `state_problems` checks that the state in the changelog is whole and was made for the
+topics as they are. `check` and the commands that correct the state ask it, too.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
@@ -19,13 +23,15 @@ from processor.edges.clock import SystemClock
 from processor.edges.kafka.admin import KafkaAdmin, TopicState
 from processor.edges.kafka.broker_clock import ahead_s, limit_ms
 from processor.edges.kafka.groups import KafkaGroups
+from processor.edges.kafka.looks import KafkaBooks, by_number, numbered
 from processor.edges.kafka.predecessors import KafkaPredecessors
 from processor.edges.kafka.transaction import KafkaTransaction, abort_left_behind
 from processor.edges.kafka.versions import without_consumer_protocol
 from processor.edges.metrics import SCHEMA_UNREADABLE
 from processor.edges.registry import Registry
-from processor.errors import BrokerOutage, Fatal, Unusable
+from processor.errors import BrokerOutage, Fatal, Problem, Unusable
 from processor.moments import CLOCK_S_MAX, apart
+from processor.records import TopicPartition
 from processor.topics import (
     BOOKS,
     CLOCK_TOPICS,
@@ -37,7 +43,9 @@ from processor.topics import (
     needed,
     problems,
     producer_problems,
+    sources_of,
 )
+from processor.transform.book import Book, Here, problems_at_start
 
 log = structlog.get_logger(__name__)
 
@@ -81,11 +89,11 @@ def described_topics(settings: Settings, role: Role, admin: KafkaAdmin) -> Mappi
 
 
 def _look_at_the_clock(settings: Settings, role: Role, there: Mapping[str, TopicState]) -> None:
-    """Raises `BrokerOutage` while the brokers would refuse whatever is written at our time."""
+    """Raises `BrokerOutage` while the brokers would refuse everything that is written at our time."""
     topic = settings.topic(CLOCK_TOPICS[role])
     config = there[topic].config
     ahead: float | None = None
-    with suppress(BrokerOutage, Fatal):  # what it needs is needed for more than this, and named there
+    with suppress(BrokerOutage, Fatal):  # another check names the same trouble
         ahead = ahead_s(
             settings.librdkafka, topic, config, SystemClock().now_ms(), client_id=f"hakuna-processor-{role}-start"
         )
@@ -101,10 +109,10 @@ def _look_at_the_clock(settings: Settings, role: Role, there: Mapping[str, Topic
 
 
 def check_readable(settings: Settings, registry: Registry, topics: Iterable[Topic] = ORDER_TOPICS) -> None:
-    """Raises `Unusable` where none of a topic's schemas can be read with ours, `RegistryOutage` without an answer.
+    """Raises `Unusable` if none of a topic's schemas can be read with ours, `RegistryOutage` without an answer.
 
-    A latest one that cannot be read while another can is a warning: it may be one stray registration, which Apicurio's
-    default allows, and a fleet that ran shall not stay down for it. Its records become dead letters.
+    If only the latest one cannot be read, that is a warning: it may be one stray registration, which Apicurio's default
+    allows, and must not keep a fleet down. Its records become dead letters.
     """
     wrong: list[str] = []
     for topic in topics:
@@ -133,7 +141,7 @@ def check_readable(settings: Settings, registry: Registry, topics: Iterable[Topi
 
 
 def _readable(registry: Registry, subject: str, ours: str, before: int) -> int | None:
-    """The newest version before one that can be read; None without any."""
+    """Returns the newest earlier version that can be read; None if there is none."""
     older = [number for number in registry.versions(subject) if number < before]
     for number in reversed(older[-VERSIONS_MAX:]):
         version = registry.version(subject, number)
@@ -150,7 +158,7 @@ def client_id(role: Role, worker: str, host: str | None = None) -> str:
 
 
 def build() -> tuple[str, str]:
-    """The version and the revision that this process runs."""
+    """Returns the version and the revision that this process runs."""
     try:
         installed = version("hakuna-processor")
     except PackageNotFoundError:
@@ -161,13 +169,13 @@ def build() -> tuple[str, str]:
 def bytes_max(
     settings: Settings, described: Mapping[str, TopicState], transaction: KafkaTransaction, topic: Topic
 ) -> int:
-    """The largest record that a transaction can write to a topic."""
+    """Returns the bytes of the largest record that a transaction can write to a topic."""
     state = described[settings.topic(topic)]
     return min(transaction.record_bytes_max, int(state.config["max.message.bytes"]))
 
 
 def predecessors(settings: Settings, role: Role, worker: str, client_id: str) -> KafkaPredecessors:
-    """Who had our partitions before us, and how what they left open is ended."""
+    """Returns what finds the workers that had our partitions, and ends the transactions that they left open."""
     kafka, group = settings.librdkafka, settings.group(role)
     return KafkaPredecessors(
         KafkaGroups(kafka, client_id=client_id),
@@ -175,3 +183,40 @@ def predecessors(settings: Settings, role: Role, worker: str, client_id: str) ->
         worker,
         lambda dead: abort_left_behind(kafka, f"{group}.{dead}", client_id=client_id),
     )
+
+
+def here_of(settings: Settings, admin: KafkaAdmin, described: Mapping[str, TopicState]) -> Here:
+    """Returns the installation as it is now. Raises `BrokerOutage`."""
+    changelog = described[settings.topic(Topic.CHANGELOG)]
+    return Here(admin.cluster_id(), changelog.topic_id, described[sources(settings)[0]].partitions)
+
+
+def sources(settings: Settings) -> list[str]:
+    """Returns the whole names of the topics that transform reads, in the order in which it takes equal timestamps."""
+    return [settings.topic(topic) for topic in sources_of(Role.TRANSFORM, rekey=settings.rekey)]
+
+
+def state_problems(settings: Settings, admin: KafkaAdmin, books: KafkaBooks, here: Here) -> list[Problem]:
+    """Returns what keeps transform from starting, each problem with its remedy. Raises `BrokerOutage`, `Fatal`."""
+    changelog = settings.topic(Topic.CHANGELOG)
+    described = admin.describe([changelog])[changelog]
+    assert described is not None, "asked for before it was known to be there"
+    partitions = numbered(changelog, described.partitions)
+    beginnings, ends = by_number(admin.beginnings(partitions)), by_number(admin.ends(partitions))
+    taken = frozenset(_taken(settings, here)) if 0 in ends.values() else frozenset()
+    return problems_at_start(changelog, here, books.newest(ends, beginnings), beginnings, ends, taken=taken)
+
+
+def newest_book(admin: KafkaAdmin, books: KafkaBooks, changelog: str, number: int) -> Book | None:
+    """Returns the newest book of one changelog partition. Raises `BrokerOutage`, `Fatal`."""
+    where = [TopicPartition(changelog, number)]
+    return books.newest(by_number(admin.ends(where)), by_number(admin.beginnings(where))).get(number)
+
+
+def _taken(settings: Settings, here: Here) -> Iterator[int]:
+    """Yields the partition numbers in which the group has finished a record."""
+    groups = KafkaGroups(settings.librdkafka, client_id="hakuna-processor-transform-start")
+    of = [TopicPartition(topic, number) for topic in sources(settings) for number in range(here.partitions)]
+    for where, committed in groups.committed(settings.group(Role.TRANSFORM), of).items():
+        if committed.next_offset:
+            yield where.partition

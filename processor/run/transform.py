@@ -25,9 +25,16 @@ from processor.edges.rocks import StateDirectory
 from processor.edges.traces import Tracing
 from processor.errors import Unusable
 from processor.records import SHAPES
-from processor.run.layout import here_of, newest_book, state_problems
 from processor.run.roles import Loop
-from processor.run.start import bytes_max, check_readable, described_topics, predecessors
+from processor.run.start import (
+    bytes_max,
+    check_readable,
+    described_topics,
+    here_of,
+    newest_book,
+    predecessors,
+    state_problems,
+)
 from processor.run.start import client_id as named
 from processor.run.surveying import SurveyedLoop, Surveying
 from processor.sources.placements import Compared

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from processor.cli.dead_letters.filters import Filters, filters
-from processor.cli.output import console, interruptible, output_option, print_json, table
+from processor.cli.output import interruptible, output_option
 from processor.cli.settings import at_the_door, cluster_settings_or_exit, duration_s, env_file
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def list_letters(
     """
     if each and output == "json":
         output = "ndjson"
-    with closing(_desk(env_file)) as desk:
+    with closing(desk_of(env_file)) as desk:
         from processor.cli.dead_letters.counts import count, show_counts, show_each
         from processor.cli.dead_letters.progress import counting
         from processor.operate.replay.listing import Tally
@@ -117,7 +117,7 @@ def list_letters(
 def show(filters: Filters, show_personal_data: bool, timeline: bool, output: str, env_file: Path | None) -> None:
     """Show one letter, decoded: the letter at this place, or the first open one that the filters select. With
     --order-id, show all letters of that order, resolved ones too."""
-    with closing(_desk(env_file)) as desk:
+    with closing(desk_of(env_file)) as desk:
         from processor.cli.dead_letters import view as views
         from processor.cli.dead_letters.progress import counting
 
@@ -195,7 +195,7 @@ def replay(
     if not 0 <= wanted.stop_on_error_share <= 1:
         raise click.BadParameter("no number: a share from 0 to 1", param_hint="--stop-on-error-share")
     silence_s = duration_s(wanted.wait_max, "--wait-max")
-    with closing(_desk(env_file, by)) as desk:
+    with closing(desk_of(env_file, by)) as desk:
         from processor.cli.dead_letters.runs import in_turn, refuse_resolved, run
         from processor.operate.replay.survey import Route
 
@@ -265,7 +265,7 @@ def discard(
     _need_some(filters, everything=everything)
     if not text.strip():
         raise click.UsageError("--reason must say something: it is all that is left of the decision")
-    with closing(_desk(env_file, by)) as desk:
+    with closing(desk_of(env_file, by)) as desk:
         from processor.cli.dead_letters.runs import in_turn, refuse_resolved, run
 
         topics, selection = filters.resolved(desk)
@@ -286,20 +286,10 @@ def discard(
 def abandon(topic: str, env_file: Path | None) -> None:
     """Abandon an unfinished replay or discard. Letters that it sent stay sent; orders that it did not release stay
     held."""
-    with closing(_desk(env_file)) as desk:
-        import msgspec
+    with closing(desk_of(env_file)) as desk:
+        from processor.cli.dead_letters import runs
 
-        from processor.operate.replay.campaign import note_run, unfinished
-        from processor.operate.replay.noted import RunState
-
-        (letters, *_), _ = desk.topics([topic])
-        desk.needs_resolutions()
-        clients, field = desk.working(), desk.field(letters)
-        run = unfinished(clients.reading, field)
-        if run is None:
-            raise click.ClickException(f"nothing is unfinished on {letters}")
-        note_run(clients.ledger, field, msgspec.structs.replace(run, state=RunState.STOPPED))
-        click.echo(f"{run.replay_id} is given up", err=True)
+        runs.abandon(desk, topic)
 
 
 @command.command("purge")
@@ -322,54 +312,10 @@ def purge(older_than: str, topics: tuple[str, ...], dry_run: bool, output: str, 
     hakuna-processor dead-letters purge --older-than 90d
     """
     age_ms = round(duration_s(older_than, "--older-than") * 1000)
-    with closing(_desk(env_file)) as desk:
-        from processor.cli.dead_letters.progress import counting
-        from processor.cli.dead_letters.runs import lacking, refused, say_refused
-        from processor.operate.check.rights import to_purge
-        from processor.operate.replay.campaign import Refused, unfinished
-        from processor.operate.replay.purge import Purge
+    with closing(desk_of(env_file)) as desk:
+        from processor.cli.dead_letters import runs
 
-        chosen, origins = desk.topics(topics)
-        if origins:
-            raise Refused(f"a purge is of a whole dead-letter topic: name {', '.join(chosen)}")
-        desk.needs_resolutions()
-        clients = desk.looking() if dry_run else desk.working()
-        purge = Purge(clients.reading, desk.deletion(), desk.resolutions)
-        cuts: list[Cut] = []
-        wanted = {name: needs for topic in chosen for name, needs in to_purge(desk.field(topic)).items()}
-        if lacks := lacking(desk, wanted):
-            if not dry_run:
-                raise refused(lacks)
-            say_refused(lacks)
-        with counting(desk, "letters"):
-            for topic in chosen:  # all of them, before anything is deleted
-                run = unfinished(clients.reading, desk.field(topic))
-                if run is not None:
-                    raise Refused(f"{run.replay_id} on {topic} is not finished, and needs its letters: finish it first")
-            try:
-                for topic in chosen:
-                    found = purge.cuts(topic, desk.clock.now_ms() - age_ms)
-                    if not dry_run:
-                        purge.delete(found)
-                    cuts += found
-                    if not dry_run:
-                        purge.forget(topic, clients.ledger)
-            except BaseException:
-                if cuts:  # what was deleted before is told
-                    _print_cuts(cuts, dry_run=dry_run, output=output)
-                raise
-        _print_cuts(cuts, dry_run=dry_run, output=output)
-
-
-def _print_cuts(cuts: Sequence[Cut], *, dry_run: bool, output: str) -> None:
-    if output == "json":
-        print_json({"dry_run": dry_run, "partitions": cuts})
-        return
-    rows = [
-        (f"{cut.topic}/{cut.partition}", f"{cut.deleted:,}", f"{cut.stays:,}", cut.because, cut.letter) for cut in cuts
-    ]
-    columns = ["partition", "would be deleted" if dry_run else "deleted", "stays", "because it is", "from"]
-    console().print(table(columns, rows))
+        runs.purge(desk, topics, age_ms, dry_run=dry_run, output=output)
 
 
 def _need_some(filters: Filters, *, everything: bool) -> None:
@@ -377,14 +323,15 @@ def _need_some(filters: Filters, *, everything: bool) -> None:
         raise click.UsageError("name letters or a filter, or say --everything")
 
 
-def _desk(file: Path | None, by: str | None = None) -> Desk:
+def desk_of(file: Path | None, by: str | None = None) -> Desk:
+    """Returns the desk of a command. Raises `BrokerOutage`."""
     settings = cluster_settings_or_exit(file)
     at_the_door(settings)
     from processor.cli.dead_letters.desk import Desk
     from processor.config import LogLevel
     from processor.edges import logs
 
-    # On a terminal a person reads the bar and the sentences, and log lines would tear it apart.
+    # On a terminal, log lines would break the bar and the sentences.
     logs.configure(settings.log_format, LogLevel.ERROR if sys.stderr.isatty() else settings.log_level)
     return Desk(settings, by)
 

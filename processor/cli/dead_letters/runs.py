@@ -1,4 +1,4 @@
-"""`dead-letters replay` and `discard`: prints the plan, carries it out under a bar, and reports.
+"""`dead-letters replay` and `discard`: prints the plan, carries it out under a bar, and reports; `abandon`, `purge`.
 
 The rights of this user are checked before the first record is written: a right that is found missing half way leaves
 letters sent and their orders held.
@@ -23,37 +23,36 @@ from processor.cli.output import console, many, print_json, printable, table
 from processor.cli.output import say as write
 from processor.edges.kafka.rights import group_rights, topic_rights
 from processor.moments import iso
-from processor.operate.check.rights import missing, to_resolve
-from processor.operate.replay.campaign import Campaign, Refused, Report, Summary, unfinished
+from processor.operate.check.rights import missing, to_purge, to_resolve
+from processor.operate.replay.campaign import Campaign, Refused, Report, Summary, note_run, unfinished
 from processor.operate.replay.contents import as_sent
 from processor.operate.replay.making import Content
+from processor.operate.replay.noted import RunState
 from processor.operate.replay.place import Clients
+from processor.operate.replay.purge import Cut, Purge
 from processor.operate.replay.replay import Ending
 from processor.operate.replay.selection import Selection, parse_letter
 from processor.operate.replay.survey import UNPACED_S, Field, Task
 
 
-def lacking(desk: Desk, wanted: Mapping[str, Collection[str]], groups: Collection[str] = ()) -> list[str]:
-    """Returns the rights that are missing, in words: of `wanted`, by topic, and to describe `groups`."""
+def has_rights(
+    desk: Desk, wanted: Mapping[str, Collection[str]], groups: Collection[str] = (), *, dry_run: bool
+) -> bool:
+    """Returns true if this user has the rights `wanted`, by topic, and to describe `groups`. Otherwise a dry run prints
+    those that are missing; else raises `Refused`."""
     allowed = topic_rights(desk.admin, list(wanted))
-    found = [
+    lacks = [
         f"{' and '.join(named)} the topic {topic}"
         for topic, operations in wanted.items()
         if (named := missing(frozenset(operations), allowed[topic].operations))
     ]
-    return found + [f"Describe the group {group}" for group in groups if group_rights(desk.admin, group).refused]
-
-
-def refused(lacks: Collection[str]) -> Refused:
-    return Refused(
-        f"nothing was done: this user may not {', nor '.join(lacks)}; have it allowed (deploy/README.md, Rights)"
-    )
-
-
-def say_refused(lacks: Collection[str]) -> None:
-    """Prints the missing rights in a dry run."""
+    lacks += [f"Describe the group {group}" for group in groups if group_rights(desk.admin, group).refused]
+    if lacks and not dry_run:
+        what = f"this user may not {', nor '.join(lacks)}"
+        raise Refused(f"nothing was done: {what}; have it allowed (deploy/README.md, Rights)")
     for one in lacks:
         write(f"  it would be refused: this user may not {one}", err=True)
+    return not lacks
 
 
 Tell = Callable[[str], object]
@@ -96,11 +95,9 @@ def run(
         say(summary, done, tell)
         targets = campaign.targets()
         groups = {topic: task.groups[topic] for topic in targets if topic in task.groups}
-        lacks = lacking(desk, to_resolve(task.field, targets), dict.fromkeys(groups.values()))
-        if lacks and not dry_run:
-            raise refused(lacks)
-        say_refused(lacks)
-        unread = {} if lacks else {topic: group for topic, group in groups.items() if not desk.is_read(group)}
+        wanted = to_resolve(task.field, targets)
+        allowed = has_rights(desk, wanted, dict.fromkeys(groups.values()), dry_run=dry_run)
+        unread = {} if not allowed else {topic: group for topic, group in groups.items() if not desk.is_read(group)}
         say_unread(unread, tell)
         if dry_run:
             return msgspec.structs.replace(summary, unread=tuple(unread))
@@ -197,3 +194,55 @@ def _say_stays(summary: Summary, tell: Tell) -> None:
         tell(f"  {count:>8}  stay: {printable(why)}")
     for letter in summary.letters[:LETTERS_NAMED]:
         tell(f"            {printable(letter)}")
+
+
+def abandon(desk: Desk, topic: str) -> None:
+    (letters, *_), _ = desk.topics([topic])
+    desk.needs_resolutions()
+    clients, field = desk.working(), desk.field(letters)
+    unended = unfinished(clients.reading, field)
+    if unended is None:
+        raise click.ClickException(f"nothing is unfinished on {letters}")
+    note_run(clients.ledger, field, msgspec.structs.replace(unended, state=RunState.STOPPED))
+    click.echo(f"{unended.replay_id} is given up", err=True)
+
+
+def purge(desk: Desk, topics: Sequence[str], age_ms: int, *, dry_run: bool, output: str) -> None:
+    chosen, origins = desk.topics(topics)
+    if origins:
+        raise Refused(f"a purge is of a whole dead-letter topic: name {', '.join(chosen)}")
+    desk.needs_resolutions()
+    clients = desk.looking() if dry_run else desk.working()
+    work = Purge(clients.reading, desk.deletion(), desk.resolutions)
+    cuts: list[Cut] = []
+    wanted = {name: needs for topic in chosen for name, needs in to_purge(desk.field(topic)).items()}
+    has_rights(desk, wanted, dry_run=dry_run)
+    with counting(desk, "letters"):
+        for topic in chosen:  # all of them, before anything is deleted
+            unended = unfinished(clients.reading, desk.field(topic))
+            if unended is not None:
+                raise Refused(f"{unended.replay_id} on {topic} is not finished, and needs its letters: finish it first")
+        try:
+            for topic in chosen:
+                found = work.cuts(topic, desk.clock.now_ms() - age_ms)
+                if not dry_run:
+                    work.delete(found)
+                cuts += found
+                if not dry_run:
+                    work.forget(topic, clients.ledger)
+        except BaseException:
+            if cuts:  # says what was deleted before
+                _print_cuts(cuts, dry_run=dry_run, output=output)
+            raise
+    _print_cuts(cuts, dry_run=dry_run, output=output)
+
+
+def _print_cuts(cuts: Sequence[Cut], *, dry_run: bool, output: str) -> None:
+    if output == "json":
+        print_json({"dry_run": dry_run, "partitions": cuts})
+        return
+    rows = [
+        (f"{cut.topic}/{cut.partition}", f"{cut.deleted:,}", f"{cut.stays:,}", cut.because, cut.letter) for cut in cuts
+    ]
+    columns = ["partition", "would be deleted" if dry_run else "deleted", "stays", "because it is", "from"]
+    console().print(table(columns, rows))

@@ -33,7 +33,7 @@ from processor.operate.check import rights
 from processor.operate.check.doors import closed, let_in_by_none
 from processor.operate.check.findings import Area, Finding, Heard, Verdict, found_of, note, problem, sound
 from processor.records import TopicPartition
-from processor.run.layout import here_of, state_problems
+from processor.run.start import here_of, state_problems
 from processor.send.event_loop.pace import quota_problem
 from processor.sources.survey import judged
 from processor.topics import (

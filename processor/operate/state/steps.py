@@ -27,7 +27,7 @@ from processor.operate.state.rebuild import Found, furthest, lacks, positions, r
 from processor.operate.state.writing import Nobody, Writing
 from processor.operate.status.brokers import Brokers
 from processor.records import NewRecord, Position, TopicPartition
-from processor.run.layout import here_of, sources
+from processor.run.start import here_of, sources
 from processor.sources.placements import explain
 from processor.sources.starts import Mark
 from processor.topics import ORDER_TOPICS, Topic
