@@ -11,7 +11,6 @@ Tables and JSON go to standard output, everything else to standard error. Exit c
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from processor.operate.replay.campaign import Report, Summary
     from processor.operate.replay.making import Content
     from processor.operate.replay.place import Clients
-    from processor.operate.replay.purge import Cut
     from processor.operate.replay.selection import Selection
     from processor.operate.replay.survey import Field, Task
 
