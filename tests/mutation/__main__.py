@@ -41,7 +41,7 @@ TARGETS: Final = {
     ),
     "placements": Target("processor/sources/placements.py", ("tests/unit/sources/test_placements.py",)),
     "rules": Target("processor/transform/rules.py", _RULES),
-    "units": Target("processor/transform/units.py", _RULES),
+    "units": Target("processor/transform/units.py", ("tests/unit/transform/test_units.py", *_RULES)),
     "verdicts": Target("processor/api/verdicts.py", ("tests/unit/api",)),
 }
 _COPIED: Final = ("processor", "tests", "schemas", "deploy", "README.md", "pyproject.toml", "Makefile")
