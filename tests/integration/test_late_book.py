@@ -22,7 +22,7 @@ def test_a_book_that_arrived_after_its_heirs_is_not_the_book(topic_space: TopicS
     now_ms, gap = round(time.time() * 1000), Gap(1_790_000_000_000, 4, 2)
     for made_ms, value in (
         (now_ms, encode_book("c/t/1", "holds-2", 3, [], gap)),
-        (now_ms - LATE_MS - 1_000, encode_book("c/t/1", "holds-1", 2, [])),
+        (now_ms - LATE_MS - 1_000, encode_book("c/t/1", "holds-1", 2, [], Gap(1_789_000_000_000, 1, 1))),
     ):
         writer.produce(books, value, b"0", partition=0, timestamp=made_ms)
         writer.flush(30)
