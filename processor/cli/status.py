@@ -136,12 +136,8 @@ def _page(seen: FleetView, prefix: str, *, everything: bool) -> Group:
         parts += [Text(seen.trouble, style="bold red"), ""]
     if seen.workers:
         parts += [table(("worker", "roles", "partitions", "", ""), map(_worker, seen.workers), 2), ""]
-        destinations = [
-            _destination(worker.url, one)
-            for worker in seen.workers
-            for role in worker.roles
-            for one in role.get("destinations", [])
-        ]
+        roles = [(worker.url, role) for worker in seen.workers for role in worker.roles]
+        destinations = [_destination(url, one) for url, role in roles for one in role.get("destinations", [])]
         if destinations:
             columns = ("destination", "worker", "quota", "circuit", "in flight", "paused until", "last said")
             parts += [table(columns, destinations, 2), ""]

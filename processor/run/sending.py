@@ -303,12 +303,8 @@ def _transport(settings: Settings, api: _Api, tracing: Tracing | None) -> Transp
     """The way to one API. Raises `Unusable` for certificates and proxies that cannot be used."""
     url = httpx.URL(api.base_url)
     proxy = proxy_for(url, settings.proxies)
-    log.info(
-        "the way to the API",
-        host=url.host,
-        client=settings.http_transport.value,
-        proxy=None if proxy is None else str(proxy),
-    )
+    client, through = settings.http_transport.value, None if proxy is None else str(proxy)
+    log.info("the way to the API", host=url.host, client=client, proxy=through)
     limits = HttpLimits(connections_max=api.in_flight_max, total_s_max=settings.request_timeout_s)
     transport = transport_for(settings.http_transport, Tls(api.tls), proxy, limits)
     return transport if tracing is None else tracing.transport(transport)

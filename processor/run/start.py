@@ -177,12 +177,11 @@ def bytes_max(
 def predecessors(settings: Settings, role: Role, worker: str, client_id: str) -> KafkaPredecessors:
     """Returns what finds the workers that had our partitions, and ends the transactions that they left open."""
     kafka, group = settings.librdkafka, settings.group(role)
-    return KafkaPredecessors(
-        KafkaGroups(kafka, client_id=client_id),
-        group,
-        worker,
-        lambda dead: abort_left_behind(kafka, f"{group}.{dead}", client_id=client_id),
-    )
+
+    def end(dead: str) -> None:
+        abort_left_behind(kafka, f"{group}.{dead}", client_id=client_id)
+
+    return KafkaPredecessors(KafkaGroups(kafka, client_id=client_id), group, worker, end)
 
 
 def here_of(settings: Settings, admin: KafkaAdmin, described: Mapping[str, TopicState]) -> Here:

@@ -208,11 +208,8 @@ class Desk:
         """Returns the group that finishes each topic that letters go back to."""
         settings = self.settings
         roles = [role for role in Role if role is not Role.REKEY or settings.rekey]
-        return {
-            settings.topic(topic): settings.group(role)
-            for role in roles
-            for topic in sources_of(role, rekey=settings.rekey)
-        }
+        pairs = [(topic, role) for role in roles for topic in sources_of(role, rekey=settings.rekey)]
+        return {settings.topic(topic): settings.group(role) for topic, role in pairs}
 
     def reading(self) -> Reading:
         return Reading(self._reader(_TO_THE_END), self.offsets, self.clock, lambda records: self.step(records))

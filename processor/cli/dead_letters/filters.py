@@ -118,12 +118,8 @@ def filters(*, letters: int = 0, reason_option: str = "--reason") -> Callable[[C
             values = {name: given.pop(name) for name in _FILTERS}
             return command(filters=Filters(letters=letters, reason_option=reason_option, **values), **given)
 
-        options = [
-            click.option(
-                reason_option, "reasons", multiple=True, metavar="REASON", help="Select letters with this reason."
-            ),
-            *_OPTIONS,
-        ]
+        what = "Select letters with this reason."
+        options = [click.option(reason_option, "reasons", multiple=True, metavar="REASON", help=what), *_OPTIONS]
         if letters:
             options.append(click.argument("letters", nargs=letters, required=False))
         for option in reversed(options):

@@ -89,14 +89,9 @@ class Bar:
             )
         elif time.monotonic() - self._told_s >= TELL_S:
             self._told_s = time.monotonic()
-            structlog.get_logger(__name__).info(
-                "run goes on",
-                phase=now.phase.value,
-                letters=now.total,
-                sent=now.sent,
-                settled=now.settled,
-                came_back=now.returned,
-            )
+            log, phase = structlog.get_logger(__name__), now.phase.value
+            counts = {"letters": now.total, "sent": now.sent, "settled": now.settled, "came_back": now.returned}
+            log.info("run goes on", phase=phase, **counts)
 
     def _stop(self, number: int, _frame: object) -> None:
         """Once: after what is being written. Twice: now."""

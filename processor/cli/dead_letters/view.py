@@ -206,10 +206,8 @@ def _value(desk: Desk, letter: Record, facts: LetterFacts, plain: bool) -> dict[
     if framed:
         decoded, problem = _avro(desk, letter)
         if decoded is not None:
-            return {
-                "format": "avro",
-                "content": decoded if plain else masked(decoded) if ours else masked_whole(decoded),
-            }
+            shown_fields = decoded if plain else masked(decoded) if ours else masked_whole(decoded)
+            return {"format": "avro", "content": shown_fields}
     try:
         content = msgspec.json.decode(letter.value)
     except (msgspec.DecodeError, UnicodeDecodeError):

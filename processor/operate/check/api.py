@@ -67,10 +67,8 @@ def check_hakuna(settings: Settings, *, try_key: bool | None) -> list[Finding]:
     url, auth, names = settings.hakuna_url, settings.hakuna_auth_header, "HAKUNA_BASE_URL, HAKUNA_ENVIRONMENT"
     place = Place("HAKUNA_API_KEY", names, url, hakuna_tls(settings), auth, hakuna.verdict)
     path, body = ("/events", b"{}") if settings.hakuna_api is Api.EVENTS else ("/feeds/order", b"[]")
-    headers = [
-        (b"Hakuna-Version", settings.hakuna_version.encode()),
-        (b"Idempotency-Key", f'"check-{uuid.uuid4()}"'.encode()),
-    ]
+    key = f'"check-{uuid.uuid4()}"'.encode()
+    headers = [(b"Hakuna-Version", settings.hakuna_version.encode()), (b"Idempotency-Key", key)]
     tries = settings.hakuna_quota is None if try_key is None else try_key
     return _check(settings, place, settings.hakuna_key, Asked("POST", path, headers, body), tries=tries)
 

@@ -123,10 +123,8 @@ class Grant(NamedTuple):
 def grants(settings: Settings, role: Role) -> list[Grant]:
     """Returns the rights that one role needs, whole names."""
     group = settings.group(role)
-    found = [
-        Grant("topic", settings.topic(topic), _spelled(operations))
-        for topic, operations in needed(role, settings.hakuna_api, rekey=settings.rekey).items()
-    ]
+    of_topics = needed(role, settings.hakuna_api, rekey=settings.rekey).items()
+    found = [Grant("topic", settings.topic(topic), _spelled(operations)) for topic, operations in of_topics]
     found.append(Grant("group", group, ("Read",)))
     if role in TRANSACTIONAL:
         found.append(Grant("transactionalId", f"{group}.", ("Write",), prefixed=True))
@@ -200,11 +198,8 @@ def _listed(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _acl(grant: Grant) -> dict[str, Any]:
-    pattern = "prefix" if grant.prefixed else "literal"
-    return {
-        "resource": {"type": grant.kind, "name": grant.name, "patternType": pattern},
-        "operations": list(grant.operations),
-    }
+    resource = {"type": grant.kind, "name": grant.name, "patternType": "prefix" if grant.prefixed else "literal"}
+    return {"resource": resource, "operations": list(grant.operations)}
 
 
 def _spelled(operations: frozenset[str]) -> tuple[str, ...]:

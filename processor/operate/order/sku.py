@@ -70,11 +70,8 @@ def gather_sku(settings: Settings, sku: bytes, log: Log) -> FoundSku:
                 for start in range(beginnings[where], ends[where], _SLICE_RECORDS):
                     window = Window(*where, start, min(start + _SLICE_RECORDS, ends[where]))
                     records += [record for record in scan.find([window], None) if is_of(record.key, sku)]
-        sources = [
-            TopicPartition(record.topic, record.partition)
-            for topic in _EVENTS
-            for record in found.records.get(topic, [])
-        ]
+        events = [record for topic in _EVENTS for record in found.records.get(topic, [])]
+        sources = [TopicPartition(record.topic, record.partition) for record in events]
         try:
             answer = KafkaGroups(kafka, client_id=_CLIENT_ID, log=log).committed(group, list(dict.fromkeys(sources)))
             found.committed = {where: one.next_offset for where, one in answer.items()}

@@ -123,11 +123,8 @@ class _Telling:
         self._personal = personal
         self._entries = records.get(Topic.OUTBOX, [])
         self._deliveries = [(record, json_of(record)) for record in records.get(Topic.DELIVERIES, [])]
-        self._letters = [
-            (record, letter_facts(record))
-            for topic in (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS)
-            for record in records.get(topic, [])
-        ]
+        letters = [*records.get(Topic.ORDER_DEAD_LETTERS, []), *records.get(Topic.HAKUNA_DEAD_LETTERS, [])]
+        self._letters = [(record, letter_facts(record)) for record in letters]
         self._resolved: dict[Position, Resolution] = {
             letter: resolution
             for record in found.resolutions

@@ -185,11 +185,8 @@ class Campaign:
             for partition, offset, why in overview.examples(Status.STAYS, EXAMPLES_MAX):
                 places.setdefault(why, f", such as {letters}/{partition}/{offset}")
             # The patch may fit letters that wait behind one that it does not fit.
-            said = [
-                f"{why} ({count}{places.get(why, '')})"
-                for why, count in overview.whys(Status.STAYS).items()
-                if why != BEHIND
-            ]
+            whys = overview.whys(Status.STAYS).items()
+            said = [f"{why} ({count}{places.get(why, '')})" for why, count in whys if why != BEHIND]
             raise Refused(
                 f"the patch does not fit {faults} of the letters, and none was sent: {'; '.join(said[:EXAMPLES_MAX])}"
             )

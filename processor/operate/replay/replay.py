@@ -252,10 +252,8 @@ class Replay:
             self._clients.ledger.write(writes)
         targets = {target for _, _, target in sent if target is not None}
         ends = self._offsets.ends(sorted(targets)) if targets else {}
-        self._plan.sent(
-            [(going.partition, going.offset, entry_id, self._mark(target, ends)) for going, entry_id, target in sent],
-            dropped,
-        )
+        marked = [(one.partition, one.offset, entry_id, self._mark(target, ends)) for one, entry_id, target in sent]
+        self._plan.sent(marked, dropped)
         for order in under_way:
             if self._plan.state(order) is OrderState.PENDING:
                 self._plan.set_state(order, OrderState.UNDER_WAY)

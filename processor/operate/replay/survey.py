@@ -35,7 +35,7 @@ from processor.moments import meant_ms
 from processor.operate.replay.arrange import NOWHERE, Kind, Planned
 from processor.operate.replay.copies import replays_of
 from processor.operate.replay.database import NewLetter, OrderKey, SentLetter
-from processor.operate.replay.noted import with_resolved
+from processor.operate.replay.noted import how_of, with_resolved
 from processor.operate.replay.plan import Plan
 from processor.operate.replay.reading import Offsets, Reading
 from processor.operate.replay.rekeying import Rekey
@@ -154,13 +154,9 @@ class Survey:
                 plan.add_sent(self._sent(records, replay_id))
 
         for where, resolved in with_resolved(self._reading, self._field.resolutions, beginnings, ends, hear):
-            closed = resolved.values()
             for records in self._reading.part(where, beginnings[where], ends[where]):
-                plan.add(
-                    self.letter(record, replay_id)
-                    for record in records
-                    if not any(record.offset in offsets for offsets in closed)
-                )
+                left = (record for record in records if how_of(resolved, record.offset) is None)
+                plan.add(self.letter(record, replay_id) for record in left)
         return dict(ends)
 
     def holds(self, plan: Plan) -> dict[TopicPartition, int]:

@@ -103,9 +103,5 @@ def positions(
 def _keys(reader: Reader, clock: Clock, where: TopicPartition) -> set[bytes]:
     """Returns the keys of a partition, those with a tombstone too."""
     beginning, end = reader.beginnings([where])[where], reader.ends([where])[where]
-    return {
-        record.key
-        for records in read(reader, clock, where, beginning, end)
-        for record in records
-        if record.key is not None
-    }
+    batches = read(reader, clock, where, beginning, end)
+    return {record.key for records in batches for record in records if record.key is not None}

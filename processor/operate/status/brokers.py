@@ -91,11 +91,8 @@ class Brokers:
         beginnings, ends = self._admin.beginnings(partitions), self._admin.ends(partitions)
         starts = {where: max(committed.get(where) or 0, beginnings[where]) for where in partitions}
         members = {where: member.client_id for member in self._groups.members(group) for where in member.partitions}
-        looks = [
-            Window(*where, start, min(start + _LOOK_RECORDS, ends[where]))
-            for where, start in starts.items()
-            if start < ends[where]
-        ]
+        behind = {where: start for where, start in starts.items() if start < ends[where]}
+        looks = [Window(*one, start, min(start + _LOOK_RECORDS, ends[one])) for one, start in behind.items()]
         oldest: dict[TopicPartition, int] = {}
         for record in self._scan.find(looks, None):
             oldest.setdefault(TopicPartition(record.topic, record.partition), record.timestamp_ms)
