@@ -218,7 +218,7 @@ def test_letters_of_a_source_go_back_through_transform_edited_and_held_orders_st
         ("ord-2", "held"), ("ord-2", "location_unsupported"), ("ord-3", "undecodable")
     ]  # fmt: skip
     assert [one["letter"] for one in masked["letters"]] == [one["letter"] for one in each if one["order_id"] == "ord-2"]
-    assert "no open letter has the reason location_unsuported; those that there are: " in none.err
+    assert "no open letter has the reason location_unsuported; letters have " in none.err
     assert "location_unsupported (1)" in none.err
     assert none_json.err == none.err
     assert printed("dead-letters.list", none_json.out)["counts"] == []
