@@ -123,6 +123,12 @@ class LibraryLog:
             self._log.debug("kafka.library", **facts)
 
 
+class _Dropped:
+    """A `LibraryLog` that drops every line. librdkafka prints fatal errors at its `log_level` 0, too."""
+
+    def log(self, *_line: object) -> None: ...
+
+
 _CONNECTION_LOST: Final = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,
@@ -296,8 +302,7 @@ def new_producer(config: Mapping[str, Any], called: Called, log: LibraryLog | No
 
 
 def _made(kind: Callable[..., T], config: Mapping[str, Any], called: Called, log: LibraryLog | None) -> T:
-    logging: dict[str, Any] = {"log_level": 0} if log is None else {}
     try:
-        return kind({**config, **logging, "error_cb": called}, **({} if log is None else {"logger": log}))
+        return kind({**config, "error_cb": called}, logger=_Dropped() if log is None else log)
     except KafkaException as refused:
         raise unusable(refused) from refused
