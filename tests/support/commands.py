@@ -72,9 +72,9 @@ def run_on_terminal(
     given = _environment(environment) | {"TERM": "xterm-256color"}
     pid, terminal = pty.fork()
     if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))  # here: before it can be asked for
         program, *_ = started = command(*arguments)
         os.execve(program, started, given)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     shown = b""
     since = time.monotonic()
     deadline = since + SECONDS_MAX
