@@ -334,9 +334,10 @@ class Effects(Generic[EntryT]):
                 log.warning("a letter could not be marked superseded", letter=write.key, error=error)
         elif error is not None:
             self._refused(write, error)
-            if TOO_LARGE in error and write.topic == self._topics.dead_letters and self._is_too_large(write):
+            is_letter = write.topic == self._topics.dead_letters and write.value is not None
+            if TOO_LARGE in error and is_letter and self._is_too_large(write):
                 fitting = self._fitting(write, finishing)
-                self._refusals[id(fitting)] = self._refusals.pop(id(write))[0], 0
+                self._refusals[id(fitting)] = self._refusals.pop(id(write))
                 write = fitting
             self._writes.append((write, finishing))
         else:
@@ -361,8 +362,9 @@ class Effects(Generic[EntryT]):
 
     @property
     def trouble(self) -> str | None:
-        """Returns what Kafka refuses now, in words."""
-        return next((text for text, _ in list(self._refusals.values())), None)
+        """Returns what Kafka refuses now, in words; a size that batches are being fitted to is no trouble."""
+        refusals = list(self._refusals.values())
+        return next((text for text, times in refusals if TOO_LARGE not in text or times >= REFUSALS_MAX), None)
 
     def _is_too_large(self, write: NewRecord) -> bool:
         """True if a refused record exceeds its topic's limit by itself."""
@@ -396,9 +398,10 @@ class Effects(Generic[EntryT]):
             self._limits[topic] = (limit, now_s)
         return limit
 
-    def _refused(self, write: NewRecord, error: str) -> None:
-        times = self._refusals.get(id(write), ("", 0))[1] + 1
-        self._refusals[id(write)] = f"{write.topic} cannot be written: {error}", times
+    def _refused(self, write: NewRecord, error: str, key: int | None = None) -> None:
+        key = id(write) if key is None else key
+        times = self._refusals.get(key, ("", 0))[1] + 1
+        self._refusals[key] = f"{write.topic} cannot be written: {error}", times
         if TOO_LARGE in error:  # no other record waits for it
             if times == 1:
                 self._producer.fit(self._limit(write.topic) or 1)
@@ -415,10 +418,11 @@ class Effects(Generic[EntryT]):
         if assignment is None or assignment.booked is None or assignment.booked.value is not write.value:
             return  # of an assignment that is over
         if error is None:
+            self._refusals.pop(~write.partition, None)
             assignment.booked.durable = True
             self.booked = True
         else:
-            self._refused(write, error)
+            self._refused(write, error, ~write.partition)  # the next try is another record: known by its partition
             assignment.booked = None
             assignment.dirty = True
 

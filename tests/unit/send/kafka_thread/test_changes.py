@@ -662,6 +662,19 @@ def test_many_letters_in_a_topic_of_small_batches_keep_their_values(worlds: Any)
     assert worker.role._producer.batch_bytes_max == 4000, "by batches that fit, not a record at a time"
 
 
+def test_a_book_that_kafka_refuses_is_said_until_the_next_one_is_taken(worlds: Any) -> None:
+    world = worlds()
+    worker = passed(world, world.join())
+    world.broker.read_only.add(TOPICS.offsets)
+    fill(world, *"abc")
+    world.pass_time(5.0)
+    assert any("hakuna.send-offsets cannot be written" in reason for reason in worker.role.standing.unready())
+    world.broker.read_only.clear()
+    world.pass_time(5.0)
+    assert worker.role.standing.unready() == []
+    assert world.is_done()
+
+
 def test_holds_made_anew_reach_a_topic_of_small_batches(worlds: Any) -> None:
     world = worlds(script=Script(refused={entry_id(number): "product_unsupported" for number in range(20)}))
     fill(world, *[f"o{number}" for number in range(20)])
