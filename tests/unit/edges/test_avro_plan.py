@@ -11,7 +11,7 @@ from processor.edges.avro import reader_schema
 from processor.edges.avro_plan import judged, plan_of
 from processor.edges.avro_reader import Refused, compiled
 from processor.edges.avro_schema import parse
-from processor.edges.avro_steps import What
+from processor.edges.avro_steps import Finding, Plan, Refuse, What
 from processor.topics import ORDER_TOPICS, Topic
 from tests.support.avro_writer import encoded
 
@@ -53,6 +53,29 @@ def test_what_is_no_avro_schema_is_said_to_be_none(text: str) -> None:
     why = judged(reader_schema(Topic.FULFILLED), text).refusal
     assert why is not None
     assert why.startswith("it is not an Avro schema")
+
+
+def test_a_plan_of_what_is_no_avro_schema_refuses_as_a_whole() -> None:
+    for plan in (judged(reader_schema(Topic.FULFILLED), "{"), judged("{", reader_schema(Topic.FULFILLED))):
+        (finding,) = plan.findings
+        assert plan == Plan(Refuse(finding.why), {}, (Finding("", What.REFUSED, finding.why),))
+        assert finding.why.startswith("it is not an Avro schema")
+
+
+def test_each_side_may_refer_to_schemas_of_its_own() -> None:
+    inner = {"type": "record", "name": "Inner", "fields": [{"name": "units", "type": "int"}]}
+    wide = {"type": "record", "name": "Inner", "fields": [{"name": "units", "type": "long"}]}
+    outer = {"type": "record", "name": "Outer", "fields": [{"name": "inner", "type": "Inner"}]}
+    whole = {"type": "record", "name": "Outer", "fields": [{"name": "inner", "type": inner}]}
+    ours, theirs = {"Inner": json.dumps(wide)}, {"Inner": json.dumps(inner)}
+    assert judged(json.dumps(outer), json.dumps(outer), theirs, ours=ours).refusal is None
+    assert judged(json.dumps(whole), json.dumps(outer), theirs).refusal is None
+    narrowed = judged(json.dumps(outer), json.dumps(outer), ours, ours=theirs).refusal
+    assert narrowed is not None
+    assert "field inner.units" in narrowed
+    unknown = judged(json.dumps(whole), json.dumps(outer)).refusal
+    assert unknown is not None
+    assert unknown.startswith("it is not an Avro schema")
 
 
 def test_what_is_refused_is_told_with_its_path_both_types_and_within_500_characters() -> None:

@@ -124,6 +124,84 @@ def test_a_limit_that_is_not_used_does_not_grow() -> None:
     assert limit.value == 16
 
 
+def a_round(limit: Limit, now_s: float, *, duration_s: float = 0.1, refused: int = 0, full: int = 1) -> list[int]:
+    """A round of answers at one moment, the last of them refusals; `full` of them fill the limit. Returns the limit
+    before its last answer and after it."""
+    count = max(limit.value, ROUND_MIN)
+    before = limit.value
+    for number in range(count):
+        before = limit.value
+        if number >= count - refused:
+            limit.refused(duration_s, now_s)
+        else:
+            limit.answered(duration_s, limit.value - (number >= full), now_s)
+    return [before, limit.value]
+
+
+def test_it_doubles_round_by_round_up_to_its_maximum_and_judges_nothing_before_a_round_is_over() -> None:
+    limit = Limit(100, Random(1), initial=16)
+    doubled = [a_round(limit, float(number)) for number in range(4)]
+    assert doubled == [[16, 32], [32, 64], [64, 100], [100, 100]]
+    assert Limit(8, Random(1), initial=16).value == 8
+
+
+def test_one_answer_that_fills_the_limit_makes_a_round_that_speaks_for_more() -> None:
+    limit = Limit(100, Random(1), initial=16)
+    assert a_round(limit, 0.0, full=0) == [16, 16]
+    assert a_round(limit, 1.0, full=1) == [16, 32]
+
+
+def test_answers_to_requests_from_before_a_cut_are_not_judged() -> None:
+    limit = Limit(100, Random(1), initial=40)
+    assert a_round(limit, 10.0, refused=40) == [40, 28]
+    for _ in range(100):
+        limit.refused(0.5, 10.4)
+        limit.answered(0.5, limit.value, 10.4)
+    assert limit.value == 28
+    assert a_round(limit, 10.5, duration_s=0.5, refused=28) == [28, 20]  # sent in the moment of the cut
+
+
+@pytest.mark.parametrize(("refused", "after"), [(4, 28), (3, 80)])
+def test_a_round_of_which_a_tenth_is_refused_is_cut(refused: int, after: int) -> None:
+    limit = Limit(1_024, Random(1), initial=40)
+    assert a_round(limit, 0.0, refused=refused) == [40, after]
+
+
+def test_after_a_cut_it_grows_a_little_each_round_and_faster_after_calm_ones() -> None:
+    limit = Limit(1_024, Random(1), initial=1_000)
+    a_round(limit, 0.0, refused=1_000)
+    a_round(limit, 1.0)  # the first full round tells the best latency, and doubles
+    a_round(limit, 2.0, refused=1_000)
+    rounds = [a_round(limit, 3.0 + number / 100) for number in range(10)]
+    grown = [after - before for before, after in rounds]
+    assert 0 < grown[0] < rounds[0][0] / 20
+    assert grown[9] > 1.5 * grown[0]
+
+
+@pytest.mark.parametrize(("late_s", "round_s", "after"), [(0.026, 0.0, 90), (0.025, 0.049, 200), (0.0, 0.051, 90)])
+def test_a_round_in_which_our_own_loop_was_full_is_cut_a_little(late_s: float, round_s: float, after: int) -> None:
+    limit = Limit(1_024, Random(1), initial=100)
+    limit.late_s, limit.round_s = late_s, round_s
+    assert a_round(limit, 0.0) == [100, after]
+
+
+@pytest.mark.parametrize("initial", [5, ROUND_MIN, ROUND_MIN + 1])
+def test_a_full_loop_of_ours_cuts_to_no_less_than_a_round(initial: int) -> None:
+    limit = Limit(1_024, Random(1), initial=initial)
+    limit.late_s = 1.0
+    for number in range(5):
+        a_round(limit, float(number))
+    assert limit.value == min(initial, ROUND_MIN)
+
+
+def test_some_requests_that_hang_are_no_queue() -> None:
+    limit = Limit(1_024, Random(1), initial=100)
+    a_round(limit, 0.0)
+    for number in range(200):
+        limit.answered(0.1 if number < 190 else 19.9, 200, 20.0)
+    assert limit.value == 400
+
+
 def test_what_our_own_loop_takes_is_not_laid_to_the_server() -> None:
     """Beside a server that answers at once, a latency in proportion to the limit is our own queue."""
     limit = Limit(1_024, Random(1), initial=16)
