@@ -11,7 +11,7 @@ from processor.edges.avro import reader_schema
 from processor.edges.avro_plan import judged, plan_of
 from processor.edges.avro_reader import Refused, compiled
 from processor.edges.avro_schema import parse
-from processor.edges.avro_steps import Finding, Plan, Refuse, What
+from processor.edges.avro_steps import Finding, Plan, ReadEnum, ReadRecord, Refuse, What
 from processor.topics import ORDER_TOPICS, Topic
 from tests.support.avro_writer import encoded
 
@@ -76,6 +76,44 @@ def test_each_side_may_refer_to_schemas_of_its_own() -> None:
     unknown = judged(json.dumps(whole), json.dumps(outer)).refusal
     assert unknown is not None
     assert unknown.startswith("it is not an Avro schema")
+
+
+@pytest.mark.parametrize(
+    ("symbols", "default", "read", "findings"),
+    [
+        (["A", "B"], None, ("A", "B"), []),
+        (["A", "C"], None, ("A", None), [(What.PARTLY, "the symbol C becomes a dead letter: ours has no such one")]),
+        (["A", "C"], "B", ("A", "B"), [(What.CONVERTED, "the symbol C is read as B")]),
+        (["C"], "B", ("B",), [(What.CONVERTED, "the symbol C is read as B")]),
+    ],
+)
+def test_a_symbol_that_ours_has_not_is_its_default_or_a_dead_letter(
+    symbols: list[str], default: str | None, read: tuple[str | None, ...], findings: list[tuple[What, str]]
+) -> None:
+    def text(kind: dict[str, Any]) -> str:
+        field = {"name": "kind", "type": {"type": "enum", "name": "Kind", **kind}}
+        return json.dumps({"type": "record", "name": "R", "fields": [field]})
+
+    ours = {"symbols": ["A", "B"]} if default is None else {"symbols": ["A", "B"], "default": default}
+    plan = judged(text(ours), text({"symbols": symbols}))
+    assert plan.findings == tuple(Finding("kind", what, why) for what, why in findings)
+    (record,) = plan.records.values()
+    assert isinstance(record, ReadRecord)
+    assert ReadEnum(read) in [step for _, step in record.written]
+
+
+def test_an_enum_of_which_ours_has_no_symbol_is_refused_with_its_path() -> None:
+    ours, theirs = (
+        json.dumps(
+            {
+                "type": "record",
+                "name": "R",
+                "fields": [{"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": [symbol]}}],
+            }
+        )
+        for symbol in ("A", "C")
+    )
+    assert judged(ours, theirs).refusal == "field kind: written as enum Kind, read as enum Kind"
 
 
 def test_what_is_refused_is_told_with_its_path_both_types_and_within_500_characters() -> None:
