@@ -1,6 +1,6 @@
-"""advice: when a server says that it may be asked again, as far as it can be believed.
+"""advice: when a server says that it may be asked again, if its words are plausible.
 
-Pure. The sender asks it about accepted requests too, so that a quota that is used up is heard of before it is broken.
+Pure. The sender also reads the advice of accepted requests, so that it stops before a used-up quota is exceeded.
 
     Retry-After, and what is named like it                    RFC 9110, 10.2.3 (`Retry-After-long`, `retry-after-ms`)
       else RateLimit, with RateLimit-Policy                   draft-ietf-httpapi-ratelimit-headers-10
@@ -9,15 +9,14 @@ Pure. The sender asks it about accepted requests too, so that a quota that is us
                                                               X-Rate-Limit-Reset, X-RateLimit-Remaining-long,
                                                               X-RateLimit-UserReset, x-ratelimit-reset-after
 
-A wait is written as seconds, as milliseconds where the name says so, as `30s`, as a date of HTTP's or of ISO 8601, or
-as an epoch, which its size tells. Dates and epochs are measured from the answer's own `Date`: the two clocks may
-differ by minutes. A header that stands several times is its values on lines of their own; the longest wait counts.
+A wait is written as seconds, as milliseconds if the name says so, as `30s`, as a date of HTTP or of ISO 8601, or as an
+epoch, which is recognised by its size. Dates and epochs are measured from the answer's own `Date`, because the two
+clocks may differ by minutes. A repeated header has one value a line; the longest wait counts.
 
-Invariants: never raises, whatever stands in a header; what is malformed is as good as absent; a wait is never
-negative and never longer than `WAIT_S_MAX`.
+Invariants: never raises, whatever a header has; a malformed value counts as absent; a wait is never negative and never
+longer than `WAIT_S_MAX`.
 
-Not chosen: a library for structured fields. One list of items with two whole numbers in it is read here, and
-an error in one of a server's policies must not hide the others.
+Not chosen: a library for structured fields (an error in one policy must not hide the others).
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 WAIT_S_MAX: Final = 3600.0
-"""A server that says `a year` by mistake would stop every order until somebody restarts us."""
+"""A server that says `a year` by mistake would stop every order until a person restarts the worker."""
 
 USED_UP_S_MAX: Final = 60.0
 """The longest pause for a remainder of 0 on an accepted request: it is a hint, not a refusal."""
 
 HEADER_CHARS_MAX: Final = 1000
-"""Longer ones are not read: they are no advice, and a pattern would take its time over them."""
+"""The longest header that is read: a longer one is not advice, and takes a pattern long."""
 
 _NAME_CHARS_MAX: Final = 80
 _VALUES_MAX: Final = 8
@@ -58,7 +57,7 @@ _ITEM: Final = re.compile(
 _PARAMETER: Final = re.compile(r";\s*([a-z*][a-z0-9_.*-]*)\s*=\s*(\d{1,15})\s*(?=;|$)")
 _MEMBER: Final = re.compile(r"(?:^|,)\s*(remaining|reset)\s*=\s*(\d{1,15})\s*(?=[,;]|$)")
 _EPOCHS_S: Final = (1_000_000_000, 100_000_000_000)
-"""From 2001 to 5138: no wait is as long, so a number between them is a time."""
+"""From 2001 to 5138: no wait is that long, so a number in between is a time."""
 _EPOCHS_MS: Final = (1_000_000_000_000, 100_000_000_000_000)
 
 
@@ -72,39 +71,36 @@ def is_advice(name: str) -> bool:
 
 
 def retry_after_s(headers: Mapping[str, str], now_ms: int) -> float | None:
-    """What `Retry-After` says, in seconds from now; None where it says nothing."""
+    """Returns the wait of `Retry-After` in seconds from now; None if there is none."""
     if not headers:
         return None
     at_ms = _said_at_ms(headers, now_ms)
     waits: list[float] = []
     for name in headers:
-        named = _RETRY.fullmatch(name) if len(name) <= _NAME_CHARS_MAX else None
-        if named is not None:
+        if (named := _RETRY.fullmatch(name) if len(name) <= _NAME_CHARS_MAX else None) is not None:
             waits += _waits(_read(headers, name), at_ms, in_ms=named[1] in _MS)
     return max(waits, default=None)
 
 
 def quota_reset_s(headers: Mapping[str, str], now_ms: int, refused: bool) -> float | None:
-    """When a used-up quota is there again, in seconds from now; None where no header says that it is used up.
-
-    `refused`: the answer was a refusal for being too many, so that a missing remainder means none.
-    """
+    """Returns in how many seconds a used-up quota is renewed; None if no header says that it is used up. `refused` is
+    true if the answer refuses too many requests, so that a missing remainder counts as 0."""
     if not headers:
         return None
-    said = _draft_10(headers, refused)
-    if said is None:
-        said = _draft_7(headers, refused)
-    return _by_names(headers, _said_at_ms(headers, now_ms), refused) if said is None else said
+    for draft in (_draft_10, _draft_7):
+        if (wait_s := draft(headers, refused)) is not None:
+            return wait_s
+    return _by_names(headers, _said_at_ms(headers, now_ms), refused)
 
 
 def pause_after_success(headers: Mapping[str, str], now_ms: int) -> float | None:
-    """Seconds to wait after an accepted request, where the server says that it was the last of its quota."""
+    """Returns the seconds to wait after an accepted request if it was the last one of the quota; None otherwise."""
     pause_s = quota_reset_s(headers, now_ms, refused=False)
     return None if pause_s is None else min(pause_s, USED_UP_S_MAX)
 
 
 def _by_names(headers: Mapping[str, str], at_ms: int, refused: bool) -> float | None:
-    """The longest wait among the quotas of which nothing remains; what comes before and after tells them apart."""
+    """Returns the longest wait of the used-up quotas; a quota is known by the words around `remaining` and `reset`."""
     resets: dict[tuple[str, str], list[float]] = {}
     used_up: dict[tuple[str, str], bool] = {}
     for name in headers:
@@ -123,8 +119,8 @@ def _by_names(headers: Mapping[str, str], at_ms: int, refused: bool) -> float | 
 
 
 def _draft_10(headers: Mapping[str, str], refused: bool) -> float | None:
-    """The longest wait among the policies of which nothing remains; of a refusal by one that has something left, the
-    shortest: the request was worth more than that."""
+    """Returns the longest wait of the used-up policies. If none is used up and the request was refused, returns the
+    shortest wait: the request needed more than was left."""
     text = _read(headers, "ratelimit").replace("\n", ", ")
     policies = _items(_read(headers, "ratelimit-policy").replace("\n", ", "))
     waits: list[int] = []
@@ -139,7 +135,7 @@ def _draft_10(headers: Mapping[str, str], refused: bool) -> float | None:
 
 
 def _draft_7(headers: Mapping[str, str], refused: bool) -> float | None:
-    """One header for what were three: a dictionary where draft 10 has a list."""
+    """Reads one header in place of three: a dictionary, where draft 10 has a list."""
     waits = []
     for text in _read(headers, "ratelimit").split("\n"):
         members = {name: int(value) for name, value in _MEMBER.findall(text)}
@@ -149,7 +145,7 @@ def _draft_7(headers: Mapping[str, str], refused: bool) -> float | None:
 
 
 def _items(text: str) -> dict[str, dict[str, int]]:
-    """A list of strings or tokens with parameters; of the parameters those that are whole numbers."""
+    """Returns a list of strings or tokens with those of their parameters that are whole numbers."""
     found: dict[str, dict[str, int]] = {}
     at = 0
     while at < len(text):
@@ -164,14 +160,12 @@ def _items(text: str) -> dict[str, dict[str, int]]:
 
 
 def _waits(text: str, at_ms: int, in_ms: bool = False) -> Iterator[float]:
-    for value in _values(text):
-        wait = _wait(value, at_ms, in_ms)
-        if wait is not None:
-            yield wait
+    waits = (_wait(value, at_ms, in_ms) for value in _values(text))
+    return (wait for wait in waits if wait is not None)
 
 
 def _values(text: str) -> list[str]:
-    """Each of the values of a header: a date has a comma in it, two numbers have one between them."""
+    """Returns the values of a header: a date has a comma in it, two numbers have one between them."""
     values = []
     for line in text.split("\n")[:_VALUES_MAX]:
         whole = line.strip()
@@ -183,7 +177,7 @@ def _values(text: str) -> list[str]:
 
 
 def _wait(text: str, at_ms: int, in_ms: bool) -> float | None:
-    """Seconds from `at_ms` on, however they are written."""
+    """Returns the seconds from `at_ms` on, in any notation."""
     if _NUMBER.fullmatch(text):
         value = float(text)
         if in_ms:
@@ -207,14 +201,14 @@ def _read(headers: Mapping[str, str], name: str) -> str:
 
 
 def _said_at_ms(headers: Mapping[str, str], now_ms: int) -> int:
-    """When the answer was made, by the server's clock where it says so."""
+    """Returns when the answer was made, by the server's clock if it has a `Date`."""
     date = _read(headers, "date").partition("\n")[0]
     said_ms = _date_ms(date) if date else None
     return now_ms if said_ms is None else said_ms
 
 
 def _date_ms(text: str) -> int | None:
-    """A date of HTTP's or of ISO 8601."""
+    """Reads a date of HTTP or of ISO 8601."""
     try:
         at = datetime.fromisoformat(text) if text[:4].isdigit() else parsedate_to_datetime(text)
         if at.tzinfo is None:

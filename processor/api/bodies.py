@@ -1,4 +1,4 @@
-"""bodies: what the body of an answer says, whatever wraps it: compression, a byte order mark, UTF-16, HTML, a cut.
+"""bodies: reads the body of an answer in any wrapping: compression, a byte order mark, UTF-16, HTML, a cut.
 
 Pure and total: `read` takes any bytes. Compressed bodies are taken apart up to `BODY_BYTES_MAX` and no further.
 
@@ -6,15 +6,14 @@ Pure and total: `read` takes any bytes. Compressed bodies are taken apart up to 
                                                     ├─► JSON that was cut: the same, as far as it goes
                                                     ├─► HTML: `html`
                                                     └─► anything else
-                                    in all cases: `words`, its first words with nothing of a customer's in them
+                                    in all cases: `words`, its first words without a customer's data
 
 An API's error envelope is `{"error": {"error_code": …, "validation_errors": […]}}`, or the inner object alone, or
-`error_code` beside an `error` that is a text; it may be the only one of an array. `words` keep a sentence and hide what
-it quotes: what stands between quotes, an address of e-mail, a long number, a key. Of JSON only fields that explain are
-shown; a field that may echo what was sent is hidden. `errors` are kept as they are, but for a key.
+`error_code` beside an `error` that is a text; it may be the only element of an array. `words` keep a sentence and hide
+its quotations: text between quotes, an e-mail address, a long number, a key. In JSON only fields that explain are
+shown; a field that may repeat the request is hidden. `errors` are kept as they are, except for a key.
 
-A body of another encoding is named with its size, and nothing of it is shown: nobody knows what stands in it. Not
-chosen: to read brotli and zstd (nobody sends them unasked, and each is a library).
+A body of another encoding is named with its size. Not chosen: brotli and zstd (nobody sends them unasked).
 """
 
 from __future__ import annotations
@@ -31,21 +30,19 @@ import msgspec
 from processor.api.credentials import KEY_LIKE
 
 BODY_BYTES_MAX: Final = 64 * 1024
-"""All that is read of an answer's body: more would be a mistake of the server's, and memory of ours."""
+"""The most that is read of an answer's body: more is a mistake of the server, and costs our memory."""
 WORDS_CHARS_MAX: Final = 500
 FIRST_WORDS_CHARS_MAX: Final = 120
-"""Of the words: what a line of a log and `/readyz` show."""
+"""The part of the words that a log line and `/readyz` show."""
 ERROR_CODE_CHARS_MAX: Final = 200
 VALIDATION_ERRORS_MAX: Final = 50
 VALIDATION_ERROR_CHARS_MAX: Final = 500
-"""They become headers of a dead letter: a page of HTML in JSON's clothes must not make a record that no broker
-takes."""
+"""They become headers of a dead letter: a page of HTML within JSON must not make a record that no broker takes."""
 
 _FIREWALL: Final = "x-amzn-waf-action"
-"""AWS WAF, in the place of an API, answers 202 (`challenge`) or 405 (`captcha`), and of a body nothing where no HTML is
-asked for."""
+"""AWS WAF answers in an API's place with 202 (`challenge`) or 405 (`captcha`), often without a body."""
 HEADERS: Final = frozenset({"content-type", "content-encoding", "server", "location", _FIREWALL})
-"""What is read of an answer's headers to understand its body, in lower case."""
+"""The headers of an answer that are needed to read its body, in lower case."""
 
 _GZIP: Final = b"\x1f\x8b"
 _BOMS: Final = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
@@ -82,8 +79,7 @@ _EXPLAINING: Final = frozenset(
     | {"path", "field", "pointer", "property", "constraints", "validation_errors", "method", "param", "in", "hint"}
     | {"fault", "faultstring", "errorcode"}
 )
-"""Fields whose texts say what is wrong, in lower case: Nest, FastAPI, RFC 9457, JSON:API, Express, Apigee. Not `input`,
-`value` and their like, which hold what was sent."""
+"""Fields whose texts explain: Nest, FastAPI, RFC 9457, JSON:API, Express, Apigee. Not `input` and the like."""
 _DEPTH_MAX: Final = 6
 _ITEMS_MAX: Final = 20
 
@@ -92,15 +88,14 @@ NO_ROUTE: Final = re.compile(
     r"(?:url|path|page|route|endpoint)(?: \S{1,200})? (?:was |could )?not (?:be )?found\b)",
     re.IGNORECASE,
 )
-"""What gateways and frameworks answer, in JSON of their own, where an address is wrong: Kong, Apigee, Nest, Fastify."""
+"""The JSON of gateways and frameworks for a wrong address: Kong, Apigee, Nest, Fastify."""
 
 _NO_JSON: Final = object()
 
 
 class Body(msgspec.Struct, frozen=True):
-    """What a body says. `json` is true if it is an object or an array of JSON, cut or not; `envelope` if it has the
-    form of the API's errors; `words` are masked, at most WORDS_CHARS_MAX characters; `value` is what the JSON holds,
-    None if it was cut or is not JSON."""
+    """A body: `json` an object or array, cut or not; `envelope` in the form of the API's errors; `words` masked, at
+    most WORDS_CHARS_MAX characters; `value` of whole JSON, otherwise None."""
 
     json: bool
     html: bool
@@ -112,7 +107,7 @@ class Body(msgspec.Struct, frozen=True):
 
 
 def read(body: bytes, headers: Mapping[str, str]) -> Body:
-    """`headers` are those of `HEADERS`, as far as they were there."""
+    """Returns what a body says. `headers` are the answer's, by lower-case name."""
     if (encoding := _UNREAD.search(headers.get("content-encoding", "").lower())) is not None and body[:2] != _GZIP:
         html = "html" in headers.get("content-type", "").lower()
         return Body(False, html, False, None, (), f"{len(body)} bytes encoded as {encoding[0]}")
@@ -141,7 +136,7 @@ def is_a_firewalls(headers: Mapping[str, str]) -> bool:
 
 
 def sent_by(headers: Mapping[str, str]) -> str:
-    """Who answered, as far as it says: `nginx/1.22.1`, and where a redirect leads."""
+    """Returns who answered, if the headers say so: `Server nginx/1.22.1`, and where a redirect leads."""
     server = _SPACE.sub(" ", headers.get("server", ""))[:60]
     to = re.match(r"(https?://[^/?#@\s]{1,100})(?:[/?#]|$)", headers.get("location", ""))
     firewall = re.match(r"[a-z-]{1,40}", headers.get(_FIREWALL, ""))
@@ -150,7 +145,7 @@ def sent_by(headers: Mapping[str, str]) -> str:
 
 
 def _unpacked(body: bytes, encodings: str) -> bytes:
-    """Without compression, as far as it can be undone; at most BODY_BYTES_MAX."""
+    """Returns the body without compression if it can be undone; at most BODY_BYTES_MAX."""
     names = [name.strip().lower() for name in encodings.split(",")][-_ENCODINGS_MAX:]
     for name in reversed(names):
         if name in ("gzip", "x-gzip", "deflate"):
@@ -186,7 +181,7 @@ def _text(data: bytes, content_type: str) -> str:
 
 
 def _json(text: str) -> tuple[Any, bool]:
-    """The object or array that the text begins with; text after it is ignored. False: it does not end."""
+    """Returns the object or array at the beginning of the text, and false if it does not end. Ignores later text."""
     if text[:1] not in ("{", "["):
         return _NO_JSON, True
     try:
@@ -221,7 +216,7 @@ def _kept(error: str) -> str:
 
 
 def _cut_errors(text: str) -> tuple[str, ...]:
-    """Those of a cut body that are whole."""
+    """Returns the whole errors of a cut body."""
     found = _ERRORS.search(text)
     at = found.end() if found is not None else len(text)
     errors: list[str] = []
@@ -239,7 +234,7 @@ def _unescaped(text: str) -> str:
 
 
 def _explained(value: Any, depth: int, shown: bool = True) -> Any:
-    """A body's shape, with the texts of those fields that explain."""
+    """Returns a body's shape, with the texts of the fields that explain."""
     if depth > _DEPTH_MAX:
         return _HIDDEN
     match value:
@@ -272,6 +267,6 @@ def _page(text: str) -> str:
 
 
 def _masked(text: str) -> str:
-    """Its first words, without what it quotes."""
+    """Returns the first words of a text, without its quotations."""
     flat = _SPACE.sub(" ", text[: 4 * WORDS_CHARS_MAX]).strip()
     return _QUOTED.sub(_HIDDEN, flat)[:WORDS_CHARS_MAX]

@@ -1,4 +1,4 @@
-"""The header in which an API's key is sent, as `HAKUNA_AUTH_HEADER` and `HAKO_AUTH_HEADER` name it. Pure.
+"""credentials: the header in which an API's key is sent (`HAKUNA_AUTH_HEADER`, `HAKO_AUTH_HEADER`). Pure.
 
 Authorization           Authorization: Bearer KEY   (Hako: Basic, the key as user name and no password)
 Authorization: Token    Authorization: Token KEY
@@ -17,28 +17,28 @@ from typing import Final
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 KEY_LIKE: Final = r"\b(?i:bearer|basic|token)\s+(?=\S*\d)\S{6,}|\b[spr]k_\w{4,}"
-"""What looks like a key in the words of a server that repeats what it was sent: never shown, never kept."""
+"""A text that looks like a key, in the words of a server that repeats a request: it is never shown and never kept."""
 
 _OTHERS: Final = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "content-type", "accept", "accept-encoding"}
     | {"user-agent", "hakuna-version", "idempotency-key", "traceparent", "proxy-authorization"}
 )
-"""Headers of a request that say something else, in lower case."""
+"""Headers of a request that have another use, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthHeader:
-    """A header's name, and the scheme before the key; an empty one: the key alone."""
+    """A header's name, and the scheme before the key (empty: the key alone)."""
 
     name: str
     scheme: str
 
     def __str__(self) -> str:
-        """With dots in the place of the key."""
+        """Returns the header with dots in the place of the key."""
         return f"{self.name}: {self.scheme} …" if self.scheme else f"{self.name}: …"
 
     def field(self, key: str) -> tuple[bytes, bytes]:
-        """Name and value."""
+        """Returns the header's name and value."""
         sent = key
         if self.scheme.lower() == "basic":
             sent = base64.b64encode(f"{key}:".encode()).decode()
@@ -46,7 +46,7 @@ class AuthHeader:
 
 
 def auth_header(scheme: str) -> Callable[[str], AuthHeader]:
-    """A parser; `scheme` is meant where `Authorization` stands alone. It raises `ValueError` with what it expected."""
+    """Returns a parser that uses `scheme` for `Authorization` alone, and raises `ValueError` with what it expected."""
 
     def parse(text: str) -> AuthHeader:
         name, colon, said = (part.strip() for part in text.partition(":"))

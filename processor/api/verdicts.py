@@ -9,13 +9,11 @@
     3xx, 407, 421, HTML, a 4xx of no form            Doubted        something else may have answered
     every other 4xx                                  Rejected
 
-Pure. Each API has a module that reads its own bodies (`hakuna/answers.py`, `hako/answers.py`). What holds for any HTTP
-API is here, once, and the sender acts on the verdict alone. What takes more than one answer is the sender's to decide
-(`send/event_loop/retries.py`): ten answers of 409 are a rejection; 5xx and 403 reject an entry if other entries pass
-meanwhile; a doubted answer counts against the order or against the destination, depending on the answers to others. A
-redirect is never followed with the key.
-
-A final status below 200 or above 599 is not HTTP. It counts as a broken connection.
+Pure. Each API has a module that reads its own bodies (`hakuna/answers.py`, `hako/answers.py`); the rules of any HTTP
+API are here. The sender decides by more than one answer (`send/event_loop/retries.py`): ten answers of 409 are a
+rejection; 5xx and 403 reject an entry if others pass meanwhile; a doubted answer counts against the order or the
+destination, depending on the answers to others. A redirect is never followed with the key. A final status below 200 or
+above 599 is not HTTP and counts as a broken connection.
 """
 
 from __future__ import annotations
@@ -70,8 +68,7 @@ class RetryReason(StrEnum):
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
-    """Accepted. `event_id` is the API's own ID of the result; `pause_s` is how long to wait because the quota is now
-    used up (None: it is not)."""
+    """Accepted. `event_id` is the API's own ID; `pause_s` is how long to wait if the quota is now used up."""
 
     status: int
     event_id: str | None = None
@@ -100,8 +97,7 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Otherwise(msgspec.Struct, frozen=True, gc=False):
-    """Refused in this form, and to be sent in another form. Only a destination decides this, from a refusal; its
-    entries hold the new form."""
+    """Refused in this form, to be sent in another. A destination decides this; its entries hold the new form."""
 
 
 OTHERWISE: Final = Otherwise()
@@ -115,9 +111,8 @@ class KeyRefused(msgspec.Struct, frozen=True, gc=False):
 
 
 class Denied(msgspec.Struct, frozen=True, gc=False):
-    """A 403 that is not in the API's form. While other orders are accepted, there were too many requests, or this order
-    alone is refused; when no order is accepted, the key is refused. The sender decides which. `rejected` is the ending
-    of an entry that is denied for good."""
+    """A 403 not in the API's form: too many requests or this order alone while others pass, otherwise the key. The
+    sender decides. `rejected` is the ending of an entry that is denied for good."""
 
     rejected: Rejected
     words: str
@@ -162,8 +157,7 @@ def kept(fields: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
 
 
 def unless_final(answer: Answer | NoAnswer, now_ms: int) -> RetryLater | None:
-    """Returns the verdict of an answer that means the same from any HTTP API. Returns None if the answer is final and
-    the API's own module must read it."""
+    """Returns the verdict of an answer that any HTTP API means alike; None if the API's own module must read it."""
     if isinstance(answer, NoAnswer):
         return RetryLater(RetryReason.TIMEOUT if answer is NoAnswer.TIMEOUT else RetryReason.CONNECTION)
     status = answer.status
@@ -181,9 +175,22 @@ def unless_final(answer: Answer | NoAnswer, now_ms: int) -> RetryLater | None:
     return RetryLater(reason, status, after_s, status in (403, 429))
 
 
+def refused(
+    answer: Answer, body: bodies.Body, rejected: Rejected, *, own: bool, foreign: bool, no_route: bool
+) -> Rejected | KeyRefused | Denied | Doubted:
+    """Returns the verdict of a final refusal. `own` is true if its body is the API's, `foreign` if it cannot be, and
+    `no_route` if it only says that there is no such route."""
+    status, words = answer.status, described(answer, body)
+    if status == 401 or (status == 403 and own):
+        return KeyRefused(status, words)
+    if status == 403:
+        return Denied(rejected, words)
+    unrouted = no_route and status in (404, 405) and not body.envelope
+    return Doubted(status, rejected, words) if status in NEVER_THE_APIS or foreign or unrouted else rejected
+
+
 def words_of(answer: Answer) -> str:
-    """Returns who answered and what, in one line without personal data: `HTTP 404, Server nginx/1.22.1: 404 Not
-    Found`."""
+    """Returns who answered and what, masked, in one line: `HTTP 404, Server nginx/1.22.1: 404 Not Found`."""
     return described(answer, bodies.read(answer.body, answer.headers))
 
 

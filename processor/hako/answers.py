@@ -24,13 +24,10 @@ import msgspec
 
 from processor.api.bodies import ERROR_CODE_CHARS_MAX, NO_ROUTE, Body, is_a_firewalls, read
 from processor.api.verdicts import (
-    NEVER_THE_APIS,
     OTHERWISE,
     Answer,
     Delivered,
-    Denied,
     Doubted,
-    KeyRefused,
     NoAnswer,
     Otherwise,
     Rejected,
@@ -39,6 +36,7 @@ from processor.api.verdicts import (
     Verdict,
     described,
     pause_after_success,
+    refused,
     unless_final,
 )
 from processor.hako.changes import Change, Table, Verb
@@ -49,8 +47,7 @@ UNSURE: Final = frozenset({400, 404, 409, 410, 422})
 TOO_LARGE: Final = 413
 """The array is too large, whatever is in it."""
 ARRAY_TRIALS_MAX: Final = 3
-"""How often an array waits for the objects that it names before it is split: at a start they are usually on their
-way."""
+"""How often an array waits before it is split: at a start the objects that it names are usually on their way."""
 WAIT_MS_MIN: Final = 600_000
 """How long an old level waits at least, from its first refusal on: its item may be as old, and next in line."""
 MESSAGE_CHARS_MAX: Final = 500
@@ -74,25 +71,15 @@ def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
         return undecided
     assert isinstance(answer, Answer)
     body = read(answer.body, answer.headers)
-    rejected, words = _rejected(answer, body), described(answer, body)
-    match answer.status:
-        case 401:
-            return KeyRefused(401, words)
-        case 403:
-            return KeyRefused(403, words) if body.json else Denied(rejected, words)
-        case status if status in NEVER_THE_APIS or body.html:
-            return Doubted(status, rejected, words)
-        case 404 | 405 if not body.envelope and NO_ROUTE.search(body.words):
-            return Doubted(answer.status, rejected, words)
-        case status if not body.json:
-            return Doubted(status, rejected, words, whole=False)
-        case _:
-            return rejected
+    no_route = bool(NO_ROUTE.search(body.words))
+    found = refused(answer, body, _rejected(answer, body), own=body.json, foreign=body.html, no_route=no_route)
+    if isinstance(found, Rejected) and not body.json:
+        return Doubted(answer.status, found, described(answer, body), whole=False)
+    return found
 
 
 def _page_or_error(answer: Answer) -> Doubted | None:
-    """Returns the verdict if a 2xx is a gateway's page or an error. Hako echoes the array: a body that begins as an
-    array is read only if it names an error."""
+    """Returns the verdict if a 2xx is a gateway's page or an error. Hako itself answers with the array."""
     firewall = is_a_firewalls(answer.headers)
     if not firewall and (not answer.body or (answer.body[:1] == b"[" and b'"error_code"' not in answer.body)):
         return None
@@ -165,7 +152,10 @@ def _unknown(changes: Sequence[Change], rejected: Rejected, now_ms: int, park_fo
 def _said(value: object) -> tuple[str | None, tuple[str, ...]]:
     """Returns Hako's own code and words, wherever they stand, for the dead letter."""
     outer = value[0] if isinstance(value, list) and value else value
-    levels = [outer.get("error"), *_first(outer.get("errors")), outer] if isinstance(outer, dict) else []
+    levels: list[object] = []
+    if isinstance(outer, dict):
+        errors = outer.get("errors")
+        levels = [outer.get("error"), *(errors[:1] if isinstance(errors, list) else ()), outer]
     code: str | None = None
     words: str | None = None
     for level in levels:
@@ -180,7 +170,3 @@ def _said(value: object) -> tuple[str | None, tuple[str, ...]]:
         if isinstance(message, str) and message:
             return code, (message[:MESSAGE_CHARS_MAX],)
     return code, (words[:MESSAGE_CHARS_MAX],) if words else ()
-
-
-def _first(errors: object) -> list[object]:
-    return errors[:1] if isinstance(errors, list) else []

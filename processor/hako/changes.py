@@ -44,8 +44,7 @@ class Verb(StrEnum):
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
-    """The last accepted change of an object: its place in the order of changes, and its own time. `gone` is true if it
-    was the deletion."""
+    """The last accepted change of an object: its rank and its own time, and true if it was the deletion."""
 
     rank: int
     occurred_at_ms: int | None
@@ -78,8 +77,7 @@ class Change(msgspec.Struct, gc=False):
 
     @property
     def parents(self) -> tuple[str, ...]:
-        """The keys of the objects that a level names: an item and a warehouse. Not stored, for a million levels may
-        wait."""
+        """The keys of a level's item and warehouse. Not stored, for a million levels may wait."""
         if self.table is not Table.INVENTORY:
             return ()
         _, warehouse, sku = self.key.split("/", 2)

@@ -1,7 +1,7 @@
 """destination: Hako as the sender needs it: path, method, body, credentials, and the meaning of an answer. Pure.
 
-Hako's reference sets no size for an array. An array has hundreds of objects, because Hako allows only 120 requests a
-minute, and is smaller than the 100 kB that a web framework's body parser usually takes.
+Hako's reference sets no size for an array. An array has hundreds of objects, for Hako allows 120 requests a minute, in
+less than the 100 kB that a web framework usually takes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ _Request = tuple[str, str, bytes, _RawHeaders]
 
 @dataclass(frozen=True, slots=True)
 class Hako:
-    """`park_for_ms` is how long a level may wait for its item or warehouse; `grounded` returns true if both were
-    accepted, as far as this worker knows."""
+    """A level may wait for `park_for_ms`; `grounded` returns true if its item and warehouse are known as accepted."""
 
     user_agent: str
     parcel_entries_max: int

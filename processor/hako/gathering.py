@@ -26,9 +26,9 @@ Invariants
 - a change that is not newer than one that was sent, is being sent or waits, is given back and never sent;
 - the lanes of a kind have entries of one table, and an array has one verb.
 
-Not chosen: to ask Hako which objects it has (each answer is one of 120 requests a minute); to wait for the catalogue
-before the first level (it changes all day and has no end); an order across workers (that is coordination, and Hako
-simply refuses a level that comes early).
+Not chosen: to ask Hako which objects it has (one of 120 requests a minute each); to read all of the catalogue before
+the first level (it has no end); an order across workers (that is coordination, and Hako refuses a level that comes
+early).
 """
 
 from __future__ import annotations
@@ -219,8 +219,7 @@ class Gathering:
         return _kind(pending.entry, self._known.sent(pending.epoch, pending.order_id))
 
     def _destined(self, change: Change, kind: Kind) -> Kind | Behind:
-        """Returns the place of a change: the lanes of its kind, or behind an object that is being created or
-        deleted."""
+        """Returns the lanes of its kind, or the place behind an object that is being created or deleted."""
         if change.table is Table.INVENTORY and kind.verb is not Verb.DELETE:
             for parent in change.parents:
                 place = self._place.get(parent)

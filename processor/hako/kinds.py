@@ -1,10 +1,8 @@
 """The lanes of each kind of array, and whose turn it is.
 
 A kind is a table and a verb, because an array has one path and one method. The kind whose first change has waited
-longest goes first. Kinds that are likely to be refused go last, except for one request in `TRIAL_EVERY`. An item or a
-warehouse is deleted when no deletion of a level waits, or after `BARRIER_S`.
-
-Owned by the event loop; pure, except for the state that `Kinds` announces.
+longest goes first; kinds that are likely to be refused go last, but for one request in `TRIAL_EVERY`. An item or a
+warehouse is deleted when no deletion of a level waits, or after `BARRIER_S`. Owned by the event loop.
 """
 
 from __future__ import annotations
@@ -41,8 +39,7 @@ _LEVELS_GOING: Final = (Kind(Table.INVENTORY, Verb.DELETE), Kind(Table.INVENTORY
 
 
 class Kinds:
-    """Mutable. `_lanes` by kind; `_counts` the keys in the lanes of each kind, in flight or not; `_taken` counts
-    parcels."""
+    """Mutable. `_lanes` by kind; `_counts` the keys in each, in flight or not; `_taken` counts parcels."""
 
     def __init__(self, parcel_entries_max: int, parcel_bytes_max: int, linger_s: float) -> None:
         self._lanes: dict[Kind, Lanes[Change]] = {

@@ -3,7 +3,7 @@
     park ──► (1 s, 2 s, 4 s … 5 min) ──► due: tried again
       └────► one of the named objects was accepted: all levels that name it leave at once
 
-Owned by the event loop; pure, except for the state that `ParkedLevels` announces.
+Owned by the event loop; pure but for its state.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ TRIAL_S_MAX: Final = 300.0
 
 
 class ParkedLevels:
-    """Mutable. `_parked` by key, each with the time when it is due; `_due` a heap of (due, key), also of keys that have
-    left; `_waiters` the keys by the objects that they name."""
+    """Mutable. `_parked` by key, with when each is due; `_due` a heap of that; `_waiters` keys by named object."""
 
     def __init__(self) -> None:
         self._parked: dict[str, tuple[float, Pending[Change]]] = {}

@@ -9,8 +9,7 @@ the changes that are older than the accepted one, and the records that it reads 
 unchanged topic is not sent again, and a letter from last week does not bring back a deleted object (its record of some
 150 bytes stays). If the topic is lost, Hako's refusals correct the verbs, at the cost of a request for each array.
 
-Not chosen: to ask Hako (each page of answers is one of 120 requests a minute); the group's offsets alone (they do not
-tell the verb, nor the time of a key whose record is compacted away).
+Not chosen: to ask Hako (120 requests a minute); the group's offsets alone (they tell neither verbs nor times).
 """
 
 from __future__ import annotations
@@ -30,9 +29,8 @@ from processor.send.pending import Ended
 
 
 class SentRecord(msgspec.Struct, frozen=True, gc=False):
-    """The value of a record on `hako.sent`: `rank` is the offset of the change, `occurred_at` its own time (levels),
-    `object` the JSON that was sent; times are epoch ms. `place` names the log that the rank counts in; it is empty if
-    an older version wrote the record."""
+    """The value on `hako.sent`: the change's offset (`rank`), its own time (levels), the JSON sent; times are epoch ms.
+    `place` is the log that the rank counts in; empty from older versions."""
 
     rank: int
     occurred_at: int | None
@@ -91,8 +89,7 @@ class SentPast:
 
 
 class SentObjects:
-    """`Memory` for the sender, and `Known` for the gathering. Belongs to the sender's event loop. Mutable: `_epochs`
-    are the assignments that are open."""
+    """`Memory` of the sender, `Known` of the gathering. Mutable: `_epochs` are the open assignments."""
 
     def __init__(self, store: Store) -> None:
         self._kept = ByEpoch(store)
@@ -111,7 +108,8 @@ class SentObjects:
 
     def read(self, epoch: int, order_id: OrderId, past: Sent | None) -> None:
         """Takes a record of the topic; None is a tombstone."""
-        self._keep(epoch, order_id, past)
+        if epoch in self._epochs:
+            self._kept.put(epoch, order_id, None if past is None else msgspec.msgpack.encode(past))
 
     def sent(self, epoch: int, key: str) -> Sent | None:
         value = self._kept.get(epoch, key)
@@ -131,11 +129,7 @@ class SentObjects:
         return next((sent for epoch in self._epochs if (sent := self.sent(epoch, key)) is not None), None)
 
     def accepted(self, epoch: int, key: str, sent: Sent) -> None:
-        self._keep(epoch, key, sent)
-
-    def _keep(self, epoch: int, key: str, sent: Sent | None) -> None:
-        if epoch in self._epochs:
-            self._kept.put(epoch, key, None if sent is None else msgspec.msgpack.encode(sent))
+        self.read(epoch, OrderId(key), sent)
 
     def count(self, epoch: int) -> int:
         """Returns the number of held orders: Hako has none."""

@@ -5,11 +5,9 @@ Hakuna takes orders in one of two ways, and an installation uses one of them:
 - `events`: the Events API takes each thing that happened, one request an event (`events.py`);
 - `feed`: the Order feed takes whole orders, many in a request, the newest snapshot of each (`feed.py`).
 
-The two differ in more than form, and the API made the differences: brand `Hakuna` or `hakuna`, ISO 8601 or epoch
-milliseconds, a reference from the protection to its product or from the product to its protection.
-
-`answers.py` reads what an answer means. `destination.py` has paths, headers and bodies. `entry_ids.py` decides what
-makes one request another request.
+The API made them differ in more than form: brand `Hakuna` or `hakuna`, ISO 8601 or epoch milliseconds, a reference from
+the protection to its product or from the product to its protection. `answers.py` reads what an answer means,
+`destination.py` has paths, headers and bodies, `entry_ids.py` the ID of each request.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""What Hakuna answers, as a verdict. Pure; the same for the Events API and the Order feed.
+"""answers: what an answer of Hakuna means. Pure; the same for the Events API and the order feed.
 
-An accepted event is answered with `{"event_id": …}`, an array of orders with 202 and nothing: any 2xx is
-accepted, whatever its body is, unless that is HTML or an error. A refusal carries
+Hakuna answers an accepted event with `{"event_id": …}`, an array of orders with 202 and no body. Any 2xx is accepted,
+unless its body is HTML or an error. A refusal has
 
     {"error": {"error_code": "…", "validation_errors": ["…"]}}
 
-as "Using the API" has it, or the inner object alone: its text shows the one without its outer braces. An
-error code that the reference does not know, JSON of another shape: the reason is `http_<status>`. A refusal that is no
-JSON, a redirect, or a 404 or 405 that says no more than that there is no such route, may be somebody else's, and is
-doubted.
+as "Using the API" has it, or the inner object alone: its example shows the object without its outer braces. The reason
+is `http_<status>` for an error code that the reference does not have, and for JSON of another shape. A refusal that is
+not JSON, a redirect, or a 404 or 405 whose only message is that there is no such route, may come from something else
+and is doubted.
 """
 
 from __future__ import annotations
@@ -21,12 +21,9 @@ from msgspec.structs import replace
 
 from processor.api.bodies import NO_ROUTE, Body, is_a_firewalls, read
 from processor.api.verdicts import (
-    NEVER_THE_APIS,
     Answer,
     Delivered,
-    Denied,
     Doubted,
-    KeyRefused,
     NoAnswer,
     Rejected,
     RetryLater,
@@ -34,24 +31,21 @@ from processor.api.verdicts import (
     Verdict,
     described,
     pause_after_success,
+    refused,
     unless_final,
 )
 from processor.records import Reason, http_reason
 
 ERROR_CODES: Final = frozenset(
-    {
-        Reason.INVALID_REQUEST_PARAMETERS.value,
-        Reason.PRODUCT_UNSUPPORTED.value,
-        Reason.LOCATION_UNSUPPORTED.value,
-        Reason.CANCEL_DECLINE.value,
-    }
+    {Reason.INVALID_REQUEST_PARAMETERS.value, Reason.PRODUCT_UNSUPPORTED.value}
+    | {Reason.LOCATION_UNSUPPORTED.value, Reason.CANCEL_DECLINE.value}
 )
-"""The reference's; each is a reason of its own."""
+"""The error codes of the reference; each is a reason of its own."""
 
 _NOT_THERE: Final = re.compile(
     r'"(?:(?:the )?(?:requested )?(?:resource )?(?:was )?not found\.?"|(?:http )?method not allowed\.?")', re.IGNORECASE
 )
-"""The same of Azure, Spring and FastAPI, who say no more; of an API that has objects to be found it may be its own."""
+"""The same message of Azure, Spring and FastAPI, without more; an API that has objects to be found may write it too."""
 
 
 class _Accepted(msgspec.Struct, gc=False):
@@ -69,7 +63,7 @@ _ACCEPTED: Final = msgspec.json.Decoder(_Accepted)
 
 
 def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
-    """Total: every status, every body, every way to have no answer."""
+    """Returns the verdict for any status, any body, and for no answer."""
     if isinstance(answer, Answer) and 200 <= answer.status < 300:
         return _accepted(answer, now_ms)
     undecided = unless_final(answer, now_ms)
@@ -79,7 +73,10 @@ def verdict(answer: Answer | NoAnswer, now_ms: int) -> Verdict:
     if undecided is not None:
         return undecided
     assert isinstance(answer, Answer)
-    return _refused(answer, read(answer.body, answer.headers))
+    body = read(answer.body, answer.headers)
+    no_route = bool(NO_ROUTE.search(body.words) or _NOT_THERE.search(body.words))
+    rejected = _rejected(answer, body)
+    return refused(answer, body, rejected, own=body.envelope, foreign=not body.json, no_route=no_route)
 
 
 def _accepted(answer: Answer, now_ms: int) -> Delivered | Doubted:
@@ -102,26 +99,9 @@ def _accepted(answer: Answer, now_ms: int) -> Delivered | Doubted:
 
 
 def _doubted(answer: Answer, body: Body) -> Doubted | None:
-    """An accepted request whose answer is a page or an error."""
-    if not (body.html or body.envelope):
-        return None
-    return Doubted(answer.status, _rejected(answer, body), described(answer, body))
-
-
-def _refused(answer: Answer, body: Body) -> Rejected | KeyRefused | Denied | Doubted:
-    rejected = _rejected(answer, body)
-    words = described(answer, body)
-    match answer.status:
-        case 401:
-            return KeyRefused(401, words)
-        case 403:
-            return KeyRefused(403, words) if body.envelope else Denied(rejected, words)
-        case status if status in NEVER_THE_APIS or not body.json:
-            return Doubted(status, rejected, words)
-        case 404 | 405 if not body.envelope and (NO_ROUTE.search(body.words) or _NOT_THERE.search(body.words)):
-            return Doubted(answer.status, rejected, words)
-        case _:
-            return rejected
+    """Returns the verdict of a 2xx whose body is a page or an error."""
+    found = body.html or body.envelope
+    return Doubted(answer.status, _rejected(answer, body), described(answer, body)) if found else None
 
 
 def _rejected(answer: Answer, body: Body) -> Rejected:

@@ -1,6 +1,6 @@
-"""Hakuna's two APIs as the sender needs them: a path, a body, headers, and what an answer means.
+"""destination: Hakuna's two APIs as the sender needs them: path, body, headers, and the meaning of an answer.
 
-Pure. A setting says which of the two an installation uses; an outbox holds the entries of one of them.
+Pure. A setting says which of the two an installation uses; an outbox has the entries of one of them.
 
 The `Idempotency-Key` is the entry's ID as a structured-field string (draft-ietf-httpapi-idempotency-key-header), the
 same for every attempt, restart and replay of the same bytes. The key of an array is derived from the IDs of its
@@ -24,14 +24,12 @@ _RawHeaders = Sequence[tuple[bytes, bytes]]
 _Request = tuple[str, str, bytes, _RawHeaders]
 
 _TRACEPARENT: Final = re.compile(rb"[\x21-\x7e]{1,256}")
-"""What may stand in an HTTP header as it is. Its readers judge whether it is a trace: by W3C they begin a new one if it
-is not valid."""
+"""What may stand in an HTTP header. Readers judge whether it is a trace: if not, they begin a new one (W3C)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hakuna:
-    """One of Hakuna's two APIs. The order feed (`supersedes`) takes arrays of whole orders, the Events API one event a
-    request."""
+    """One of Hakuna's APIs. The feed (`supersedes`) takes arrays of orders, the Events API one event a request."""
 
     version: str
     user_agent: str
@@ -83,8 +81,7 @@ class Hakuna:
         return str(self.auth)
 
     def holds(self, reason: str) -> bool:
-        """`cancel_decline` is an answer, not a fault: the order goes on. A newer snapshot is whole by itself, and is
-        tried."""
+        """`cancel_decline` is an answer, not a fault; a newer snapshot is whole by itself. Both go on."""
         return not self.supersedes and reason != Reason.CANCEL_DECLINE
 
 

@@ -1,12 +1,11 @@
-"""Entry IDs: what makes one request another one, and so its idempotency key. Pure.
+"""entry_ids: the ID of an entry, which is the idempotency key of its request. Pure.
 
     events/<digest>              of API, kind of event, order ID and event ID
-    feed/<digest>~<of bytes>     the same, and what the snapshot tells: an event may be told again as its order is then
+    feed/<digest>~<of bytes>     the same, and of the snapshot: an event may be sent again with its order as it is then
     …~<of bytes>                 an entry whose bytes were changed (a rebuild, an edit): a key is for the same bytes
 
-No place is in it: a topic that is made again counts from 0 again, and its events would get the keys of others, whose
-answers the API keeps. So one event has one ID, in whatever partition it stands and however often it is read, and no
-other event can have it. Entries of older versions carry `API/topic/partition/offset` and keep that.
+An ID has no offset in it: a topic that is made again counts from 0, and its events would get the keys of others, whose
+answers the API keeps. Entries of older versions have `API/topic/partition/offset` and keep that.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ _BYTES_CHARS: Final = 12
 
 
 def entry_id(api: str, kind: str, order_id: str, event_id: str) -> str:
-    """The entry ID of one event. `kind` tells events of one ID apart that are no repetition of each other."""
-    # Each with its length in bytes, since IDs may hold any character: "a" and "bc" are not "ab" and "c".
+    """Returns the entry ID of one event. `kind` separates events of one ID that are not repetitions of each other."""
+    # Each with its length in bytes, because IDs may have any character: "a" and "bc" are not "ab" and "c".
     order, event = len(order_id.encode()), len(event_id.encode())
     said = f"{_first(api, kind)}{order}:{order_id}{event}:{event_id}"
     return f"{api}/{sha256(said.encode()).hexdigest()[:_EVENT_CHARS]}"
@@ -30,10 +29,10 @@ def entry_id(api: str, kind: str, order_id: str, event_id: str) -> str:
 
 @cache
 def _first(api: str, kind: str) -> str:
-    """Both are names of our own: there are few of them, and none but ASCII."""
+    """Both are names of our own: few, and ASCII only."""
     return f"{len(api)}:{api}{len(kind)}:{kind}"
 
 
 def of_bytes(entry: str, value: bytes) -> str:
-    """The entry ID of an entry with these bytes. The same bytes have the same one, however often they are made."""
+    """Returns the entry ID of an entry with these bytes. The same bytes always have the same ID."""
     return f"{entry.partition(_CHANGED)[0]}{_CHANGED}{sha256(value).hexdigest()[:_BYTES_CHARS]}"

@@ -1,20 +1,17 @@
-"""The Events API: one change of an order as the JSON of one request.
+"""events: the Events API: one change of an order as the JSON of one request.
 
-Owned by transform, which calls `entry` once for every event that was applied; the bytes made here are the
-bytes that are sent, however often. Pure.
+Owned by transform, which calls `entry` for each applied event; the bytes are sent as they are, however often. Pure.
 
 Decisions, where the API's documents are silent or disagree:
 
-- Times are ISO 8601 in UTC with milliseconds and `Z`, in the years 0001 to 9999. Avro's timestamps reach 292
-  million years further; the rules take none of those (`time_implausible`).
-- A protection line item has the brand `Hakuna` whatever the shop calls it, and `product_reference` names the
-  product (not the line item) that it protects.
-- `custom_properties` is left out where it would be empty; missing fields of a customer or an address are
-  `""`.
+- Times are ISO 8601 in UTC with milliseconds and `Z`, in the years 0001 to 9999. Avro's timestamps reach 292 million
+  years further; the rules refuse those (`time_implausible`).
+- A protection line item has the brand `Hakuna` whatever the shop calls it, and `product_reference` names the product
+  (not the line item) that it protects.
+- `custom_properties` is left out if it would be empty; missing fields of a customer or an address are `""`.
 - A cancelled item is `line_item_id`, `quantity`, `cancelled_at`.
 
-Written by msgspec from structs, which also say what the API's documents show; the same out of dicts by orjson took
-a third longer.
+msgspec writes it from structs; orjson took a third longer from dicts.
 """
 
 from __future__ import annotations
@@ -48,7 +45,7 @@ _WRITABLE_MS_MAX: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
 
 def iso_time(epoch_ms: int) -> str:
-    """`2022-02-21T12:51:14.158Z`. The time must be a writable one."""
+    """Returns `2022-02-21T12:51:14.158Z`. The time must be in the years 0001 to 9999."""
     assert _WRITABLE_MS_MIN <= epoch_ms <= _WRITABLE_MS_MAX, f"no date: {epoch_ms} ms"
     in_minute_ms = epoch_ms % 60_000
     return _minute(epoch_ms // 60_000) + _SECOND[in_minute_ms // 1000] + _MILLISECOND[in_minute_ms % 1000]
@@ -57,7 +54,7 @@ def iso_time(epoch_ms: int) -> str:
 # Bounded (some three days of minutes), or times spread over centuries would fill the memory with them.
 @lru_cache(maxsize=4096)
 def _minute(epoch_minute: int) -> str:
-    """`2022-02-21T12:51:`. With it a time costs a fifth of what datetime takes to write it."""
+    """Returns `2022-02-21T12:51:`. With it a time costs a fifth of datetime's time."""
     return (_EPOCH + timedelta(minutes=epoch_minute)).isoformat()[: len("0001-01-01T00:00:")]
 
 
@@ -153,13 +150,13 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def entry(change: Change, order: Order) -> tuple[EntryType, bytes]:
-    """The request that tells of `change`; `order` is the order as it stands after it. UTF-8 JSON."""
+    """Returns the request for `change` as UTF-8 JSON; `order` is the order after it."""
     entry_type, payload = _told(change, order.placed.order_id)
     return entry_type, _encoder.encode(_Request(_NAMES[entry_type], payload))
 
 
 def billing_address(address: Address) -> BillingAddress:
-    """The address as both APIs want it."""
+    """Returns the address as both APIs want it."""
     return BillingAddress(
         address.address_line_1 or "",
         address.address_line_2 or "",

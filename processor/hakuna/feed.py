@@ -1,20 +1,19 @@
-"""The Order feed: one order as it stands, and the array in which many of them go out.
+"""feed: the order feed: one order as it stands, and the array in which many of them go out.
 
-Owned by transform, which calls `snapshot` after every applied event; send joins the stored bytes with
-`array` and never takes them apart. Pure.
+Owned by transform, which calls `snapshot` after each applied event; send joins the bytes by `array`. Pure.
 
 Decisions, where the feed's documents are silent:
 
-- The feed knows no cancelled line item: a cancelled unit is written as refunded at its cancellation's time.
-- Of a protection is shown what follows from its product (`_insure`), worked out anew from all that the shop has said
-  in the order of the times that it gives: the same facts make the same bytes, in whatever order they came.
-- Fulfilments and refunds stand in the order of their own times, not of their arrival, so that one history
-  has one snapshot however its events were interleaved on the way.
-- A whole order's cancellation is `status` and `cancelled_at`; no unit is refunded by it.
-- `custom_properties` is left out where it would be empty: on a line item that is neither protected nor
-  protection, and on a protection of which neither offer nor plan is known. The feed's documents show no such
-  line; those of the Events API do, without.
-- Of several protections of one product the first is named, for there is one place to name it in.
+- The feed has no cancelled line item: a cancelled unit is written as refunded at the time of its cancellation.
+- A protection's movements follow from its product (`_insure`). They are worked out anew from all that the shop has
+  reported, in the order of its times: the same facts make the same bytes, in whatever order they came.
+- Fulfilments and refunds are in the order of their own times, not of their arrival, so that one history has one
+  snapshot in whatever order its events came.
+- A whole order's cancellation is `status` and `cancelled_at`; it refunds no unit.
+- `custom_properties` is left out if it would be empty: on a line item that is neither protected nor a protection, and
+  on a protection without offer and plan. The feed's documents show no such line; those of the Events API show it
+  without.
+- If a product has several protections, the first is named, because the feed has room for one.
 - Times are epoch milliseconds as they came.
 """
 
@@ -81,7 +80,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def snapshot(order: Order) -> bytes:
-    """The whole order as one JSON object, UTF-8."""
+    """Returns the whole order as one JSON object, UTF-8."""
     placed = order.placed
     customer = placed.customer
     currency = placed.currency.lower()
@@ -97,30 +96,21 @@ def snapshot(order: Order) -> bytes:
         refunds.setdefault(item.line_item_id, []).append(_Refund(item.quantity, item.at_ms))
     if protected_by:
         _insure(placed.line_items, fulfilments, refunds)
-    written = _Order(
-        placed.order_id,
-        "placed" if order.cancelled_at_ms is None else "cancelled",
-        placed.placed_at_ms,
-        order.cancelled_at_ms,
-        _Customer(customer.first_name or "", customer.last_name or "", customer.email or "", customer.phone or ""),
-        billing_address(placed.billing_address),
-        [
-            _LineItem(
-                line.id,
-                line.quantity,
-                _product_data(line, currency),
-                _custom_properties(line, protected_by.get(line.id)),
-                fulfilments.get(line.id, []),
-                refunds.get(line.id, []),
-            )
-            for line in placed.line_items
-        ],
-    )
-    return _encoder.encode(written)
+    lines: list[_LineItem] = []
+    for line in placed.line_items:
+        product, properties = _product_data(line, currency), _custom_properties(line, protected_by.get(line.id))
+        out, back = fulfilments.get(line.id, []), refunds.get(line.id, [])
+        lines.append(_LineItem(line.id, line.quantity, product, properties, out, back))
+    first, last = customer.first_name or "", customer.last_name or ""
+    who = _Customer(first, last, customer.email or "", customer.phone or "")
+    status: Literal["placed", "cancelled"] = "placed" if order.cancelled_at_ms is None else "cancelled"
+    address = billing_address(placed.billing_address)
+    whole = _Order(placed.order_id, status, placed.placed_at_ms, order.cancelled_at_ms, who, address, lines)
+    return _encoder.encode(whole)
 
 
 def array(snapshots: Sequence[bytes]) -> bytes:
-    """The body of one request: the snapshots as they are, in their order."""
+    """Returns the body of one request: the snapshots as they are, in their order."""
     assert snapshots, "a request without an order"
     return b"[" + b",".join(snapshots) + b"]"
 
@@ -128,11 +118,11 @@ def array(snapshots: Sequence[bytes]) -> bytes:
 def _insure(
     lines: Sequence[LineItem], fulfilments: dict[str, list[_Fulfilment]], refunds: dict[str, list[_Refund]]
 ) -> None:
-    """Puts in place of what was said of each protection what follows from its product:
+    """Replaces the reported movements of each protection by those that follow from its product:
 
     fulfilled    with the product, unit by unit, up to its own quantity
-    gone         by any time, max(what the shop took of it, its quantity − what its product had left by then); the
-                 latter once a unit of the product was refunded or cancelled
+    gone         by any time, max(units that the shop took, its quantity − units that its product had left by then);
+                 the latter once a unit of the product was refunded or cancelled
     """
     for line, product in _products_first(lines):
         fulfilments[line.id] = _with(fulfilments.get(product.id, ()), line.quantity)
@@ -140,17 +130,14 @@ def _insure(
 
 
 def _products_first(lines: Sequence[LineItem]) -> Iterator[tuple[LineItem, LineItem]]:
-    """Each protection with what it protects; one that is protected itself after it. Those that protect each other in a
-    circle follow nothing and are left as they are."""
+    """Returns each protection with its line, and a protected one before its own protection; none of a circle."""
     by_id = {line.id: line for line in lines}
     followed: set[str] = set()
     circular: set[str] = set()
     for line in lines:
         chain: list[LineItem] = []
         met: set[str] = set()
-        while (
-            line.protection is not None and line.id not in followed and line.id not in met and line.id not in circular
-        ):
+        while line.protection is not None and not (line.id in followed or line.id in met or line.id in circular):
             met.add(line.id)
             chain.append(line)
             line = by_id[line.protection.protects_line_item_id]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -70,9 +70,8 @@ _ORIGINS: Final = frozenset(
         for name in ("topic", "partition", "offset", "timestamp")
     }
 )
-"""Where a record stood. A tool that refuses the record again on its way (a retry topic, a letter that is read) writes
-these headers once more. The first of them are the record's, the last its copy's. Of the other headers the last
-counts."""
+"""Where a record stood. A tool that refuses it again writes these once more: the first are the record's, the last its
+copy's. Of other headers the last counts."""
 _WHOLE_CHARS_MAX: Final = 19
 
 _FOREIGN_PREFIXES: Final[Mapping[Family, tuple[str, ...]]] = {
@@ -112,39 +111,24 @@ def headers_to_send(family: Family, headers: Headers) -> Headers:
 
 
 def _share_group(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
-    message = _text(headers, letter.MESSAGE)
-    return _facts(
-        record,
-        Family.SHARE_GROUP,
-        _origin(headers, letter.TOPIC, letter.PARTITION, letter.OFFSET),
-        "",
-        message=message,
-        group=_text(headers, letter.GROUP),
-        delivery_count=_whole(headers.get(letter.DELIVERY_COUNT)),
-    )
+    said = {"message": _text(headers, letter.MESSAGE), "group": _text(headers, letter.GROUP)}
+    count = _whole(headers.get(letter.DELIVERY_COUNT))
+    return _facts(record, Family.SHARE_GROUP, _origin(headers, letter.PREFIX), "", delivery_count=count, **said)
 
 
 def _connect(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
-    return _facts(
-        record,
-        Family.CONNECT,
-        _origin(headers, _CONNECT + "topic", _CONNECT + "partition", _CONNECT + "offset"),
-        _text(headers, _CONNECT + "exception.class.name"),
-        message=_text(headers, _CONNECT + "exception.message"),
-        stage=_text(headers, _CONNECT + "stage").lower(),
-        group=_text(headers, _CONNECT + "connector.name"),
-    )
+    said = {
+        "message": _text(headers, _CONNECT + "exception.message"),
+        "stage": _text(headers, _CONNECT + "stage").lower(),
+    }
+    exception, group = _text(headers, _CONNECT + "exception.class.name"), _text(headers, _CONNECT + "connector.name")
+    return _facts(record, Family.CONNECT, _origin(headers, _CONNECT), exception, group=group, **said)
 
 
 def _streams(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
     # Streams writes the exception's `toString()`: its class, a colon, its message.
-    return _facts(
-        record,
-        Family.STREAMS,
-        _origin(headers, _STREAMS + "topic", _STREAMS + "partition", _STREAMS + "offset"),
-        _text(headers, _STREAMS + "exception").partition(":")[0],
-        message=_text(headers, _STREAMS + "message"),
-    )
+    exception, message = _text(headers, _STREAMS + "exception").partition(":")[0], _text(headers, _STREAMS + "message")
+    return _facts(record, Family.STREAMS, _origin(headers, _STREAMS), exception, message=message)
 
 
 def _spring(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
@@ -171,37 +155,23 @@ def _spring(record: Record, headers: Mapping[str, bytes]) -> LetterFacts:
     )
 
 
-def _facts(
-    record: Record,
-    family: Family,
-    origin: Position | None,
-    exception: str,
-    *,
-    message: str = "",
-    stage: str = "",
-    group: str = "",
-    delivery_count: int | None = None,
-    original_ms: int | None = None,
-) -> LetterFacts:
-    failed_ms = max(record.timestamp_ms, 0)
+def _facts(record: Record, family: Family, origin: Position | None, exception: str, **said: Any) -> LetterFacts:
+    reason, failed_ms = exception.rpartition(".")[2] or UNKNOWN_REASON, max(record.timestamp_ms, 0)
     return LetterFacts(
         family=family,
         origin=origin,
-        reason=exception.rpartition(".")[2] or UNKNOWN_REASON,
+        reason=reason,
         first_failed_ms=failed_ms,
         last_failed_ms=failed_ms,
-        stage=stage,
-        group=group,
         exception=exception,
-        message=message,
-        delivery_count=delivery_count,
-        original_ms=original_ms,
+        **said,
     )
 
 
-def _origin(headers: Mapping[str, bytes], topic: str, partition: str, offset: str) -> Position | None:
-    name, number, place = _text(headers, topic), _whole(headers.get(partition)), _whole(headers.get(offset))
-    return None if not name or number is None or place is None else Position(name, number, place)
+def _origin(headers: Mapping[str, bytes], prefix: str) -> Position | None:
+    topic = _text(headers, prefix + "topic")
+    partition, offset = _whole(headers.get(prefix + "partition")), _whole(headers.get(prefix + "offset"))
+    return None if not topic or partition is None or offset is None else Position(topic, partition, offset)
 
 
 def _text(headers: Mapping[str, bytes], name: str) -> str:

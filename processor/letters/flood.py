@@ -4,7 +4,7 @@ Orders go bad one at a time. If most of the last thousand records would be dead 
 broken, and a topic full of good orders marked bad is the costliest result that this project can have. So a loop asks
 the guard before it writes a batch, and writes nothing of a batch that the guard refuses.
 
-Pure but for the window, announced below. Owned by the loop that asks it.
+Pure but for the window. Owned by the loop that asks it.
 """
 
 from __future__ import annotations

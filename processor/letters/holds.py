@@ -14,8 +14,7 @@ Owned by the sender's event loop. The loop adds a hold at the moment of the refu
 because the next entry of that order is judged microseconds later. The topic is behind meanwhile. So a tombstone does
 not count for an order whose own hold has not been read back yet (`_unread`).
 
-Not chosen: fingerprints in memory (8 bytes a hold, but each hit has to be confirmed by the exact key, which needs a
-store all the same); a hold in the offset's commit metadata (4 KB).
+Not chosen: fingerprints in memory (each hit needs the exact key, and so a store); the commit metadata (4 KB).
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ from processor.records import EntryId, OrderId
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """The value of a record on `hakuna.holds`, JSON: which entry was refused, why, since when, and in which
-    replay."""
+    """The JSON on `hakuna.holds`: the refused entry, why and since when it holds its order, and in which replay."""
 
     order_id: OrderId
     entry_id: EntryId
@@ -40,8 +38,7 @@ class Hold(msgspec.Struct, frozen=True):
     replay_id: str | None = None
 
     def stops(self, entry_id: str, replay_id: str | None) -> bool:
-        """Returns true if this entry waits. The refused entry itself does not wait (it is read again after a crash),
-        nor does one of a replay, unless that replay's entry was refused too."""
+        """Returns true if this entry waits: not the refused one itself, nor one of a replay that was not refused."""
         if entry_id == self.entry_id:
             return False
         return replay_id is None or replay_id == self.replay_id

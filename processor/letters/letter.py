@@ -13,7 +13,6 @@ Pure. Transform, rekey, send and hako make letters; the `dead-letters` commands 
 
 Invariants: no header of ours stands twice; origin and first time never change once they are written; a letter that is
 replayed and refused again keeps everything else byte for byte; the message holds no personal data.
-
 Not chosen: to keep headers of the refusal before the last (an HTTP status beside a `held` would mislead).
 """
 

@@ -5,9 +5,9 @@
              ├─────► discarded   put aside by a person, who said why
              └─────► superseded  another letter, a newer snapshot or a newer value replaces it
 
-A letter is known by its place: dead-letter topic, partition, offset. It is open until a record with that key stands on
-the compacted topic `hakuna.dead-letter-resolutions`, in the partition of the same number. There is no way back. A
-replay writes the record in the same transaction as the copy that it sends, so neither is ever there without the other.
+A letter is known by its place: dead-letter topic, partition, offset. It is open until the compacted topic
+`hakuna.dead-letter-resolutions` has a record with that key, in the partition of the same number. There is no way back.
+A replay writes the record in the transaction of the copy that it sends.
 
     key     topic/partition/offset of the letter, UTF-8       value   `Resolution`, JSON
     key     run/<dead-letter topic>, in partition 0           value   `Run`, JSON: the replay that is under way
@@ -39,9 +39,9 @@ class How(StrEnum):
 
 
 class Resolution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The end of one letter. `reason` is a person's text, or what supersedes the letter. `entry_id` and `sent_to` are
-    the entry ID and topic of the copy that was sent, `sent_partition` its partition if that is not the letter's; `edit`
-    is the merge patch that was applied to it."""
+    """The end of one letter. `reason` is a person's text, or what supersedes it. `entry_id`, `sent_to` and
+    `sent_partition` (if not the letter's) are of the copy that was sent, `edit` is the merge patch that was applied to
+    it."""
 
     how: How
     at_ms: int
@@ -62,8 +62,7 @@ CLOCKS_MS: Final = 5 * 60 * 1000
 
 
 def may_be_of(resolved_ms: int, failed_ms: int) -> bool:
-    """True if a resolution of `resolved_ms` can belong to a letter of `failed_ms`. After a topic of letters was made
-    again, resolutions of the old topic have the positions of new letters."""
+    """True if a resolution can belong to a letter: a topic made again has new letters at old positions."""
     return resolved_ms >= failed_ms - CLOCKS_MS
 
 

@@ -1,7 +1,6 @@
 """seldom: logs a frequent event once a minute, with its count since then and one example.
 
-Owned by the thread that logs. Not chosen: a line for each event (a flood of letters would be a flood of lines), no line
-at all (a person who looks at the log alone would not know).
+Owned by the thread that logs. Not chosen: a line for each event (a flood of lines), no line (nobody would know).
 """
 
 from __future__ import annotations
