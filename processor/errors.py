@@ -56,8 +56,7 @@ class BrokerOutage(Outage):
 
 
 class KeyMissing(Outage):
-    """A key file does not exist or cannot be read. It may appear later: a secret may be made after the pods that mount
-    it."""
+    """A key file cannot be read. It may appear later: a secret may be made after the pods that mount it."""
 
     REMEDY = "put the key, and nothing else, into that file, readable for this user"
 
@@ -107,8 +106,7 @@ class Problem(NamedTuple):
 
 
 class Unusable(ProcessorError):
-    """The processor cannot work as it is configured. `problems` holds every reason found, each with its remedy. A
-    problem whose parts no code reads may be a sentence."""
+    """The processor cannot work as configured. `problems` has every reason; a sentence if no code reads its parts."""
 
     def __init__(self, problems: Sequence[Problem | str]) -> None:
         assert problems, "unusable without a reason"
@@ -126,5 +124,4 @@ class Fatal(ProcessorError):
 
 
 class StateTooNew(Fatal):
-    """A later version of this program wrote the state. The store and the changelog are sound, and workers of that
-    version can go on with them."""
+    """A later version wrote the state, which is sound: workers of that version can go on with it."""

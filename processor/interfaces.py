@@ -17,38 +17,33 @@ COMMIT_METADATA_BYTES_MAX: Final = 4095
 
 
 class Committed(NamedTuple):
-    """What the group last committed for a partition: the next offset (None: nothing yet) and the metadata string of at
-    most `COMMIT_METADATA_BYTES_MAX` bytes."""
+    """The next offset that the group committed (None: none), with at most COMMIT_METADATA_BYTES_MAX of metadata."""
 
     next_offset: int | None
     metadata: str
 
 
 class Polled(NamedTuple):
-    """The result of one poll: `records` in offset order per partition; `at_end` the partitions that have no more
-    records for now, with their end; `astray` the partitions whose position is not in the log, or not any more. A
-    partition that is astray yields no records until `seek`.
+    """The result of one poll: `records` in offset order per partition; `at_end` the partitions without more records for
+    now; `astray` the partitions whose position is not in the log: they yield no records until `seek`.
 
-    A partition is in `at_end` when the broker said so after the last of its records here; the offset beside it is
-    where its next record will stand (read_committed: the last stable offset), past control records and gaps, so that
-    nothing unfinished below it means a lag of 0. A later poll with records of the partition takes it out again, and
-    so do `seek` and `resume`.
+    A partition is in `at_end` if the broker said so after the last of its records here. The offset beside it is that of
+    its next record (read_committed: the last stable offset), past control records and gaps, so that the lag is 0 if
+    everything below is finished. A later poll with records of the partition ends this, and so do `seek` and `resume`.
     """
 
     records: Sequence[Record]
     at_end: Mapping[TopicPartition, int]
     astray: frozenset[TopicPartition] = frozenset()
     resets: Mapping[TopicPartition, int] = {}
-    """Partitions whose next offset was not in the log any more, with that offset: they are read from their beginning
-    on."""
+    """Partitions whose next offset was not in the log any more, with that offset: read from their beginning."""
 
 
 class Rebalance(Protocol):
     """Hears of a rebalance. `assigned` and `lost` only record facts; `revoked` finishes its work before it returns."""
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Called with newly assigned partitions. Returns the start offset of each partition that must not start at its
-        committed offset."""
+        """Returns the start offset of each new partition that must not start at its committed offset."""
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Called before partitions go to another worker: finish and commit within a fifth of `max.poll.interval.ms`.
@@ -65,8 +60,7 @@ class Consumer(Protocol):
     def subscribe(self, topics: Sequence[str], rebalance: Rebalance) -> None: ...
 
     def poll(self, records_max: int, timeout_s: float) -> Polled:
-        """Returns the records that are there, and waits at most `timeout_s` for the first. Raises `Fatal`; a passing
-        error of the broker only shows in `trouble`."""
+        """Returns records; waits at most `timeout_s` for the first. Raises `Fatal`; other errors show in `trouble`."""
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Stops reading them until `resume`. May be called inside `assigned`. A revoked or lost partition is paused no
@@ -75,8 +69,7 @@ class Consumer(Protocol):
     def resume(self, partitions: Iterable[TopicPartition]) -> None: ...
 
     def seek(self, positions: Iterable[Position]) -> None:
-        """Reads on from these positions. Not allowed inside a callback: `assigned` returns its start offsets
-        instead."""
+        """Reads on from these positions. Not inside a callback: `assigned` returns its start offsets instead."""
 
     def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed]:
         """Raises `BrokerOutage` when no broker answers within some seconds."""
@@ -97,8 +90,7 @@ class Consumer(Protocol):
         """Seconds after which the group drops a member that it does not hear from."""
 
     def trouble(self) -> str | None:
-        """Returns the last error that the client has not recovered from (no broker, no right, wrong password), or
-        None."""
+        """Returns the client's last lasting error (no broker, no right, wrong password), or None."""
 
     def close(self) -> None: ...
 
@@ -116,12 +108,10 @@ class Reader(Protocol):
     def unassign(self, partitions: Iterable[TopicPartition]) -> None: ...
 
     def poll(self, records_max: int, timeout_s: float) -> Polled:
-        """Returns committed records. Raises `StateCorrupt` with the partition if its position is not in the log, or not
-        any more; raises `Fatal`."""
+        """Returns committed records. Raises `Fatal`, and `StateCorrupt` with a partition whose position is gone."""
 
     def newest(self, records_max: int, timeout_s: float) -> Mapping[TopicPartition, dict[bytes, bytes | None]]:
-        """Reads what `poll` would return. Returns the last value of each key by partition, None for a tombstone; leaves
-        out records without a key."""
+        """Polls. Returns the last value of each key by partition (None: tombstone); leaves out records without key."""
 
     def position(self, partition: TopicPartition) -> int:
         """Returns the next offset that it will read, past control records and gaps."""
@@ -173,8 +163,7 @@ class Transaction(Protocol):
     """
 
     def open(self) -> None:
-        """Takes the transactional ID over. Kafka aborts an open transaction of its last owner, and fences that
-        owner."""
+        """Takes the transactional ID over. Kafka aborts its last owner's open transaction, and fences that owner."""
 
     def begin(self) -> None: ...
 
@@ -182,19 +171,16 @@ class Transaction(Protocol):
         """Key, value and headers together must stay below `record_bytes_max`."""
 
     def produce_keyed(self, topic: str, partition: int, pairs: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Produces many records without headers to one partition in one call (the changelog). `commit` returns the
-        offset of the last one."""
+        """Produces records without headers to one partition, in one call; `commit` returns the last one's offset."""
 
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> Mapping[TopicPartition, int]:
-        """Adds the consumed offsets, commits, waits. Returns the offset of the last record of `produce_keyed` by
-        partition."""
+        """Commits, with the consumed offsets, and waits. Returns the last offset of `produce_keyed` by partition."""
 
     def abort(self) -> None:
         """Aborts the open transaction, if there is one. Raises nothing but `Fenced` and `Fatal`."""
 
     def fit(self, batch_bytes_max: int) -> None:
-        """Limits the batches of later transactions to this size, because a topic refuses a larger batch. A larger
-        record goes in a batch by itself."""
+        """Limits the batches of later transactions: a topic takes no larger ones. A larger record goes by itself."""
 
     def throttled(self) -> float:
         """Returns the seconds for which brokers have throttled it by their quota since the last call."""
@@ -210,8 +196,7 @@ class Predecessors(Protocol):
     """The workers that had our partitions before us."""
 
     def end_transactions(self, partitions: Sequence[TopicPartition]) -> None:
-        """Aborts the transactions that dead workers left open, so that no reader waits for their timeout. Raises
-        `BrokerOutage`."""
+        """Aborts what dead workers left open, so that no reader waits for its timeout. Raises `BrokerOutage`."""
 
 
 class Seen(NamedTuple):
@@ -233,12 +218,10 @@ class Topics(Protocol):
         """Asks the cluster. Returns the topics that exist. Raises `BrokerOutage`."""
 
     def latest(self) -> Mapping[str, Seen]:
-        """Returns the topics that it was made for, as they were some seconds ago; never waits. Empty until the first
-        answer."""
+        """Returns its topics as they were some seconds ago; never waits. Empty until the first answer."""
 
     def kept_s(self, topic: str) -> float | None:
-        """Returns for how long the topic keeps a record, as its settings were some seconds ago; never waits. None if it
-        does not delete by age, or the cluster has not said."""
+        """Returns how long the topic keeps records, as set some seconds ago; None if by size alone, or not known."""
 
     def bytes_max(self, topic: str) -> int | None:
         """Returns the topic's `max.message.bytes` as it is now; None if the cluster does not say."""
@@ -248,8 +231,7 @@ class Topology(Protocol):
     """The topics of a role, as they were when it started."""
 
     def check(self) -> None:
-        """Raises `Unusable` or `Fatal` if a topic has changed in a way that a running worker cannot follow. Never
-        waits: the answer to its question counts in a later call."""
+        """Raises `Unusable` or `Fatal` if a running worker cannot follow a topic's change. Waits for no answer."""
 
     def kept_s(self, topic: str) -> float | None:
         """As `Topics.kept_s`."""
@@ -278,8 +260,7 @@ class SourceTopics(Topology, Protocol):
 
 
 class Store(Protocol):
-    """An ordered map of bytes on the local disk. Raises `StateCorrupt` if it cannot be read as it was written, and
-    `Fatal` if the disk is full or gone."""
+    """An ordered map of bytes on the local disk. Raises `StateCorrupt`, and `Fatal` if the disk is full or gone."""
 
     def get(self, key: bytes) -> bytes | None: ...
 
@@ -291,8 +272,7 @@ class Store(Protocol):
         the last calls, each as a whole, but no call that a `write` or `close` has followed."""
 
     def purge(self, key: bytes) -> None:
-        """Removes deleted values of this key from the disk. Costs as much as writing the tables that may contain them,
-        of up to 64 MB each."""
+        """Removes deleted values of this key from the disk: writes their tables anew, of up to 64 MB each."""
 
     def scan(self, start: bytes, records_max: int) -> list[tuple[bytes, bytes]]:
         """Returns the first pairs from `start` on, in the order of their keys."""

@@ -23,8 +23,7 @@ _UNITS: Final = (
 
 
 def implausible(epoch_ms: int, now_ms: int) -> str | None:
-    """Returns why a shop's time is not plausible, with the unit that it may be in. Returns None if it is plausible:
-    from 2000 on, and at most two years ahead of `now_ms`."""
+    """Returns why a time is not from 2000 to two years ahead of `now_ms`, with its likely unit; None if it is."""
     if PLAUSIBLE_MS_MIN <= epoch_ms <= now_ms + PLAUSIBLE_AHEAD_MS_MAX:
         return None
     side = "before 2000" if epoch_ms < PLAUSIBLE_MS_MIN else "more than two years ahead"
@@ -41,10 +40,9 @@ SANE_STAMP_MAX: Final = _UNIX_S_MAX * 1000
 
 
 def meant_ms(stamp: int) -> int:
-    """Returns a record's timestamp in milliseconds, as its producer meant it. Kafka takes any number, and some
-    producers write seconds (or micro- or nanoseconds, if the topic allows it): from 2000 to 2106 no two units can be
-    confused. A number that fits no unit is returned as it is. A caller in a hurry asks only about numbers outside of
-    SANE_STAMP_MIN to SANE_STAMP_MAX."""
+    """Returns a record's timestamp in ms, as its producer meant it: some write seconds (or micro- or nanoseconds),
+    which from 2000 to 2106 cannot be confused. Any other number stays. A caller in a hurry asks only about numbers
+    outside of SANE_STAMP_MIN to SANE_STAMP_MAX."""
     if SANE_STAMP_MIN <= stamp < SANE_STAMP_MAX:
         return stamp
     for times, over in _STAMP_UNITS:
@@ -54,8 +52,7 @@ def meant_ms(stamp: int) -> int:
 
 
 def parse_moment(text: str, now_ms: int) -> int:
-    """Returns the epoch ms of `2026-05-09T03:00:00Z` (no zone: UTC), `2026-05-09`, or a duration ago (`90m`). Raises
-    ValueError."""
+    """Returns the epoch ms of `2026-05-09T03:00:00Z` (or without zone: UTC), a day, or `90m` ago. Raises ValueError."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

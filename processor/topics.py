@@ -1,14 +1,12 @@
 """TOPICS: every topic that the processor reads or writes, and the settings that each must have.
 
 Used by `topics plan|create`, by `check` and by the roles at their start; deploy/README.md mirrors the table. Names here
-are without the installation's prefix. A topic of ours has as many partitions as the source topics: partition N of an
-outbox, a changelog or a dead-letter topic belongs to partition N of the sources. So one worker's share of all topics is
-the same set of numbers.
+are without the installation's prefix. A topic of ours has as many partitions as the source topics: partition N of each
+belongs to partition N of the sources, so a worker has the same numbers of all topics.
 
-`plan` compares what the cluster has with what is needed. It returns steps: create, change, leave or refuse, each with a
-reason. A plan never deletes a topic, never lowers a retention or a size, and never changes a partition count, because
-keys would move to other partitions, away from their state. It refuses such a change and says what to do instead. A
-topic that is good enough is left as it is, whatever else is set on it.
+`plan` compares the cluster's topics with the needed ones. It returns steps: create, change, leave or refuse, each with
+a reason. It never deletes a topic, never lowers a retention or a size, and never changes a partition count, because
+keys would move away from their state: it says what to do instead. Other settings of a topic are left as they are.
 
 Pure.
 """
@@ -75,8 +73,7 @@ REKEYED: Final[Mapping[Topic, Topic]] = {
 
 
 def transform_sources(*, rekey: bool) -> Mapping[Topic, Topic]:
-    """Returns the topics that transform reads, in order, each with the shop's own topic, which has the schema of its
-    values."""
+    """Returns the topics that transform reads, in order, each with the shop's topic that has its schema."""
     return {REKEYED[topic] if rekey else topic: topic for topic in ORDER_TOPICS}
 
 
@@ -101,15 +98,16 @@ DEAD_LETTER_TOPICS: Final = (Topic.ORDER_DEAD_LETTERS, Topic.HAKUNA_DEAD_LETTERS
 
 
 class TopicPlan(NamedTuple):
-    """The settings that a topic must have: `config` holds those that differ from the broker's defaults, `why` the
-    purpose."""
+    """The settings that a topic must have, beside the broker's defaults (`config`), and its purpose (`why`)."""
 
     topic: Topic
     config: Mapping[str, str]
     why: str
 
 
-_COMPACTED: Final = {"cleanup.policy": "compact", "max.message.bytes": str(RECORD_BYTES_MAX)}
+_LARGE: Final = {"max.message.bytes": str(RECORD_BYTES_MAX)}
+_COMPACTED: Final = {"cleanup.policy": "compact"} | _LARGE
+_MONTH: Final = {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)}
 _STATE: Final = _COMPACTED | {
     # The latest time at which erased bytes leave the log. Without it brokers compact by the share of new records alone,
     # and a topic with few new records never.
@@ -135,16 +133,8 @@ TOPICS: Final = (
     TopicPlan(Topic.LINE_ITEMS_CANCELLED, {"retention.ms": str(7 * DAY_MS)}, "source: line items cancelled"),
     TopicPlan(Topic.CANCELLED, {"retention.ms": str(7 * DAY_MS)}, "source: whole orders cancelled"),
     TopicPlan(Topic.CHANGELOG, _STATE, "the state of each order, newest value per key"),
-    TopicPlan(
-        Topic.OUTBOX,
-        {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS), "max.message.bytes": str(RECORD_BYTES_MAX)},
-        "what is to be sent; outlives an outage of a month",
-    ),
-    TopicPlan(
-        Topic.DELIVERIES,
-        {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)},
-        "what was accepted, for the order's timeline",
-    ),
+    TopicPlan(Topic.OUTBOX, _MONTH | _LARGE, "what is to be sent; outlives an outage of a month"),
+    TopicPlan(Topic.DELIVERIES, _MONTH, "what was accepted, for the order's timeline"),
     TopicPlan(Topic.ORDER_DEAD_LETTERS, _DEAD_LETTERS, "source records refused; timestamps are the originals"),
     TopicPlan(Topic.HAKUNA_DEAD_LETTERS, _DEAD_LETTERS, "entries refused; timestamps are the originals"),
     TopicPlan(Topic.HOLDS, _COMPACTED, "orders that wait behind a refusal"),
@@ -207,8 +197,7 @@ NEEDED: Final[Mapping[Role, tuple[Topic, ...]]] = {
     Role.HAKO: (*STOCK_TOPICS, Topic.HAKO_SENT, Topic.HAKO_DEAD_LETTERS),
     Role.REKEY: (*REKEYED.values(), Topic.ORDER_DEAD_LETTERS, Topic.REKEYED_EVENTS),
 }
-"""The topics that a role needs and that must have the partition count of the first. The sources of rekey are not among
-them: they may have any counts."""
+"""The topics that a role needs with the partition count of the first; the sources of rekey may have any."""
 
 
 def alike(role: Role, *, rekey: bool) -> tuple[Topic, ...]:
@@ -279,8 +268,7 @@ def problems(role: Role, described: Mapping[str, TopicAsItIs], prefix: str, *, r
 
 
 def compacted(described: Mapping[str, TopicAsItIs | None], prefix: str) -> dict[str, str]:
-    """Returns the topics that are compacted and must not be (events, entries, receipts, letters), by whole name, each
-    with the reason."""
+    """Returns the topics that must not be compacted and are, by whole name, each with the reason."""
     return {
         name: f"has cleanup.policy={policy}: its key is the order or the object, so of two records of one of them the "
         "brokers keep the newer alone"
@@ -311,8 +299,7 @@ def _grow(partitions: int) -> str:
 def producer_problems(
     role: Role, described: Mapping[str, TopicAsItIs], kafka: Mapping[str, str], prefix: str
 ) -> list[Problem]:
-    """Returns the user's settings (`kafka`: librdkafka's names) with which our producer could not write a dead letter:
-    a letter is larger than its record."""
+    """Returns the user's settings (librdkafka's names) with which the producer could not write a dead letter."""
     given = kafka.get("message.max.bytes", "")
     if not given.isdigit():
         return []
@@ -434,15 +421,11 @@ def _step(
 
 
 def _good_enough(key: str, wanted: str, there: str | None) -> bool:
-    if there == wanted:
-        return True
-    if there is None:
-        return False
+    if there is None or there == wanted:
+        return there == wanted
     if key == "cleanup.policy":
         # `compact,delete` would delete state by age. Where `delete` is wanted, `compacted` has refused before.
         return wanted == "delete"
     if key in _AT_LEAST:
         return there == KEEP or (wanted != KEEP and int(there) >= int(wanted))
-    if key in _AT_MOST:
-        return int(there) <= int(wanted)
-    return False
+    return key in _AT_MOST and int(there) <= int(wanted)
