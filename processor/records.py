@@ -1,8 +1,7 @@
 """The nouns of the data path: what a stage gets and what it hands on.
 
-Every package imports them; nothing here does I/O, reads a clock or knows a stage. Values are frozen msgspec structs.
-They are made by the million, and several are stored: the keyed state holds an `Order` and `Record`s. An `array_like`
-struct is the smallest and the quickest form for that.
+Every package imports them; nothing here does I/O, reads a clock or knows a stage. Values are frozen msgspec structs,
+made by the million; the keyed state stores `Order` and `Record`. An `array_like` struct is the smallest and quickest.
 
     Record ──decode──► OrderEvent ──apply──► Order (state) ──► OutboxEntry ──send──► verdict
 
@@ -201,14 +200,12 @@ SHAPES: Final[Mapping[str, Callable[..., Any]]] = {
     "orders.v1.CancelledItem": Movement,
     "orders.v1.OrderCancelled": OrderCancelled,
 }
-"""The struct of each Avro record. `edges/avro.py` calls it with the record's fields in the schema's order, which is the
-struct's own (a test holds the two together)."""
+"""The struct of each Avro record: `edges/avro.py` calls it with the fields in the schema's order, its own."""
 
 
 class Pairing(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What pairing changed about one event. `absorbed` are movements that Hakuna knew already, and that are not sent
-    again; `added` are movements that the shop did not name, and that are sent too. `event` is the event's kind and ID
-    (`event_key`)."""
+    """What pairing changed about an event (`event_key`): `absorbed` are movements that Hakuna knew already and that are
+    not sent again, `added` are sent although the shop did not name them."""
 
     event: str
     absorbed: tuple[Movement, ...]
@@ -238,8 +235,7 @@ KINDS: Final[dict[type[OrderEvent], str]] = {
 
 
 def event_key(event: OrderEvent) -> str:
-    """Returns the key that identifies an event: its kind and its ID. A shop may use one ID for a refund and a
-    cancellation."""
+    """Returns an event's kind and ID: a shop may use one ID for a refund and a cancellation."""
     return KINDS[type(event)] + event.event_id
 
 
@@ -250,22 +246,19 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Fulfilled(msgspec.Struct, frozen=True, gc=False):
-    """Units were shipped: the event's own items that Hakuna does not know yet, then the protection that goes with
-    them."""
+    """Units were shipped: the items that Hakuna does not know yet, then the protection that goes with them."""
 
     items: tuple[Movement, ...]
 
 
 class Refunded(msgspec.Struct, frozen=True, gc=False):
-    """Units were paid back: the event's own items that Hakuna does not know yet, then the protection that goes with
-    them."""
+    """Units were paid back: the items that Hakuna does not know yet, then the protection that goes with them."""
 
     items: tuple[Movement, ...]
 
 
 class LinesCancelled(msgspec.Struct, frozen=True, gc=False):
-    """Units will not be shipped: the event's own items that Hakuna does not know yet, then the protection that goes
-    with them."""
+    """Units will not be shipped: the items that Hakuna does not know yet, then their protection."""
 
     items: tuple[Movement, ...]
 

@@ -27,7 +27,7 @@ from processor.records import TopicPartition
 from processor.send.meter import BreakerState, Endings, Gauges, PartitionLag, Requests
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.sources.starts import Start
-from processor.transform.meter import StateSize
+from processor.transform.plan import StateSize
 
 
 class _Counted:

@@ -35,7 +35,7 @@ from processor.edges.http.exchange import Exchange, Receiver, Transport
 from processor.edges.http.request import RawHeaders, RequestTemplate
 from processor.errors import Problem, Unusable
 from processor.sources.standing import TransactionOutcome
-from processor.transform.meter import TransformMeter
+from processor.transform.plan import TransformMeter
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -36,8 +36,7 @@ class Note(NamedTuple):
 
 
 def encode_note(worker: str, note: Note) -> str:
-    """Returns the metadata of a commit. The worker's name comes first: by it a successor ends the transactions that the
-    worker left open (`edges/kafka/predecessors.py`)."""
+    """Returns a commit's metadata. By the worker's name a successor ends its transactions (`predecessors.py`)."""
     return f"{worker} {note.cluster} {note.topic_id}"
 
 

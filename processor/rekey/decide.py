@@ -8,8 +8,8 @@
 
 Value, headers and timestamp go on unchanged. Pure.
 
-Invariant: transform alone judges a record that cannot be decoded. It keeps the bytes and names the reason. Here the
-only known fact about that record is that it has no order ID."""
+Invariant: transform alone judges a record that cannot be decoded; here it is a record without an order ID.
+"""
 
 from __future__ import annotations
 

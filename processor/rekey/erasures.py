@@ -3,12 +3,12 @@
     worker A: … OrderPlaced 10:00 │ (a backlog)
     worker B: … erasure 10:05     │ waits until no partition of another worker has a record from before 10:05
 
-A worker merges its own partitions by time and does not see those of others. Transform parks an event that comes before
-its order; it cannot park an erasure, which does not name the event that it waits for.
+A worker does not see the partitions of others. Transform parks an event that comes before its order; it cannot park an
+erasure, which does not name the event that it waits for.
 
-No two workers wait for each other: one of them has the earliest erasure, and the records that the others have left are
-not older than their own erasures. One answer holds for all erasures up to the oldest record that others have left. So a
-worker that is alone asks once, and a flood of erasures asks twice a second at most.
+No two workers wait for each other: the earliest erasure of all waits for nobody. One answer holds for all erasures up
+to the oldest record that others have left, so a worker that is alone asks once, and a flood asks twice a second at
+most.
 
 Owned by the rekey thread.
 """
@@ -31,8 +31,7 @@ class Others(Protocol):
     """The source partitions of other workers."""
 
     def left(self, mine: Collection[TopicPartition]) -> Mapping[TopicPartition, int] | None:
-        """Returns the time of the first record (epoch ms) of each partition that has records the group has not taken.
-        Returns None if all partitions are ours. Raises `BrokerOutage`, `Fatal`."""
+        """Returns the time (epoch ms) of each one's first untaken record; None. Raises `BrokerOutage`, `Fatal`."""
 
 
 class Erasures:

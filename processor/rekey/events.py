@@ -15,8 +15,7 @@ Marks say how far each source partition was taken. A group whose offsets are gon
 it had begun before, and what retention took since.
 
 Bounded: the memory has the newest REMEMBERED_MAX to twice as many events; the topic is limited by its size. Transform
-refuses an older repeat: it remembers the event IDs of an order for as long as the order. It also refuses the repeat of
-an event that two workers write within the same fraction of a second, because they do not see each other.
+refuses older repeats, for it remembers an order's event IDs, and an event that two workers write at the same moment.
 
 Not chosen: a local store (it does not know other workers' events, and has to move with partitions); the tails of the
 rekeyed topics (they are deleted once taken, because they hold personal data).
@@ -40,8 +39,7 @@ log = structlog.get_logger(__name__)
 REMEMBERED_MAX: Final = 100_000
 """Events of one generation: two generations take some 35 MB."""
 CATCH_UP_S_MAX: Final = 15.0
-"""The longest that records wait for this topic: as long as a dead worker's transaction may hide a part of it. Transform
-refuses a repeat that slips through."""
+"""The longest that records wait for this topic, as a dead worker's transaction may hide a part of it."""
 READ_RECORDS_MAX: Final = 10_000
 _PARTITION_BITS: Final = 17
 _OFFSET_BITS: Final = 44
@@ -58,8 +56,7 @@ def mark(rank: int, partition: int, next_offset: int) -> tuple[int, int]:
 
 
 def place(rank: int, partition: int, offset: int) -> int:
-    """Returns the place of an event in 64 bits: eight topics, 131,072 partitions, 17 million million records in
-    each."""
+    """Returns an event's place in 64 bits: 8 topics, 131,072 partitions, 17 million million records in each."""
     assert rank < 8
     assert partition < 1 << _PARTITION_BITS
     assert offset < 1 << _OFFSET_BITS
@@ -67,8 +64,7 @@ def place(rank: int, partition: int, offset: int) -> int:
 
 
 class KnownEvents:
-    """The memory. Mutable: `_young` fills up and then replaces `_old`, which is forgotten; `_taken` has the furthest
-    mark of each source partition."""
+    """The memory. Mutable: `_young` fills up and replaces `_old`; `_taken` has the furthest mark of each source."""
 
     def __init__(self) -> None:
         self._young: dict[int, int] = {}
@@ -102,8 +98,7 @@ class KnownEvents:
 
 
 def packed(events: Mapping[int, int]) -> bytes:
-    """Returns events as a record of the topic has them: 8 bytes of digest, 8 of place, little endian, one after the
-    other."""
+    """Returns events as a record has them: 8 bytes of digest, 8 of place, little endian, one after the other."""
     numbers = array("Q", [number for pair in events.items() for number in pair])
     if sys.byteorder == "big":
         numbers.byteswap()

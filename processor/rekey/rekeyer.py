@@ -8,10 +8,9 @@
 Owned by the role's one thread. `turn` is one round of the loop; `run` repeats it. One transaction (`_write`) has the
 consumed offsets, the records under their new keys, the dead letters, and the list of the events that were written.
 
-The five topics may have any partition counts and any partitioner, so nothing is co-partitioned. A worker has the
-partitions that the group gives it, and merges all of them into one sequence in time. Each worker does that by itself,
-so one worker may be behind where another has caught up; transform parks the events that come too early. An erasure
-cannot be parked, so it waits for the other workers (`erasures.py`).
+The five topics may have any partition counts and any partitioner. A worker merges the partitions that the group gives
+it into one sequence in time. Each worker does that by itself, so one may be behind another: transform parks the events
+that come too early, and an erasure, which cannot be parked, waits for the other workers (`erasures.py`).
 
 Invariants:
 - no transaction is open while the consumer is polled, so a rebalance never meets one;
@@ -19,8 +18,7 @@ Invariants:
 - a batch with an unknown outcome counts neither as committed nor as aborted: the loop drops all memory and asks for the
   group's offsets (`_resync`).
 
-It keeps nothing on disk. Its transactional ID is new in each life; the worker that gets its partitions ends the
-transaction that a dead worker left open (`edges/kafka/predecessors.py`).
+It keeps nothing on disk. Its transactional ID is new in each life; its heir ends a transaction that it left open.
 """
 
 from __future__ import annotations
@@ -173,8 +171,7 @@ class Rekeyer:
         self._beginnings.let_go(partitions)
 
     def _resync(self) -> None:
-        """Drops all that is in memory and begins anew from what the group has committed: the way out of every doubt.
-        Raises `BrokerOutage`, and may be called again then."""
+        """Drops all memory and begins anew from the group's offsets. Raises `BrokerOutage`, and may be called again."""
         sources = sorted(self._assigned)
         self._group.rewind(sources)
         self._beginnings.wait_for(sources)
@@ -183,8 +180,7 @@ class Rekeyer:
         log.warning("everything in memory was dropped and is read anew", partitions=named(sources))
 
     def _take_over(self) -> bool:
-        """Brings up new partitions, and reads what other workers write. Returns false while something has to be known
-        first."""
+        """Brings up new partitions and reads what others write. Returns false while something must be known first."""
         if Standstill.EVENTS in self._standstills and not self._standstills.is_time:
             return False
         try:
@@ -236,8 +232,7 @@ class Rekeyer:
         self._hungry = len(batch.records) >= records_max or batch.bytes >= BATCH_BYTES_MAX
 
     def _may_erase(self, record: Record) -> bool:
-        """Returns true if no other worker is behind this erasure. Otherwise it would find no order, and the order would
-        come after it."""
+        """Returns true if no other worker is behind this erasure: its order would come after it."""
         try:
             may_pass = self._erasures.may_pass(meant_ms(record.timestamp_ms), self._assigned)
         except BrokerOutage as outage:
@@ -258,8 +253,7 @@ class Rekeyer:
             self._write(batch)
 
     def _write(self, batch: Batch) -> None:
-        """One transaction: records under their new keys, dead letters, the list of their events, and consumed offsets,
-        or none of them."""
+        """One transaction: records under their new keys, dead letters, the events and consumed offsets, or none."""
         plan = self._plan
         offsets = self._beginnings.unnoted | batch.next_offsets
         told = batch.told(self._ranks)

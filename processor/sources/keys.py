@@ -1,19 +1,18 @@
-"""The kind of a record's key, and the order ID in it.
+"""keys: the kind of a record's key, and the order ID in it.
 
 The key has to be the order ID as plain UTF-8. Serialisers that were set for the value and not for the key write other
-bytes; each of them is recognised here, so that a dead letter can say what the key is and what to set at the producer.
+bytes. They are recognised here, so that a dead letter names the kind of its key and the setting of the producer.
 
     read_key(b"ord-1")                              PLAIN        ord-1
     read_key(b"\\x00\\x00\\x00\\x00\\x07\\x0aord-1")      AVRO_STRING  ord-1   a Confluent Avro string of schema 7
     read_key(b'"ord-1"')                            JSON_STRING  ord-1
 
-Pure: from the bytes, and headers that name the key's schema (Confluent's `__key_schema_id`, Apicurio's
-`apicurio.key.*`: the key is Avro alone then, which looks like text with a letter too many); no registry is
-asked. An Avro string has to fill its key to the last byte (magic byte 0, the schema's ID in 4 bytes, the length as a
-zigzag number, UTF-8), so nothing else is taken for one.
+Pure: it judges by the bytes, and by headers that name the key's schema (Confluent's `__key_schema_id`, Apicurio's
+`apicurio.key.*`: the key is Avro alone then, which looks like text with a letter too many). It asks no registry. An
+Avro string has to fill its key to the last byte (magic byte 0, the schema's ID in 4 bytes, the length as a zigzag
+number, UTF-8), so no other key is taken for one.
 
-Invariant: what is said of a key (`Key.what`) holds nothing of it but an order ID, cut to ORDER_ID_SHOWN_MAX characters:
-keys that are something else may be a customer's e-mail.
+Invariant: the words about a key (`Key.what`) have only its order ID, cut: another key may be a customer's e-mail.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ ORDER_ID_SHOWN_MAX: Final = 100
 _FOUND_ANYWHERE_MIN: Final = 8
 _KEY_HEADERS: Final = ("__key_schema_id", "apicurio.key.")
 _KEY_BYTES_MAX: Final = 4096
-"""A longer key is looked at no further: no order ID is that long, and each record with a bad key is looked at."""
+"""The longest key that is examined: no order ID is longer, and each record with a bad key is examined."""
 
 
 class KeyKind(StrEnum):
-    """The kind of a key, as far as its bytes show. Upper case is not judged: it may be the shop's own."""
+    """The kind of a key, judged by its bytes. Upper case is not judged: it may be the shop's own."""
 
     PLAIN = "plain"
     NONE = "none"
@@ -53,18 +52,19 @@ class KeyKind(StrEnum):
 
 
 TRUSTED: Final = frozenset({KeyKind.PLAIN, KeyKind.AVRO_STRING, KeyKind.JSON_STRING})
-"""Kinds of which the order ID can be acted upon: nothing else can have these bytes."""
+"""Kinds whose order ID is certain: no other key can have these bytes."""
 
 _TEXT: Final = "write the order ID as UTF-8 text and nothing else (Java: key.serializer=StringSerializer)"
+_CONNECT: Final = "key.converter=org.apache.kafka.connect.storage.StringConverter"
 _REMEDY: Final = {
     KeyKind.NONE: "give each record its order ID as the key",
     KeyKind.EMPTY: "give each record its order ID as the key",
-    KeyKind.AVRO_STRING: "set key.serializer=StringSerializer (Kafka Connect: "
-    "key.converter=org.apache.kafka.connect.storage.StringConverter; confluent-kafka: StringSerializer for the key)",
+    KeyKind.AVRO_STRING: f"set key.serializer=StringSerializer (Kafka Connect: {_CONNECT}; confluent-kafka: "
+    "StringSerializer for the key)",
     KeyKind.JSON_STRING: "write the key as text, not as JSON (Java and Spring: key.serializer=StringSerializer; "
-    "Kafka Connect: key.converter=org.apache.kafka.connect.storage.StringConverter)",
+    f"Kafka Connect: {_CONNECT})",
     KeyKind.JSON_OBJECT: "write the order ID alone as the key (Kafka Connect: the transforms ValueToKey and "
-    "ExtractField$Key, and key.converter=org.apache.kafka.connect.storage.StringConverter)",
+    f"ExtractField$Key, and {_CONNECT})",
     KeyKind.FRAMED: "set key.serializer=StringSerializer and give it the order ID",
     KeyKind.UTF_16: "encode the key as UTF-8 (Java: key.serializer.encoding=UTF-8)",
     KeyKind.PADDED: "trim the order ID before it becomes the key",
@@ -73,7 +73,7 @@ _REMEDY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as it was read. `order_id` is None where none can be made out; `detail` says more of the kind."""
+    """A key as it was read. `order_id` is None if the key has none; `detail` describes the kind."""
 
     kind: KeyKind
     order_id: OrderId | None = None
@@ -81,7 +81,7 @@ class Key:
 
     @property
     def is_trusted(self) -> bool:
-        """True where `order_id` can be acted upon."""
+        """True if `order_id` is certain."""
         return self.kind in TRUSTED
 
     @property
@@ -96,7 +96,7 @@ class Key:
 
 
 def read_key(key: bytes | None, headers: Sequence[Header] = ()) -> Key:
-    """Returns the kind of a record's key. Raises nothing: every key is of some kind."""
+    """Returns a record's key with its kind. Raises nothing: every key has a kind."""
     if key is None:
         return Key(KeyKind.NONE, detail="no key at all")
     if not key:
@@ -107,8 +107,7 @@ def read_key(key: bytes | None, headers: Sequence[Header] = ()) -> Key:
 
 
 def mismatch(key: bytes | None, order_id: OrderId, headers: Sequence[Header] = ()) -> str:
-    """Why a record whose value names `order_id` cannot be taken by this key, and what to do about it. Call it where the
-    key is not the UTF-8 of the order ID."""
+    """Returns why a record of `order_id` cannot be taken under a key that is not its UTF-8, and what to do."""
     read = read_key(key, headers)
     if read.kind is KeyKind.PLAIN:
         if read.order_id is not None and read.order_id.casefold() == order_id.casefold():
@@ -124,7 +123,7 @@ def mismatch(key: bytes | None, order_id: OrderId, headers: Sequence[Header] = (
 
 
 def unreadable(read: Key) -> str:
-    """Why a record without a value cannot be taken by this key, and what to do about it."""
+    """Returns why a record without a value cannot be taken under this key, and what to do about it."""
     return _said(read.what, read.remedy)
 
 
@@ -145,7 +144,7 @@ def names_order(key: bytes | None, value: bytes | None, order_id: str, headers: 
 
 
 def _zigzag(length: int) -> bytes:
-    """Avro's long for a length."""
+    """Returns Avro's long for a length."""
     left, out = length << 1, bytearray()
     while left > 0x7F:
         out.append(left & 0x7F | 0x80)
@@ -155,7 +154,7 @@ def _zigzag(length: int) -> bytes:
 
 
 def _after_string(value: bytes, at: int) -> int | None:
-    """Where the Avro string that begins at `at` ends; None where none does."""
+    """Returns where the Avro string that begins at `at` ends; None if no string begins there."""
     length, shift = 0, 0
     for byte in value[at : at + 3]:
         length |= (byte & 0x7F) << shift
@@ -177,7 +176,7 @@ def _shown(order_id: OrderId) -> str:
 
 
 def _framed(key: bytes) -> Key | None:
-    """Confluent's wire formats: magic 0 and an ID of 4 bytes, or magic 1 and a GUID of 16."""
+    """Recognises Confluent's wire formats: magic 0 and an ID of 4 bytes, or magic 1 and a GUID of 16."""
     if key[0] == 0 and len(key) > 5 and (number := int.from_bytes(key[1:5], "big")):
         body, schema = key[5:], f"schema {number}"
     elif key[0] == 1 and len(key) > 17:
@@ -194,14 +193,14 @@ def _framed(key: bytes) -> Key | None:
 
 
 def _by_header(key: bytes, headers: Sequence[Header]) -> Key | None:
-    """Avro alone, the schema of which stands in a header."""
+    """Recognises Avro alone, whose schema a header names."""
     name = next((name for name, _ in headers if name.startswith(_KEY_HEADERS)), None)
     text = None if name is None else _avro_text(key)
     return Key(KeyKind.AVRO_STRING, OrderId(text), f"an Avro string (by the header {name})") if text else None
 
 
 def _avro_text(body: bytes) -> str | None:
-    """Of a string, or of a nullable one: that stands behind the number of its branch, 0 or 1."""
+    """Returns a string, or a nullable string, which follows the number of its branch, 0 or 1."""
     return _avro_string(body) or (_avro_string(body[1:]) if body[0] in (0, 2) else None)
 
 
@@ -213,7 +212,7 @@ def _avro_string(body: bytes) -> str | None:
             text = body[at + 1 :]
             if length & 1 or length >> 1 != len(text):
                 return None
-            decoded = _utf_8(text)
+            decoded = utf_8(text)
             return decoded if decoded and _is_text(decoded) else None
         shift += 7
     return None
@@ -222,12 +221,12 @@ def _avro_string(body: bytes) -> str | None:
 def _java_object(key: bytes) -> Key | None:
     if key[:4] != b"\xac\xed\x00\x05":
         return None
-    text = _utf_8(key[7:]) if key[4:5] == b"t" and int.from_bytes(key[5:7], "big") == len(key) - 7 else None
+    text = utf_8(key[7:]) if key[4:5] == b"t" and int.from_bytes(key[5:7], "big") == len(key) - 7 else None
     return Key(KeyKind.JAVA_OBJECT, OrderId(text) if text else None, "an object of Java's own serialisation")
 
 
 def _utf_16(key: bytes) -> Key | None:
-    """With a byte order mark, or text of which every second byte is zero."""
+    """Recognises UTF-16 with a byte order mark, or text in which every second byte is zero."""
     if len(key) % 2:
         return None
     if key[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -246,7 +245,7 @@ def _utf_16(key: bytes) -> Key | None:
 
 
 def _text(key: bytes) -> Key:
-    text = _utf_8(key)
+    text = utf_8(key)
     if text is None:
         return Key(KeyKind.BINARY, detail=f"{len(key)} bytes that are no UTF-8")
     inner = text.strip(" \t\r\n\f\v\0\u00a0\ufeff")
@@ -262,7 +261,7 @@ def _text(key: bytes) -> Key:
 
 
 def _json(text: str) -> Key | None:
-    """A string in quotes, or an object; numbers, `true` and arrays are text as well."""
+    """Recognises a string in quotes and an object; numbers, `true` and arrays count as text."""
     if text[0] + text[-1] not in ('""', "{}") or len(text) < 2:
         return None
     try:
@@ -280,7 +279,8 @@ def _is_text(text: str) -> bool:
     return not any(letter < " " or letter == "\x7f" for letter in text)
 
 
-def _utf_8(data: bytes) -> str | None:
+def utf_8(data: bytes) -> str | None:
+    """Returns the text of these bytes; None if they are not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError:

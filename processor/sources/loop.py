@@ -100,8 +100,7 @@ class Group:
             self.metadata.pop(source, None)
 
     def rewind(self, sources: Sequence[TopicPartition]) -> None:
-        """Makes the record at the group's committed offset the next one of each source. Raises `BrokerOutage`, and may
-        be called again then."""
+        """Moves the sources to the group's committed offsets. Raises `BrokerOutage`, and may be called again then."""
         if not sources:
             return
         self.ask(sources)
@@ -122,8 +121,7 @@ class Group:
             self._consumer.resume(roomy)
 
     def leave(self, *close: Callable[[], None]) -> None:
-        """Leaves the group first, so that other workers take over while the rest is closed. Calls each of `close` in
-        this order, whatever one of them raises."""
+        """Leaves the group first, so that others take over meanwhile; calls each of `close`, whatever one raises."""
         with ExitStack() as closing:
             for one in reversed(close):
                 closing.callback(one)

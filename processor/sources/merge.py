@@ -4,21 +4,20 @@
     orders.fulfilled/3  ─ 12 ─ 13 ───────┼──► 10 12 13 14 …   (waits here: fulfilled has more at the broker,
     orders.refunded/3   (at its end) ────┘                      so nothing after 14 may be taken before it)
 
-What belongs together: for transform the topics of one partition number, each number by itself; for rekey all that is
-assigned, as number 0 (`together`).
+transform merges the topics of one partition number, each number by itself; rekey merges all that is assigned, as number
+0 (`together`).
 
 Owned by the role's thread; pure but for the state announced below: records in, records out, the time is passed in.
 
-Rules, as Kafka Streams merges its inputs: of the topics' oldest records the one with the smallest timestamp is next,
-equal ones in the order of `TOPICS`. A stamp in seconds counts as those seconds: taken as milliseconds it would lie in
-1970, and all of its topic would come before anything else of a backlog. A topic without a record here is waited for
-while the broker has more of it, and not when it is at its end. The wait is bounded (`wait_s_max`): one partition
-without a leader must not stop four others for ever; the numbers that go on without a topic are in `given_up`.
+Rules, as Kafka Streams merges its inputs: the oldest record of all topics is next, equal timestamps in the order of
+`TOPICS`. A stamp in seconds counts as seconds: as milliseconds it would be in 1970, and its whole topic would come
+before the rest of a backlog. A topic without a record here is waited for while the broker has more of it, but not at
+its end. The wait is bounded (`wait_s_max`), because one partition without a leader must not stop four others for ever;
+the numbers that go on without a topic are in `given_up`.
 
-What is buffered is bounded per input, and for all inputs together: 50 partitions with a backlog would otherwise hold
-250 buffers, each of them harmless. While the total is above its bound, an input is full when it holds its share of it.
+Buffers are bounded per input and in all, against 250 harmless buffers: above the total an input is full at its share.
 
-Not chosen: a sort per batch (a batch is what fetches happened to return, and that is the disorder to remove).
+Not chosen: a sort per batch (a batch is what the fetches return by chance, which is the disorder to remove).
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ SHARE_RECORDS_MIN: Final = 200
 """The least share: a pause throws away what was fetched ahead, so it must not come with every poll."""
 
 _NOTHING_ELSE: Final = (1 << 63, 0)
-"""After every time that a record can have."""
+"""Later than every time that a record can have."""
 
 
 @dataclass(slots=True)
@@ -69,8 +68,8 @@ class Merge:
 
     Mutable: `_inputs` by number, one `Input` per source partition in the order of the topics; `_by` the same inputs by
     their partition; `_waiting_since` the monotonic second since when a number has waited for a lagging topic;
-    `given_up` those that have waited for long enough and are taken from without it, until it is back; `went_back`
-    partitions that brought a record from before what they had brought: another log, of which nothing is taken until it
+    `given_up` the numbers that have waited for long enough and go on without it, until it is back; `went_back` the
+    partitions that brought a record from before their last one: it is another log, and nothing of it is taken until it
     is assigned anew. Invariant: a partition number is here with all of its topics or not at all, unless all partitions
     are merged `together`.
     """
@@ -86,9 +85,8 @@ class Merge:
         self.went_back: set[TopicPartition] = set()
 
     def assign(self, partitions: Iterable[TopicPartition], starts: Mapping[TopicPartition, int] | None = None) -> None:
-        """Starts these partitions anew and drops their buffered records. Takes whole partition numbers, unless all are
-        merged `together`. `starts` has the offsets that the consumer was moved to: records from before them are dropped
-        (librdkafka may move a partition after a `seek`)."""
+        """Starts whole numbers anew (or, merged `together`, partitions) without their buffers. `starts` has the offsets
+        that the consumer was moved to: earlier records are dropped (librdkafka may move a partition after a `seek`)."""
         gained: dict[int, list[Input]] = {}
         for partition in partitions:
             number = 0 if self._together else partition.partition
@@ -109,7 +107,7 @@ class Merge:
         return self._ranks[one.partition.topic], one.partition.partition
 
     def revoke(self, numbers: Iterable[int]) -> None:
-        """These numbers go, whole."""
+        """Removes these numbers, whole."""
         for number in numbers:
             for one in self._inputs.pop(number, ()):
                 del self._by[one.partition]
@@ -117,7 +115,7 @@ class Merge:
             self._no_longer_waiting(number)
 
     def leave_out(self, partitions: Iterable[TopicPartition]) -> None:
-        """These partitions go from what is merged `together`, and the rest goes on."""
+        """Removes these partitions if all are merged `together`; the rest goes on."""
         assert self._together, "a partition number goes whole"
         gone = set(partitions)
         self._inputs[0] = [one for one in self._inputs.get(0, ()) if one.partition not in gone]
@@ -127,7 +125,7 @@ class Merge:
         self._no_longer_waiting(0)
 
     def offer(self, records: Sequence[Record], at_end: Mapping[TopicPartition, int]) -> None:
-        """Takes what one poll brought. Records of partitions that are not assigned any more are dropped."""
+        """Takes the records of one poll. Drops those of partitions that are not assigned any more."""
         by = self._by
         one: Input | None = None
         topic, number = "", -1
@@ -148,11 +146,11 @@ class Merge:
             one.last_timestamp_ms = record.timestamp_ms
         for partition, end in at_end.items():
             if (one := by.get(partition)) is not None:
-                one.at_end = not one.paused  # while it is paused nobody looks whether more has come
+                one.at_end = not one.paused  # a paused partition is not asked for more
                 one.polled_next = max(one.polled_next, end)
 
     def take(self, number: int, records_max: int, now_s: float) -> list[Record]:
-        """The next records of one number, in timestamp order, at most `records_max`."""
+        """Returns the next records of one number, in timestamp order, at most `records_max`."""
         inputs = self._inputs[number]
         if not self._complete(number, inputs, now_s):
             return []
@@ -210,36 +208,20 @@ class Merge:
             one.bytes += len(record.value or b"")
 
     def to_pause(self) -> list[TopicPartition]:
-        """Partitions whose buffer is full; they count as paused from now on."""
+        """Returns partitions whose buffer is full; they count as paused from now on."""
         records_max, bytes_max = self._room(TOTAL_RECORDS_MAX, TOTAL_BYTES_MAX)
-        full = [
-            one
-            for of_partition in self._inputs.values()
-            for one in of_partition
-            if not one.paused and (len(one.records) >= records_max or one.bytes >= bytes_max)
-        ]
-        for one in full:
-            one.paused = True
-            one.at_end = False
-        return [one.partition for one in full]
+        full = [one for one in self._by.values() if len(one.records) >= records_max or one.bytes >= bytes_max]
+        return [_turned(one) for one in full if not one.paused]
 
     def to_resume(self) -> list[TopicPartition]:
-        """Paused partitions with room again. Nothing is known of their end until the broker speaks of it anew."""
+        """Returns paused partitions with room again. Their end is not known until the broker says it anew."""
         records_max, bytes_max = self._room(TOTAL_RECORDS_MAX // 2, TOTAL_BYTES_MAX // 2)
-        roomy = [
-            one
-            for of_partition in self._inputs.values()
-            for one in of_partition
-            if one.paused and len(one.records) < records_max // 2 and one.bytes < bytes_max // 2
-        ]
-        for one in roomy:
-            one.paused = False
-            one.at_end = False
-        return [one.partition for one in roomy]
+        roomy = [one for one in self._by.values() if len(one.records) < records_max // 2 and one.bytes < bytes_max // 2]
+        return [_turned(one) for one in roomy if one.paused]
 
     def _room(self, crowded_records: int, crowded_bytes: int) -> tuple[int, int]:
-        """How many records and bytes one input may hold: its share, where all of them together hold so many."""
-        inputs = [one for of_partition in self._inputs.values() for one in of_partition]
+        """Returns how many records and bytes one input may hold: its share, if all together hold this many."""
+        inputs = self._by.values()
         records_max, bytes_max = BUFFER_RECORDS_MAX, BUFFER_BYTES_MAX
         if sum(len(one.records) for one in inputs) >= crowded_records:
             records_max = min(records_max, max(SHARE_RECORDS_MIN, TOTAL_RECORDS_MAX // len(inputs)))
@@ -265,3 +247,8 @@ class Merge:
 
     def inputs(self, number: int) -> Sequence[Input]:
         return self._inputs[number]
+
+
+def _turned(one: Input) -> TopicPartition:
+    one.paused, one.at_end = not one.paused, False
+    return one.partition

@@ -10,8 +10,7 @@ topics of one order meet in one partition number only if all who write them choo
 
 Pure. Keys are the bytes of the record. A null or empty key is left out, because clients place those at random.
 
-Not chosen: to ask for the producers' settings (nobody knows all of them); to trust a client's name (the two APIs of
-confluentinc/kafka-javascript have different defaults).
+Not chosen: to ask for the producers' settings (nobody knows all); to trust a client's name (one has two defaults).
 """
 
 from __future__ import annotations

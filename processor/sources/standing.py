@@ -63,9 +63,8 @@ class Written:
 
 
 class SourceLag(NamedTuple):
-    """One source partition: its unfinished records, and the age of the oldest (0 without any). `known` is false until a
-    broker has said how many there are. `retention_left_s` is for how long retention keeps the oldest unfinished record
-    at least; None if there is no record, or no retention."""
+    """A source's unfinished records, and the oldest one's age (0 without any). `known` is false until a broker has
+    counted them; `retention_left_s` is how long the oldest is kept at least; None without a record or a limit."""
 
     topic: str
     partition: int
@@ -89,8 +88,7 @@ class SourceStatus:
 
 
 class SourceMeter(Protocol):
-    """What both roles measure: facts in bulk, once a transaction or second, never per record. Called by their threads.
-    `processor/edges/metrics.py` turns them into Prometheus metrics."""
+    """What both roles measure, in bulk and never per record (`edges/metrics.py`). Called by their threads."""
 
     def transaction(self, outcome: TransactionOutcome, duration_s: float) -> None: ...
 
@@ -136,7 +134,7 @@ class Standing:
         behind = [one.partition for one in inputs if not one.at_end]
         ends = self._consumer.ends(behind) if behind else {}
         known, kept_s = self._committed, self._topology.kept_s
-        lags = [source_lag(one, known, ends, now_ms, kept_s(one.partition.topic)) for one in inputs]
+        lags = [_lag(one, known, ends.get(one.partition), now_ms, kept_s(one.partition.topic)) for one in inputs]
         self.status = tuple(
             SourceStatus(
                 *one.partition,
@@ -169,17 +167,12 @@ def _position(one: Input, committed: Mapping[TopicPartition, int]) -> int:
     return max(one.polled_next, committed.get(one.partition, 0))
 
 
-def source_lag(
-    one: Input,
-    committed: Mapping[TopicPartition, int],
-    ends: Mapping[TopicPartition, int],
-    now_ms: int,
-    kept_s: float | None = None,
+def _lag(
+    one: Input, committed: Mapping[TopicPartition, int], end: int | None, now_ms: int, kept_s: float | None
 ) -> SourceLag:
-    """`ends` are the last stable offsets that are known; `kept_s` is for how long the topic keeps a record (None: it
-    does not delete by age)."""
-    end = one.polled_next if one.at_end else ends.get(one.partition, one.polled_next)
-    records = len(one.records) + max(0, end - _position(one, committed))
+    """`end` is the last stable offset (None: not known); `kept_s` how long a record is kept (None: for ever)."""
+    known_end = one.polled_next if one.at_end or end is None else end
+    records = len(one.records) + max(0, known_end - _position(one, committed))
     oldest_ms = one.records[0].timestamp_ms if one.records else None
     if records and (oldest_ms is None or oldest_ms < 0):
         # Known to be there and not read yet: as old as the last one that was, which it came after.
@@ -187,15 +180,14 @@ def source_lag(
     seconds = 0.0
     if records and oldest_ms is not None and oldest_ms >= 0:
         seconds = max(0.0, (now_ms - meant_ms(oldest_ms)) / 1000)
-    known = records > 0 or one.at_end or one.partition in ends
+    known = records > 0 or one.at_end or end is not None
     left_s = None if kept_s is None or not records or oldest_ms is None else kept_s - seconds
     return SourceLag(*one.partition, records, seconds, known, left_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A source that is not simply read on, as `/status` shows it: from which offset it is read since `at` (epoch ms),
-    how many offsets are missed, and why (`Correction`)."""
+    """A source that is not simply read on, since `at` (epoch ms): from which offset, and how many are missed."""
 
     at: int
     topic: str

@@ -42,9 +42,8 @@ class Start(NamedTuple):
 def start_of(
     mark: Mark | None, committed: int | None, topic_id: str, beginning: int, end: int, *, same_cluster: bool
 ) -> Start:
-    """Returns the offset at which a source begins. `mark` is None without a book: the installation is new, or older
-    than its first book. Events that are read again are known by their IDs; records that were deleted unread are
-    counted."""
+    """Returns where a source begins. `mark` is None without a book: the installation is new, or older than its first
+    book. Events that are read again are known by their IDs; records that were deleted unread are counted."""
     corrections: list[Correction] = []
     missed = 0
     if mark is None and committed is None:

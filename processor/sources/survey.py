@@ -1,8 +1,7 @@
 """survey: judges the producers of the source topics by the newest records. Pure.
 
 It finds how they place keys, the kind of their keys, the unit of their timestamps, and whether they erase more than
-they write. `check` shows the result, and a running transform has it in `/status`; `edges/kafka/looks.py` reads the
-records."""
+they write. `check` and transform's `/status` show the result; `edges/kafka/looks.py` reads the records."""
 
 from __future__ import annotations
 
@@ -47,9 +46,8 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """The newest records of one topic. `odd_keys` are keys that are no plain text, `erasures` records without a value,
-    `nobodys` the keys of those from which no order ID can be read for certain, `odd_stamps` records whose timestamp
-    lies before 2000 (`odd_stamp` is one of them)."""
+    """The newest records of one topic: `odd_keys` are not plain text, `erasures` have no value, `nobodys` are keys of
+    those without a certain order ID, `odd_stamps` are before 2000 (`odd_stamp` is one of them)."""
 
     sample: Sample
     records: int

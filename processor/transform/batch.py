@@ -5,8 +5,7 @@
                                    ├─ Ignored ──► a count            │
                                    └─ Parked  ──► state alone        ┘
 
-Owned by the transform thread. Nothing here talks to Kafka; a batch that is thrown away leaves no trace, because the
-states that it changed are staged (`keyed_state.py`) and forgotten with it.
+Owned by the transform thread. A batch that is thrown away leaves no trace: its changed states are only staged.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from processor.records import (
     TopicPartition,
     record_bytes,
 )
-from processor.sources.keys import KeyKind, mismatch, read_key, unreadable
+from processor.sources.keys import KeyKind, mismatch, read_key, unreadable, utf_8
 from processor.sources.standing import Written
 from processor.transform import order_state, rules
 from processor.transform.keyed_state import KeyedState
@@ -41,13 +40,11 @@ from processor.transform.transitions import Applied, Ignored, Parked, Refused, R
 from processor.transform.units import of_no_unit
 
 _SMALL_BYTES: Final = 16 * 1024
-"""An event of fewer bytes, of an order that is not large, cannot make anything too large to be written. Only others are
-measured."""
+"""An event of fewer bytes, of an order that is not large, cannot make anything too large, and is not measured."""
 _LARGE_BYTES: Final = 256 * 1024
 """A state that is larger is measured after each event: 10,000 of them, or a few with IDs of some KB."""
 _GROWTH_MAX: Final = 20
-"""How many times larger than its Avro an event's JSON can be: nine bytes of an item become ninety, twice with
-pairing."""
+"""How many times larger than its Avro an event's JSON can be: nine bytes become ninety, twice with pairing."""
 
 _TOLD: Final = (Applied, Retold)  # a tuple: a union would be made, and walked, for each event
 _TRANSFORMED: Final = Outcome.TRANSFORMED  # in Python 3.11 each mention of an enum's member costs 0.1 µs or more
@@ -167,7 +164,9 @@ class Decider:
     def _erase(self, record: Record, state: KeyedState, batch: Batch) -> None:
         """Forgets the order of a record without a value; nothing is sent. A key that does not name an order as it
         should is refused and never counted as an erasure, because a person's data would stay."""
-        order_id = _order_id(record.key)
+        # Bytes that are not UTF-8 name no order: with replacements they might name another one.
+        text = None if record.key is None else utf_8(record.key)
+        order_id = None if text is None else OrderId(text)
         known = None if order_id is None else state.get(order_id)
         if known is None and (read := read_key(record.key, record.headers)).kind is not KeyKind.PLAIN:
             why = unreadable(read)
@@ -284,12 +283,3 @@ def _bytes_in(record: Record) -> int:
     if record.headers:
         size += sum(len(name) + len(content or b"") for name, content in record.headers)
     return size
-
-
-def _order_id(key: bytes | None) -> OrderId | None:
-    """Returns the order that a key names. A key that is not UTF-8 names no order: decoded with replacements, it might
-    name another one."""
-    try:
-        return None if key is None else OrderId(key.decode())
-    except UnicodeDecodeError:
-        return None

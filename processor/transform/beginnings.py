@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from processor.records import TopicPartition
 from processor.sources.loop import Group
 from processor.sources.merge import Merge
@@ -96,16 +98,12 @@ class Beginnings:
         beginnings, ends = self._edges.reader.beginnings(sources), self._edges.reader.ends(sources)
         for number in numbers:
             book = self._partitions.held[number].state.book
+            same = book is None or book.cluster == self._here.cluster
             starts: dict[TopicPartition, Start] = {}
             for source in self._partitions.sources(number):
-                starts[source] = start_of(
-                    None if book is None else book.marks.get(source.topic),
-                    self._committed.get(source),
-                    identities[source.topic],
-                    beginnings[source],
-                    ends[source],
-                    same_cluster=book is None or book.cluster == self._here.cluster,
-                )
+                mark, known = None if book is None else book.marks.get(source.topic), self._committed.get(source)
+                log = (identities[source.topic], beginnings[source], ends[source])
+                starts[source] = start_of(mark, known, *log, same_cluster=same)
             offsets = {source: start.offset for source, start in starts.items()}
             again = not self._merge.went_back.isdisjoint(starts) or any(
                 offset != self._committed.get(source, beginnings[source]) for source, offset in offsets.items()
@@ -161,27 +159,12 @@ class Beginnings:
 
     def book(self, number: int, offsets: Mapping[TopicPartition, int]) -> Book:
         """Returns the book of a number once these offsets are committed."""
-        known = self._partitions.held[number].state.book
-        here = self._here
-        marks = {
-            source.topic: Mark(
-                self._identities[source], offsets.get(source, self._committed.get(source, self._starts[source]))
-            )
-            for source in self._partitions.sources(number)
-        }
-        begun = books.new_book(here) if known is None else known
-        missed = {
-            one.topic: Gap(one.at, one.missed, one.offset)
-            for one in self._notices.shown
-            if one.missed and one.partition == number
-        }
-        return Book(
-            begun.format,
-            here.cluster,
-            here.changelog,
-            here.partitions,
-            begun.whole_from,
-            begun.decided_ms,
-            marks,
-            gaps={**begun.gaps, **missed},
-        )
+        known, here = self._partitions.held[number].state.book, self._here._asdict()
+        begun = books.new_book(self._here) if known is None else known
+        marks = {}
+        for source in self._partitions.sources(number):
+            next_offset = offsets.get(source, self._committed.get(source, self._starts[source]))
+            marks[source.topic] = Mark(self._identities[source], next_offset)
+        notices = [one for one in self._notices.shown if one.missed and one.partition == number]
+        gaps = begun.gaps | {one.topic: Gap(one.at, one.missed, one.offset) for one in notices}
+        return msgspec.structs.replace(begun, **here, marks=marks, orders=-1, gaps=gaps)

@@ -11,8 +11,7 @@ with? Does the changelog have everything that a store has?
 Its bytes begin as an order's state does (`order_state.py`). So a worker of an older version, which may have the
 partition during an upgrade, keeps it as the state of an order that no event names.
 
-Pure. Not chosen: the commit metadata (it goes with the group's offsets), a file beside the store (it goes with the
-volume), a topic of its own (one more to make, allow and keep).
+Pure. Not chosen: the commit metadata (lost with the offsets), a file (lost with the volume), one more topic.
 """
 
 from __future__ import annotations
@@ -34,8 +33,7 @@ _PREFIX: Final = struct.Struct(">Bqq").pack(1, 2**63 - 1, 0)
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Records of a source that were deleted before transform took them: `missed` records before `next_offset`, found at
-    `at_ms` (epoch ms)."""
+    """Records that were deleted before transform took them: `missed` before `next_offset`, found at `at_ms`."""
 
     at_ms: int
     missed: int
@@ -79,8 +77,7 @@ def decode_book(value: bytes) -> Book:
 
 
 class Here(NamedTuple):
-    """The installation as it is now: the IDs of its cluster and its changelog, and the partition count of its
-    topics."""
+    """The installation as it is now: IDs of its cluster and changelog, and its topics' partition count."""
 
     cluster: str
     changelog: str
@@ -106,8 +103,7 @@ def problems_at_start(
     *,
     taken: Set[int],
 ) -> list[Problem]:
-    """Returns what keeps transform from starting, each problem with its remedy. The mappings are by partition number;
-    `taken` are the numbers of which the group has ever finished a record."""
+    """Returns what keeps transform from starting. `taken` are the numbers of which the group has finished records."""
     others = sorted({book.partitions for book in books.values()} - {here.partitions})
     if others:
         return [layout_problem(changelog, others[0], here.partitions)]

@@ -15,10 +15,9 @@ Keys in the store: `b` the book (`book.py`), as the changelog has it; `e` + orde
 in the store's files; `m` the header (`Meta`); `o` + order ID, the state; `p` + order ID, an index of the orders with
 parked events, so that a restart knows them without reading every state.
 
-A store is trusted only while the changelog still has every tombstone since its last write. Compaction removes a
-tombstone after `delete.retention.ms`, and an older store that reads only the tail would bring erased orders back. So
-the header has the time of the last write (`Meta.as_of_ms`), and `partitions.py` restores an old store from the
-beginning.
+A store is trusted only while the changelog has every tombstone since its last write (`Meta.as_of_ms`). Compaction
+removes a tombstone after `delete.retention.ms`, and an older store that reads only the tail would bring erased orders
+back. So `partitions.py` restores an old store from the beginning.
 """
 
 from __future__ import annotations
@@ -47,10 +46,13 @@ _PARKED: Final = b"p"
 _PARKED_VALUE: Final = struct.Struct(">qI")
 _FORMAT: Final = 1
 _ERASED_MAX: Final = 10_000
-"""The most erased orders that wait for a purge: a producer that writes a tombstone after each event erases more than
-any disk can purge."""
+"""The most erased orders that wait for a purge: a producer of tombstones erases more than a disk can purge."""
 _SCAN_RECORDS: Final = 1000
 """Keys read from the store in one call: opening a store with many parked orders stays bounded in memory."""
+
+
+_Values = Mapping[bytes, bytes | None]
+_Write = Callable[[Iterable[tuple[bytes, bytes | None]]], None]
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True):
@@ -101,13 +103,19 @@ class KeyedState:
         self._existing: set[OrderId] = set()
         self._erasing: set[OrderId] = set()
         self.erased = {key.removeprefix(_ERASED) for key, _ in _scanned(store, _ERASED)}
-        meta = self._read_meta()
+        meta = read_meta(store) or Meta(_FORMAT, self._identity, 0, orders=0)
+        if meta.identity != self._identity:
+            raise ForeignStore(f"the store is of {meta.identity}, not of {self._identity}", meta, book_of(store))
         self.next_offset = meta.next_offset
         self.as_of_ms = meta.as_of_ms
         self.book = book_of(store)
         self.orders = self._grown = max(meta.orders, 0)
         self._counted = meta.orders >= 0
-        self.parked = dict(self._read_parked())
+        try:
+            index = {_order_id(key[1:]): _PARKED_VALUE.unpack(value) for key, value in _scanned(store, _PARKED)}
+        except struct.error as broken:
+            raise StateCorrupt(f"the index of parked events cannot be read: {broken}") from broken
+        self.parked = {order_id: Parked(*value) for order_id, value in index.items()}
 
     def get(self, order_id: OrderId) -> OrderState | None:
         """The state as this transaction sees it. Raises `StateCorrupt`."""
@@ -135,8 +143,7 @@ class KeyedState:
         return weight
 
     def changes(self, book: Book) -> Sequence[tuple[bytes, bytes | None]]:
-        """Returns what this transaction writes to the changelog: one record per touched order (None if it is erased),
-        and last the book, with the number of orders after it."""
+        """Returns this transaction's changelog records: one per touched order (None: erased), and last the book."""
         existing = self._existing
         grown = sum((state is not None) - (order_id in existing) for order_id, state in self._staged.items())
         self._grown = self.orders + grown
@@ -168,9 +175,7 @@ class KeyedState:
         self._existing.clear()
         self._erasing.clear()
 
-    def restore(
-        self, newest: Mapping[bytes, bytes | None], next_offset: int, now_ms: int, *, bulk: bool = False
-    ) -> None:
+    def restore(self, newest: _Values, next_offset: int, now_ms: int, *, bulk: bool = False) -> None:
         """Takes the changelog's records up to `next_offset`, the last of each key. With `bulk` a crash may lose the end
         of them, which is read again then. Raises `StateCorrupt` if a record is not the state of an order."""
         assert not self._staged, "restore under a transaction"
@@ -229,16 +234,9 @@ class KeyedState:
         self._store.close()
 
     def _write(
-        self,
-        newest: Mapping[bytes, bytes | None],
-        next_offset: int,
-        now_ms: int,
-        orders: int,
-        write: Callable[[Iterable[tuple[bytes, bytes | None]]], None],
-        gone: Sequence[bytes] = (),
+        self, newest: _Values, next_offset: int, now_ms: int, orders: int, write: _Write, gone: Sequence[bytes] = ()
     ) -> None:
-        """Makes the store reflect the changelog up to `next_offset`. `write` is one of the store's methods; `gone` are
-        the orders that have to leave the disk."""
+        """Makes the store reflect the changelog up to `next_offset`, by its method `write`; purges `gone` later."""
         states = dict(newest)
         book = self.book
         writes: list[tuple[bytes, bytes | None]] = []
@@ -271,23 +269,6 @@ class KeyedState:
         self.orders = orders
         self.next_offset = next_offset
         self.as_of_ms = now_ms
-
-    def _read_meta(self) -> Meta:
-        """Returns the header of the store; offset 0 for an empty store. Raises `StateCorrupt`."""
-        meta = read_meta(self._store)
-        if meta is None:
-            return Meta(_FORMAT, self._identity, 0, orders=0)
-        if meta.identity != self._identity:
-            raise ForeignStore(f"the store is of {meta.identity}, not of {self._identity}", meta, book_of(self._store))
-        return meta
-
-    def _read_parked(self) -> Iterator[tuple[OrderId, Parked]]:
-        for key, value in _scanned(self._store, _PARKED):
-            try:
-                parked = Parked(*_PARKED_VALUE.unpack(value))
-            except struct.error as broken:
-                raise StateCorrupt(f"the index of parked events cannot be read: {broken}") from broken
-            yield _order_id(key[1:]), parked
 
 
 def read_meta(store: Store) -> Meta | None:

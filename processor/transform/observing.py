@@ -19,9 +19,8 @@ from processor.sources.merge import Merge
 from processor.sources.standing import SourceLag, SourceStatus, Standing, Written
 from processor.sources.standstill import Standstill, Standstills
 from processor.transform.batch import Batch
-from processor.transform.meter import StateSize
 from processor.transform.partitions import Partitions
-from processor.transform.plan import TransformEdges, TransformPlan
+from processor.transform.plan import StateSize, TransformEdges, TransformPlan
 from processor.transform.whereabouts import Whereabouts
 from processor.watch import Work
 
@@ -89,8 +88,7 @@ class Observer:
         return next((one.lag for one in self.status if (one.topic, one.partition) == source), 0)
 
     def throttled(self) -> float:
-        """Returns for how many seconds brokers have just made us wait, by their quota. Logs it at most every ten
-        seconds."""
+        """Returns for how many seconds brokers have just throttled us; logs it at most every ten seconds."""
         held_s = self._edges.transaction.throttled()
         if held_s:
             self._edges.meter.throttled(held_s)

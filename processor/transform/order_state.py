@@ -31,27 +31,24 @@ always today's. A state of a later version is not damaged (`StateTooNew`): the o
 leaves its partitions to newer workers. So during a rollout, only workers that understand a whole state write it.
 
     1    movements of protection that pairing added stood among the shop's; event IDs without their kind; of an
-         unprotected order event IDs alone (`order_state_1.py`)
+         unprotected order event IDs alone
     2    this
 
-Why msgpack by msgspec: it decodes an order of three line items in 4 µs and encodes it in 2. Not chosen: JSON is as
-quick but cannot hold a parked record's bytes; pickle is not a format to keep. Why totals beside the movements:
-otherwise the remaining units are a sum over the order's life, and 10,000 events of one order would cost 10,000 times
-10,000.
+msgspec decodes an order of three line items in 4 µs and encodes it in 2. Not chosen: JSON (as quick, but a parked
+record is bytes); pickle (no format to keep); sums in place of totals (10,000 events would cost 10,000 times 10,000).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 from processor.errors import StateCorrupt, StateTooNew
-from processor.records import Order, OrderEvent, Pairing, Record
-from processor.transform import order_state_1
+from processor.records import Movement, Order, OrderEvent, OrderPlaced, Pairing, Record
 
 _VERSION: Final = 2
 _VERSION_MAX: Final = 31
@@ -71,7 +68,7 @@ class Standing(StrEnum):
 
 
 class LineTotals(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The units of one line item that have moved in each direction: as the shop reported, and as Hakuna knows."""
+    """A line item's units by direction: as the shop reported, and as Hakuna knows."""
 
     fulfilled: int = 0
     refunded: int = 0
@@ -79,6 +76,9 @@ class LineTotals(msgspec.Struct, frozen=True, array_like=True, gc=False):
     told_fulfilled: int = 0
     told_refunded: int = 0
     told_cancelled: int = 0
+
+
+Totals = tuple[LineTotals, ...]
 
 
 class ParkedEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -94,19 +94,18 @@ class Unheard(msgspec.Struct, frozen=True, array_like=True, gc=False):
     movements, and the events of these, each with the position and time of its record."""
 
     lines: tuple[tuple[str, int], ...] | None
-    totals: tuple[LineTotals, ...]
+    totals: Totals
     cancelled_at_ms: int | None
     events: tuple[ParkedEvent, ...]
 
 
 class OrderState(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Everything kept of one order. `touched_at_ms` is the wall clock when its last event was taken. `event_ids` are
-    the IDs that version 1 remembered, of any kind."""
+    """One order. `touched_at_ms` is when its last event was taken; `event_ids` are the IDs of version 1."""
 
     standing: Standing
     touched_at_ms: int
     order: Order | None
-    totals: tuple[LineTotals, ...]
+    totals: Totals
     event_keys: tuple[str, ...]
     parked: tuple[ParkedEvent, ...]
     unheard: Unheard | None = None
@@ -129,8 +128,7 @@ def encode(state: OrderState) -> bytes:
 
 
 def decode(stored: bytes) -> OrderState:
-    """Returns the state in these bytes, of this version or an earlier one. Raises `StateCorrupt`, and `StateTooNew` for
-    a later version."""
+    """Returns the state of this or an earlier version. Raises `StateCorrupt`, and `StateTooNew` for a later one."""
     version, touched_at_ms, parked_since_ms = _prefix(stored)
     reader = _READERS.get(version)
     if reader is None:
@@ -193,33 +191,37 @@ def _parked_since_ms(state: OrderState) -> int:
 
 
 def _read_version_1(stored: bytes) -> OrderState:
-    old = order_state_1.decoder.decode(memoryview(stored)[_PREFIX.size :])
-    standing = Standing(old.standing)
-    parked = tuple([ParkedEvent(one.event, one.origin, one.parked_at_ms) for one in old.parked])
-    unheard = Unheard(None, (), None, ()) if standing is _UNPROTECTED else None
+    """Reads version 1, which has the same fields up to `parked`; its `event_keys` are IDs."""
+    old = _decoder.decode(memoryview(stored)[_PREFIX_BYTES:])
+    unheard = Unheard(None, (), None, ()) if old.standing is _UNPROTECTED else None
     if old.order is None:
-        return OrderState(standing, old.touched_at_ms, None, (), (), parked, unheard, old.event_ids)
-    placed = old.order.placed
-    out = order_state_1.apart(placed, old.order.fulfilments)
-    back = order_state_1.apart(placed, old.order.refunds)
-    off = order_state_1.apart(placed, old.order.cancellations)
+        return OrderState(old.standing, old.touched_at_ms, None, (), (), old.parked, unheard, old.event_keys)
+    placed, until_ms = old.order.placed, old.order.cancelled_at_ms
+    roads = [_apart(placed, moved) for moved in (old.order.fulfilments, old.order.refunds, old.order.cancellations)]
     # Which event each was added to is not known any more: the kind alone stands for all of them.
-    pairings = tuple(
-        Pairing(kind, (), road.added) for kind, road in (("f", out), ("r", back), ("l", off)) if road.added
-    )
-    order = Order(placed, out.said, back.said, off.said, old.order.cancelled_at_ms, pairings)
-    totals = tuple(
-        LineTotals(
-            was.fulfilled - out.added_to(line.id),
-            was.refunded - back.added_to(line.id),
-            was.cancelled - off.added_to(line.id),
-            was.fulfilled,
-            was.refunded,
-            was.cancelled,
-        )
-        for line, was in zip(placed.line_items, old.totals, strict=True)
-    )
-    return OrderState(standing, old.touched_at_ms, order, totals, (), parked, unheard, old.event_ids)
+    pairings = tuple(Pairing(kind, (), added) for kind, (_, added) in zip("frl", roads, strict=True) if added)
+    totals = []
+    for line, was in zip(placed.line_items, old.totals, strict=True):
+        f, r, c = (sum(one.quantity for one in added if one.line_item_id == line.id) for _, added in roads)
+        said = (was.fulfilled - f, was.refunded - r, was.cancelled - c)
+        totals.append(LineTotals(*said, was.fulfilled, was.refunded, was.cancelled))
+    (out, _), (back, _), (off, _) = roads
+    order = Order(placed, out, back, off, until_ms, pairings)
+    return OrderState(old.standing, old.touched_at_ms, order, tuple(totals), (), old.parked, unheard, old.event_keys)
+
+
+def _apart(placed: OrderPlaced, movements: Sequence[Movement]) -> tuple[tuple[Movement, ...], tuple[Movement, ...]]:
+    """Returns the movements that the shop reported, and those that pairing added. Pairing adds a movement of a
+    protection beside one of its product, on the same road and at the same time; most shops leave that to pairing."""
+    protects = {line.id: line.protection.protects_line_item_id for line in placed.line_items if line.protection}
+    times = {(movement.line_item_id, movement.at_ms) for movement in movements}
+    said: list[Movement] = []
+    added: list[Movement] = []
+    for movement in movements:
+        product = protects.get(movement.line_item_id)
+        is_added = product is not None and (product, movement.at_ms) in times
+        (added if is_added else said).append(movement)
+    return tuple(said), tuple(added)
 
 
 def _read_version_2(stored: bytes) -> OrderState:

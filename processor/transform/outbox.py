@@ -1,7 +1,7 @@
-"""outbox: what an applied event becomes, as the record that send will read.
+"""outbox: the record that send will read for an applied event.
 
-Pure. The record's value is the JSON that will be sent, byte for byte; its key the order ID; its partition the source's
-number. Its headers come first in ours, then the source record's own, so that a trace or a shop's own marks go along:
+Pure. The record's value is the JSON that will be sent, byte for byte; its key is the order ID; its partition is the
+source's. Its headers are ours, then the source record's own, so that a trace or a shop's own marks go along:
 
     entry-id     the idempotency key (`entry_ids.py`): any attempt, restart or replay of the same bytes carries the same
     entry-type   the Events API's event type, or `order` for the feed
@@ -12,22 +12,22 @@ number. Its headers come first in ours, then the source record's own, so that a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, assert_never
+from typing import Final
 
 from processor.hakuna import Api, entry_ids, events, feed
 from processor.letters import letter
 from processor.records import EntryType, HeaderName, Headers, NewRecord, OrderEvent, Record
 from processor.transform.transitions import Applied, Retold
 
-# Plain strings and bytes made once: an enum's `.value` is a descriptor call, and there were six of them an event.
+# Plain strings and bytes made once: an enum's `.value` is a descriptor call, and an event needs six of them.
 _ENTRY_ID: Final = HeaderName.ENTRY_ID.value
 _ENTRY_TYPE: Final = HeaderName.ENTRY_TYPE.value
 _SOURCE: Final = HeaderName.SOURCE.value
 _OCCURRED_AT: Final = HeaderName.OCCURRED_AT.value
 _OURS: Final = frozenset({_ENTRY_ID, _ENTRY_TYPE, _SOURCE, _OCCURRED_AT})
 _STAYS_BEHIND: Final = letter.OURS | {HeaderName.REPLAY_ID.value, HeaderName.REPLAY_COUNT.value} | _OURS
-"""The headers of a source record that an entry must not have. Those of a dead letter describe a refusal that is over;
-with a replay's, the entry would pass its order's hold. `replay-of` stays, and shows what became of the letter."""
+"""The headers of a source record that an entry must not have. Those of a dead letter describe a refusal that is over.
+With those of a replay the entry would pass its order's hold. `replay-of` stays, and shows what became of the letter."""
 _ORDER: Final = EntryType.ORDER
 _TYPES: Final = {entry_type: entry_type.value.encode() for entry_type in EntryType}
 _EVENTS: Final = Api.EVENTS.value
@@ -36,13 +36,7 @@ _FEED: Final = Api.FEED.value
 
 def entries(api: Api, topic: str) -> Callable[[Applied | Retold], NewRecord]:
     """Returns the function that makes the outbox record of an event, for this API and this outbox."""
-    match api:
-        case Api.EVENTS:
-            body = _of_events
-        case Api.FEED:
-            body = _of_feed
-        case _:
-            assert_never(api)
+    body = {Api.EVENTS: _of_events, Api.FEED: _of_feed}[api]
 
     def outgoing(told: Applied | Retold) -> NewRecord:
         origin = told.taken.origin
@@ -69,7 +63,7 @@ def entry_id(api: str, event: OrderEvent) -> str:
 
 
 def headers(entry_type: EntryType, entry_id: str, origin: Record) -> Headers:
-    """Ours of an entry, then the source record's own."""
+    """Returns our headers of an entry, then the source record's own."""
     ours: Headers = [
         (_ENTRY_ID, entry_id.encode()),
         (_ENTRY_TYPE, _TYPES[entry_type]),

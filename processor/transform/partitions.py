@@ -5,9 +5,8 @@
          │                                        └──── resync: a transaction's fate unknown ───┤
          └────────────────────────── revoked or lost ◄──────────────────────────────────────────┘
 
-Owned by the transform thread. `assigned`, `revoked` and `lost` are called inside a poll and only record facts;
-`take_over` acts on them afterwards. No transaction is ever open inside a poll (the loop writes between polls), so
-that a revoke has nothing left to finish.
+Owned by the transform thread. `assigned` and `unassigned` are called inside a poll and only record facts; `take_over`
+acts on them afterwards. No transaction is open inside a poll, so a revoke has nothing left to finish.
 
 Invariants:
 - records of a number are taken only while it is RUNNING, and it is RUNNING only after its store has reached the end
@@ -19,8 +18,8 @@ Invariants:
 A store stays open over a revoke until the next assignment gives its number to another worker. The eager protocol
 revokes and assigns everything at each rebalance, and a store that comes back needs only the tail of its changelog.
 
-Not chosen: restoring in a thread of its own. A slice a turn keeps one thread and no locks, is as fast (half the work is
-librdkafka's and RocksDB's, in threads of their own), and the poll in between keeps the membership alive.
+Not chosen: a thread for restores. A slice a turn needs no lock, is as fast (half the work is in librdkafka's and
+RocksDB's own threads), and the poll in between keeps the membership alive.
 """
 
 from __future__ import annotations
@@ -44,8 +43,7 @@ log = structlog.get_logger(__name__)
 RESTORE_RECORDS_MAX: Final = 10_000
 """Changelog records of one slice: some 60 ms, so that the group is polled often enough during a restore."""
 BULK_RECORDS_MIN: Final = 10_000
-"""A shorter restore writes as always: loaded records have to be on disk before the first commit, which waits for
-that."""
+"""A shorter restore writes as always: the first commit waits until loaded records are on disk."""
 _TIDY_S: Final = 3600.0
 _PURGE_S: Final = 1.0
 """The least time between two erased orders that leave the disk."""
@@ -63,8 +61,7 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Held:
-    """A partition number of this worker. Mutable: its phase, and where its restore began and ends. `bulk` is true for a
-    large restore, of which a crash may undo the last part."""
+    """A number of this worker. Mutable: `phase` and the restore's bounds. After a crash `bulk` is restored again."""
 
     state: KeyedState
     phase: Phase
@@ -157,8 +154,7 @@ class Partitions:
         return sorted(self.whole - self.held.keys())
 
     def take_over(self, gained: Sequence[int]) -> None:
-        """Opens the stores of these numbers and begins their restore; closes the stores that did not come back. Raises
-        `BrokerOutage`: then nothing has happened, and it is to be called again."""
+        """Opens the stores and begins their restore; closes idle ones. Raises `BrokerOutage`: nothing was done."""
         if gained:
             self.begin_restore(gained)
         if self._assigned:
@@ -166,8 +162,7 @@ class Partitions:
                 self._kept.pop(number).close()
 
     def begin_restore(self, numbers: Sequence[int]) -> None:
-        """Reads the changelog of these numbers from where their stores stand. Raises `BrokerOutage`, and `Unusable` if
-        a store has more than the changelog."""
+        """Reads their changelog from where the stores stand. Raises `BrokerOutage`, `Unusable` if a store has more."""
         of = [self._changelog_partition(number) for number in numbers]
         beginnings = self._reader.beginnings(of)
         ends = self._reader.ends(of)
@@ -259,8 +254,8 @@ class Partitions:
         )
 
     def wipe(self, number: int, cause: StateCorrupt) -> None:
-        """Wipes a store that cannot be trusted and begins its restore. Raises `BrokerOutage`, `Fatal` if that does not
-        help, and `Unusable` if the changelog has less than the store."""
+        """Wipes a broken store and restores it. Raises `BrokerOutage`; `Fatal` if in vain; `Unusable` if it has
+        more."""
         of = self._changelog_partition(number)
         end = self._reader.ends([of])[of]
         if self.held[number].state.next_offset > end:
@@ -277,9 +272,8 @@ class Partitions:
         self.begin_restore([number])
 
     def purge(self) -> None:
-        """Removes one erased order from the disk, if there is one. The role stands still meanwhile, so the next order
-        waits 99 times as long. Raises `StateCorrupt`; raises `BrokerOutage` once an hour at most, when it checks the
-        stores of partitions that this worker does not have."""
+        """Removes one erased order from the disk; the role stands still, so the next waits 99 times as long. Raises
+        `StateCorrupt`; once an hour, when it checks idle stores, `BrokerOutage`."""
         self._tidy()
         began_s = self._clock.monotonic_s()
         if began_s < self._purge_at_s:
@@ -296,9 +290,8 @@ class Partitions:
                 return
 
     def _tidy(self) -> None:
-        """Wipes, once an hour, the idle stores that would be restored from the beginning anyway: another worker may
-        have erased orders that they still have. A store that has more than the changelog stays. Raises
-        `BrokerOutage`."""
+        """Wipes old idle stores once an hour: another worker may have erased orders that they still have. A store that
+        has more than the changelog stays. Raises `BrokerOutage`."""
         if self._clock.monotonic_s() < self._tidy_at_s:
             return
         idle = [number for number in self._stores.numbers() if number < self._here.partitions]

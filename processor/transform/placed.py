@@ -1,12 +1,10 @@
-"""What an event does to an order that is placed and that Hakuna gets. Pure.
+"""placed: what an event does to an order that is placed and that Hakuna gets. Pure.
 
 Owned by `rules.py`, which chooses the branch. Each branch asks `units.py` whether the event is sound, and returns the
 order after it and the effect.
 """
 
 from __future__ import annotations
-
-from typing import assert_never
 
 from processor.hakuna import Api, feed
 from processor.records import (
@@ -28,13 +26,14 @@ from processor.records import (
     Refunded,
     event_key,
 )
-from processor.transform.order_state import LineTotals, OrderState, Standing
+from processor.transform.order_state import OrderState, Standing, Totals
 from processor.transform.transitions import Applied, Ignored, Refused, Rules, Taken, Transition
 from processor.transform.units import (
     CANCELLATION,
     FULFILMENT,
     REFUND,
     Moved,
+    Road,
     Unfit,
     carried_over,
     move,
@@ -45,49 +44,42 @@ from processor.transform.units import (
 
 
 def change(state: OrderState, order: Order, taken: Taken, rules: Rules, now_ms: int) -> Transition:
-    """An event of an order that is placed."""
-    event = taken.event
-    until_ms = order.cancelled_at_ms
-    match event:
-        case OrderPlaced():
-            return _correct(state, order, taken, event, rules, now_ms)
+    """Returns what an event does to an order that is placed."""
+    event, until_ms = taken.event, order.cancelled_at_ms
+    if isinstance(event, OrderPlaced):
+        return _correct(state, order, taken, event, rules, now_ms)
+    out, back, off = order.fulfilments, order.refunds, order.cancellations
+    if isinstance(event, OrderCancelled):
+        if until_ms is not None:
+            return ignore(state, taken, IgnoredReason.ORDER_CANCELLED, rules, now_ms)
+        after = Order(order.placed, out, back, off, event.cancelled_at_ms, order.pairings)
+        return _applied(state, taken, Cancelled(event.cancelled_at_ms), after, state.totals, rules, now_ms)
+    road, items, late_ms = on_road(event, until_ms)
+    if not items and any(item.quantity for item in event.items):
+        return ignore(state, taken, IgnoredReason.ORDER_CANCELLED, rules, now_ms)
+    pairing = road is not FULFILMENT or rules.fulfil_protection or rules.api is Api.FEED
+    moved = move(road, order.placed.line_items, state.totals, items, until_ms=late_ms, pairing=pairing)
+    if isinstance(moved, Unfit):
+        return refuse(state, taken, moved)
+    told: Change
+    if road is FULFILMENT:
+        told, out = Fulfilled(moved.told), out + moved.said
+    elif road is REFUND:
+        told, back = Refunded(moved.told), back + moved.said
+    else:
+        told, off = LinesCancelled(moved.told), off + moved.said
+    after = Order(order.placed, out, back, off, until_ms, _pairings(order, taken, moved, rules))
+    return _moved(state, taken, moved, told, after, rules, now_ms)
 
-        case LineItemsFulfilled(items=items):
-            pairing = rules.fulfil_protection or rules.api is Api.FEED
-            moved = move(FULFILMENT, order.placed.line_items, state.totals, items, until_ms=until_ms, pairing=pairing)
-            if isinstance(moved, Unfit):
-                return refuse(state, taken, moved)
-            out, pairings = order.fulfilments + moved.said, _pairings(order, taken, moved, rules)
-            after = Order(order.placed, out, order.refunds, order.cancellations, until_ms, pairings)
-            return _moved(state, taken, moved, Fulfilled(moved.told), after, rules, now_ms)
 
-        case LineItemsRefunded(items=items):
-            in_time = refunded_in_time(items, until_ms)
-            if not in_time and any(item.quantity for item in items):
-                return ignore(state, taken, IgnoredReason.ORDER_CANCELLED, rules, now_ms)
-            moved = move(REFUND, order.placed.line_items, state.totals, in_time, until_ms=None, pairing=True)
-            if isinstance(moved, Unfit):
-                return refuse(state, taken, moved)
-            back, pairings = order.refunds + moved.said, _pairings(order, taken, moved, rules)
-            after = Order(order.placed, order.fulfilments, back, order.cancellations, until_ms, pairings)
-            return _moved(state, taken, moved, Refunded(moved.told), after, rules, now_ms)
-
-        case LineItemsCancelled(items=items):
-            moved = move(CANCELLATION, order.placed.line_items, state.totals, items, until_ms=until_ms, pairing=True)
-            if isinstance(moved, Unfit):
-                return refuse(state, taken, moved)
-            off, pairings = order.cancellations + moved.said, _pairings(order, taken, moved, rules)
-            after = Order(order.placed, order.fulfilments, order.refunds, off, until_ms, pairings)
-            return _moved(state, taken, moved, LinesCancelled(moved.told), after, rules, now_ms)
-
-        case OrderCancelled(cancelled_at_ms=at_ms):
-            if until_ms is not None:
-                return ignore(state, taken, IgnoredReason.ORDER_CANCELLED, rules, now_ms)
-            after = Order(order.placed, order.fulfilments, order.refunds, order.cancellations, at_ms, order.pairings)
-            return _applied(state, taken, Cancelled(at_ms), after, state.totals, rules, now_ms)
-
-        case _:
-            assert_never(event)
+def on_road(
+    event: LineItemsFulfilled | LineItemsRefunded | LineItemsCancelled, until_ms: int | None
+) -> tuple[Road, tuple[Movement, ...], int | None]:
+    """Returns the road of an event's items, the items that count, and when their order was cancelled. Items of a refund
+    that come after the cancellation do not count, and the others are not late."""
+    if isinstance(event, LineItemsRefunded):
+        return REFUND, refunded_in_time(event.items, until_ms), None
+    return FULFILMENT if isinstance(event, LineItemsFulfilled) else CANCELLATION, event.items, until_ms
 
 
 def refunded_in_time(items: tuple[Movement, ...], until_ms: int | None) -> tuple[Movement, ...]:
@@ -143,13 +135,7 @@ def _correct(
 
 
 def _applied(
-    state: OrderState,
-    taken: Taken,
-    change: Change,
-    after: Order,
-    totals: tuple[LineTotals, ...],
-    rules: Rules,
-    now_ms: int,
+    state: OrderState, taken: Taken, change: Change, after: Order, totals: Totals, rules: Rules, now_ms: int
 ) -> Transition:
     event_keys = _remembered(state, event_key(taken.event), rules)
     return Transition(

@@ -14,8 +14,7 @@ the result has every effect to be performed.
            │                               └─ none ► Refused(parked_too_many)
            └─ any other of a placed order ─────────► Applied, Ignored or Refused
 
-Each event has one effect, in the sequence in which the events count. `Transition.state is state` if nothing changed and
-nothing needs to be written: for a duplicate and for a refusal.
+Each event has one effect, in sequence. `Transition.state is state` if nothing changed: for a duplicate and a refusal.
 
 Invariants:
 - An event is taken whole or not at all, and once per event ID and kind. Taken means applied, parked or ignored for

@@ -3,8 +3,7 @@
     merge ─► fair shares of each number, then what is left over ─► decide (batch.py) ─► the batch
     state ─► events parked for too long, orders past their retention ──────────────────────┘
 
-Owned by the transform thread. Nothing is written here. A record that is not decided stays in the merge: when the
-registry does not answer, or a state cannot be read, every record stays where it was.
+Owned by the transform thread. Nothing is written here. A record that cannot be decided now stays in the merge.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ log = structlog.get_logger(__name__)
 
 _SWEEP_S: Final = 1.0
 _SWEEP_ORDERS_MAX: Final = 500
-"""The most orders whose retention, and the most whose parked events, one sweep looks at: a sweep never delays records
-by much."""
+"""The most orders that one sweep looks at, for retention and for parking: it never delays records by much."""
 BATCH_BYTES_MAX: Final = 32 * 1024 * 1024
 """Bytes read and to be written after which a batch is full. Whole snapshots of a large order, or records of some MB
 each, would otherwise make a transaction of gigabytes, which takes longer than the broker allows."""

@@ -18,8 +18,8 @@ Invariants:
 - a batch with an unknown outcome counts neither as committed nor as aborted: the loop drops all memory, asks for the
   group's offsets, and restores the state from the changelog (`_resync`).
 
-Not chosen: overlapping a commit with the next batch (the commit is 3 % of a batch of 5,000; the state would need two
-stages and the recovery two cases).
+Not chosen: overlapping a commit with the next batch (3 % of a batch of 5,000, for two stages of state and two
+recoveries).
 """
 
 from __future__ import annotations
@@ -168,8 +168,7 @@ class Transformer:
         log.warning("everything in memory was dropped and is read anew", partitions=numbers)
 
     def _take_over(self) -> bool:
-        """Brings up new partition numbers. Returns false while the broker does not answer; no number is taken from
-        then."""
+        """Brings up new numbers. Returns false while the broker does not answer; nothing is taken then."""
         if Standstill.RESTORE in self._standstills and not self._standstills.is_time:
             return False
         try:
@@ -236,9 +235,8 @@ class Transformer:
             self._committed(batch, last, offsets, self._edges.clock.monotonic_s() - began_s)
 
     def _consumed(self, batch: Batch) -> dict[TopicPartition, int]:
-        """Returns the offsets to commit with this batch. A number that is only swept gets an offset that it has
-        already; one whose book is new gets its beginning. The commit names this worker, so that a successor knows whose
-        transaction a dead worker may have left open."""
+        """Returns the offsets to commit. A number that is only swept gets an offset that it has, one with a new book
+        its beginning. The commit names this worker: a successor ends the transaction that a dead one left open."""
         offsets = self._beginnings.not_booked(batch.touched) | batch.next_offsets
         for number in batch.touched.keys() - {source.partition for source in offsets}:
             known = self._an_offset_of(number)

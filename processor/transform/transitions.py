@@ -21,9 +21,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """True if the Events API gets the fulfilment of a protection with its product; the feed always does."""
     park_for_ms: int
     parked_max: int = 100
-    """A producer that never places its orders would otherwise fill the state, a whole record an event."""
+    """A producer that never places its orders would otherwise fill the state with whole records."""
     event_ids_max: int = 1_000
-    """An order with events without end would otherwise grow with each, and is rewritten whole every time."""
+    """An order with endless events would otherwise grow with each, and is rewritten whole every time."""
 
     def __post_init__(self) -> None:
         assert self.park_for_ms > 0
@@ -47,8 +47,7 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
 
 
 class Retold(msgspec.Struct, frozen=True, gc=False):
-    """Hakuna gets a movement from before the order had protection. The event was counted when it came; its origin only
-    names its record."""
+    """Hakuna gets a movement from before the order had protection. The event was counted when it came."""
 
     taken: Taken
     change: Change
@@ -80,7 +79,7 @@ Effect = Applied | Retold | Ignored | Refused | Parked
 
 
 class Transition(msgspec.Struct, frozen=True, gc=False):
-    """The state to keep from now on (None: nothing), and what is to be done about it, in this sequence."""
+    """The state to keep from now on (None: none), and the effects to perform, in this sequence."""
 
     state: OrderState | None
     effects: tuple[Effect, ...]

@@ -1,16 +1,14 @@
-"""Orders that Hakuna does not get yet: those without protection with `HAKUNA_ORDERS=protected`, and those whose lines
-all have quantity 0. Pure.
+"""unheard: orders that Hakuna does not get yet: those without protection with `HAKUNA_ORDERS=protected`, and those
+whose lines all have quantity 0. Pure.
 
-Owned by `rules.py`. Of an unprotected order is kept what is needed to tell of it later, and nothing about a person:
-lines and units, and each event that could be told, with the place and time of its record. An event that does not fit is
-ignored like the others, and forgotten; one of a line that is not there may be of a line that comes with the protection,
-and is kept, as many as are parked for an order that is not placed. Placed again with protection, the order is placed
-(`placed.py`), and the events follow; an event that does not fit then was counted when it came.
+Owned by `rules.py`. The state of an unprotected order has what is needed to send it later, and nothing about a person:
+lines and units, and each event that could be sent, with the place and time of its record. An event that does not fit is
+ignored like the others, and forgotten. An event of an unknown line may be of a line that comes with the protection, and
+is kept; as many are kept as are parked for an order that is not placed. When the order is placed again with protection,
+it is placed (`placed.py`), and the events follow. An event that does not fit then was counted when it came.
 """
 
 from __future__ import annotations
-
-from typing import assert_never
 
 import msgspec
 
@@ -18,10 +16,6 @@ from processor.hakuna import Api, Orders
 from processor.records import (
     IgnoredReason,
     LineItem,
-    LineItemsCancelled,
-    LineItemsFulfilled,
-    LineItemsRefunded,
-    Movement,
     Order,
     OrderCancelled,
     OrderPlaced,
@@ -31,20 +25,9 @@ from processor.records import (
     event_key,
 )
 from processor.transform.order_state import OrderState, ParkedEvent, Standing, Unheard
-from processor.transform.placed import change, ignore, refunded_in_time, refuse
+from processor.transform.placed import change, ignore, on_road, refuse
 from processor.transform.transitions import Applied, Effect, Ignored, Retold, Rules, Taken, Transition
-from processor.transform.units import (
-    CANCELLATION,
-    FULFILMENT,
-    NOTHING_MOVED,
-    REFUND,
-    Road,
-    Unfit,
-    carried_over,
-    move,
-    unfit_order,
-    without_empty_lines,
-)
+from processor.transform.units import NOTHING_MOVED, Unfit, carried_over, move, unfit_order, without_empty_lines
 
 
 def not_ours(event: OrderPlaced, placed: OrderPlaced, rules: Rules) -> IgnoredReason | None:
@@ -59,8 +42,7 @@ def not_ours(event: OrderPlaced, placed: OrderPlaced, rules: Rules) -> IgnoredRe
 def pass_over(
     parked: tuple[ParkedEvent, ...], taken: Taken, placed: OrderPlaced, why: IgnoredReason, rules: Rules, now_ms: int
 ) -> Transition:
-    """Returns the state of a new order that Hakuna does not get: enough to send it later, and nothing about a
-    person."""
+    """Returns the state of a new order that Hakuna does not get: enough to send it later, without a person's data."""
     unheard = _unheard_lines(placed)
     state = OrderState(Standing.UNPROTECTED, now_ms, None, (), (event_key(placed),), (), unheard)
     effects: list[Effect] = [Ignored(taken, why)]
@@ -95,10 +77,8 @@ def _heard(unheard: Unheard, taken: Taken, rules: Rules) -> Unheard:
             return unheard
         until_ms = event.cancelled_at_ms
     elif unheard.lines is not None:
-        road, items = _road(event, until_ms)
-        lines = tuple([_bare(line_id, quantity) for line_id, quantity in unheard.lines])
-        late_ms = None if road is REFUND else until_ms
-        moved = move(road, lines, totals, items, until_ms=late_ms, pairing=False)
+        road, items, late_ms = on_road(event, until_ms)
+        moved = move(road, _bare(unheard), totals, items, until_ms=late_ms, pairing=False)
         if isinstance(moved, Unfit):
             if moved.reason is not Reason.LINE_ITEM_UNKNOWN or len(unheard.events) >= rules.parked_max:
                 return unheard
@@ -112,22 +92,8 @@ def _heard(unheard: Unheard, taken: Taken, rules: Rules) -> Unheard:
     return Unheard(unheard.lines, totals, until_ms, (*unheard.events, ParkedEvent(event, origin, 0)))
 
 
-def _road(
-    event: LineItemsFulfilled | LineItemsRefunded | LineItemsCancelled, until_ms: int | None
-) -> tuple[Road, tuple[Movement, ...]]:
-    match event:
-        case LineItemsFulfilled(items=items):
-            return FULFILMENT, items
-        case LineItemsRefunded(items=items):
-            return REFUND, refunded_in_time(items, until_ms)
-        case LineItemsCancelled(items=items):
-            return CANCELLATION, items
-        case _:
-            assert_never(event)
-
-
-def _bare(line_id: str, quantity: int) -> LineItem:
-    return LineItem(line_id, quantity, 0, "", "", "", None)
+def _bare(unheard: Unheard) -> tuple[LineItem, ...]:
+    return tuple([LineItem(line_id, quantity, 0, "", "", "", None) for line_id, quantity in unheard.lines or ()])
 
 
 def place_again(
@@ -135,8 +101,7 @@ def place_again(
 ) -> Transition:
     """Takes the new placement of an order that Hakuna does not get. With protection, Hakuna gets it from now on."""
     placed = without_empty_lines(event)
-    bare = tuple([_bare(line_id, quantity) for line_id, quantity in unheard.lines or ()])
-    totals = carried_over(bare, unheard.totals, placed)
+    totals = carried_over(_bare(unheard), unheard.totals, placed)
     why = not_ours(event, placed, rules)
     if why is not None:
         ignored = ignore(state, taken, why, rules, now_ms)
@@ -145,23 +110,19 @@ def place_again(
             lines = _unheard_lines(placed).lines
             unheard = Unheard(lines, totals, unheard.cancelled_at_ms, unheard.events)
         return Transition(msgspec.structs.replace(ignored.state, unheard=unheard), ignored.effects)
-    unfit = unfit_order(placed)
+    unfit = unfit_order(placed) or (totals if isinstance(totals, Unfit) else None)
     if unfit is not None:
         return refuse(state, taken, unfit)
-    if isinstance(totals, Unfit):
-        return refuse(state, taken, totals)
     return _hear_of(state, unheard, taken, placed, rules, now_ms)
 
 
 def _hear_of(
     state: OrderState, unheard: Unheard, taken: Taken, placed: OrderPlaced, rules: Rules, now_ms: int
 ) -> Transition:
-    """The order, then what has moved so far, as it came; the feed's snapshot holds that already."""
+    """Returns the order and then its earlier movements, in their order; the feed's snapshot has them already."""
     before = state.event_keys
-    ours = OrderState(
-        Standing.PLACED, now_ms, Order(placed), (NOTHING_MOVED,) * len(placed.line_items), before, (), None,
-        state.event_ids,
-    )  # fmt: skip
+    totals = (NOTHING_MOVED,) * len(placed.line_items)
+    ours = OrderState(Standing.PLACED, now_ms, Order(placed), totals, before, (), None, state.event_ids)
     effects: list[Effect] = [Applied(taken, Placed(placed), Order(placed))]
     for kept in unheard.events:
         assert ours.order is not None, "a placed order vanished"

@@ -25,8 +25,8 @@ in whatever order the shop reports, the number of units that are gone from a pro
 Two sources may therefore report one refund in any order. A movement that pairing has added absorbs the shop's own later
 refund or cancellation of the protection: a unit is gone once. A protected protection takes its own protection along.
 
-A protection is not a parcel. It can be withdrawn although it was fulfilled, by pairing or by a shop that fulfils its
-plans when they are paid. If its product is out as well, the shop has to refund it instead.
+A protection can be withdrawn although it was fulfilled, by pairing or by a shop that fulfils its plans when they are
+paid. If its product is out as well, the shop has to refund it instead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ from typing import Final
 import msgspec
 
 from processor.records import LineItem, Movement, OrderCancelled, OrderEvent, OrderPlaced, Reason
-from processor.transform.order_state import LineTotals
+from processor.transform.order_state import LineTotals, Totals
+
+Lines = tuple[LineItem, ...]
+Movements = tuple[Movement, ...]
 
 NOTHING_MOVED: Final = LineTotals()
 
@@ -123,15 +126,14 @@ CANCELLATION: Final = Road(
 
 
 class Moved(msgspec.Struct, frozen=True, gc=False):
-    """The movements of an event. `said` are its items without those of quantity 0. `told` are the movements that Hakuna
-    does not know yet, followed by `added`, which pairing adds. `absorbed` are those that Hakuna knows. `totals` are the
-    line items' totals afterwards."""
+    """The movements of an event. `said` are its items with a quantity; `told` those that Hakuna does not know yet, then
+    `added` by pairing; `absorbed` those that it knows; `totals` the line items' totals afterwards."""
 
-    said: tuple[Movement, ...]
-    told: tuple[Movement, ...]
-    absorbed: tuple[Movement, ...]
-    added: tuple[Movement, ...]
-    totals: tuple[LineTotals, ...]
+    said: Movements
+    told: Movements
+    absorbed: Movements
+    added: Movements
+    totals: Totals
 
 
 class Unfit(msgspec.Struct, frozen=True, gc=False):
@@ -142,13 +144,7 @@ class Unfit(msgspec.Struct, frozen=True, gc=False):
 
 
 def move(
-    road: Road,
-    lines: tuple[LineItem, ...],
-    totals: tuple[LineTotals, ...],
-    items: tuple[Movement, ...],
-    *,
-    until_ms: int | None,
-    pairing: bool,
+    road: Road, lines: Lines, totals: Totals, items: Movements, *, until_ms: int | None, pairing: bool
 ) -> Moved | Unfit:
     """Takes an event's items whole or not at all. `until_ms` is when the order was cancelled, or None."""
     remains, plus = road.remains, road.plus
@@ -284,9 +280,7 @@ def unfit_order(placed: OrderPlaced) -> Unfit | None:
     return None
 
 
-def carried_over(
-    before: Sequence[LineItem], totals: tuple[LineTotals, ...], corrected: OrderPlaced
-) -> tuple[LineTotals, ...] | Unfit:
+def carried_over(before: Sequence[LineItem], totals: Totals, corrected: OrderPlaced) -> Totals | Unfit:
     """Returns the totals of a corrected order: movements that the shop has reported stay.
 
     A removed line item must have no movements. A kept one must have at least as many units as moved: a snapshot with
@@ -313,8 +307,7 @@ def _moved_most(line: LineItem, moved: LineTotals) -> int:
 
 
 def _corrected(moved: LineTotals, line: LineItem) -> LineTotals:
-    """Returns a line's totals for a corrected order. Most lines lose what pairing added; it is worked out anew from the
-    product. A protection that still fits keeps it."""
+    """Returns a corrected line's totals: without what pairing added, unless it is a protection that still fits."""
     gone = moved.told_refunded + moved.told_cancelled
     if line.protection is not None and max(moved.told_fulfilled, gone) <= line.quantity:
         return moved

@@ -3,8 +3,8 @@
     records of a batch ──some a second──► newest keys a topic ──every 5 s──► compare ──► verdicts, misplaced records
     survey (another thread, all partitions) ──────────────────────────────────┘
 
-An event in another partition than its order's never meets it: it is parked, and after a day it is a dead letter. The
-event itself has no fault, so no other part of transform notices.
+An event in another partition than its order's is parked, and after a day it is a dead letter. It has no fault of its
+own, so no other part of transform notices.
 
 Owned by the transform thread, except for `learn`, which a survey calls. The reference is the first topic,
 orders.placed: an order lives where that topic has it. This worker's own sample is newer than a survey and wins; a
@@ -39,10 +39,9 @@ _JUDGE_S: Final = 5.0
 
 
 class Whereabouts:
-    """Mutable: `_left` is how many records of each topic may still be sampled in this second, `_kept` has the newest
-    keys by topic, `_keyless` the counts of records without a key, `_new` the sampled records and `_unfound` the
-    erasures that are not judged yet, `_surveyed` the verdicts of a survey, `_placed` how the reference places its keys;
-    `verdicts` by topic is replaced whole, so that any thread may read it."""
+    """Mutable: `_left` is how many records of each topic may still be sampled in this second, `_kept` the newest keys
+    by topic, `_keyless` the counts without a key, `_new` the sampled records and `_unfound` the erasures to be judged,
+    `_surveyed` a survey's verdicts, `_placed` how the reference places keys; `verdicts` may be read by any thread."""
 
     def __init__(self, topics: Sequence[str], partitions: int) -> None:
         """`topics` are whole names; the first says where an order lives."""
@@ -65,8 +64,7 @@ class Whereabouts:
         self._stale = True
 
     def sample(self, records: Sequence[Record], now_s: float) -> None:
-        """Keeps some records of a batch. Each topic has its own limit, so that a topic that comes after another in a
-        burst is sampled too."""
+        """Keeps some records of a batch, so many of each topic: one that comes late in a burst is sampled too."""
         if now_s >= self._sample_at_s:
             self._sample_at_s = now_s + _SAMPLE_S
             self._left = dict.fromkeys(self._topics, SAMPLED_MAX)
@@ -98,8 +96,7 @@ class Whereabouts:
         return found
 
     def judge(self, now_s: float) -> Mapping[str, int]:
-        """Judges the sample every few seconds. Returns how many of the newly sampled records are in another partition
-        than their order, by topic."""
+        """Judges the sample every few seconds. Returns its records in another partition than their order, by topic."""
         if not self._stale or now_s < self._judge_at_s:
             return {}
         self._judge_at_s = now_s + _JUDGE_S

@@ -38,8 +38,7 @@ from processor.sources.starts import Start
 from processor.topics import CONFIG, ORDER_TOPICS, Topic, problems
 from processor.transform.batch import Plan
 from processor.transform.book import Book, Here, problems_at_start
-from processor.transform.meter import StateSize
-from processor.transform.plan import TransformEdges, TransformPlan
+from processor.transform.plan import StateSize, TransformEdges, TransformPlan
 from processor.transform.transformer import Transformer
 from processor.transform.transitions import Rules
 from tests.chaos.growth import grow

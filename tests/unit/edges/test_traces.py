@@ -18,7 +18,7 @@ from processor.operate.check.check import check
 from processor.operate.check.findings import Verdict
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.sources.starts import Start
-from processor.transform.meter import StateSize
+from processor.transform.plan import StateSize
 from tests.fakes.transport import FakeTransport
 from tests.support.otlp import Collector, collector
 

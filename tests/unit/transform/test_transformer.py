@@ -36,8 +36,7 @@ from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import taking
 from processor.transform.batch import Plan
 from processor.transform.book import BOOK_KEY, Here
-from processor.transform.meter import StateSize
-from processor.transform.plan import TransformEdges, TransformPlan
+from processor.transform.plan import StateSize, TransformEdges, TransformPlan
 from processor.transform.transformer import Transformer
 from tests.fakes.broker import FakeBroker
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
