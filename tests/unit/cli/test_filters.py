@@ -84,7 +84,7 @@ def test_a_topic_of_letters_beside_a_source_is_meant_with_all_its_letters() -> N
 def test_a_purge_by_source_is_refused_since_it_would_delete_the_letters_of_others(
     source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processor.cli.dead_letters._desk", lambda _file: desk())
+    monkeypatch.setattr("processor.cli.dead_letters.desk_of", lambda _file: desk())
     said = CliRunner().invoke(main, ["dead-letters", "purge", "--older-than", "1d", "--topic", source])
     assert said.exit_code == 1
     assert "a purge is of a whole dead-letter topic: name" in said.output

@@ -43,12 +43,12 @@ def purged(monkeypatch: pytest.MonkeyPatch, *, unfinished: str = "") -> Result:
     clients = SimpleNamespace(reading=None, ledger=None)
     monkeypatch.setattr(desk, "working", lambda: clients)
     monkeypatch.setattr(desk, "deletion", lambda: None)
-    monkeypatch.setattr("processor.cli.dead_letters._desk", lambda _file: desk)
-    monkeypatch.setattr("processor.cli.dead_letters.runs.lacking", lambda *_: [])
-    monkeypatch.setattr("processor.operate.replay.purge.Purge", FakePurge)
+    monkeypatch.setattr("processor.cli.dead_letters.desk_of", lambda _file: desk)
+    monkeypatch.setattr("processor.cli.dead_letters.runs.has_rights", lambda *_, **__: True)
+    monkeypatch.setattr("processor.cli.dead_letters.runs.Purge", FakePurge)
     run = SimpleNamespace(replay_id="r1")
     monkeypatch.setattr(
-        "processor.operate.replay.campaign.unfinished", lambda _, field: run if field.letters == unfinished else None
+        "processor.cli.dead_letters.runs.unfinished", lambda _, field: run if field.letters == unfinished else None
     )
     return CliRunner().invoke(main, ["dead-letters", "purge", "--older-than", "1d", "--output", "json"])
 
