@@ -1,12 +1,23 @@
-"""What a correction of an order keeps, and what is left out for having no unit; movements are `test_rules.py`'s."""
+"""What a correction of an order keeps, what is left out for having no unit, and single movements; those of whole
+orders are `test_rules.py`'s."""
 
 from __future__ import annotations
 
 import pytest
 
-from processor.records import LineItem, OrderEvent, Reason
+from processor.records import LineItem, Movement, OrderEvent, Reason
 from processor.transform.order_state import LineTotals
-from processor.transform.units import Unfit, carried_over, of_no_unit, shown, unfit_order, without_empty_lines
+from processor.transform.units import (
+    FULFILMENT,
+    Moved,
+    Unfit,
+    carried_over,
+    move,
+    of_no_unit,
+    shown,
+    unfit_order,
+    without_empty_lines,
+)
 from tests.unit.order_events import cancelled, fulfilled, lines_cancelled, placed, product, protection, refunded
 
 
@@ -66,6 +77,46 @@ def test_a_correction_may_drop_what_only_pairing_moved_and_add_lines() -> None:
     told = LineTotals(0, 0, 0, 1, 0, 1)
     after = carried_over(before, (LineTotals(1, 0, 0, 1), told), placed(product("new", 3), product("p")))
     assert after == (LineTotals(), LineTotals(1, 0, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("ordered", "totals", "reached", "due"),
+    [
+        (3, LineTotals(told_fulfilled=1), 2, 1),
+        (2, LineTotals(told_fulfilled=1, told_cancelled=1), 2, 0),  # its other unit is gone
+        (1, LineTotals(), 5, 1),
+    ],
+)
+def test_a_protection_is_fulfilled_as_far_as_its_product_and_no_further_than_what_is_left_of_it(
+    ordered: int, totals: LineTotals, reached: int, due: int
+) -> None:
+    assert FULFILMENT.due(ordered, totals, reached) == due
+
+
+@pytest.mark.parametrize(
+    ("totals", "untold"),
+    [
+        (LineTotals(1, 0, 0, 1, 0, 1), 1),  # of the other unit pairing has told that it is cancelled
+        (LineTotals(0, 0, 0, 1, 0, 0), 1),  # of one pairing has told that it is fulfilled
+        (LineTotals(), 2),
+    ],
+)
+def test_of_a_protections_fulfilment_hakuna_hears_what_pairing_has_not_told(totals: LineTotals, untold: int) -> None:
+    assert FULFILMENT.untold(3, totals, 2) == untold
+
+
+def test_what_cannot_move_is_said_with_what_remains_and_what_is_too_late_with_how_late_it_is() -> None:
+    def moved(fulfilled: int, *, until_ms: int | None, at_ms: int = 15) -> Moved | Unfit:
+        items, totals = (Movement("a", 2, at_ms),), (LineTotals(fulfilled, 0, 0, fulfilled),)
+        return move(FULFILMENT, (product("a", 2),), totals, items, until_ms=until_ms, pairing=True)
+
+    def exceeded(left: int) -> Unfit:
+        return Unfit(Reason.QUANTITY_EXCEEDED, f"line item a: fulfilment of 2, but {left} remain")
+
+    assert (moved(1, until_ms=None), moved(2, until_ms=None)) == (exceeded(1), exceeded(0))
+    late = Unfit(Reason.ORDER_CANCELLED, "line item a: fulfilment 5 ms after the order was cancelled")
+    assert moved(0, until_ms=10) == late
+    assert isinstance(moved(0, until_ms=15), Moved)
 
 
 @pytest.mark.parametrize(
