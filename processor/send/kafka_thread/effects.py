@@ -269,7 +269,6 @@ class Effects(Generic[EntryT]):
         self._writes.append((written.resolved(where, resolution, resolutions, partition), None))
 
     def _floods(self) -> bool:
-        """Returns true if one more dead letter would be a flood."""
         if not self.flooded:
             share = self._guard.flooded_by([True])
             if share is None:
@@ -367,7 +366,6 @@ class Effects(Generic[EntryT]):
         return next((text for text, times in refusals if TOO_LARGE not in text or times >= REFUSALS_MAX), None)
 
     def _is_too_large(self, write: NewRecord) -> bool:
-        """True if a refused record exceeds its topic's limit by itself."""
         times = self._refusals[id(write)][1]
         return times >= REFUSALS_MAX or (times > 1 and self._is_larger(write))
 
@@ -448,8 +446,7 @@ class Effects(Generic[EntryT]):
         now_s = self._clock.monotonic_s()
         if self._letters_said.happened(1, now_s):
             record, to = str(finishing.record.position), self._topics.dead_letters
-            facts = {"record": record, "reason": finishing.reason, "to": to}
-            self._letters_said.say(now_s, facts)
+            self._letters_said.say(now_s, {"record": record, "reason": finishing.reason, "to": to})
 
     def tell(self) -> Endings:
         """Returns what has ended since the last call."""
