@@ -6,7 +6,7 @@
     │   ├── RegistryOutage       the schema registry
     │   ├── BrokerOutage         Kafka
     │   └── KeyMissing           a file that shall hold an API key, and may yet be mounted
-    ├── TransactionAborted   nothing of this batch was written  → roll back the state, seek back, take it again
+    ├── TransactionAborted   nothing of this batch was written  → roll back, put the records back, take them again
     ├── Fenced               someone else owns the partitions   → abandon, make a new producer, join again
     │   └── OutcomeUnknown       a commit that nobody confirmed → the same, and ask what the group has committed
     ├── StateCorrupt         the local store cannot be trusted  → wipe it, restore from the changelog

@@ -156,7 +156,7 @@ class Transaction(Protocol):
           ▲        after Fenced or OutcomeUnknown: open       │
           └───────────────────────────────────────────────────┘
 
-    Every call is bounded in time. Raises `TransactionAborted` (nothing of it counts: roll back, seek back, `begin`
+    Every call is bounded in time. Raises `TransactionAborted` (nothing of it counts: roll back, put back, `begin`
     again), `Fenced` (the transactional ID has another owner, or the broker gave the transaction up: `open` again),
     `OutcomeUnknown` (a `Fenced` out of `commit`: after `open`, the group's committed offsets tell whether it counts),
     `BrokerOutage` (from `open` and `begin` only: try again), `Fatal`.

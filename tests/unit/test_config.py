@@ -129,7 +129,7 @@ def test_a_misspelt_setting_of_kafkas_names_the_nearest_together_with_the_others
     }
     assert "KAFKA_BOOTSTRAP_SERVER: no such setting; the nearest is KAFKA_BOOTSTRAP_SERVERS" in said
     assert "KAFKA_SASL_PASWORD: no such setting; the nearest is KAFKA_SASL_PASSWORD" in said
-    assert "KAFKA_OPTS: it is of Kafka's own scripts, and no setting here; unset it" in said
+    assert "KAFKA_OPTS: it belongs to Kafka's own scripts and is not a setting here; unset it" in said
 
 
 @pytest.mark.parametrize("name", properties.NAMES)
