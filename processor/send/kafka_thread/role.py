@@ -298,6 +298,7 @@ class SendRole(Generic[EntryT]):
         if began.causes:  # told at once: after the next commit nobody finds it again
             causes = {(assignment.where, cause.value): 1 for cause in began.causes}
             self._meter.began(causes, {assignment.where: began.missed})
+            self.standing.began[assignment.where] = began
         if began.missed:
             assignment.gap = Gap(self._clock.now_ms(), began.missed, began.offset)
         holds = self._takeover.holds_made_anew(assignment)

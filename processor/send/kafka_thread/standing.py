@@ -57,7 +57,7 @@ class PartitionStatus:
 class Standing(Generic[EntryT]):
     """See the module. Mutable. `greeted` is true once the group has answered; `trouble` is the last failed commit,
     `waiting` why partitions cannot be taken over now, `registry` the schema registry's failure, `grown` a change of the
-    topics since the start."""
+    topics since the start, `began` the last beginning of each partition that was not where the group had left it."""
 
     _consumer: Consumer
     _reader: Reader
@@ -77,7 +77,7 @@ class Standing(Generic[EntryT]):
     status: tuple[PartitionStatus, ...] = ()
     _unready: tuple[str, ...] = ("no assignment yet",)
     _work: Mapping[int, Work] = field(default_factory=dict)
-    _began: dict[TopicPartition, Beginning] = field(default_factory=dict)
+    began: dict[TopicPartition, Beginning] = field(default_factory=dict)
 
     def observe(self) -> None:
         """Once a second, by the Kafka thread."""
@@ -101,8 +101,7 @@ class Standing(Generic[EntryT]):
             lags.append(PartitionLag(*where, records, seconds, held, remaining, known, left_s))
             committed = assignment.committed.next_offset
             # Kept when a partition goes and comes back: the second time it begins where it was left.
-            began = assignment.began if assignment.began.causes else self._began.get(where, assignment.began)
-            self._began[where] = began
+            began = assignment.began if assignment.began.causes else self.began.get(where, assignment.began)
             blocked = self._blocked(oldest)
             statuses.append(PartitionStatus(*where, position, committed, records, *blocked, began.causes, began.missed))
             excused = isinstance(oldest, Pending) and self._loop.waits(oldest)
