@@ -257,9 +257,8 @@ def test_what_retention_took_before_it_was_sent_is_counted(worlds: Any, working:
     assert (book.gap.missed, book.gap.next_offset) == (4, 6)
 
 
-def test_what_retention_took_is_counted_though_the_worker_that_found_it_stops_at_once(worlds: Any) -> None:
-    """Before it looks at how it stands: its heir reads on from what it has committed, and finds nothing missing."""
-    world = worlds(eager=False)
+def _overtaken(world: Any) -> Any:
+    """A worker that has just found that retention took four records, and has not looked at how it stands since."""
     fill(world, *"ab")
     before = passed(world, world.join())
     worker = world.join()
@@ -270,6 +269,25 @@ def test_what_retention_took_is_counted_though_the_worker_that_found_it_stops_at
     while not any(assignment.phase is Phase.OPEN for assignment in worker.role._assignments):
         world.turn(worker)
         world.loop.run_for(0.01)
+    return worker
+
+
+def test_what_retention_took_stays_in_the_status_though_its_partition_goes_before_the_next_look(worlds: Any) -> None:
+    world = worlds(eager=False)
+    worker = _overtaken(world)
+    assert worker.role.standing.status == (), "it has not looked yet"
+    for targets in ({worker.name: []}, {worker.name: [P0]}):
+        world.broker.rebalance(GROUP, targets)
+        passed(world, worker)
+    assert [assignment.began.missed for assignment in worker.role._assignments] == [0]
+    assert worker.role.standing.status[0].missed == 4
+    assert began(worker) == ("overtaken",)
+
+
+def test_what_retention_took_is_counted_though_the_worker_that_found_it_stops_at_once(worlds: Any) -> None:
+    """Before it looks at how it stands: its heir reads on from what it has committed, and finds nothing missing."""
+    world = worlds(eager=False)
+    worker = _overtaken(world)
     world.stop(worker)
     assert worker.role.standing.status == (), "it has not looked yet"
     assert (worker.meter.missed, worker.meter.causes) == (4, {"overtaken": 1})
