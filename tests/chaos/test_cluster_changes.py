@@ -250,7 +250,7 @@ def test_a_topic_made_again_a_group_forgotten_and_records_overtaken_are_seen_and
 
     # The group's offsets are gone.
     assert worker.terminate() == 0
-    site.space.admin.delete_consumer_groups([site.space.name(GROUP)])[site.space.name(GROUP)].result(timeout=30)
+    site.space.delete_offsets(GROUP)
     shop.place("after")
     worker = site.worker()
     site.until(lambda: "after" in told(site))

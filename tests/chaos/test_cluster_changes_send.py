@@ -205,8 +205,7 @@ def test_a_sender_sends_each_entry_once_whatever_an_operator_does_to_its_topics_
         assert worker.terminate() == 0
 
         # The group, gone while nobody works.
-        group = space.name("hakuna-processor.send")
-        space.admin.delete_consumer_groups([group])[group].result(timeout=30)
+        space.delete_offsets("hakuna-processor.send")
         fresh = shop.write(10)
         worker = start("second")
         shop.sent(fresh)
@@ -223,7 +222,6 @@ def test_a_sender_sends_each_entry_once_whatever_an_operator_does_to_its_topics_
         assert worker.terminate() == 0
 
         # Retention, faster than a worker that is down.
-        group = space.name("other.hakuna-processor.send")
         lost = shop.write(12, partition=1)
         end = space.end_offsets(Topic.OUTBOX)[1]
         cut = [Partition(space.name(Topic.OUTBOX), 1, end - 2)]
@@ -265,7 +263,7 @@ def test_a_sender_sends_each_entry_once_whatever_an_operator_does_to_its_topics_
         assert knew[0].past is not None
         assert knew[1].gap is not None
         assert set_back[0].next_offset == 0 < (knew[0].next_offset or 0)
-        space.admin.delete_consumer_groups([group])[group].result(timeout=30)
+        space.delete_offsets("other.hakuna-processor.send")
         worker = start("sixth", PROCESSOR_GROUP_PREFIX=f"{space.prefix}other.")
         wait_until(lambda: shop.asked[fresh[-1]] == 2 and shop.asked[lost[-1]] == 2, what="all of it", timeout_s=60)
         assert began(worker) == {"offsets_gone"}
@@ -297,11 +295,10 @@ def test_books_made_again_and_an_outbox_with_fewer_partitions_cost_no_entry(
             timeout_s=30,
         )
         worker.kill()
-        group = space.name("hakuna-processor.send")
         deadline_s = time.monotonic() + DONE_S_MAX
         while True:
             try:
-                space.admin.delete_consumer_groups([group])[group].result(timeout=30)
+                space.delete_offsets("hakuna-processor.send")
             except Exception:  # the killed member is still in it
                 assert time.monotonic() < deadline_s
                 time.sleep(0.5)
@@ -416,8 +413,7 @@ def test_levels_made_again_and_a_group_that_is_gone_leave_hako_with_the_last_val
         wait_until(told, what="levels after a restart", timeout_s=DONE_S_MAX)
         assert worker.terminate() == 0
 
-        group = topic_space.name("hakuna-processor.hako")
-        topic_space.admin.delete_consumer_groups([group])[group].result(timeout=30)
+        topic_space.delete_offsets("hakuna-processor.hako")
         requests = hako.record.requests
         stock.level("w", "sku-1", 300)
         installation.flush()

@@ -221,10 +221,9 @@ def _forget_offsets(world: World, chance: random.Random) -> tuple[frozenset[str]
         for name in names:
             world.signal(name, signal.SIGTERM)
         yield from _until_ended(world, *names)
-        group = world.site.space.name(f"hakuna-processor.{role.value}")
         for _ in range(30):
             try:
-                world.site.space.admin.delete_consumer_groups([group])[group].result(timeout=10)
+                world.site.space.delete_offsets(f"hakuna-processor.{role.value}")
                 break
             except Exception as refused:  # a killed member counts until its session ends
                 yield 1.0

@@ -4,6 +4,7 @@ has."""
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from typing import Any, Self, TypeVar
 
 from confluent_kafka import (
@@ -42,6 +43,7 @@ _NOT_YET = frozenset(
 GROUP_GONE_SECONDS_MAX = 2.0  # a killed member keeps its group alive for its session timeout: not worth waiting for
 
 T = TypeVar("T")
+Asked = TypeVar("Asked")
 
 
 class TopicSpace:
@@ -53,6 +55,7 @@ class TopicSpace:
         self.replication = replication
         self.prefix = f"t{uuid.uuid4().hex[:8]}."
         self.admin = self._new_admin()
+        self._unanswered: list[AdminClient] = []
 
     @property
     def environment(self) -> dict[str, str]:
@@ -92,18 +95,23 @@ class TopicSpace:
         ]
         wanted = [ConfigResource(ResourceType.TOPIC, self.name(topic), incremental_configs=changes) for topic in topics]
         admin = self._new_admin()
-        for answer in admin.incremental_alter_configs(wanted).values():
-            answer.result(timeout=30)
+        self._answers(admin, admin.incremental_alter_configs(wanted))
 
     def _new_admin(self) -> AdminClient:
         """A client that has seen no broker restart: one that has may wait for a leader or controller that is gone."""
         return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 3})
 
+    def _answers(self, admin: AdminClient, asked: Mapping[Asked, Future[T]]) -> dict[Asked, T]:
+        """What each was answered. A client that has got no answer stays to the end of this process."""
+        if wait(asked.values(), timeout=30).not_done:
+            self._unanswered.append(admin)
+        return {one: answer.result(timeout=0) for one, answer in asked.items()}
+
     def grow(self, topic: str, partitions: int) -> None:
         """Gives `topic` so many partitions, unless it has them: who got no answer asks again."""
         name, admin = self.name(topic), self._new_admin()
         if len(admin.list_topics(name, timeout=10).topics[name].partitions) < partitions:
-            admin.create_partitions([NewPartitions(name, partitions)])[name].result(timeout=30)
+            self._answers(admin, admin.create_partitions([NewPartitions(name, partitions)]))
 
     def make_again(self, topic: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
         """Deletes `topic` and makes another one of its name."""
@@ -140,7 +148,7 @@ class TopicSpace:
         def ask() -> dict[tuple[str, int], int]:
             admin = self._new_admin()
             answers = admin.list_offsets(dict.fromkeys(asked, _LATEST), isolation_level=isolation, request_timeout=10)
-            return {asked[where]: answer.result().offset for where, answer in answers.items()}
+            return {asked[where]: answer.offset for where, answer in self._answers(admin, answers).items()}
 
         return _answered(ask) if asked else {}
 
@@ -181,6 +189,11 @@ class TopicSpace:
         finally:
             consumer.close()
         return {(p.topic.removeprefix(self.prefix), p.partition): p for p in positions if p.offset >= 0}
+
+    def delete_offsets(self, group: str) -> None:
+        """Deletes `group` (without the prefix), which has no members by now, with its offsets."""
+        admin = self._new_admin()
+        self._answers(admin, admin.delete_consumer_groups([self.name(group)]))
 
     def delete(self) -> None:
         """Topics and groups with this prefix. A group whose killed members still count is left to the
