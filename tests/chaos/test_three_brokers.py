@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from processor.edges.kafka.admin import KafkaAdmin
+from processor.errors import BrokerOutage
+from processor.records import TopicPartition
 from processor.sandbox.apis.hakuna_api import HakunaApi
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.registry import RegistryApi
@@ -47,6 +49,8 @@ have to be taken over, on a machine with more to run than cores."""
 IN_SYNC_S_MAX = 120.0
 STOP_S_MAX = 60.0
 DONE_S_MAX = 90.0
+CONNECTIONS_A_SECOND_MAX = 1_000.0
+"""Of all processes here: a client that waits between its tries makes ten a second."""
 REPEATS_MAX = 200
 """Partitions that a sender loses when it cannot hear its group: what it had answered and not committed goes again."""
 
@@ -55,6 +59,14 @@ REPEATS_MAX = 200
 def cluster() -> Iterator[Cluster]:
     with Cluster(short_lived_jvm) as running:
         yield running
+
+
+def refused_connections() -> int:
+    """Returns how many connections this machine was refused so far."""
+    names, values = (
+        line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Tcp:")
+    )
+    return int(values[names.index("AttemptFails")])
 
 
 class Shop:
@@ -114,6 +126,27 @@ def test_three_replicas_wait_for_two_and_check_names_a_topic_where_one_suffices(
     assert outbox not in wrong()
     space.configure(Topic.OUTBOX, config={"min.insync.replicas": "1"})
     assert "a write needs only one: with its broker it is gone" in wrong()[outbox]
+
+
+def test_a_question_for_a_broker_that_is_gone_is_no_storm_of_connections(cluster: Cluster) -> None:
+    space = TopicSpace(cluster.bootstrap_servers)
+    space.create("one", partitions=NODES)
+    admin = KafkaAdmin({"bootstrap.servers": cluster.bootstrap_servers}, client_id="test")
+    lost = next(
+        TopicPartition(space.name("one"), number)
+        for number, partition in space.admin.list_topics(timeout=10).topics[space.name("one")].partitions.items()
+        if partition.leader == NODES
+    )
+    assert admin.stable_ends([lost]) == {lost: 0}
+    cluster.child(NODES - 1).kill()
+    before, began_s = refused_connections(), time.monotonic()
+    with pytest.raises(BrokerOutage):
+        admin.stable_ends([lost])
+    a_second = (refused_connections() - before) / (time.monotonic() - began_s)
+    log.info("%.0f connections a second", a_second)
+    assert a_second < CONNECTIONS_A_SECOND_MAX
+    cluster.start(NODES - 1)
+    wait_until(cluster.whole, what="the broker back, and in sync", timeout_s=IN_SYNC_S_MAX)
 
 
 def test_a_rolling_restart_and_the_death_of_a_broker_lose_double_and_stall_nothing(

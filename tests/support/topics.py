@@ -99,7 +99,9 @@ class TopicSpace:
 
     def _new_admin(self) -> AdminClient:
         """A client that has seen no broker restart: one that has may wait for a leader or controller that is gone."""
-        return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 3})
+        settings: dict[str, str | int | float | bool] = {"bootstrap.servers": self.bootstrap_servers, "log_level": 3}
+        settings["enable.sparse.connections"] = False  # see `new_admin`
+        return AdminClient(settings)
 
     def _answers(self, admin: AdminClient, asked: Mapping[Asked, Future[T]]) -> dict[Asked, T]:
         """What each was answered. A client that has got no answer stays to the end of this process."""

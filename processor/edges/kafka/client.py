@@ -287,8 +287,11 @@ Heard = Callable[[str, str], None]
 
 def new_admin(config: Mapping[str, Any], called: Called, log: Log) -> AdminClient:
     """Returns a client. `config` are librdkafka's settings, `called` is its `error_cb`. Raises `Unusable` if librdkafka
-    refuses a setting, as the other functions here do."""
-    return _made(AdminClient, config, called, LibraryLog(log))
+    refuses a setting, as the other functions here do.
+
+    It connects to every broker, not only to those it asks: a request for a broker that refuses connections makes
+    librdkafka 2.16 try again at once, some 10,000 times a second, unless the connections are not sparse."""
+    return _made(AdminClient, {"enable.sparse.connections": False, **config}, called, LibraryLog(log))
 
 
 def new_consumer(config: Mapping[str, Any], called: Called, log: Log, heard: Heard | None = None) -> ck.Consumer:
