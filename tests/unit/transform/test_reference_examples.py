@@ -19,11 +19,11 @@ from processor.hakuna import Api
 from processor.records import Record
 from processor.run.transform import decoders
 from processor.topics import Topic
-from processor.transform.batch import Batch, Decider, Plan
+from processor.transform.batch import Batch, Decider
 from processor.transform.keyed_state import KeyedState
 from tests.fakes.stores import DictStore
 from tests.unit.order_events import NOW_MS
-from tests.unit.transform.histories import rules
+from tests.unit.transform.histories import plan, rules
 
 EXAMPLES = Path(__file__).parents[1] / "hakuna" / "examples"
 TOPICS = (Topic.PLACED, Topic.FULFILLED, Topic.REFUNDED, Topic.LINE_ITEMS_CANCELLED, Topic.CANCELLED)
@@ -94,18 +94,8 @@ class Line:
         self.state = KeyedState(0, DictStore({}), "id")
         self.batch = Batch(NOW_MS)
         self.offset = 0
-        self.decider = Decider(
-            Plan(
-                group="g",
-                outbox="outbox",
-                dead_letters="dead",
-                rules=rules(api, fulfil_protection=fulfil_protection),
-                decoders=decoders(load({}), OneSchemaATopic()),
-                entry_bytes_max=1 << 20,
-                state_bytes_max=1 << 20,
-                letter_bytes_max=1 << 20,
-            )
-        )
+        of_topics = decoders(load({}), OneSchemaATopic())
+        self.decider = Decider(plan(of_topics, rules(api, fulfil_protection=fulfil_protection)))
 
     def take(self, topic: Topic, event: Mapping[str, Any]) -> bytes:
         """The body of the request that this event becomes."""

@@ -23,7 +23,6 @@ from processor.errors import (
     TransactionAborted,
     Unusable,
 )
-from processor.hakuna import Api
 from processor.interfaces import Committed, Polled
 from processor.letters.letter import letter_head
 from processor.records import OrderEvent, Position, Record, TopicPartition
@@ -34,7 +33,6 @@ from processor.sources.standstill import Standstill
 from processor.sources.starts import Correction, Start
 from processor.topics import ORDER_TOPICS, Topic
 from processor.transform import taking
-from processor.transform.batch import Plan
 from processor.transform.book import BOOK_KEY, Here
 from processor.transform.plan import StateSize, TransformEdges, TransformPlan
 from processor.transform.transformer import Transformer
@@ -44,7 +42,7 @@ from tests.fakes.stores import Disk
 from tests.fakes.topology import FakeTopology, newest_book
 from tests.support.order_events import order_event
 from tests.unit.order_events import AT_MS
-from tests.unit.transform.histories import rules
+from tests.unit.transform.histories import plan, rules
 
 SOURCES = tuple(topic.value for topic in ORDER_TOPICS)
 CHANGELOG, OUTBOX, DEAD = "changelog", "outbox", "dead"
@@ -128,23 +126,14 @@ class World:
         }
         settings = dict(self.plan)
         park_for_ms = settings.pop("decide_park_for_ms", int(DAY_S * 1000))
-        plan = TransformPlan(
+        settled = TransformPlan(
             topics=SOURCES,
             partitions=self.partitions,
             changelog=CHANGELOG,
             here=Here("cluster", self.broker.topic_ids[CHANGELOG], len(self.broker.partitions(CHANGELOG))),
             changelog_tombstones_ms=int(DAY_S * 1000),
             worker=name,
-            decide=Plan(
-                group=GROUP,
-                outbox=OUTBOX,
-                dead_letters=DEAD,
-                rules=rules(Api.EVENTS, park_for_ms=park_for_ms),
-                decoders=dict.fromkeys(SOURCES, self._decode),
-                entry_bytes_max=1 << 26,
-                state_bytes_max=1 << 26,
-                letter_bytes_max=1 << 26,
-            ),
+            decide=plan(dict.fromkeys(SOURCES, self._decode), rules(park_for_ms=park_for_ms)),
             **(limits | settings),
         )
         edges = TransformEdges(
@@ -158,7 +147,7 @@ class World:
             meter=self.meter,
             newest_book=lambda number: newest_book(self.broker, CHANGELOG, number),
         )
-        made = Transformer(plan, edges)
+        made = Transformer(settled, edges)
         made.start()
         return made
 
