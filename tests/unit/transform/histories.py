@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 from hypothesis import strategies as st
@@ -46,11 +46,19 @@ def take(state: OrderState | None, event: OrderEvent, by: Rules | None = None, n
     return apply(state, Taken(event, record(event)), rules() if by is None else by, now_ms)
 
 
+def steps(history: Iterable[OrderEvent], by: Rules | None) -> Iterator[Transition]:
+    """What each event makes of the state that those before it have left."""
+    state: OrderState | None = None
+    for event in history:
+        transition = take(state, event, by)
+        yield transition
+        state = transition.state
+
+
 def after(*events: OrderEvent, by: Rules | None = None) -> OrderState:
     """The state after events of which none is refused."""
     state: OrderState | None = None
-    for event in events:
-        transition = take(state, event, by)
+    for transition in steps(events, by):
         assert not any(isinstance(effect, Refused) for effect in transition.effects), transition.effects
         state = transition.state
     assert state is not None
