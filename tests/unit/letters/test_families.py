@@ -16,8 +16,8 @@ from tests.unit.letters import written_by_others as others
 AT_MS = 1_700_000_000_000
 
 
-def record(headers: Headers, value: bytes | None = b"v", timestamp_ms: int = AT_MS) -> Record:
-    return Record("some.dlq", 3, 17, timestamp_ms, b"ord-1", value, headers)
+def record(headers: Headers, timestamp_ms: int = AT_MS) -> Record:
+    return Record("some.dlq", 3, 17, timestamp_ms, b"ord-1", b"v", headers)
 
 
 PLACE = {"topic": b"payments", "partition": b"2", "offset": b"40"}

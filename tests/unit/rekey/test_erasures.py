@@ -23,8 +23,8 @@ P1, P2 = TopicPartition(PLACED, 1), TopicPartition(PLACED, 2)
 class Said:
     """Others, as the test says. Mutable: `answer`, and `asked` how often."""
 
-    def __init__(self, answer: Mapping[TopicPartition, int] | None = None) -> None:
-        self.answer = answer
+    def __init__(self) -> None:
+        self.answer: Mapping[TopicPartition, int] | None = None
         self.asked = 0
         self.down = False
 

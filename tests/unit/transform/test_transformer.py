@@ -217,8 +217,8 @@ class World:
         heads = [letter_head(record) for record in self.broker.records(DEAD)]
         return [head.reason for head in heads if head is not None]
 
-    def committed(self, topic: Topic = Topic.PLACED, partition: int = 0) -> int | None:
-        where = TopicPartition(topic.value, partition)
+    def committed(self, topic: Topic = Topic.PLACED) -> int | None:
+        where = TopicPartition(topic.value, 0)
         return self.broker.committed(GROUP, [where])[where].next_offset
 
 
