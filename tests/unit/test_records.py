@@ -27,6 +27,8 @@ from processor.records import (
 from processor.topics import ORDER_TOPICS, Topic
 from tests.support.order_events import order_event
 
+LINE = {"id": "l", "quantity": 2, "price_amount": 9, "product_id": "p", "product_title": "t", "product_brand": "b"}
+PLAN = LINE | {"id": "i", "price_amount": 1, "product_id": "q", "product_title": "u", "product_brand": "Hakuna"}
 PLACED: Mapping[str, Any] = {
     "event_id": "e",
     "order_id": "o",
@@ -35,27 +37,13 @@ PLACED: Mapping[str, Any] = {
     "customer": {"first_name": "Max", "last_name": None, "email": "m@example.com", "phone": None},
     "billing_address": {"address_line_1": "a", "address_line_2": None, "city": None, "zip": "1", "country": "DE"},
     "line_items": [
-        {
-            "id": "l",
-            "quantity": 2,
-            "price_amount": 9,
-            "product_id": "p",
-            "product_title": "t",
-            "product_brand": "b",
-            "protection": None,
-        },
-        {
-            "id": "i",
-            "quantity": 2,
-            "price_amount": 1,
-            "product_id": "q",
-            "product_title": "u",
-            "product_brand": "Hakuna",
-            "protection": {"protects_line_item_id": "l", "offer_id": "of", "plan_id": None},
-        },
+        LINE | {"protection": None},
+        PLAN | {"protection": {"protects_line_item_id": "l", "offer_id": "of", "plan_id": None}},
     ],
 }
 O_ID = OrderId("o")
+MAX, ADDRESS = Customer("Max", None, "m@example.com", None), Address("a", None, None, "1", "DE")
+LINES = (LineItem("l", 2, 9, "p", "t", "b", None), LineItem("i", 2, 1, "q", "u", "Hakuna", Protection("l", "of", None)))
 MOVED = (Movement("l", 1, 1), Movement("l", 1, 2))
 
 
@@ -67,22 +55,7 @@ def movements(at: str, *at_ms: int) -> Mapping[str, Any]:
 @pytest.mark.parametrize(
     ("topic", "fields", "event"),
     [
-        (
-            Topic.PLACED,
-            PLACED,
-            OrderPlaced(
-                "e",
-                O_ID,
-                5,
-                "EUR",
-                Customer("Max", None, "m@example.com", None),
-                Address("a", None, None, "1", "DE"),
-                (
-                    LineItem("l", 2, 9, "p", "t", "b", None),
-                    LineItem("i", 2, 1, "q", "u", "Hakuna", Protection("l", "of", None)),
-                ),
-            ),
-        ),
+        (Topic.PLACED, PLACED, OrderPlaced("e", O_ID, 5, "EUR", MAX, ADDRESS, LINES)),
         (Topic.FULFILLED, movements("fulfilled_at", 1, 2), LineItemsFulfilled("e", O_ID, MOVED)),
         (Topic.REFUNDED, movements("refunded_at", 1, 2), LineItemsRefunded("e", O_ID, MOVED)),
         (Topic.LINE_ITEMS_CANCELLED, movements("cancelled_at", 1, 2), LineItemsCancelled("e", O_ID, MOVED)),

@@ -16,6 +16,7 @@ from processor.topics import (
     REKEYED,
     TOPICS,
     Action,
+    Step,
     Topic,
     alike,
     compacted,
@@ -40,6 +41,14 @@ PREFIX = "shop."
 SOUND: dict[str, There] = {PREFIX + one.topic: There(6, one.config) for one in TOPICS}
 WITH_REKEY: dict[str, There] = {PREFIX + one.topic: There(6, one.config) for one in plans(rekey=True)}
 NOTHING: dict[str, There | None] = dict.fromkeys(SOUND)
+
+
+def steps(
+    there: Mapping[str, There | None], partitions: int = 6, *, rekey: bool = False, **more: int
+) -> dict[str, Step]:
+    """The plan, by topic."""
+    made = plan(there, PREFIX, partitions=partitions, only=plans(rekey=rekey), rekey=rekey, **more)
+    return {step.topic: step for step in made}
 
 
 @pytest.mark.parametrize("role", NEEDED)
@@ -74,8 +83,7 @@ def test_a_compacted_topic_of_events_is_named_and_left_to_a_person(topic: Topic,
     kept for ever is no plan's to do."""
     there = WITH_REKEY | {PREFIX + topic: There(6, {**WITH_REKEY[PREFIX + topic].config, "cleanup.policy": policy})}
     assert list(compacted(there, PREFIX)) == [PREFIX + topic]
-    steps = plan(there, PREFIX, partitions=6, only=plans(rekey=True), rekey=True)
-    step = next(one for one in steps if one.topic == PREFIX + topic)
+    step = steps(there, rekey=True)[PREFIX + topic]
     assert (step.action, step.config) == (Action.REFUSE, {})
     assert f"cleanup.policy={policy}" in step.why
     assert compacted(SOUND, PREFIX) == {}
@@ -85,7 +93,7 @@ def test_a_compacted_topic_of_events_is_named_and_left_to_a_person(topic: Topic,
 def test_dead_letters_keep_the_original_timestamp(topic: Topic) -> None:
     config = {**SOUND[PREFIX + topic].config, "message.timestamp.type": "LogAppendTime"}
     there = SOUND | {PREFIX + topic: There(6, config)}
-    step = next(one for one in plan(there, PREFIX, partitions=6) if one.topic == PREFIX + topic)
+    step = steps(there)[PREFIX + topic]
     assert (step.action, step.config) == (Action.CHANGE, {"message.timestamp.type": "CreateTime"})
     assert step.why == "message.timestamp.type is LogAppendTime"
 
@@ -95,39 +103,33 @@ def test_missing_topics_are_named() -> None:
 
 
 def test_the_plan_for_nothing_creates_everything() -> None:
-    steps = plan(NOTHING, PREFIX, partitions=4)
-    assert {step.action for step in steps} == {Action.CREATE}
-    assert {step.partitions for step in steps} == {4}
-    assert [step.topic for step in steps] == list(SOUND)
+    made = plan(NOTHING, PREFIX, partitions=4)
+    assert {(step.action, step.partitions) for step in made} == {(Action.CREATE, 4)}
+    assert [step.topic for step in made] == list(SOUND)
 
 
 def test_the_plan_for_what_it_made_changes_nothing() -> None:
-    assert {step.action for step in plan(SOUND, PREFIX, partitions=99)} == {Action.LEAVE}
+    assert {step.action for step in steps(SOUND, 99).values()} == {Action.LEAVE}
 
 
 def test_new_topics_follow_the_sources_that_are_there() -> None:
     there = NOTHING | {PREFIX + Topic.PLACED: There(7, {"retention.ms": "-1"})}
-    steps = {step.topic: step for step in plan(there, PREFIX, partitions=4)}
-    assert steps[PREFIX + Topic.OUTBOX].partitions == 7
-    assert steps[PREFIX + Topic.PLACED].action is Action.LEAVE, "more retention than planned is good enough"
+    made = steps(there, 4)
+    assert made[PREFIX + Topic.OUTBOX].partitions == 7
+    assert made[PREFIX + Topic.PLACED].action is Action.LEAVE, "more retention than planned is good enough"
 
 
 def test_a_partition_count_is_never_changed() -> None:
     there = SOUND | {PREFIX + Topic.OUTBOX: There(3, {})}
-    step = next(one for one in plan(there, PREFIX, partitions=6) if one.topic == PREFIX + Topic.OUTBOX)
-    assert step.action is Action.REFUSE
-    assert step.config == {}
+    step = steps(there)[PREFIX + Topic.OUTBOX]
+    assert (step.action, step.config) == (Action.REFUSE, {})
 
 
 def test_what_is_lower_is_raised_and_what_is_higher_stays() -> None:
-    there = SOUND | {
-        PREFIX + Topic.OUTBOX: There(
-            6, {"cleanup.policy": "delete", "retention.ms": "1000", "max.message.bytes": "99999999"}
-        )
-    }
-    step = next(one for one in plan(there, PREFIX, partitions=6) if one.topic == PREFIX + Topic.OUTBOX)
-    assert step.action is Action.CHANGE
-    assert set(step.config) == {"retention.ms"}
+    config = {"cleanup.policy": "delete", "retention.ms": "1000", "max.message.bytes": "99999999"}
+    there = SOUND | {PREFIX + Topic.OUTBOX: There(6, config)}
+    step = steps(there)[PREFIX + Topic.OUTBOX]
+    assert (step.action, set(step.config)) == (Action.CHANGE, {"retention.ms"})
 
 
 def test_what_an_erasure_leaves_in_the_changelog_is_compacted_within_a_week_or_sooner() -> None:
@@ -137,19 +139,15 @@ def test_what_an_erasure_leaves_in_the_changelog_is_compacted_within_a_week_or_s
         config.pop("max.compaction.lag.ms")
         if there is not None:
             config["max.compaction.lag.ms"] = there
-        (step,) = [
-            one
-            for one in plan({PREFIX + Topic.CHANGELOG: There(3, config)}, PREFIX, partitions=3)
-            if one.topic == PREFIX + Topic.CHANGELOG
-        ]
+        step = steps({PREFIX + Topic.CHANGELOG: There(3, config)}, 3)[PREFIX + Topic.CHANGELOG]
         assert step.config == ({"max.compaction.lag.ms": week} if wanted is None else wanted)
 
 
 def test_retention_is_a_wish_for_what_is_deleted_by_age_and_never_for_dead_letters() -> None:
-    steps = {step.topic: step for step in plan(NOTHING, PREFIX, partitions=1, retention_ms=60_000)}
-    assert steps[PREFIX + Topic.OUTBOX].config["retention.ms"] == "60000"
-    assert steps[PREFIX + Topic.ORDER_DEAD_LETTERS].config["retention.ms"] == "-1"
-    assert steps[PREFIX + Topic.HAKUNA_DEAD_LETTERS].config["retention.ms"] == "-1"
+    made = steps(NOTHING, 1, retention_ms=60_000)
+    assert made[PREFIX + Topic.OUTBOX].config["retention.ms"] == "60000"
+    assert made[PREFIX + Topic.ORDER_DEAD_LETTERS].config["retention.ms"] == "-1"
+    assert made[PREFIX + Topic.HAKUNA_DEAD_LETTERS].config["retention.ms"] == "-1"
 
 
 def test_with_rekey_the_sources_may_have_any_counts_and_transform_s_own_may_not() -> None:
@@ -162,21 +160,16 @@ def test_with_rekey_the_sources_may_have_any_counts_and_transform_s_own_may_not(
         assert problems(role, apart, PREFIX, rekey=True) == []
         (problem,) = problems(role, apart | {PREFIX + Topic.REKEYED_CANCELLED: There(5, {})}, PREFIX, rekey=True)
         assert str(problem).startswith(f"{PREFIX}{Topic.REKEYED_CANCELLED} has 5 partitions")
-    assert {step.action for step in plan(apart, PREFIX, partitions=99, only=plans(rekey=True), rekey=True)} == {
-        Action.LEAVE
-    }
+    assert {step.action for step in steps(apart, 99, rekey=True).values()} == {Action.LEAVE}
 
 
 def test_rekeyed_topics_follow_the_changelog_and_are_never_deleted_by_age() -> None:
     there: dict[str, There | None] = dict.fromkeys(WITH_REKEY)
     there |= {PREFIX + Topic.CHANGELOG: There(4, {}), PREFIX + Topic.PLACED: There(9, {})}
-    steps = {
-        step.topic: step
-        for step in plan(there, PREFIX, partitions=1, retention_ms=1000, only=plans(rekey=True), rekey=True)
-    }
+    made = steps(there, 1, retention_ms=1000, rekey=True)
     for topic in (*REKEYED.values(), Topic.REKEYED_EVENTS):
-        assert steps[PREFIX + topic].partitions == 4
-        assert steps[PREFIX + topic].config["retention.ms"] == "-1"
+        assert made[PREFIX + topic].partitions == 4
+        assert made[PREFIX + topic].config["retention.ms"] == "-1"
 
 
 def test_without_rekey_nothing_of_it_is_wanted() -> None:
@@ -196,19 +189,19 @@ def test_a_topic_that_is_only_written_to_may_have_more_partitions_and_is_named()
 
 
 def test_three_replicas_are_made_to_wait_for_two_and_a_shops_own_topic_is_left() -> None:
-    made = {step.topic: step.config for step in plan(NOTHING, PREFIX, partitions=6, replicas=3)}
-    assert {config.get("min.insync.replicas") for config in made.values()} == {"2"}
-    assert not any("min.insync.replicas" in step.config for step in plan(NOTHING, PREFIX, partitions=6, replicas=2))
+    made = steps(NOTHING, replicas=3).values()
+    assert {step.config.get("min.insync.replicas") for step in made} == {"2"}
+    assert not any("min.insync.replicas" in step.config for step in steps(NOTHING, replicas=2).values())
     there = {name: one._replace(replicas=3) for name, one in SOUND.items()}
-    mended = {step.topic: step.config for step in plan(there, PREFIX, partitions=6) if step.config}
+    mended = {topic: step.config for topic, step in steps(there).items() if step.config}
     assert PREFIX + Topic.OUTBOX in mended
     assert PREFIX + Topic.PLACED not in mended
     assert set(map(str, mended.values())) == {"{'min.insync.replicas': '2'}"}
 
 
 def test_a_cluster_that_allows_smaller_messages_is_asked_for_no_more() -> None:
-    steps = plan(NOTHING, PREFIX, partitions=6, message_bytes_max=8_388_608)
-    sizes = {step.config["max.message.bytes"] for step in steps if "max.message.bytes" in step.config}
+    made = steps(NOTHING, message_bytes_max=8_388_608).values()
+    sizes = {step.config["max.message.bytes"] for step in made if "max.message.bytes" in step.config}
     assert sizes == {"8388608"}
 
 

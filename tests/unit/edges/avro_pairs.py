@@ -87,6 +87,7 @@ VALUES: Final[dict[Topic, Json]] = {
         ],
     },
 }
+ORDER: Final = VALUES[Topic.PLACED]
 
 
 def ours(topic: Topic) -> Json:
@@ -142,7 +143,7 @@ def changed(name: str, change: Callable[[Json], None], written: Json = ..., read
     """`OrderPlaced` of a shop that writes it otherwise."""
     writer = ours(Topic.PLACED)
     change(writer)
-    value = VALUES[Topic.PLACED]
+    value = ORDER
     PAIRS.append(
         Pair(name, ours(Topic.PLACED), writer, value if written is ... else written, value if read is ... else read, at)
     )
@@ -185,6 +186,7 @@ def named(schema: Json, old: str, **properties: Json) -> None:
     walked(schema, visit)
 
 
+_ZONED: Final = connect("io.debezium.time.ZonedTimestamp", "string")
 for _name, _kind, _value, _read in (
     ("t0-millis", MS, T, T),
     ("t1-plain-long-ms", "long", T, T),
@@ -203,12 +205,7 @@ for _name, _kind, _value, _read in (
     ("t14-time-millis", logical("time-millis", "int"), 36_000_123, REFUSED),
     ("t15-connect-timestamp", connect("org.apache.kafka.connect.data.Timestamp", logicalType="timestamp-millis"), T, T),
     ("t16-debezium-MicroTimestamp", connect("io.debezium.time.MicroTimestamp"), T * 1000, T),
-    (
-        "t17-debezium-ZonedTimestamp",
-        connect("io.debezium.time.ZonedTimestamp", "string"),
-        "2026-11-21T11:00:00.123456+01:00",
-        T,
-    ),
+    ("t17-debezium-ZonedTimestamp", _ZONED, "2026-11-21T11:00:00.123456+01:00", T),
 ):
     pair(_name, Topic.CANCELLED, "cancelled_at", _kind, _value, _read)
 
@@ -227,12 +224,8 @@ pair("h10-quantity-double", Topic.LEVELS, "quantity", "double", 5.0, REFUSED)
 pair("t20-placed_at-micros", Topic.PLACED, "placed_at", logical("timestamp-micros"), T * 1000, T)
 pair("t21-placed_at-seconds", Topic.PLACED, "placed_at", "long", T // 1000, T // 1000)
 
-_PRICE, _QUANTITY, _TITLE, _ZIP = (
-    "line_items.price_amount",
-    "line_items.quantity",
-    "line_items.product_title",
-    "billing_address.zip",
-)
+_PRICE, _QUANTITY, _TITLE = (f"line_items.{name}" for name in ("price_amount", "quantity", "product_title"))
+_ZIP: Final = "billing_address.zip"
 pair("p1-decimal-bytes", Topic.PLACED, _PRICE, _DECIMAL, b"\x01", REFUSED)
 _FIXED: Final = {"type": "fixed", "name": "Money", "size": 8, "logicalType": "decimal", "precision": 10, "scale": 2}
 pair("p2-decimal-fixed", Topic.PLACED, _PRICE, _FIXED, bytes(8), REFUSED)
@@ -273,16 +266,13 @@ changed("n6-Insurance-in-union", lambda schema: named(schema, "Protection", name
 changed("n7-com.shop.Protection-in-union", lambda schema: named(schema, "Protection", namespace="com.shop"))
 changed("n8-all-com.shop", lambda schema: _all_named(schema, lambda _: {"namespace": "com.shop"}))
 changed("n9-each-own-namespace", lambda schema: _all_named(schema, lambda one: {"namespace": f"shop.{one.lower()}"}))
-changed(
-    "n10-ConnectDefault",
-    lambda schema: _all_named(
-        schema,
-        lambda one: {
-            "namespace": "io.confluent.connect.avro",
-            "name": "ConnectDefault" + str(_RECORDS.index(one) or ""),
-        },
-    ),
-)
+
+
+def _connects_own(one: str) -> dict[str, Json]:
+    return {"namespace": "io.confluent.connect.avro", "name": f"ConnectDefault{_RECORDS.index(one) or ''}"}
+
+
+changed("n10-ConnectDefault", lambda schema: _all_named(schema, _connects_own))
 _WARRANTY: Final = {
     "type": "record",
     "name": "Warranty",
@@ -295,10 +285,10 @@ def _two_records(schema: Json) -> None:
     one["type"].insert(1, _WARRANTY)
 
 
-_PROTECTION: Final = VALUES[Topic.PLACED]["line_items"][0]["protection"]
+_PROTECTION: Final = ORDER["line_items"][0]["protection"]
 _AT: Final = "line_items.protection"
-changed("n11-union-of-two-records", _two_records, put(VALUES[Topic.PLACED], _AT, Branch((2, _PROTECTION))))
-changed("n12-union-other-record", _two_records, put(VALUES[Topic.PLACED], _AT, Branch((1, _PROTECTION))), LETTER, _AT)
+changed("n11-union-of-two-records", _two_records, put(ORDER, _AT, Branch((2, _PROTECTION))))
+changed("n12-union-other-record", _two_records, put(ORDER, _AT, Branch((1, _PROTECTION))), LETTER, _AT)
 
 pair("u1-zip-string", Topic.PLACED, _ZIP, "string")
 pair("u2-zip-reversed-union", Topic.PLACED, _ZIP, ["string", "null"])
@@ -324,9 +314,7 @@ def _null_items(schema: Json) -> None:
     one["type"]["items"] = ["null", one["type"]["items"]]
 
 
-changed(
-    "u9-customer-nullable-null", _nullable("customer"), put(VALUES[Topic.PLACED], "customer", None), LETTER, "customer"
-)
+changed("u9-customer-nullable-null", _nullable("customer"), put(ORDER, "customer", None), LETTER, "customer")
 changed("u10-customer-nullable-value", _nullable("customer"))
 changed("u11-line_items-nullable-value", _nullable("line_items"))
 changed("u12-array-of-nullable", _null_items)
@@ -346,7 +334,7 @@ def _extra_fields(schema: Json) -> None:
     field_at(schema, "line_items")["type"]["items"]["fields"].insert(2, {"name": "more", "type": ["boolean", "Extra"]})
 
 
-_EXTRA: Final = put(VALUES[Topic.PLACED] | {"extra": {"k": None, "q": {"a": 1.0, "b": 2.0}}}, "line_items.more", True)
+_EXTRA: Final = put(ORDER | {"extra": {"k": None, "q": {"a": 1.0, "b": 2.0}}}, "line_items.more", True)
 
 
 def _recursive_extra(schema: Json) -> None:
@@ -356,10 +344,10 @@ def _recursive_extra(schema: Json) -> None:
 
 changed("d1-phone-missing-default", _without("customer.phone"))
 changed("d2-brand-missing-no-default", _without(_BRAND), read=REFUSED, at=_BRAND)
-changed("d3-protection-missing-default", _without(_AT), read=put(VALUES[Topic.PLACED], _AT, None))
+changed("d3-protection-missing-default", _without(_AT), read=put(ORDER, _AT, None))
 changed("d4-extra-fields", _extra_fields, _EXTRA)
 changed("d5-field-order", lambda schema: walked(schema, lambda one: one.get("fields", []).reverse()))
-changed("d6-recursive-extra", _recursive_extra, VALUES[Topic.PLACED] | {"tree": {"kids": [{"kids": []}, {"kids": []}]}})
+changed("d6-recursive-extra", _recursive_extra, ORDER | {"tree": {"kids": [{"kids": []}, {"kids": []}]}})
 
 _EVENTS: Final = [ours(Topic.CANCELLED), ours(Topic.CANCELLED) | {"name": "OrderRestored"}]
 _writer: Json
@@ -374,12 +362,11 @@ for _name, _writer, _whole, _end in (
 
 def _java_strings(schema: Json) -> None:
     def visit(one: Json) -> None:
+        java = {"type": "string", "avro.java.string": "String"}
         if "name" in one and one.get("type") == "string":
-            one["type"] = {"type": "string", "avro.java.string": "String"}
+            one["type"] = java
         if isinstance(one.get("type"), list):
-            one["type"] = [
-                {"type": "string", "avro.java.string": "String"} if kind == "string" else kind for kind in one["type"]
-            ]
+            one["type"] = [java if kind == "string" else kind for kind in one["type"]]
 
     walked(schema, visit)
 
@@ -387,12 +374,8 @@ def _java_strings(schema: Json) -> None:
 changed("d10-avro.java.string", _java_strings)
 changed("d11-props", lambda schema: _all_named(schema, lambda one: {"connect.name": one, "owner": {"team": 5}}))
 changed("d12-error-type", lambda schema: schema.update(type="error"))
-changed(
-    "d13-array-blocks",
-    lambda _: None,
-    put(VALUES[Topic.PLACED], "line_items", VALUES[Topic.PLACED]["line_items"] * 2),
-    put(VALUES[Topic.PLACED], "line_items", VALUES[Topic.PLACED]["line_items"] * 2),
-)
+_TWO_LINES: Final = put(ORDER, "line_items", ORDER["line_items"] * 2)
+changed("d13-array-blocks", lambda _: None, _TWO_LINES, _TWO_LINES)
 
 
 def _line_map(schema: Json) -> None:
@@ -400,7 +383,7 @@ def _line_map(schema: Json) -> None:
     one["type"] = {"type": "map", "values": one["type"]["items"]}
 
 
-changed("d14-line_items-map", _line_map, put(VALUES[Topic.PLACED], "line_items", {}), REFUSED, "line_items")
+changed("d14-line_items-map", _line_map, put(ORDER, "line_items", {}), REFUSED, "line_items")
 
 
 def enum(*symbols: str, name: str = "E", **properties: Json) -> Json:
@@ -518,7 +501,7 @@ def _beside(name: str, kind: Json, value: Json, **properties: Json) -> None:
     def change(schema: Json) -> None:
         schema["fields"].insert(3, has(name, kind, **properties))
 
-    changed(_CASE, change, VALUES[Topic.PLACED] | {name: value})
+    changed(_CASE, change, ORDER | {name: value})
 
 
 _CASE = "f4-default-int-of-double"
@@ -537,7 +520,7 @@ def _defined_twice(schema: Json) -> None:
     schema["fields"].append(has("delivery_address", copy.deepcopy(field_at(schema, "billing_address")["type"])))
 
 
-_DELIVERED: Final = VALUES[Topic.PLACED] | {"delivery_address": VALUES[Topic.PLACED]["billing_address"]}
+_DELIVERED: Final = ORDER | {"delivery_address": ORDER["billing_address"]}
 changed("f11-same-record-defined-twice", _defined_twice, _DELIVERED)
 changed(
     "f12-same-record-by-name", lambda schema: schema["fields"].append(has("delivery_address", "Address")), _DELIVERED

@@ -16,13 +16,14 @@ from processor.edges.avro_schema import parse
 from processor.edges.avro_wire import GlobalId
 from processor.edges.registry import Registry
 from processor.errors import BadRecord, RegistryOutage
-from processor.records import Headers, Record
+from processor.records import Headers
 from processor.sandbox.apis.loopback import Loopback, Receive, Scope, Send, respond
 from processor.topics import Topic
 from tests.support import registry_answers
 from tests.support.avro_writer import encoded
 from tests.support.registry_answers import GUIDS, RECORDED, SUBJECT
 from tests.unit.edges.avro_pairs import VALUES
+from tests.unit.edges.test_avro import record
 
 GUID = GUIDS[0]
 OURS = reader_schema(Topic.CANCELLED)
@@ -81,10 +82,6 @@ def serving(recorded: Recorded, path: str = "", auth: str = "") -> Iterator[Regi
     recorded.asked.clear()
     with Loopback(recorded) as server:
         yield Registry(server.url + path, auth)
-
-
-def record(value: bytes, headers: Headers | None = None) -> Record:
-    return Record("t", 0, 0, 0, b"k", value, headers or [])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -170,20 +167,15 @@ def test_a_registry_that_sends_on_within_its_host_is_followed_by_whatever_is_ask
     with serving(recorded, auth="user:p") as registry:
         assert registry.schema(1) == (OURS, {})
         assert registry.register("s", OURS) == 5
-    assert [(method, path) for method, path, _ in recorded.asked][2:] == [
-        ("POST", "/subjects/s/versions"),
-        ("POST", place),
-    ]
+    assert [asked[:2] for asked in recorded.asked[2:]] == [("POST", "/subjects/s/versions"), ("POST", place)]
     assert {said for _, _, said in recorded.asked} == {"Basic dXNlcjpw"}
 
 
 @pytest.mark.parametrize("onward", ["http://registry.other:1/x", "https://registry.other/"])
 def test_a_registry_that_sends_on_to_another_host_is_named_and_told_no_credentials(onward: str) -> None:
     recorded = Recorded({}, (500, JSON, "{}"), {"/schemas/ids/1": (302, onward)})
-    with (
-        serving(recorded, auth="user:p") as registry,
-        pytest.raises(RegistryOutage, match=r"registry\.other.*SCHEMA_REGISTRY_URL"),
-    ):
+    named = r"registry\.other.*SCHEMA_REGISTRY_URL"
+    with serving(recorded, auth="user:p") as registry, pytest.raises(RegistryOutage, match=named):
         registry.schema(1)
 
 
@@ -238,9 +230,8 @@ ORDER = (
     '{"name":"billing","type":"Address"},{"name":"order_id","type":"string"}]}'
 )
 READER = (
-    '{"type":"record","name":"Order","namespace":"x","fields":[{"name":"order_id","type":"string"},{"name":"billing","type":'
-    + ADDRESS
-    + "}]}"
+    '{"type":"record","name":"Order","namespace":"x","fields":[{"name":"order_id","type":"string"},'
+    f'{{"name":"billing","type":{ADDRESS}}}]}}'
 )
 
 
@@ -248,12 +239,11 @@ def reference(name: str) -> dict[str, object]:
     return {"name": f"o.{name}", "subject": name, "version": 1}
 
 
+BOTH = [reference("Customer"), reference("Address")]
 NESTED = Recorded(
     {
-        "/schemas/ids/1": found(ORDER, references=[reference("Customer"), reference("Address")]),
-        "/subjects/order/versions/latest": found(
-            ORDER, references=[reference("Customer"), reference("Address")], version=3, id=1, subject="order"
-        ),
+        "/schemas/ids/1": found(ORDER, references=BOTH),
+        "/subjects/order/versions/latest": found(ORDER, references=BOTH, version=3, id=1, subject="order"),
         "/subjects/Customer/versions/1": found(CUSTOMER, references=[reference("Address")], version=1, id=2),
         "/subjects/Address/versions/1": found(ADDRESS, version=1, id=3),
     },
@@ -293,9 +283,8 @@ def test_references_that_come_back_to_themselves_end() -> None:
         assert registry.schema(1) == ('"o.A"', {"o.A": '"o.B"'})
         with pytest.raises(BadRecord, match="which nothing defines"):
             AvroDecoder(READER, registry).decode(record(b"\0\0\0\0\1x"))
-    missing = Recorded(
-        {"/schemas/ids/1": found('"o.A"', references=[reference("A")])}, (404, JSON, '{"error_code":40401}')
-    )
+    no = (404, JSON, '{"error_code":40401}')
+    missing = Recorded({"/schemas/ids/1": found('"o.A"', references=[reference("A")])}, no)
     with serving(missing) as registry, pytest.raises(RegistryOutage, match="which does not exist"):
         registry.schema(1)
 

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 
 import httpx
 import pytest
@@ -77,25 +78,15 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield it
 
 
-def sent(tracing: Tracing, told: int | Exception, *headers: tuple[bytes, bytes]) -> int:
+def sent(told: int | Exception, *headers: tuple[bytes, bytes]) -> int:
     """The status."""
-
-    async def main() -> int:
-        return (await ask(tracing.transport(Answers(told)), EVENTS, b"{}", headers)).status
-
-    return asyncio.run(main())
+    with closing(Tracing("send", "1")) as traced:
+        return asyncio.run(ask(traced.transport(Answers(told)), EVENTS, b"{}", headers)).status
 
 
 def test_a_request_is_a_span_below_the_one_that_its_traceparent_names(spans: Collector) -> None:
-    tracing = Tracing("send", "1.2.3")
-    answer = sent(
-        tracing,
-        201,
-        (b"traceparent", f"00-{TRACE}-{SHOP}-01".encode()),
-        (b"Idempotency-Key", b'"events/orders.placed/0/7"'),
-    )
-    tracing.close()
-    assert answer == 201
+    parent = (b"traceparent", f"00-{TRACE}-{SHOP}-01".encode())
+    assert sent(201, parent, (b"Idempotency-Key", b'"events/orders.placed/0/7"')) == 201
     (span,) = spans.spans
     assert (span.name, span.kind, span.trace, span.parent) == ("POST /v1/events", CLIENT, TRACE, SHOP)
     assert span.attributes == {
@@ -111,61 +102,49 @@ def test_a_request_is_a_span_below_the_one_that_its_traceparent_names(spans: Col
 
 
 def test_a_request_without_a_trace_begins_one(spans: Collector) -> None:
-    tracing = Tracing("send", "1")
-    sent(tracing, 200)
-    sent(tracing, 200, (b"traceparent", b"nonsense"))
-    tracing.close()
+    with closing(Tracing("send", "1")) as traced:
+        for headers in ((), ((b"traceparent", b"nonsense"),)):
+            asyncio.run(ask(traced.transport(Answers(200)), EVENTS, b"{}", headers))
     assert [span.parent for span in spans.spans] == ["", ""]
     assert len({span.trace for span in spans.spans}) == 2
 
 
 def test_whoever_began_a_trace_without_sampling_it_has_no_span_of_it(spans: Collector) -> None:
-    tracing = Tracing("send", "1")
-    sent(tracing, 200, (b"traceparent", f"00-{TRACE}-{SHOP}-00".encode()))
-    tracing.close()
+    sent(200, (b"traceparent", f"00-{TRACE}-{SHOP}-00".encode()))
     assert spans.spans == []
 
 
 @pytest.mark.parametrize(("status", "failed"), [(202, False), (302, False), (422, True), (503, True)])
 def test_a_refusal_is_a_failed_span(spans: Collector, status: int, failed: bool) -> None:
-    tracing = Tracing("send", "1")
-    assert sent(tracing, status) == status
-    tracing.close()
+    assert sent(status) == status
     (span,) = spans.spans
     assert (span.failed, span.attributes["http.response.status_code"]) == (failed, status)
 
 
 def test_no_answer_is_a_failed_span_that_names_its_reason_and_is_still_raised(spans: Collector) -> None:
-    tracing = Tracing("send", "1")
     with pytest.raises(httpx.ReadTimeout):
-        sent(tracing, httpx.ReadTimeout("late"))
-    tracing.close()
+        sent(httpx.ReadTimeout("late"))
     (span,) = spans.spans
     assert (span.failed, span.attributes["error.type"]) == (True, "ReadTimeout")
 
 
 def test_a_request_that_is_given_up_ends_its_span(spans: Collector) -> None:
-    tracing = Tracing("send", "1")
-
     class Silent(FakeTransport):
         async def answer(self, request: httpx.Request) -> httpx.Response:
             await asyncio.sleep(60)
             raise AssertionError("it was given up")
 
     async def main() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(ask(tracing.transport(Silent()), EVENTS), 0.02)
+        with closing(Tracing("send", "1")) as traced, pytest.raises(TimeoutError):
+            await asyncio.wait_for(ask(traced.transport(Silent()), EVENTS), 0.02)
 
     asyncio.run(main())
-    tracing.close()
     (span,) = spans.spans
     assert (span.failed, span.attributes["error.type"]) == (True, "abandoned")
 
 
 def test_no_span_holds_the_key(spans: Collector) -> None:
-    tracing = Tracing("send", "1")
-    sent(tracing, 200)
-    tracing.close()
+    sent(200)
     assert "secret" not in repr(spans.spans)
 
 
@@ -176,16 +155,15 @@ def test_closing_the_transport_closes_the_one_inside(spans: Collector) -> None:
 
 
 def test_a_transaction_is_a_span_of_its_length_and_the_meter_hears_all(spans: Collector) -> None:
-    tracing, inner = Tracing("transform", "1"), Told()
-    meter = tracing.meter(inner)
-    meter.transaction(TransactionOutcome.COMMITTED, 0.25)
-    meter.transaction(TransactionOutcome.FENCED, 0.5)
-    written = Written()
-    meter.written(written)
-    meter.lag([])
-    meter.state([])
-    meter.flooded()
-    tracing.close()
+    inner, written = Told(), Written()
+    with closing(Tracing("transform", "1")) as traced:
+        meter = traced.meter(inner)
+        meter.transaction(TransactionOutcome.COMMITTED, 0.25)
+        meter.transaction(TransactionOutcome.FENCED, 0.5)
+        meter.written(written)
+        meter.lag([])
+        meter.state([])
+        meter.flooded()
     assert inner.heard == [TransactionOutcome.COMMITTED, TransactionOutcome.FENCED, written, [], [], "flooded"]
     committed, fenced = spans.spans
     assert (committed.name, committed.failed, round(committed.seconds, 6)) == ("transaction", False, 0.25)
@@ -196,9 +174,7 @@ def test_a_transaction_is_a_span_of_its_length_and_the_meter_hears_all(spans: Co
 @pytest.mark.parametrize("variable", ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"])
 def test_the_environment_names_the_service(spans: Collector, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "shop-7" if variable == "OTEL_SERVICE_NAME" else "service.name=shop-7")
-    tracing = Tracing("send", "1")
-    sent(tracing, 200)
-    tracing.close()
+    sent(200)
     assert [span.service for span in spans.spans] == ["shop-7"]
 
 

@@ -23,13 +23,11 @@ from processor.records import Position, Record, Stage, TopicPartition
 AT_MS = 1_700_000_000_000
 
 
-def letter(
-    offset: int, reason: str = "held", *, topic: str = "dl", failed_ms: int = AT_MS, key: bytes = b"o"
-) -> Record:
+def letter(offset: int, reason: str = "held", *, failed_ms: int = AT_MS, key: bytes = b"o") -> Record:
     source = Record("hakuna.outbox", 0, offset, AT_MS, key, b"{}", [("entry-id", b"e")])
     code = None if reason == "held" else reason
     refusal = Refusal(stage=Stage.SEND, reason=reason, message="", group="g", failed_ms=failed_ms, error_code=code)
-    return Record(topic, 0, offset, AT_MS, key, b"{}", letter_headers(source, refusal))
+    return Record("dl", 0, offset, AT_MS, key, b"{}", letter_headers(source, refusal))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 200_000)), max_size=60))

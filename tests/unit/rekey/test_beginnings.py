@@ -46,10 +46,16 @@ class Shop:
             value = b'{"order_id": "ord-%d"}' % self._numbers
             self.broker.append(PLACED, 0, None, value, [("number", b"%d" % self._numbers)])
 
-    def restart(self) -> None:
+    def stop(self) -> None:
         self.world.workers.pop().rekeyer.stop()
+
+    def start(self) -> None:
         self.world.start()
         self.world.settle()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
 
     def notices(self) -> list[tuple[str, int, int, str]]:
         return [(one.topic, one.offset, one.missed, one.why) for one in self.loop.notices]
@@ -89,7 +95,7 @@ def test_a_restart_is_nothing_out_of_the_ordinary(shop: Shop) -> None:
 def made_again_under_offsets_of_the_old_one(shop: Shop) -> None:
     """While no worker runs."""
     kept = shop.broker.group(GROUP).committed[ALL]
-    shop.world.workers.pop().rekeyer.stop()
+    shop.stop()
     shop.broker.make_again(PLACED)
     shop.broker.group(GROUP).committed[ALL] = kept
 
@@ -97,8 +103,7 @@ def made_again_under_offsets_of_the_old_one(shop: Shop) -> None:
 def test_a_topic_made_again_under_offsets_of_the_old_one_is_read_from_its_beginning(shop: Shop) -> None:
     made_again_under_offsets_of_the_old_one(shop)
     shop.place(6)
-    shop.world.start()
-    shop.world.settle()
+    shop.start()
     assert shop.written() == orders(*range(1, 11)), "the first four were skipped in silence"
     assert shop.notices() == [(PLACED, 0, 0, Correction.MADE_AGAIN)]
     shop.restart()
@@ -107,8 +112,7 @@ def test_a_topic_made_again_under_offsets_of_the_old_one_is_read_from_its_beginn
 
 def test_a_topic_made_again_with_nothing_in_it_yet_is_noted_at_once(shop: Shop) -> None:
     made_again_under_offsets_of_the_old_one(shop)
-    shop.world.start()
-    shop.world.settle()
+    shop.start()
     committed = shop.broker.group(GROUP).committed[ALL]
     assert committed.next_offset == 0
     assert decode_note(committed.metadata) == Note("cluster-1", shop.broker.topic_ids[PLACED])
@@ -139,12 +143,11 @@ def test_what_retention_took_while_the_groups_offsets_were_gone_is_counted(shop:
     """Exactly: of what was taken last nothing may be an event, and none of the partition may be remembered."""
     shop.broker.append(PLACED, 0, b"ord-1", None, [("number", b"0")])
     shop.world.settle()
-    shop.world.workers.pop().rekeyer.stop()
+    shop.stop()
     shop.broker.forget(GROUP)
     shop.place(5)
     shop.broker.delete_before(PLACED, 0, 8)
-    shop.world.start()
-    shop.world.settle()
+    shop.start()
     assert shop.written() == orders(1, 2, 3, 4, 1, 8, 9)
     assert shop.notices() == [(PLACED, 8, 3, f"{Correction.OFFSETS_GONE}, {Correction.OVERTAKEN}")]
     shop.restart()
@@ -152,11 +155,10 @@ def test_what_retention_took_while_the_groups_offsets_were_gone_is_counted(shop:
 
 
 def test_of_offsets_that_are_gone_nothing_is_missed_where_retention_took_only_what_was_taken(shop: Shop) -> None:
-    shop.world.workers.pop().rekeyer.stop()
+    shop.stop()
     shop.broker.forget(GROUP)
     shop.broker.delete_before(PLACED, 0, 3)
-    shop.world.start()
-    shop.world.settle()
+    shop.start()
     assert shop.notices() == [(PLACED, 3, 0, Correction.OFFSETS_GONE)]
 
 
@@ -169,11 +171,10 @@ def test_partitions_of_a_topic_that_has_grown_are_new(shop: Shop) -> None:
 
 
 def test_what_retention_took_before_a_start_is_counted_once(shop: Shop) -> None:
-    shop.world.workers.pop().rekeyer.stop()
+    shop.stop()
     shop.place(5)
     shop.broker.delete_before(PLACED, 0, 7)
-    shop.world.start()
-    shop.world.settle()
+    shop.start()
     assert shop.written() == orders(1, 2, 3, 4, 8, 9)
     assert shop.notices() == [(PLACED, 7, 3, Correction.OVERTAKEN)]
     shop.restart()
@@ -189,20 +190,18 @@ def test_what_retention_takes_from_under_a_worker_is_counted(shop: Shop) -> None
 
 
 def test_offsets_that_were_translated_into_another_cluster_are_believed(shop: Shop) -> None:
-    shop.world.workers.pop().rekeyer.stop()
+    shop.stop()
     note = encode_note(WORKER, Note("cluster-0", "topic-of-there"))
     shop.broker.group(GROUP).committed[ALL] = Committed(2, note)
-    shop.world.start()
-    shop.world.settle()
+    shop.start()
     assert shop.written() == orders(1, 2, 3, 4, 3, 4)
     assert shop.notices() == [(PLACED, 2, 0, Correction.OTHER_CLUSTER)]
 
 
 @pytest.mark.parametrize("metadata", ["", WORKER])
 def test_an_operators_offset_and_an_older_versions_are_obeyed(shop: Shop, metadata: str) -> None:
-    shop.world.workers.pop().rekeyer.stop()
+    shop.stop()
     shop.broker.group(GROUP).committed[ALL] = Committed(2, metadata)
-    shop.world.start()
-    shop.world.settle()
+    shop.start()
     assert shop.written() == orders(1, 2, 3, 4, 3, 4)
     assert shop.notices() == []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import pytest
 
 from processor.errors import BrokerOutage
 from processor.records import TopicPartition
 from processor.rekey.erasures import Erasures
-from tests.chaos.rekey_world import GROUP, SOURCES, TARGETS, Traits, World
+from tests.chaos.rekey_world import GROUP, SOURCES, TARGETS, World
 from tests.fakes.clock import FakeClock
+from tests.unit.rekey.test_beginnings import QUIET
 
 PLACED = SOURCES[0]
 MINE = frozenset({TopicPartition(PLACED, 0)})
@@ -21,8 +23,8 @@ P1, P2 = TopicPartition(PLACED, 1), TopicPartition(PLACED, 2)
 class Said:
     """Others, as the test says. Mutable: `answer`, and `asked` how often."""
 
-    def __init__(self, answer: Mapping[TopicPartition, int] | None = None) -> None:
-        self.answer = answer
+    def __init__(self) -> None:
+        self.answer: Mapping[TopicPartition, int] | None = None
         self.asked = 0
         self.down = False
 
@@ -98,20 +100,7 @@ def test_without_an_answer_it_waits(erasures: Erasures, others: Said, clock: Fak
 
 
 def test_two_workers_with_a_backlog_hand_on_no_erasure_before_its_order() -> None:
-    world = World(
-        1,
-        Traits(
-            partitions=1,
-            counts=(2, 1, 1, 1, 1),
-            records=0,
-            eager=False,
-            live=False,
-            workers=2,
-            strike_share=0.0,
-            batch_records_max=5,
-            predecessors_named=True,
-        ),
-    )
+    world = World(1, replace(QUIET, counts=(2, 1, 1, 1, 1), workers=2, batch_records_max=5))
     broker = world.broker
     behind, ahead = world.workers
     rest = {where for topic in SOURCES[1:] for where in broker.partitions(topic)}

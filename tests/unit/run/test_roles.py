@@ -7,7 +7,7 @@ import io
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -68,6 +68,12 @@ class Stage:
         self.ended = threading.Event()
         self.thread = RoleThread(Role.TRANSFORM, build or (lambda: self.loop), self.clock, self.ended.set)
 
+    def begun(self) -> Self:
+        """With one turn behind it."""
+        self.thread.start()
+        self.turn()
+        return self
+
     def turn(self, times: int = 1) -> None:
         for _ in range(times):
             self.loop.may_turn.release()
@@ -85,9 +91,8 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_role_turns_until_it_is_stopped_and_drains() -> None:
-    stage = Stage()
-    stage.thread.start()
-    stage.turn(3)
+    stage = Stage().begun()
+    stage.turn(2)
     assert stage.thread.unready() == []
     assert stage.thread.status() == {"role": "transform", "life": "running", "partitions": [1], "destinations": []}
     stage.end()
@@ -100,7 +105,6 @@ def test_a_role_turns_until_it_is_stopped_and_drains() -> None:
 def test_what_is_needed_and_not_there_is_waited_for_and_said() -> None:
     tries = threading.Semaphore(0)
     there = threading.Event()
-    stage = Stage(lambda: built())
 
     def built() -> OneRound:
         tries.release()
@@ -108,6 +112,7 @@ def test_what_is_needed_and_not_there_is_waited_for_and_said() -> None:
             raise BrokerOutage("no broker answers")
         return stage.loop
 
+    stage = Stage(built)
     stage.thread.start()
     for _ in range(3):
         assert tries.acquire(timeout=WAIT_S_MAX)
@@ -150,9 +155,7 @@ def test_a_failure_ends_the_role_with_its_code(failure: Exception, code: int, wh
 
 
 def test_a_loop_that_does_not_come_round_is_stuck_and_says_since_when() -> None:
-    stage = Stage()
-    stage.thread.start()
-    stage.turn()
+    stage = Stage().begun()
     stage.clock.advance(roles.STUCK_AFTER_S)
     assert stage.thread.stuck() is None
     stage.clock.advance(1)
@@ -163,9 +166,7 @@ def test_a_loop_that_does_not_come_round_is_stuck_and_says_since_when() -> None:
 
 
 def test_reasons_of_the_loop_carry_the_name_of_the_role() -> None:
-    stage = Stage()
-    stage.thread.start()
-    stage.turn()
+    stage = Stage().begun()
     stage.loop.reasons = ["restoring"]
     assert stage.thread.unready() == ["transform: restoring"]
     stage.end()
@@ -177,8 +178,7 @@ def test_lag_without_progress_is_unready_and_ends_the_process_with_the_stacks(mo
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     stage = Stage()
     stage.loop.work = {3: Work(17, 4)}
-    stage.thread.start()
-    stage.turn()
+    stage.begun()
     stage.clock.advance(61)
     stage.turn(2)
     assert stage.thread.unready() == ["transform: records wait and none is finished"]
@@ -201,8 +201,7 @@ def test_whatever_ends_a_role_it_leaves_its_group(failure: Exception) -> None:
         raise BrokerOutage("no broker answers")
 
     stage.loop.on_turn, stage.loop.on_fail = end, also
-    stage.thread.start()
-    stage.turn()
+    stage.begun()
     assert stage.ended.wait(WAIT_S_MAX)
     assert stage.loop.failed == 1
     assert stage.thread.failure is failure, "what ended it, not what came after"
@@ -210,8 +209,6 @@ def test_whatever_ends_a_role_it_leaves_its_group(failure: Exception) -> None:
 
 
 def test_a_role_that_drains_does_not_fail() -> None:
-    stage = Stage()
-    stage.thread.start()
-    stage.turn()
+    stage = Stage().begun()
     stage.end()
     assert (stage.loop.stopped, stage.loop.failed) == (True, 0)

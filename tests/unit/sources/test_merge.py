@@ -31,6 +31,13 @@ def merging(*partitions: int, wait_s: float = 30.0) -> Merge:
     return made
 
 
+def together(*partitions: tuple[str, int]) -> Merge:
+    """All of them in one sequence."""
+    made = Merge(TOPICS, 30.0, together=True)
+    made.assign([TopicPartition(*where) for where in partitions])
+    return made
+
+
 def ends(*topics: str, partition: int = 0, at: int = 0) -> dict[TopicPartition, int]:
     return {TopicPartition(topic, partition): at for topic in topics}
 
@@ -162,13 +169,9 @@ def test_what_comes_from_before_where_a_source_is_read_from_is_none_of_it() -> N
 
 def test_a_record_of_nobody_here_and_one_from_before_leave_out_nothing_behind_them() -> None:
     made = merging()
-    brought = [
-        record("placed", 5, 1),
-        record("placed", 3, 1),
-        record("placed", 6, 2),
-        record("placed", 0, 1, partition=9),
-    ]
-    made.offer([*brought, record("fulfilled", 0, 3)], ends("cancelled", at=1))
+    of_one = [record("placed", offset, at_ms) for offset, at_ms in ((5, 1), (3, 1), (6, 2))]
+    others = [record("placed", 0, 1, partition=9), record("fulfilled", 0, 3)]
+    made.offer([*of_one, *others], ends("cancelled", at=1))
     assert taken(made, 2) == [("placed", 5), ("placed", 6)]
     assert made.inputs(0)[1].records[0].offset == 0
 
@@ -188,8 +191,7 @@ def test_a_wait_ends_with_its_assignment() -> None:
 
 
 def test_together_a_wait_ends_with_the_partition_that_is_left_out() -> None:
-    made = Merge(TOPICS, 30.0, together=True)
-    made.assign([TopicPartition("placed", 0), TopicPartition("placed", 1), TopicPartition("placed", 2)])
+    made = together(("placed", 0), ("placed", 1), ("placed", 2))
     made.offer([record("placed", 0, 30)], {})
     assert made.take(0, 10, 100.0) == []
     made.leave_out([TopicPartition("placed", 1)])
@@ -202,14 +204,13 @@ def test_a_log_that_went_back_is_nobodys_once_its_partition_is_gone() -> None:
     made.offer([record("placed", 5, 1), record("placed", 2, 1)], NO_END)
     made.revoke([0])
     assert made.went_back == set()
-    together = Merge(TOPICS, 1.0, together=True)
-    together.assign([TopicPartition("placed", 0)])
-    together.offer([record("placed", 5, 1), record("placed", 2, 1)], NO_END)
-    together.leave_out([TopicPartition("placed", 0)])
-    assert together.went_back == set()
-    together.offer([record("placed", 2, 1)], NO_END)
-    assert not together.inputs(0)
-    assert together.went_back == set()
+    made = together(("placed", 0))
+    made.offer([record("placed", 5, 1), record("placed", 2, 1)], NO_END)
+    made.leave_out([TopicPartition("placed", 0)])
+    assert made.went_back == set()
+    made.offer([record("placed", 2, 1)], NO_END)
+    assert not made.inputs(0)
+    assert made.went_back == set()
 
 
 def test_a_full_buffer_is_paused_once_and_resumed_at_half() -> None:
@@ -316,13 +317,11 @@ def test_a_backlog_is_taken_in_one_order_however_it_is_fetched(timestamps: list[
 
 
 def test_together_all_partitions_of_all_topics_are_one_sequence() -> None:
-    made = Merge(TOPICS, 30.0, together=True)
-    made.assign([TopicPartition("placed", 0), TopicPartition("fulfilled", 4)])
+    made = together(("placed", 0), ("fulfilled", 4))
     made.assign([TopicPartition("placed", 7)])
     made.offer([record("placed", 0, 30), record("fulfilled", 0, 10, partition=4)], ends("placed", at=1))
-    made.offer(
-        [record("placed", 0, 20, partition=7)], {TopicPartition("fulfilled", 4): 1, TopicPartition("placed", 7): 1}
-    )
+    at_ends = ends("fulfilled", partition=4, at=1) | ends("placed", partition=7, at=1)
+    made.offer([record("placed", 0, 20, partition=7)], at_ends)
     records = made.take(0, 10, 0.0)
     assert [one.timestamp_ms for one in records] == [10, 20, 30]
     made.put_back(records)
@@ -331,8 +330,7 @@ def test_together_all_partitions_of_all_topics_are_one_sequence() -> None:
 
 
 def test_together_a_partition_that_has_more_at_the_broker_holds_the_others() -> None:
-    made = Merge(TOPICS, 30.0, together=True)
-    made.assign([TopicPartition("placed", 0), TopicPartition("placed", 1)])
+    made = together(("placed", 0), ("placed", 1))
     made.offer([record("placed", 0, 30)], {})
     assert made.take(0, 10, 0.0) == []
     made.leave_out([TopicPartition("placed", 1)])

@@ -23,7 +23,8 @@ from processor.sources.placements import (
 
 VECTORS = Path(__file__).parents[2] / "data" / "placements.tsv"
 """Partitions of 12 that the real clients chose on a real Kafka; their versions stand in the file's head."""
-NAMES = [family.name for family in FAMILIES]
+FAMILY = {family.name: family for family in FAMILIES}
+NAMES = list(FAMILY)
 
 JAVAS_OWN = {
     b"21": -973932308,
@@ -44,14 +45,12 @@ def vectors() -> dict[str, dict[bytes, int]]:
 
 PLACED = vectors()
 KEYS = [b"ord-%06d" % number for number in range(1_000)]
-
-
-def family(name: str) -> int:
-    return NAMES.index(name)
+OWN = [(key, sum(key) * 7 % 12) for key in KEYS]
+"""By a partitioner that nobody knows."""
 
 
 def placed_by(name: str, keys: list[bytes], partitions: int = 12) -> list[tuple[bytes, int]]:
-    return [(key, FAMILIES[family(name)].of(key, partitions)) for key in keys]
+    return [(key, FAMILY[name].of(key, partitions)) for key in keys]
 
 
 @pytest.mark.parametrize("data", JAVAS_OWN)
@@ -67,7 +66,7 @@ def test_the_vectors_are_of_each_family() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_family_puts_each_key_where_its_real_clients_put_it(name: str) -> None:
-    of = FAMILIES[family(name)].of
+    of = FAMILY[name].of
     assert {key: of(key, 12) for key in PLACED[name]} == PLACED[name]
 
 
@@ -111,7 +110,7 @@ def test_too_few_keys_say_nothing() -> None:
 def test_null_and_empty_keys_say_nothing_and_are_counted() -> None:
     assert str(explain([], 12, keyless=200)) == "none of 200 records has a key"
     seen = explain([(b"", 9)] * 50 + placed_by("fnv1a", KEYS[:20]), 12, keyless=30)
-    assert (seen.family, seen.share, seen.keys, seen.keyless) == (FAMILIES[family("fnv1a")], 1.0, 20, 30)
+    assert (seen.family, seen.share, seen.keys, seen.keyless) == (FAMILY["fnv1a"], 1.0, 20, 30)
     assert str(seen).startswith("fnv1a ("), "what has no key says nothing of what has"
 
 
@@ -127,9 +126,8 @@ def test_a_producer_that_changed_its_client_is_two_families() -> None:
 
 def test_what_no_family_explains_is_unknown_and_round_robin_is_said_where_it_shows() -> None:
     """kafkajs' LegacyPartitioner is a hash that nobody else has; kafka-go without a Balancer goes round."""
-    own = [(key, sum(key) * 7 % 12) for key in KEYS]
-    assert explain(own, 12).family is None
-    assert str(explain(own, 12)) == "1000 keys are placed by a partitioner that is not known"
+    assert explain(OWN, 12).family is None
+    assert str(explain(OWN, 12)) == "1000 keys are placed by a partitioner that is not known"
     round_robin = [(key, number % 12) for number, key in enumerate(KEYS[:301] + KEYS[:301])]
     assert str(explain(round_robin, 12)) == "301 keys are placed round robin or at random"
 
@@ -139,22 +137,20 @@ def compared(**topics: list[tuple[bytes, int]]) -> dict[str, Compared]:
 
 
 def test_topics_are_apart_by_the_keys_that_stand_in_both_whatever_placed_them() -> None:
-    own = [(key, sum(key) * 7 % 12) for key in KEYS]
-    same = compared(placed=own, fulfilled=own[:500])["fulfilled"]
+    same = compared(placed=OWN, fulfilled=OWN[:500])["fulfilled"]
     assert (same.reference, same.share, same.compared, same.agrees) == ("placed", 0.0, 500, True)
-    other = compared(placed=own, fulfilled=[(key, (at + 1) % 12) for key, at in own])["fulfilled"]
+    other = compared(placed=OWN, fulfilled=[(key, (at + 1) % 12) for key, at in OWN])["fulfilled"]
     assert (other.share, other.compared, other.agrees) == (1.0, 1_000, False)
     assert "Murmur2Balancer" in other.mend
 
 
 def test_topics_without_a_key_in_common_are_apart_by_the_family_of_either() -> None:
-    own = [(key, sum(key) * 7 % 12) for key in KEYS[500:]]
     java, crc32 = placed_by("murmur2", KEYS[:500]), placed_by("crc32", KEYS[500:])
     for placed, fulfilled, mend in (
         (java, crc32, "partitioner=murmur2_random"),
         (crc32, java, "at the producers of the other topic: partitioner=murmur2_random"),
-        (java, own, MEND_UNKNOWN),
-        (own, java, f"at the producers of the other topic: {MEND_UNKNOWN}"),
+        (java, OWN[500:], MEND_UNKNOWN),
+        (OWN[500:], java, f"at the producers of the other topic: {MEND_UNKNOWN}"),
     ):
         found = compared(placed=placed, fulfilled=fulfilled)["fulfilled"]
         assert found.share is not None
@@ -174,9 +170,8 @@ def test_a_few_misplaced_keys_among_many_are_a_small_share() -> None:
 
 
 def test_nothing_is_said_of_topics_of_which_nothing_is_known() -> None:
-    own = [(key, sum(key) * 7 % 12) for key in KEYS]
     other = [(key, sum(key) * 5 % 12) for key in KEYS]
-    assert compared(placed=own[:500], fulfilled=other[500:])["fulfilled"].share is None
+    assert compared(placed=OWN[:500], fulfilled=other[500:])["fulfilled"].share is None
     assert compared(placed=placed_by("murmur2", KEYS), fulfilled=[])["fulfilled"].share is None
     assert compared(placed=[], fulfilled=[])["fulfilled"].agrees
 
@@ -188,8 +183,7 @@ def test_the_first_topic_of_which_anything_is_known_is_what_the_others_are_held_
 
 
 def test_two_topics_by_one_unknown_partitioner_agree() -> None:
-    own = [(key, sum(key) * 7 % 12) for key in KEYS]
-    found = compared(placed=own[:600], fulfilled=own[400:])["fulfilled"]
+    found = compared(placed=OWN[:600], fulfilled=OWN[400:])["fulfilled"]
     assert (found.placement.family, found.share, found.compared) == (None, 0.0, 200)
 
 
@@ -207,26 +201,26 @@ def test_javas_own_place_is_by_murmur2_and_a_topic_has_partitions() -> None:
 
 def test_one_partition_tells_nobody_apart_and_as_many_keys_as_are_needed_are_enough() -> None:
     assert keys_needed(1) == 1
-    assert explain(placed_by("crc32", KEYS[:4]), 12).family is FAMILIES[family("crc32")]
+    assert explain(placed_by("crc32", KEYS[:4]), 12).family is FAMILY["crc32"]
     one_short = explain([*placed_by("crc32", KEYS[:3]), (KEYS[0], 99)], 12, keyless=5)
     assert (one_short.keys, one_short.wandering, one_short.keyless) == (3, 1, 5)
 
 
 def test_nine_of_ten_are_a_family_and_one_less_is_none() -> None:
     nine = [*placed_by("crc32", KEYS[:45]), *elsewhere(KEYS[45:50])]
-    assert explain(nine, 12).family is FAMILIES[family("crc32")]
+    assert explain(nine, 12).family is FAMILY["crc32"]
     less = explain([*nine, *elsewhere(KEYS[50:51])], 12, keyless=3)
     assert (less.family, less.mixed, less.keyless) == (None, (), 3)
     assert less.share == 45 / 51
     wandering = explain([*nine, (KEYS[0], 99)], 12)
     assert wandering.wandering == 1
     spread = explain([*placed_by("crc32", KEYS[:100]), *((key, 99) for key in KEYS[:5])], 12)
-    assert (spread.family, spread.wandering) == (FAMILIES[family("crc32")], 5)
+    assert (spread.family, spread.wandering) == (FAMILY["crc32"], 5)
 
 
 def test_what_a_second_family_explains_is_one_at_the_bounds_too() -> None:
     first = placed_by("murmur2", KEYS[:30])
-    strange = [key for key in KEYS[30:] if JAVA.of(key, 12) != FAMILIES[family("crc32")].of(key, 12)]
+    strange = [key for key in KEYS[30:] if JAVA.of(key, 12) != FAMILY["crc32"].of(key, 12)]
     four = explain([*first[:20], *placed_by("crc32", strange[:4])], 12)
     assert [one.name for one, _ in four.mixed] == ["murmur2", "crc32"]
     nine_of_ten = explain([*first, *placed_by("crc32", strange[:9]), *elsewhere(strange[9:10])], 12)

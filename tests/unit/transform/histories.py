@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+
 import msgspec
 from hypothesis import strategies as st
 
 from processor.hakuna import Api, Orders
 from processor.records import LineItem, OrderEvent
+from processor.transform.batch import Decode, Plan
 from processor.transform.order_state import OrderState
 from processor.transform.rules import apply
 from processor.transform.transitions import Effect, Refused, Rules, Taken, Transition
@@ -25,35 +28,37 @@ from tests.unit.order_events import (
 )
 
 LINE_IDS = ("a", "b", "c", "d")
+BYTES_MAX = 1 << 20
+"""The largest record that a plan's topics take."""
 
 
-def rules(
-    api: Api = Api.EVENTS,
-    orders: Orders = Orders.ALL,
-    fulfil_protection: bool = True,
-    park_for_ms: int = DAY_MS,
-    parked_max: int = 100,
-    event_ids_max: int = 1_000,
-) -> Rules:
-    return Rules(
-        api=api,
-        orders=orders,
-        fulfil_protection=fulfil_protection,
-        park_for_ms=park_for_ms,
-        parked_max=parked_max,
-        event_ids_max=event_ids_max,
-    )
+def rules(api: Api = Api.EVENTS, orders: Orders = Orders.ALL, **others: int) -> Rules:
+    """`others` are further fields of `Rules`."""
+    return msgspec.structs.replace(Rules(api=api, orders=orders, fulfil_protection=True, park_for_ms=DAY_MS), **others)
+
+
+def plan(decoders: Mapping[str, Decode], by: Rules, letter_bytes_max: int = BYTES_MAX) -> Plan:
+    """Of the group `g`, with the topics `outbox` and `dead`."""
+    return Plan("g", "outbox", "dead", by, decoders, BYTES_MAX, BYTES_MAX, letter_bytes_max)
 
 
 def take(state: OrderState | None, event: OrderEvent, by: Rules | None = None, now_ms: int = NOW_MS) -> Transition:
     return apply(state, Taken(event, record(event)), rules() if by is None else by, now_ms)
 
 
+def steps(history: Iterable[OrderEvent], by: Rules | None) -> Iterator[Transition]:
+    """What each event makes of the state that those before it have left."""
+    state: OrderState | None = None
+    for event in history:
+        transition = take(state, event, by)
+        yield transition
+        state = transition.state
+
+
 def after(*events: OrderEvent, by: Rules | None = None) -> OrderState:
     """The state after events of which none is refused."""
     state: OrderState | None = None
-    for event in events:
-        transition = take(state, event, by)
+    for transition in steps(events, by):
         assert not any(isinstance(effect, Refused) for effect in transition.effects), transition.effects
         state = transition.state
     assert state is not None

@@ -6,12 +6,10 @@ import msgspec
 import pytest
 
 from processor.errors import BadRecord, Fatal, RegistryOutage, StateCorrupt
-from processor.hakuna import Api
 from processor.letters.letter import EXCEPTION, MESSAGE, VALUE_LEFT_OUT, LetterHead, letter_head
 from processor.records import (
     Headers,
     IgnoredReason,
-    NewRecord,
     OrderEvent,
     OrderId,
     Outcome,
@@ -22,17 +20,15 @@ from processor.records import (
     TopicPartition,
 )
 from processor.sources.keys import mismatch
-from processor.transform.batch import Batch, Decider, Plan
+from processor.transform.batch import Batch, Decider
 from processor.transform.book import BOOK_KEY, Here, encode_book, new_book
 from processor.transform.keyed_state import KeyedState
 from processor.transform.order_state import encode
 from tests.fakes.stores import DictStore
 from tests.unit.order_events import AT_MS, DAY_MS, NOW_MS, ORDER, fulfilled, placed, product, refunded
-from tests.unit.transform.histories import after, rules
+from tests.unit.transform.histories import BYTES_MAX, after, plan, rules
 
 TOPIC = "orders.x"
-LIMIT = 1 << 20
-
 
 BOOK = new_book(Here("cluster", "changelog", 4))
 NO_ORDERS = msgspec.structs.replace(BOOK, orders=0)
@@ -41,22 +37,13 @@ NO_ORDERS = msgspec.structs.replace(BOOK, orders=0)
 class Desk:
     """A decider, a state and the batch that it fills. `events` are what records decode to, by value."""
 
-    def __init__(self, limit: int = LIMIT, api: Api = Api.EVENTS, letter_limit: int = LIMIT) -> None:
+    def __init__(self, letter_limit: int = BYTES_MAX) -> None:
         self.events: dict[bytes, OrderEvent | Exception] = {}
         self.store = DictStore({})
         self.state = KeyedState(3, self.store, "id")
         self.batch = Batch(NOW_MS)
         self.offset = 0
-        self.plan = Plan(
-            group="g",
-            outbox="outbox",
-            dead_letters="dead",
-            rules=rules(api),
-            decoders={TOPIC: self._decode},
-            entry_bytes_max=limit,
-            state_bytes_max=limit,
-            letter_bytes_max=letter_limit,
-        )
+        self.plan = plan({TOPIC: self._decode}, rules(), letter_limit)
         self.decider = Decider(self.plan)
 
     def _decode(self, record: Record) -> OrderEvent:
@@ -73,15 +60,13 @@ class Desk:
         key: bytes | None = ORDER.encode(),
         headers: Headers | None = None,
         size: int = 0,
-        now_ms: int = NOW_MS,
     ) -> Record:
-        value = None if event is None else b"%d" % self.offset + b"." * size
+        value = None
         if event is not None:
-            assert value is not None
+            value = b"%d" % self.offset + b"." * size
             self.events[value] = event
         record = Record(TOPIC, 3, self.offset, AT_MS, key, value, headers or [])
         self.offset += 1
-        self.batch.now_ms = now_ms
         self.decider.take(record, self.state, self.batch)
         return record
 
@@ -91,17 +76,26 @@ class Desk:
         self.state.commit(self.offset, NOW_MS)
         self.batch = Batch(NOW_MS)
 
+    def taken(self, event: OrderEvent) -> Record:
+        """In a transaction of its own, which is over."""
+        record = self.take(event)
+        self.commit()
+        return record
+
+    @property
+    def heads(self) -> list[LetterHead]:
+        records = [
+            Record(one.topic, one.partition, 0, 0, one.key, one.value, one.headers) for one in self.batch.outgoing
+        ]
+        return [head for head in map(letter_head, records) if head is not None]
+
     @property
     def letters(self) -> list[str]:
-        return [head.reason for one in self.batch.outgoing if (head := _head(one)) is not None]
+        return [head.reason for head in self.heads]
 
     @property
     def entries(self) -> int:
         return sum(one.topic == "outbox" for one in self.batch.outgoing)
-
-
-def _head(one: NewRecord) -> LetterHead | None:
-    return letter_head(Record(one.topic, one.partition, 0, 0, one.key, one.value, one.headers))
 
 
 def test_an_applied_event_is_an_outbox_record_a_state_and_an_offset() -> None:
@@ -141,7 +135,7 @@ def test_what_was_parked_before_the_topics_grew_goes_where_its_order_is_now() ->
     desk.commit()
     desk.take(placed(product("l")))
     assert [(one.topic, one.partition) for one in desk.batch.outgoing] == [("outbox", 3), ("outbox", 3), ("dead", 3)]
-    (origin,) = [head.origin for one in desk.batch.outgoing if (head := _head(one)) is not None]
+    (origin,) = [head.origin for head in desk.heads]
     assert (origin.topic, origin.partition) == (TOPIC, 1)
 
 
@@ -158,8 +152,7 @@ def test_what_names_no_unit_is_counted_where_the_rest_is_taken() -> None:
 
 def test_a_duplicate_is_counted_and_changes_nothing() -> None:
     desk = Desk()
-    desk.take(placed(product("l")))
-    desk.commit()
+    desk.taken(placed(product("l")))
     desk.take(placed(product("l")))
     assert desk.batch.written.records == {(TOPIC, Outcome.DUPLICATE): 1}
     assert desk.batch.written.ignored == {(TOPIC, IgnoredReason.DUPLICATE): 1}
@@ -175,8 +168,7 @@ def test_a_record_that_cannot_be_decoded_is_a_dead_letter_with_its_bytes() -> No
     assert (letter.topic, letter.partition, letter.key, letter.value) == ("dead", 3, record.key, record.value)
     assert letter.timestamp_ms == AT_MS
     assert letter.headers[:2] == record.headers
-    head = letter_head(Record("dead", 3, 0, 0, None, None, letter.headers))
-    assert head is not None
+    (head,) = desk.heads
     assert (head.origin, head.stage, head.reason) == (record.position, "decode", "undecodable")
     assert (head.exception, head.message, head.group) == ("EOFError", "no Avro", "g")
     assert desk.batch.written.dead_letters == {(TOPIC, Stage.DECODE, Reason.UNDECODABLE): 1}
@@ -189,8 +181,7 @@ def test_a_key_that_is_not_the_order_id_is_a_mismatch(key: bytes | None) -> None
     desk.take(placed(product("l")), key=key)
     assert desk.letters == [Reason.KEY_MISMATCH]
     assert not desk.batch.touched
-    head = letter_head(Record("dead", 3, 0, 0, None, None, desk.batch.outgoing[0].headers))
-    assert head is not None
+    (head,) = desk.heads
     assert head.message == mismatch(key, ORDER)
 
 
@@ -199,8 +190,7 @@ def test_an_event_without_identity_is_undecodable_and_the_field_is_named(field: 
     """Two events without an ID would be one event, and an order without one would be everybody's."""
     desk = Desk()
     desk.take(msgspec.structs.replace(fulfilled(("l", 1)), **{field: ""}), key=b"" if field == "order_id" else b"ord-1")
-    head = letter_head(Record("dead", 3, 0, 0, None, None, desk.batch.outgoing[0].headers))
-    assert head is not None
+    (head,) = desk.heads
     assert (head.stage, head.reason) == (Stage.DECODE, Reason.UNDECODABLE)
     assert head.message.startswith(f"{field} is empty")
     assert not desk.batch.touched
@@ -224,8 +214,7 @@ def test_a_corrupt_store_leaves_no_trace_of_its_record() -> None:
 
 def test_a_null_value_erases_the_order_and_sends_nothing() -> None:
     desk = Desk()
-    desk.take(placed(product("l")))
-    desk.commit()
+    desk.taken(placed(product("l")))
     desk.take(None)
     assert list(desk.state.changes(BOOK)) == [(ORDER.encode(), None), (BOOK_KEY, encode_book(NO_ORDERS))]
     assert desk.batch.outgoing == []
@@ -234,8 +223,7 @@ def test_a_null_value_erases_the_order_and_sends_nothing() -> None:
 
 def test_an_erasure_lets_parked_events_go_with_the_order() -> None:
     desk = Desk()
-    desk.take(fulfilled(("l", 1)))
-    desk.commit()
+    desk.taken(fulfilled(("l", 1)))
     desk.take(None)
     assert desk.batch.written.ignored == {(TOPIC, IgnoredReason.ERASED): 2}
     assert desk.state.get(ORDER) is None
@@ -262,8 +250,7 @@ def test_an_erasure_under_a_key_that_is_no_order_id_is_a_letter_and_erases_nothi
     desk.take(None, key=BAD_KEYS[what])
     (letter,) = desk.batch.outgoing
     assert (letter.key, letter.value) == (BAD_KEYS[what], None)
-    head = letter_head(Record("dead", 3, 0, 0, None, None, letter.headers))
-    assert head is not None
+    (head,) = desk.heads
     assert (head.stage, head.reason) == ("transform", "key_mismatch")
     assert head.message.startswith(f"the record's key is {what}; it has to be the order ID as plain UTF-8: ")
     assert not desk.batch.written.ignored
@@ -275,9 +262,8 @@ def test_an_erasure_under_a_key_that_a_header_calls_avro_is_no_erasure_of_anothe
     desk = Desk()
     record = desk.take(None, key=b"\x22" + b"ord-42-0000000001", headers=[("apicurio.key.globalId", bytes(8))])
     assert record.key == b'"ord-42-0000000001', "a length that is a quotation mark"
-    (letter,) = desk.batch.outgoing
-    head = letter_head(Record("dead", 3, 0, 0, None, None, letter.headers))
-    assert head is not None
+    assert len(desk.batch.outgoing) == 1
+    (head,) = desk.heads
     assert head.reason == "key_mismatch"
     assert "order ord-42-0000000001; it has to be the order ID as plain UTF-8" in head.message
     assert not desk.batch.written.ignored
@@ -286,8 +272,7 @@ def test_an_erasure_under_a_key_that_a_header_calls_avro_is_no_erasure_of_anothe
 def test_an_erasure_that_finds_parked_events_where_the_order_does_not_live_has_not_found_it() -> None:
     desk = Desk()
     desk.decider = Decider(desk.plan, lambda key, number: True)
-    desk.take(fulfilled(("l", 1)))
-    desk.commit()
+    desk.taken(fulfilled(("l", 1)))
     record = desk.take(None)
     assert desk.state.get(ORDER) is None
     assert desk.batch.written.ignored == {(TOPIC, IgnoredReason.ERASED): 1, (TOPIC, IgnoredReason.ERASURE_UNKNOWN): 1}
@@ -322,13 +307,11 @@ def test_an_erasure_that_finds_no_order_is_only_counted_as_such(key: bytes) -> N
 
 def test_an_event_parked_for_too_long_is_a_dead_letter_of_its_own_record() -> None:
     desk = Desk()
-    record = desk.take(fulfilled(("l", 1)))
-    desk.commit()
+    record = desk.taken(fulfilled(("l", 1)))
     desk.batch.now_ms = NOW_MS + DAY_MS + 1
     desk.decider.expire(ORDER, desk.state, desk.batch)
     (letter,) = desk.batch.outgoing
-    head = letter_head(Record("dead", 3, 0, 0, None, None, letter.headers))
-    assert head is not None
+    (head,) = desk.heads
     assert (head.reason, head.origin) == (Reason.ORDER_UNKNOWN, record.position)
     assert (letter.key, letter.value) == (record.key, record.value)
     assert desk.batch.records == [], "it was consumed when it was parked"
@@ -338,8 +321,7 @@ def test_an_event_parked_for_too_long_is_a_dead_letter_of_its_own_record() -> No
 @pytest.mark.parametrize("then", [None, placed(product("l"))], ids=["erased", "placed"])
 def test_an_order_that_left_in_this_very_batch_is_not_expired_once_more(then: OrderEvent | None) -> None:
     desk = Desk()
-    desk.take(fulfilled(("l", 1)))
-    desk.commit()
+    desk.taken(fulfilled(("l", 1)))
     desk.take(then)
     written = list(desk.batch.outgoing)
     desk.batch.now_ms = NOW_MS + DAY_MS + 1
@@ -349,8 +331,7 @@ def test_an_order_that_left_in_this_very_batch_is_not_expired_once_more(then: Or
 
 def test_an_order_whose_retention_is_over_is_forgotten() -> None:
     desk = Desk()
-    desk.take(placed(product("l")))
-    desk.commit()
+    desk.taken(placed(product("l")))
     assert desk.state.stale(2**62, b"", 10)[0] == [ORDER]
     desk.decider.forget(ORDER, desk.state, desk.batch)
     assert bool(desk.batch)
@@ -363,7 +344,7 @@ def large_order(size: int) -> OrderEvent:
 
 def test_an_event_whose_request_cannot_be_written_is_too_large() -> None:
     desk = Desk()
-    desk.take(large_order(LIMIT), size=LIMIT // 2)
+    desk.take(large_order(BYTES_MAX), size=BYTES_MAX // 2)
     assert desk.letters == [Reason.TOO_LARGE]
     assert not desk.batch.touched
 
@@ -372,13 +353,13 @@ def test_headers_count_as_much_as_the_value() -> None:
     """They go onto the outbox record, and into the state of a parked event."""
     for event in (placed(product("l")), fulfilled(("l", 1))):
         desk = Desk(letter_limit=1 << 30)
-        desk.take(event, headers=[("blob", b"x" * LIMIT)])
+        desk.take(event, headers=[("blob", b"x" * BYTES_MAX)])
         assert desk.letters == [Reason.TOO_LARGE]
 
 
 def test_an_event_too_large_to_be_parked_safely_is_refused_while_it_is_alone() -> None:
     desk = Desk()
-    desk.take(fulfilled(("l" * 60_000, 1)), size=LIMIT // 16)
+    desk.take(fulfilled(("l" * 60_000, 1)), size=BYTES_MAX // 16)
     assert desk.letters == [Reason.TOO_LARGE]
 
 
@@ -390,7 +371,7 @@ def test_an_order_that_grows_event_by_event_stays_writable() -> None:
     for number in range(300):
         desk.take(fulfilled((ident, 1), event_id=f"e{number}"), size=10_000)
         if number % 50 == 49:
-            assert all(len(value or b"") <= LIMIT for _, value in desk.state.changes(BOOK))
+            assert all(len(value or b"") <= BYTES_MAX for _, value in desk.state.changes(BOOK))
             desk.commit()
     known = desk.state.get(ORDER)
     assert known is not None
@@ -398,7 +379,7 @@ def test_an_order_that_grows_event_by_event_stays_writable() -> None:
     assert 60 < len(known.order.fulfilments) < 110
     desk.take(fulfilled((ident, 1), event_id="once more"), size=10_000)
     assert desk.letters == [Reason.TOO_LARGE]
-    assert len(encode(known)) <= LIMIT
+    assert len(encode(known)) <= BYTES_MAX
 
 
 def test_a_dead_letter_that_its_topic_does_not_take_goes_without_its_value() -> None:
@@ -442,6 +423,5 @@ def test_a_letter_keeps_where_it_came_from_first() -> None:
     desk.take(bad)
     headers = desk.batch.outgoing[0].headers
     desk.take(bad, headers=headers)
-    head = letter_head(Record("dead", 3, 0, 0, None, None, desk.batch.outgoing[1].headers))
-    assert head is not None
+    _, head = desk.heads
     assert head.origin == Position(TOPIC, 3, 0)

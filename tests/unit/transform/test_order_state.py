@@ -25,7 +25,7 @@ from processor.records import (
 from processor.transform.order_state import LineTotals, OrderState, ParkedEvent, Standing, Unheard, decode, encode, peek
 from processor.transform.transitions import Rules
 from tests.unit.order_events import NOW_MS, cancelled, fulfilled, placed, product, record
-from tests.unit.transform.histories import any_history, any_rules, take
+from tests.unit.transform.histories import any_history, any_rules, steps, take
 
 # Written out, not made by the builders of other tests: these values belong to the bytes below and never change.
 PLACED = OrderPlaced(
@@ -127,8 +127,7 @@ READ_FROM_VERSION_1 = {
 }
 
 VERSION_1 = {
-    "placed": (
-        """
+    "placed": """
         010000018bcfe56800000000000000000096a170cf0000018bcfe568009598a170a6706c61636564a56f72642d31cf000001
         8bcabf0c00a345555294a34d6178aa4d75737465726d616e6eba6d61782e6d75737465726d616e6e406578616d706c652e63
         6f6dc095ad4d757374657273747261c39f65a131c0a6313233343536a244459297a16103ce00015f2ca57072642d61a94120
@@ -136,28 +135,22 @@ VERSION_1 = {
         93a16101cf0000018bcabf0c0093a17001cf0000018bcabf0c009293a16101cf0000018bcabf0c0193a17001cf0000018bca
         bf0c019293a16101ff93a17001ffcf0000018bcfe5680092930101019301010194a966756c66696c6c6564a8726566756e64
         6564af6c696e65732d63616e63656c6c6564a963616e63656c6c656490
-        """
-    ),
-    "waiting": (
-        """
+    """,
+    "waiting": """
         010000018bcfe568000000018bcfe567ff96a177cf0000018bcfe56800c09090929394a172a8726566756e646564a56f7264
         2d319193a161cf7fffffffffffffff0097af6f72646572732e726566756e6465640329cf0000018bcabf0c00c4056f72642d
         31c40200ff9292a161c401fe92a161c0cf0000018bcfe567ff9394a163a963616e63656c6c6564a56f72642d31d380000000
         0000000097b06f72646572732e63616e63656c6c6564032affc4056f72642d31c4010090cf0000018bcfe56800
-        """
-    ),
-    "unprotected": (
-        """
+    """,
+    "unprotected": """
         010000018bcfe56800000000000000000096a175cf0000018bcfe56800c09092a6706c61636564a966756c66696c6c656490
-        """
-    ),
+    """,
 }
 """States as version 1 stored them. These bytes are in users' changelogs: they are never edited."""
 
 
 VERSION_2 = {
-    "placed": (
-        """
+    "placed": """
         020000018bcfe56800000000000000000098a170cf0000018bcfe568009698a170a6706c61636564a56f72642d31cf000001
         8bcabf0c00a345555294a34d6178aa4d75737465726d616e6eba6d61782e6d75737465726d616e6e406578616d706c652e63
         6f6dc095ad4d757374657273747261c39f65a131c0a6313233343536a244459297a16103ce00015f2ca57072642d61a94120
@@ -166,23 +159,18 @@ VERSION_2 = {
         9293aa6666756c66696c6c6564909193a17001cf0000018bcabf0c0093a56c736169649193a1700102909296010100010100
         9600000101010094aa6666756c66696c6c6564a972726566756e646564b06c6c696e65732d63616e63656c6c6564aa636361
         6e63656c6c656490c091a36f6c64
-        """
-    ),
-    "waiting": (
-        """
+    """,
+    "waiting": """
         020000018bcfe568000000018bcfe567ff98a177cf0000018bcfe56800c09090929394a172a8726566756e646564a56f7264
         2d319193a161cf7fffffffffffffff0097af6f72646572732e726566756e6465640329cf0000018bcabf0c00c4056f72642d
         31c40200ff9292a161c401fe92a161c0cf0000018bcfe567ff9394a163a963616e63656c6c6564a56f72642d31d380000000
         0000000097b06f72646572732e63616e63656c6c6564032affc4056f72642d31c4010090cf0000018bcfe56800c090
-        """
-    ),
-    "unprotected": (
-        """
+    """,
+    "unprotected": """
         020000018bcfe56800000000000000000098a175cf0000018bcfe56800c09092a770706c61636564a972726566756e646564
         90949192a161039196000100000100cf0000018bcfe56800919394a172a8726566756e646564a56f72642d319193a16101cf
         0000018bcabf0c0197af6f72646572732e726566756e6465640329cf0000018bcabf0c00c4056f72642d31c0900090
-        """
-    ),
+    """,
 }
 """The same of version 2."""
 
@@ -208,11 +196,8 @@ def test_version_2_is_what_is_written(standing: str) -> None:
 @given(any_history, any_rules)
 @settings(max_examples=60)
 def test_every_state_comes_back_from_its_bytes(history: list[OrderEvent], by: Rules) -> None:
-    state: OrderState | None = None
-    for event in history:
-        state = take(state, event, by).state
-        if state is not None:
-            assert decode(encode(state)) == state
+    for state in (transition.state for transition in steps(history, by)):
+        assert state is None or decode(encode(state)) == state
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

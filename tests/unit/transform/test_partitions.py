@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ import pytest
 
 from processor.errors import BrokerOutage, Fatal, StateCorrupt, StateTooNew, Unusable
 from processor.interfaces import Polled
-from processor.records import OrderId, Position, TopicPartition
+from processor.records import OrderId, TopicPartition
 from processor.transform import partitions as module
 from processor.transform.book import BOOK_KEY, Here, encode_book, new_book
 from processor.transform.order_state import encode
@@ -64,11 +64,33 @@ class World:
         for order_id in order_ids:
             self.broker.append(CHANGELOG, partition, order_id.encode(), value)
 
-    def restored(self, *numbers: int) -> None:
+    def assigned(self, *numbers: int) -> None:
         self.held.assigned([where for number in numbers for where in sources(number)])
         self.held.take_over(self.held.gained)
+
+    def restored(self, *numbers: int) -> None:
+        self.assigned(*numbers)
         while self.held.restoring:
             self.held.restore()
+
+    def again(self, identity: str = "id") -> None:
+        """Another life of the worker, which restores partition 0."""
+        self.held.close()
+        self.held = self.worker(identity=identity)
+        self.restored(0)
+
+    def erase(self, number: int, order_id: str) -> None:
+        state = self.held.held[number].state
+        state.erase(OrderId(order_id))
+        state.changes(new_book(Here("cluster", "id", 2)))
+        state.commit(0, self.broker.clock.now_ms())
+
+    def corrupt(self, call: Callable[[], object], number: int = 0) -> StateCorrupt:
+        """What the call raises of this partition's store."""
+        with pytest.raises(StateCorrupt) as corrupt:
+            call()
+        assert corrupt.value.partition == TopicPartition(CHANGELOG, number)
+        return corrupt.value
 
     def orders(self, number: int) -> list[str]:
         return [key[1:].decode() for key, _ in self.held.held[number].state._store.scan(b"o", 99)]
@@ -93,8 +115,7 @@ def test_a_number_runs_when_its_store_has_reached_the_end_of_the_changelog(monke
     monkeypatch.setattr(module, "RESTORE_RECORDS_MAX", 3)
     world = World()
     world.write(0, "a", "b", "c", "d")
-    world.held.assigned(sources(0))
-    world.held.take_over([0])
+    world.assigned(0)
     assert (world.held.running, world.held.held[0].restore_remaining) == ([], 4)
     assert world.held.restore() == []
     assert world.held.held[0].restore_remaining == 1
@@ -107,10 +128,8 @@ def test_a_restart_reads_only_the_tail() -> None:
     world.write(0, "a", "b")
     world.restored(0)
     world.held.unassigned(sources(0))
-    world.held.close()
     world.write(0, "c")
-    world.held = world.worker()
-    world.restored(0)
+    world.again()
     assert (world.held.restored, world.orders(0)) == (1, ["a", "b", "c"])
     assert world.disk.wiped == 0
 
@@ -145,13 +164,11 @@ def test_a_store_that_cannot_be_trusted_is_restored_from_the_beginning(how: str)
     world = World()
     world.write(0, "a", "b", "c")
     world.restored(0)
-    world.held.close()
     if how == "empty":
         world.disk.partitions.clear()
     else:
         world.disk.broken.add(0)
-    world.held = world.worker()
-    world.restored(0)
+    world.again()
     assert world.orders(0) == ["a", "b", "c"]
     assert world.disk.wiped == (0 if how == "empty" else 1)
 
@@ -162,7 +179,6 @@ def test_a_store_is_never_wiped_for_a_changelog_that_has_less_than_it(how: str) 
     world = World()
     world.write(0, "a", "b", "c")
     world.restored(0)
-    world.held.close()
     before = dict(world.disk.partitions[0])
     log = world.broker.logs[TopicPartition(CHANGELOG, 0)]
     identity = "id"
@@ -177,9 +193,8 @@ def test_a_store_is_never_wiped_for_a_changelog_that_has_less_than_it(how: str) 
         case "cut behind the store":
             world.write(0, "d", "e")
             world.broker.delete_before(CHANGELOG, 0, 4)
-    world.held = world.worker(identity=identity)
     with pytest.raises(Unusable, match="rebuild-changelog"):
-        world.restored(0)
+        world.again(identity)
     kept = {key: value for key, value in world.disk.partitions[0].items() if key != b"m"}
     assert kept == {key: value for key, value in before.items() if key != b"m"}
     assert world.disk.wiped == 0
@@ -189,12 +204,10 @@ def test_a_store_of_another_changelog_goes_once_somebody_has_decided_what_the_st
     world = World()
     world.write(0, "a", "b")
     world.restored(0)
-    world.held.close()
     world.broker.make_again(CHANGELOG)
     world.write(0, "c")
     world.book(0, changelog="another", decided_ms=1)
-    world.held = world.worker(identity="another")
-    world.restored(0)
+    world.again(identity="another")
     assert (world.orders(0), world.disk.wiped) == (["c"], 1)
 
 
@@ -220,15 +233,13 @@ def test_a_store_older_than_the_tombstones_of_the_changelog_is_restored_from_the
     world = World()
     world.write(0, "kept", "erased")
     world.restored(0)
-    world.held.close()
     world.write(0, "erased", value=None)
     world.write(0, "new")
     world.broker.compact(CHANGELOG)
     log = world.broker.logs[TopicPartition(CHANGELOG, 0)]
     log.entries = [entry for entry in log.entries if entry.record.value is not None]
     world.broker.clock.advance(DAY_S * 0.6)
-    world.held = world.worker()
-    world.restored(0)
+    world.again()
     assert world.orders(0) == ["kept", "new"]
 
 
@@ -242,9 +253,7 @@ def test_a_worker_that_was_idle_for_a_day_keeps_its_store() -> None:
     world.restored(0)
     world.broker.clock.advance(DAY_S)
     world.held.unassigned(sources(0))
-    world.held.close()
-    world.held = world.worker()
-    world.restored(0)
+    world.again()
     assert world.disk.wiped == 0
 
 
@@ -253,20 +262,17 @@ def test_a_store_from_the_future_is_not_trusted_either() -> None:
     world.write(0, "a")
     world.broker.clock.jump(10 * DAY_S)
     world.restored(0)
-    world.held.close()
     world.broker.clock.jump(-10 * DAY_S)
-    world.held = world.worker()
-    world.restored(0)
+    world.again()
     assert world.disk.wiped == 1
 
 
 def test_an_outage_leaves_everything_to_be_called_again() -> None:
     world = World()
     world.write(0, "a")
-    world.held.assigned(sources(0))
     world.broker.down = True
     with pytest.raises(BrokerOutage):
-        world.held.take_over(world.held.gained)
+        world.assigned(0)
     assert world.held.gained == [0]
     world.broker.down = False
     world.restored(0)
@@ -291,11 +297,8 @@ def test_what_was_read_in_the_poll_that_failed_is_read_again() -> None:
     world.write(0, "a", "b")
     world.write(1, "c")
     world.held = world.worker(TornReader(world.broker, client_id="w"))
-    world.held.assigned(sources(0) + sources(1))
-    world.held.take_over([0, 1])
-    with pytest.raises(StateCorrupt) as corrupt:
-        world.held.restore()
-    world.held.wipe(1, corrupt.value)
+    world.assigned(0, 1)
+    world.held.wipe(1, world.corrupt(world.held.restore, 1))
     while world.held.restoring:
         world.held.restore()
     assert (world.orders(0), world.orders(1)) == (["a", "b"], ["c"])
@@ -305,25 +308,19 @@ def test_a_changelog_that_holds_rubbish_ends_the_process_instead_of_being_restor
     world = World()
     world.write(0, "a", value=b"rubbish")
     world.write(1, "b")
-    world.held.assigned(sources(0) + sources(1))
-    world.held.take_over([0, 1])
+    world.assigned(0, 1)
     for _ in range(module.WIPES_MAX):
-        with pytest.raises(StateCorrupt) as corrupt:
-            world.held.restore()
-        assert corrupt.value.partition == TopicPartition(CHANGELOG, 0)
-        world.held.wipe(0, corrupt.value)
-    with pytest.raises(StateCorrupt) as corrupt:
-        world.held.restore()
+        world.held.wipe(0, world.corrupt(world.held.restore))
+    once_more = world.corrupt(world.held.restore)
     with pytest.raises(Fatal, match="changelog/0 was restored 3 times in a row"):
-        world.held.wipe(0, corrupt.value)
+        world.held.wipe(0, once_more)
 
 
 def test_a_changelog_of_a_later_version_ends_the_process_and_wipes_nothing() -> None:
     """A rollout, or a step back over one: the workers of that version go on with it."""
     world = World()
     world.write(0, "a", value=b"\x03" + WAITING[1:])
-    world.held.assigned(sources(0))
-    world.held.take_over([0])
+    world.assigned(0)
     before = dict(world.disk.partitions[0])
     with pytest.raises(StateTooNew, match=r"version 3 was met.*a newer version may have written it"):
         world.held.restore()
@@ -349,9 +346,8 @@ def test_an_empty_store_that_cannot_be_opened_ends_the_process() -> None:
     world.disk = Hopeless()
     world.disk.broken.add(0)
     world.held = world.worker()
-    world.held.assigned(sources(0))
     with pytest.raises(Fatal, match="empty store of partition 0"):
-        world.held.take_over([0])
+        world.assigned(0)
 
 
 def test_a_wipe_in_an_outage_is_finished_later() -> None:
@@ -368,17 +364,13 @@ def test_a_wipe_in_an_outage_is_finished_later() -> None:
     assert world.orders(0) == ["a"]
 
 
-def positions(reader: FakeReader, partitions: Sequence[TopicPartition]) -> list[Position]:
-    return [Position(*where, reader.position(where)) for where in partitions]
-
-
 def test_a_resync_reads_on_from_what_the_store_reflects() -> None:
     world = World()
     world.write(0, "a")
     world.restored(0)
     world.write(0, "b")  # of a transaction whose outcome nobody told us
     world.held.begin_restore([0])
-    assert positions(world.reader, [TopicPartition(CHANGELOG, 0)]) == [Position(CHANGELOG, 0, 1)]
+    assert world.reader.position(TopicPartition(CHANGELOG, 0)) == 1
     world.held.restore()
     assert (world.held.running, world.orders(0)) == ([0], ["a", "b"])
 
@@ -398,10 +390,7 @@ def test_erased_orders_leave_the_disk_one_by_one_and_take_a_hundredth_of_the_tim
 
     monkeypatch.setattr(DictStore, "purge", purge)
     for number in (0, 1):
-        state = world.held.held[number].state
-        state.erase(OrderId(f"o-{number}"))
-        state.changes(new_book(Here("cluster", "id", 2)))
-        state.commit(0, clock.now_ms())
+        world.erase(number, f"o-{number}")
     world.held.purge()
     world.held.purge()
     assert purged == [b"oo-0"]
@@ -418,36 +407,29 @@ def test_erased_orders_leave_the_disk_one_by_one_and_take_a_hundredth_of_the_tim
 def test_a_store_that_breaks_while_an_order_leaves_it_is_named() -> None:
     world = World()
     world.restored(0)
-    state = world.held.held[0].state
-    state.erase(OrderId("o"))
-    state.changes(new_book(Here("cluster", "id", 2)))
-    state.commit(0, world.broker.clock.now_ms())
+    world.erase(0, "o")
 
     def broken(_how: str) -> None:
         raise StateCorrupt("a table is damaged")
 
     world.disk.touched = broken
-    with pytest.raises(StateCorrupt, match="damaged") as corrupt:
-        world.held.purge()
-    assert corrupt.value.partition == TopicPartition(CHANGELOG, 0)
+    assert "damaged" in str(world.corrupt(world.held.purge))
 
 
 def test_a_store_that_breaks_while_its_orders_are_counted_is_named_and_comes_back_from_the_changelog() -> None:
     world = World()
     world.write(0, "a", "b")
-    world.held.assigned(sources(0))
-    world.held.take_over([0])
+    world.assigned(0)
 
     def broken(how: str) -> None:
         if how == "read":
             raise StateCorrupt("a table is damaged")
 
     world.disk.touched = broken
-    with pytest.raises(StateCorrupt, match="damaged") as corrupt:
-        world.held.restore()
-    assert corrupt.value.partition == TopicPartition(CHANGELOG, 0)
+    corrupt = world.corrupt(world.held.restore)
+    assert "damaged" in str(corrupt)
     world.disk.touched = lambda _how: None
-    world.held.wipe(0, corrupt.value)
+    world.held.wipe(0, corrupt)
     world.restored()
     assert (world.held.running, world.orders(0), world.disk.wiped) == ([0], ["a", "b"], 1)
 

@@ -19,57 +19,40 @@ from processor.hakuna import Api
 from processor.records import Record
 from processor.run.transform import decoders
 from processor.topics import Topic
-from processor.transform.batch import Batch, Decider, Plan
+from processor.transform.batch import Batch, Decider
 from processor.transform.keyed_state import KeyedState
 from tests.fakes.stores import DictStore
 from tests.unit.order_events import NOW_MS
-from tests.unit.transform.histories import rules
+from tests.unit.transform.histories import plan, rules
 
 EXAMPLES = Path(__file__).parents[1] / "hakuna" / "examples"
 TOPICS = (Topic.PLACED, Topic.FULFILLED, Topic.REFUNDED, Topic.LINE_ITEMS_CANCELLED, Topic.CANCELLED)
 MOVED_MS = 1_645_447_874_158
 
+
+def line(line_item_id: str, product_id: str, title: str, brand: str, price: int, protection: object = None) -> object:
+    product = {"product_id": product_id, "product_title": title, "product_brand": brand}
+    return {"id": line_item_id, "quantity": 1, "price_amount": price, **product, "protection": protection}
+
+
+def address(first: str, second: str | None) -> Mapping[str, Any]:
+    town = {"city": "Musterstadt", "zip": "123456", "country": "DE"}
+    return {"address_line_1": first, "address_line_2": second, **town}
+
+
+MAX = {"first_name": "Max", "last_name": "Mustermann", "email": "max.mustermann@example.com", "phone": None}
+INSURED = {"protects_line_item_id": "line-item-id-3311", "offer_id": None, "plan_id": None}
 PLACED: Mapping[str, Any] = {
     "event_id": "e-placed",
     "order_id": "ord-123",
     "placed_at": 1_645_315_200_000,
     "currency": "EUR",
-    "customer": {"first_name": "Max", "last_name": "Mustermann", "email": "max.mustermann@example.com", "phone": None},
-    "billing_address": {
-        "address_line_1": "Musterstrasse",
-        "address_line_2": "1",
-        "city": "Musterstadt",
-        "zip": "123456",
-        "country": "DE",
-    },
+    "customer": MAX,
+    "billing_address": address("Musterstrasse", "1"),
     "line_items": [
-        {
-            "id": "line-item-id-3311",
-            "quantity": 1,
-            "price_amount": 89_900,
-            "product_id": "prd-iphone14",
-            "product_title": "iPhone 14",
-            "product_brand": "Apple",
-            "protection": None,
-        },
-        {
-            "id": "line-item-id-3322",
-            "quantity": 1,
-            "price_amount": 8_499,
-            "product_id": "protection-item-id-323",
-            "product_title": "Hakuna.care protection",
-            "product_brand": "HAKUNA",
-            "protection": {"protects_line_item_id": "line-item-id-3311", "offer_id": None, "plan_id": None},
-        },
-        {
-            "id": "line-item-id-4411",
-            "quantity": 1,
-            "price_amount": 25_500,
-            "product_id": "prd-airpods-gen3",
-            "product_title": "Airpods 3rd Generation",
-            "product_brand": "Apple",
-            "protection": None,
-        },
+        line("line-item-id-3311", "prd-iphone14", "iPhone 14", "Apple", 89_900),
+        line("line-item-id-3322", "protection-item-id-323", "Hakuna.care protection", "HAKUNA", 8_499, INSURED),
+        line("line-item-id-4411", "prd-airpods-gen3", "Airpods 3rd Generation", "Apple", 25_500),
     ],
 }
 
@@ -77,6 +60,10 @@ PLACED: Mapping[str, Any] = {
 def moved(at: str, *line_item_ids: str, order_id: str = "ord-123", at_ms: int = MOVED_MS) -> dict[str, Any]:
     items = [{"line_item_id": name, "quantity": 1, at: at_ms} for name in line_item_ids]
     return {"event_id": f"e-{at}", "order_id": order_id, "items": items}
+
+
+def cancelled(order_id: str, at_ms: int) -> dict[str, Any]:
+    return {"event_id": "e-cancelled", "order_id": order_id, "cancelled_at": at_ms}
 
 
 class OneSchemaATopic:
@@ -94,18 +81,8 @@ class Line:
         self.state = KeyedState(0, DictStore({}), "id")
         self.batch = Batch(NOW_MS)
         self.offset = 0
-        self.decider = Decider(
-            Plan(
-                group="g",
-                outbox="outbox",
-                dead_letters="dead",
-                rules=rules(api, fulfil_protection=fulfil_protection),
-                decoders=decoders(load({}), OneSchemaATopic()),
-                entry_bytes_max=1 << 20,
-                state_bytes_max=1 << 20,
-                letter_bytes_max=1 << 20,
-            )
-        )
+        of_topics = decoders(load({}), OneSchemaATopic())
+        self.decider = Decider(plan(of_topics, rules(api, fulfil_protection=fulfil_protection)))
 
     def take(self, topic: Topic, event: Mapping[str, Any]) -> bytes:
         """The body of the request that this event becomes."""
@@ -130,61 +107,28 @@ def example(name: str) -> bytes:
     ("topic", "event", "name"),
     [
         (Topic.FULFILLED, moved("fulfilled_at", "line-item-id-3311", "line-item-id-4411"), "order_fulfillment_added"),
-        (
-            Topic.REFUNDED,
-            moved("refunded_at", "line-item-id-3311", "line-item-id-3322", "line-item-id-4411"),
-            "order_refund_added",
-        ),
+        (Topic.REFUNDED, moved("refunded_at", *(one["id"] for one in PLACED["line_items"])), "order_refund_added"),
         (Topic.LINE_ITEMS_CANCELLED, moved("cancelled_at", "line-item-id-3311"), "order_line_items_cancelled"),
-        (
-            Topic.CANCELLED,
-            {"event_id": "e-cancelled", "order_id": "ord-123", "cancelled_at": 1_645_369_200_000},
-            "order_cancelled",
-        ),
+        (Topic.CANCELLED, cancelled("ord-123", 1_645_369_200_000), "order_cancelled"),
     ],
 )
 def test_the_events_apis_examples(topic: Topic, event: Mapping[str, Any], name: str) -> None:
-    line = Line(Api.EVENTS, fulfil_protection=False)
-    assert line.take(Topic.PLACED, PLACED) == example("order_placed.json")
-    assert line.take(topic, event) == example(f"{name}.json")
+    way = Line(Api.EVENTS, fulfil_protection=False)
+    assert way.take(Topic.PLACED, PLACED) == example("order_placed.json")
+    assert way.take(topic, event) == example(f"{name}.json")
 
 
+FEED_INSURED = {"protects_line_item_id": "prd-1234", "offer_id": "off-12345", "plan_id": "pl-54132"}
+FEED_EMAIL = json.loads((EXAMPLES / "feed_placed.json").read_text())[0]["customer"]["email"]
 FEED_PLACED: Mapping[str, Any] = {
     **PLACED,
     "order_id": "ord-XYZ-123",
     "placed_at": 1_669_377_053_593,
-    "customer": {
-        "first_name": "Max",
-        "last_name": "Mustermann",
-        "email": json.loads((EXAMPLES / "feed_placed.json").read_text())[0]["customer"]["email"],
-        "phone": "+491601234567",
-    },
-    "billing_address": {
-        "address_line_1": "Musterstrasse 1",
-        "address_line_2": None,
-        "city": "Musterstadt",
-        "zip": "123456",
-        "country": "DE",
-    },
+    "customer": {**MAX, "email": FEED_EMAIL, "phone": "+491601234567"},
+    "billing_address": address("Musterstrasse 1", None),
     "line_items": [
-        {
-            "id": "prd-1234",
-            "quantity": 1,
-            "price_amount": 10_000,
-            "product_id": "prd-1234",
-            "product_title": "Banana",
-            "product_brand": "Frutta",
-            "protection": None,
-        },
-        {
-            "id": "hak-ext-12",
-            "quantity": 1,
-            "price_amount": 1_200,
-            "product_id": "hak-ext-12",
-            "product_title": "1 year of warranty extension",
-            "product_brand": "hakuNa",
-            "protection": {"protects_line_item_id": "prd-1234", "offer_id": "off-12345", "plan_id": "pl-54132"},
-        },
+        line("prd-1234", "prd-1234", "Banana", "Frutta", 10_000),
+        line("hak-ext-12", "hak-ext-12", "1 year of warranty extension", "hakuNa", 1_200, FEED_INSURED),
     ],
 }
 
@@ -194,17 +138,17 @@ def fed(body: bytes) -> bytes:
 
 
 def test_the_order_feeds_examples() -> None:
-    line = Line(Api.FEED)
+    way = Line(Api.FEED)
     ids = {"order_id": "ord-XYZ-123"}
-    assert fed(line.take(Topic.PLACED, FEED_PLACED)) == example("feed_placed.json")
+    assert fed(way.take(Topic.PLACED, FEED_PLACED)) == example("feed_placed.json")
     shipped = moved("fulfilled_at", "prd-1234", at_ms=1_667_493_412_562, **ids)
-    assert fed(line.take(Topic.FULFILLED, shipped)) == example("feed_fulfilled.json")
+    assert fed(way.take(Topic.FULFILLED, shipped)) == example("feed_fulfilled.json")
     refund = moved("refunded_at", "prd-1234", at_ms=1_667_493_419_345, **ids)
-    assert fed(line.take(Topic.REFUNDED, refund)) == example("feed_refunded.json")
+    assert fed(way.take(Topic.REFUNDED, refund)) == example("feed_refunded.json")
 
 
 def test_the_order_feeds_example_of_a_cancelled_order() -> None:
-    line = Line(Api.FEED)
-    line.take(Topic.PLACED, FEED_PLACED)
-    off = {"event_id": "e-cancelled", "order_id": "ord-XYZ-123", "cancelled_at": 1_669_380_517_455}
-    assert fed(line.take(Topic.CANCELLED, off)) == example("feed_cancelled.json")
+    way = Line(Api.FEED)
+    way.take(Topic.PLACED, FEED_PLACED)
+    off = cancelled("ord-XYZ-123", 1_669_380_517_455)
+    assert fed(way.take(Topic.CANCELLED, off)) == example("feed_cancelled.json")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import permutations
 from random import Random
 
@@ -39,26 +40,15 @@ HOUR_MS = 3_600_000
 LATE_MS = AT_MS + HOUR_MS
 
 _units = st.integers(1, 4)
+_a, _b = (_units.map(partial(product, line_id)) for line_id in "ab")
+_plan, _second, _of_b, _of_plan = (
+    _units.map(partial(protection, line_id, protects)) for line_id, protects in ("pa", "qa", "qb", "qp")
+)
 LAYOUTS: dict[str, st.SearchStrategy[tuple[LineItem, ...]]] = {
-    "a plan of fewer, as many or more units than its product": st.tuples(
-        _units.map(lambda n: product("a", n)), _units.map(lambda n: protection("p", "a", n)), st.just(product("b"))
-    ),
-    "two plans on one product": st.tuples(
-        _units.map(lambda n: protection("p", "a", n)),
-        _units.map(lambda n: product("a", n)),
-        _units.map(lambda n: protection("q", "a", n)),
-    ),
-    "a plan of a plan": st.tuples(
-        _units.map(lambda n: protection("q", "p", n)),
-        _units.map(lambda n: protection("p", "a", n)),
-        _units.map(lambda n: product("a", n)),
-    ),
-    "two products, each with its plan": st.tuples(
-        _units.map(lambda n: product("a", n)),
-        _units.map(lambda n: product("b", n)),
-        _units.map(lambda n: protection("p", "a", n)),
-        _units.map(lambda n: protection("q", "b", n)),
-    ),
+    "a plan of fewer, as many or more units than its product": st.tuples(_a, _plan, st.just(product("b"))),
+    "two plans on one product": st.tuples(_plan, _a, _second),
+    "a plan of a plan": st.tuples(_of_plan, _plan, _a),
+    "two products, each with its plan": st.tuples(_a, _b, _plan, _of_b),
 }
 _layout = st.one_of(*LAYOUTS.values())
 

@@ -40,7 +40,7 @@ from processor.records import (
 from processor.transform.order_state import OrderState, decode, encode
 from processor.transform.transitions import Applied, Effect, Ignored, Parked, Refused, Retold, Rules
 from tests.unit.order_events import DAY_MS, NOW_MS, placed, product, protection
-from tests.unit.transform.histories import any_history, any_rules, changed, rules, take
+from tests.unit.transform.histories import any_history, any_rules, changed, rules, steps, take
 
 Told = tuple[str, str, object]
 """Event ID, how it ended, and why or with which items."""
@@ -346,8 +346,7 @@ def said_of(change: Change) -> object:
 def test_every_history_ends_as_the_model_says(history: list[OrderEvent], by: Rules) -> None:
     model = Model(by)
     state: OrderState | None = None
-    for event in history:
-        transition = take(state, event, by)
+    for event, transition in zip(history, steps(history, by), strict=True):
         state = transition.state
         assert told(transition.effects) == model.take(event)
     order = None if state is None else state.order
@@ -378,10 +377,8 @@ def snapshot_units(order: Order) -> dict[str, tuple[list[int], list[int]]]:
 def test_no_unit_is_lost_or_invented(history: list[OrderEvent], by: Rules) -> None:
     """For every line item the totals are what the shop's movements and the told ones add up to; of a product what was
     ordered is what remains plus what moved, on each of the three roads."""
-    state: OrderState | None = None
     told: Counter[tuple[type[Change], str]] = Counter()
-    for event in history:
-        transition = take(state, event, by)
+    for transition in steps(history, by):
         state = transition.state
         for effect in transition.effects:
             if isinstance(effect, Applied | Retold) and isinstance(
@@ -412,10 +409,8 @@ def test_no_unit_is_lost_or_invented(history: list[OrderEvent], by: Rules) -> No
 @given(any_history, any_rules)
 @settings(max_examples=80)
 def test_what_is_told_of_is_the_order_after_it(history: list[OrderEvent], by: Rules) -> None:
-    state: OrderState | None = None
     order: Order | None = None
-    for event in history:
-        transition = take(state, event, by)
+    for transition in steps(history, by):
         for effect in transition.effects:
             if isinstance(effect, Applied | Retold):
                 order = effect.order_after
@@ -437,9 +432,8 @@ def test_what_is_told_of_is_the_order_after_it(history: list[OrderEvent], by: Ru
 @settings(max_examples=80)
 def test_a_protection_keeps_no_more_than_its_product_has_left(history: list[OrderEvent], by: Rules) -> None:
     """Once a unit of the product is gone; a product of more protections than units may be sold."""
-    state: OrderState | None = None
-    for event in history:
-        state = take(state, event, by).state
+    for transition in steps(history, by):
+        state = transition.state
         if state is None or state.order is None or by.api is Api.FEED:
             continue
         lines = {
@@ -498,8 +492,7 @@ def test_every_event_ends_once(history: list[OrderEvent], by: Rules) -> None:
     """Parked events leave with an effect of their own: none is lost, none counts twice."""
     state: OrderState | None = None
     each = 0
-    for event in history:
-        transition = take(state, event, by)
+    for transition in steps(history, by):
         state = transition.state
         each += sum(not isinstance(effect, Parked | Retold) for effect in transition.effects)
     assert each + (0 if state is None else len(state.parked)) == len(history)
@@ -532,13 +525,8 @@ def one_id_each(history: list[OrderEvent]) -> list[OrderEvent]:
 
 
 def run(history: Iterable[OrderEvent], by: Rules) -> tuple[list[Told], OrderState | None]:
-    state: OrderState | None = None
-    words: list[Told] = []
-    for event in history:
-        transition = take(state, event, by)
-        state = transition.state
-        words += told(transition.effects)
-    return words, state
+    made = list(steps(history, by))
+    return [word for one in made for word in told(one.effects)], made[-1].state if made else None
 
 
 @given(any_history, any_rules, st.integers(0, 12))
