@@ -5,7 +5,7 @@
     403 with advice to wait                          RetryLater     too many
     403 in the API's form                            KeyRefused
     403 of another form                              Denied         the key, the order or the rate: others tell
-    408 409 425 429 5xx, no answer, none of HTTP's   RetryLater     nobody's fault; uses up no attempt
+    408 409 425 429 5xx, no answer, none of HTTP's   RetryLater     not the entry's fault; not counted as an attempt
     3xx, 407, 421, HTML, a 4xx of no form            Doubted        something else may have answered
     every other 4xx                                  Rejected
 

@@ -260,7 +260,7 @@ class Settings:
         "PROCESSOR_POISON_AFTER",
         DURATION,
         "5m",
-        "How long one entry must be answered 5xx, while others pass, to be a dead letter",
+        "How long one entry must be answered 5xx, while others pass, before it becomes a dead letter",
     )
     replay_share_max: float = setting(
         "PROCESSOR_REPLAY_SHARE_MAX",
@@ -278,7 +278,7 @@ class Settings:
         "PROCESSOR_OPERATOR",
         Kind(one_line, "text"),
         "",
-        "Who it was, on record, where a command is not given `--by`; the user and host without it",
+        "The name that a command writes on record if `--by` is not given; if this is empty too, the user and host",
     )
     rekey: bool = setting(
         "PROCESSOR_REKEY",

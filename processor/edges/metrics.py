@@ -126,7 +126,7 @@ MISSED: Final = Counter(
 )
 BEGINNINGS: Final = Counter(
     "processor_offsets_lost_total",
-    "Partitions that were not read on from the offset that their group had committed, by why",
+    "Partitions that were not read from the offset that their group had committed, by cause",
     ["role", "topic", "partition", "cause"],
 )
 TRANSACTION_SECONDS: Final = Histogram(
@@ -211,7 +211,7 @@ HELD_ORDERS: Final = Gauge(
 
 OLDEST_UNSENT: Final = Gauge(
     "processor_oldest_unsent_seconds",
-    "How long the newest value of some object could have been sent and was not, 0 when none is left",
+    "The longest time that an object's newest value has been ready to be sent; 0 if none is left",
     ["destination"],
 )
 

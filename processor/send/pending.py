@@ -21,7 +21,7 @@ class Pending(msgspec.Struct, Generic[EntryT], gc=False):
 
     `order_id` names its lane, `epoch` the assignment of its partition; `size` is about its bytes in memory. `attempts`
     counts the requests that were answered or given up, `last` describes the last failure; a pause or a refused key
-    uses up no attempt. With `replay_id`, the ID of a replay, it may pass its order's hold. `replayed` is true if a
+    is not counted. With `replay_id`, the ID of a replay, it may pass its order's hold. `replayed` is true if a
     replay brought it, directly or through transform.
     """
 
