@@ -46,7 +46,7 @@ WORKERS_MAX: Final = 256
 """Processes that may share one state directory; more are the mistake of a loop."""
 
 _OPEN_FILES_MAX: Final = 64
-"""Open table files per partition, so that 50 partitions stay below the limit of 1,024 file descriptors."""
+"""Open table files per partition, so that 12 partitions stay below the limit of 1,024 file descriptors."""
 
 _FULL: Final = ("No space left", "Disk quota exceeded")
 _DISK_TROUBLE: Final = (
@@ -63,10 +63,14 @@ _DISK_TROUBLE: Final = (
 )
 """Faults of the disk, not of the store: wiping would not help."""
 
-_LOADING: Final = {"level0_file_num_compaction_trigger": "16"}
+_LOADING: Final = {"level0_file_num_compaction_trigger": "24"}
 _LOADED: Final = {"level0_file_num_compaction_trigger": "4"}
-"""RocksDB's default. Nobody reads a store during a load, and tables that are merged sixteen at a time are merged half
-as often."""
+"""RocksDB's default. Nobody reads a store during a load, and tables that are merged many at a time are merged less
+often."""
+_TABLES_SLOW: Final = 48
+_TABLES_MAX: Final = 64
+"""Tables that wait to be merged: from so many on a write is slowed down, and it waits at so many. By default (20, 36)
+half of a load would be waiting; with more, the reads after it look into too many tables."""
 
 _NAME: Final = re.compile(r"[0-9a-f]{16}\Z")
 """A worker's name. `kafka/predecessors.py` recognises workers by it."""
@@ -205,6 +209,10 @@ class StateDirectory:
         options.set_max_write_buffer_number(2)
         options.set_compression_type(DBCompressionType.lz4())
         options.set_max_open_files(_OPEN_FILES_MAX)
+        # By default these are 64 lists of one file each: two tables in one list are opened and closed at each read.
+        options.set_table_cache_num_shard_bits(0)
+        options.set_level_zero_slowdown_writes_trigger(_TABLES_SLOW)
+        options.set_level_zero_stop_writes_trigger(_TABLES_MAX)
         options.set_keep_log_file_num(2)
         options.set_max_log_file_size(1 << 20)
         blocks = BlockBasedOptions()

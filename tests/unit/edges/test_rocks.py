@@ -153,6 +153,19 @@ def test_what_was_loaded_is_kept_by_a_close(home: StateDirectory) -> None:
     store.close()
 
 
+def test_no_table_of_a_store_is_opened_again_for_each_read(home: StateDirectory, tmp_path: Path) -> None:
+    store, loads = home.open(7), 22
+    for number in range(loads):  # each fills a table; fewer than a load merges
+        store.load([(b"%02d-%04d" % (number, at), os.urandom(64)) for at in range(1_000)])
+    (place,) = tmp_path.glob("worker-0/partition-7")
+    tables = {str(path) for path in place.glob("*.sst")}
+    assert len(tables) >= loads - 4  # the last are on their way
+    for number in range(loads):
+        assert store.get(b"%02d-0500" % number) is not None
+    assert tables <= {os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()}
+    store.close()
+
+
 def test_a_wiped_store_is_empty(home: StateDirectory) -> None:
     a_store(home).close()
     home.wipe(7)
