@@ -150,16 +150,18 @@ def order(world: World) -> list[str]:
 
 def newest(world: World) -> list[str]:
     """The feed: the last snapshot accepted is the newest that is not refused for ever, and while nobody is
-    killed or thrown out none is followed by an older one."""
+    killed or thrown out none is followed by an older one. But what was under way when its worker was thrown out may
+    arrive after that."""
     found = []
     refused = world.plan.script.refused
+    late = [call for call in world.api.calls if (call.worker, call.ended_s) in world.expelled]
     orderly = not world.expelled and not world.frozen and all(worker.how != "kill" for worker in world.workers)
     for order_id, numbers in _outbox(world).items():
         rank = {entry_id(number): position for position, number in enumerate(numbers)}
         seen = [
             rank[entry]
             for call in sorted(world.api.calls, key=lambda call: call.arrived_s or 0.0)
-            if call.accepted
+            if call.accepted and call not in late
             for entry in call.entry_ids
             if entry in rank
         ]

@@ -26,7 +26,7 @@ round trip an entry).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Generic
@@ -149,20 +149,24 @@ class SendRole(Generic[EntryT]):
         self._read_on(now_s, at_end)
         if self._handover.undelivered >= UNDELIVERED_MAX:
             self._handover.wait(WAIT_S)
-        if (
-            self._effects.booked
-            or now_s >= self._commit_at_s
-            or (now_s >= self._claim_at_s and self._commits.claims(self._assignments))
-        ):
-            self._effects.booked = False
-            self.standing.trouble = self._commits.commit(self._assignments)
-            if now_s >= self._commit_at_s:
-                self._commit_at_s = now_s + self._settings.commit_s
-            self._claim_at_s = now_s + (0.0 if self.standing.trouble is None else RETRY_S)
+        self._commit(now_s, self._assignments)
         if now_s >= self._observe_at_s:
             self._observe_at_s = now_s + OBSERVE_S
             self._look_at_topics()
             self.standing.observe()
+
+    def _commit(self, now_s: float, assignments: Iterable[Assignment[EntryT]]) -> None:
+        """Commits these partitions when it is time."""
+        if (
+            self._effects.booked
+            or now_s >= self._commit_at_s
+            or (now_s >= self._claim_at_s and self._commits.claims(assignments))
+        ):
+            self._effects.booked = False
+            self.standing.trouble = self._commits.commit(assignments)
+            if now_s >= self._commit_at_s:
+                self._commit_at_s = now_s + self._settings.commit_s
+            self._claim_at_s = now_s + (0.0 if self.standing.trouble is None else RETRY_S)
 
     def stop(self) -> None:
         """Drains: finishes what is in flight, commits, leaves the group. Bounded by the drain's deadline."""
@@ -397,11 +401,14 @@ class SendRole(Generic[EntryT]):
         deadline_s = self._clock.monotonic_s() + patience_s
         self._handover.give(Withdrawn(epochs, deadline_s))
         deadline_s += FLUSH_S_MAX
+        staying = [assignment for assignment in self._assignments if assignment.epoch not in epochs]
         settled = False
         while not settled and (left_s := deadline_s - self._clock.monotonic_s()) > 0:
             if not epochs <= self._released.keys():
                 self._handover.wait(min(WAIT_S, left_s))
                 self._settle()
+                if staying and self.standing.trouble is None:  # a commit that is not answered takes its time
+                    self._commit(self._clock.monotonic_s(), staying)
             elif self._effects.flush(min(WAIT_S, left_s)):
                 settled = True
             else:

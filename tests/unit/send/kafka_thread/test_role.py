@@ -522,6 +522,23 @@ def test_a_drain_finishes_what_is_in_flight_and_takes_nothing_more(worlds: Any) 
     assert sorted(accepted(world)) == sorted(entry_id(number) for number in range(6))
 
 
+def test_what_stays_is_committed_while_what_leaves_is_drained(worlds: Any) -> None:
+    world = worlds(partitions=2, eager=False, script=Script(latency_s=(1.9, 1.9)))
+    fill(world, "stays")
+    world.join()
+    world.pass_time(1.7)
+    world.plan.entries.append((0.0, 1, "leaves"))
+    world.append(1, 1, "leaves")
+    world.pass_time(0.1)
+    seen: list[tuple[float, int | None]] = []
+    world.loop.call_later(1.0, lambda: seen.append((world.now_s(), committed(world).next_offset)))
+    world.join()
+    world.pass_time(4.0)
+    ((seen_s, next_offset),), ((_, began_s, ended_s),) = seen, world.stood
+    assert began_s < seen_s < ended_s, "it was looked at in the drain"
+    assert next_offset == world.broker.logs[P0].high_watermark
+
+
 def test_a_broker_that_is_away_for_a_while_needs_no_help(worlds: Any) -> None:
     world = worlds()
     fill(world, "a")
