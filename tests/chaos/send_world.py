@@ -197,8 +197,8 @@ class World:
         self.entries_seen_max = 0
         self.expelled: list[tuple[str, float]] = []
         self.frozen: list[tuple[str, float, float]] = []
-        """Whose Kafka thread stood still, heartbeats and all, from when to when. Its event loop goes on, as it would in
-        the moment after: what it may send then is the same question."""
+        """Whose Kafka thread stood still, heartbeats and all, from the group's last answer until when. Its event loop
+        goes on, as it would in the moment after: what it may send then is the same question."""
         self.stood: list[tuple[str, float, float]] = []
         """In whose turn, revoke or drain time passed, from when to when: it is in one piece here, and nobody else had a
         turn meanwhile."""
@@ -468,7 +468,7 @@ class World:
         self.turn(worker)
         worker.frozen_until_s = self.now_s() + seconds
         self.broker.freeze(worker.name)
-        self.frozen.append((worker.name, self.now_s(), worker.frozen_until_s))
+        self.frozen.append((worker.name, worker.role._consumer.answered_s(), worker.frozen_until_s))
 
     def turn(self, worker: Worker) -> None:
         if worker.frozen_until_s is not None:
