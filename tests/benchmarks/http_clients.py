@@ -1,7 +1,6 @@
 """CPU and rate of the HTTP clients that can stand behind the sender, on one machine in one run.
 
     python -m tests.benchmarks.http_clients            the table: POSTs of 600 bytes, 1 to 1024 in flight
-    python -m tests.benchmarks.http_clients --parts    what a request and an answer cost, ways not taken too
 
 One of them: `python -m tests.benchmarks.http_clients --seconds 1 --in-flight 256 --clients lean`.
 
@@ -19,7 +18,6 @@ import ssl
 import subprocess
 import sys
 import time
-import timeit
 from collections.abc import Awaitable, Callable, Iterator
 from typing import cast
 
@@ -27,7 +25,7 @@ import httptools
 import httpx
 import uvloop
 
-from processor.edges.http.connection import HttpLimits, fields
+from processor.edges.http.connection import HttpLimits
 from processor.edges.http.exchange import ask
 from processor.edges.http.pool import LeanTransport
 from processor.edges.http.request import RequestTemplate
@@ -99,25 +97,13 @@ def _lean(url: str, in_flight: int) -> tuple[Post, LeanTransport]:
     return lambda: ask(transport, template, BODY, OWN), transport
 
 
-def _plain(url: str) -> Callable[[], httpx.Request]:
-    target = httpx.URL(url)
-    static = [(b"Host", target.netloc), *STATIC]
-    extensions = {"timeout": TIMEOUTS}
-
-    def make() -> httpx.Request:
-        headers = [*static, *OWN, (b"Content-Length", b"%d" % len(BODY))]
-        return httpx.Request("POST", target, headers=headers, stream=httpx.ByteStream(BODY), extensions=extensions)
-
-    return make
-
-
 def _httpx(url: str, in_flight: int) -> tuple[Post, httpx.AsyncBaseTransport]:
-    """httpx's own transport, called directly."""
-    make = _plain(url)
+    """httpx's own transport, called directly, with requests that are made as cheaply as its types allow."""
+    template = RequestTemplate("POST", httpx.URL(url), STATIC, TIMEOUTS)
     transport = httpx.AsyncHTTPTransport(
         limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
     )
-    return lambda: transport.handle_async_request(make()), transport
+    return lambda: transport.handle_async_request(template.build(BODY, OWN)), transport
 
 
 def _client(url: str, in_flight: int) -> tuple[Post, httpx.AsyncClient]:
@@ -230,67 +216,9 @@ async def measure(name: str, url: str, in_flight: int, seconds: float, rounds: i
     return best
 
 
-def parts() -> None:
-    """Ways to make a request and an answer; the cheapest that keeps to httpx's types is the one in use."""
-    url = httpx.URL("http://127.0.0.1:8080/events")
-    static = [(b"Host", url.netloc), *STATIC]
-    template = RequestTemplate("POST", url, STATIC, TIMEOUTS)
-    texts = {name.decode(): value.decode() for name, value in (*static, *OWN)}
-    make = _plain(str(url))
-    answer_headers = [
-        (b"Server", b"nginx"), (b"Date", b"Mon, 01 Jan 2024 00:00:00 GMT"), (b"Content-Length", b"45"),
-        (b"Content-Type", b"application/json"), (b"Connection", b"keep-alive"), (b"X-Request-Id", b"01234"),
-    ]  # fmt: skip
-
-    wire = b"HTTP/1.1 202 Accepted\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in answer_headers) + b"\r\n" + ANSWER
-
-    class Told:
-        def on_body(self, body: bytes) -> None:
-            pass
-
-        def on_message_complete(self) -> None:
-            pass
-
-    class Collecting(Told):
-        def on_message_begin(self) -> None:
-            self.headers: list[tuple[bytes, bytes]] = []
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self.headers.append((name, value))
-
-    plain, collecting = httptools.HttpResponseParser(Told()), httptools.HttpResponseParser(Collecting())
-
-    def streamed() -> httpx.Response:
-        return httpx.Response(202, headers=answer_headers, stream=httpx.ByteStream(ANSWER))
-
-    def run(work: Awaitable[object]) -> None:
-        with contextlib.suppress(StopIteration):
-            work.__await__().__next__()
-
-    ways: dict[str, Callable[[], object]] = {
-        "Request(method, str, headers=dict, content=)": lambda: httpx.Request(
-            "POST", str(url), headers=texts, content=BODY
-        ),
-        "Request(method, URL, headers=raw, content=)": lambda: httpx.Request(
-            "POST", url, headers=[*static, *OWN], content=BODY
-        ),
-        "Request(method, URL, headers=raw, stream=)": make,
-        "RequestTemplate.wire()  [in use]": lambda: template.wire(BODY, OWN),
-        "Response(content=)": lambda: httpx.Response(202, headers=answer_headers, content=ANSWER),
-        "Response(stream=)": streamed,
-        "Response(stream=) and aread()": lambda: run(streamed().aread()),
-        "parse, the fields of the head as they come": lambda: collecting.feed_data(wire),
-        "parse without them  [in use]": lambda: plain.feed_data(wire),
-        "  ... and the fields afterwards, of a refusal": lambda: fields([wire]),
-    }
-    for name, way in ways.items():
-        print(f"{name:60s} {min(timeit.repeat(way, number=10_000, repeat=5)) * 100:6.2f} µs")
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    options.add_argument("--parts", action="store_true")
     options.add_argument("--seconds", type=float, default=0.5, help="a round")
     options.add_argument("--rounds", type=int, default=3, help="the best is printed: other work only ever adds")
     options.add_argument("--in-flight", type=int, nargs="+", default=[1, 64, 256, 1024])
@@ -299,9 +227,6 @@ def main() -> None:
     if chosen.serve:
         with contextlib.suppress(KeyboardInterrupt):
             uvloop.run(_serve())
-        return
-    if chosen.parts:
-        parts()
         return
     print(f"{'client':20s} {'in flight':>9s} {'CPU µs/request':>15s} {'requests/s':>11s} {'requests':>9s}")
     with _server() as url:

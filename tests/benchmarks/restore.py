@@ -88,7 +88,7 @@ def seconds(line: dict[str, Any]) -> float:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--orders", type=int, default=1_000_000)
+    parser.add_argument("--orders", type=int, default=3_000_000)
     parser.add_argument("--env", action="append", default=[], help="NAME=VALUE for the worker")
     parser.add_argument("--no-streams", dest="streams", action="store_false", help="leave Kafka Streams out")
     options = parser.parse_args(arguments)
