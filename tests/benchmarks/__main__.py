@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from tests.benchmarks import http_clients
-
 BENCHES = (
     *("transform", "rekey", "avro", "producers", "state", "streams", "quix_streams", "restore", "growth", "whole"),
     *("latency", "send", "parallel_consumer", "pyrallel_consumer", "feed", "proxies", "memory", "hako", "order"),
@@ -16,10 +14,6 @@ BENCHES = (
 
 
 def main(arguments: list[str]) -> None:
-    if arguments and arguments[0] == "http":
-        sys.argv = [sys.argv[0], *arguments[1:]]
-        http_clients.main()
-        return
     named = BENCHES if not arguments or arguments[0] not in BENCHES else (arguments.pop(0),)
     for name in named:
         import_module(f"tests.benchmarks.{name}").main(arguments)

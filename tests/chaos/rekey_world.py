@@ -87,17 +87,17 @@ class Worker:
 
 @dataclass(frozen=True)
 class Traits:
-    """What kind of world a seed makes."""
+    """What kind of world a seed makes; by itself a quiet one."""
 
-    partitions: int
-    counts: tuple[int, ...]
-    records: int
-    eager: bool
-    live: bool
-    workers: int
-    strike_share: float
-    batch_records_max: int
-    predecessors_named: bool
+    partitions: int = 1
+    counts: tuple[int, ...] = (1,) * len(SOURCES)
+    records: int = 0
+    eager: bool = False
+    live: bool = False
+    workers: int = 1
+    strike_share: float = 0.0
+    batch_records_max: int = 100
+    predecessors_named: bool = True
 
 
 def traits_of(chance: random.Random) -> Traits:

@@ -16,17 +16,7 @@ from tests.chaos.seeds import seeds, seldom_collected
 
 pytestmark = pytest.mark.chaos
 
-CALM = Traits(
-    partitions=2,
-    counts=(1, 3, 2, 1, 2),
-    records=24,
-    eager=False,
-    live=False,
-    workers=1,
-    strike_share=0.0,
-    batch_records_max=9,
-    predecessors_named=True,
-)
+CALM = Traits(partitions=2, counts=(1, 3, 2, 1, 2), records=24, batch_records_max=9)
 CRASHES_MAX = 400
 """Above the points that such a world passes."""
 

@@ -256,6 +256,11 @@ class Reading:
         while self._cluster.seconds() < end_s:
             self.once()
 
+    def reads(self, *values: bytes) -> None:
+        """Until so many records have come, which are these."""
+        self.until(lambda: len(self.records) >= len(values))
+        assert self.values == [*values]
+
     @property
     def values(self) -> list[bytes | None]:
         return [record.value for record in self.records]
@@ -319,7 +324,19 @@ def opened(cluster: Cluster, transactional_id: str, consumer: Consumer) -> Trans
     return transaction
 
 
-def transact(transaction: Transaction, topic: str, value: bytes) -> None:
+def left_open(cluster: Cluster, transactional_id: str, consumer: Consumer, topic: str, value: bytes) -> Transaction:
+    """A transaction whose only record is at the broker."""
+    transaction = opened(cluster, transactional_id, consumer)
+    transaction.begin()
+    transaction.produce_keyed(topic, 0, [(b"k", value)])
+    if isinstance(transaction, KafkaTransaction):
+        transaction._begun().flush(10.0)  # real records leave when they like
+    return transaction
+
+
+def transact(
+    transaction: Transaction, topic: str, value: bytes, offsets: Mapping[TopicPartition, Committed] | None = None
+) -> None:
     transaction.begin()
     transaction.produce(NewRecord(topic, 0, b"k", value, []))
-    transaction.commit({})
+    transaction.commit(offsets or {})

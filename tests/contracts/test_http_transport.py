@@ -43,7 +43,19 @@ from processor.edges.http.proxies import Proxy
 from processor.edges.http.request import RequestTemplate
 from processor.edges.http.tls import tls_context
 from tests.support.asking import Asking
-from tests.support.http_servers import Authority, Peer, Script, answer, answering, authority, once, serving, silent
+from tests.support.http_servers import (
+    Authority,
+    Peer,
+    Script,
+    Send,
+    answer,
+    answering,
+    authority,
+    once,
+    serving,
+    silent,
+    stuck_after,
+)
 
 BODY = b'{"type":"order_placed"}'
 QUICK: dict[str, float | None] = {"connect": 10.0, "read": 10.0, "write": 10.0, "pool": 10.0}
@@ -235,71 +247,44 @@ async def test_request_and_answer_arrive_whole(kind: Kind, transport: Transport)
         assert seen.header("accept-encoding") is None
 
 
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+OF_TWO = b"Content-Length: 2\r\n\r\nok"
 FRAMINGS = {
-    "length": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, b"hello"),
+    "length": (OK + b"Content-Length: 5\r\n\r\nhello", 200, b"hello"),
     "empty": (b"HTTP/1.1 422 Unprocessable\r\nContent-Length: 0\r\n\r\n", 422, b""),
-    "no reason": (b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
-    "chunked": (
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
-        200,
-        b"hello",
-    ),
-    "trailers": (
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;note=a\r\nhe\r\n0\r\nX-Sum: 1\r\n\r\n",
-        200,
-        b"he",
-    ),
+    "no reason": (b"HTTP/1.1 200 \r\n" + OF_TWO, 200, b"ok"),
+    "chunked": (CHUNKED + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", 200, b"hello"),
+    "trailers": (CHUNKED + b"2;note=a\r\nhe\r\n0\r\nX-Sum: 1\r\n\r\n", 200, b"he"),
     "204": (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
     "304": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304, b""),
     "redirect": (b"HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n", 302, b""),
-    "100": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
-    "103": (b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\nHTTP/1.1 201 C\r\nContent-Length: 2\r\n\r\nok", 201, b"ok"),
-    "upgrade advertised": (
-        b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nok",
-        200,
-        b"ok",
-    ),
-    "not ASCII": (
-        b"HTTP/1.1 400 B\r\nX-Name: caf\xc3\xa9\r\nContent-Length: 3\r\n\r\n\xe2\x82\xac",
-        400,
-        b"\xe2\x82\xac",
-    ),
+    "100": (b"HTTP/1.1 100 Continue\r\n\r\n" + OK + OF_TWO, 200, b"ok"),
+    "103": (b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\nHTTP/1.1 201 C\r\n" + OF_TWO, 201, b"ok"),
+    "upgrade advertised": (OK + b"Upgrade: h2c\r\nConnection: Upgrade\r\n" + OF_TWO, 200, b"ok"),
+    "not ASCII": (b"HTTP/1.1 400 B\r\nX-A: caf\xc3\xa9\r\nContent-Length: 3\r\n\r\n\xe2\x82\xac", 400, b"\xe2\x82\xac"),
 }
 
 
+async def slowly(peer: Peer, data: bytes) -> None:
+    await peer.send_slowly(data, 0)
+
+
+@pytest.mark.parametrize("send", [Peer.send, slowly], ids=["whole", "byte by byte"])
 @pytest.mark.parametrize("case", FRAMINGS)
-def test_bodies_end_where_their_framing_says(kind: Kind, case: str) -> None:
+def test_bodies_end_where_their_framing_says(kind: Kind, case: str, send: Send) -> None:
     data, status, body = FRAMINGS[case]
-    expect_answer(kind, answering(data), status, body)
+    expect_answer(kind, answering(data, send), status, body)
 
 
-@pytest.mark.parametrize("case", FRAMINGS)
-def test_an_answer_may_come_byte_by_byte(kind: Kind, case: str) -> None:
-    data, status, body = FRAMINGS[case]
-
-    async def script(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await peer.send_slowly(data, 0)
-
-    expect_answer(kind, script, status, body)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"HTTP/1.1 200 OK\r\n\r\nhello",
-        b"HTTP/1.0 200 OK\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
-        b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-    ],
-)
-def test_an_answer_may_end_with_its_connection(kind: Kind, data: bytes) -> None:
-    expect_answer(kind, once(data), 200, b"hello")
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n"])
+@pytest.mark.parametrize("fields", [b"", b"Connection: close\r\nContent-Length: 5\r\n"])
+def test_an_answer_may_end_with_its_connection(kind: Kind, start: bytes, fields: bytes) -> None:
+    expect_answer(kind, once(start + fields + b"\r\nhello"), 200, b"hello")
 
 
 def test_an_answer_to_head_has_no_body(kind: Kind) -> None:
-    expect_answer(kind, answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), 200, b"", method="HEAD")
+    expect_answer(kind, answering(OK + b"Content-Length: 5\r\n\r\n"), 200, b"", method="HEAD")
 
 
 def test_an_encoded_body_stays_as_it_came(bounded: Kind) -> None:
@@ -382,12 +367,7 @@ async def test_a_body_is_cut_at_64_kib_exactly(bounded: Kind, transport: Transpo
 )
 @pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 "], ids=["headers", "reason"])
 def test_a_flood_of_headers_is_an_error(kind: Kind, flood: bytes, start: bytes) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(start + flood)
-        await peer.closed()
-
-    expect(kind, script, httpx.RemoteProtocolError)
+    expect(kind, stuck_after(start + flood), httpx.RemoteProtocolError)
 
 
 def test_a_flood_of_headers_in_one_read_is_an_error() -> None:
@@ -413,11 +393,7 @@ def test_headers_of_60_kb_are_taken(kind: Kind) -> None:
 
 @pytest.mark.parametrize(
     ("start", "again"),
-    [
-        (b"", b"HTTP/1.1 103 Early\r\n\r\n"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"note"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X-A: 1\r\n"),
-    ],
+    [(b"", b"HTTP/1.1 103 Early\r\n\r\n"), (CHUNKED + b"1;", b"note"), (CHUNKED + b"0\r\n", b"X-A: 1\r\n")],
     ids=["informational", "chunk extension", "trailers"],
 )
 def test_what_comes_without_end_and_is_no_body_is_an_error(lean: Kind, start: bytes, again: bytes) -> None:
@@ -442,15 +418,15 @@ def test_what_comes_without_end_and_is_no_body_is_an_error(lean: Kind, start: by
         b"<html><body>It works</body></html>\r\n\r\n",
         b"\x15\x03\x01\x00\x02\x02\x0a\r\n\r\n",
         b"HTTP/1.1 abc\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        OK + b"no colon\r\n\r\n",
+        OK + b"Content-Length: many\r\n\r\n",
+        CHUNKED + b"zz\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
-        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhel",
-        b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Le",
+        OK + b"Content-Length: 5\r\n\r\nhel",
+        CHUNKED + b"5\r\nhel",
+        OK + b"Connection: close\r\nContent-Length: 5\r\n\r\nhel",
+        OK + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n",
+        OK + b"Content-Le",
         b"",
     ],
 )
@@ -458,23 +434,13 @@ def test_what_is_no_whole_answer_is_an_error(kind: Kind, data: bytes) -> None:
     expect(kind, once(data), httpx.RemoteProtocolError)
 
 
-@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel"])
+@pytest.mark.parametrize("data", [b"", OK, OK + b"Content-Length: 9\r\n\r\nhel", OK + b"\r\nhel"])
 def test_a_reset_is_an_error_wherever_it_comes(kind: Kind, data: bytes) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(data)
-        await asyncio.sleep(0.02)
-        peer.reset()
-
-    expect(kind, script, httpx.ReadError)
-
-
-def test_a_reset_ends_no_body_well(kind: Kind) -> None:
     """A body without a length ends with its connection, but not with just any end."""
 
     async def script(peer: Peer) -> None:
         await peer.request()
-        await peer.send(b"HTTP/1.1 200 OK\r\n\r\nhel")
+        await peer.send(data)
         await asyncio.sleep(0.02)
         peer.reset()
 
@@ -488,12 +454,7 @@ def test_a_reset_ends_no_body_well(kind: Kind) -> None:
     "data", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel"], ids=["head", "in head", "body"]
 )
 def test_silence_is_a_read_timeout(kind: Kind, data: bytes) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(data)
-        await peer.closed()
-
-    expect(kind, script, httpx.ReadTimeout, read=0.06)
+    expect(kind, stuck_after(data), httpx.ReadTimeout, read=0.06)
 
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"], ids=["head", "body"])
@@ -918,11 +879,7 @@ async def test_a_cancelled_request_ends_its_connection(kind: Kind, transport: Tr
 
 @over()
 async def test_a_cancelled_request_closes_its_connection_at_once(kind: Kind, transport: Transport) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.closed()
-
-    async with serving(script) as server:
+    async with serving(stuck_after(b"")) as server:
         slow = asyncio.create_task(post(transport, server.url))
         await asyncio.sleep(0.02)
         slow.cancel()
@@ -1159,11 +1116,8 @@ def test_any_split_of_an_answer_gives_the_same_answer(
     cuts: list[int],
 ) -> None:
     whole = b"".join(body)
-    frame = {
-        "length": b"Content-Length: %d\r\n" % len(whole),
-        "chunked": b"Transfer-Encoding: chunked\r\n",
-        "close": b"",
-    }
+    chunked = b"Transfer-Encoding: chunked\r\n"
+    frame = {"length": b"Content-Length: %d\r\n" % len(whole), "chunked": chunked, "close": b""}
     data = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" if informational else b""
     data += b"HTTP/1.1 %d X\r\n" % status + b"".join([b"%b: %b\r\n" % header for header in headers])
     data += frame[framing] + b"\r\n"

@@ -69,15 +69,13 @@ def test_a_position_that_retention_has_overtaken_is_told_with_where_it_was(clust
     write(cluster, topic, 0, b"1", b"2", b"3", b"4")
     cluster.delete_before(topic, 0, 3)
     _, _, reading = joined(cluster, [topic], protocol=protocol, starts={where: 1})
-    reading.until(lambda: bool(reading.records))
-    assert reading.values == [b"4"]
+    reading.reads(b"4")
     assert reading.resets == {where: 1}
     consumer, _, reading = joined(cluster, [topic], group="other", protocol=protocol, resets=False, starts={where: 1})
     reading.until(lambda: where in reading.astray)
     assert reading.records == []
     consumer.seek([Position(topic, 0, 3)])
-    reading.until(lambda: bool(reading.records))
-    assert reading.values == [b"4"]
+    reading.reads(b"4")
     assert reading.resets == {}
 
 
@@ -130,8 +128,7 @@ def test_what_is_written_after_a_topic_was_made_again_stands_in_the_new_one(clus
     reader = cluster.reader()
     reader.assign([Position(topic, 0, 0)])
     reading = Reading(cluster, reader.poll)
-    reading.until(lambda: bool(reading.records))
-    assert reading.values == [b"3"]
+    reading.reads(b"3")
 
 
 @pytest.mark.slow
@@ -145,5 +142,4 @@ def test_the_new_partitions_of_a_topic_come_to_the_group_with_all_that_stands_in
     write(cluster, topic, 2, b"new")
     wanted = {TopicPartition(topic, number) for number in range(3)}
     wait_until(cluster, lambda: movements.owned == wanted, reading.once, seconds_max=SEEN_S_MAX)
-    reading.until(lambda: bool(reading.records))
-    assert reading.values == [b"new"]
+    reading.reads(b"new")

@@ -23,6 +23,7 @@ from tests.contracts.clusters import (
     Movements,
     Reading,
     joined,
+    left_open,
     made,
     opened,
     transact,
@@ -77,8 +78,7 @@ def test_records_are_never_more_than_asked_for(cluster: Cluster) -> None:
 
 
 def test_an_open_transaction_is_not_read_and_holds_back_what_comes_after_it(cluster: Cluster) -> None:
-    source, topic = cluster.name("source"), cluster.name("in")
-    cluster.create(source, topic)
+    source, topic = made(cluster, "source"), made(cluster)
     where = TopicPartition(topic, 0)
     writer, _, _ = joined(cluster, [source], group="writer")
     transaction = opened(cluster, "t", writer)
@@ -94,23 +94,19 @@ def test_an_open_transaction_is_not_read_and_holds_back_what_comes_after_it(clus
     wait_until(cluster, lambda: consumer.ends([where]) == {where: 0}, reading.once)
     assert reading.records == []
     transaction.commit({})
-    reading.until(lambda: len(reading.records) == 3)
-    assert reading.values == [b"in doubt", b"too", b"after"]
+    reading.reads(b"in doubt", b"too", b"after")
 
 
 def test_the_end_lies_past_the_markers_so_that_nothing_unread_means_no_lag(cluster: Cluster) -> None:
-    source, topic = cluster.name("source"), cluster.name("in")
-    cluster.create(source, topic)
+    source, topic = made(cluster, "source"), made(cluster)
     where = TopicPartition(topic, 0)
     writer, _, _ = joined(cluster, [source], group="writer")
     transaction = opened(cluster, "t", writer)
-    for value, ends in ((b"1", transaction.commit), (b"no", None), (b"2", transaction.commit), (b"no", None)):
+    for value in (b"1", b"2"):
+        transact(transaction, topic, value)
         transaction.begin()
-        transaction.produce_keyed(topic, 0, [(b"k", value)])
-        if ends is None:
-            transaction.abort()
-        else:
-            ends({})
+        transaction.produce_keyed(topic, 0, [(b"k", b"no")])
+        transaction.abort()
     consumer, _, reading = joined(cluster, [topic])
     reading.until(lambda: len(reading.records) == 2 and where in reading.at_end)
     assert reading.values == [b"1", b"2"]
@@ -127,18 +123,15 @@ def test_an_offset_is_committed_with_its_metadata(cluster: Cluster) -> None:
     write(cluster, topic, 0, b"1", b"2", b"3")
     consumer, _, _ = joined(cluster, [topic])
     assert consumer.committed([first, second]) == {first: Committed(None, ""), second: Committed(None, "")}
-    consumer.commit({first: Committed(2, "up to ü")})
-    consumer.commit({second: Committed(0, "x" * COMMIT_METADATA_BYTES_MAX)})
-    assert consumer.committed([first, second]) == {
-        first: Committed(2, "up to ü"),
-        second: Committed(0, "x" * COMMIT_METADATA_BYTES_MAX),
-    }
+    wanted = {first: Committed(2, "up to ü"), second: Committed(0, "x" * COMMIT_METADATA_BYTES_MAX)}
+    for where, offset in wanted.items():
+        consumer.commit({where: offset})
+    assert consumer.committed([first, second]) == wanted
     with pytest.raises(AssertionError):
         consumer.commit({second: Committed(0, "x" * (COMMIT_METADATA_BYTES_MAX + 1))})
     consumer.close()
     _, _, reading = joined(cluster, [topic])
-    reading.until(lambda: bool(reading.records))
-    assert reading.values == [b"3"]
+    reading.reads(b"3")
 
 
 def test_offsets_of_an_open_transaction_are_not_there_until_it_commits(cluster: Cluster) -> None:
@@ -163,11 +156,7 @@ def test_assigned_says_where_to_start(cluster: Cluster) -> None:
     topic = made(cluster, partitions=2)
     write(cluster, topic, 0, b"a0", b"a1", b"a2")
     write(cluster, topic, 1, b"b0", b"b1")
-    consumer = cluster.consumer(cluster.name("g"))
-    movements = Movements()
-    movements.starts = {TopicPartition(topic, 0): 2}
-    consumer.subscribe([topic], movements)
-    reading = Reading(cluster, consumer.poll)
+    _, _, reading = joined(cluster, [topic], starts={TopicPartition(topic, 0): 2})
     reading.until(lambda: len(reading.records) == 3)
     assert sorted(value or b"" for value in reading.values) == [b"a2", b"b0", b"b1"]
 
@@ -311,10 +300,8 @@ def test_a_pause_ends_with_its_assignment_also_where_the_partition_comes_back_at
 
 
 def test_several_topics_are_assigned_by_partition_number(cluster: Cluster) -> None:
-    topics = [cluster.name(f"in{number}") for number in range(3)]
-    cluster.create(*topics, partitions=4)
-    _, first, _ = joined(cluster, topics)
-    del first
+    topics = [made(cluster, f"in{number}", partitions=4) for number in range(3)]
+    joined(cluster, topics)
     one = cluster.consumer(cluster.name("h"), "a")
     two = cluster.consumer(cluster.name("h"), "b")
     movements = [Movements(), Movements()]
@@ -421,9 +408,7 @@ def test_a_member_that_polls_too_late_is_told_lost_and_can_commit_in_no_way(clus
 
 
 def test_a_commit_tells_the_last_offset_of_the_keyed_records(cluster: Cluster) -> None:
-    source, topic = cluster.name("source"), cluster.name("changelog")
-    cluster.create(source)
-    cluster.create(topic, partitions=2)
+    source, topic = made(cluster, "source"), made(cluster, "changelog", partitions=2)
     consumer, _, _ = joined(cluster, [source])
     transaction = opened(cluster, "t", consumer)
     transaction.begin()
@@ -438,51 +423,34 @@ def test_a_commit_tells_the_last_offset_of_the_keyed_records(cluster: Cluster) -
     assert transaction.commit({}) == {}
     _, _, reading = joined(cluster, [topic], group="h")
     reading.until(lambda: len(reading.records) == 5)
-    assert {(r.key, r.value) for r in reading.records} == {
-        (b"a", b"1"),
-        (b"b", b"2"),
-        (b"c", None),
-        (b"d", b"4"),
-        (b"a", None),
-    }
+    wanted = {(b"a", b"1"), (b"b", b"2"), (b"c", None), (b"d", b"4"), (b"a", None)}
+    assert {(record.key, record.value) for record in reading.records} == wanted
 
 
 def test_a_second_owner_of_the_transactional_id_ends_what_the_first_left_and_fences_it(cluster: Cluster) -> None:
     topic = made(cluster)
     where = TopicPartition(topic, 0)
     consumer, _, reading = joined(cluster, [topic])
-    first = opened(cluster, "t", consumer)
-    first.begin()
-    first.produce_keyed(topic, 0, [(b"k", b"left behind")])
-    if isinstance(first, KafkaTransaction):
-        first._begun().flush(10.0)
+    first = left_open(cluster, "t", consumer, topic, b"left behind")
     second = opened(cluster, "t", consumer)
-    second.begin()
-    second.produce(NewRecord(topic, 0, b"k", b"mine", []))
-    second.commit({where: Committed(0, "")})
+    transact(second, topic, b"mine", {where: Committed(0, "")})
     with pytest.raises(Fenced):
         first.commit({where: Committed(1, "")})
     reading.until(lambda: reading.values == [b"mine"])
     transact(first, topic, b"again")  # it may go on by taking the ID over again
     with pytest.raises(Fenced):
         transact(second, topic, b"never")
-    reading.until(lambda: len(reading.records) == 2)
-    assert reading.values == [b"mine", b"again"]
+    reading.reads(b"mine", b"again")
 
 
 def test_what_a_dead_worker_left_open_can_be_ended_by_another(cluster: Cluster) -> None:
     topic = made(cluster)
     consumer, _, reading = joined(cluster, [topic])
-    dead = opened(cluster, "t", consumer)
-    dead.begin()
-    dead.produce_keyed(topic, 0, [(b"k", b"left behind")])
-    if isinstance(dead, KafkaTransaction):
-        dead._begun().flush(10.0)
+    left_open(cluster, "t", consumer, topic, b"left behind")
     write(cluster, topic, 0, b"after")
     started_s = cluster.seconds()
     cluster.abort_left_behind(cluster.name("t"))
-    reading.until(lambda: bool(reading.records))
-    assert reading.values == [b"after"]
+    reading.reads(b"after")
     assert cluster.seconds() - started_s < 3.0
 
 
@@ -494,11 +462,8 @@ def test_a_record_that_is_too_large_aborts_its_transaction_and_the_next_one_work
     transaction.produce(NewRecord(topic, 0, b"k", b"small", []))
     with pytest.raises(TransactionAborted, match="MSG_SIZE_TOO_LARGE"):
         transaction.produce(NewRecord(topic, 0, b"k", b"x" * (transaction.record_bytes_max + 1), []))
-    transaction.begin()
-    transaction.produce(NewRecord(topic, 0, b"k", b"next", []))
-    transaction.commit({})
-    reading.until(lambda: bool(reading.records))
-    assert reading.values == [b"next"]
+    transact(transaction, topic, b"next")
+    reading.reads(b"next")
 
 
 def test_an_aborted_transaction_leaves_nothing(cluster: Cluster) -> None:
@@ -512,11 +477,8 @@ def test_an_aborted_transaction_leaves_nothing(cluster: Cluster) -> None:
     transaction.abort()
     transaction.begin()
     transaction.abort()
-    transaction.begin()
-    transaction.produce(NewRecord(topic, 0, b"k", b"yes", []))
-    transaction.commit({where: Committed(5, "five")})
-    reading.until(lambda: bool(reading.records))
-    assert reading.values == [b"yes"]
+    transact(transaction, topic, b"yes", {where: Committed(5, "five")})
+    reading.reads(b"yes")
     assert consumer.committed([where]) == {where: Committed(5, "five")}
 
 
@@ -524,38 +486,27 @@ def test_an_aborted_transaction_leaves_nothing(cluster: Cluster) -> None:
 def test_a_transaction_that_takes_too_long_is_ended_by_the_broker_within_15_seconds(cluster: Cluster) -> None:
     topic = made(cluster)
     consumer, _, reading = joined(cluster, [topic])
-    transaction = opened(cluster, "t", consumer)
-    transaction.begin()
-    transaction.produce_keyed(topic, 0, [(b"k", b"too late")])
-    if isinstance(transaction, KafkaTransaction):
-        transaction._begun().flush(10.0)
+    transaction = left_open(cluster, "t", consumer, topic, b"too late")
     started_s = cluster.seconds()
     write(cluster, topic, 0, b"after")
     reading.until(lambda: bool(reading.records))
     assert cluster.seconds() - started_s < 15.0
     with pytest.raises(Fenced):
         transaction.commit({TopicPartition(topic, 0): Committed(1, "")})
-    transaction.begin()
-    transaction.produce(NewRecord(topic, 0, b"k", b"next", []))
-    transaction.commit({})
-    reading.until(lambda: len(reading.records) == 2)
-    assert reading.values == [b"after", b"next"]
+    transact(transaction, topic, b"next")
+    reading.reads(b"after", b"next")
 
 
 # ---- restoring -----------------------------------------------------------------------------------------------
 
 
 def test_a_restore_ends_by_position_past_markers_and_aborted_records(cluster: Cluster) -> None:
-    source, topic = cluster.name("source"), cluster.name("changelog")
-    cluster.create(source)
-    cluster.create(topic, partitions=2)
+    source, topic = made(cluster, "source"), made(cluster, "changelog", partitions=2)
     first, empty = TopicPartition(topic, 0), TopicPartition(topic, 1)
     consumer, _, _ = joined(cluster, [source])
     transaction = opened(cluster, "t", consumer)
     for value in (b"1", b"2"):
-        transaction.begin()
-        transaction.produce_keyed(topic, 0, [(b"k", value)])
-        transaction.commit({})
+        transact(transaction, topic, value)
     transaction.begin()
     transaction.produce_keyed(topic, 0, [(b"k", b"no")])
     transaction.abort()
@@ -578,9 +529,7 @@ def test_a_restore_ends_by_position_past_markers_and_aborted_records(cluster: Cl
 
 
 def test_the_newest_value_of_each_key_is_what_a_restore_asks_for(cluster: Cluster) -> None:
-    topic = cluster.name("changelog")
-    source = cluster.name("source")
-    cluster.create(source, topic, partitions=2)
+    source, topic = made(cluster, "source"), made(cluster, "changelog", partitions=2)
     consumer, _, _ = joined(cluster, [source])
     transaction = opened(cluster, "t", consumer)
     first, second = TopicPartition(topic, 0), TopicPartition(topic, 1)
@@ -603,19 +552,11 @@ def test_the_newest_value_of_each_key_is_what_a_restore_asks_for(cluster: Cluste
 
 
 def test_a_restore_waits_for_the_end_behind_an_open_transaction(cluster: Cluster) -> None:
-    source, topic = cluster.name("source"), cluster.name("changelog")
-    cluster.create(source, topic)
+    source, topic = made(cluster, "source"), made(cluster, "changelog")
     where = TopicPartition(topic, 0)
     consumer, _, _ = joined(cluster, [source])
-    zombie = opened(cluster, "zombie", consumer)
-    zombie.begin()
-    zombie.produce_keyed(topic, 0, [(b"k", b"never")])
-    if isinstance(zombie, KafkaTransaction):
-        zombie._begun().flush(10.0)
-    transaction = opened(cluster, "t", consumer)
-    transaction.begin()
-    transaction.produce_keyed(topic, 0, [(b"k", b"hidden")])
-    transaction.commit({})
+    left_open(cluster, "zombie", consumer, topic, b"never")
+    transact(opened(cluster, "t", consumer), topic, b"hidden")
     reader = cluster.reader()
     ends = reader.ends([where])
     reader.assign([Position(topic, 0, 0)])
@@ -699,6 +640,5 @@ def test_a_record_that_is_too_large_is_acknowledged_with_an_error(cluster: Clust
     assert producer.produce(NewRecord(topic, 0, b"k", huge, []), lambda error, offset: answers.append((error, offset)))
     wait_until(cluster, lambda: bool(answers), producer.poll)
     ((error, offset),) = answers
-    assert error is not None
-    assert "MSG_SIZE_TOO_LARGE" in error
+    assert "MSG_SIZE_TOO_LARGE" in (error or "")
     assert offset == -1

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
-_A_DAY = datetime.timedelta(days=1)
+import trustme
+from cryptography.hazmat.primitives import serialization
 
 
 @dataclass(frozen=True)
@@ -34,32 +28,18 @@ class Authority:
 
     def __init__(self, directory: Path, name: str = "ca") -> None:
         self._directory = directory
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = (
-            _builder(self._name, self._name, self._key.public_key())
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
+        self._signing = trustme.CA()
         self.ca = directory / f"{name}.pem"
-        self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        self._signing.cert_pem.write_to_path(self.ca)
 
     def issue(self, common_name: str) -> Issued:
         """For a server on loopback, or a client that is called so."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        loopback = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        certificate = (
-            _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]), self._name, key.public_key())
-            .add_extension(loopback, critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
         issued = Issued(self._directory / f"{common_name}.crt", self._directory / f"{common_name}.key")
-        issued.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        issued.key.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        made = self._signing.issue_cert("127.0.0.1", common_name=common_name)
+        made.cert_chain_pems[0].write_to_path(issued.certificate)
+        key = serialization.load_pem_private_key(made.private_key_pem.bytes(), None)
+        pkcs8 = serialization.PrivateFormat.PKCS8  # Java reads no other
+        issued.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, serialization.NoEncryption()))
         return issued
 
 
@@ -71,16 +51,3 @@ def demanding(issued: Issued, *authorities: Authority) -> ssl.SSLContext:
         context.load_verify_locations(authority.ca)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
-
-
-def _builder(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _A_DAY)
-        .not_valid_after(now + _A_DAY)
-    )

@@ -22,10 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+import trustme
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +104,7 @@ class Peer:
 
 
 Script = Callable[[Peer], Awaitable[None]]
+Send = Callable[[Peer, bytes], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -154,13 +152,24 @@ def answer(body: bytes = b"ok", status: str = "200 OK", *headers: str) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
-def answering(data: bytes) -> Script:
+def answering(data: bytes, send: Send = Peer.send) -> Script:
     """The same answer to every request, for as long as the client likes."""
 
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()
-            await peer.send(data)
+            await send(peer, data)
+
+    return script
+
+
+def stuck_after(data: bytes) -> Script:
+    """So much of an answer and no more, for as long as the client stays."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(data)
+        await peer.closed()
 
     return script
 
@@ -192,50 +201,22 @@ class Authority:
 
 
 def authority() -> Authority:
-    root_key, root = _certificate("test authority", None, None, valid_days=1)
-    client = ssl.create_default_context(cadata=root.public_bytes(serialization.Encoding.PEM).decode())
+    signing, other = trustme.CA(), trustme.CA()
+    a_day = datetime.timedelta(days=1)
 
-    def server(name: str, valid_days: int, signed: bool = True) -> ssl.SSLContext:
-        key, certificate = _certificate(name, root if signed else None, root_key if signed else None, valid_days)
+    def server(name: str, until: datetime.datetime | None = None) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory, "server.pem")
-            path.write_bytes(
-                key.private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-                )
-                + certificate.public_bytes(serialization.Encoding.PEM)
-            )
-            context.load_cert_chain(path)
+        signing.issue_cert(name, not_before=until and until - a_day, not_after=until).configure_cert(context)
         return context
 
+    self_signed = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(other.private_key_pem.bytes() + other.cert_pem.bytes())
+        self_signed.load_cert_chain(file.name)
     return Authority(
-        client=client,
-        good=server("localhost", 1),
-        wrong_host=server("elsewhere.example", 1),
-        expired=server("localhost", -1),
-        self_signed=server("localhost", 1, signed=False),
+        client=ssl.create_default_context(cadata=signing.cert_pem.bytes().decode()),
+        good=server("localhost"),
+        wrong_host=server("elsewhere.example"),
+        expired=server("localhost", datetime.datetime.now(datetime.UTC) - a_day),
+        self_signed=self_signed,
     )
-
-
-def _certificate(
-    name: str, issuer: x509.Certificate | None, issuer_key: ec.EllipticCurvePrivateKey | None, valid_days: int
-) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    end = now + datetime.timedelta(days=valid_days)
-    is_root = " " in name
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(min(now, end) - datetime.timedelta(days=1))
-        .not_valid_after(end)
-        .add_extension(x509.BasicConstraints(ca=is_root, path_length=None), critical=True)
-    )
-    if not is_root:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    return key, builder.sign(issuer_key or key, hashes.SHA256())

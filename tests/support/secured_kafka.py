@@ -135,7 +135,7 @@ def _properties(kafka: SecuredKafka, controller_port: int, directory: Path) -> s
             "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         ),
         "listener.name.tls.ssl.client.auth": "required",
-        "listener.name.tls.ssl.principal.mapping.rules": "RULE:^CN=(.*)$/$1/",
+        "listener.name.tls.ssl.principal.mapping.rules": "RULE:^CN=([^,]*).*$/$1/",
         "listener.name.tls.ssl.truststore.type": "PEM",
         "listener.name.tls.ssl.truststore.location": str(kafka.authority.ca),
     }

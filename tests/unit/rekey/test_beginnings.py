@@ -15,24 +15,13 @@ from tests.chaos.rekey_world import GROUP, SOURCES, TARGETS, Traits, World
 PLACED = SOURCES[0]
 ALL = TopicPartition(PLACED, 0)
 WORKER = "0123456789abcdef"
-QUIET = Traits(
-    partitions=1,
-    counts=(1, 1, 1, 1, 1),
-    records=0,
-    eager=False,
-    live=False,
-    workers=1,
-    strike_share=0.0,
-    batch_records_max=100,
-    predecessors_named=True,
-)
 
 
 class Shop:
     """A world of five topics with one partition each, and one worker at work."""
 
     def __init__(self) -> None:
-        self.world = World(1, QUIET)
+        self.world = World(1, Traits())
         self.broker = self.world.broker
         self._numbers = 0
 

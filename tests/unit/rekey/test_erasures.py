@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 import pytest
 
 from processor.errors import BrokerOutage
 from processor.records import TopicPartition
 from processor.rekey.erasures import Erasures
-from tests.chaos.rekey_world import GROUP, SOURCES, TARGETS, World
+from tests.chaos.rekey_world import GROUP, SOURCES, TARGETS, Traits, World
 from tests.fakes.clock import FakeClock
-from tests.unit.rekey.test_beginnings import QUIET
 
 PLACED = SOURCES[0]
 MINE = frozenset({TopicPartition(PLACED, 0)})
@@ -100,7 +98,7 @@ def test_without_an_answer_it_waits(erasures: Erasures, others: Said, clock: Fak
 
 
 def test_two_workers_with_a_backlog_hand_on_no_erasure_before_its_order() -> None:
-    world = World(1, replace(QUIET, counts=(2, 1, 1, 1, 1), workers=2, batch_records_max=5))
+    world = World(1, Traits(counts=(2, 1, 1, 1, 1), workers=2, batch_records_max=5))
     broker = world.broker
     behind, ahead = world.workers
     rest = {where for topic in SOURCES[1:] for where in broker.partitions(topic)}

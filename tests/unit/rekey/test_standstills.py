@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from tests.chaos.rekey_world import GROUP, SOURCES, World
-from tests.unit.rekey.test_beginnings import QUIET
+from tests.chaos.rekey_world import GROUP, SOURCES, Traits, World
 
 
 def test_a_worker_whose_partitions_went_while_the_registry_was_down_is_ready_again() -> None:
     """It asks the registry nothing any more; unready for good, it would hold a rollout up."""
-    world = World(1, QUIET)
+    world = World(1, Traits())
     left, heir = world.workers[0], world.start()
     for number in range(40):
         world.broker.append(SOURCES[0], 0, None, b'{"order_id": "ord-%d"}' % number, [("number", b"%d" % number)])

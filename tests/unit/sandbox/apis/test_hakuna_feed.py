@@ -14,6 +14,10 @@ from tests.unit.sandbox.apis.test_hakuna_events import post, problems
 PATH = "/feeds/order"
 
 
+def moved(at: str, quantity: int) -> list[Json]:
+    return [{"quantity": quantity, at: 1667493419345}]
+
+
 @pytest.mark.parametrize(
     "order",
     [FEED_ORDER, cancelled(FEED_ORDER), fulfilled(FEED_ORDER), refunded(fulfilled(FEED_ORDER))],
@@ -45,17 +49,9 @@ def test_each_example_of_the_reference_is_taken(order: Json, prefix: str) -> Non
         ("line_items.0.custom_properties.offer_id", "off-1", "offer_id and plan_id are a protection's"),
         ("line_items.0.custom_properties", {}, "custom_properties: empty, leave it out"),
         ("line_items.1.custom_properties.protection_line_item_id", "prd-1234", "of a protection"),
-        ("line_items.0.refunds", [{"quantity": 2, "refunded_at": 1667493419345}], "line_items[0].refunds: 2 of 1"),
-        (
-            "line_items.0.refunds",
-            [{"quantity": 1, "refunded_at": 1667493419345}],
-            "refunds: without its protection hak-ext-12",
-        ),
-        (
-            "line_items.0.fulfillments",
-            [{"quantity": 1, "fulfilled_at": 1667493419345}],
-            "fulfillments: without its protection hak-ext-12",
-        ),
+        ("line_items.0.refunds", moved("refunded_at", 2), "line_items[0].refunds: 2 of 1"),
+        ("line_items.0.refunds", moved("refunded_at", 1), "refunds: without its protection hak-ext-12"),
+        ("line_items.0.fulfillments", moved("fulfilled_at", 1), "fulfillments: without its protection hak-ext-12"),
         ("updated_at", 1669377053593, "unknown field `updated_at`"),
     ],
 )
