@@ -1,5 +1,4 @@
-"""Lanes: FIFO per order, one under way per order, whatever is taken, finished, retried, split or
-withdrawn."""
+"""Lanes: FIFO per order, one under way per order, whatever is taken, finished, retried, split or withdrawn."""
 
 from __future__ import annotations
 

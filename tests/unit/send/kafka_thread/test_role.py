@@ -1,5 +1,4 @@
-"""The Kafka thread: what is taken, what is written before an offset is finished, and what moves leave
-behind."""
+"""The Kafka thread: what is taken, what is written before an offset is finished, and what moves leave behind."""
 
 from __future__ import annotations
 
