@@ -1,7 +1,7 @@
 """The gathering between a log of changes and a Hako that takes arrays whole, on virtual time.
 
     side = Side()
-    side.say("items/a", {"name": "A"})      a change is written to the log and read
+    side.say("items/a", {"name": "A"})      a change is written to the log and read; then_s=1.0: and a step is made
     side.replay(offset)                     a copy of a dead letter is, as old as the change that it is a copy of
     side.step(), side.settle()              requests go and are answered, until nothing is left
     side.catch_up()                         with `caught_up=False`: nothing goes before, as after an assignment
@@ -103,10 +103,13 @@ class Side:
     def now_ms(self) -> int:
         return round(self.now_s * 1000)
 
-    def say(self, key: str, said: dict[str, Any] | None) -> int:
+    def say(self, key: str, said: dict[str, Any] | None, then_s: float = 0.0) -> int:
         self.log.append((key, said))
-        self.read(len(self.log) - 1)
-        return len(self.log) - 1
+        offset = len(self.log) - 1
+        self.read(offset)
+        if then_s:
+            self.step(then_s)
+        return offset
 
     def replay(self, offset: int) -> int:
         assert offset in self.dead, "no dead letter"
