@@ -44,7 +44,9 @@ def fill(world: World, *orders: str, partition: int = 0, then_s: float = 0.0, **
     world.pass_time(then_s)
 
 
-def joined(world: World, then_s: float = 3.0) -> Worker:
+def joined(world: World, *orders: str, then_s: float = 3.0) -> Worker:
+    """Writes an entry of each order, and a worker joins; then time passes."""
+    fill(world, *orders)
     worker = world.join()
     world.pass_time(then_s)
     return worker

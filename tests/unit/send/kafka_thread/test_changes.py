@@ -71,8 +71,7 @@ def test_an_outbox_made_again_while_no_sender_works_is_sent_whole(worlds: Any, s
     world.broker.make_again(OUTBOX)
     if stale:
         world.broker.group(GROUP).committed[P0] = commit
-    fill(world, *more)
-    worker = joined(world)
+    worker = joined(world, *more)
     assert (sent(world), began(worker)) == (list(range(5 + len(more))), ("made_again",))
 
 
@@ -80,8 +79,7 @@ def test_a_group_without_offsets_goes_on_from_its_book_and_says_so(worlds: Any) 
     world = worlds(*"abcde")
     world.stop(joined(world))
     world.broker.group(GROUP).committed.clear()
-    fill(world, *"fg")
-    worker = joined(world)
+    worker = joined(world, *"fg")
     assert (sent(world), began(worker)) == (list(range(7)), ("offsets_gone",))
     assert worker.meter.causes == {"offsets_gone": 1}
     assert world.is_done()
@@ -96,10 +94,10 @@ def test_a_new_installation_begins_at_the_beginning_and_has_nothing_to_say(world
 
 def test_the_book_knows_what_is_finished_beyond_an_order_that_is_stuck(worlds: Any) -> None:
     world = worlds("stuck", *"abcde", script=Script(poisonous=frozenset({"stuck"})), poison_after_s=1000.0)
-    world.kill(joined(world, 5.0))
+    world.kill(joined(world, then_s=5.0))
     world.broker.group(GROUP).committed.clear()
     world.plan.script.poisonous = frozenset()
-    joined(world, 15.0)
+    joined(world, then_s=15.0)
     assert sorted(sent(world)) == [0, 1, 2, 3, 4, 5]
     assert world.is_done()
 
@@ -192,8 +190,7 @@ def test_what_retention_took_before_it_was_sent_is_counted(worlds: Any, working:
 
     # It is on record for whoever asks later, also once another worker has taken over.
     world.stop(worker)
-    fill(world, "i")
-    joined(world)
+    joined(world, "i")
     assert world.is_done()
     book = decode_book(world.broker.records(TOPICS.offsets)[-1].value or b"")
     assert book is not None
@@ -204,8 +201,7 @@ def test_what_retention_took_before_it_was_sent_is_counted(worlds: Any, working:
 
 def _overtaken(world: World) -> Worker:
     """A worker that has just found that retention took four records, and has not looked at how it stands since."""
-    fill(world, *"ab")
-    before = joined(world)
+    before = joined(world, *"ab")
     worker = world.join()
     world.turn(worker)  # it looks now, and not again for a second
     world.stop(before)
@@ -248,7 +244,7 @@ def test_the_end_that_a_log_lost_is_not_sent_again_and_what_comes_after_it_is_se
     log = world.broker.logs[P0]
     del log.entries[3:]
     log.high_watermark = log.settled = 3
-    worker = joined(world, 1.0)
+    worker = joined(world, then_s=1.0)
     fill(world, "f", then_s=3.0)
     assert (sent(world), began(worker)) == ([0, 1, 2, 3, 4, 5], ("cut_off",))
 
@@ -302,7 +298,7 @@ def test_holds_that_are_not_written_yet_are_made_anew_once_more_after_a_crash(wo
     assert world.is_done()
     world.kill(worker)
     world.broker.read_only.clear()
-    joined(world, 15.0)
+    joined(world, then_s=15.0)
     fill(world, "a", then_s=3.0)
     assert [record.key for record in world.broker.records(TOPICS.holds)] == [b"a"]
     assert sent(world) == [1]
@@ -335,7 +331,7 @@ def test_books_made_again_are_written_again_for_whoever_finds_the_group_without_
     world.pass_time(6.0)
     world.kill(worker)
     world.broker.forget(GROUP)
-    worker = joined(world, 15.0)
+    worker = joined(world, then_s=15.0)
     assert (sent(world), began(worker)) == ([0, 1, 2], ("offsets_gone",))
 
 
@@ -352,8 +348,7 @@ def test_a_book_that_arrives_after_its_heirs_is_not_the_book(worlds: Any) -> Non
         world.loop.run_for(0.05)
     world.broker.freeze(stopped.name)
     stopped.frozen_until_s = world.now_s() + 15.0
-    fill(world, *"abcde")
-    heir = joined(world, 14.0)
+    heir = joined(world, *"abcde", then_s=14.0)
     assert (sent(world), world.is_done()) == ([0, 1, 2, 3, 4], True)
     world.loop.run_for(1.0)
     world.turn(stopped)
@@ -361,8 +356,7 @@ def test_a_book_that_arrives_after_its_heirs_is_not_the_book(worlds: Any) -> Non
     world.kill(stopped)
     world.kill(heir)
     world.broker.forget(GROUP)
-    fill(world, "f")
-    joined(world, 12.0)
+    joined(world, "f", then_s=12.0)
     assert sent(world) == [0, 1, 2, 3, 4, 5]
 
 
@@ -426,9 +420,9 @@ def test_what_is_in_flight_when_the_topics_have_grown_ends_and_is_not_sent_again
 def test_new_partitions_wait_with_the_quota_until_those_who_had_it_are_through(worlds: Any) -> None:
     """Their slots were the others' before, who may not have seen yet that the topics have grown."""
     world = worlds(*[f"o{number}" for number in range(60)], quota=Quota(10, 5.0))
-    joined(world, 1.0)
+    joined(world, then_s=1.0)
     grow(world, 4, more=40)
-    heir = joined(world, 120.0)
+    heir = joined(world, then_s=120.0)
     assert world.is_done()
     assert quota(world) == []
     assert heir.meter.ended["delivered"] > 0
@@ -437,17 +431,17 @@ def test_new_partitions_wait_with_the_quota_until_those_who_had_it_are_through(w
 def test_new_partitions_wait_with_the_quota_though_the_groups_offsets_are_gone_too(worlds: Any) -> None:
     """That somebody has just used their slots is known from the books of the others alone."""
     world = worlds(*[f"o{number}" for number in range(30)], quota=Quota(10, 5.0))
-    world.stop(joined(world, 1.0))
+    world.stop(joined(world, then_s=1.0))
     grow(world, 4, more=40)
     world.broker.forget(GROUP)
-    joined(world, 120.0)
+    joined(world, then_s=120.0)
     assert world.is_done()
     assert quota(world) == []
 
 
 def test_partitions_that_nobody_has_ever_sent_from_send_at_once(worlds: Any) -> None:
     world = worlds(*"abc", partitions=2, quota=Quota(10, 5.0))
-    joined(world, 2.0)
+    joined(world, then_s=2.0)
     assert sorted(sent(world)) == [0, 1, 2]
 
 
@@ -460,8 +454,7 @@ def test_a_mark_of_slots_that_were_shared_out_otherwise_is_not_believed(
     place = world.broker.seen([OUTBOX])[OUTBOX].place
     world.broker.append(TOPICS.offsets, 0, b"0", encode_book(place, None, 0, [], None, shared_by))
     world.broker.group(GROUP).committed[P0] = Committed(0, write_note(Note(2, [], place)) or "")
-    fill(world, *"abcde")
-    joined(world, 2.0)
+    joined(world, *"abcde", then_s=2.0)
     assert len(sent(world)) == sent_soon
     world.pass_time(8.0)
     assert len(sent(world)) == 5
@@ -497,7 +490,7 @@ def test_a_topic_that_is_gone_is_named_and_waited_for(worlds: Any) -> None:
 def test_a_role_that_fails_commits_what_was_answered_and_leaves_its_group(worlds: Any, loop_lives: bool) -> None:
     """A full volume ends the event loop in the middle of things: what was accepted is not sent again."""
     world = worlds(*[f"o{number}" for number in range(40)], in_flight_max=4)
-    worker = joined(world, 1.0)
+    worker = joined(world, then_s=1.0)
     worker.role._commit_at_s = worker.role._claim_at_s = 1e9  # the last commit was a while ago
     while len(accepted(world)) < 30:
         world.pass_time(0.05)
@@ -511,7 +504,7 @@ def test_a_role_that_fails_commits_what_was_answered_and_leaves_its_group(worlds
     assert world.now_s() - before_s < 5.0
     worker.ended_s, worker.how = world.now_s(), "fail"
     assert world.broker.members(GROUP) == []
-    joined(world, 5.0)
+    joined(world, then_s=5.0)
     assert set(sent(world)) == set(range(40))
     assert len(sent(world)) <= 40 + in_flight
     assert world.is_done()
@@ -522,7 +515,7 @@ def test_a_role_that_fails_commits_what_was_answered_and_leaves_its_group(worlds
 
 def test_a_letter_that_its_topic_does_not_take_goes_without_its_value_and_the_rest_flows(worlds: Any) -> None:
     world = worlds(refused=[0, 2])
-    worker = joined(world, 2.0)
+    worker = joined(world, then_s=2.0)
     world.broker.config[TOPICS.dead_letters] = {"max.message.bytes": "3000"}
     fill(world, "a", padding=20_000)
     fill(world, *"abcd", then_s=6.0)
@@ -546,8 +539,7 @@ def test_a_letter_that_its_topic_does_not_take_goes_without_its_value_and_the_re
 def test_many_letters_in_a_topic_of_small_batches_keep_their_values(worlds: Any) -> None:
     world = worlds(refused=range(40))
     world.broker.config[TOPICS.dead_letters] = {"max.message.bytes": "4000"}
-    fill(world, *[f"o{number}" for number in range(40)])
-    worker: Any = joined(world, 10.0)
+    worker: Any = joined(world, *[f"o{number}" for number in range(40)], then_s=10.0)
     assert len(letters(world)) == 40
     assert all(letter.value is not None for letter in world.broker.records(TOPICS.dead_letters))
     assert (world.is_done(), worker.role.standing.unready()) == (True, [])
@@ -567,11 +559,10 @@ def test_a_book_that_kafka_refuses_is_said_until_the_next_one_is_taken(worlds: A
 
 def test_holds_made_anew_reach_a_topic_of_small_batches(worlds: Any) -> None:
     world = worlds(refused=range(20))
-    fill(world, *[f"o{number}" for number in range(20)])
-    world.stop(joined(world, 6.0))
+    world.stop(joined(world, *[f"o{number}" for number in range(20)], then_s=6.0))
     world.broker.make_again(TOPICS.holds)
     world.broker.config[TOPICS.holds] = {"max.message.bytes": "1000"}
-    worker = joined(world, 6.0)
+    worker = joined(world, then_s=6.0)
     assert {record.key for record in world.broker.records(TOPICS.holds)} == {b"o%d" % number for number in range(20)}
     assert (world.is_done(), worker.role.standing.unready()) == (True, [])
 
@@ -579,8 +570,7 @@ def test_holds_made_anew_reach_a_topic_of_small_batches(worlds: Any) -> None:
 def test_dead_letters_are_one_line_a_minute_with_an_example(worlds: Any) -> None:
     world = worlds(refused=range(0, 60, 2))
     with capture_logs() as logs:
-        fill(world, "first")
-        joined(world)
+        joined(world, "first")
         fill(world, *[f"o{number}" for number in range(1, 60)], then_s=90.0)
         fill(world, "last")
         world.api.script.refused[entry_id(60)] = "product_unsupported"

@@ -82,8 +82,7 @@ def test_a_record_that_is_no_entry_is_a_letter_and_the_next_goes_on(
     world = worlds()
     good: Headers = [("entry-id", b"e"), ("entry-type", b"order_placed"), ("occurred-at", b"1")]
     world.broker.append(TOPICS.sources[0], 0, b"a", value, good if headers is None else headers)
-    fill(world, "a")
-    joined(world)
+    joined(world, "a")
     (letter,) = letters(world)
     assert (letter.stage, letter.reason, letter.delivery_count) == ("send", Reason.UNDECODABLE, 0)
     assert world.broker.records(TOPICS.dead_letters)[0].value == value
@@ -138,7 +137,7 @@ def flooded(worlds: Worlds, extra: Headers | None = None) -> World:
 
 def test_a_flood_of_dead_letters_stops_the_role_before_it_is_written(worlds: Any) -> None:
     world = flooded(worlds)
-    worker = joined(world, 20.0)
+    worker = joined(world, then_s=20.0)
     assert len(letters(world)) < 1_000
     assert unready(worker, "flood guard")
     calls = len(world.api.calls)
@@ -208,7 +207,7 @@ def test_what_a_replay_delivers_marks_no_letter_which_the_replay_itself_has_done
 def test_a_replay_that_is_refused_whole_is_no_flood(worlds: Any, header: str) -> None:
     """Straight from the dead letters (`replay-id`), or through transform (`replay-of`)."""
     world = flooded(worlds, extra=[(header, b"1")])
-    worker = joined(world, 30.0)
+    worker = joined(world, then_s=30.0)
     assert not unready(worker, "flood guard")
     assert len(letters(world)) == 1_500
     assert worker.meter.replayed == {"dead_lettered": 1_500}
@@ -216,9 +215,8 @@ def test_a_replay_that_is_refused_whole_is_no_flood(worlds: Any, header: str) ->
 
 def test_holds_are_known_before_anything_is_sent_and_a_release_works_at_once(worlds: Any) -> None:
     world = worlds("a", refused=[0])
-    world.kill(joined(world, 5.0))
-    fill(world, "a", "b")
-    joined(world, 20.0)
+    world.kill(joined(world, then_s=5.0))
+    joined(world, "a", "b", then_s=20.0)
     assert accepted(world) == [entry_id(2)]
     assert world.workers[-1].meter.lags[0].held_orders == 1
     world.broker.append(TOPICS.holds or "", 0, b"a", None)
@@ -240,14 +238,14 @@ def stuck(worlds: Worlds, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_finished_offsets_that_outgrow_the_commit_go_to_their_topic_and_are_not_sent_again(stuck: Any) -> None:
-    worker = joined(stuck, 6.0)
+    worker = joined(stuck, then_s=6.0)
     assert committed(stuck).metadata == f"{NOTE} done=topic"
     before = accepted(stuck)
     assert len(before) > 50
     stuck.kill(worker)
     stuck.broker.compact(TOPICS.offsets)
     assert len(stuck.broker.records(TOPICS.offsets)) == 1
-    joined(stuck, 20.0)
+    joined(stuck, then_s=20.0)
     assert not set(before) & set(accepted(stuck)[len(before) :])
     stuck.plan.script.poisonous = frozenset()
     stuck.pass_time(20.0)
@@ -257,10 +255,10 @@ def test_finished_offsets_that_outgrow_the_commit_go_to_their_topic_and_are_not_
 
 
 def test_a_partition_that_leaves_with_its_map_in_the_topic_leaves_nothing_to_be_sent_again(stuck: Any) -> None:
-    stuck.stop(joined(stuck, 0.6))
+    stuck.stop(joined(stuck, then_s=0.6))
     before = accepted(stuck)
     assert committed(stuck).metadata.endswith("done=topic")
-    joined(stuck, 15.0)
+    joined(stuck, then_s=15.0)
     assert not set(before) & set(accepted(stuck)[len(before) :])
 
 
@@ -318,7 +316,7 @@ def test_a_mark_is_overwritten_before_its_slots_are_used(worlds: Any) -> None:
 def test_without_a_mark_all_slots_count_for_one_window(worlds: Any) -> None:
     world = worlds("a", quota=Quota(10, 20.0))
     world.broker.group(GROUP).committed[P0] = Committed(0, "v1")
-    joined(world, 19.5)
+    joined(world, then_s=19.5)
     assert world.api.calls == []
     world.pass_time(1.5 + ON_THE_WAY_S_MAX)
     assert len(accepted(world)) == 1
@@ -328,15 +326,14 @@ def test_a_drain_leaves_the_slots_in_use_and_the_next_worker_uses_the_rest(world
     world = worlds(*"abc", quota=Quota(10, 60.0))
     world.stop(joined(world))
     assert committed(world).metadata == f"{NOTE} used=3"
-    fill(world, *[f"o{number}" for number in range(9)])
-    joined(world, 5.0)
+    joined(world, *[f"o{number}" for number in range(9)], then_s=5.0)
     assert len(accepted(world)) == 10
 
 
 def test_a_partition_that_is_full_is_paused_and_goes_on_when_it_is_half_empty(worlds: Any) -> None:
     down = [Spell(BEGIN_S, BEGIN_S + 10.0, 503)]
     world = worlds(*[f"o{number}" for number in range(300)], script=Script(spells=down), entries_max=40)
-    worker = joined(world, 8.0)
+    worker = joined(world, then_s=8.0)
     assert 40 <= worker.role._assignments.entries <= 60
     world.pass_time(60.0)
     assert world.is_done()
@@ -346,7 +343,7 @@ def test_a_partition_that_is_full_is_paused_and_goes_on_when_it_is_half_empty(wo
 def test_no_more_is_read_than_keeps_requests_going(worlds: Any) -> None:
     down = [Spell(BEGIN_S, BEGIN_S + 10.0, 503)]
     world = worlds(*[f"o{number}" for number in range(2_500)], script=Script(spells=down), entries_max=20_000)
-    worker = joined(world, 8.0)
+    worker = joined(world, then_s=8.0)
     limit = worker.sender.standing.status().limit
     assert READY_MIN + READY_ROUNDS * limit <= worker.role._assignments.entries <= 1_200
     world.pass_time(60.0)
@@ -386,7 +383,7 @@ def test_lag_is_0_when_all_is_done_and_transaction_markers_are_none(worlds: Any)
     world.broker.take_over("t")
     world.broker.open_transaction("t", 60.0).touched.add(P0)
     world.broker.take_over("t")
-    worker = joined(world, 4.0)
+    worker = joined(world, then_s=4.0)
     assert [lag.records for lag in worker.meter.lags] == [0]
     assert committed(world).next_offset == world.broker.logs[P0].high_watermark
 
@@ -401,22 +398,22 @@ def test_a_worker_without_partitions_is_ready(worlds: Any) -> None:
 
 def test_a_drain_finishes_what_is_in_flight_and_takes_nothing_more(worlds: Any) -> None:
     world = worlds(*"abcdef", script=Script(latency_s=(1.0, 1.0)), in_flight_max=2)
-    worker = joined(world, 0.5)
+    worker = joined(world, then_s=0.5)
     in_flight = [call.entry_ids[0] for call in world.api.calls]
     world.stop(worker)
     assert accepted(world) == in_flight
     assert len(world.broker.records(TOPICS.receipts)) == len(in_flight)
-    joined(world, 10.0)
+    joined(world, then_s=10.0)
     assert sorted(accepted(world)) == sorted(entry_id(number) for number in range(6))
 
 
 def test_what_stays_is_committed_while_what_leaves_is_drained(worlds: Any) -> None:
     world = worlds("stays", partitions=2, eager=False, script=Script(latency_s=(1.9, 1.9)))
-    joined(world, 1.7)
+    joined(world, then_s=1.7)
     fill(world, "leaves", partition=1, then_s=0.1)
     seen: list[tuple[float, int | None]] = []
     world.loop.call_later(1.0, lambda: seen.append((world.now_s(), committed(world).next_offset)))
-    joined(world, 4.0)
+    joined(world, then_s=4.0)
     ((seen_s, next_offset),), ((_, began_s, ended_s),) = seen, world.stood
     assert began_s < seen_s < ended_s, "it was looked at in the drain"
     assert next_offset == world.broker.logs[P0].high_watermark
@@ -424,7 +421,7 @@ def test_what_stays_is_committed_while_what_leaves_is_drained(worlds: Any) -> No
 
 def test_a_broker_that_is_away_for_a_while_needs_no_help(worlds: Any) -> None:
     world = worlds("a")
-    worker = joined(world, 2.0)
+    worker = joined(world, then_s=2.0)
     world.broker.down = True
     fill(world, "b", "c", then_s=5.0)
     assert unready(worker, "no broker answers")
