@@ -62,13 +62,12 @@ def value_of(table: Table, name: str, said: dict[str, Any]) -> dict[str, Any]:
 class Side:
     """See the module. Mutable: all of it."""
 
-    def __init__(self, entries_max: int = 4, park_for_ms: int = PARK_FOR_MS, caught_up: bool = True) -> None:
+    def __init__(self, entries_max: int = 4, caught_up: bool = True) -> None:
         self.caught_up = caught_up
-        self.hako = Hako("test", entries_max, 100_000, 0.5, park_for_ms, lambda change: self.memory.grounded(change))
+        self.hako = Hako("test", entries_max, 100_000, 0.5, PARK_FOR_MS, lambda change: self.memory.grounded(change))
         self.fate: Fate = lambda _method, _path, _body: None
         self.lost = False
         self.mended = False
-        self.unknown = 404
         self.tables: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {table: {} for table in KEY_OF}
         self.log: list[tuple[str, dict[str, Any] | None]] = []
         self.copies: dict[int, int] = {}
@@ -234,7 +233,7 @@ class Side:
             if path == "inventory" and method != Verb.DELETE:
                 known = (one["sku"],) in self.tables["items"] and (one["warehouseID"],) in self.tables["warehouses"]
                 if not known:
-                    return Answer(self.unknown, {}, b"{}")
+                    return Answer(404, {}, b"{}")
         for key, one in zip(keys, body, strict=True):
             match method:
                 case Verb.POST:

@@ -10,7 +10,7 @@ side.ended                         what was reported, by entry
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -131,9 +131,9 @@ class LoopSide:
         self.standing = self.sender.standing
         self.assign(1)
 
-    def assign(self, epoch: int, used: int | None = 0) -> None:
+    def assign(self, epoch: int) -> None:
         self.handover.give(Assigned(epoch, 0))
-        self.handover.give(Paced(epoch, 0, used, self.clock.monotonic_s()))
+        self.handover.give(Paced(epoch, 0, 0, self.clock.monotonic_s()))
 
     def give(
         self, *orders: str, epoch: int = 1, replay_id: str | None = None, run_s: float = 0.0
@@ -197,9 +197,6 @@ def answers(*in_turn: Answered, then: Answered = (200, {})) -> Callable[[Seen], 
     return lambda seen: rest.pop(0) if rest else then
 
 
-def by_entry(table: dict[str, Answered], otherwise: Answered = (200, {})) -> Callable[[Seen], Answered]:
-    def answer(seen: Seen) -> Answered:
-        found: Iterable[Answered] = (table[entry] for entry in seen.entries if entry in table)
-        return next(iter(found), otherwise)
-
-    return answer
+def by_entry(table: dict[str, Answered]) -> Callable[[Seen], Answered]:
+    """That of the first entry of which the table knows one, else 200."""
+    return lambda seen: next((table[entry] for entry in seen.entries if entry in table), (200, {}))

@@ -129,12 +129,13 @@ def test_a_commit_that_waited_for_its_book_does_not_put_off_the_next(worlds: Any
     assert len(world.broker.records(TOPICS.offsets)) >= 24, "one in four turns, which is a second, in thirty"
 
 
-def test_offsets_that_somebody_set_back_by_hand_are_obeyed(worlds: Any) -> None:
+@pytest.mark.parametrize("offset", [0, 1])
+def test_offsets_that_somebody_set_back_by_hand_are_obeyed(worlds: Any, offset: int) -> None:
     world = worlds(*"abc")
     world.stop(joined(world))
-    world.broker.group(GROUP).committed[P0] = Committed(1, "")
+    world.broker.group(GROUP).committed[P0] = Committed(offset, "")
     worker = joined(world)
-    assert (sent(world), began(worker)) == ([0, 1, 2, 1, 2], ())
+    assert (sent(world), began(worker)) == ([0, 1, 2, *range(offset, 3)], ())
 
 
 def test_the_maps_of_another_cluster_are_not_believed_and_its_translated_offset_is(worlds: Any) -> None:

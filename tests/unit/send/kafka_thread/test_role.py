@@ -110,8 +110,7 @@ def test_an_offset_is_not_finished_before_its_receipt_is_written(worlds: Any) ->
     world.broker.denied.clear()
     world.pass_time(3.0)
     assert len(accepted(world)) == 2
-    assert world.is_done()
-    assert worker.role.standing.unready() == []
+    assert (world.is_done(), worker.role.standing.unready()) == (True, [])
 
 
 def test_a_held_entry_is_not_finished_before_the_hold_that_it_waits_behind(worlds: Any) -> None:
@@ -269,14 +268,6 @@ def test_metadata_of_another_tool_is_an_empty_map(worlds: Any) -> None:
     assert len(accepted(world)) == 2
 
 
-def test_a_group_that_was_moved_back_by_hand_sends_again(worlds: Any) -> None:
-    world = worlds("a", "b")
-    world.stop(joined(world))
-    world.broker.group(GROUP).committed[P0] = Committed(0, "")
-    joined(world)
-    assert len(accepted(world)) == 4
-
-
 def paced(worker: Worker) -> list[Paced]:
     return [message for message in worker.handover._messages if isinstance(message, Paced)]
 
@@ -427,5 +418,4 @@ def test_a_broker_that_is_away_for_a_while_needs_no_help(worlds: Any) -> None:
     assert unready(worker, "no broker answers")
     world.broker.down = False
     world.pass_time(5.0)
-    assert world.is_done()
-    assert worker.role.standing.unready() == []
+    assert (world.is_done(), worker.role.standing.unready()) == (True, [])
