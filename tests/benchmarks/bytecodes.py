@@ -16,7 +16,7 @@ import structlog
 
 from tests.chaos.send_world import Plan
 from tests.chaos.send_world import World as SendWorld
-from tests.unit.send.kafka_thread.test_role import accepted, fill
+from tests.unit.send.kafka_thread.conftest import accepted, fill
 from tests.unit.transform.test_transformer import OUTBOX
 from tests.unit.transform.test_transformer import World as TransformWorld
 

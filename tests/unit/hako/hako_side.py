@@ -1,7 +1,7 @@
 """The gathering between a log of changes and a Hako that takes arrays whole, on virtual time.
 
     side = Side()
-    side.say("items/a", {"name": "A"})      a change is written to the log and read
+    side.say("items/a", {"name": "A"})      a change is written to the log and read; then_s=1.0: and a step is made
     side.replay(offset)                     a copy of a dead letter is, as old as the change that it is a copy of
     side.step(), side.settle()              requests go and are answered, until nothing is left
     side.catch_up()                         with `caught_up=False`: nothing goes before, as after an assignment
@@ -62,13 +62,12 @@ def value_of(table: Table, name: str, said: dict[str, Any]) -> dict[str, Any]:
 class Side:
     """See the module. Mutable: all of it."""
 
-    def __init__(self, entries_max: int = 4, park_for_ms: int = PARK_FOR_MS, caught_up: bool = True) -> None:
+    def __init__(self, entries_max: int = 4, caught_up: bool = True) -> None:
         self.caught_up = caught_up
-        self.hako = Hako("test", entries_max, 100_000, 0.5, park_for_ms, lambda change: self.memory.grounded(change))
+        self.hako = Hako("test", entries_max, 100_000, 0.5, PARK_FOR_MS, lambda change: self.memory.grounded(change))
         self.fate: Fate = lambda _method, _path, _body: None
         self.lost = False
         self.mended = False
-        self.unknown = 404
         self.tables: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {table: {} for table in KEY_OF}
         self.log: list[tuple[str, dict[str, Any] | None]] = []
         self.copies: dict[int, int] = {}
@@ -103,10 +102,13 @@ class Side:
     def now_ms(self) -> int:
         return round(self.now_s * 1000)
 
-    def say(self, key: str, said: dict[str, Any] | None) -> int:
+    def say(self, key: str, said: dict[str, Any] | None, then_s: float = 0.0) -> int:
         self.log.append((key, said))
-        self.read(len(self.log) - 1)
-        return len(self.log) - 1
+        offset = len(self.log) - 1
+        self.read(offset)
+        if then_s:
+            self.step(then_s)
+        return offset
 
     def replay(self, offset: int) -> int:
         assert offset in self.dead, "no dead letter"
@@ -231,7 +233,7 @@ class Side:
             if path == "inventory" and method != Verb.DELETE:
                 known = (one["sku"],) in self.tables["items"] and (one["warehouseID"],) in self.tables["warehouses"]
                 if not known:
-                    return Answer(self.unknown, {}, b"{}")
+                    return Answer(404, {}, b"{}")
         for key, one in zip(keys, body, strict=True):
             match method:
                 case Verb.POST:

@@ -21,8 +21,7 @@ def level(quantity: int, occurred_at: int = 0) -> dict[str, Any]:
 def stocked(entries_max: int = 4) -> Side:
     side = Side(entries_max)
     side.say("items/a", {"name": "A"})
-    side.say("warehouses/w", {"name": "W"})
-    side.step()
+    side.say("warehouses/w", {"name": "W"}, then_s=1.0)
     side.requests.clear()
     return side
 
@@ -30,8 +29,7 @@ def stocked(entries_max: int = 4) -> Side:
 def test_what_is_new_is_created_and_what_is_known_is_updated() -> None:
     side = stocked()
     side.say("items/a", {"name": "AA", "price": 5})
-    side.say("inventory/w/a", level(3))
-    side.step()
+    side.say("inventory/w/a", level(3), then_s=1.0)
     assert sorted(side.requests) == [("POST", "inventory", 1), ("PUT", "items", 1)]
     assert side.tables["items"] == {("a",): {"name": "AA", "price": 5}}
     assert side.tables["inventory"] == {("w", "a"): {"quantity": 3}}
@@ -56,8 +54,7 @@ def test_an_older_time_is_ignored_whether_the_newer_one_waits_is_under_way_or_wa
     assert side.send()
     flies = side.say("inventory/w/a", level(1, occurred_at=10))
     side.answer()
-    sent = side.say("inventory/w/a", level(1, occurred_at=19))
-    side.step()
+    sent = side.say("inventory/w/a", level(1, occurred_at=19), then_s=1.0)
     assert side.stale == [waits, flies, sent]
     assert side.tables["inventory"] == {("w", "a"): {"quantity": 2}}
 
@@ -66,8 +63,7 @@ def test_an_object_that_is_there_already_is_updated_without_a_dead_letter() -> N
     side = stocked()
     side.topic.clear()
     side.restart()
-    side.say("items/a", {"name": "again"})
-    side.step()
+    side.say("items/a", {"name": "again"}, then_s=1.0)
     assert side.requests == [("POST", "items", 1), ("PUT", "items", 1)]
     assert side.tables["items"] == {("a",): {"name": "again"}}
 
@@ -75,8 +71,7 @@ def test_an_object_that_is_there_already_is_updated_without_a_dead_letter() -> N
 def test_an_object_that_is_not_there_yet_is_created_without_a_dead_letter() -> None:
     side = stocked()
     side.tables["items"].clear()
-    side.say("items/a", {"name": "again"})
-    side.step()
+    side.say("items/a", {"name": "again"}, then_s=1.0)
     assert side.requests == [("PUT", "items", 1), ("POST", "items", 1)]
     assert side.tables["items"] == {("a",): {"name": "again"}}
     assert not side.dead
@@ -94,11 +89,9 @@ def test_a_deletion_of_what_is_gone_is_what_was_wanted() -> None:
 def test_what_was_deleted_is_not_deleted_again_nor_brought_back_by_what_is_older() -> None:
     side = stocked()
     side.say("inventory/w/a", level(1, occurred_at=5))
-    blocked = side.say("inventory/w/unknown", level(1))
-    side.step()
+    blocked = side.say("inventory/w/unknown", level(1), then_s=1.0)
     side.say("items/a", None)
-    side.say("inventory/w/a", None)
-    side.step()
+    side.say("inventory/w/a", None, then_s=1.0)
     side.requests.clear()
     side.restart()
     side.step()
@@ -106,8 +99,7 @@ def test_what_was_deleted_is_not_deleted_again_nor_brought_back_by_what_is_older
     assert {request for request in side.requests if request[0] == "DELETE"} == set()
     side.read(0)
     assert side.stale[-1] == 0, "a replay of the item as it was"
-    side.say("items/a", {"name": "anew"})
-    side.step()
+    side.say("items/a", {"name": "anew"}, then_s=1.0)
     assert side.tables["items"] == {("a",): {"name": "anew"}}
 
 
@@ -139,8 +131,7 @@ def test_items_and_warehouses_go_before_the_levels_that_name_them() -> None:
 
 def test_levels_go_before_the_items_and_warehouses_when_they_are_deleted() -> None:
     side = stocked()
-    side.say("inventory/w/a", level(1))
-    side.step()
+    side.say("inventory/w/a", level(1), then_s=1.0)
     side.requests.clear()
     for key in ("items/a", "warehouses/w", "inventory/w/a"):
         side.say(key, None)
@@ -160,8 +151,7 @@ def test_a_level_of_an_unknown_item_waits_for_it() -> None:
         side.step()
     assert list(side.unfinished) == [2]
     before = len(side.requests)
-    side.say("items/late", {"name": "Late"})
-    side.step()
+    side.say("items/late", {"name": "Late"}, then_s=1.0)
     side.step()
     assert side.tables["inventory"] == {("w", "late"): {"quantity": 7}}
     assert side.requests[before:] == [("POST", "items", 1), ("POST", "inventory", 1)]
@@ -170,8 +160,7 @@ def test_a_level_of_an_unknown_item_waits_for_it() -> None:
 def test_a_level_that_waited_too_long_is_a_dead_letter_and_others_went_past_it() -> None:
     side = stocked()
     unknown = side.say("inventory/w/unknown", level(7))
-    side.say("inventory/w/a", level(1))
-    side.step()
+    side.say("inventory/w/a", level(1), then_s=1.0)
     side.settle()
     assert list(side.dead) == [unknown]
     assert side.dead[unknown].reason == "http_404"
@@ -248,8 +237,7 @@ def test_a_partition_that_goes_while_it_is_read_holds_nothing() -> None:
 def test_an_unchanged_topic_is_not_sent_again_after_a_restart() -> None:
     side = stocked()
     blocked = side.say("inventory/w/unknown", level(1))
-    side.say("items/b", {"name": "B"})
-    side.step()
+    side.say("items/b", {"name": "B"}, then_s=1.0)
     assert min(side.unfinished) == blocked
     side.requests.clear()
     side.restart()
@@ -313,8 +301,7 @@ def test_fifty_thousand_changes_take_the_memory_of_their_keys() -> None:
 
 def test_a_replay_that_is_newer_than_what_is_under_way_goes_after_it() -> None:
     side = stocked()
-    newer = side.say("inventory/w/a", level(666, occurred_at=2))
-    side.step()
+    newer = side.say("inventory/w/a", level(666, occurred_at=2), then_s=1.0)
     assert newer in side.dead
     side.mended = True
     side.say("inventory/w/a", level(1, occurred_at=1))
@@ -327,8 +314,7 @@ def test_a_replay_that_is_newer_than_what_is_under_way_goes_after_it() -> None:
 
 def test_a_replay_that_is_newer_than_what_waits_takes_its_place() -> None:
     side = stocked()
-    newer = side.say("inventory/w/a", level(666, occurred_at=2))
-    side.step()
+    newer = side.say("inventory/w/a", level(666, occurred_at=2), then_s=1.0)
     side.mended = True
     side.say("inventory/w/a", level(1, occurred_at=1))
     side.replay(newer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ from processor.records import Outcome, Record, TopicPartition
 from processor.send.handover import Assigned, CaughtUp, Handover, Paced, PastRead, Released
 from processor.send.kafka_thread.offsets import Note, read_note, write_note
 from processor.send.kafka_thread.role import SendEdges, SendRole
-from processor.send.pending import STALE, Ended, Pending
+from processor.send.pending import STALE, Ended, Ending, Pending
 from processor.send.settings import SendSettings, SendTopics
 from tests.chaos.send_world import RecordingMeter
 from tests.fakes.broker import FakeBroker
@@ -34,6 +34,7 @@ CATCH_UP_S_MAX = 60.0
 SINCE_MS = 1_600_000_000_000
 OTHER = b'{"sku":"b","warehouse_id":"w","quantity":1,"occurred_at":1600000000001}'
 REFUSED = Rejected("http_400", "no", 400)
+Message = TypeVar("Message")
 
 
 class Tick:
@@ -86,7 +87,7 @@ class Side:
         self.entries_max = 100
         self.meter = RecordingMeter()
 
-    def start(self) -> None:
+    def start(self, turns: int = 10) -> None:
         self.handover: Handover[Change] = Handover(Tick(self.clock))
         decode = self._decode
         intake = StockIntake(
@@ -120,15 +121,20 @@ class Side:
             SentPast("hako.sent", {"inventory": LEVELS, "items": ITEMS, "warehouses": WAREHOUSES}),
         )
         self.role.start()
+        self.turn(turns)
 
     def _decode(self, record: Record) -> dict[str, Any]:
         if self.down and record.topic == LEVELS:
             raise RegistryOutage("the registry does not answer")
         return msgspec.json.decode(record.value or b"", type=dict[str, Any])
 
-    def level(self, sku: str, quantity: int) -> None:
+    def level(self, sku: str, quantity: int, ending: Delivered | Rejected | None = None) -> None:
+        """Is written; with an `ending`, the loop reports that of it."""
         said = {"sku": sku, "warehouse_id": "w", "quantity": quantity, "occurred_at": SINCE_MS + quantity}
         self.broker.append(LEVELS, 0, f"w/{sku}".encode(), msgspec.json.encode(said), [])
+        if ending is not None:
+            self.turn()
+            self.end(ending, quantity)
 
     def item(self, sku: str) -> None:
         said = {"sku": sku, "name": sku, "expires": None, "price": None}
@@ -139,17 +145,18 @@ class Side:
             self.role.turn()
             self.clock.advance(0.5)
 
-    @property
-    def messages(self) -> list[Any]:
-        return list(self.handover._messages)
+    def told(self, kind: type[Message]) -> list[Message]:
+        """What of this kind the event loop was told, in order."""
+        return [message for message in self.handover._messages if isinstance(message, kind)]
 
     @property
     def taken(self) -> list[Pending[Change]]:
-        return [pending for message in self.messages if isinstance(message, list) for pending in message]
+        return [pending for given in self.told(list) for pending in given]
 
-    def end(self, quantity: int, ending: Delivered | Rejected) -> None:
-        """What the loop reports of the level with this quantity."""
-        (pending,) = [one for one in self.taken if one.entry.fields == b'"quantity":%d' % quantity]
+    def end(self, ending: Ending, quantity: int | None = None) -> None:
+        """What the loop reports of the level with this quantity, or of what was taken last."""
+        found = [one for one in self.taken if one.entry.fields == b'"quantity":%d' % (quantity or 0)]
+        (pending,) = self.taken[-1:] if quantity is None else found
         self.handover.report(Ended(pending, ending, self.clock.now_ms()))
         self.turn(3)
 
@@ -167,10 +174,10 @@ class Side:
 
     def through(self) -> dict[str, int]:
         """How many of its entries the loop had been told of when it heard that a topic's partition is through."""
-        topics = {message.epoch: topic for message, topic in zip(self._assigned(), sorted(TOPICS), strict=True)}
+        topics = {message.epoch: topic for message, topic in zip(self.told(Assigned), sorted(TOPICS), strict=True)}
         told: dict[str, int] = dict.fromkeys(TOPICS, 0)
         through: dict[str, int] = {}
-        for message in self.messages:
+        for message in self.handover._messages:
             match message:
                 case list():
                     for pending in message:
@@ -178,9 +185,6 @@ class Side:
                 case CaughtUp(epochs):
                     through |= {topics[epoch]: told[topics[epoch]] for epoch in epochs}
         return through
-
-    def _assigned(self) -> list[Assigned]:
-        return [message for message in self.messages if isinstance(message, Assigned)]
 
     def committed(self, topic: str) -> Committed:
         return self.broker.group(GROUP).committed[TopicPartition(topic, 0)]
@@ -195,7 +199,6 @@ def side() -> Iterator[Side]:
 
 def test_an_outage_of_the_registry_loses_nothing_and_holds_the_rest(side: Side) -> None:
     side.start()
-    side.turn()
     side.down = True
     for number in range(7):
         side.level("a", number)
@@ -212,13 +215,11 @@ def test_an_outage_of_the_registry_loses_nothing_and_holds_the_rest(side: Side) 
 
 
 def test_an_accepted_change_stands_on_hako_sent_before_its_offset_is_finished(side: Side) -> None:
-    side.start()
     side.item("a")
-    side.turn()
-    (pending,) = side.taken
+    side.start()
+    assert len(side.taken) == 1
     assert side.committed(ITEMS).next_offset == 0
-    side.handover.report(Ended(pending, Delivered(200), side.clock.now_ms()))
-    side.turn()
+    side.end(Delivered(200))
     (record,) = side.broker.records("hako.sent")
     assert record.key == b"items/a"
     assert msgspec.json.decode(record.value or b"")["object"] == {"sku": "a", "name": "a"}
@@ -227,12 +228,10 @@ def test_an_accepted_change_stands_on_hako_sent_before_its_offset_is_finished(si
 
 
 def test_a_stale_change_is_counted_as_ignored_and_finished(side: Side) -> None:
-    side.start()
     side.level("a", 1)
-    side.turn()
-    (pending,) = side.taken
-    side.handover.report(Ended(pending, STALE, side.clock.now_ms()))
-    side.turn()
+    side.start()
+    assert len(side.taken) == 1
+    side.end(STALE)
     assert side.committed(LEVELS).next_offset == 1
     assert side.meter.ended == {Outcome.IGNORED: 1}
 
@@ -242,11 +241,9 @@ def test_a_takeover_reads_what_was_sent_for_the_topic_that_it_came_from(side: Si
     side.broker.append("hako.sent", 0, b"inventory/w/a", value, [])
     side.broker.append("hako.sent", 0, b"items/a", None, [])
     side.start()
-    side.turn()
-    assigned = [message.epoch for message in side.messages if isinstance(message, Assigned)]
-    past = {message.epoch: message.past for message in side.messages if isinstance(message, PastRead)}
-    paced = [message for message in side.messages if isinstance(message, Paced)]
-    assert len(assigned) == 3
+    past = {message.epoch: message.past for message in side.told(PastRead)}
+    paced = side.told(Paced)
+    assert len(side.told(Assigned)) == 3
     assert len(paced) == 1, "the first source shares the quota out"
     assert past[paced[0].epoch][0][0] == "inventory/w/a"
     assert sorted(len(read) for read in past.values()) == [1, 1]
@@ -261,17 +258,15 @@ def test_a_mark_of_slots_that_were_shared_out_otherwise_is_not_believed(
     note = write_note(Note(2, [], place, shared_by=shared_by))
     side.broker.group(GROUP).committed[TopicPartition(LEVELS, 0)] = Committed(0, note or "")
     side.start()
-    side.turn()
-    (paced,) = [message for message in side.messages if isinstance(message, Paced)]
+    (paced,) = side.told(Paced)
     assert paced.used == counts
 
 
 def test_who_leaves_says_by_how_many_partitions_its_slots_were_shared_out(side: Side) -> None:
     side.start()
-    side.turn()
-    (assigned,) = [message.epoch for message in side.messages if isinstance(message, Paced)]
-    epochs = frozenset(one.epoch for one in side._assigned())
-    side.handover.report(Released(epochs, {assigned: 3}))
+    (paced,) = side.told(Paced)
+    epochs = frozenset(one.epoch for one in side.told(Assigned))
+    side.handover.report(Released(epochs, {paced.epoch: 3}))
     side.role.stop()
     note = read_note(side.committed(LEVELS).metadata)
     assert note is not None
@@ -279,9 +274,8 @@ def test_who_leaves_says_by_how_many_partitions_its_slots_were_shared_out(side: 
 
 
 def test_a_key_that_names_nothing_is_a_dead_letter(side: Side) -> None:
-    side.start()
     side.broker.append(LEVELS, 0, b"no-slash", None, [("trace", b"1")])
-    side.turn()
+    side.start()
     (record,) = side.broker.records("hako.dead-letters")
     letter = letter_head(record)
     assert letter is not None
@@ -290,67 +284,54 @@ def test_a_key_that_names_nothing_is_a_dead_letter(side: Side) -> None:
 
 
 def test_a_newer_accepted_value_supersedes_the_letter_of_its_object_and_of_no_other(side: Side) -> None:
-    side.start()
     side.level("a", 1)
     side.level("b", 2)
-    side.turn()
-    side.end(1, REFUSED)
-    side.end(2, REFUSED)
+    side.start()
+    side.end(REFUSED, 1)
+    side.end(REFUSED, 2)
     side.level("a", 3)
     side.turn()
     assert side.superseded() == []
-    side.end(3, Delivered(200))
+    side.end(Delivered(200), 3)
     assert side.superseded() == [0]
-    side.level("a", 4)
-    side.turn()
-    side.end(4, Delivered(200))
+    side.level("a", 4, Delivered(200))
     assert side.superseded() == [0], "once"
 
 
 def test_an_accepted_value_that_is_older_supersedes_nothing(side: Side) -> None:
-    side.start()
     side.level("a", 5)
     side.level("a", 2)
-    side.turn()
-    side.end(5, REFUSED)
-    side.end(2, Delivered(200))
+    side.start()
+    side.end(REFUSED, 5)
+    side.end(Delivered(200), 2)
     assert side.superseded() == []
-    side.level("a", 6)
-    side.turn()
-    side.end(6, Delivered(200))
+    side.level("a", 6, Delivered(200))
     assert side.superseded() == [0]
 
 
 def test_a_deletion_that_is_accepted_supersedes_too(side: Side) -> None:
     side.start()
-    side.level("a", 1)
-    side.turn()
-    side.end(1, REFUSED)
+    side.level("a", 1, REFUSED)
     side.broker.append(LEVELS, 0, b"w/a", None, [])
     side.turn()
-    side.handover.report(Ended(side.taken[-1], Delivered(200), side.clock.now_ms()))
-    side.turn(3)
+    side.end(Delivered(200))
     assert side.superseded() == [0]
 
 
 def test_a_record_that_cannot_be_read_is_superseded_by_the_next_of_its_key_if_that_names_an_object(side: Side) -> None:
-    side.start()
     for key in (b"w/a", b"no-slash", None):
         side.broker.append(LEVELS, 0, key, OTHER, [])
-    side.turn()
+    side.start()
     assert len(side.broker.records("hako.dead-letters")) == 3
-    side.level("a", 2)
-    side.turn()
-    side.end(2, Delivered(200))
+    side.level("a", 2, Delivered(200))
     assert side.superseded() == [0]
 
 
 def test_a_level_of_a_time_in_microseconds_is_a_dead_letter_and_makes_no_later_one_old(side: Side) -> None:
-    side.start()
     said = b'{"sku":"a","warehouse_id":"w","quantity":7,"occurred_at":1600000000000000}'
     side.broker.append(LEVELS, 0, b"w/a", said, [])
     side.level("a", 0)
-    side.turn()
+    side.start()
     (letter,) = side.broker.records("hako.dead-letters")
     assert dict(letter.headers)["__dlq.errors.reason"] == b"time_implausible"
     assert [pending.entry.fields for pending in side.taken] == [b'"quantity":0']
@@ -358,17 +339,12 @@ def test_a_level_of_a_time_in_microseconds_is_a_dead_letter_and_makes_no_later_o
 
 def test_what_a_replay_brings_marks_nothing_which_the_replay_itself_has_done(side: Side) -> None:
     side.start()
-    side.level("a", 1)
-    side.turn()
-    side.end(1, REFUSED)
+    side.level("a", 1, REFUSED)
     (letter,) = side.broker.records("hako.dead-letters")
     side.broker.append(LEVELS, 0, letter.key, letter.value, [*letter.headers, ("replay-id", b"r1")])
     side.turn()
-    side.handover.report(Ended(side.taken[-1], Delivered(200), side.clock.now_ms()))
-    side.turn(3)
-    side.level("a", 2)
-    side.turn()
-    side.end(2, Delivered(200))
+    side.end(Delivered(200))
+    side.level("a", 2, Delivered(200))
     assert side.superseded() == []
 
 
@@ -376,8 +352,7 @@ def test_the_loop_hears_of_an_end_after_all_that_stood_before_it(side: Side) -> 
     for number in range(10):
         side.level(str(number), number)
     side.item("a")
-    side.start()
-    side.turn(3)
+    side.start(3)
     side.level("later", 1)
     assert LEVELS not in side.through()
     assert any("reading 1 partitions to their ends first" in reason for reason in side.role.standing.unready())
@@ -395,8 +370,7 @@ def test_a_restart_with_nothing_left_over_waits_for_nothing(side: Side) -> None:
         for _ in range(5):
             side.broker.append(topic, 0, b"k", b"v", [])
         side.broker.group(GROUP).committed[TopicPartition(topic, 0)] = Committed(5, "v1")
-    side.start()
-    side.turn(2)
+    side.start(2)
     assert side.through() == dict.fromkeys(TOPICS, 0)
 
 
@@ -406,16 +380,14 @@ def test_an_end_that_an_open_transaction_hides_is_not_waited_for(side: Side) -> 
     side.broker.open_transaction("a producer", 600.0).touched.add(TopicPartition(LEVELS, 0))
     side.level("b", 2)
     side.start()
-    side.turn()
     assert LEVELS in side.through()
 
 
 def test_a_partition_that_cannot_be_read_is_given_up_and_holds_the_others_no_longer(side: Side) -> None:
     side.level("a", 1)
     side.item("a")
-    side.start()
     side.down = True
-    side.turn(10)
+    side.start()
     assert ITEMS in side.through()
     assert LEVELS not in side.through()
     side.turn(100)
@@ -427,8 +399,7 @@ def test_what_is_full_is_sent_though_more_stands_there(side: Side) -> None:
     side.entries_max = 6
     for number in range(50):
         side.level(str(number), number)
-    side.start()
-    side.turn(20)
+    side.start(20)
     assert 6 <= side.through()[LEVELS] < 50
 
 
@@ -437,16 +408,14 @@ def test_reading_ends_at_its_limit_though_it_goes_on(side: Side) -> None:
     for number in range(1000):
         side.level("a", number)
     side.entries_max = 10_000
-    side.start()
-    side.turn(int(CATCH_UP_S_MAX / 0.5) + 2)
+    side.start(int(CATCH_UP_S_MAX / 0.5) + 2)
     assert 0 < side.through()[LEVELS] < 1000
 
 
 def test_partitions_that_go_while_they_are_read_are_forgotten(side: Side) -> None:
     for number in range(30):
         side.level("a", number)
-    side.start()
-    side.turn(3)
+    side.start(3)
     side.role.lost([TopicPartition(topic, 0) for topic in TOPICS])
     side.turn(3)
     assert not any("to their ends" in reason for reason in side.role.standing.unready())

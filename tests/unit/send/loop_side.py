@@ -2,7 +2,7 @@
 API.
 
 side = LoopSide(answer)            `answer` is asked for each request: a status and headers, or an exception
-side.give("a", "a", "b")           entries of these orders, e1, e2 …
+side.give("a", "a", "b")           entries of these orders, e1, e2 …; run_s=1.0: and time passes
 side.run_for(1.0)
 side.ended                         what was reported, by entry
 """
@@ -10,7 +10,7 @@ side.ended                         what was reported, by entry
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -48,8 +48,7 @@ class Seen:
 
 
 class Api(FakeTransport):
-    """Asks the test for each answer, after `latency_s`. `under_way` counts requests, `most` the most at
-    once."""
+    """Asks the test for each answer, after `latency_s`. `under_way` counts requests, `most` the most at once."""
 
     def __init__(self, loop: VirtualLoop, answer: Callable[[Seen], Answered | Awaitable[Answered]]) -> None:
         self._loop = loop
@@ -129,15 +128,19 @@ class LoopSide:
         self.released: list[Released] = []
         self.endings: list[Ended[OutboxEntry]] = []
         self._number = 0
+        self.standing = self.sender.standing
         self.assign(1)
 
-    def assign(self, epoch: int, used: int | None = 0) -> None:
+    def assign(self, epoch: int) -> None:
         self.handover.give(Assigned(epoch, 0))
-        self.handover.give(Paced(epoch, 0, used, self.clock.monotonic_s()))
+        self.handover.give(Paced(epoch, 0, 0, self.clock.monotonic_s()))
 
-    def give(self, *orders: str, epoch: int = 1, replay_id: str | None = None) -> list[Pending[OutboxEntry]]:
+    def give(
+        self, *orders: str, epoch: int = 1, replay_id: str | None = None, run_s: float = 0.0
+    ) -> list[Pending[OutboxEntry]]:
         given = [self.pending(order, epoch, replay_id) for order in orders]
         self.handover.give(given)
+        self.run_for(run_s)
         return given
 
     def pending(self, order: str, epoch: int, replay_id: str | None) -> Pending[OutboxEntry]:
@@ -183,15 +186,17 @@ class LoopSide:
         self.loop.close()
 
 
+def many(count: int, prefix: str = "o") -> list[str]:
+    """So many orders."""
+    return [f"{prefix}{number}" for number in range(count)]
+
+
 def answers(*in_turn: Answered, then: Answered = (200, {})) -> Callable[[Seen], Answered]:
     """These in turn, then always the same."""
     rest = list(in_turn)
     return lambda seen: rest.pop(0) if rest else then
 
 
-def by_entry(table: dict[str, Answered], otherwise: Answered = (200, {})) -> Callable[[Seen], Answered]:
-    def answer(seen: Seen) -> Answered:
-        found: Iterable[Answered] = (table[entry] for entry in seen.entries if entry in table)
-        return next(iter(found), otherwise)
-
-    return answer
+def by_entry(table: dict[str, Answered]) -> Callable[[Seen], Answered]:
+    """That of the first entry of which the table knows one, else 200."""
+    return lambda seen: next((table[entry] for entry in seen.entries if entry in table), (200, {}))

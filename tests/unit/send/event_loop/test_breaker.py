@@ -89,8 +89,7 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(probe=st.booleans())
     def passed(self, probe: bool) -> None:
-        """An answer to a probe, or to what was sent before it opened: the probe that is out counts no
-        more."""
+        """An answer to a probe, or to what was sent before it opened: the probe that is out counts no more."""
         self.probes = 0
         self.breaker.passed()
 

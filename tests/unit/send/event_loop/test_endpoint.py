@@ -1,5 +1,4 @@
-"""The seam to HTTP: whatever a transport raises or answers, there is an `Answer` or the reason why there is
-none."""
+"""The seam to HTTP: whatever a transport raises or answers, there is an `Answer` or the reason why there is none."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Lanes: FIFO per order, one under way per order, whatever is taken, finished, retried, split or
-withdrawn."""
+"""Lanes: FIFO per order, one under way per order, whatever is taken, finished, retried, split or withdrawn."""
 
 from __future__ import annotations
 
@@ -33,15 +32,26 @@ def copy(order: str, number: int, of: int) -> Pending[int]:
 
 
 def lanes(
+    *orders: str,
     entries_max: int = 1,
     linger_s: float = 0.0,
     supersedes: bool = False,
     bytes_max: int = 1_000,
     share: ReplayShare | None = None,
 ) -> Lanes[int]:
+    """With entries 1, 2 … of these orders, pushed at 0.0."""
     made: Lanes[int] = Lanes(entries_max, bytes_max, linger_s, supersedes, share)
     made.open(EPOCH)
+    for number, order in enumerate(orders, 1):
+        made.push(pending(order, number), 0.0)
     return made
+
+
+def take(made: Lanes[int], now_s: float = 0.0) -> Parcel[int]:
+    """What there is to be taken."""
+    parcel = made.take(now_s)
+    assert parcel is not None
+    return parcel
 
 
 def taken(parcel: Parcel[int] | None) -> list[int]:
@@ -55,8 +65,7 @@ def test_an_order_that_fails_again_and_again_leaves_every_second_turn_to_the_oth
         made.push(pending(f"o{number}", number), 0.0)
     sent = []
     for now_s in range(0, 60, 10):
-        parcel = made.take(float(now_s))
-        assert parcel is not None
+        parcel = take(made, float(now_s))
         sent += taken(parcel)
         if taken(parcel) == [0]:
             made.retry(parcel, now_s + 2.0)
@@ -72,8 +81,7 @@ def test_orders_that_are_ready_are_enough_for_some_rounds_of_requests_and_those_
         made.push(pending(f"o{number}", number), 0.0)
     assert made.has_enough(10)
     assert not made.has_enough(11)
-    parcel = made.take(0.0)
-    assert parcel is not None
+    parcel = take(made)
     made.retry(parcel, 60.0)
     assert not made.has_enough(10)
 
@@ -86,31 +94,23 @@ def test_with_snapshots_there_are_never_enough() -> None:
 
 
 def test_a_probe_takes_the_order_that_became_ready_last() -> None:
-    made = lanes()
-    for number, order in enumerate(("a", "b", "c"), 1):
-        made.push(pending(order, number), 0.0)
+    made = lanes("a", "b", "c")
     assert taken(made.take(0.0, fresh_first=True)) == [3]
     assert taken(made.take(0.0)) == [1]
 
 
 def test_another_order_does_not_wait_for_one_that_is_under_way() -> None:
-    made = lanes()
-    for order, number in (("a", 1), ("a", 2), ("b", 3)):
-        made.push(pending(order, number), 0.0)
-    first, second = made.take(0.0), made.take(0.0)
+    made = lanes("a", "a", "b")
+    first, second = take(made), take(made)
     assert (taken(first), taken(second)) == ([1], [3])
     assert made.take(0.0) is None
-    assert first is not None
     made.finish(first, 0.0, delivered=True)
     assert taken(made.take(0.0)) == [2]
 
 
 def test_a_retry_waits_for_its_time_and_holds_its_own_lane_only() -> None:
-    made = lanes()
-    made.push(pending("a", 1), 0.0)
-    made.push(pending("a", 2), 0.0)
-    parcel = made.take(0.0)
-    assert parcel is not None
+    made = lanes("a", "a")
+    parcel = take(made)
     made.retry(parcel, due_s=5.0)
     made.push(pending("b", 3), 0.0)
     assert taken(made.take(0.0)) == [3]
@@ -122,10 +122,8 @@ def test_a_retry_waits_for_its_time_and_holds_its_own_lane_only() -> None:
 
 
 def test_a_probe_is_made_with_an_order_that_has_not_failed() -> None:
-    made = lanes()
-    made.push(pending("a", 1), 0.0)
-    parcel = made.take(0.0)
-    assert parcel is not None
+    made = lanes("a")
+    parcel = take(made)
     made.retry(parcel, due_s=0.0)
     made.push(pending("b", 2), 0.0)
     assert taken(made.take(1.0, fresh_first=True)) == [2]
@@ -133,13 +131,11 @@ def test_a_probe_is_made_with_an_order_that_has_not_failed() -> None:
 
 
 def test_a_newer_entry_takes_the_place_of_one_that_waits_also_for_a_retry() -> None:
-    made = lanes(entries_max=10, supersedes=True)
-    made.push(pending("a", 1), 0.0)
+    made = lanes("a", entries_max=10, supersedes=True)
     replaced = made.push(pending("a", 2), 0.0)
     assert replaced is not None
     assert replaced.entry == 1
-    parcel = made.take(0.0)
-    assert parcel is not None
+    parcel = take(made)
     assert made.push(pending("a", 3), 0.0) is None  # 2 is under way
     assert [entry.entry for entry in made.retry(parcel, due_s=1.0)] == [2]
     assert [old.entry for old in [made.push(pending("a", 4), 0.0)] if old] == [3]
@@ -154,12 +150,11 @@ def test_what_is_live_goes_before_a_replay_and_a_replay_waits_for_its_share() ->
     made.push(pending("a", 4), 0.0)  # behind the replay of its order, in its place
     assert taken(made.take(0.0)) == [3]
     assert made.state("a") is LaneState.YIELDING
-    first = made.take(0.0)
+    first = take(made)
     assert taken(first) == [1]
     share.taken()
     assert made.take(0.0) is None
     assert made.next_s() is None
-    assert first is not None
     share.answered(1.0)
     made.finish(first, 1.0, delivered=True)
     assert taken(made.take(1.0)) == [4]
@@ -171,8 +166,7 @@ def test_what_is_live_goes_before_a_replay_and_a_replay_waits_for_its_share() ->
 def test_a_replay_that_is_tried_again_goes_behind_what_is_live_too() -> None:
     made = lanes(share=ReplayShare(0.5, lambda: 2, 0.0))
     made.push(pending("a", 1, replayed=True), 0.0)
-    parcel = made.take(0.0)
-    assert parcel is not None
+    parcel = take(made)
     made.retry(parcel, due_s=1.0)
     made.push(pending("b", 2), 0.0)
     assert [taken(made.take(2.0)) for _ in range(3)] == [[2], [1], []]
@@ -208,15 +202,13 @@ def test_the_copy_of_a_dead_snapshot_gives_way_to_another_of_its_order_whichever
 def test_the_copy_of_a_snapshot_that_is_older_than_what_was_just_delivered_is_not_sent() -> None:
     made = feed_lanes()
     made.push(pending("a", 11), 0.0)
-    parcel = made.take(0.0)
-    assert parcel is not None
+    parcel = take(made)
     made.finish(parcel, 0.0, delivered=True)
     stale, newer = copy("a", 21, of=5), copy("a", 22, of=15)
     assert made.push(stale, 0.0) is stale
     assert made.push(newer, 0.0) is None
-    parcel = made.take(0.0)
+    parcel = take(made)
     assert taken(parcel) == [22]
-    assert parcel is not None
     made.finish(parcel, 0.0, delivered=True)
     assert made.push(copy("a", 23, of=18), 0.0) is None  # a copy is as old as its letter, not as its place
 
@@ -232,8 +224,7 @@ def test_a_snapshot_that_a_replay_sent_through_transform_is_as_new_as_any() -> N
 
 
 def test_a_quiet_array_lingers_and_a_full_one_does_not() -> None:
-    made = lanes(entries_max=3, linger_s=0.2)
-    made.push(pending("a", 1), 0.0)
+    made = lanes("a", entries_max=3, linger_s=0.2)
     made.push(pending("b", 2), 0.1)
     assert made.take(0.1) is None
     assert made.next_s() == pytest.approx(0.2)
@@ -285,19 +276,16 @@ def test_the_second_half_is_released_when_the_partition_of_the_first_has_gone() 
     made.open(2)
     for number in range(4):
         made.push(pending(f"o{number}", number, epoch=2 if number < 2 else EPOCH), 0.0)
-    parcel = made.take(0.0)
-    assert parcel is not None
+    parcel = take(made)
     made.split(parcel, 0.0)
     made.drop({2})
     assert taken(made.take(0.0)) == [2, 3]
 
 
 def test_what_is_under_way_of_a_dropped_partition_does_not_come_back() -> None:
-    made = lanes()
-    made.push(pending("a", 1), 0.0)
-    parcel = made.take(0.0)
+    made = lanes("a")
+    parcel = take(made)
     made.drop({EPOCH})
-    assert parcel is not None
     made.open(2)
     made.push(pending("a", 1, epoch=2), 0.0)
     assert made.take(0.0) is None  # the old request is still under way
@@ -322,7 +310,7 @@ class AnyUse(RuleBasedStateMachine):
         self.out: list[Parcel[int]] = []
 
     def made(self) -> Lanes[int]:
-        return lanes(self.entries_max, 0.0, self.supersedes, share=self.share)
+        return lanes(entries_max=self.entries_max, supersedes=self.supersedes, share=self.share)
 
     @rule(order=st.sampled_from("abcdef"), replayed=st.booleans())
     def push(self, order: str, replayed: bool) -> None:
@@ -401,9 +389,8 @@ class AnyUse(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Everything can be brought to an end."""
-        for parcel in list(self.out):
+        while self.out:
             self.finish(0, True)
-            del parcel
         self.now_s += 10.0
         for _ in range(1_000):
             self.now_s += 1.0

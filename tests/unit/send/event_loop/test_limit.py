@@ -30,8 +30,7 @@ def simulate(
     service: Callable[[float], float] = lambda now_s: 0.05,
     refused: Callable[[float], float] = lambda now_s: 0.0,
 ) -> list[tuple[float, list[int]]]:
-    """A server that does so many requests at once and lets the others queue; the limits, ten times a
-    second."""
+    """A server that does so many requests at once and lets the others queue; the limits, ten times a second."""
     random = Random(seed)
     clients = [Client(Limit(1_024, Random(seed + number)), at_s) for number, at_s in enumerate(joins_s)]
     queue: deque[tuple[Client, float]] = deque()

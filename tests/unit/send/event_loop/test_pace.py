@@ -1,5 +1,4 @@
-"""The quota: never above it in any window at the server, whoever comes, goes or dies; nothing wasted in
-peace."""
+"""The quota: never above it in any window at the server, whoever comes, goes or dies; nothing wasted in peace."""
 
 from __future__ import annotations
 
@@ -118,8 +117,7 @@ def test_slots_of_a_partition_that_has_gone_do_not_come_back() -> None:
 
 @dataclass
 class Member:
-    """A worker in the simulation, busy without end: what it has, and what it has under way as (bucket, answer
-    at)."""
+    """A worker in the simulation, busy without end: what it has, and what it has under way as (bucket, answer at)."""
 
     pace: Pace
     owned: dict[int, int] = field(default_factory=dict)

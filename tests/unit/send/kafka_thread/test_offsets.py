@@ -1,5 +1,4 @@
-"""The offset map: a commit stops before the oldest unfinished offset, and a restart skips exactly what is
-finished."""
+"""The offset map: a commit stops before the oldest unfinished offset, and a restart skips exactly what is finished."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""The Kafka thread: what is taken, what is written before an offset is finished, and what moves leave
-behind."""
+"""The Kafka thread: what is taken, what is written before an offset is finished, and what moves leave behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -14,62 +12,23 @@ from processor.config import Quota
 from processor.errors import BrokerOutage, Unusable
 from processor.interfaces import Committed
 from processor.letters.holds import decode_hold
-from processor.letters.letter import LetterHead, letter_head
 from processor.letters.resolutions import decode_resolution
-from processor.records import Headers, Reason, TopicPartition
+from processor.records import Headers, Reason
 from processor.send.event_loop.lanes import READY_MIN, READY_ROUNDS
 from processor.send.event_loop.pace import ON_THE_WAY_S_MAX
 from processor.send.handover import Paced
 from processor.send.kafka_thread.offsets import Note, write_note
 from tests.chaos.send_api import Script, Spell
-from tests.chaos.send_world import GROUP, RESOLUTIONS, TOPICS, Plan, Worker, World, entry_id
+from tests.chaos.send_world import GROUP, RESOLUTIONS, TOPICS, Worker, World, entry_id
+from tests.unit.send.kafka_thread.conftest import P0, Worlds, accepted, committed, fill, joined, letters, unready
 
-P0 = TopicPartition("hakuna.outbox", 0)
 NOTE = "v2 in=cluster-1/topic-1 past=cluster-1/topic-4"
 BEGIN_S = 1_000.0  # where a FakeClock begins
 
 
-@pytest.fixture
-def worlds() -> Iterator[Any]:
-    """Makes worlds of one partition without workers, and ends them with the test."""
-    made: list[World] = []
-
-    def make(**plan: Any) -> World:
-        made.append(World(Plan(**{"seed": 1, "partitions": 1, **plan})))
-        made[-1].broker.chance = None
-        return made[-1]
-
-    yield make
-    for world in made:
-        world.close()
-
-
-def fill(world: World, *orders: str, extra: Headers | None = None) -> None:
-    for order in orders:
-        number = len(world.plan.entries)
-        world.plan.entries.append((0.0, 0, order))
-        world.append(number, 0, order, extra)
-
-
-def committed(world: World) -> Committed:
-    return world.broker.group(GROUP).committed[P0]
-
-
-def letters(world: World) -> list[LetterHead]:
-    found = [letter_head(record) for record in world.broker.records(TOPICS.dead_letters)]
-    assert None not in found
-    return [head for head in found if head is not None]
-
-
-def accepted(world: World) -> list[str]:
-    return [entry for call in world.api.calls if call.accepted for entry in call.entry_ids]
-
-
 def test_a_delivery_leaves_a_receipt_and_a_finished_offset(worlds: Any) -> None:
-    world = worlds()
-    fill(world, "a")
-    world.join()
-    world.pass_time(3.0)
+    world = worlds("a")
+    joined(world)
     (record,) = world.broker.records(TOPICS.receipts)
     receipt = msgspec.json.decode(record.value)
     assert record.key == b"a"
@@ -87,10 +46,8 @@ def test_a_delivery_leaves_a_receipt_and_a_finished_offset(worlds: Any) -> None:
 
 
 def test_a_refusal_leaves_its_letter_and_its_hold_and_what_follows_is_held(worlds: Any) -> None:
-    world = worlds(script=Script(refused={entry_id(0): "product_unsupported"}))
-    fill(world, "a", "a", "b")
-    world.join()
-    world.pass_time(3.0)
+    world = worlds("a", "a", "b", refused=[0])
+    joined(world)
     refused, held = letters(world)
     assert (refused.stage, refused.reason, refused.error_code) == ("send", "product_unsupported", "product_unsupported")
     assert (refused.http_status, refused.validation_errors, refused.delivery_count) == (422, ("no",), 1)
@@ -125,9 +82,7 @@ def test_a_record_that_is_no_entry_is_a_letter_and_the_next_goes_on(
     world = worlds()
     good: Headers = [("entry-id", b"e"), ("entry-type", b"order_placed"), ("occurred-at", b"1")]
     world.broker.append(TOPICS.sources[0], 0, b"a", value, good if headers is None else headers)
-    fill(world, "a")
-    world.join()
-    world.pass_time(3.0)
+    joined(world, "a")
     (letter,) = letters(world)
     assert (letter.stage, letter.reason, letter.delivery_count) == ("send", Reason.UNDECODABLE, 0)
     assert world.broker.records(TOPICS.dead_letters)[0].value == value
@@ -136,8 +91,7 @@ def test_a_record_that_is_no_entry_is_a_letter_and_the_next_goes_on(
 
 
 def test_entries_of_the_other_api_are_refused_and_nothing_of_them_is_sent(worlds: Any) -> None:
-    world = worlds()
-    fill(world, "a")
+    world = worlds("a")
     world.plan.feed = True
     world.join()
     with pytest.raises(Unusable, match="drain it with workers of the old kind"):
@@ -146,25 +100,22 @@ def test_entries_of_the_other_api_are_refused_and_nothing_of_them_is_sent(worlds
 
 
 def test_an_offset_is_not_finished_before_its_receipt_is_written(worlds: Any) -> None:
-    world = worlds()
-    fill(world, "a", "b")
+    world = worlds("a", "b")
     worker = world.join()
     world.broker.denied.add(TOPICS.receipts)
     world.pass_time(5.0)
     assert len(accepted(world)) == 2
     assert committed(world).next_offset == 0
-    assert any("hakuna.deliveries cannot be written" in reason for reason in worker.role.standing.unready())
+    assert unready(worker, "hakuna.deliveries cannot be written")
     world.broker.denied.clear()
     world.pass_time(3.0)
     assert len(accepted(world)) == 2
-    assert world.is_done()
-    assert worker.role.standing.unready() == []
+    assert (world.is_done(), worker.role.standing.unready()) == (True, [])
 
 
 def test_a_held_entry_is_not_finished_before_the_hold_that_it_waits_behind(worlds: Any) -> None:
     """Else a crash between the two would let the next entry of the order overtake it."""
-    world = worlds(script=Script(refused={entry_id(0): "product_unsupported"}))
-    fill(world, "a", "a")
+    world = worlds("a", "a", refused=[0])
     world.join()
     world.broker.denied.add(TOPICS.holds or "")
     world.pass_time(4.0)
@@ -176,16 +127,18 @@ def test_a_held_entry_is_not_finished_before_the_hold_that_it_waits_behind(world
     assert world.is_done()
 
 
+def flooded(worlds: Worlds, extra: Headers | None = None) -> World:
+    """1,500 orders, all of which are refused, where half of them would be too many."""
+    plan: dict[str, Any] = {"dead_letter_share_max": 0.5, "entries_max": 5_000, "refused": range(2_000)}
+    orders = [f"o{number}" for number in range(1_500)]
+    return worlds(*orders, extra=extra, script=Script(latency_s=(0.001, 0.002)), **plan)
+
+
 def test_a_flood_of_dead_letters_stops_the_role_before_it_is_written(worlds: Any) -> None:
-    refused = {entry_id(number): "product_unsupported" for number in range(2_000)}
-    world = worlds(
-        script=Script(latency_s=(0.001, 0.002), refused=refused), dead_letter_share_max=0.5, entries_max=5_000
-    )
-    fill(world, *[f"o{number}" for number in range(1_500)])
-    worker = world.join()
-    world.pass_time(20.0)
+    world = flooded(worlds)
+    worker = joined(world, then_s=20.0)
     assert len(letters(world)) < 1_000
-    assert any("flood guard" in reason for reason in worker.role.standing.unready())
+    assert unready(worker, "flood guard")
     calls = len(world.api.calls)
     world.pass_time(5.0)
     assert len(world.api.calls) == calls
@@ -203,29 +156,23 @@ def superseded(world: World) -> list[tuple[bytes | None, str]]:
 
 
 def test_a_refused_snapshots_letter_is_superseded_once_a_newer_one_is_accepted(worlds: Any) -> None:
-    world = worlds(feed=True, script=Script(refused={entry_id(0): "product_unsupported"}))
-    fill(world, "a", "b")
-    world.join()
-    world.pass_time(3.0)
+    world = worlds("a", "b", feed=True, refused=[0])
+    joined(world)
     assert [letter.reason for letter in letters(world)] == ["product_unsupported"]
     assert superseded(world) == []
-    fill(world, "b", "a")
-    world.pass_time(3.0)
+    fill(world, "b", "a", then_s=3.0)
     assert superseded(world) == [(b"hakuna.dead-letters/0/0", "superseded")]
-    fill(world, "a")
-    world.pass_time(3.0)
+    fill(world, "a", then_s=3.0)
     assert len(superseded(world)) == 1
     assert world.is_done()
 
 
 def test_a_letter_that_kafka_acknowledges_after_the_newer_snapshot_went_is_superseded_too(worlds: Any) -> None:
-    world = worlds(feed=True, script=Script(refused={entry_id(0): "product_unsupported"}))
-    fill(world, "a")
+    world = worlds("a", feed=True, refused=[0])
     world.join()
     world.broker.denied.add(TOPICS.dead_letters)
     world.pass_time(3.0)
-    fill(world, "a")
-    world.pass_time(3.0)
+    fill(world, "a", then_s=3.0)
     assert accepted(world) == [entry_id(1)]
     assert superseded(world) == []
     world.broker.denied.clear()
@@ -235,29 +182,21 @@ def test_a_letter_that_kafka_acknowledges_after_the_newer_snapshot_went_is_super
 
 
 def test_a_letter_that_went_with_its_topic_is_not_marked_for_another_stands_at_its_place(worlds: Any) -> None:
-    refused = {entry_id(0): "product_unsupported", entry_id(1): "product_unsupported"}
-    world = worlds(feed=True, script=Script(refused=refused))
-    fill(world, "a")
-    world.join()
-    world.pass_time(3.0)
+    world = worlds("a", feed=True, refused=[0, 1])
+    joined(world)
     world.broker.make_again(TOPICS.dead_letters)
     world.pass_time(3.0)
-    fill(world, "b")  # its letter has the offset that the other had
-    world.pass_time(3.0)
-    fill(world, "a")
-    world.pass_time(3.0)
+    fill(world, "b", then_s=3.0)  # its letter has the offset that the other had
+    fill(world, "a", then_s=3.0)
     assert accepted(world) == [entry_id(2)]
     assert [record.key for record in world.broker.records(TOPICS.dead_letters)] == [b"b"]
     assert superseded(world) == []
 
 
 def test_what_a_replay_delivers_marks_no_letter_which_the_replay_itself_has_done(worlds: Any) -> None:
-    world = worlds(feed=True, script=Script(refused={entry_id(0): "product_unsupported"}))
-    fill(world, "a")
-    world.join()
-    world.pass_time(3.0)
-    fill(world, "a", extra=[("replay-id", b"r1")])
-    world.pass_time(3.0)
+    world = worlds("a", feed=True, refused=[0])
+    joined(world)
+    fill(world, "a", extra=[("replay-id", b"r1")], then_s=3.0)
     assert len(accepted(world)) == 1
     assert superseded(world) == []
     assert world.is_done()
@@ -266,107 +205,67 @@ def test_what_a_replay_delivers_marks_no_letter_which_the_replay_itself_has_done
 @pytest.mark.parametrize("header", ["replay-id", "replay-of"])
 def test_a_replay_that_is_refused_whole_is_no_flood(worlds: Any, header: str) -> None:
     """Straight from the dead letters (`replay-id`), or through transform (`replay-of`)."""
-    refused = {entry_id(number): "product_unsupported" for number in range(2_000)}
-    world = worlds(
-        script=Script(latency_s=(0.001, 0.002), refused=refused), dead_letter_share_max=0.5, entries_max=5_000
-    )
-    fill(world, *[f"o{number}" for number in range(1_500)], extra=[(header, b"1")])
-    worker = world.join()
-    world.pass_time(30.0)
-    assert not any("flood guard" in reason for reason in worker.role.standing.unready())
+    world = flooded(worlds, extra=[(header, b"1")])
+    worker = joined(world, then_s=30.0)
+    assert not unready(worker, "flood guard")
     assert len(letters(world)) == 1_500
     assert worker.meter.replayed == {"dead_lettered": 1_500}
 
 
 def test_holds_are_known_before_anything_is_sent_and_a_release_works_at_once(worlds: Any) -> None:
-    world = worlds(script=Script(refused={entry_id(0): "product_unsupported"}))
-    fill(world, "a")
-    world.kill(settled(world, world.join()))
-    fill(world, "a", "b")
-    world.join()
-    world.pass_time(20.0)
+    world = worlds("a", refused=[0])
+    world.kill(joined(world, then_s=5.0))
+    joined(world, "a", "b", then_s=20.0)
     assert accepted(world) == [entry_id(2)]
     assert world.workers[-1].meter.lags[0].held_orders == 1
     world.broker.append(TOPICS.holds or "", 0, b"a", None)
     world.pass_time(0.5)
-    fill(world, "a")
-    world.pass_time(2.0)
+    fill(world, "a", then_s=2.0)
     assert accepted(world) == [entry_id(2), entry_id(3)]
     assert world.is_done()
 
 
-def settled(world: World, worker: Worker) -> Worker:
-    world.pass_time(5.0)
-    return worker
-
-
-def stuck_here_and_there(world: World, count: int) -> None:
-    """Orders of which a third is never accepted, in no pattern that would deflate."""
+@pytest.fixture
+def stuck(worlds: Worlds, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Orders of which a third is never accepted, in no pattern that would deflate into the commit."""
+    monkeypatch.setattr("processor.send.kafka_thread.offsets.METADATA_CHARS_MAX", len(NOTE) + 26)
     random = Random(7)
-    poisonous = frozenset(f"o{number}" for number in range(count) if random.random() < 0.35)
-    world.plan.script.poisonous = poisonous
-    fill(world, *[f"o{number}" for number in range(count)])
+    orders = [f"o{number}" for number in range(100)]
+    poisonous = frozenset(order for order in orders if random.random() < 0.35)
+    script = Script(latency_s=(0.001, 0.01), poisonous=poisonous)
+    return worlds(*orders, script=script, entries_max=500)
 
 
-def test_finished_offsets_that_outgrow_the_commit_go_to_their_topic_and_are_not_sent_again(
-    worlds: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("processor.send.kafka_thread.offsets.METADATA_CHARS_MAX", len(NOTE) + 26)
-    world = worlds(script=Script(latency_s=(0.001, 0.01)), entries_max=500)
-    stuck_here_and_there(world, 100)
-    worker = world.join()
-    world.pass_time(6.0)
-    assert committed(world).metadata == f"{NOTE} done=topic"
-    before = accepted(world)
+def test_finished_offsets_that_outgrow_the_commit_go_to_their_topic_and_are_not_sent_again(stuck: Any) -> None:
+    worker = joined(stuck, then_s=6.0)
+    assert committed(stuck).metadata == f"{NOTE} done=topic"
+    before = accepted(stuck)
     assert len(before) > 50
-    world.kill(worker)
-    world.broker.compact(TOPICS.offsets)
-    assert len(world.broker.records(TOPICS.offsets)) == 1
-    world.join()
-    world.pass_time(20.0)
-    assert not set(before) & set(accepted(world)[len(before) :])
-    world.plan.script.poisonous = frozenset()
-    world.pass_time(20.0)
-    assert world.is_done()
-    assert sorted(accepted(world)) == sorted(entry_id(number) for number in range(100))
-    assert committed(world).metadata == NOTE
+    stuck.kill(worker)
+    stuck.broker.compact(TOPICS.offsets)
+    assert len(stuck.broker.records(TOPICS.offsets)) == 1
+    joined(stuck, then_s=20.0)
+    assert not set(before) & set(accepted(stuck)[len(before) :])
+    stuck.plan.script.poisonous = frozenset()
+    stuck.pass_time(20.0)
+    assert stuck.is_done()
+    assert sorted(accepted(stuck)) == sorted(entry_id(number) for number in range(100))
+    assert committed(stuck).metadata == NOTE
 
 
-def test_a_partition_that_leaves_with_its_map_in_the_topic_leaves_nothing_to_be_sent_again(
-    worlds: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("processor.send.kafka_thread.offsets.METADATA_CHARS_MAX", len(NOTE) + 26)
-    world = worlds(script=Script(latency_s=(0.001, 0.01)), entries_max=500)
-    stuck_here_and_there(world, 100)
-    worker = world.join()
-    world.pass_time(0.6)
-    world.stop(worker)
-    before = accepted(world)
-    assert committed(world).metadata.endswith("done=topic")
-    world.join()
-    world.pass_time(15.0)
-    assert not set(before) & set(accepted(world)[len(before) :])
+def test_a_partition_that_leaves_with_its_map_in_the_topic_leaves_nothing_to_be_sent_again(stuck: Any) -> None:
+    stuck.stop(joined(stuck, then_s=0.6))
+    before = accepted(stuck)
+    assert committed(stuck).metadata.endswith("done=topic")
+    joined(stuck, then_s=15.0)
+    assert not set(before) & set(accepted(stuck)[len(before) :])
 
 
 def test_metadata_of_another_tool_is_an_empty_map(worlds: Any) -> None:
-    world = worlds()
-    fill(world, "a", "b")
+    world = worlds("a", "b")
     world.broker.group(GROUP).committed[P0] = Committed(0, "somebody else's")
-    world.join()
-    world.pass_time(3.0)
+    joined(world)
     assert len(accepted(world)) == 2
-
-
-def test_a_group_that_was_moved_back_by_hand_sends_again(worlds: Any) -> None:
-    world = worlds()
-    fill(world, "a", "b")
-    worker = world.join()
-    world.pass_time(3.0)
-    world.stop(worker)
-    world.broker.group(GROUP).committed[P0] = Committed(0, "")
-    world.join()
-    world.pass_time(3.0)
-    assert len(accepted(world)) == 4
 
 
 def paced(worker: Worker) -> list[Paced]:
@@ -382,8 +281,7 @@ def opened(world: World) -> Worker:
 
 
 def test_a_partition_that_was_never_committed_was_never_sent_from(worlds: Any) -> None:
-    world = worlds(quota=Quota(10, 60.0))
-    fill(world, "a")
+    world = worlds("a", quota=Quota(10, 60.0))
     worker = opened(world)
     assert [(one.used, one.partition) for one in paced(worker)] == [(0, 0)]
     assert committed(world).next_offset == 0
@@ -393,13 +291,10 @@ def test_a_partition_that_was_never_committed_was_never_sent_from(worlds: Any) -
 
 def test_a_mark_is_overwritten_before_its_slots_are_used(worlds: Any) -> None:
     """Else a crash would leave it for the next owner, who would not know of what was sent since."""
-    world = worlds(quota=Quota(10, 60.0))
-    fill(world, "a")
+    world = worlds("a", quota=Quota(10, 60.0))
     world.broker.group(GROUP).committed[P0] = Committed(0, write_note(Note(7, [])) or "")
     world.broker.points.fail("consumer.commit", BrokerOutage("commit: no broker answers"))
-    worker = world.join()
-    for _ in range(4):
-        worker.role.turn()
+    worker = opened(world)
     assert paced(worker) == []
     assert committed(world).metadata == "v2 used=7"
     world.clock.advance(1.5)
@@ -410,35 +305,26 @@ def test_a_mark_is_overwritten_before_its_slots_are_used(worlds: Any) -> None:
 
 
 def test_without_a_mark_all_slots_count_for_one_window(worlds: Any) -> None:
-    world = worlds(quota=Quota(10, 20.0))
-    fill(world, "a")
+    world = worlds("a", quota=Quota(10, 20.0))
     world.broker.group(GROUP).committed[P0] = Committed(0, "v1")
-    world.join()
-    world.pass_time(19.5)
+    joined(world, then_s=19.5)
     assert world.api.calls == []
     world.pass_time(1.5 + ON_THE_WAY_S_MAX)
     assert len(accepted(world)) == 1
 
 
 def test_a_drain_leaves_the_slots_in_use_and_the_next_worker_uses_the_rest(worlds: Any) -> None:
-    world = worlds(quota=Quota(10, 60.0))
-    fill(world, *"abc")
-    worker = world.join()
-    world.pass_time(3.0)
-    world.stop(worker)
+    world = worlds(*"abc", quota=Quota(10, 60.0))
+    world.stop(joined(world))
     assert committed(world).metadata == f"{NOTE} used=3"
-    fill(world, *[f"o{number}" for number in range(9)])
-    world.join()
-    world.pass_time(5.0)
+    joined(world, *[f"o{number}" for number in range(9)], then_s=5.0)
     assert len(accepted(world)) == 10
 
 
 def test_a_partition_that_is_full_is_paused_and_goes_on_when_it_is_half_empty(worlds: Any) -> None:
     down = [Spell(BEGIN_S, BEGIN_S + 10.0, 503)]
-    world = worlds(script=Script(spells=down), entries_max=40)
-    fill(world, *[f"o{number}" for number in range(300)])
-    worker = world.join()
-    world.pass_time(8.0)
+    world = worlds(*[f"o{number}" for number in range(300)], script=Script(spells=down), entries_max=40)
+    worker = joined(world, then_s=8.0)
     assert 40 <= worker.role._assignments.entries <= 60
     world.pass_time(60.0)
     assert world.is_done()
@@ -447,10 +333,8 @@ def test_a_partition_that_is_full_is_paused_and_goes_on_when_it_is_half_empty(wo
 
 def test_no_more_is_read_than_keeps_requests_going(worlds: Any) -> None:
     down = [Spell(BEGIN_S, BEGIN_S + 10.0, 503)]
-    world = worlds(script=Script(spells=down), entries_max=20_000)
-    fill(world, *[f"o{number}" for number in range(2_500)])
-    worker = world.join()
-    world.pass_time(8.0)
+    world = worlds(*[f"o{number}" for number in range(2_500)], script=Script(spells=down), entries_max=20_000)
+    worker = joined(world, then_s=8.0)
     limit = worker.sender.standing.status().limit
     assert READY_MIN + READY_ROUNDS * limit <= worker.role._assignments.entries <= 1_200
     world.pass_time(60.0)
@@ -458,8 +342,7 @@ def test_no_more_is_read_than_keeps_requests_going(worlds: Any) -> None:
 
 
 def test_status_names_the_entry_that_holds_the_commit_and_why_and_since_when(worlds: Any) -> None:
-    world = worlds(script=Script(poisonous=frozenset({"a"})))
-    fill(world, "a", "b")
+    world = worlds("a", "b", script=Script(poisonous=frozenset({"a"})))
     worker = world.join()
     since_ms = world.clock.now_ms()
     world.pass_time(10.0)
@@ -479,23 +362,19 @@ def test_how_long_the_oldest_entry_will_be_there_is_known_while_one_waits(worlds
     world = worlds(script=Script(poisonous=frozenset({"a"})))
     world.broker.config[P0.topic]["retention.ms"] = "3600000"
     worker = world.join()
-    fill(world, "b")
-    world.pass_time(3.0)
+    fill(world, "b", then_s=3.0)
     assert [lag.retention_left_s for lag in worker.meter.lags] == [None]
-    fill(world, "a")
-    world.pass_time(600.0)
+    fill(world, "a", then_s=600.0)
     (left,) = [lag.retention_left_s for lag in worker.meter.lags]
     assert 2980 < left < 3005
 
 
 def test_lag_is_0_when_all_is_done_and_transaction_markers_are_none(worlds: Any) -> None:
-    world = worlds()
-    fill(world, "a")
+    world = worlds("a")
     world.broker.take_over("t")
     world.broker.open_transaction("t", 60.0).touched.add(P0)
     world.broker.take_over("t")
-    worker = world.join()
-    world.pass_time(4.0)
+    worker = joined(world, then_s=4.0)
     assert [lag.records for lag in worker.meter.lags] == [0]
     assert committed(world).next_offset == world.broker.logs[P0].high_watermark
 
@@ -509,46 +388,34 @@ def test_a_worker_without_partitions_is_ready(worlds: Any) -> None:
 
 
 def test_a_drain_finishes_what_is_in_flight_and_takes_nothing_more(worlds: Any) -> None:
-    world = worlds(script=Script(latency_s=(1.0, 1.0)), in_flight_max=2)
-    fill(world, *"abcdef")
-    worker = world.join()
-    world.pass_time(0.5)
+    world = worlds(*"abcdef", script=Script(latency_s=(1.0, 1.0)), in_flight_max=2)
+    worker = joined(world, then_s=0.5)
     in_flight = [call.entry_ids[0] for call in world.api.calls]
     world.stop(worker)
     assert accepted(world) == in_flight
     assert len(world.broker.records(TOPICS.receipts)) == len(in_flight)
-    world.join()
-    world.pass_time(10.0)
+    joined(world, then_s=10.0)
     assert sorted(accepted(world)) == sorted(entry_id(number) for number in range(6))
 
 
 def test_what_stays_is_committed_while_what_leaves_is_drained(worlds: Any) -> None:
-    world = worlds(partitions=2, eager=False, script=Script(latency_s=(1.9, 1.9)))
-    fill(world, "stays")
-    world.join()
-    world.pass_time(1.7)
-    world.plan.entries.append((0.0, 1, "leaves"))
-    world.append(1, 1, "leaves")
-    world.pass_time(0.1)
+    world = worlds("stays", partitions=2, eager=False, script=Script(latency_s=(1.9, 1.9)))
+    joined(world, then_s=1.7)
+    fill(world, "leaves", partition=1, then_s=0.1)
     seen: list[tuple[float, int | None]] = []
     world.loop.call_later(1.0, lambda: seen.append((world.now_s(), committed(world).next_offset)))
-    world.join()
-    world.pass_time(4.0)
+    joined(world, then_s=4.0)
     ((seen_s, next_offset),), ((_, began_s, ended_s),) = seen, world.stood
     assert began_s < seen_s < ended_s, "it was looked at in the drain"
     assert next_offset == world.broker.logs[P0].high_watermark
 
 
 def test_a_broker_that_is_away_for_a_while_needs_no_help(worlds: Any) -> None:
-    world = worlds()
-    fill(world, "a")
-    worker = world.join()
-    world.pass_time(2.0)
+    world = worlds("a")
+    worker = joined(world, then_s=2.0)
     world.broker.down = True
-    fill(world, "b", "c")
-    world.pass_time(5.0)
-    assert any("no broker answers" in reason for reason in worker.role.standing.unready())
+    fill(world, "b", "c", then_s=5.0)
+    assert unready(worker, "no broker answers")
     world.broker.down = False
     world.pass_time(5.0)
-    assert world.is_done()
-    assert worker.role.standing.unready() == []
+    assert (world.is_done(), worker.role.standing.unready()) == (True, [])
