@@ -28,7 +28,8 @@ _ODD_MIN: Final = 0.1
 
 
 class Weight(StrEnum):
-    """SOUND: as it should be. NOTE: a person should know. PROBLEM: orders are lost by it, or customers' data stays."""
+    """How much a finding weighs. SOUND: as it should be. NOTE: a person should know. PROBLEM: a worker cannot do its
+    work, orders are lost, or customers' data stays."""
 
     SOUND = "sound"
     NOTE = "note"

@@ -31,7 +31,7 @@ from processor.errors import BrokerOutage, Fatal, StateCorrupt
 from processor.moments import CLOCK_S_MAX, apart
 from processor.operate.check import rights
 from processor.operate.check.doors import closed, let_in_by_none
-from processor.operate.check.findings import Area, Finding, Heard, Verdict, found_of, note, problem, sound
+from processor.operate.check.findings import Area, Finding, Heard, found_of, note, problem, sound
 from processor.records import TopicPartition
 from processor.run.start import here_of, state_problems
 from processor.send.event_loop.pace import quota_problem
@@ -281,7 +281,7 @@ class _Cluster:
         except (BrokerOutage, Fatal) as refused:
             return [note(Area.TOPICS, "orders.*", f"the newest records cannot be read: {refused}")]
         return [
-            Finding(Area.TOPICS, said.topic, Verdict(said.weight.value), said.what, said.remedy)
+            Finding(Area.TOPICS, said.topic, said.weight, said.what, said.remedy)
             for said in judged(found, {name: state.config for name, state in there.items()}, rekey=settings.rekey)
         ]
 

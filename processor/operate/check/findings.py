@@ -13,14 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from processor.errors import Problem
-
-
-class Verdict(StrEnum):
-    """SOUND: as it should be. NOTE: it works, and an operator should know. PROBLEM: a worker cannot do its work."""
-
-    SOUND = "sound"
-    NOTE = "note"
-    PROBLEM = "problem"
+from processor.sources.survey import Weight
 
 
 class Area(StrEnum):
@@ -44,22 +37,22 @@ class Finding:
 
     area: Area
     subject: str
-    verdict: Verdict
+    verdict: Weight
     what: str
     remedy: str = ""
 
 
 def sound(area: Area, subject: str, what: str) -> Finding:
-    return Finding(area, subject, Verdict.SOUND, what)
+    return Finding(area, subject, Weight.SOUND, what)
 
 
 def note(area: Area, subject: str, what: str, remedy: str = "") -> Finding:
-    return Finding(area, subject, Verdict.NOTE, what, remedy)
+    return Finding(area, subject, Weight.NOTE, what, remedy)
 
 
 def problem(area: Area, subject: str, what: str, remedy: str) -> Finding:
     assert remedy, f"a problem without a remedy: {subject}: {what}"
-    return Finding(area, subject, Verdict.PROBLEM, what, remedy)
+    return Finding(area, subject, Weight.PROBLEM, what, remedy)
 
 
 def found_of(area: Area, given: Problem) -> Finding:
@@ -69,7 +62,7 @@ def found_of(area: Area, given: Problem) -> Finding:
 
 
 def problems(findings: Iterable[Finding]) -> list[Finding]:
-    return [finding for finding in findings if finding.verdict is Verdict.PROBLEM]
+    return [finding for finding in findings if finding.verdict is Weight.PROBLEM]
 
 
 LINES_MAX: Final = 50

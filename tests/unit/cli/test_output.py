@@ -16,7 +16,7 @@ from processor.config import Role
 from processor.edges.avro_steps import What
 from processor.letters.families import Family
 from processor.letters.resolutions import How, Resolution
-from processor.operate.check.findings import Area, Verdict
+from processor.operate.check.findings import Area
 from processor.operate.check.rights import Grant
 from processor.operate.erase import Left
 from processor.operate.order.story import Kind
@@ -26,6 +26,7 @@ from processor.operate.replay.purge import Cut
 from processor.operate.replay.replay import Ending
 from processor.operate.schemas import SchemaAction
 from processor.operate.state.grow import Moved
+from processor.sources.survey import Weight
 from processor.topics import Action
 from processor.transform.order_state import Standing
 from tests.support.children import REPOSITORY
@@ -68,7 +69,7 @@ def at(path: str) -> Any:
     [
         ("status/partitions/[]/role", Role),
         ("check/findings/[]/area", Area),
-        ("check/findings/[]/verdict", Verdict),
+        ("check/findings/[]/verdict", Weight),
         ("topics/[]/action", Action),
         ("schemas/[]/action", SchemaAction),
         ("schemas/[]/versions/[]/fields/[]/what", What),

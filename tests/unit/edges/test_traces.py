@@ -16,9 +16,9 @@ from processor.edges.http.request import RequestTemplate
 from processor.edges.traces import Tracing
 from processor.errors import Unusable
 from processor.operate.check.check import check
-from processor.operate.check.findings import Verdict
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.sources.starts import Start
+from processor.sources.survey import Weight
 from processor.transform.plan import StateSize
 from tests.fakes.transport import FakeTransport
 from tests.support.otlp import Collector, collector
@@ -213,7 +213,7 @@ def test_check_names_what_traces_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = [one for one in check({"PROCESSOR_TRACES": "otlp"}, (), try_key=False) if "OTEL" in one.subject]
     assert (found.subject, found.verdict, found.remedy) == (
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-        Verdict.PROBLEM,
+        Weight.PROBLEM,
         "take it out, or set http/protobuf",
     )
 

@@ -15,11 +15,12 @@ from processor.config import load
 from processor.edges.http.tls import TlsFiles
 from processor.hakuna import answers
 from processor.operate.check.api import Place, check_hakuna, judged
-from processor.operate.check.findings import Area, Verdict, problems
+from processor.operate.check.findings import Area, problems
 from processor.sandbox.apis.hakuna_api import HakunaApi
 from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.script import SANDBOX_KEY, Script
 from processor.sandbox.apis.stand_in import StandIn
+from processor.sources.survey import Weight
 from tests.support.children import free_ports
 
 PLACE = Place("HAKUNA_API_KEY", "HAKUNA_BASE_URL", "http://api.example", TlsFiles("HAKUNA"), BEARER, answers.verdict)
@@ -53,15 +54,15 @@ def refusing_proxy() -> Iterator[tuple[str, list[bytes]]]:
 @pytest.mark.parametrize(
     ("statuses", "body", "verdict"),
     [
-        ((200, 202), b"{}", Verdict.SOUND),
-        ((400, 409, 415, 422), OWN, Verdict.SOUND),
-        ((401, 403, 301, 302, 404, 405), OWN, Verdict.PROBLEM),
-        ((401, 403, 301, 302, 400, 404, 405, 422), b"", Verdict.PROBLEM),
-        ((200, 400, 403), b"<!doctype html><title>Sign in</title>", Verdict.PROBLEM),
-        ((408, 425, 429, 500, 502, 503), b"", Verdict.NOTE),
+        ((200, 202), b"{}", Weight.SOUND),
+        ((400, 409, 415, 422), OWN, Weight.SOUND),
+        ((401, 403, 301, 302, 404, 405), OWN, Weight.PROBLEM),
+        ((401, 403, 301, 302, 400, 404, 405, 422), b"", Weight.PROBLEM),
+        ((200, 400, 403), b"<!doctype html><title>Sign in</title>", Weight.PROBLEM),
+        ((408, 425, 429, 500, 502, 503), b"", Weight.NOTE),
     ],
 )
-def test_what_an_answer_says_of_a_key(statuses: tuple[int, ...], body: bytes, verdict: Verdict) -> None:
+def test_what_an_answer_says_of_a_key(statuses: tuple[int, ...], body: bytes, verdict: Weight) -> None:
     for status in statuses:
         assert judged(Answer(status, {}, body), "http://api.example/events", PLACE).verdict is verdict, status
 
@@ -115,7 +116,7 @@ def test_of_a_proxy_that_passes_requests_on_a_request_alone_tells_anything() -> 
     with refusing_proxy() as (where, asked):
         settings = load({"HAKUNA_API_KEY": "sk", "HAKUNA_BASE_URL": "http://api.test", "HTTP_PROXY": where})
         (found,) = check_hakuna(settings, try_key=False)
-        assert (found.verdict, asked) == (Verdict.NOTE, [])
+        assert (found.verdict, asked) == (Weight.NOTE, [])
         assert where in found.what
         (found,) = problems(check_hakuna(settings, try_key=True))
         assert "answers HTTP 407: that is not the API" in found.what
@@ -128,7 +129,7 @@ def test_hakuna_takes_or_refuses_the_key_and_hears_of_no_order(api: str) -> None
     with Loopback(stand_in) as loopback:
         given = {"HAKUNA_BASE_URL": loopback.url, "HAKUNA_API": api}
         good = check_hakuna(load(given | {"HAKUNA_API_KEY": SANDBOX_KEY}), try_key=None)
-        assert [one.verdict for one in good if one.area is Area.KEYS] == [Verdict.SOUND]
+        assert [one.verdict for one in good if one.area is Area.KEYS] == [Weight.SOUND]
         bad = check_hakuna(load(given | {"HAKUNA_API_KEY": "sk_other"}), try_key=None)
         assert [one.subject for one in problems(bad)] == ["HAKUNA_API_KEY"]
         assert stand_in.record.requests == 2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from processor.config import Role
 from processor.operate.check.check import usable
-from processor.operate.check.findings import LINES_MAX, Heard, Verdict, problems
+from processor.operate.check.findings import LINES_MAX, Heard, problems
+from processor.sources.survey import Weight
 
 GOOD = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
@@ -20,7 +21,7 @@ def subjects(environment: dict[str, str], *roles: Role) -> list[str]:
 def test_sound_settings_are_one_finding() -> None:
     settings, found = usable(GOOD, None)
     assert settings.configured_roles() == (Role.TRANSFORM, Role.SEND)
-    assert [finding.verdict for finding in found] == [Verdict.SOUND]
+    assert [finding.verdict for finding in found] == [Weight.SOUND]
 
 
 def test_what_is_wrong_is_left_out_and_the_rest_is_used() -> None:
@@ -47,7 +48,7 @@ def test_every_setting_that_librdkafka_refuses_is_told() -> None:
     settings, found = usable(wrong, None)
     assert settings.librdkafka == {"bootstrap.servers": "127.0.0.1:9092"}
     assert [one.subject for one in found] == ["KAFKA_SOCKET_TIMEOUT_MS", "KAFKA_SOCKET_TIMEOUT_MSS", "HAKUNA_APIS"]
-    assert [one.verdict for one in found] == [Verdict.PROBLEM] * 3
+    assert [one.verdict for one in found] == [Weight.PROBLEM] * 3
     assert "the nearest is KAFKA_SOCKET_TIMEOUT_MS" in found[1].what + found[1].remedy
 
 
