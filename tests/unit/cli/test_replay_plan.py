@@ -122,10 +122,7 @@ def test_after_one_topic_that_stopped_early_no_other_is_begun(capsys: pytest.Cap
 
 def test_a_named_letter_is_refused_once_it_is_resolved_but_the_same_command_goes_on_with_its_run() -> None:
     world = World(random.Random(1))
-    world.order("o-1")
-    world.refuse("o-1")
-    world.drain()
-    world.accept_all()
+    world.refused({"o-1": 1})
     (letter,) = world.letters()
     named = Selection(letters=(str(letter.position),))
 
@@ -138,8 +135,7 @@ def test_a_named_letter_is_refused_once_it_is_resolved_but_the_same_command_goes
     assert world.replay(named) is None
     world.broker.points.decide = goes_on
     refuse_resolved(*world.asked(), named)
-    report = world.replay(named)
-    assert report is not None
+    report = world.replayed(named)
     assert (report.ending, report.accepted, world.held()) == ("done", 1, set())
     with pytest.raises(click.ClickException, match=r"hakuna\.dead-letters/1/0 was replayed by a test at "):
         refuse_resolved(*world.asked(), named)
