@@ -1,6 +1,7 @@
 """A command as its user runs it, with nothing but an environment.
 
 ask               in this process: the same code from the command line to the exit code, without a second of imports
+told              the same, for all that a command says which ends with the code that is given
 run               in a process of its own, into pipes
 run_on_terminal   in a process of its own, on a terminal, with Ctrl-C if wanted
 """
@@ -45,6 +46,13 @@ def ask(*arguments: str, environment: Mapping[str, str] | None = None, stdin: by
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Said(done.exit_code, done.stdout, done.stderr)
+
+
+def told(code: int, *arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:
+    """In this process; it has to end with this code."""
+    said = ask(*arguments, environment=environment, stdin=stdin)
+    assert said.code == code, said
+    return said.out + said.err
 
 
 def run(*arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> Said:

@@ -15,7 +15,6 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from processor.cli import INTERRUPTED, main
 from processor.cli.check import _gathered
@@ -31,7 +30,7 @@ from processor.sandbox.apis.loopback import Loopback
 from processor.sandbox.apis.script import SANDBOX_KEY, Script
 from processor.sandbox.apis.stand_in import StandIn
 from processor.topics import NEEDED, Action, Step, Topic
-from tests.support.commands import command, run
+from tests.support.commands import ask, command, run, told
 from tests.support.json_output import printed
 
 HELP_S_MAX = 0.3
@@ -40,10 +39,8 @@ NAMES = ("run", "check", "topics", "schemas", "status", "order", "sku", "dead-le
 
 
 def test_help_names_every_command() -> None:
-    said = CliRunner().invoke(main, ["--help"])
-    assert said.exit_code == 0
-    for name in NAMES:
-        assert f"  {name} " in said.output
+    said = told(0, "--help")
+    assert [name for name in NAMES if f"  {name} " not in said] == []
 
 
 @pytest.mark.parametrize(
@@ -51,18 +48,14 @@ def test_help_names_every_command() -> None:
     [("oder", "No such command 'oder'. The nearest is order."), ("xyzzy", "No such command 'xyzzy'.\n")],
 )
 def test_a_misspelt_command_is_told_the_nearest(said: str, answer: str) -> None:
-    refused = CliRunner().invoke(main, [said, "--whatever"])
-    assert refused.exit_code == 1
-    assert answer in refused.output
+    assert answer in told(1, said, "--whatever")
 
 
 @pytest.mark.parametrize(
     "name", ["check", "schemas check", "schemas register", "status", "order", "sku", "erase", "topics plan"]
 )
 def test_each_command_shows_an_example(name: str) -> None:
-    said = CliRunner().invoke(main, [*name.split(), "--help"])
-    assert said.exit_code == 0
-    assert f"hakuna-processor {name}" in said.output
+    assert f"hakuna-processor {name}" in told(0, *name.split(), "--help")
 
 
 def examples(command: click.Command, context: click.Context) -> Iterator[str]:
@@ -132,43 +125,51 @@ def test_help_answers_within_300_ms(name: str) -> None:
     assert min(took_s) <= HELP_S_MAX, took_s
 
 
+def python(program: str, **environment: str) -> str:
+    """What it prints."""
+    child = [sys.executable, "-c", program]
+    return subprocess.check_output(child, env=os.environ | environment, text=True, timeout=60)
+
+
+def modules_after(program: str) -> set[str]:
+    return set(python(f"import sys\n{program}print(*sys.modules, sep='\\n')").splitlines())
+
+
 def test_help_imports_nothing_of_what_the_commands_need() -> None:
     """What makes it fast."""
     names = [name for name in NAMES if name not in ("run", "simulate")]  # their options are checked by the settings
     program = (
-        "import sys\n"
         "from processor.cli import main\n"
         f"for name in {names!r}:\n"
         "    try: main([name, '--help'])\n"
         "    except SystemExit: pass\n"
-        "heavy = {'confluent_kafka', 'fastavro', 'httpx', 'rich', 'structlog', 'msgspec', 'dotenv'}\n"
-        "sys.exit(f'imported: {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    heavy = {"confluent_kafka", "fastavro", "httpx", "rich", "structlog", "msgspec", "dotenv"}
+    assert heavy & modules_after(program) == set()
 
 
 def test_order_waits_for_no_import_that_it_can_do_without() -> None:
     """Each of these takes 0.2 s and more of the second in which it shall answer."""
     program = (
-        "import sys, processor.cli.order, processor.operate.order.gather, processor.operate.order.story\n"
+        "import processor.cli.order, processor.operate.order.gather, processor.operate.order.story\n"
         "import processor.edges.avro, processor.edges.registry, processor.operate.check.doors\n"
-        "heavy = {'httpx', 'rich', 'structlog', 'confluent_kafka.schema_registry', 'prometheus_client', 'fastavro'}\n"
-        "sys.exit(f'imported: {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    heavy = {"httpx", "rich", "structlog", "confluent_kafka.schema_registry", "prometheus_client", "fastavro"}
+    assert heavy & modules_after(program) == set()
 
 
 def test_completion_knows_the_commands_without_loading_them() -> None:
-    environment = os.environ | {
-        "_HAKUNA_PROCESSOR_COMPLETE": "bash_complete",
-        "COMP_WORDS": "hakuna-processor o",
-        "COMP_CWORD": "1",
-    }
+    words = {"COMP_WORDS": "hakuna-processor o", "COMP_CWORD": "1"}
     program = "from processor.cli import main; main(prog_name='hakuna-processor')"
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
-    assert done.stdout == "plain,order\n"
+    assert python(program, _HAKUNA_PROCESSOR_COMPLETE="bash_complete", **words) == "plain,order\n"
+
+
+def failing(raised: Exception) -> click.Command:
+    @click.command()
+    def fails() -> None:
+        raise raised
+
+    return fails
 
 
 @pytest.mark.parametrize(
@@ -182,30 +183,20 @@ def test_completion_knows_the_commands_without_loading_them() -> None:
 def test_what_the_project_raises_is_one_line_and_an_exit_code(
     raised: Exception, code: int, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @click.command()
-    def failing() -> None:
-        raise raised
-
-    monkeypatch.setattr("processor.cli.order.command", failing)
-    said = CliRunner().invoke(main, ["order"])
-    assert said.exit_code == code
-    assert says in said.output
+    monkeypatch.setattr("processor.cli.order.command", failing(raised))
+    assert says in told(code, "order")
 
 
 @pytest.mark.parametrize("line", [["run", "--role", "nobody"], ["frobnicate"], ["order"], ["--nonsense"]])
 def test_a_command_line_that_makes_no_sense_is_1(line: list[str]) -> None:
-    said = CliRunner().invoke(main, line)
-    assert said.exit_code == 1
-    assert "Error: " in said.output
+    assert "Error: " in told(1, *line)
 
 
 def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     file = tmp_path / "worker.env"
     file.write_bytes(b"HAKUNA_API_KEY=\xff\n")
     for name in (("order", "x"), ("status",), ("run",)):
-        said = CliRunner().invoke(main, [*name, "--env-file", str(file)])
-        assert said.exit_code == 78
-        assert f"--env-file {file}: is not UTF-8 text" in said.output
+        assert f"--env-file {file}: is not UTF-8 text" in told(78, *name, "--env-file", str(file))
     assert [one["what"] for one in checked(file) if one["subject"] == f"--env-file {file}"] == [
         "is not UTF-8 text (invalid start byte at byte 15)"
     ]
@@ -213,27 +204,23 @@ def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 def checked(file: Path) -> list[dict[str, str]]:
     """The problems that `check` finds with these settings."""
-    said = CliRunner().invoke(main, ["check", "--output", "json", "--env-file", str(file)])
-    assert said.exit_code == 78
-    return [one for one in printed("check", said.stdout)["findings"] if one["verdict"] != "sound"]
+    code, out, _ = ask("check", "--output", "json", "--env-file", str(file))
+    assert code == 78
+    return [one for one in printed("check", out)["findings"] if one["verdict"] != "sound"]
 
 
 def test_a_line_of_an_env_file_that_is_no_assignment_is_named_with_its_place_and_not_repeated(tmp_path: Path) -> None:
     """Read over, it would be a worker without its quota."""
     file = tmp_path / "settings.env"
     file.write_text("# ours\nKAFKA_BOOTSTRAP_SERVERS=k:1\n\nHAKUNA_QUOTA 120/60s\nexport HAKUNA_API=feed\nsecret\n")
+    places = [f"--env-file {file}, line {number}" for number in (4, 6)]
     for name in (["run", "--role", "send"], ["topics", "plan"]):
-        said = CliRunner().invoke(main, [*name, "--env-file", str(file)])
-        assert said.exit_code == 78, name
-        assert f"--env-file {file}, line 4: is not an assignment" in said.output
-        assert f"--env-file {file}, line 6: is not an assignment" in said.output
-        assert "120/60s" not in said.output
-        assert "secret" not in said.output
+        said = told(78, *name, "--env-file", str(file))
+        assert all(f"{place}: is not an assignment" in said for place in places)
+        assert "120/60s" not in said
+        assert "secret" not in said
     found = checked(file)
-    assert [one["subject"] for one in found if one["what"] == "is not an assignment"] == [
-        f"--env-file {file}, line 4",
-        f"--env-file {file}, line 6",
-    ]
+    assert [one["subject"] for one in found if one["what"] == "is not an assignment"] == places
     assert "120/60s" not in str(found)
     assert "secret" not in str(found)
 
@@ -249,10 +236,9 @@ def test_a_line_that_is_no_assignment_hides_no_other_problem(tmp_path: Path) -> 
         )
         subjects = {one["subject"] for one in checked(file) if one["verdict"] == "problem"}
         assert subjects == {f"--env-file {file}, line 2", "HAKUNA_AIP", "127.0.0.1:1"}
-        said = CliRunner().invoke(main, ["run", "--env-file", str(file)])
-        assert said.exit_code == 78
-        assert "2 problems with the settings" in said.output
-        assert "HAKUNA_AIP: no such setting" in said.output
+        said = told(78, "run", "--env-file", str(file))
+        assert "2 problems with the settings" in said
+        assert "HAKUNA_AIP: no such setting" in said
     assert asked.record.requests == 0
 
 
@@ -266,9 +252,9 @@ def test_an_env_file_is_taken_as_it_stands(tmp_path: Path) -> None:
 
 def strimzis(*options: str, **environment: str) -> dict[str, dict[str, Any]]:
     """The topics that `topics plan` prints for Strimzi, by name."""
-    said = CliRunner().invoke(main, ["topics", "plan", "--output", "strimzi", *options], env=environment)
-    assert said.exit_code == 0
-    return {one["spec"]["topicName"]: one["spec"] for one in json.loads(said.stdout)["items"]}
+    code, out, _ = ask("topics", "plan", "--output", "strimzi", *options, environment=environment)
+    assert code == 0
+    return {one["spec"]["topicName"]: one["spec"] for one in json.loads(out)["items"]}
 
 
 def test_strimzis_topics_are_those_that_topics_create_would_make() -> None:
@@ -286,6 +272,7 @@ def test_strimzis_topics_are_as_safe_and_as_small_as_those_of_topics_create() ->
     assert "min.insync.replicas" not in strimzis("--replication-factor", "1")[Topic.OUTBOX]["config"]
 
 
+NO_BROKER = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
 ASKS_BROKERS = (
     ("order", "x"), ("sku", "x"), ("erase", "x"), ("status",), ("topics", "plan"),
     ("rewind", "--role", "send", "--to", "earliest"),
@@ -297,20 +284,17 @@ ASKS_BROKERS = (
 
 @pytest.mark.parametrize("arguments", ASKS_BROKERS, ids=" ".join)
 def test_every_command_says_at_once_that_no_broker_answers(arguments: tuple[str, ...]) -> None:
-    settings = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     before_s = time.monotonic()
-    said = CliRunner().invoke(main, arguments, env=settings)
-    assert said.exit_code == 1
-    assert "127.0.0.1:1 cannot be connected to: Connection refused; start the broker" in said.output
+    said = told(1, *arguments, environment=NO_BROKER)
+    assert "127.0.0.1:1 cannot be connected to: Connection refused; start the broker" in said
     assert time.monotonic() - before_s < 5, "librdkafka's own patience is ten seconds"
     before_s = time.process_time()  # with its imports done, whatever else the machine has to do
-    CliRunner().invoke(main, arguments, env=settings)
+    ask(*arguments, environment=NO_BROKER)
     assert time.process_time() - before_s < 0.2
 
 
 def test_a_proxy_and_a_certificate_that_cannot_be_used_end_a_worker_before_it_asks_anybody() -> None:
-    given = {
-        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+    given = NO_BROKER | {
         "HAKUNA_API_KEY": "sk_test_x",
         "HTTPS_PROXY": "socks5://127.0.0.1:1",
         "HAKUNA_CA_FILE": "/nonexistent/ca.pem",
@@ -323,11 +307,8 @@ def test_a_proxy_and_a_certificate_that_cannot_be_used_end_a_worker_before_it_as
 
 
 def test_an_order_id_that_is_empty_is_none() -> None:
-    settings = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
-    for arguments, stdin in ((["order", ""], ""), (["order", "-"], "\n")):
-        said = CliRunner().invoke(main, arguments, input=stdin, env=settings)
-        assert said.exit_code == 1
-        assert "ORDER_ID: is empty" in said.output
+    for order_id, stdin in (("", b""), ("-", b"\n")):
+        assert "ORDER_ID: is empty" in told(1, "order", order_id, environment=NO_BROKER, stdin=stdin)
 
 
 def test_sigterm_before_the_worker_listens_itself_is_0() -> None:
@@ -344,12 +325,9 @@ def test_sigterm_before_the_worker_listens_itself_is_0() -> None:
 
 
 def test_a_bug_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    @click.command()
-    def failing() -> None:
-        raise AssertionError("an invariant")
-
-    monkeypatch.setattr("processor.cli.order.command", failing)
-    assert isinstance(CliRunner().invoke(main, ["order"]).exception, AssertionError)
+    monkeypatch.setattr("processor.cli.order.command", failing(AssertionError("an invariant")))
+    with pytest.raises(AssertionError, match="an invariant"):
+        ask("order")
 
 
 def test_ctrl_c_is_130_while_a_thread_of_ours_waits() -> None:
@@ -404,20 +382,16 @@ def test_check_gathers_what_one_remedy_mends() -> None:
     missing = [problem(Area.TOPICS, f"t{number}", "does not exist", "make it") for number in range(3)]
     other = problem(Area.TOPICS, "t9", "has 3 partitions", "make it")
     gathered = _gathered([*missing, other])
-    assert [(one.subject, one.what) for one in gathered] == [
-        ("3 topics", "does not exist: t0, t1, t2"),
-        ("t9", "has 3 partitions"),
-    ]
+    all_three = ("3 topics", "does not exist: t0, t1, t2")
+    assert [(one.subject, one.what) for one in gathered] == [all_three, ("t9", "has 3 partitions")]
 
 
 def test_what_follows_from_the_replicas_that_a_cluster_chose_is_told_with_what_was_done() -> None:
     made = Step("outbox", Action.CREATE, 3, {"retention.ms": "1"}, "x")
     left = Step("holds", Action.LEAVE, 3, {}, "as it should be")
     then = [Step("outbox", Action.CHANGE, 3, {"min.insync.replicas": "2"}, "y"), left]
-    assert [step.config for step in _both([made, left], then)] == [
-        {"retention.ms": "1", "min.insync.replicas": "2"},
-        {},
-    ]
+    both = {"retention.ms": "1", "min.insync.replicas": "2"}
+    assert [step.config for step in _both([made, left], then)] == [both, {}]
 
 
 @pytest.mark.parametrize(

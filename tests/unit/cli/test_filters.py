@@ -7,9 +7,7 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
 
-from processor.cli import main
 from processor.cli.dead_letters.desk import Desk
 from processor.cli.dead_letters.filters import Filters
 from processor.config import load
@@ -19,6 +17,7 @@ from processor.operate.replay.campaign import Refused
 from processor.operate.replay.selection import Selection
 from processor.records import Record, Stage
 from processor.topics import Topic
+from tests.support.commands import told
 
 
 def desk(prefix: str = "") -> Desk:
@@ -85,6 +84,5 @@ def test_a_purge_by_source_is_refused_since_it_would_delete_the_letters_of_other
     source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("processor.cli.dead_letters.desk_of", lambda _file: desk())
-    said = CliRunner().invoke(main, ["dead-letters", "purge", "--older-than", "1d", "--topic", source])
-    assert said.exit_code == 1
-    assert "a purge is of a whole dead-letter topic: name" in said.output
+    said = told(1, "dead-letters", "purge", "--older-than", "1d", "--topic", source)
+    assert "a purge is of a whole dead-letter topic: name" in said

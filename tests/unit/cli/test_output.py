@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from processor.cli import main
 from processor.config import Role
@@ -30,6 +29,7 @@ from processor.sources.survey import Weight
 from processor.topics import Action
 from processor.transform.order_state import Standing
 from tests.support.children import REPOSITORY
+from tests.support.commands import ask
 from tests.support.json_output import printed
 
 DEFINED: dict[str, Any] = json.loads((REPOSITORY / "schemas" / "command-output.schema.json").read_text("utf-8"))[
@@ -104,8 +104,8 @@ def test_the_fields_of_the_schema_are_the_codes(path: str, fields: tuple[str, ..
 
 
 def test_rights_are_printed_as_they_are_defined() -> None:
-    said = CliRunner().invoke(main, ["check", "--rights", "--output", "json"], env={"PROCESSOR_REKEY": "on"})
-    assert said.exit_code == 0
-    told = printed("check.rights", said.stdout)
+    code, out, _ = ask("check", "--rights", "--output", "json", environment={"PROCESSOR_REKEY": "on"})
+    assert code == 0
+    told = printed("check.rights", out)
     assert told.keys() == {*(f"kafka-{role}" for role in Role), "kafka-operator"}
     assert {len(grant) for grants in told.values() for grant in grants} == {len(Grant._fields)}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from click.testing import CliRunner, Result
 
-from processor.cli import main
 from processor.cli.dead_letters.desk import Desk
 from processor.config import load
 from processor.errors import BrokerOutage
 from processor.operate.replay.purge import Cut
 from tests.fakes.clock import FakeClock
+from tests.support.commands import Said, ask
 from tests.support.json_output import printed
 
 deleted: list[str] = []
@@ -36,7 +35,8 @@ class FakePurge:
         pass
 
 
-def purged(monkeypatch: pytest.MonkeyPatch, *, unfinished: str = "") -> Result:
+def purged(monkeypatch: pytest.MonkeyPatch, *, unfinished: str = "") -> Said:
+    """It failed."""
     desk = Desk.__new__(Desk)
     desk.settings, desk.clock, desk.resolutions, desk._open = load({}, None), FakeClock(), "resolutions", []  # type: ignore[assignment]
     desk.offsets = SimpleNamespace(partitions=lambda _topic: 1)  # type: ignore[assignment]
@@ -50,19 +50,19 @@ def purged(monkeypatch: pytest.MonkeyPatch, *, unfinished: str = "") -> Result:
     monkeypatch.setattr(
         "processor.cli.dead_letters.runs.unfinished", lambda _, field: run if field.letters == unfinished else None
     )
-    return CliRunner().invoke(main, ["dead-letters", "purge", "--older-than", "1d", "--output", "json"])
+    said = ask("dead-letters", "purge", "--older-than", "1d", "--output", "json")
+    assert said.code == 1
+    return said
 
 
 def test_what_was_deleted_of_one_topic_is_told_though_the_next_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     said = purged(monkeypatch)
-    assert said.exit_code == 1
-    assert "no broker answers" in said.stderr
-    cuts = printed("dead-letters.purge", said.stdout)["partitions"]
+    assert "no broker answers" in said.err
+    cuts = printed("dead-letters.purge", said.out)["partitions"]
     assert [cut["topic"] for cut in cuts] == deleted == ["orders.dead-letters", "hakuna.dead-letters"]
 
 
 def test_nothing_is_deleted_while_a_run_on_any_of_the_topics_is_not_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     said = purged(monkeypatch, unfinished="hako.dead-letters")
-    assert said.exit_code == 1
-    assert "r1 on hako.dead-letters is not finished, and needs its letters" in said.stderr
-    assert (said.stdout, deleted) == ("", [])
+    assert "r1 on hako.dead-letters is not finished, and needs its letters" in said.err
+    assert (said.out, deleted) == ("", [])

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from processor.cli import main
 from processor.cli.dead_letters.filters import Filters, filters
 from processor.cli.dead_letters.runs import in_turn, refuse_resolved, say, say_unread
 from processor.letters.resolutions import resolution_key
@@ -22,6 +21,7 @@ from processor.operate.replay.survey import Field, Route
 from processor.topics import Topic
 from tests.fakes.clock import FakeClock
 from tests.fakes.crash_points import Crash, Point
+from tests.support.commands import told
 from tests.support.json_output import printed
 from tests.unit.operate.replay.world import World
 
@@ -122,10 +122,7 @@ def test_after_one_topic_that_stopped_early_no_other_is_begun(capsys: pytest.Cap
 
 def test_a_named_letter_is_refused_once_it_is_resolved_but_the_same_command_goes_on_with_its_run() -> None:
     world = World(random.Random(1))
-    world.order("o-1")
-    world.refuse("o-1")
-    world.drain()
-    world.accept_all()
+    world.refused({"o-1": 1})
     (letter,) = world.letters()
     named = Selection(letters=(str(letter.position),))
 
@@ -138,8 +135,7 @@ def test_a_named_letter_is_refused_once_it_is_resolved_but_the_same_command_goes
     assert world.replay(named) is None
     world.broker.points.decide = goes_on
     refuse_resolved(*world.asked(), named)
-    report = world.replay(named)
-    assert report is not None
+    report = world.replayed(named)
     assert (report.ending, report.accepted, world.held()) == ("done", 1, set())
     with pytest.raises(click.ClickException, match=r"hakuna\.dead-letters/1/0 was replayed by a test at "):
         refuse_resolved(*world.asked(), named)
@@ -147,27 +143,22 @@ def test_a_named_letter_is_refused_once_it_is_resolved_but_the_same_command_goes
 
 @pytest.mark.parametrize("verb", [("replay",), ("replay", "--dry-run"), ("discard", "--reason", "x")])
 def test_every_letter_is_meant_only_where_it_is_said(verb: tuple[str, ...]) -> None:
-    said = CliRunner().invoke(main, ["dead-letters", *verb])
-    assert said.exit_code == 1
-    assert "name letters or a filter, or say --everything" in said.output
+    assert "name letters or a filter, or say --everything" in told(1, "dead-letters", *verb)
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf"])
 def test_a_rate_at_which_nothing_would_be_sent_is_refused_with_what_to_say_instead(rate: str) -> None:
-    said = CliRunner().invoke(main, ["dead-letters", "replay", "--everything", "--rate", rate])
-    assert said.exit_code == 1
-    assert "say how many, or leave it out (a fifth of the quota)" in said.output
+    said = told(1, "dead-letters", "replay", "--everything", "--rate", rate)
+    assert "say how many, or leave it out (a fifth of the quota)" in said
 
 
 def test_a_share_that_is_no_number_is_refused_since_a_replay_would_never_stop_at_it() -> None:
-    said = CliRunner().invoke(main, ["dead-letters", "replay", "--everything", "--stop-on-error-share", "nan"])
-    assert said.exit_code == 1
-    assert "Invalid value for --stop-on-error-share: no number: a share from 0 to 1" in said.output
+    said = told(1, "dead-letters", "replay", "--everything", "--stop-on-error-share", "nan")
+    assert "Invalid value for --stop-on-error-share: no number: a share from 0 to 1" in said
 
 
 def test_a_time_that_ends_before_it_begins_is_refused() -> None:
-    told = CliRunner().invoke(main, ["order", "ord-1", "--since", "1h", "--until", "2h"])
-    assert (told.exit_code, "--since has to be before --until" in told.output) == (1, True)
+    assert "--since has to be before --until" in told(1, "order", "ord-1", "--since", "1h", "--until", "2h")
 
     class Desk:
         clock = FakeClock()

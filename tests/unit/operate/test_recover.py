@@ -108,9 +108,8 @@ def test_what_was_not_acknowledged_is_an_outage_that_says_to_try_again() -> None
     writes = Writes()
     writes.answer(None, 1)
     writes.answer("_MSG_TIMED_OUT: late", -1)
-    with pytest.raises(
-        BrokerOutage, match="1 of 2 snapshots were written: _MSG_TIMED_OUT: late; give the command again"
-    ):
+    says = "1 of 2 snapshots were written: _MSG_TIMED_OUT: late; give the command again"
+    with pytest.raises(BrokerOutage, match=says):
         writes.all_there(2, lambda _seconds: 0)
     with pytest.raises(BrokerOutage, match="1 were not acknowledged"):
         Writes().all_there(1, lambda _seconds: 1)

@@ -27,6 +27,8 @@ PLACE = Place("HAKUNA_API_KEY", "HAKUNA_BASE_URL", "http://api.example", TlsFile
 OWN = b'{"error": {"error_code": "invalid_request_parameters", "validation_errors": []}}'
 TLS = b"<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>"
 
+REFUSAL = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+
 
 @contextmanager
 def refusing_proxy() -> Iterator[tuple[str, list[bytes]]]:
@@ -40,9 +42,7 @@ def refusing_proxy() -> Iterator[tuple[str, list[bytes]]]:
                     with listening.accept()[0] as connection:
                         if head := connection.recv(65_536):
                             asked.append(head.split(b"\r\n")[0])
-                            connection.sendall(
-                                b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
-                            )
+                            connection.sendall(REFUSAL)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -137,12 +137,10 @@ def test_hakuna_takes_or_refuses_the_key_and_hears_of_no_order(api: str) -> None
 
 
 def test_an_api_that_is_gone_is_a_problem_with_and_without_a_request() -> None:
-    (port,) = free_ports(1)
-    settings = load({"HAKUNA_BASE_URL": f"http://127.0.0.1:{port}", "HAKUNA_API_KEY": "sk"})
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    settings = load({"HAKUNA_BASE_URL": url, "HAKUNA_API_KEY": "sk"})
     for try_key in (True, False):
-        assert [one.subject for one in problems(check_hakuna(settings, try_key=try_key))] == [
-            f"http://127.0.0.1:{port}"
-        ]
+        assert [one.subject for one in problems(check_hakuna(settings, try_key=try_key))] == [url]
 
 
 def test_a_key_file_that_is_not_there_is_told_by_its_setting() -> None:

@@ -57,18 +57,11 @@ def test_sources_are_never_written() -> None:
 
 def test_transform_deletes_what_it_takes_of_rekeyed_topics_and_nothing_else() -> None:
     for rekey in (False, True):
-        deleted = {
-            topic
-            for topic, operations in needed(Role.TRANSFORM, Api.EVENTS, rekey=rekey).items()
-            if DELETE in operations
-        }
+        wanted = needed(Role.TRANSFORM, Api.EVENTS, rekey=rekey)
+        deleted = {topic for topic, operations in wanted.items() if DELETE in operations}
         assert deleted == (set(REKEYED.values()) if rekey else set())
-    assert not [
-        role
-        for role in NEEDED
-        if role is not Role.TRANSFORM
-        and any(DELETE in operations for operations in needed(role, Api.FEED, rekey=True).values())
-    ]
+    for role in {*NEEDED} - {Role.TRANSFORM}:
+        assert not any(DELETE in operations for operations in needed(role, Api.FEED, rekey=True).values()), role
 
 
 def test_what_is_missing_is_named_as_acl_commands_spell_it() -> None:
@@ -114,16 +107,10 @@ def test_strimzis_users_hold_the_same(settings: Settings) -> None:
     granted = grants(settings, Role.TRANSFORM)
     (user,) = kafka_users("main", {"kafka-transform": granted})["items"]
     assert user["metadata"] == {"name": "kafka-transform", "labels": {"strimzi.io/cluster": "main"}}
-    acls = user["spec"]["authorization"]["acls"]
-    assert [
-        (
-            acl["resource"]["type"],
-            acl["resource"]["name"],
-            acl["resource"]["patternType"] == "prefix",
-            acl["operations"],
-        )
-        for acl in acls
-    ] == [(grant.kind, grant.name, grant.prefixed, list(grant.operations)) for grant in granted]
+    acls = [(acl["resource"], acl["operations"]) for acl in user["spec"]["authorization"]["acls"]]
+    assert [(on["type"], on["name"], on["patternType"] == "prefix", what) for on, what in acls] == [
+        (grant.kind, grant.name, grant.prefixed, list(grant.operations)) for grant in granted
+    ]
 
 
 def test_strimzis_topics_are_the_plans(settings: Settings) -> None:

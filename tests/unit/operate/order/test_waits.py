@@ -88,7 +88,6 @@ def test_a_worker_that_was_asked_has_the_word(monkeypatch: pytest.MonkeyPatch) -
 def test_a_worker_that_was_not_asked_is_to_be_asked_and_silent_brokers_are_no_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert asked(monkeypatch, Groups(send=[OUTBOX]), order()) == {
-        OUTBOX: "--workers asks the worker that has its partition why"
-    }
+    why = "--workers asks the worker that has its partition why"
+    assert asked(monkeypatch, Groups(send=[OUTBOX]), order()) == {OUTBOX: why}
     assert asked(monkeypatch, Groups(send=BrokerOutage("away")), order()) == {}

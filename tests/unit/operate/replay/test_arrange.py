@@ -90,13 +90,7 @@ def test_what_is_put_aside_is_what_was_selected_and_nothing_else() -> None:
 
 
 letters_of_an_order = st.lists(
-    st.builds(
-        lambda kind, selected, replays: (kind, selected, replays),
-        st.sampled_from([Kind.REFUSED, Kind.HELD, Kind.ANSWERED]),
-        st.booleans(),
-        st.integers(0, 4),
-    ),
-    max_size=8,
+    st.tuples(st.sampled_from([Kind.REFUSED, Kind.HELD, Kind.ANSWERED]), st.booleans(), st.integers(0, 4)), max_size=8
 )
 
 

@@ -12,13 +12,12 @@ from processor.letters.letter import Refusal, letter_headers
 from processor.letters.resolutions import How, Resolution, encode_resolution, resolution_key
 from processor.operate.replay.place import GONE_S_MAX, Busy, Exclusive, Ledger
 from processor.operate.replay.purge import Purge
-from processor.operate.replay.reading import Reading
 from processor.records import Headers, NewRecord, Position, Record, Stage
 from processor.topics import Topic
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
-from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
-from tests.unit.operate.replay.world import PLACE, FakeOffsets
+from tests.fakes.kafka import FakeConsumer, FakeTransaction
+from tests.unit.operate.replay.world import PLACE, reading_of
 
 AT_MS = 1_700_000_000_000
 
@@ -86,8 +85,7 @@ def test_one_that_stood_still_until_its_place_was_given_away_stops(broker: FakeB
 def ledger_on(broker: FakeBroker) -> tuple[Ledger, FakeTransaction]:
     consumer = FakeConsumer(broker, group=PLACE, client_id="c")
     transaction = FakeTransaction(broker, transactional_id=PLACE, consumer=consumer)
-    reader = FakeReader(broker, client_id="c")
-    ledger = Ledger(transaction, Reading(reader, FakeOffsets(broker), broker.clock), Topic.RESOLUTIONS, Waiting(broker))
+    ledger = Ledger(transaction, reading_of(broker, "c"), Topic.RESOLUTIONS, Waiting(broker))
     ledger.open()
     return ledger, transaction
 
@@ -149,8 +147,7 @@ def resolve(broker: FakeBroker, *offsets: int) -> None:
 
 
 def purge(broker: FakeBroker) -> Purge:
-    reader = FakeReader(broker, client_id="c")
-    return Purge(Reading(reader, FakeOffsets(broker), broker.clock), Deletion(broker), Topic.RESOLUTIONS)
+    return Purge(reading_of(broker, "c"), Deletion(broker), Topic.RESOLUTIONS)
 
 
 def test_what_is_resolved_goes_up_to_the_oldest_open_letter_and_its_resolutions_with_it(broker: FakeBroker) -> None:

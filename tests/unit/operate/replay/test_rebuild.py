@@ -84,18 +84,13 @@ def test_a_snapshot_is_todays_whatever_it_was() -> None:
 def test_nothing_is_guessed() -> None:
     _, order = taken([placed(*LINES), fulfilled(("a", 1), event_id="f")])
     other = fulfilled(("b", 1))
-    assert rebuilt(EntryType.ORDER_PLACED, None, None, fulfil_protection=True) == Unsendable(
-        "the state holds no such order any more"
-    )
-    assert rebuilt(EntryType.ORDER_FULFILLMENT_ADDED, order, other, fulfil_protection=True) == Unsendable(
-        "the state does not hold what it moved"
-    )
-    assert rebuilt(EntryType.ORDER_FULFILLMENT_ADDED, order, cancelled(), fulfil_protection=True) == Unsendable(
-        "its source record holds another kind of event"
-    )
-    assert rebuilt(EntryType.ORDER_CANCELLED, order, None, fulfil_protection=True) == Unsendable(
-        "the state does not say that the order was cancelled"
-    )
+    for entry_type, known, event, why in (
+        (EntryType.ORDER_PLACED, None, None, "the state holds no such order any more"),
+        (EntryType.ORDER_FULFILLMENT_ADDED, order, other, "the state does not hold what it moved"),
+        (EntryType.ORDER_FULFILLMENT_ADDED, order, cancelled(), "its source record holds another kind of event"),
+        (EntryType.ORDER_CANCELLED, order, None, "the state does not say that the order was cancelled"),
+    ):
+        assert rebuilt(entry_type, known, event, fulfil_protection=True) == Unsendable(why)
 
 
 def rebuilt_refund(order: Order, event: OrderEvent) -> object:

@@ -17,16 +17,10 @@ from processor.topics import Topic
 from tests.unit.operate.replay.world import World
 
 
-def refused_world(seed: int, orders: int = 12, **more: object) -> World:
+def refused_world(seed: int, orders: int = 12, crash_share: float = 0.0) -> World:
     """Some orders of one to four entries; the API has refused them all, and accepts from now on."""
-    world = World(random.Random(seed), **more)  # type: ignore[arg-type]
-    names = [f"o-{number}" for number in range(orders)]
-    world.refuse(*names)
-    for name in names:
-        world.order(name, world.chance.randint(1, 4))
-    crash_share, world.crash_share = world.crash_share, 0.0
-    world.drain()
-    world.accept_all()
+    world = World(random.Random(seed))
+    world.refused({f"o-{number}": world.chance.randint(1, 4) for number in range(orders)})
     world.crash_share = crash_share
     return world
 
@@ -52,10 +46,8 @@ def open_letters(world: World) -> Iterator[str]:
 @pytest.mark.parametrize("seed", range(6))
 def test_refused_orders_and_their_followers_are_delivered_once_in_order(seed: int) -> None:
     world = refused_world(seed)
-    report = world.replay()
-    assert report is not None
-    assert report.ending == "done"
-    assert report.left == 0
+    report = world.replayed()
+    assert (report.ending, report.left) == ("done", 0)
     assert report.sent == report.accepted + report.absorbed == len(world.letters())
     assert report.released_orders == 12
     assert_all_delivered_once_in_order(world)
@@ -63,18 +55,11 @@ def test_refused_orders_and_their_followers_are_delivered_once_in_order(seed: in
 
 def test_letters_of_a_topic_made_again_are_open_whatever_was_resolved_at_their_places() -> None:
     world = refused_world(0)
-    report = world.replay()
-    assert report is not None
-    before = report.sent
+    before = world.replayed().sent
     world.broker.clock.advance(3600.0)
     world.broker.make_again(Topic.HAKUNA_DEAD_LETTERS)
-    world.refuse("p-1", "p-2")
-    world.order("p-1", 3)
-    world.order("p-2", 1)
-    world.drain()
-    world.accept_all()
-    report = world.replay()
-    assert report is not None
+    world.refused({"p-1": 3, "p-2": 1})
+    report = world.replayed()
     assert (report.ending, report.sent) == ("done", 4)
     assert before >= 4
     world.drain()
@@ -104,11 +89,7 @@ def test_what_comes_live_goes_behind_what_was_held(seed: int) -> None:
 def test_a_snapshot_whose_order_was_told_a_newer_one_while_the_replay_ran_is_superseded_and_not_sent() -> None:
     world = World(random.Random(1), feed=True)
     names = [f"o-{number}" for number in range(8)]
-    world.refuse(*names)
-    for name in names:
-        world.order(name)
-    world.drain()
-    world.accept_all()
+    world.refused(dict.fromkeys(names, 1))
     told = False
 
     def content(letter: Record, going: Going, plan: Plan) -> bytes | None:
@@ -121,10 +102,8 @@ def test_a_snapshot_whose_order_was_told_a_newer_one_while_the_replay_ran_is_sup
             world.drain()
         return letter.value
 
-    report = world.replay(content=content, canary=1, rate_s=10.0)
-    assert report is not None
-    assert report.ending == "done"
-    assert (report.sent, report.superseded) == (1, 7)
+    report = world.replayed(content=content, canary=1, rate_s=10.0)
+    assert (report.ending, report.sent, report.superseded) == ("done", 1, 7)
     assert not list(open_letters(world))
     assert sum(world.api.accepted[name] == world.entries_of(name)[-1:] for name in names) == 7
 
@@ -133,8 +112,7 @@ def test_it_stops_when_too_many_of_the_canary_come_back_and_the_next_run_begins_
     world = refused_world(3)
     world.refuse(*(f"o-{number}" for number in range(12)))
     letters = len(world.letters())
-    report = world.replay(canary=3, share_max=0.1)
-    assert report is not None
+    report = world.replayed(canary=3, share_max=0.1)
     assert report.ending == "too many came back"
     assert 3 <= report.sent <= 6  # whole orders go, and the last one may have four entries
     assert sum(report.returned.values()) == report.sent

@@ -9,15 +9,13 @@ from processor.letters.letter import Refusal, letter_headers, without_value
 from processor.letters.patch import Unsendable
 from processor.operate.replay import sources
 from processor.operate.replay.copies import copy_of
-from processor.operate.replay.reading import Reading
 from processor.operate.replay.sources import Sources, completed
 from processor.records import Headers, Record, Stage, TopicPartition
 from processor.topics import Topic
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
-from tests.fakes.kafka import FakeReader
 from tests.unit.letters import written_by_others as others
-from tests.unit.operate.replay.world import FakeOffsets
+from tests.unit.operate.replay.world import reading_of
 
 
 @pytest.fixture
@@ -25,19 +23,15 @@ def broker() -> FakeBroker:
     """Record 7 of orders.placed/1 is the one that every letter is of."""
     made = FakeBroker(FakeClock(others.REFUSED_MS))
     made.create(Topic.PLACED, partitions=2)
+    other = Record(Topic.PLACED, 1, 0, others.WRITTEN_MS, b"other", b"other", [])
     for number in range(10):
-        record = others.SOURCE
-        if number == record.offset:
-            made.append(Topic.PLACED, 1, record.key, record.value, record.headers, record.timestamp_ms)
-        else:
-            made.append(Topic.PLACED, 1, b"other", b"other", [], others.WRITTEN_MS)
+        record = others.SOURCE if number == others.SOURCE.offset else other
+        made.append(Topic.PLACED, 1, record.key, record.value, record.headers, record.timestamp_ms)
     return made
 
 
 def sendable(broker: FakeBroker, letter: Record) -> Record | Unsendable:
-    reader = FakeReader(broker, client_id="sources")
-    found = Sources(Reading(reader, FakeOffsets(broker), broker.clock))
-    return completed(letter, letter_facts(letter), found, Topic.OUTBOX)
+    return completed(letter, letter_facts(letter), Sources(reading_of(broker, "sources")), Topic.OUTBOX)
 
 
 def why(broker: FakeBroker, letter: Record) -> str:

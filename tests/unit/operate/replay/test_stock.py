@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,11 +33,11 @@ class Stock(World):
         for number in range(letters):
             key = b"w/sku-%d" % number
             offset = self.broker.append(*LEVELS, key, b"level")
-            self.refused(Record(*LEVELS, offset, 1, key, b"level", []))
+            self.letter(Record(*LEVELS, offset, 1, key, b"level", []))
             self._next = offset + 1
         self.broker.group(GROUP).committed[LEVELS] = Committed(0 if held_up else self._next, "")
 
-    def refused(self, level: Record) -> None:
+    def letter(self, level: Record) -> None:
         refusal = Refusal(stage=Stage.SEND, reason="http_400", message="", group=GROUP, failed_ms=self.clock.now_ms())
         headers = letter_headers(level, refusal)
         self.broker.append(Topic.HAKO_DEAD_LETTERS, 0, level.key, level.value, headers, level.timestamp_ms)
@@ -49,7 +50,7 @@ class Stock(World):
             if now_s < self._came_s.setdefault(level.offset, now_s) + self._takes_s:
                 return None
             if self._refuses:
-                self.refused(level)
+                self.letter(level)
             self._next = level.offset + 1
         self._next = position
         if not self._held_up:
@@ -59,16 +60,12 @@ class Stock(World):
     def _task(self, selection: Selection, more: dict[str, Any]) -> Task:
         task = super()._task(selection, more)
         field = task.field._replace(letters=Topic.HAKO_DEAD_LETTERS, route=Route.FOREIGN)
-        return Task(
-            field=field, given=task.given, selection=selection, by=task.by, tells=None, groups={LEVELS.topic: GROUP},
-            canary=task.canary, share_max=task.share_max, rate_s=task.rate_s, replays_max=task.replays_max,
-        )  # fmt: skip
+        return replace(task, field=field, tells=None, groups={LEVELS.topic: GROUP})
 
 
 def test_the_canary_waits_for_hako_however_long_its_quota_makes_it_take() -> None:
     world = Stock(6, takes_s=12.0, refuses=True)
-    report = world.replay(canary=2, share_max=0.5)
-    assert report is not None
+    report = world.replayed(canary=2, share_max=0.5)
     assert (report.ending, report.sent, report.returned) == ("too many came back", 2, {"http_400": 2})
     assert report.left == 6
 
@@ -76,8 +73,7 @@ def test_the_canary_waits_for_hako_however_long_its_quota_makes_it_take() -> Non
 def test_what_hako_has_finished_without_a_letter_is_done_at_once() -> None:
     world = Stock(6, takes_s=0.5)
     began_s = world.clock.monotonic_s()
-    report = world.replay(canary=2, share_max=0.5)
-    assert report is not None
+    report = world.replayed(canary=2, share_max=0.5)
     assert (report.ending, report.absorbed, report.left) == ("done", 6, 0)
     assert world.clock.monotonic_s() - began_s < 10.0
 
@@ -85,7 +81,6 @@ def test_what_hako_has_finished_without_a_letter_is_done_at_once() -> None:
 @pytest.mark.parametrize("refuses", [True, False])
 def test_a_commit_that_stands_behind_something_else_holds_no_replay_up_for_good(refuses: bool) -> None:
     world = Stock(6, takes_s=12.0, refuses=refuses, held_up=True)
-    report = world.replay(canary=2, share_max=0.5)
-    assert report is not None
+    report = world.replayed(canary=2, share_max=0.5)
     assert report.ending == ("too many came back" if refuses else "done")
     assert (report.sent, report.absorbed) == ((2, 0) if refuses else (6, 6))

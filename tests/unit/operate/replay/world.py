@@ -5,7 +5,8 @@
     world.refuse("o-1")                      the API refuses it from now on
     world.drain()                            the sender works off what is there
     world.accept_all()                       the API takes all of them from now on
-    world.replay()                           one command, with crashes if `crash_share` says so; True when it is done
+    world.refused({"o-1": 3})                these four in one
+    world.replay()                           one command, with crashes if `crash_share` says so; None if it died
 
 The sender keeps the rules of `processor/send/`: one lane an order, refused entries hold their order, a tombstone is
 heard of some time after it was written, letters and receipts are there before the commit. It runs at every point where
@@ -83,6 +84,10 @@ class FakeOffsets:
         return self._broker.committed(group, partitions)
 
 
+def reading_of(broker: FakeBroker, client_id: str) -> Reading:
+    return Reading(FakeReader(broker, client_id=client_id), FakeOffsets(broker), broker.clock)
+
+
 class FakeBarrier:
     """`KafkaBarrier` over the fake broker: an open transaction that is aborted in the end."""
 
@@ -126,7 +131,7 @@ class Api:
 class World:
     """See the module. Mutable throughout."""
 
-    def __init__(self, chance: random.Random, *, crash_share: float = 0.0, feed: bool = False) -> None:
+    def __init__(self, chance: random.Random, *, feed: bool = False) -> None:
         """`feed`: each entry is a snapshot of its whole order, and a refusal holds nothing."""
         self.chance = chance
         self.feed = feed
@@ -135,7 +140,7 @@ class World:
         for topic in Topic:
             self.broker.create(topic, partitions=PARTITIONS)
         self.api = Api()
-        self.crash_share = crash_share
+        self.crash_share = 0.0
         self.crashes = 0
         self.held_again = 0
         self.live: list[tuple[str, int]] = []
@@ -183,6 +188,14 @@ class World:
     def accept_all(self) -> None:
         self.api.refused.clear()
 
+    def refused(self, entries: Mapping[str, int], *, occurred_ms: int = 1) -> None:
+        """So many entries of each order come and are refused; the API takes all from now on."""
+        self.refuse(*entries)
+        for order_id, number in entries.items():
+            self.order(order_id, number, occurred_ms=occurred_ms)
+        self.drain()
+        self.accept_all()
+
     def drain(self) -> None:
         """Until nothing is left for the sender to do."""
         while any(self._behind(number) for number in range(PARTITIONS)):
@@ -226,17 +239,10 @@ class World:
         if hold is not None and hold.stops(entry_id, replay_id):
             self._letter(record, "held", 0)
         elif self.api.post(order_id, entry_id, record.value or b""):
-            receipt = {
-                "order_id": order_id,
-                "entry_id": entry_id,
-                "entry_type": (headers["entry-type"] or b"").decode(),
-            }
-            self.broker.append(
-                Topic.DELIVERIES,
-                record.partition,
-                record.key,
-                msgspec.json.encode({**receipt, "delivered_at": self.clock.now_ms()}),
-            )
+            entry_type = (headers["entry-type"] or b"").decode()
+            receipt = {"order_id": order_id, "entry_id": entry_id, "entry_type": entry_type}
+            value = msgspec.json.encode({**receipt, "delivered_at": self.clock.now_ms()})
+            self.broker.append(Topic.DELIVERIES, record.partition, record.key, value)
         else:
             self._letter(record, "location_unsupported", 1)
             if self.feed:
@@ -246,22 +252,13 @@ class World:
             self.broker.append(Topic.HOLDS, record.partition, record.key, encode_hold(refused))
 
     def _letter(self, record: Record, reason: str, count: int) -> None:
+        now_ms = self.clock.now_ms()
         refusal = Refusal(
-            stage=Stage.SEND,
-            reason=reason,
-            message="",
-            group=SEND_GROUP,
-            failed_ms=self.clock.now_ms(),
-            delivery_count=count,
+            stage=Stage.SEND, reason=reason, message="", group=SEND_GROUP, failed_ms=now_ms, delivery_count=count
         )
-        self.broker.append(
-            Topic.HAKUNA_DEAD_LETTERS,
-            record.partition,
-            record.key,
-            record.value,
-            letter_headers(record, refusal),
-            record.timestamp_ms,
-        )
+        headers = letter_headers(record, refusal)
+        where = TopicPartition(Topic.HAKUNA_DEAD_LETTERS, record.partition)
+        self.broker.append(*where, record.key, record.value, headers, record.timestamp_ms)
 
     def _at_point(self, point: Point) -> BaseException | None:
         """Between any two calls of the command: the sender works, a shop writes, the command dies."""
@@ -292,6 +289,12 @@ class World:
             self.broker.kill(client_id)
             return None
 
+    def replayed(self, *args: Any, **task: Any) -> Report:
+        """One command, which nothing kills."""
+        report = self.replay(*args, **task)
+        assert report is not None
+        return report
+
     def replay_until_done(self, **task: Any) -> Report:
         while True:
             report = self.replay(**task)
@@ -299,7 +302,7 @@ class World:
                 return report
 
     def _command(self, client_id: str, selection: Selection, content: Content, task: dict[str, Any]) -> Report:
-        broker, offsets = self.broker, FakeOffsets(self.broker)
+        broker = self.broker
 
         def wait(seconds: float, why: str) -> None:
             self.clock.advance(seconds)
@@ -312,14 +315,13 @@ class World:
         consumer = exclusive.take(wait)
         assert isinstance(consumer, FakeConsumer)
         transaction = FakeTransaction(broker, transactional_id=PLACE, consumer=consumer)
-        reader = FakeReader(broker, client_id=client_id)
-        reading = Reading(reader, offsets, self.clock)
+        reading = reading_of(broker, client_id)
         ledger = Ledger(transaction, reading, Topic.RESOLUTIONS, wait)
         ledger.open()
         clients = Clients(
             reading,
             FakeReader(broker, client_id=client_id),
-            Sources(Reading(FakeReader(broker, client_id=client_id), offsets, self.clock)),
+            Sources(reading_of(broker, client_id)),
             ledger,
             FakeBarrier(broker, consumer),
             exclusive.keep,
@@ -340,20 +342,14 @@ class World:
 
     def asked(self) -> tuple[Desk, Clients]:
         """The desk of a command that only looks, and its clients."""
-        reading = Reading(FakeReader(self.broker, client_id="looks"), FakeOffsets(self.broker), self.clock)
+        reading = reading_of(self.broker, "looks")
         field = self._task(EVERYTHING, {}).field
         desk = SimpleNamespace(offsets=reading.offsets, resolutions=Topic.RESOLUTIONS, field=lambda _topic: field)
         return cast("Desk", desk), cast("Clients", SimpleNamespace(reading=reading))
 
     def _task(self, selection: Selection, more: dict[str, Any]) -> Task:
-        defaults: dict[str, Any] = {
-            "given": "replay",
-            "canary": 3,
-            "share_max": 1.0,
-            "rate_s": 1_000.0,
-            "replays_max": 100,
-            "by": "a test",
-        }
+        numbers: dict[str, Any] = {"canary": 3, "share_max": 1.0, "rate_s": 1_000.0, "replays_max": 100}
+        defaults = {"given": "replay", "by": "a test", "tells": Topic.DELIVERIES, "groups": {Topic.OUTBOX: SEND_GROUP}}
         field = Field(
             letters=Topic.HAKUNA_DEAD_LETTERS,
             resolutions=Topic.RESOLUTIONS,
@@ -364,13 +360,7 @@ class World:
             route=Route.OUTBOX,
             ranks={topic: rank for rank, topic in enumerate(ORDER_TOPICS)},
         )
-        return Task(
-            field=field,
-            selection=selection,
-            tells=Topic.DELIVERIES,
-            groups={Topic.OUTBOX: SEND_GROUP},
-            **{**defaults, **more},
-        )
+        return Task(field=field, selection=selection, **{**numbers, **defaults, **more})
 
     def held(self) -> set[str]:
         """The orders that the topic of holds holds."""

@@ -71,13 +71,15 @@ def installation() -> FakeBroker:
     return broker
 
 
+def grower_of(broker: FakeBroker, client_id: str) -> Grower:
+    consumer = FakeConsumer(broker, group="nobody", client_id=client_id)
+    transaction = FakeTransaction(broker, transactional_id="state", consumer=consumer)
+    return Grower(FakeReader(broker, client_id=client_id), Writing(transaction, broker.clock), broker.clock, "test")
+
+
 def grow(broker: FakeBroker, life: int) -> None:
     """One life of the command, as `steps.py` orders its steps; a crash ends it."""
-    consumer = FakeConsumer(broker, group="nobody", client_id=f"life-{life}")
-    transaction = FakeTransaction(broker, transactional_id="state", consumer=consumer)
-    grower = Grower(
-        FakeReader(broker, client_id=f"life-{life}"), Writing(transaction, broker.clock), broker.clock, "test"
-    )
+    grower = grower_of(broker, f"life-{life}")
     growth = Growth(WAS, TO, JAVA)
     grower.states(CHANGELOG, growth)
     grower.keyed(HOLDS, growth)
@@ -141,9 +143,7 @@ def test_what_is_unread_keeps_the_order_of_its_topic_whatever_its_stamps_are() -
     at, to = by_murmur2(key, WAS), by_murmur2(key, TO)
     for value, stamp in ((b"first", 1_790_000_060_000), (b"second", 1_790_000_000_000), (b"third", 1_790_000_090)):
         broker.append("placed", at, key, value, timestamp_ms=stamp)
-    consumer = FakeConsumer(broker, group="nobody", client_id="one")
-    transaction = FakeTransaction(broker, transactional_id="state", consumer=consumer)
-    grower = Grower(FakeReader(broker, client_id="one"), Writing(transaction, broker.clock), broker.clock, "test")
+    grower = grower_of(broker, "one")
     where = TopicPartition("placed", at)
     assert grower.unread(["placed"], at, Growth(WAS, TO, JAVA), {where: 0}, {where: 3}) == 3
     assert [one.value for one in broker.records("placed", to)] == [b"first", b"second", b"third"]

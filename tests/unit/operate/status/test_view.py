@@ -121,22 +121,13 @@ def test_80_columns_break_no_name_and_no_number() -> None:
 
 def test_records_that_nobody_has_taken_are_said_by_whoever_knows_of_them() -> None:
     overtaken = behind(0, "client-1")._replace(missed=4)
-    assert "hakuna.outbox/0: 4 records deleted before send took them" in "\n".join(
-        page(view([], [overtaken], None, NOW), 120)
-    )
+    text = "\n".join(page(view([], [overtaken], None, NOW), 120))
+    assert "hakuna.outbox/0: 4 records deleted before send took them" in text
     placed = TopicPartition("orders.placed", 1)
-    notices = [{"topic": "orders.placed", "partition": 1, "missed": 8}, {"topic": "orders.placed", "partition": 0}]
-    role = {
-        "role": "transform",
-        "partitions": [{"topic": "orders.placed", "partition": 1, "lag": 0}],
-        "notices": notices,
-    }
-    seen = view(
-        [Worker("http://w:9400", None, (), (role,))],
-        [Behind(Role.TRANSFORM, placed, 9, 9, 0, None, "client-1")],
-        None,
-        NOW,
-    )
+    own = {"topic": placed.topic, "partition": 1}
+    notices = [own | {"missed": 8}, own | {"partition": 0}]
+    told = Worker("w", None, (), ({"role": "transform", "partitions": [own | {"lag": 0}], "notices": notices},))
+    seen = view([told], [Behind(Role.TRANSFORM, placed, 9, 9, 0, None, "client-1")], None, NOW)
     (line,) = [line for line in page(seen, 120) if "deleted before" in line]
     assert line.startswith("orders.placed/1: 8 records deleted before transform took them")
     assert [one["missed"] for one in seen.as_json()["partitions"]] == [8]

@@ -20,13 +20,10 @@ BEFORE = parsed([], 1.0)
 SIGHT = parsed([TRANSFORM, SEND], 3.0)
 FEEDING = View(Phase.FEEDING, 12.3, 1_234, (), BEFORE, SIGHT)
 STARTING = View(Phase.STARTING, 1.0, 0, ("transform: waiting",), BEFORE, BEFORE)
+MISMATCH = Step(Topic.PLACED, b"k", b"v", 1, Expected(Outcome.DEAD_LETTERED, Reason.KEY_MISMATCH))
 REPORT = Report(
     orders=10,
-    written={
-        Position("orders.placed", 0, 0): Step(
-            Topic.PLACED, b"k", b"v", 1, Expected(Outcome.DEAD_LETTERED, Reason.KEY_MISMATCH)
-        )
-    },
+    written={Position("orders.placed", 0, 0): MISMATCH},
     sight=SIGHT,
     seen=Record(),
     letters={"orders.placed/0/0": "key_mismatch"},
@@ -35,12 +32,15 @@ REPORT = Report(
 )
 
 
+def recorded(width: int = 80, *, terminal: bool = False) -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, width=width, force_terminal=terminal or None), file
+
+
 def shown(what: RenderableType, width: int = 80) -> str:
-    console = Console(file=io.StringIO(), width=width)
+    console, file = recorded(width)
     console.print(what)
-    text = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO from above
-    assert isinstance(text, str)
-    return text
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -74,19 +74,17 @@ def test_the_summary_sets_dead_letters_beside_what_was_expected() -> None:
 
 
 def test_a_log_gets_a_line_now_and_then_and_the_last_one_always() -> None:
-    console = Console(file=io.StringIO(), width=80)
+    console, file = recorded()
     with Screen(console) as screen:
         for since_s in (0.0, 0.5, 1.0, 3.1, 3.6):
             screen.show(View(Phase.FEEDING, since_s, 0, (), BEFORE, SIGHT))
         screen.show(View(Phase.DONE, 4.0, 0, (), BEFORE, SIGHT))
-    rows = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # it is the StringIO from above
-    assert [row.split()[0] for row in rows] == ["0", "3", "4"]
+    assert [row.split()[0] for row in file.getvalue().splitlines()] == ["0", "3", "4"]
 
 
 def test_a_terminal_gets_a_page_that_is_gone_afterwards() -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    console, file = recorded(terminal=True)
     with Screen(console) as screen:
         screen.show(FEEDING)
-    text = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO from above
-    assert "feeding" in text
-    assert "\x1b[2K" in text, "the lines are erased at the end"
+    assert "feeding" in file.getvalue()
+    assert "\x1b[2K" in file.getvalue(), "the lines are erased at the end"

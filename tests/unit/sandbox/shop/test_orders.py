@@ -60,16 +60,13 @@ def test_every_way_to_end_is_expected_of_some_record() -> None:
         Reason.PROTECTION_DANGLING,
         Reason.TIME_IMPLAUSIBLE,
     }
+    ignored = {IgnoredReason.ORDER_CANCELLED, IgnoredReason.NOTHING_MOVED, IgnoredReason.ERASED}
     answers = {None, Reason.LOCATION_UNSUPPORTED, Reason.PRODUCT_UNSUPPORTED, Reason.CANCEL_DECLINE, Reason.HELD}
     assert expected == (
         {Expected(Outcome.DEAD_LETTERED, reason) for reason in dead_letters}
         | {Expected(Outcome.TRANSFORMED, None, answer) for answer in answers}
-        | {
-            Expected(Outcome.DUPLICATE, IgnoredReason.DUPLICATE),
-            Expected(Outcome.IGNORED, IgnoredReason.ORDER_CANCELLED),
-            Expected(Outcome.IGNORED, IgnoredReason.NOTHING_MOVED),
-            Expected(Outcome.IGNORED, IgnoredReason.ERASED),
-        }
+        | {Expected(Outcome.IGNORED, reason) for reason in ignored}
+        | {Expected(Outcome.DUPLICATE, IgnoredReason.DUPLICATE)}
     )
 
 
@@ -80,17 +77,9 @@ def test_every_event_is_one_that_its_schema_can_write() -> None:
 
 
 def test_the_bad_are_as_many_as_asked_for_and_the_rest_is_good() -> None:
-    bad = [
-        steps
-        for steps in by_order(STEPS).values()
-        if any(step.expected.outcome is Outcome.DEAD_LETTERED for step in steps)
-    ]
-    ignored = [
-        step
-        for step in STEPS
-        if step.expected.outcome in (Outcome.IGNORED, Outcome.DUPLICATE)
-        and step.expected.reason is not IgnoredReason.ERASED
-    ]
+    bad = {step.key for step in STEPS if step.expected.outcome is Outcome.DEAD_LETTERED}
+    of_no_effect = [step.expected for step in STEPS if step.expected.outcome in (Outcome.IGNORED, Outcome.DUPLICATE)]
+    ignored = [expected for expected in of_no_effect if expected.reason is not IgnoredReason.ERASED]
     assert len(bad) + len(ignored) == 80
     good = list(shop(PLAN._replace(bad_share=0)))
     assert {step.expected.outcome for step in good} == {Outcome.TRANSFORMED, Outcome.IGNORED}
@@ -127,11 +116,8 @@ def test_orders_are_of_many_kinds() -> None:
 
 
 def test_the_hundred_and_first_parked_event_is_one_too_many() -> None:
-    (steps,) = [
-        steps
-        for steps in by_order(STEPS).values()
-        if any(step.expected.reason is Reason.PARKED_TOO_MANY for step in steps)
-    ]
+    (key,) = {step.key for step in STEPS if step.expected.reason is Reason.PARKED_TOO_MANY}
+    steps = by_order(STEPS)[key]
     placed = next(at for at, step in enumerate(steps) if step.topic is Topic.PLACED)
     before = [step.expected.reason for step in steps[:placed]]
     assert before == [None] * 100 + [Reason.PARKED_TOO_MANY]
