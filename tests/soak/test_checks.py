@@ -73,9 +73,8 @@ def test_what_was_taken_in_another_order_is_explained_too() -> None:
     chance = random.Random(2)
     for _ in range(8):
         behind_ms = {topic: chance.randint(0, 8_000) for topic in ORDER_TOPICS}
-        as_taken = [
-            msgspec.structs.replace(one, timestamp_ms=one.timestamp_ms + behind_ms[Topic(one.topic)]) for one in RECORDS
-        ]
+        stamps = [one.timestamp_ms + behind_ms[Topic(one.topic)] for one in RECORDS]
+        as_taken = [msgspec.structs.replace(one, timestamp_ms=ms) for one, ms in zip(RECORDS, stamps, strict=True)]
         entries, reasons = outcome(as_taken)
         assert checks.unexplained(RECORDS, entries, reasons, step) == []
 
@@ -150,9 +149,8 @@ def test_entries_out_of_order_or_with_other_bytes_are_found() -> None:
 def test_two_requests_of_an_order_at_once_are_found_and_a_client_that_hung_up_is_none() -> None:
     order_of = {"a1": "a", "a2": "a", "b1": "b"}
     first = Request("a1", 1.0, 2.0, False, 200)
-    assert (
-        checks.overlaps([first, Request("a2", 2.0, 3.0, False, 200), Request("b1", 1.5, 9, False, 200)], order_of) == []
-    )
+    others = [Request("a2", 2.0, 3.0, False, 200), Request("b1", 1.5, 9, False, 200)]
+    assert checks.overlaps([first, *others], order_of) == []
     assert checks.overlaps([first, Request("a2", 1.99, 3.0, False, 200)], order_of)
     assert checks.overlaps([first, Request("a1", 1.5, 3.0, False, 200)], order_of), "the same entry again"
     assert checks.overlaps([first._replace(hung_up=True), Request("a1", 1.95, 3.0, False, 200)], order_of) == []
@@ -167,11 +165,8 @@ def test_a_window_with_one_too_many_is_found_wherever_it_begins() -> None:
 
 
 def test_repeats_are_what_comes_after_an_acceptance() -> None:
-    requests = [
-        Request("a", 1.0, 2.0, False, 500),
-        Request("a", 3.0, 4.0, False, 200),
-        Request("a", 5.0, 6.0, False, 200),
-    ]
+    answers = ((1.0, 500), (3.0, 200), (5.0, 200))
+    requests = [Request("a", at_s, at_s + 1.0, False, status) for at_s, status in answers]
     assert checks.repeated(requests, {"a": 3.5}) == 1
     assert checks.repeated(requests, {}) == 0
     assert checks.too_many_repeats(3, 3) == []
