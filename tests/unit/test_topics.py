@@ -151,10 +151,8 @@ def test_retention_is_a_wish_for_what_is_deleted_by_age_and_never_for_dead_lette
 
 
 def test_with_rekey_the_sources_may_have_any_counts_and_transform_s_own_may_not() -> None:
-    counts = {
-        PREFIX + topic: WITH_REKEY[PREFIX + topic]._replace(partitions=n + 1) for n, topic in enumerate(ORDER_TOPICS)
-    }
-    apart = WITH_REKEY | counts
+    names = [PREFIX + topic for topic in ORDER_TOPICS]
+    apart = WITH_REKEY | {name: WITH_REKEY[name]._replace(partitions=n + 1) for n, name in enumerate(names)}
     assert len(problems(Role.TRANSFORM, apart, PREFIX)) == len(ORDER_TOPICS) - 1 + 1, "and the changelog"
     for role in (Role.TRANSFORM, Role.REKEY):
         assert problems(role, apart, PREFIX, rekey=True) == []

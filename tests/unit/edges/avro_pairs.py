@@ -57,6 +57,9 @@ def connect(name: str, kind: str = "long", **more: Json) -> Json:
 
 
 PAIRS: list[Pair] = []
+_TOWN: Final = {"city": "Berlin", "zip": "10115", "country": "DE"}
+_TV: Final = {"product_id": "p", "product_title": "TV", "product_brand": "X"}
+_LINE: Final[Json] = {"id": "l1", "quantity": 2, "price_amount": 89900} | _TV
 VALUES: Final[dict[Topic, Json]] = {
     Topic.CANCELLED: {"event_id": "e1", "order_id": "o1", "cancelled_at": T},
     Topic.ITEMS: {"sku": "s", "name": "n", "expires": T, "price": 89900},
@@ -67,24 +70,8 @@ VALUES: Final[dict[Topic, Json]] = {
         "placed_at": T,
         "currency": "EUR",
         "customer": {"first_name": "Max", "last_name": None, "email": "m@example.org", "phone": None},
-        "billing_address": {
-            "address_line_1": "Weg",
-            "address_line_2": None,
-            "city": "Berlin",
-            "zip": "10115",
-            "country": "DE",
-        },
-        "line_items": [
-            {
-                "id": "l1",
-                "quantity": 2,
-                "price_amount": 89900,
-                "product_id": "p",
-                "product_title": "TV",
-                "product_brand": "X",
-                "protection": {"protects_line_item_id": "l0", "offer_id": None, "plan_id": "pl"},
-            }
-        ],
+        "billing_address": {"address_line_1": "Weg", "address_line_2": None} | _TOWN,
+        "line_items": [_LINE | {"protection": {"protects_line_item_id": "l0", "offer_id": None, "plan_id": "pl"}}],
     },
 }
 ORDER: Final = VALUES[Topic.PLACED]

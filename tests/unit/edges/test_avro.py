@@ -70,11 +70,8 @@ def decoder(topic: Topic, schema: object = None, schema_id: int | str = 1) -> tu
 
 CANCELLED = {"event_id": "e", "order_id": "o", "cancelled_at": 1_645_369_200_000}
 BODY = encoded(schema_of(Topic.CANCELLED), CANCELLED)
-FULFILLED: dict[str, Any] = {
-    "event_id": "e",
-    "order_id": "o",
-    "items": [{"line_item_id": "l", "quantity": 2, "fulfilled_at": 5}],
-}
+SHIPPED = {"line_item_id": "l", "quantity": 2, "fulfilled_at": 5}
+FULFILLED: dict[str, Any] = {"event_id": "e", "order_id": "o", "items": [SHIPPED]}
 PLACED = avro_pairs.VALUES[Topic.PLACED]
 VALUES = {
     Topic.CANCELLED: CANCELLED,
