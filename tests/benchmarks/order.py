@@ -83,32 +83,17 @@ def fill(made: Installation, records: int, now_ms: int) -> None:
     }
     source = made.encode(Topic.PLACED, placed)
     body = json.dumps({"type": "order_placed", "payload": {"order": placed}}).encode()
-    receipt = json.dumps(
-        {
-            "order_id": _MARK,
-            "entry_id": f"events/{_MARK}",
-            "entry_type": "order_placed",
-            "event_id": None,
-            "status": 201,
-            "attempts": 1,
-            "delivered_at": now_ms,
-            "latency_ms": 20,
-        }
-    ).encode()
+    entry = {"order_id": _MARK, "entry_id": f"events/{_MARK}", "entry_type": "order_placed", "event_id": None}
+    answer = {"status": 201, "attempts": 1, "delivered_at": now_ms, "latency_ms": 20}
+    receipt = json.dumps(entry | answer).encode()
     producer = Producer({"bootstrap.servers": made.space.bootstrap_servers, "linger.ms": 20, "compression.type": "lz4"})
 
     def write(
         topic: Topic, where: int, key: bytes, value: bytes, at_ms: int, headers: list[tuple[str, bytes]] | None = None
     ) -> None:
-        produce(
-            producer,
-            made.space.name(topic),
-            value.replace(_MARK.encode(), key),
-            key,
-            partition=where,
-            timestamp=at_ms,
-            headers=headers or [],
-        )
+        own = value.replace(_MARK.encode(), key)
+        name = made.space.name(topic)
+        produce(producer, name, own, key, partition=where, timestamp=at_ms, headers=headers or [])
 
     offsets = [0] * made.partitions
     for number in range(records):

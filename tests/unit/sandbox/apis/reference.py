@@ -64,14 +64,16 @@ PLACED: Json = {
     },
 }
 
+
+def _moved(at: str, *line_item_ids: str) -> list[Json]:
+    return [{"line_item_id": one, "quantity": 1, at: "2022-02-21T12:51:14.158Z"} for one in line_item_ids]
+
+
 FULFILLED: Json = {
     "type": "order_fulfillment_added",
     "payload": {
         "order_id": "ord-123",
-        "fulfillment_items": [
-            {"line_item_id": "line-item-id-3311", "quantity": 1, "fulfilled_at": "2022-02-21T12:51:14.158Z"},
-            {"line_item_id": "line-item-id-4411", "quantity": 1, "fulfilled_at": "2022-02-21T12:51:14.158Z"},
-        ],
+        "fulfillment_items": _moved("fulfilled_at", "line-item-id-3311", "line-item-id-4411"),
     },
 }
 
@@ -79,11 +81,7 @@ REFUNDED: Json = {
     "type": "order_refund_added",
     "payload": {
         "order_id": "ord-123",
-        "refund_items": [
-            {"line_item_id": "line-item-id-3311", "quantity": 1, "refunded_at": "2022-02-21T12:51:14.158Z"},
-            {"line_item_id": "line-item-id-3322", "quantity": 1, "refunded_at": "2022-02-21T12:51:14.158Z"},
-            {"line_item_id": "line-item-id-4411", "quantity": 1, "refunded_at": "2022-02-21T12:51:14.158Z"},
-        ],
+        "refund_items": _moved("refunded_at", "line-item-id-3311", "line-item-id-3322", "line-item-id-4411"),
     },
 }
 
@@ -91,10 +89,7 @@ ITEMS_CANCELLED: Json = {
     "type": "order_line_items_cancelled",
     "payload": {
         "order_id": "ord-123",
-        "cancelled_line_items": [
-            {"line_item_id": "line-item-id-3311", "quantity": 1, "cancelled_at": "2022-02-21T12:51:14.158Z"},
-            {"line_item_id": "line-item-id-3322", "quantity": 1, "cancelled_at": "2022-02-21T12:51:14.158Z"},
-        ],
+        "cancelled_line_items": _moved("cancelled_at", "line-item-id-3311", "line-item-id-3322"),
     },
 }
 
