@@ -1,5 +1,4 @@
-"""The stand-in for Hako keeps three tables as the reference says, takes arrays whole, and names what is
-wrong."""
+"""The stand-in for Hako keeps three tables as the reference says, takes arrays whole, and names what is wrong."""
 
 from __future__ import annotations
 

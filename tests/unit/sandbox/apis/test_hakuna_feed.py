@@ -1,5 +1,4 @@
-"""The stand-in for the Order feed takes what the reference shows and names what is wrong with everything
-else."""
+"""The stand-in for the Order feed takes what the reference shows and names what is wrong with everything else."""
 
 from __future__ import annotations
 

@@ -182,8 +182,7 @@ def test_two_requests_about_one_order_at_once_are_an_overlap(hakuna: StandIn, ur
 
 
 def test_a_client_that_hangs_up_is_served_all_the_same(hakuna: StandIn, url: str) -> None:
-    """Its retry, when it comes too early, hears that the first is being served; later, the first answer
-    again."""
+    """Its retry, when it comes too early, hears that the first is being served; later, the first answer again."""
     hakuna.script = Script(latency=Latency(300))
     with pytest.raises(httpx.ReadTimeout):
         post(url, PLACED, timeout_s=0.02)

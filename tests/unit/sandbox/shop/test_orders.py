@@ -125,8 +125,7 @@ def test_the_hundred_and_first_parked_event_is_one_too_many() -> None:
 
 @given(st.integers(0, 10_000), st.floats(0, 1), st.integers(0, 30))
 def test_any_seed_makes_histories_that_have_room_for_their_units(seed: int, bad_share: float, orders: int) -> None:
-    """The generator's own counts are asserted by the moves it makes; here it is enough that none of them
-    fails."""
+    """The generator's own counts are asserted by the moves it makes; here it is enough that none of them fails."""
     steps = list(shop(PLAN._replace(seed=seed, bad_share=bad_share, orders=orders)))
     assert len({step.key for step in steps if b"astray" not in step.key}) == orders
 
