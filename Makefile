@@ -11,7 +11,7 @@ ENV_STAMP := $(VENV)/.complete
 RESOLVE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 # tests/support/side_by_side.py says which.
-SIDE_BY_SIDE := --numprocesses 6 --dist loadscope --no-loadscope-reorder
+SIDE_BY_SIDE := --numprocesses 7 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test unit lint format bench soak lock clean

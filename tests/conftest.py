@@ -31,7 +31,7 @@ from tests.support.lending import Lender, Part, borrowed
 from tests.support.processes import Worker
 from tests.support.registry import schema_registry_url
 from tests.support.secured_kafka import SecuredKafka, secured_kafka
-from tests.support.side_by_side import SideBySide, turn_of
+from tests.support.side_by_side import FILLING_NICE, SideBySide, fills, turn_of
 from tests.support.topics import TopicSpace
 
 REAL_PARTS = frozenset({"kafka", "schema_registry", "kafka_broker", "secured"})
@@ -70,6 +70,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Each of several processes imports a share of the modules first: pytest rewrites every assertion before a module
     is compiled, and what one process has compiled the others load."""
     worker: Mapping[str, Any] | None = getattr(session.config, "workerinput", None)
+    if worker is not None and fills(worker["workerid"], worker["workercount"]):
+        os.nice(FILLING_NICE)
     if worker is None or sys.dont_write_bytecode:
         return
     root = session.config.rootpath

@@ -1,5 +1,5 @@
-"""Which tests run side by side, and in which order: `make test` runs six at a time, for most of what a test on real
-parts does is waiting. (On two cores, three at a time left half of their time idle, and four a quarter.)
+"""Which tests run side by side, and in which order: `make test` runs seven at a time. Six of them begin with tests on
+real parts, which wait most of the time; the seventh fills the cores meanwhile with what needs nothing, at low priority.
 
     a chain      runs on one process, one test after the other; the next free process takes the next chain
     "deadline"   what holds real processes to a time by the wall clock: never two of those at once
@@ -7,9 +7,9 @@ parts does is waiting. (On two cores, three at a time left half of their time id
     a file       whatever else has real parts: its tests share them
     a test       a unit test, a few seeds of a simulation: anywhere
 
-Long chains come first, then real workers each on a broker of its own, the longest of them minutes; what is short, a
-unit test or some seeds, fills the gaps at the end. A test is told by its node ID alone, which is all that the process
-which hands them out knows.
+Long chains come first, then real workers each on a broker of its own, the longest of them minutes; what is light, a
+unit test or some seeds, comes last. The filling process takes them from the end, and ends when none is left. A test is
+told by its node ID alone, which is all that the process which hands them out knows.
 
 Not chosen: xdist's own groups by marks. They rename a test, and `--last-failed` does not know it again: what failed
 would not be run once more, and look mended.
@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import Final
 
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it says nothing of its types
+from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 DEADLINE: Final = "deadline"
 IMAGE: Final = "image"
@@ -31,6 +32,9 @@ CHAINS: Final = {
     "tests/deploy/test_kafka_container.py": IMAGE,
 }
 LONE: Final = ("tests/unit/", "tests/chaos/")
+LIGHT: Final = 3
+"""The turn of what needs nothing."""
+FILLING_NICE: Final = 10
 SEEDS: Final = "[range("
 """In the ID of a test that has some of a simulation's seeds."""
 
@@ -50,7 +54,12 @@ def turn_of(node_id: str) -> int:
         return 0
     if chain != node_id:
         return 1
-    return 3 if node_id.startswith("tests/unit/") or SEEDS in node_id else 2
+    return LIGHT if node_id.startswith("tests/unit/") or SEEDS in node_id else 2
+
+
+def fills(worker_id: str, workers: int) -> bool:
+    """True for one of xdist's processes, `gw0` and so on, of several."""
+    return workers > 2 and worker_id == f"gw{workers - 1}"
 
 
 class SideBySide(LoadScopeScheduling):  # type: ignore[misc]  # as above
@@ -58,3 +67,17 @@ class SideBySide(LoadScopeScheduling):  # type: ignore[misc]  # as above
 
     def _split_scope(self, nodeid: str) -> str:
         return chain_of(nodeid)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if self._fills(node):
+            self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
+        super()._assign_work_unit(node)
+
+    def _reschedule(self, node: WorkerController) -> None:
+        if self._fills(node) and self.workqueue and turn_of(next(reversed(self.workqueue))) != LIGHT:
+            node.shutdown()
+        else:
+            super()._reschedule(node)
+
+    def _fills(self, node: WorkerController) -> bool:
+        return fills(node.gateway.id, self.numnodes)
