@@ -51,12 +51,8 @@ def test_80_columns_break_no_name_and_no_setting(topic_space: TopicSpace) -> Non
 
 def test_what_is_not_as_it_should_be_is_mended_and_never_lowered(topic_space: TopicSpace) -> None:
     for plan in TOPICS:
-        generous = {"retention.ms": KEEP} if plan.topic is Topic.OUTBOX else {}
-        topic_space.create(plan.topic, partitions=2, config={**plan.config, **generous} if generous else plan.config)
-    topic_space.admin.delete_topics([topic_space.name(Topic.ORDER_DEAD_LETTERS)])[
-        topic_space.name(Topic.ORDER_DEAD_LETTERS)
-    ].result(timeout=30)
-    topic_space.create(Topic.ORDER_DEAD_LETTERS, partitions=2)
+        config = dict(plan.config) | ({"retention.ms": KEEP} if plan.topic is Topic.OUTBOX else {})
+        topic_space.create(plan.topic, partitions=2, config={} if plan.topic is Topic.ORDER_DEAD_LETTERS else config)
     made = steps(topic_space, "create", "--retention", "1d")
     assert made[Topic.ORDER_DEAD_LETTERS]["action"] == "change"
     assert made[Topic.ORDER_DEAD_LETTERS]["config"]["retention.ms"] == KEEP
