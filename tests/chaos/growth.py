@@ -18,6 +18,7 @@ from processor.sources.placements import JAVA
 from processor.topics import Topic
 from processor.transform.book import BOOK_KEY, encode_book
 from tests.chaos import transform_world as worlds
+from tests.fakes.broker import Fate
 from tests.fakes.kafka import FakeConsumer, FakeReader, FakeTransaction
 
 if TYPE_CHECKING:
@@ -70,8 +71,10 @@ def _is_named(world: World, worker: worlds.Worker) -> bool:
 
 
 def _written(world: World) -> list[int]:
-    """States aside: a book may be written once more before the change is seen."""
-    return [len(world.broker.records(topic)) for topic in (Topic.OUTBOX.value, Topic.ORDER_DEAD_LETTERS.value)]
+    """How much is committed, though a dead worker's open transaction may still hide it from readers. States aside: a
+    book may be written once more before the change is seen."""
+    logs = [world.broker.logs[w] for t in (Topic.OUTBOX, Topic.ORDER_DEAD_LETTERS) for w in world.broker.partitions(t)]
+    return [sum(entry.fate is Fate.COMMITTED for entry in log.entries) for log in logs]
 
 
 def _mend(world: World, growth: Growth) -> None:
