@@ -150,12 +150,13 @@ def order(world: World) -> list[str]:
 
 def newest(world: World) -> list[str]:
     """The feed: the last snapshot accepted is the newest that is not refused for ever, and while nobody is
-    killed or thrown out none is followed by an older one. But what was under way when its worker was thrown out may
+    killed or thrown out and the broker is there none is followed by an older one. But what was under way when its worker was thrown out may
     arrive after that."""
     found = []
     refused = world.plan.script.refused
     late = [call for call in world.api.calls if (call.worker, call.ended_s) in world.expelled]
     orderly = not world.expelled and not world.frozen and all(worker.how != "kill" for worker in world.workers)
+    orderly = orderly and not any(blow.what == "broker_down" for blow in world.plan.blows)  # it takes no commits
     for order_id, numbers in _outbox(world).items():
         rank = {entry_id(number): position for position, number in enumerate(numbers)}
         seen = [
@@ -185,9 +186,6 @@ def repeats(world: World) -> list[str]:
         return []
     ends = [(worker.name, worker.ended_s) for worker in world.workers if worker.how == "kill" and worker.ended_s]
     ends += world.expelled
-    stood = [
-        (name, from_s - COMMITTED_WITHIN_S, until_s + COMMITTED_WITHIN_S) for name, from_s, until_s in world.frozen
-    ]
     found = []
     seen: dict[str, Call] = {}
 
@@ -207,8 +205,11 @@ def repeats(world: World) -> list[str]:
                     for name, at_s in ends
                 )
                 and not any(
-                    name == before.worker and from_s <= (before.ended_s or 0.0) <= until_s
-                    for name, from_s, until_s in stood
+                    name == before.worker
+                    and from_s - committed_within_s(name, before.ended_s or 0.0, from_s)
+                    <= (before.ended_s or 0.0)
+                    <= until_s + COMMITTED_WITHIN_S
+                    for name, from_s, until_s in world.frozen
                 )
             ):
                 found.append(f"{entry} again: {call} after {before}")
