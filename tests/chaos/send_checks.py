@@ -150,8 +150,8 @@ def order(world: World) -> list[str]:
 
 def newest(world: World) -> list[str]:
     """The feed: the last snapshot accepted is the newest that is not refused for ever, and while nobody is
-    killed or thrown out and the broker is there none is followed by an older one. But what was under way when its worker was thrown out may
-    arrive after that."""
+    killed or thrown out and the broker is there none is followed by an older one. But what was under way when its
+    worker was thrown out may arrive after that."""
     found = []
     refused = world.plan.script.refused
     late = [call for call in world.api.calls if (call.worker, call.ended_s) in world.expelled]
