@@ -70,9 +70,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Each of several processes imports a share of the modules first: pytest rewrites every assertion before a module
     is compiled, and what one process has compiled the others load."""
     worker: Mapping[str, Any] | None = getattr(session.config, "workerinput", None)
-    if worker is not None and fills(worker["workerid"], worker["workercount"]):
+    if worker is None:
+        return
+    if fills(worker["workerid"], worker["workercount"]):
         os.nice(FILLING_NICE)
-    if worker is None or sys.dont_write_bytecode:
+    if sys.dont_write_bytecode:
         return
     root = session.config.rootpath
     share = slice(int(worker["workerid"].removeprefix("gw")), None, worker["workercount"])

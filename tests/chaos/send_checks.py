@@ -155,8 +155,7 @@ def newest(world: World) -> list[str]:
     found = []
     refused = world.plan.script.refused
     late = [call for call in world.api.calls if (call.worker, call.ended_s) in world.expelled]
-    orderly = not world.expelled and not world.frozen and all(worker.how != "kill" for worker in world.workers)
-    orderly = orderly and not any(blow.what == "broker_down" for blow in world.plan.blows)  # it takes no commits
+    orderly = not (world.expelled or world.frozen or _broker_went(world) or any(w.how == "kill" for w in world.workers))
     for order_id, numbers in _outbox(world).items():
         rank = {entry_id(number): position for position, number in enumerate(numbers)}
         seen = [
@@ -181,11 +180,13 @@ def newest(world: World) -> list[str]:
 
 def repeats(world: World) -> list[str]:
     """What a worker saw accepted is not sent again, but for what it saw in the last seconds before it was
-    killed or thrown out. (A broker that is down takes no commits: then there is no bound.)"""
-    if any(blow.what == "broker_down" for blow in world.plan.blows):
+    killed or thrown out, or while it stood still. (A broker that is down takes no commits: then there is no bound.)"""
+    if _broker_went(world):
         return []
-    ends = [(worker.name, worker.ended_s) for worker in world.workers if worker.how == "kill" and worker.ended_s]
-    ends += world.expelled
+    # Who may have lost what it saw, from when and for how long; and before that what was not committed yet.
+    lost = [(worker.name, worker.ended_s, 0.01) for worker in world.workers if worker.how == "kill" and worker.ended_s]
+    lost += [(name, at_s, 0.01) for name, at_s in world.expelled]
+    lost += [(name, from_s, until_s - from_s + COMMITTED_WITHIN_S) for name, from_s, until_s in world.frozen]
     found = []
     seen: dict[str, Call] = {}
 
@@ -194,28 +195,26 @@ def repeats(world: World) -> list[str]:
         others = [(start, end) for name, start, end in world.stood if name != worker]
         return COMMITTED_WITHIN_S + sum(max(0.0, min(until_s, end) - max(from_s, start)) for start, end in others)
 
+    def is_lost(call: Call) -> bool:
+        """Whether its worker may have lost it before it was committed."""
+        ended_s = call.ended_s or 0.0
+        return any(
+            name == call.worker and -for_s <= at_s - ended_s <= committed_within_s(name, ended_s, at_s)
+            for name, at_s, for_s in lost
+        )
+
     for call in world.api.calls:
         for entry in call.entry_ids:
             before = seen.get(entry)
-            if (
-                before is not None
-                and not any(
-                    name == before.worker
-                    and -0.01 <= at_s - (before.ended_s or 0.0) <= committed_within_s(name, before.ended_s or 0.0, at_s)
-                    for name, at_s in ends
-                )
-                and not any(
-                    name == before.worker
-                    and from_s - committed_within_s(name, before.ended_s or 0.0, from_s)
-                    <= (before.ended_s or 0.0)
-                    <= until_s + COMMITTED_WITHIN_S
-                    for name, from_s, until_s in world.frozen
-                )
-            ):
+            if before is not None and not is_lost(before):
                 found.append(f"{entry} again: {call} after {before}")
             if call.seen == 200:
                 seen[entry] = call
     return found
+
+
+def _broker_went(world: World) -> bool:
+    return any(blow.what == "broker_down" for blow in world.plan.blows)
 
 
 def _replaced_by_what_is_gone(world: World, number: int) -> bool:
