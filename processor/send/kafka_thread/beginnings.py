@@ -51,6 +51,10 @@ class Cause(StrEnum):
     OLD_NOTE = "old_note"
 
 
+ENTRIES_GONE: Final = frozenset({Cause.MADE_AGAIN, Cause.OTHER_CLUSTER, Cause.OVERTAKEN, Cause.CUT_OFF})
+"""An entry that was not finished may be gone, and nobody reads it again."""
+
+
 class Log(NamedTuple):
     """A partition's log: its place, its first offset and its end."""
 

@@ -9,8 +9,9 @@ seconds. A restore ends when the reader's position reaches the end that the topi
 count. From then on the holds are followed, so that a release works at once.
 
 `beginnings.py` decides the offset; a difference to the group's offset is logged here. If the topic of holds is another
-one than before, the holds are made anew from the open letters (`witness.py`). A partition that our other topics do not
-have, or that is new since the start of this worker, waits and is reported; the others go on.
+one than before, or entries are gone that nobody reads again, the holds that are missing are made from the open letters
+(`witness.py`). A partition that our other topics do not have, or that is new since the start of this worker, waits and
+is reported; the others go on.
 
 Owned by the Kafka thread; mutable, as announced in `Takeover`.
 """
@@ -29,7 +30,7 @@ from processor.records import OrderId, Position, Record, TopicPartition
 from processor.send.destination import EntryT
 from processor.send.handover import Handover, PastRead
 from processor.send.kafka_thread.assignments import Assignment, Phase
-from processor.send.kafka_thread.beginnings import BOOKS_READ, Cause, Log, beginning
+from processor.send.kafka_thread.beginnings import BOOKS_READ, ENTRIES_GONE, Beginning, Cause, Log, beginning
 from processor.send.kafka_thread.offsets import Note, OffsetMap, read_note
 from processor.send.kafka_thread.witness import Witness
 from processor.send.settings import SendSettings
@@ -309,12 +310,16 @@ class Takeover(Generic[EntryT]):
 
     def _testify(self, assignment: Assignment[EntryT]) -> bool:
         """True if the open letters of a partition must be read first: its topic of holds is not the one that its holds
-        were known from."""
+        were known from, or an entry is gone whose letter was written, and whose hold perhaps not."""
         if self._witnesses is None or assignment.epoch in self._witness:
             return False
-        assignment.knew = known = assignment.note.past or (assignment.book and assignment.book.past)
+        assert assignment.log is not None, "restored without having asked for its log"
+        known = assignment.note.past or (assignment.book and assignment.book.past)
         if known is None or known == assignment.past:
-            return False
+            if not ENTRIES_GONE.intersection(_began(assignment).causes):
+                return False
+            known = assignment.log.place  # any but that of the holds: until all are written, the next worker looks too
+        assignment.knew = known
         letters, resolutions = self._witnesses
         partition = assignment.where.partition
         witness = Witness(letters, resolutions, partition)
@@ -338,8 +343,7 @@ class Takeover(Generic[EntryT]):
                     restored = True
             if restored and where not in self._following:
                 self._reader.unassign([where])
-        assert assignment.log is not None, "opened without having asked for its log"
-        began = beginning(assignment.committed, assignment.note, assignment.book, assignment.log)
+        began = _began(assignment)
         if self._offsets is None and assignment.committed.next_offset is None and assignment.remembered:
             began = began._replace(causes=(Cause.OFFSETS_GONE,))  # what it has sent of each key is its book
         if assignment.committed.next_offset is None and (assignment.book is not None or assignment.remembered):
@@ -365,7 +369,7 @@ class Takeover(Generic[EntryT]):
         holds = witness.holds()
         if holds:
             log.error(
-                "the holds were lost with their topic and are made anew from the open dead letters",
+                "holds were lost, or never written, and are made anew from the open dead letters",
                 partition=assignment.where.partition,
                 orders=len(holds),
             )
@@ -375,6 +379,11 @@ class Takeover(Generic[EntryT]):
     def _beside(self, partition: int) -> list[TopicPartition]:
         topics = (self._offsets, None if self._past is None else self._past.topic, *(self._witnesses or ()))
         return [TopicPartition(topic, partition) for topic in topics if topic is not None]
+
+
+def _began(assignment: Assignment[Any]) -> Beginning:
+    assert assignment.log is not None, "restored without having asked for its log"
+    return beginning(assignment.committed, assignment.note, assignment.book, assignment.log)
 
 
 def _say(assignment: Assignment[Any]) -> None:

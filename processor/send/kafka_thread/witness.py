@@ -1,10 +1,11 @@
-"""witness: makes a partition's holds from its open dead letters, after the topic of holds was lost.
+"""witness: makes a partition's holds from its open dead letters, after the topic of holds was lost, or entries were.
 
     hakuna.dead-letters/N  without  hakuna.dead-letter-resolutions/N  ─► the first open letter of each order ─► its hold
 
 A refusal that holds its order writes two records: its letter and the hold. Without the holds, the open letters show the
-same: which order waits, and behind which entry. A record of `hakuna.holds`, a tombstone included, wins over a letter,
-because it is newer.
+same: which order waits, and behind which entry. A worker that is killed between the two leaves a letter alone; then its
+entry is refused once more and held, unless it is gone. A record of `hakuna.holds`, a tombstone included, wins over a
+letter, because it is newer.
 
 Owned by the takeover. Mutable, by offset of the letter: `_open` is its hold and when it failed, `_resolved` the time of
 its resolution. `_known` are the orders in the topic of holds. Memory: the open letters' orders, and the offsets of

@@ -284,6 +284,31 @@ def test_holds_made_again_are_made_anew_from_the_open_letters_and_followers_stay
     assert sent(world) == [4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_a_hold_that_was_not_written_is_made_from_its_letter_though_its_entry_is_gone(worlds: Any, again: bool) -> None:
+    """A worker is killed between a letter and its hold. The entry would be refused once more, and held, but its outbox
+    was made again, or retention has taken it."""
+    world = worlds("a", refused=[0])
+    world.broker.read_only.add(TOPICS.holds)
+    worker = joined(world, "b")
+    assert [letter.reason for letter in letters(world)] == ["product_unsupported"]
+    world.kill(worker)
+    if again:
+        world.broker.make_again(TOPICS.sources[0])
+    else:
+        world.broker.delete_before(OUTBOX, 0, 2)
+    worker = joined(world, then_s=15.0)
+    assert unready(worker, "hakuna.holds cannot be written")
+    world.kill(worker)  # and again: what its first commit says must not hide that the hold is not written yet
+    world.broker.read_only.clear()
+    worker = joined(world, then_s=15.0)
+    fill(world, *"ab", then_s=3.0)
+    assert [record.key for record in world.broker.records(TOPICS.holds)] == [b"a"]
+    assert [letter.reason for letter in letters(world)][1:] == [Reason.HELD]
+    assert sent(world) == [1, 3]
+    assert (world.is_done(), worker.role.standing.unready()) == (True, [])
+
+
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_holds_that_are_not_written_yet_are_made_anew_once_more_after_a_crash(worlds: Any, by_hand: bool) -> None:
     """They are known by the book where the commit says nothing of them: somebody has set the group's offsets by hand,
