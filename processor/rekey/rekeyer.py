@@ -138,8 +138,9 @@ class Rekeyer:
     def start(self) -> None:
         self._group.join(self._plan.topics)
 
-    def turn(self) -> None:
-        """One round. Raises `Fatal` and `Unusable`; everything else is dealt with here."""
+    def turn(self) -> float:
+        """One round. Returns for how long the next one may wait. Raises `Fatal` and `Unusable`; everything else is
+        dealt with here."""
         at_once = self._hungry or (Standstill.EVENTS in self._standstills and self._standstills.is_time)
         self._hungry = False
         polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if at_once else _POLL_S)
@@ -153,6 +154,7 @@ class Rekeyer:
         if self._standing.is_due():
             self._edges.topology.check()
             self._observe()
+        return 0.0 if self._hungry else self._transactions.rest_s()
 
     def stop(self) -> None:
         """Ends between two turns, when no transaction is open."""

@@ -46,7 +46,8 @@ class Life(StrEnum):
 class Loop(Protocol):
     """A role as its thread runs it: built, started, turned until it shall stop."""
 
-    def turn(self) -> None: ...
+    def turn(self) -> float:
+        """Makes one round. Returns for how long the next one may wait, in seconds."""
 
     def stop(self) -> None:
         """Drains: finishes what is in flight, commits, leaves the group. Bounded by the drain's deadline."""
@@ -105,8 +106,10 @@ class RoleThread:
                 log.info("role started", role=self.role.value)
                 while not self._stop.is_set():
                     self._beat_s = self._clock.monotonic_s()
-                    self._loop.turn()
+                    rest_s = self._loop.turn()
                     self._observe(self._loop)
+                    if rest_s > 0:
+                        self._stop.wait(rest_s)
                 log.info("draining", role=self.role.value)
                 self._loop.stop()
             self._life = Life.STOPPED

@@ -328,10 +328,11 @@ class SendLoop(Generic[EntryT]):
         self._thread.start()
         role.start()
 
-    def turn(self) -> None:
+    def turn(self) -> float:
         if not self._thread.is_alive():
             raise Fatal("the sender's event loop has ended") from self._failure
         self._role.turn()
+        return 0.0  # its turns keep apart by themselves (`handover.py`)
 
     def stop(self) -> None:
         self._role.stop()

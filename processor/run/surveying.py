@@ -105,11 +105,12 @@ class SurveyedLoop:
         loop.start()
         surveying.start()
 
-    def turn(self) -> None:
-        self._loop.turn()
+    def turn(self) -> float:
+        rest_s = self._loop.turn()
         if self._trim is not None:
             taken = {one: one.committed for one in self._loop.status if one.committed is not None}
             self._trim.turn(Position(one.topic, one.partition, offset) for one, offset in taken.items())
+        return rest_s
 
     def stop(self) -> None:
         self._surveying.ask_to_stop()

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 import structlog
@@ -31,6 +32,10 @@ from processor.sources.standstill import Standstill, Standstills
 
 log = structlog.get_logger(__name__)
 
+APART_S: Final = 0.05
+"""From the beginning of one transaction to that of the next, where no records are left over. A transaction costs the
+broker what hundreds of records do: it writes a marker into each partition, and until that is done it refuses the next
+one, which is tried again every 10 ms (`TRANSACTION_DEFAULTS`)."""
 _THROTTLED_S_MAX: Final = 30.0
 """The longest wait for a quota after a transaction that it brought to nothing: the brokers' window is 11 s."""
 
@@ -133,8 +138,9 @@ class Transactions:
     """The transactions of a role, each of `_least` to `_most` records. `_throttled_s` is called after an aborted
     transaction and returns for how long brokers have throttled it.
 
-    Mutable: `records_max` is how many records the next batch may have, `_opened` is true if the transactional ID is
-    ours, `_in_doubt` if everything in memory has to be dropped before the next batch.
+    Mutable: `records_max` is how many records the next batch may have, `_began_s` is when the last transaction began,
+    `_opened` is true if the transactional ID is ours, `_in_doubt` if everything in memory has to be dropped before the
+    next batch.
     """
 
     _transaction: Transaction
@@ -145,6 +151,7 @@ class Transactions:
     _least: int
     _most: int
     _throttled_s: Callable[[], float] = lambda: 0.0
+    _began_s: float = -inf
     _opened: bool = False
     _in_doubt: bool = False
 
@@ -183,7 +190,7 @@ class Transactions:
     @contextmanager
     def one(self, put_back: Callable[[], None], drop: Callable[[], None] = lambda: None) -> Iterator[Transaction]:
         """One transaction: its `with` has all of it from `begin` to what follows the commit."""
-        started_s = self._clock.monotonic_s()
+        started_s = self._began_s = self._clock.monotonic_s()
         outcome: TransactionOutcome | None = TransactionOutcome.COMMITTED
         try:
             yield self._transaction
@@ -208,6 +215,10 @@ class Transactions:
             self._standstills.wait(Standstill.TRANSACTION, str(fenced))
         if outcome is not None:
             self._meter.transaction(outcome, self._clock.monotonic_s() - started_s)
+
+    def rest_s(self) -> float:
+        """Returns for how long the next transaction had better wait for more records, in seconds."""
+        return max(self._began_s + APART_S - self._clock.monotonic_s(), 0.0)
 
     def written(self, dead: Sequence[bool], *, grow: bool = True) -> None:
         """A batch is committed, and the next may be larger if it may `grow`."""

@@ -39,7 +39,7 @@ BATCH_RECORDS_MIN: Final = 1
 class Taking:
     """Fills batches.
 
-    Mutable: `_could_have_more` is true if the last batch could have had more, `_unreadable` are the numbers that wait
+    Mutable: `could_have_more` is true if the last batch could have had more, `_unreadable` are the numbers that wait
     for a schema, `_sweep_at_s` is when the next sweep is, `_sweep_from` where it goes on; `_decider` has the sizes that
     topics take by now (`_limits`).
     """
@@ -52,7 +52,7 @@ class Taking:
     _transactions: Transactions
     _elsewhere: Elsewhere
     _limits: tuple[int, int, int] | None = None
-    _could_have_more: bool = False
+    could_have_more: bool = False
     _unreadable: set[int] = field(default_factory=set)
     _sweep_at_s: float = 0.0
     _sweep_from: dict[int, bytes] = field(default_factory=dict)
@@ -76,11 +76,6 @@ class Taking:
             for number in running:
                 if may_sweep(number):
                     self._sweep(number, batch)
-
-    def asks_for_more(self) -> bool:
-        """Returns true once if the last batch could have had more records."""
-        asked, self._could_have_more = self._could_have_more, False
-        return asked
 
     def fit(self) -> None:
         """Follows the sizes that topics take by now."""
@@ -114,7 +109,7 @@ class Taking:
                     self._unreadable.add(number)
                     raise
         self._unreadable.clear()
-        self._could_have_more = len(batch.records) >= records_max or batch.bytes >= BATCH_BYTES_MAX
+        self.could_have_more = len(batch.records) >= records_max or batch.bytes >= BATCH_BYTES_MAX
 
     def _take(self, number: int, room: int, batch: Batch, now_s: float) -> None:
         """Decides up to `room` records of one number. After an error the rest stays in the merge."""

@@ -107,9 +107,11 @@ class Transformer:
         self._edges.meter.misplaced(dict.fromkeys(self._plan.topics, 0))
         self._group.join(self._plan.topics)
 
-    def turn(self) -> None:
-        """One round. Raises `Fatal` and `Unusable`; everything else is dealt with here."""
-        at_once = self._taking.asks_for_more() or (self._standstills.is_time and bool(self._partitions.restoring))
+    def turn(self) -> float:
+        """One round. Returns for how long the next one may wait. Raises `Fatal` and `Unusable`; everything else is
+        dealt with here."""
+        at_once = self._taking.could_have_more or (self._standstills.is_time and bool(self._partitions.restoring))
+        self._taking.could_have_more = False
         polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if at_once else _POLL_S)
         self._merge.offer(polled.records, polled.at_end)
         self._beginnings.heard(polled.resets)
@@ -128,6 +130,7 @@ class Transformer:
             self._beginnings.look_at_the_topics()
             self._taking.fit()
             self._observer.observe()
+        return 0.0 if self._taking.could_have_more else self._transactions.rest_s()
 
     def stop(self) -> None:
         """Ends between two turns, when no transaction is open."""

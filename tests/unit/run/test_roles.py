@@ -34,13 +34,15 @@ class OneRound:
         self.on_fail: Callable[[], None] = lambda: None
         self.work: Mapping[int, Work] = {}
         self.reasons: list[str] = []
+        self.rest_s = 0.0
 
-    def turn(self) -> None:
+    def turn(self) -> float:
         assert self.may_turn.acquire(timeout=WAIT_S_MAX)
         try:
             self.on_turn()
         finally:
             self.turned.release()
+        return self.rest_s
 
     def stop(self) -> None:
         self.stopped = True
@@ -100,6 +102,16 @@ def test_a_role_turns_until_it_is_stopped_and_drains() -> None:
     assert (stage.thread.failure, stage.thread.exit_code()) == (None, 0)
     assert stage.thread.unready() == ["transform: stopped"]
     assert stage.ended.is_set()
+
+
+def test_a_role_rests_for_as_long_as_its_loop_says_and_no_longer_than_it_runs() -> None:
+    stage = Stage().begun()
+    stage.loop.rest_s = 3600.0
+    stage.turn()
+    stage.loop.may_turn.release()
+    assert not stage.loop.turned.acquire(timeout=0.2)
+    stage.end()
+    assert stage.loop.stopped
 
 
 def test_what_is_needed_and_not_there_is_waited_for_and_said() -> None:

@@ -26,6 +26,7 @@ from processor.interfaces import Committed, Polled
 from processor.letters.letter import letter_head
 from processor.records import OrderEvent, Position, Record, TopicPartition
 from processor.sources import merge
+from processor.sources.loop import APART_S
 from processor.sources.placements import JAVA, Partitioner, by_murmur2
 from processor.sources.standing import SourceLag, TransactionOutcome, Written
 from processor.sources.standstill import Standstill
@@ -349,6 +350,18 @@ def test_a_worker_that_waits_in_the_middle_of_its_restore_does_not_spin() -> Non
     world.broker.points.fail("reader.poll", BrokerOutage("away"))
     world.turn(3)
     assert waits(world, turns=3) == {0.05}
+
+
+def test_a_transaction_is_followed_by_a_rest_in_which_more_records_come_unless_there_is_more_already() -> None:
+    world = World(batch_records_max=2).begun()
+    assert world.loop.turn() == 0.0, "nothing to write"
+    world.place("a")
+    assert 0.0 < world.loop.turn() <= APART_S
+    for order_id in "bcd":
+        world.place(order_id)
+    assert world.loop.turn() == 0.0, "the third is left over"
+    assert 0.0 < world.loop.turn() <= APART_S
+    assert world.entries() == ["first-0", *"abcd"]
 
 
 # ---- moves -------------------------------------------------------------------------------------------------------
