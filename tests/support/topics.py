@@ -89,13 +89,23 @@ class TopicSpace:
             time.sleep(0.02)
 
     def configure(self, *topics: str, config: Mapping[str, str]) -> None:
-        """Changes settings of `topics` (names without the prefix); others stay."""
+        """Changes settings of `topics` (names without the prefix); others stay. Returns when the broker says so: the
+        controller has answered before a busy broker knows of it."""
         changes = [
             ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
         ]
         wanted = [ConfigResource(ResourceType.TOPIC, self.name(topic), incremental_configs=changes) for topic in topics]
         admin = self._new_admin()
         self._answers(admin, admin.incremental_alter_configs(wanted))
+        deadline = time.monotonic() + 30
+        while not all(self._has(admin, self.name(topic), config) for topic in topics):
+            assert time.monotonic() < deadline, f"{topics} have no {config} within 30 s"
+            time.sleep(0.02)
+
+    def _has(self, admin: AdminClient, name: str, config: Mapping[str, str]) -> bool:
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        there = self._answers(admin, admin.describe_configs([resource]))[resource]
+        return all(there[setting].value == value for setting, value in config.items())
 
     def _new_admin(self) -> AdminClient:
         """A client that has seen no broker restart: one that has may wait for a leader or controller that is gone."""
