@@ -110,7 +110,7 @@ class Transformer:
     def turn(self) -> float:
         """One round. Returns for how long the next one may wait. Raises `Fatal` and `Unusable`; everything else is
         dealt with here."""
-        at_once = self._taking.could_have_more or (self._standstills.is_time and bool(self._partitions.restoring))
+        at_once = self._hurries()
         self._taking.could_have_more = False
         polled = self._edges.consumer.poll(self._plan.batch_records_max, 0.0 if at_once else _POLL_S)
         self._merge.offer(polled.records, polled.at_end)
@@ -130,7 +130,11 @@ class Transformer:
             self._beginnings.look_at_the_topics()
             self._taking.fit()
             self._observer.observe()
-        return 0.0 if self._taking.could_have_more else self._transactions.rest_s()
+        return 0.0 if self._hurries() else self._transactions.rest_s()
+
+    def _hurries(self) -> bool:
+        """True if there are more records, or states, to take at once."""
+        return self._taking.could_have_more or (self._standstills.is_time and bool(self._partitions.restoring))
 
     def stop(self) -> None:
         """Ends between two turns, when no transaction is open."""

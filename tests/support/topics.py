@@ -28,6 +28,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin has it too, but not for type checkers
 
+from tests.support.children import wait_until
+
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka's own omission
 READ_SECONDS_MAX = 30.0  # a reader that gets nothing fails the test, not the whole run
 _NOT_YET = frozenset(
@@ -97,15 +99,13 @@ class TopicSpace:
         wanted = [ConfigResource(ResourceType.TOPIC, self.name(topic), incremental_configs=changes) for topic in topics]
         admin = self._new_admin()
         self._answers(admin, admin.incremental_alter_configs(wanted))
-        deadline = time.monotonic() + 30
-        while not all(self._has(admin, self.name(topic), config) for topic in topics):
-            assert time.monotonic() < deadline, f"{topics} have no {config} within 30 s"
-            time.sleep(0.02)
+        resources = [ConfigResource(ResourceType.TOPIC, self.name(topic)) for topic in topics]
 
-    def _has(self, admin: AdminClient, name: str, config: Mapping[str, str]) -> bool:
-        resource = ConfigResource(ResourceType.TOPIC, name)
-        there = self._answers(admin, admin.describe_configs([resource]))[resource]
-        return all(there[setting].value == value for setting, value in config.items())
+        def is_known() -> bool:
+            there = self._answers(admin, admin.describe_configs(resources)).values()
+            return all(found[setting].value == value for found in there for setting, value in config.items())
+
+        wait_until(is_known, what=f"{config} of {topics}", timeout_s=30)
 
     def _new_admin(self) -> AdminClient:
         """A client that has seen no broker restart: one that has may wait for a leader or controller that is gone."""

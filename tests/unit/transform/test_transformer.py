@@ -364,6 +364,16 @@ def test_a_transaction_is_followed_by_a_rest_in_which_more_records_come_unless_t
     assert world.entries() == ["first-0", *"abcd"]
 
 
+def test_a_worker_does_not_rest_while_it_restores_another_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(partitions=2).begun()
+    nothing = Polled([], {}, frozenset(), {})
+    monkeypatch.setattr(world.loop._edges.reader, "poll", lambda records_max, timeout_s: nothing)
+    world.loop._partitions.begin_restore([1])
+    world.place("a", 0)
+    assert world.loop.turn() == 0.0
+    assert (world.entries(0), list(world.loop.restoring)) == (["first-0", "a"], [1])
+
+
 # ---- moves -------------------------------------------------------------------------------------------------------
 
 
